@@ -1,0 +1,69 @@
+// Puts a snapshot in the place of a database on this device: fetch, stage, verify, apply, report (design section 8).
+//
+// Not for several restores of one database at once: the caller serialises. Thread safety: Run and Plan block and are called from
+// worker threads; Cancel of the token may come from any thread.
+#ifndef LITEFLEET_AGENT_RESTORE_RESTORER_H_
+#define LITEFLEET_AGENT_RESTORE_RESTORER_H_
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/bytes.h"
+#include "common/format/digest.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::restore {
+
+// The target, from the device's own configuration (design law 8).
+struct Target {
+  std::string database;   // configured name
+  std::string path;       // absolute
+  std::string push_restore;  // never | local-confirm | signed | allow
+};
+
+// Set by anybody, seen by blocking code at least every 100 ms.
+class CancelToken {
+ public:
+  void Cancel() { cancelled_.store(true); }
+  bool cancelled() const { return cancelled_.load(); }
+
+ private:
+  std::atomic<bool> cancelled_{false};
+};
+
+// Where the pages of a snapshot come from; the gRPC stream in the agent, a file or a fake in tests.
+class PageFetcher {
+ public:
+  virtual ~PageFetcher() = default;
+  // Calls `sink` with decompressed, verified extents in ascending order; an error of the sink ends the fetch and is returned.
+  // Goes on after a cut link from `first_extent` of the next attempt; the caller retries.
+  virtual absl::Status Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent, const CancelToken& cancel,
+                             const std::function<absl::Status(uint32_t extent, ByteView pages, int64_t wire_bytes)>& sink) = 0;
+};
+
+struct Outcome {
+  absl::Status status;              // kCancelled when the token was set in time
+  std::vector<std::string> steps;   // for people, in order
+  std::string undo;                 // where the previous state is, empty: nowhere
+  int64_t stall_ms = 0;
+  v1::RestoreMode mode = v1::RESTORE_MODE_UNSPECIFIED;
+};
+
+class Restorer {
+ public:
+  virtual ~Restorer() = default;
+  // Blocks until the restore has ended, well or not. After a crash it is called again with the same order and finishes or rolls back.
+  virtual Outcome Run(const std::string& operation_id, const v1::RestoreOrder& order, const Target& target, const CancelToken& cancel,
+                      const std::function<void(const v1::Progress&)>& progress) = 0;
+  // Changes nothing.
+  virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order, const Target& target) = 0;
+};
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_AGENT_RESTORE_RESTORER_H_

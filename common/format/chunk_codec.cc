@@ -1,0 +1,85 @@
+#include "common/format/chunk_codec.h"
+
+#include <zstd.h>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+
+namespace litefleet::format {
+namespace {
+
+absl::Status Damaged(std::string_view why) {
+  return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED", fmt::format("a chunk is damaged: {}", why));
+}
+
+}  // namespace
+
+struct ChunkCompressor::State {
+  ~State() { ZSTD_freeCCtx(context); }
+  ZSTD_CCtx* context = nullptr;
+  int level = 1;
+};
+
+ChunkCompressor::ChunkCompressor(int level) : state_(std::make_unique<State>()) {
+  state_->context = ZSTD_createCCtx();
+  state_->level = level;
+}
+ChunkCompressor::~ChunkCompressor() = default;
+ChunkCompressor::ChunkCompressor(ChunkCompressor&&) noexcept = default;
+ChunkCompressor& ChunkCompressor::operator=(ChunkCompressor&&) noexcept = default;
+
+absl::StatusOr<Codec> ChunkCompressor::Compress(ByteView raw, std::string& out) {
+  out.resize(ZSTD_compressBound(raw.size()));
+  const size_t size = ZSTD_compressCCtx(state_->context, out.data(), out.size(), raw.data(), raw.size(), state_->level);
+  if (ZSTD_isError(size)) {
+    return Error(absl::StatusCode::kInternal, "COMPRESSION_FAILED", fmt::format("zstd: {}", ZSTD_getErrorName(size)));
+  }
+  if (size >= raw.size()) {
+    out.assign(AsText(raw));
+    return Codec::kRaw;
+  }
+  out.resize(size);
+  return Codec::kZstd;
+}
+
+struct ChunkDecompressor::State {
+  ~State() { ZSTD_freeDCtx(context); }
+  ZSTD_DCtx* context = ZSTD_createDCtx();
+};
+
+ChunkDecompressor::ChunkDecompressor() : state_(std::make_unique<State>()) {}
+ChunkDecompressor::~ChunkDecompressor() = default;
+ChunkDecompressor::ChunkDecompressor(ChunkDecompressor&&) noexcept = default;
+ChunkDecompressor& ChunkDecompressor::operator=(ChunkDecompressor&&) noexcept = default;
+
+absl::Status ChunkDecompressor::Decompress(Codec codec, ByteView stored, uint32_t raw_bytes, Bytes& out) {
+  if (raw_bytes > kExtentBytes) return Damaged(fmt::format("it claims {} bytes, {} are the limit", raw_bytes, kExtentBytes));
+  out.resize(raw_bytes);
+  switch (codec) {
+    case Codec::kRaw:
+      if (stored.size() != raw_bytes) return Damaged(fmt::format("{} bytes instead of {}", stored.size(), raw_bytes));
+      std::memcpy(out.data(), stored.data(), stored.size());
+      return absl::OkStatus();
+    case Codec::kZstd: {
+      const size_t size = ZSTD_decompressDCtx(state_->context, out.data(), out.size(), stored.data(), stored.size());
+      if (ZSTD_isError(size)) return Damaged(ZSTD_getErrorName(size));
+      if (size != raw_bytes) return Damaged(fmt::format("{} bytes instead of {}", size, raw_bytes));
+      return absl::OkStatus();
+    }
+  }
+  return Damaged(fmt::format("unknown codec {}", static_cast<int>(codec)));
+}
+
+absl::Status ChunkDecompressor::Open(Codec codec, ByteView stored, uint32_t raw_bytes, uint32_t page_size, const ChunkName& name,
+                                     Bytes& out) {
+  if (!IsPageSize(page_size) || raw_bytes == 0 || raw_bytes % page_size != 0) {
+    return Damaged(fmt::format("{} bytes are no pages of {} bytes", raw_bytes, page_size));
+  }
+  LF_RETURN_IF_ERROR(Decompress(codec, stored, raw_bytes, out));
+  const ChunkName actual = NameChunkOf(page_size, out);
+  if (actual != name) return Damaged(fmt::format("its content is {}, expected {}", actual.Hex(), name.Hex()));
+  return absl::OkStatus();
+}
+
+}  // namespace litefleet::format

@@ -1,0 +1,98 @@
+// Devices, their certificates, tokens and operators in the catalog.
+//
+// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns.
+// References ("name, id or unique id prefix") are resolved here: kNotFound DEVICE_NOT_FOUND, kFailedPrecondition AMBIGUOUS.
+#ifndef LITEFLEET_CONTROLLER_CATALOG_IDENTITY_CATALOG_H_
+#define LITEFLEET_CONTROLLER_CATALOG_IDENTITY_CATALOG_H_
+
+#include <array>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "controller/catalog/catalog_db.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::catalog {
+
+extern const std::string_view kIdentitySchema1;
+
+template <class T>
+struct Page {
+  std::vector<T> items;
+  std::string next_token;  // empty: the end
+};
+
+using KeyHash = std::array<std::byte, 32>;  // SHA-256 of the SubjectPublicKeyInfo
+
+struct NewToken {
+  std::string id;              // ULID
+  KeyHash secret_hash{};       // SHA-256 of the secret
+  SystemTime created_at;
+  SystemTime expires_at;
+  int uses = 1;
+  std::map<std::string, std::string> labels;
+  std::string for_device_id;   // empty: a new device
+};
+
+struct CertificateRow {
+  std::string serial;          // hexadecimal, lower case
+  DeviceId device;             // or
+  std::string operator_name;   // an operator's
+  std::string role;            // operators
+  KeyHash key_hash{};
+  SystemTime not_after;
+  bool revoked = false;
+};
+
+struct EnrollmentResult {
+  DeviceId device;
+  std::string name;
+  bool repeated = false;       // the same key with the same token came again
+};
+
+class IdentityCatalog {
+ public:
+  explicit IdentityCatalog(CatalogDb& db) : db_(db) {}
+
+  // ---- tokens
+  absl::Status CreateToken(const NewToken& token);
+  absl::StatusOr<Page<v1::Token>> ListTokens(int page_size, const std::string& page_token) const;
+  absl::StatusOr<v1::Token> RevokeToken(const std::string& reference);
+
+  // One transaction: the token is looked up by hash and spent (unless this key spent it before), the device is made or, for a token
+  // of a device, taken over with its older certificates revoked; the name is `wanted_name`. Errors: kUnauthenticated TOKEN_INVALID, kAlreadyExists
+  // DEVICE_NAME_TAKEN.
+  absl::StatusOr<EnrollmentResult> Enroll(const KeyHash& token_hash, const KeyHash& key_hash, const std::string& wanted_name, SystemTime now);
+
+  // ---- certificates; every one that was issued is known here, or it is not valid
+  absl::Status AddCertificate(const CertificateRow& certificate);
+  absl::StatusOr<std::optional<CertificateRow>> FindCertificate(const std::string& serial) const;
+  // All that are not expired, for the authenticator's cache.
+  absl::StatusOr<std::vector<CertificateRow>> ListCertificates(SystemTime now) const;
+
+  // ---- devices; `connected` is filled by whoever knows
+  absl::StatusOr<v1::Device> ResolveDevice(const std::string& reference) const;
+  absl::StatusOr<Page<v1::Device>> ListDevices(const std::string& selector, int page_size, const std::string& page_token) const;
+  absl::StatusOr<v1::Device> UpdateDevice(const DeviceId& device, const std::optional<std::string>& name,
+                                          const std::map<std::string, std::string>& set_labels, const std::vector<std::string>& remove_labels);
+  // With all its certificates.
+  absl::StatusOr<v1::Device> RevokeDevice(const DeviceId& device);
+  // REQUIRES: revoked, and without snapshots.
+  absl::Status ForgetDevice(const DeviceId& device);
+  // What hello and health told; not worth an fsync of its own, but it shares one.
+  absl::Status Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health);
+
+ private:
+  CatalogDb& db_;
+};
+
+}  // namespace litefleet::catalog
+
+#endif  // LITEFLEET_CONTROLLER_CATALOG_IDENTITY_CATALOG_H_

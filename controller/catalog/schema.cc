@@ -1,0 +1,16 @@
+#include "controller/catalog/schema.h"
+
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/catalog/snapshot_catalog.h"
+
+namespace litefleet::catalog {
+
+const std::vector<Migration>& Migrations() {
+  static const std::vector<Migration> kMigrations = {
+      Migration{kIdentitySchema1, kSnapshotSchema1, kOperationSchema1},
+  };
+  return kMigrations;
+}
+
+}  // namespace litefleet::catalog

@@ -1,0 +1,68 @@
+// Databases, snapshots, chunks, packs and upload sessions in the catalog.
+//
+// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns.
+// References to snapshots are ids or unique prefixes: kNotFound SNAPSHOT_NOT_FOUND, kFailedPrecondition AMBIGUOUS.
+#ifndef LITEFLEET_CONTROLLER_CATALOG_SNAPSHOT_CATALOG_H_
+#define LITEFLEET_CONTROLLER_CATALOG_SNAPSHOT_CATALOG_H_
+
+#include <chrono>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/digest.h"
+#include "controller/catalog/catalog_db.h"
+#include "controller/catalog/identity_catalog.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::catalog {
+
+extern const std::string_view kSnapshotSchema1;
+
+// ---- what operators see (rpc/, cli)
+class SnapshotCatalog {
+ public:
+  explicit SnapshotCatalog(CatalogDb& db) : db_(db) {}
+
+  absl::StatusOr<v1::Snapshot> Resolve(const std::string& reference) const;
+  // `device` and `database` may be empty. Newest first.
+  absl::StatusOr<Page<v1::Snapshot>> List(const DeviceId& device, const std::string& database, int page_size, const std::string& page_token) const;
+  // Newest committed; kNotFound NO_SNAPSHOT.
+  absl::StatusOr<v1::Snapshot> Newest(const DeviceId& device, const std::string& database) const;
+  // cli.md: the newest with taken_at <= at on the timeline that was live at `at` (or on `timeline`); kNotFound NO_SNAPSHOT_THEN.
+  absl::StatusOr<v1::Snapshot> At(const DeviceId& device, const std::string& database, SystemTime at, std::optional<uint64_t> timeline) const;
+
+  // Databases: `health` and names of devices are filled from what was reported. By device name, then name.
+  absl::StatusOr<Page<v1::Database>> ListDatabases(const DeviceId& device, std::optional<SystemTime> stale_before, int page_size,
+                                                   const std::string& page_token) const;
+  absl::StatusOr<v1::Database> GetDatabase(const DeviceId& device, const std::string& database) const;  // kNotFound DATABASE_NOT_FOUND
+  // Makes the databases that a device reported known.
+  absl::Status ReportDatabases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases);
+  // The highest timeline of a database, and 1 for a database without any.
+  absl::StatusOr<uint64_t> HighestTimeline(const DeviceId& device, const std::string& database) const;
+  // Durable: the next timeline of a database belongs to this restore from now on. The same operation gets the same one.
+  absl::StatusOr<uint64_t> ReserveTimeline(const DeviceId& device, const std::string& database, const OperationId& operation);
+
+  absl::Status SetCheck(const SnapshotId& snapshot, v1::CheckState state, std::string_view message, SystemTime at);
+
+  struct Totals {
+    int64_t databases = 0, databases_without_snapshot = 0, snapshots = 0, store_bytes = 0, logical_bytes = 0, databases_unproven = 0;
+    std::optional<SystemTime> oldest_newest_at, oldest_proven_at;
+    std::string oldest_newest_database, oldest_proven_database;  // "DEVICE/DATABASE"
+  };
+  absl::StatusOr<Totals> GetTotals() const;
+
+ private:
+  CatalogDb& db_;
+};
+
+}  // namespace litefleet::catalog
+
+#endif  // LITEFLEET_CONTROLLER_CATALOG_SNAPSHOT_CATALOG_H_

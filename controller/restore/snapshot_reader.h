@@ -1,0 +1,64 @@
+// Reads a snapshot out of the store, every byte checked: for fetches by devices, downloads, checks and drills.
+//
+// Thread safety: none; one instance per reader, used by one thread at a time. Memory: constant (one manifest part, one chunk).
+// What it reads is pinned against prune as long as it lives.
+#ifndef LITEFLEET_CONTROLLER_RESTORE_SNAPSHOT_READER_H_
+#define LITEFLEET_CONTROLLER_RESTORE_SNAPSHOT_READER_H_
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/bytes.h"
+#include "common/base/ids.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/digest.h"
+
+namespace litefleet::restore {
+
+struct SnapshotGeometry {
+  uint32_t page_size = 0;
+  uint32_t page_count = 0;
+  format::RootDigest root;
+};
+
+// One chunk as it is stored, its content verified, and the pages that it stands for.
+struct StoredChunk {
+  format::ChunkName name;
+  format::Codec codec = format::Codec::kRaw;
+  uint32_t raw_bytes = 0;
+  std::string data;              // as stored
+  Bytes raw;                     // decompressed and verified
+  uint32_t first_page = 0;       // full snapshots: one run, ascending, without holes
+  uint32_t page_count = 0;
+};
+
+class SnapshotReader {
+ public:
+  virtual ~SnapshotReader() = default;
+  virtual const SnapshotGeometry& geometry() const = 0;
+  // Chunks that hold pages of the wanted runs, ascending; nothing at the end. At the end of a full read the root digest has been
+  // compared. Errors: kDataLoss CHUNK_DAMAGED, CHUNK_MISSING, ROOT_MISMATCH.
+  virtual absl::StatusOr<std::optional<StoredChunk>> Next() = 0;
+};
+
+struct WantedRun {
+  uint32_t first_page = 0;
+  uint32_t page_count = 0;
+};
+
+class SnapshotReaderFactory {
+ public:
+  virtual ~SnapshotReaderFactory() = default;
+  // `wanted` empty: everything. Errors: kNotFound SNAPSHOT_NOT_FOUND.
+  virtual absl::StatusOr<std::unique_ptr<SnapshotReader>> Open(const SnapshotId& snapshot, std::span<const WantedRun> wanted) = 0;
+};
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_CONTROLLER_RESTORE_SNAPSHOT_READER_H_

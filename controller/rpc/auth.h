@@ -1,0 +1,40 @@
+// Who calls, and whether they may: the first thing that every handler asks. Default deny.
+//
+// Thread safety: all members may be called from any thread. Reads cached state, never blocks on the catalog.
+#ifndef LITEFLEET_CONTROLLER_RPC_AUTH_H_
+#define LITEFLEET_CONTROLLER_RPC_AUTH_H_
+
+#include <grpcpp/server_context.h>
+
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+#include "common/base/ids.h"
+
+namespace litefleet::rpc {
+
+enum class Role { kNone, kDevice, kOperator };
+
+struct Caller {
+  Role role = Role::kNone;
+  DeviceId device;            // for devices
+  std::string name;           // operators: their name, "local" over the unix socket
+  std::string certificate_serial;  // hexadecimal; empty over the unix socket
+  std::string ordered_by() const { return "operator:" + name; }
+};
+
+// What a method ("/litefleet.v1.AgentService/Control") demands; kNone: enrol and health only. Methods that are not in the table are
+// refused. A test walks the descriptors and holds this table to them.
+absl::StatusOr<Role> RequiredRole(std::string_view method);
+
+class Authenticator {
+ public:
+  virtual ~Authenticator() = default;
+  // kUnauthenticated CERTIFICATE_REQUIRED, CERTIFICATE_REVOKED, CERTIFICATE_UNKNOWN; kPermissionDenied WRONG_ROLE, DEVICE_REVOKED.
+  virtual absl::StatusOr<Caller> Authenticate(const grpc::ServerContextBase& context, std::string_view method) = 0;
+};
+
+}  // namespace litefleet::rpc
+
+#endif  // LITEFLEET_CONTROLLER_RPC_AUTH_H_
