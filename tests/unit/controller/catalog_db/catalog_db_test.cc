@@ -1,0 +1,134 @@
+#include "controller/catalog/catalog_db.h"
+
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <thread>
+
+#include "common/base/status.h"
+
+namespace litefleet::catalog {
+namespace {
+
+const std::vector<Migration> kOne = {Migration{"create table t(x integer primary key) strict"}};
+
+class CatalogDbTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/litefleet-catalog-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern), nullptr);
+    directory_ = pattern;
+    path_ = directory_ + "/catalog.db";
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  static absl::Status Insert(CatalogDb& db, int64_t x) {
+    return db.Write([x](sqlite3* raw) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(auto insert, sqlite::Statement::Prepare(raw, "insert into t values(?)"));
+      return insert.Bind(1, x).Run();
+    });
+  }
+  static int64_t Count(const CatalogDb& db) {
+    int64_t count = -1;
+    EXPECT_TRUE(db.Read([&count](sqlite3* raw) -> absl::Status {
+                    LF_ASSIGN_OR_RETURN(count, sqlite::QueryInt(raw, "select count(*) from t"));
+                    return absl::OkStatus();
+                  }).ok());
+    return count;
+  }
+
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(CatalogDbTest, MissingIsAnErrorWithAWayOut) {
+  const auto db = CatalogDb::Open(path_, false, kOne);
+  EXPECT_EQ(ReasonOf(db.status()), "CATALOG_NOT_FOUND");
+  EXPECT_NE(HintOf(db.status()), "");
+  EXPECT_FALSE(std::filesystem::exists(path_));
+}
+
+TEST_F(CatalogDbTest, AFailedChangeLeavesTheOthers) {
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  std::atomic<int> good{0}, bad{0};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 8; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 50; ++i) {
+        ++(Insert(**db, t * 50 + i).ok() ? good : bad);
+        ++(Insert(**db, 0).ok() ? good : bad);  // taken already, or the first of all
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(good, Count(**db));
+  EXPECT_EQ(good + bad, 800);
+  EXPECT_EQ(good, 400);
+}
+
+TEST_F(CatalogDbTest, WhatAFailedChangeDidIsUndone) {
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok());
+  const absl::Status status = (*db)->Write([](sqlite3* raw) -> absl::Status {
+    LF_RETURN_IF_ERROR(sqlite::Execute(raw, "insert into t values(1)"));
+    return absl::AbortedError("no");
+  });
+  EXPECT_EQ(status.code(), absl::StatusCode::kAborted);
+  EXPECT_EQ(Count(**db), 0);
+}
+
+TEST_F(CatalogDbTest, ReadersCannotWrite) {
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok());
+  EXPECT_FALSE((*db)->Read([](sqlite3* raw) { return sqlite::Execute(raw, "insert into t values(1)"); }).ok());
+  EXPECT_EQ(Count(**db), 0);
+}
+
+TEST_F(CatalogDbTest, MigratesForwardOnly) {
+  {
+    ASSERT_TRUE(CatalogDb::Open(path_, true, kOne).ok());
+    std::vector<Migration> bad = kOne;
+    bad.push_back({"create table u(y) strict", "syntax error"});
+    EXPECT_FALSE(CatalogDb::Open(path_, false, bad).ok());
+  }
+  std::vector<Migration> two = kOne;
+  two.push_back({"create table u(y integer) strict"});
+  ASSERT_TRUE(CatalogDb::Open(path_, false, two).ok());
+  EXPECT_EQ(ReasonOf(CatalogDb::Open(path_, false, kOne).status()), "CATALOG_TOO_NEW");
+}
+
+TEST_F(CatalogDbTest, WhatWasAnsweredSurvivesAKill) {
+  int pipe_fds[2];
+  ASSERT_EQ(pipe(pipe_fds), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    auto db = CatalogDb::Open(path_, true, kOne);
+    if (!db.ok()) _exit(1);
+    for (int64_t i = 1;; ++i) {
+      if (!Insert(**db, i).ok()) _exit(2);
+      if (write(pipe_fds[1], &i, sizeof i) != sizeof i) _exit(3);
+    }
+  }
+  close(pipe_fds[1]);
+  int64_t last = 0;
+  while (last < 50 && read(pipe_fds[0], &last, sizeof last) == sizeof last) {
+  }
+  kill(child, SIGKILL);
+  int64_t more = 0;
+  while (read(pipe_fds[0], &more, sizeof more) == sizeof more) last = more;
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status));
+  auto db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok());
+  EXPECT_GE(Count(**db), last);
+  EXPECT_LE(Count(**db), last + 1);
+}
+
+}  // namespace
+}  // namespace litefleet::catalog
