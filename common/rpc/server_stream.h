@@ -1,0 +1,248 @@
+// Server streams of gRPC's callback API with a bounded outbound queue: one write in flight, Finish exactly once, deleted after OnDone.
+//
+// Two bases: OutboundStream over grpc::ServerWriteReactor<Out> (downloads, watches, fetches) or grpc::ServerBidiReactor<In, Out>, and
+// BidiStream for the latter, which also reads one message at a time. Not for unary calls.
+//
+//   class Download : public OutboundStream<grpc::ServerWriteReactor<Response>, Response> { ... };
+//   grpc::ServerWriteReactor<Response>* Handler(...) { return LaunchStream<Download>(context, StreamLimits{}, ...); }
+//
+// Thread safety: the public members may be called from any thread, also before the handler has returned and after the stream has
+// ended (then they do nothing); none blocks. Hooks run on gRPC's threads, without a lock: they must not block, hand work to an executor.
+// Ownership: the stream owns itself until OnDone; who keeps it longer keeps a shared_ptr (shared_from_this) and may go on calling.
+//
+// Law: no gRPC call is made under mu_, since a reaction may run inside of it. Who calls StartRead, StartWrite or TryCancel has claimed it
+// under mu_, and Finish waits until all claims have been given back.
+#ifndef LITEFLEET_COMMON_RPC_SERVER_STREAM_H_
+#define LITEFLEET_COMMON_RPC_SERVER_STREAM_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <cstddef>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "common/base/mutex.h"
+#include "common/rpc/status.h"
+
+namespace litefleet::rpc {
+
+struct StreamLimits {
+  size_t max_messages = 256;
+  size_t max_bytes = 4 << 20;  // a message that is larger is taken when nothing else waits
+};
+
+template <class Reactor, class Out>
+class OutboundStream : public Reactor, public std::enable_shared_from_this<OutboundStream<Reactor, Out>> {
+ public:
+  // False, and `message` is untouched, when the queue is full or the stream has ended. In the first case OnRoom follows, maybe before
+  // this returns: a producer that got false touches nothing that its next run uses.
+  bool TryPush(Out& message) {
+    const size_t bytes = message.ByteSizeLong();
+    {
+      MutexLock lock(mu_);
+      if (end_.has_value()) return false;
+      if (!queue_.empty() && (queue_.size() >= limits_.max_messages || bytes_ + bytes > limits_.max_bytes)) {
+        want_room_ = true;
+        return false;
+      }
+      queue_.emplace_back(std::move(message), bytes);
+      bytes_ += bytes;
+    }
+    Pump();
+    return true;
+  }
+
+  // Finishes after everything queued has been written. The first End or Abort counts.
+  void End(const absl::Status& status) {
+    {
+      MutexLock lock(mu_);
+      if (end_.has_value()) return;
+      end_ = ToGrpc(status);
+    }
+    Pump();
+  }
+
+  // Drops what is queued and ends at once: with `why` as the peer's status where no write is in flight, else by cancelling the call.
+  void Abort(const absl::Status& why) {
+    bool cancel = false;
+    {
+      MutexLock lock(mu_);
+      if (finished_) return;
+      if (!end_.has_value()) end_ = ToGrpc(why);
+      DropQueue();
+      if (writing_) {
+        cancel = true;
+        ++claims_;
+      }
+    }
+    if (cancel) {
+      context_->TryCancel();
+      GiveBack();
+    }
+    Pump();
+  }
+
+  // End, Abort or the peer's cancellation has been seen; a long producer asks between two steps.
+  bool ended() const {
+    MutexLock lock(mu_);
+    return end_.has_value();
+  }
+
+ protected:
+  OutboundStream(grpc::CallbackServerContext* context, StreamLimits limits) : context_(context), limits_(limits) {}
+
+  // A TryPush was refused, and half of the queue is free again.
+  virtual void OnRoom() {}
+  // The peer has gone or cancelled. Not called when this side has ended the stream.
+  virtual void OnPeerGone() {}
+  // The last call; the object lives on as long as somebody else holds it.
+  virtual void OnStreamDone() {}
+
+  // Claims are counted, so that Finish cannot come between the decision and the call. False: the stream has finished.
+  bool Claim() {
+    MutexLock lock(mu_);
+    if (finished_ || end_.has_value()) return false;
+    ++claims_;
+    return true;
+  }
+  void GiveBack() {
+    {
+      MutexLock lock(mu_);
+      --claims_;
+    }
+    Pump();
+  }
+
+ private:
+  template <class Stream, class... Args>
+  friend Stream* LaunchStream(Args&&... args);
+
+  void OnWriteDone(bool ok) final {
+    bool room = false;
+    {
+      MutexLock lock(mu_);
+      writing_ = false;
+      if (!ok) {
+        DropQueue();
+        if (!end_.has_value()) end_ = grpc::Status(grpc::StatusCode::CANCELLED, "the peer has gone");
+      }
+      if (want_room_ && !end_.has_value() && queue_.size() <= limits_.max_messages / 2 && bytes_ <= limits_.max_bytes / 2) {
+        want_room_ = false;
+        room = true;
+      }
+    }
+    if (room) OnRoom();
+    Pump();
+  }
+
+  void OnCancel() final {
+    bool first = false;
+    {
+      MutexLock lock(mu_);
+      first = !end_.has_value();
+      if (first) end_ = grpc::Status(grpc::StatusCode::CANCELLED, "cancelled");
+      DropQueue();
+    }
+    if (first) OnPeerGone();
+    Pump();
+  }
+
+  void OnDone() final {
+    const std::shared_ptr<void> self = std::move(self_);
+    OnStreamDone();
+  }
+
+  // Does what is due: the next write, or Finish.
+  void Pump() {
+    const Out* write = nullptr;
+    grpc::Status status;
+    {
+      MutexLock lock(mu_);
+      if (writing_ || finished_) return;
+      if (!queue_.empty()) {
+        current_ = std::move(queue_.front().first);
+        bytes_ -= queue_.front().second;
+        queue_.pop_front();
+        writing_ = true;
+        write = &current_;
+      } else if (end_.has_value() && claims_ == 0) {
+        finished_ = true;
+        status = *end_;
+      } else {
+        return;
+      }
+    }
+    // From here on this may be deleted by OnDone as soon as Finish was called.
+    if (write != nullptr) {
+      this->StartWrite(write);
+    } else {
+      this->Finish(std::move(status));
+    }
+  }
+
+  void DropQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    queue_.clear();
+    bytes_ = 0;
+    want_room_ = false;
+  }
+
+  grpc::CallbackServerContext* const context_;  // valid until Finish was called
+  const StreamLimits limits_;
+  std::shared_ptr<void> self_;  // set by LaunchStream, cleared by OnDone
+  Out current_;                 // owned by the write in flight
+
+  mutable Mutex mu_;
+  std::deque<std::pair<Out, size_t>> queue_ ABSL_GUARDED_BY(mu_);
+  size_t bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  int claims_ ABSL_GUARDED_BY(mu_) = 0;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool want_room_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;  // Finish was called, or is about to be
+  std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mu_);
+};
+
+// A bidirectional stream: the derived class asks for each message by ReadNext and gets OnMessage, or OnReadsEnded when the peer has
+// closed its side or has gone (which look the same; after the latter OnPeerGone follows, or has come before).
+template <class In, class Out>
+class BidiStream : public OutboundStream<grpc::ServerBidiReactor<In, Out>, Out> {
+ protected:
+  using OutboundStream<grpc::ServerBidiReactor<In, Out>, Out>::OutboundStream;
+
+  // Takes the next message from the peer; at most one at a time. Not asking is the backpressure. Nothing happens after the end.
+  void ReadNext() {
+    if (!this->Claim()) return;
+    this->StartRead(&in_);
+    this->GiveBack();
+  }
+  // `message` may be moved from; it is untouched until ReadNext.
+  virtual void OnMessage(In& message) = 0;
+  virtual void OnReadsEnded() = 0;
+
+ private:
+  void OnReadDone(bool ok) final {
+    if (ok) {
+      OnMessage(in_);
+    } else {
+      OnReadsEnded();
+    }
+  }
+
+  In in_;  // owned by the read in flight, else by the derived class
+};
+
+// Makes a stream that owns itself, calls its public Begin() (the first push or read), and returns it for the handler to return to gRPC.
+template <class Stream, class... Args>
+Stream* LaunchStream(Args&&... args) {
+  auto stream = std::make_shared<Stream>(std::forward<Args>(args)...);
+  stream->self_ = stream;
+  stream->Begin();
+  return stream.get();
+}
+
+}  // namespace litefleet::rpc
+
+#endif  // LITEFLEET_COMMON_RPC_SERVER_STREAM_H_
