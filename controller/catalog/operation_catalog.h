@@ -5,7 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_CATALOG_OPERATION_CATALOG_H_
 #define LITEFLEET_CONTROLLER_CATALOG_OPERATION_CATALOG_H_
 
-#include <optional>
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,26 +23,42 @@ namespace litefleet::catalog {
 
 extern const std::string_view kOperationSchema1;
 
+// Who began an operation, and so who carries it on after a restart of the controller. Stored: do not change these values.
+enum class Origin : int {
+  kOrdered = 0,  // by an operator; the order is sent to the device until it has ended
+  kDevice = 1,   // by the device itself (a schedule)
+  kLocal = 2,    // by the controller, which carries it out
+};
+
 struct OperationRow {
   v1::Operation operation;   // device_name and device_connected are not stored
-  v1::Order order;           // what the device gets; empty for local ones
+  v1::Order order;           // what the device gets; empty unless ordered
+  Origin origin = Origin::kOrdered;
   std::string request_id;    // unique together with ordered_by where not empty
 };
 
+// Not in one of the ends.
+bool IsActive(v1::OperationState state);
+
 class OperationCatalog {
  public:
+  static constexpr std::chrono::hours kMaxAge{90 * 24};
+  static constexpr int kMaxEndedPerDevice = 10'000;
+
   explicit OperationCatalog(CatalogDb& db) : db_(db) {}
 
-  // All or none. Rows whose request_id exists already are answered with what exists.
+  // All or none. REQUIRES: the rows have the same request_id. Where it exists already, nothing is made, and the answer is what exists;
+  // kAlreadyExists REQUEST_ID_USED when that is of another kind.
   absl::StatusOr<std::vector<OperationRow>> Create(const std::vector<OperationRow>& rows);
   absl::StatusOr<OperationRow> Get(const OperationId& operation) const;
   absl::StatusOr<v1::Operation> Resolve(const std::string& reference) const;
+  // Newest first. `device` may be empty: all.
   absl::StatusOr<Page<v1::Operation>> List(const DeviceId& device, bool active_only, int page_size, const std::string& page_token) const;
-  // Not ended, of one device, oldest first.
+  // Not ended, of one device (empty: of all), oldest first.
   absl::StatusOr<std::vector<OperationRow>> ActiveOf(const DeviceId& device) const;
   // Reads, changes and writes in one transaction; kNotFound, or the change's error.
   absl::StatusOr<v1::Operation> Update(const OperationId& operation, absl::FunctionRef<absl::Status(v1::Operation&)> change);
-  // Queued ones past their expiry become EXPIRED; ended ones beyond 90 days or 10,000 a device go. Returns those that expired.
+  // Queued ones past their expiry become EXPIRED; ended ones beyond kMaxAge or kMaxEndedPerDevice go. Returns those that expired.
   absl::StatusOr<std::vector<v1::Operation>> Expire(SystemTime now);
 
  private:
