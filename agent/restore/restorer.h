@@ -5,7 +5,6 @@
 #ifndef LITEFLEET_AGENT_RESTORE_RESTORER_H_
 #define LITEFLEET_AGENT_RESTORE_RESTORER_H_
 
-#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -14,6 +13,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/bytes.h"
+#include "common/base/cancel_token.h"
 #include "common/format/digest.h"
 #include "litefleet/v1/agent_service.pb.h"
 
@@ -26,15 +26,7 @@ struct Target {
   std::string push_restore;  // never | local-confirm | signed | allow
 };
 
-// Set by anybody, seen by blocking code at least every 100 ms.
-class CancelToken {
- public:
-  void Cancel() { cancelled_.store(true); }
-  bool cancelled() const { return cancelled_.load(); }
-
- private:
-  std::atomic<bool> cancelled_{false};
-};
+using litefleet::CancelToken;
 
 // Where the pages of a snapshot come from; the gRPC stream in the agent, a file or a fake in tests.
 class PageFetcher {

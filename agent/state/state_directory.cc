@@ -1,0 +1,160 @@
+#include "agent/state/state_directory.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <functional>
+#include <string_view>
+#include <system_error>
+
+#include "common/base/crash_point.h"
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::state {
+namespace {
+
+constexpr uint32_t kFormat = 1;
+constexpr std::string_view kTemporary = ".tmp";
+constexpr std::string_view kDamaged = ".damaged";
+
+absl::Status Damaged(const std::string& path) {
+  return Error(absl::StatusCode::kDataLoss, "STATE_DAMAGED", fmt::format("{} cannot be read as what it should hold", path),
+               "it was moved aside; look at the disk of this device");
+}
+
+absl::StatusOr<std::vector<std::string>> List(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  if (error) return ErrnoError(error.value(), "list " + directory);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+absl::Status RemoveMatching(const std::string& directory, const std::function<bool(const std::string&)>& matches) {
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(directory));
+  for (const std::string& name : names) {
+    if (matches(name)) LF_RETURN_IF_ERROR(io::RemoveFile(directory + "/" + name));
+  }
+  return absl::OkStatus();
+}
+
+// A message with a format field. STATE_DAMAGED when it does not parse, STATE_TOO_NEW when a later version wrote it.
+template <class Message>
+absl::StatusOr<Message> Parse(const std::string& path) {
+  LF_ASSIGN_OR_RETURN(const std::string content, io::ReadFile(path));
+  Message message;
+  if (!message.ParseFromString(content) || message.format() == 0) return Damaged(path);
+  if (message.format() > kFormat) {
+    return Error(absl::StatusCode::kFailedPrecondition, "STATE_TOO_NEW",
+                 fmt::format("{} has format {}, this program knows {}", path, message.format(), kFormat), "install the newer litefleet-agent again");
+  }
+  return message;
+}
+
+absl::Status MoveAside(const std::string& path, std::vector<std::string>& damaged) {
+  LF_RETURN_IF_ERROR(io::RenameFile(path, path + std::string(kDamaged)));
+  damaged.push_back(fmt::format("{} could not be read and was moved aside", path));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
+  for (const char* below : {"", "/orders", "/results", "/databases", "/restore", "/spool"}) {
+    LF_RETURN_IF_ERROR(io::MakeDirectory(path + below));
+  }
+  for (const char* below : {"/orders", "/results", "/databases"}) {
+    LF_RETURN_IF_ERROR(RemoveMatching(path + below, [](const std::string& name) { return name.ends_with(kTemporary); }));
+  }
+  return StateDirectory(path);
+}
+
+absl::StatusOr<io::ProcessLock> StateDirectory::Lock() const { return io::ProcessLock::Acquire(path_ + "/lock"); }
+
+absl::Status StateDirectory::ClearSpool() const {
+  return RemoveMatching(path_ + "/spool", [](const std::string&) { return true; });
+}
+
+absl::StatusOr<std::vector<storage::v1::AgentOperation>> StateDirectory::ReadOperations(std::vector<std::string>& damaged) const {
+  std::vector<storage::v1::AgentOperation> operations;
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(path_ + "/orders"));
+  for (const std::string& name : names) {
+    if (!IsUlid(name)) continue;
+    const std::string file = path_ + "/orders/" + name;
+    auto operation = Parse<storage::v1::AgentOperation>(file);
+    v1::Order order;
+    if (operation.ok() && (operation->operation_id() != name || !order.ParseFromString(operation->order()))) operation = Damaged(file);
+    if (absl::IsDataLoss(operation.status())) {
+      LF_RETURN_IF_ERROR(MoveAside(file, damaged));
+      continue;
+    }
+    if (!operation.ok()) return operation.status();
+    operations.push_back(*std::move(operation));
+  }
+  return operations;
+}
+
+absl::Status StateDirectory::WriteOperation(const storage::v1::AgentOperation& operation) const {
+  storage::v1::AgentOperation stored = operation;
+  stored.set_format(kFormat);
+  return io::WriteFileAtomic(path_ + "/orders/" + operation.operation_id(), stored.SerializeAsString());
+}
+
+absl::Status StateDirectory::RemoveOperation(const std::string& operation_id) const {
+  return io::RemoveFile(path_ + "/orders/" + operation_id);
+}
+
+absl::StatusOr<std::vector<v1::OperationResult>> StateDirectory::ReadResults(std::vector<std::string>& damaged) const {
+  std::vector<v1::OperationResult> results;
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, List(path_ + "/results"));
+  for (const std::string& name : names) {
+    if (!IsUlid(name)) continue;
+    const std::string file = path_ + "/results/" + name;
+    const auto stored = Parse<storage::v1::AgentResult>(file);
+    if (!stored.ok() && !absl::IsDataLoss(stored.status())) return stored.status();
+    v1::OperationResult result;
+    if (!stored.ok() || !result.ParseFromString(stored->result()) || result.operation_id() != name) {
+      LF_RETURN_IF_ERROR(MoveAside(file, damaged));
+      continue;
+    }
+    results.push_back(std::move(result));
+  }
+  return results;
+}
+
+absl::Status StateDirectory::WriteResult(const v1::OperationResult& result) const {
+  storage::v1::AgentResult stored;
+  stored.set_format(kFormat);
+  stored.set_result(result.SerializeAsString());
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(path_ + "/results/" + result.operation_id(), stored.SerializeAsString()));
+  LF_CRASH_POINT("agent.result.persisted");
+  return absl::OkStatus();
+}
+
+absl::Status StateDirectory::RemoveResult(const std::string& operation_id) const {
+  return io::RemoveFile(path_ + "/results/" + operation_id);
+}
+
+absl::StatusOr<storage::v1::AgentDatabase> StateDirectory::ReadDatabase(const std::string& name) const {
+  const std::string file = path_ + "/databases/" + name + ".state";
+  storage::v1::AgentDatabase database;
+  database.set_name(name);
+  database.set_timeline(1);
+  if (!io::Exists(file)) return database;
+  LF_ASSIGN_OR_RETURN(database, Parse<storage::v1::AgentDatabase>(file));
+  if (database.name() != name) return Damaged(file);
+  if (database.timeline() == 0) database.set_timeline(1);
+  return database;
+}
+
+absl::Status StateDirectory::WriteDatabase(const storage::v1::AgentDatabase& database) const {
+  storage::v1::AgentDatabase stored = database;
+  stored.set_format(kFormat);
+  return io::WriteFileAtomic(path_ + "/databases/" + database.name() + ".state", stored.SerializeAsString());
+}
+
+}  // namespace litefleet::state

@@ -1,0 +1,71 @@
+// The agent's state directory: every path in it is made here, and what is kept in orders/, results/ and databases/ is read and
+// written here.
+//
+//   lock                 held by the running agent, names its pid
+//   identity/            key, certificate, CA (identity.h)
+//   orders/ID            operations taken on, without result       storage.v1.AgentOperation
+//   results/ID           ended, not yet recorded by the controller  storage.v1.AgentResult
+//   databases/NAME.state what is remembered of a database           storage.v1.AgentDatabase
+//   restore/             owned by agent/restore
+//   spool/ID             chunks of a running backup; emptied at start
+//
+// A file is written beside its name, synced, renamed, and its directory synced: after a crash it is old or new, never a part. A result
+// is written before its order is removed; where both exist the result counts. A file that cannot be read as what it should be is
+// renamed to NAME.damaged and reported once, and the agent goes on.
+//
+// Thread safety: all members may be called from any thread; two writers of one file are the caller's affair. Calls block on the disk.
+#ifndef LITEFLEET_AGENT_STATE_STATE_DIRECTORY_H_
+#define LITEFLEET_AGENT_STATE_STATE_DIRECTORY_H_
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/io/file.h"
+#include "litefleet/storage/v1/agent_state.pb.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::state {
+
+class StateDirectory {
+ public:
+  // Makes what is missing with mode 0700 and removes left-over temporary files. Does not lock.
+  static absl::StatusOr<StateDirectory> Open(const std::string& path);
+
+  // Errors: kFailedPrecondition ALREADY_RUNNING, naming the pid.
+  absl::StatusOr<io::ProcessLock> Lock() const;
+
+  const std::string& path() const { return path_; }
+  std::string identity_path() const { return path_ + "/identity"; }
+  std::string restore_path() const { return path_ + "/restore"; }
+  // REQUIRES: IsUlid(operation_id).
+  std::string SpoolFile(const std::string& operation_id) const { return path_ + "/spool/" + operation_id; }
+  // Removes what an earlier process left.
+  absl::Status ClearSpool() const;
+
+  // What was taken on, by id, which is by age. `damaged` gets a sentence for each file that was moved aside.
+  absl::StatusOr<std::vector<storage::v1::AgentOperation>> ReadOperations(std::vector<std::string>& damaged) const;
+  // REQUIRES: IsUlid(operation.operation_id()).
+  absl::Status WriteOperation(const storage::v1::AgentOperation& operation) const;
+  absl::Status RemoveOperation(const std::string& operation_id) const;
+
+  absl::StatusOr<std::vector<v1::OperationResult>> ReadResults(std::vector<std::string>& damaged) const;
+  // REQUIRES: IsUlid(result.operation_id()).
+  absl::Status WriteResult(const v1::OperationResult& result) const;
+  absl::Status RemoveResult(const std::string& operation_id) const;
+
+  // A database that nothing is known of is on timeline 1. REQUIRES: IsName(name). Errors: kDataLoss STATE_DAMAGED.
+  absl::StatusOr<storage::v1::AgentDatabase> ReadDatabase(const std::string& name) const;
+  absl::Status WriteDatabase(const storage::v1::AgentDatabase& database) const;
+
+ private:
+  explicit StateDirectory(std::string path) : path_(std::move(path)) {}
+
+  std::string path_;
+};
+
+}  // namespace litefleet::state
+
+#endif  // LITEFLEET_AGENT_STATE_STATE_DIRECTORY_H_

@@ -1,0 +1,180 @@
+#include "agent/upload/attempt.h"
+
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::upload {
+namespace {
+
+constexpr std::chrono::milliseconds kLook{50};
+
+SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+}  // namespace
+
+Attempt::Attempt(const AttemptOptions& options, const v1::UploadBegin& begin, RateLimit& rate)
+    : options_(options), rate_(rate), session_(begin, options.limits), last_progress_(Now()) {}
+
+absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, UploadTransport& transport, const v1::UploadBegin& begin,
+                                                 ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, RateLimit& rate,
+                                                 const CancelToken& cancel,
+                                                 const std::function<void(const UploadSession::Counts&)>& progress,
+                                                 UploadSession::Counts& counts) {
+  const auto attempt = std::make_shared<Attempt>(options, begin, rate);
+  attempt->stream_ = transport.Open(attempt);
+  std::vector<std::thread> compressors;
+  for (int i = 0; i < options.compressors; ++i) compressors.emplace_back([&attempt] { attempt->Compress(); });
+  attempt->stream_->Start();
+  attempt->Pump();
+  const absl::Status status = attempt->Feed(feed, complete, cancel, progress);
+  attempt->Stop();
+  for (std::thread& compressor : compressors) compressor.join();
+  if (status.ok()) {
+    attempt->stream_->Finish();
+  } else {
+    attempt->stream_->Cancel();
+  }
+  MutexLock lock(attempt->mu_);
+  counts = attempt->session_.counts();
+  if (!status.ok()) return status;
+  return attempt->session_.result();
+}
+
+absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
+                           const std::function<void(const UploadSession::Counts&)>& progress) {
+  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, cancel, progress));
+  for (;;) {
+    LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.CanOffer(); }, options_.no_progress, cancel, progress));
+    LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
+    if (!chunk) break;
+    {
+      MutexLock lock(mu_);
+      session_.Offer(*std::move(chunk));
+    }
+    Pump();
+  }
+  v1::UploadCommit commit = feed.Commit();
+  complete(commit);
+  {
+    MutexLock lock(mu_);
+    session_.Commit(std::move(commit));
+  }
+  Pump();
+  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, cancel, progress));
+  return WaitFor([](const UploadSession& session) { return session.committed(); }, options_.commit_wait, cancel, progress);
+}
+
+absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,
+                              const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress) {
+  const SteadyTime began = Now();
+  for (bool flushed = false;;) {
+    if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
+    UploadSession::Counts counts;
+    {
+      MutexLock lock(mu_);
+      if (session_.committed() || (!ended_ && done(session_))) return absl::OkStatus();
+      if (ended_) return *ended_;
+      const SteadyTime now = Now();
+      if (session_.has_chunks_ready() && rate_.Budget(now) <= 0) last_progress_ = now;  // held back by ourselves
+      if (now - std::max(last_progress_, began) >= no_progress) {
+        return Error(absl::StatusCode::kDeadlineExceeded, "UPLOAD_STALLED",
+                     fmt::format("nothing was heard from the controller for {} s", std::chrono::duration_cast<std::chrono::seconds>(no_progress).count()),
+                     "look at the link to the controller; the upload goes on from where it was");
+      }
+      if (!flushed) session_.FlushOffers();
+      counts = session_.counts();
+    }
+    Pump();
+    progress(counts);
+    MutexLock lock(mu_);
+    if (flushed && !ended_ && !done(session_)) changed_.WaitUntil(mu_, Now() + kLook);
+    flushed = true;
+  }
+}
+
+void Attempt::Compress() {
+  format::ChunkCompressor compressor(options_.compression_level);
+  for (;;) {
+    std::optional<UploadSession::Wanted> wanted;
+    {
+      MutexLock lock(mu_);
+      while (!stopped_ && !(wanted = session_.TakeWanted())) changed_.Wait(mu_);
+      if (!wanted) return;
+    }
+    absl::StatusOr<PackedChunk> packed = static_cast<PackablePayload&>(*wanted->chunk.payload).Pack(compressor);
+    {
+      MutexLock lock(mu_);
+      if (packed.ok()) {
+        session_.GivePacked(wanted->number, *std::move(packed));
+      } else if (!ended_) {
+        ended_ = packed.status();
+      }
+    }
+    wanted.reset();
+    changed_.SignalAll();
+    Pump();
+  }
+}
+
+void Attempt::Pump() {
+  v1::UploadRequest request;
+  {
+    MutexLock lock(mu_);
+    if (writing_ || stopped_ || ended_) return;
+    std::optional<v1::UploadRequest> next = session_.NextRequest(rate_.Budget(Now()));
+    if (!next) return;
+    request = *std::move(next);
+    writing_ = true;
+  }
+  int64_t payload = 0;
+  for (const v1::ChunkData& chunk : request.chunks().chunks()) payload += static_cast<int64_t>(chunk.data().size());
+  rate_.Spend(payload);
+  stream_->Write(std::move(request));
+  // Room for packed chunks.
+  changed_.SignalAll();
+}
+
+void Attempt::Stop() {
+  {
+    MutexLock lock(mu_);
+    stopped_ = true;
+  }
+  changed_.SignalAll();
+}
+
+void Attempt::OnResponse(const v1::UploadResponse& response) {
+  {
+    MutexLock lock(mu_);
+    last_progress_ = Now();
+    const absl::Status status = session_.OnResponse(response);
+    if (!status.ok() && !ended_) ended_ = status;
+  }
+  changed_.SignalAll();
+  Pump();
+}
+
+void Attempt::OnWritten() {
+  {
+    MutexLock lock(mu_);
+    last_progress_ = Now();
+    writing_ = false;
+  }
+  Pump();
+}
+
+void Attempt::OnClosed(absl::Status status) {
+  {
+    MutexLock lock(mu_);
+    if (status.ok()) {
+      status = Error(absl::StatusCode::kUnavailable, "UPLOAD_CUT", "the controller ended the upload before it was committed",
+                     "the upload goes on from where it was");
+    }
+    if (!ended_) ended_ = std::move(status);
+  }
+  changed_.SignalAll();
+}
+
+}  // namespace litefleet::upload

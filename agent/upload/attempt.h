@@ -1,0 +1,78 @@
+// One attempt to upload what a feed yields: one stream, one session, compressor threads.
+//
+// Thread safety: Run blocks one thread; the events come from the transport's. Lock order: mu_ is the only lock, and no call of the
+// stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress` ends the attempt; a cancel is seen
+// within 100 ms.
+#ifndef LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
+#define LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/upload/chunk_feed.h"
+#include "agent/upload/rate_limit.h"
+#include "agent/upload/session.h"
+#include "agent/upload/transport.h"
+#include "common/base/cancel_token.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+
+namespace litefleet::upload {
+
+struct AttemptOptions {
+  UploadSession::Limits limits;
+  int compressors = 2;
+  int compression_level = 1;
+  std::chrono::milliseconds no_progress{30000};
+  // The controller's commit may take longer than an answer.
+  std::chrono::milliseconds commit_wait{120000};
+};
+
+class Attempt final : public StreamEvents, public std::enable_shared_from_this<Attempt> {
+ public:
+  // `commit` is filled up by the feed; `base` holds what only the caller knows. All references outlive Run.
+  static absl::StatusOr<v1::UploadCommitted> Run(const AttemptOptions& options, UploadTransport& transport, const v1::UploadBegin& begin,
+                                                 ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, RateLimit& rate,
+                                                 const CancelToken& cancel,
+                                                 const std::function<void(const UploadSession::Counts&)>& progress,
+                                                 UploadSession::Counts& counts);
+
+  Attempt(const AttemptOptions& options, const v1::UploadBegin& begin, RateLimit& rate);
+
+  void OnResponse(const v1::UploadResponse& response) override;
+  void OnWritten() override;
+  void OnClosed(absl::Status status) override;
+
+ private:
+  absl::Status Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
+                    const std::function<void(const UploadSession::Counts&)>& progress);
+  // Until `done` holds. Errors: what ended the stream, no progress, cancelled.
+  absl::Status WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,
+                       const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress);
+  void Compress();
+  // Writes the next message, if there is one.
+  void Pump();
+  void Stop();
+
+  const AttemptOptions options_;
+  RateLimit& rate_;
+  std::shared_ptr<UploadStream> stream_;  // constant after Run has opened it
+
+  Mutex mu_;
+  CondVar changed_;
+  UploadSession session_ ABSL_GUARDED_BY(mu_);
+  SteadyTime last_progress_ ABSL_GUARDED_BY(mu_);
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+  std::optional<absl::Status> ended_ ABSL_GUARDED_BY(mu_);  // why this attempt cannot go on
+};
+
+}  // namespace litefleet::upload
+
+#endif  // LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_

@@ -1,0 +1,186 @@
+#include "agent/upload/session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::upload {
+namespace {
+
+constexpr size_t kMaxMessageBytes = 900 << 10;
+constexpr size_t kMaxChunksPerOffer = 256;
+
+absl::Status Protocol(std::string_view what) {
+  return Error(absl::StatusCode::kInternal, "UPLOAD_PROTOCOL", fmt::format("the controller {}", what), "run the same release on both sides");
+}
+
+}  // namespace
+
+UploadSession::UploadSession(v1::UploadBegin begin, Limits limits) : limits_(limits), begin_(std::move(begin)) {}
+
+size_t UploadSession::raw_chunks() const {
+  size_t packing = 0;
+  for (const Sending& sending : ready_) packing += sending.packed ? 0 : 1;
+  return gathering_.size() + offered_chunks_ + wanted_.size() + packing;
+}
+
+bool UploadSession::CanOffer() const { return accepted_ && !commit_ && raw_chunks() < limits_.max_raw_chunks; }
+
+void UploadSession::Offer(Chunk chunk) { gathering_.push_back(std::move(chunk)); }
+
+void UploadSession::FlushOffers() { flush_ = true; }
+
+void UploadSession::Commit(v1::UploadCommit commit) {
+  commit_ = std::move(commit);
+  flush_ = true;
+}
+
+std::optional<UploadSession::Wanted> UploadSession::TakeWanted() {
+  // One chunk may always be on its way, whatever its size.
+  if (wanted_.empty() || (!ready_.empty() && packed_bytes_ >= limits_.max_packed_bytes)) return std::nullopt;
+  Wanted wanted{next_number_++, std::move(wanted_.front())};
+  wanted_.pop_front();
+  ready_.push_back({wanted.number, wanted.chunk, std::nullopt});
+  return wanted;
+}
+
+void UploadSession::GivePacked(uint64_t number, PackedChunk packed) {
+  for (Sending& sending : ready_) {
+    if (sending.number != number) continue;
+    packed_bytes_ += packed.data.size();
+    sending.packed = std::move(packed);
+    sending.chunk.payload.reset();
+    return;
+  }
+}
+
+std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
+  v1::UploadRequest request;
+  if (begin_) {
+    *request.mutable_begin() = *std::move(begin_);
+    begin_.reset();
+    return request;
+  }
+  if (!accepted_ || commit_sent_) return std::nullopt;
+
+  const size_t allowed = max_offered_ > offered_chunks_ ? max_offered_ - offered_chunks_ : 0;
+  const size_t count = std::min({gathering_.size(), allowed, kMaxChunksPerOffer});
+  if (count > 0 && (flush_ || gathering_.size() >= limits_.chunks_per_offer)) {
+    SentOffer sent{next_offer_++, {}};
+    v1::UploadOffer& offer = *request.mutable_offer();
+    offer.set_offer_id(sent.id);
+    for (size_t i = 0; i < count; ++i) {
+      v1::ChunkOffer& chunk = *offer.add_chunks();
+      chunk.set_name(std::string(gathering_[i].name.AsString()));
+      v1::PageRun& run = *chunk.add_runs();
+      run.set_first_page(gathering_[i].first_page);
+      run.set_page_count(gathering_[i].page_count);
+      sent.chunks.push_back(std::move(gathering_[i]));
+    }
+    gathering_.erase(gathering_.begin(), gathering_.begin() + static_cast<std::ptrdiff_t>(count));
+    if (gathering_.empty()) flush_ = commit_.has_value();
+    offered_chunks_ += count;
+    offered_.push_back(std::move(sent));
+    LF_CRASH_POINT("upload.after_offer");
+    return request;
+  }
+  if (gathering_.empty() && !commit_) flush_ = false;
+
+  if (auto chunks = NextChunks(budget)) return chunks;
+
+  if (commit_ && gathering_.empty() && offered_.empty() && wanted_.empty() && ready_.empty()) {
+    commit_->set_pages_sent(static_cast<uint32_t>(counts_.sent_raw_bytes / std::max<int64_t>(1, commit_->page_size())));
+    *request.mutable_commit() = *commit_;
+    commit_sent_ = true;
+    LF_CRASH_POINT("upload.before_commit");
+    return request;
+  }
+  return std::nullopt;
+}
+
+std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
+  const int64_t undurable = counts_.wire_bytes - counts_.durable_bytes;
+  size_t count = 0;
+  size_t bytes = 0;
+  for (const Sending& sending : ready_) {
+    if (!sending.packed) break;
+    const size_t size = sending.packed->data.size();
+    if (count > 0 && bytes + size > kMaxMessageBytes) break;
+    // One chunk fits into every window: a window smaller than a chunk must not stop everything.
+    if (undurable + static_cast<int64_t>(bytes) > 0 && undurable + static_cast<int64_t>(bytes + size) > window_bytes_) break;
+    ++count;
+    bytes += size;
+  }
+  if (count == 0 || budget <= 0) return std::nullopt;
+  // A small message goes out only when nothing is about to make it larger.
+  const bool more_coming = count < ready_.size() || !wanted_.empty();
+  if (bytes < limits_.message_bytes && more_coming && undurable + static_cast<int64_t>(bytes) < window_bytes_ &&
+      packed_bytes_ < limits_.max_packed_bytes) {
+    const bool stopped_by_size = count < ready_.size() && ready_[count].packed.has_value();
+    if (!stopped_by_size) return std::nullopt;
+  }
+  v1::UploadRequest request;
+  v1::UploadChunks& chunks = *request.mutable_chunks();
+  for (size_t i = 0; i < count; ++i) {
+    Sending sending = std::move(ready_.front());
+    ready_.pop_front();
+    v1::ChunkData& data = *chunks.add_chunks();
+    data.set_name(std::string(sending.chunk.name.AsString()));
+    data.set_codec(static_cast<v1::Codec>(sending.packed->codec));
+    data.set_raw_bytes(sending.chunk.raw_bytes);
+    packed_bytes_ -= sending.packed->data.size();
+    *data.mutable_data() = std::move(sending.packed->data);
+    counts_.dealt_bytes += sending.chunk.raw_bytes;
+    counts_.sent_raw_bytes += sending.chunk.raw_bytes;
+  }
+  counts_.wire_bytes += static_cast<int64_t>(bytes);
+  return request;
+}
+
+absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
+  switch (response.message_case()) {
+    case v1::UploadResponse::kAccepted:
+      if (begin_ || accepted_) return Protocol("accepted an upload twice");
+      accepted_ = true;
+      window_bytes_ = response.accepted().window_bytes();
+      max_offered_ = response.accepted().max_offered_chunks();
+      if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");
+      return absl::OkStatus();
+    case v1::UploadResponse::kMissing:
+      return OnMissing(response.missing());
+    case v1::UploadResponse::kDurable:
+      // Bytes from before this stream do not count against the window.
+      counts_.durable_bytes = std::clamp(response.durable().durable_bytes(), counts_.durable_bytes, counts_.wire_bytes);
+      LF_CRASH_POINT("upload.durable");
+      return absl::OkStatus();
+    case v1::UploadResponse::kCommitted:
+      if (!commit_sent_) return Protocol("committed what was not complete");
+      committed_ = response.committed();
+      LF_CRASH_POINT("upload.committed");
+      return absl::OkStatus();
+    case v1::UploadResponse::MESSAGE_NOT_SET:
+      return absl::OkStatus();  // of a later version
+  }
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::OnMissing(const v1::UploadMissing& missing) {
+  if (offered_.empty() || offered_.front().id != missing.offer_id()) return Protocol("answered an offer out of order");
+  SentOffer offer = std::move(offered_.front());
+  offered_.pop_front();
+  offered_chunks_ -= offer.chunks.size();
+  counts_.answered_chunks += offer.chunks.size();
+  size_t next = 0;
+  for (const uint32_t position : missing.positions()) {
+    if (position < next || position >= offer.chunks.size()) return Protocol("asked for a chunk that was not offered");
+    for (; next < position; ++next) counts_.dealt_bytes += offer.chunks[next].raw_bytes;
+    wanted_.push_back(std::move(offer.chunks[next++]));
+  }
+  for (; next < offer.chunks.size(); ++next) counts_.dealt_bytes += offer.chunks[next].raw_bytes;
+  return absl::OkStatus();
+}
+
+}  // namespace litefleet::upload

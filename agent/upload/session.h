@@ -1,0 +1,145 @@
+// One attempt of an upload as a state machine, without gRPC, threads or clocks.
+//
+//   begin -> accepted -> offers, chunks -> commit -> committed
+//
+// The producer offers chunks in ascending order of pages; the controller answers each offer with the positions that it wants; those
+// are compressed (by whoever drives this) and sent in the order of the offers, within the window. Memory: at most `max_raw_chunks`
+// chunks of 256 KiB are held between offer and answer or compression, and at most `max_packed_bytes` of compressed ones; a message is
+// at most 900 KiB.
+//
+// Not for several attempts: a cut link needs a new object with the same session_id. Thread safety: none. Errors: what the peer does
+// against the protocol is kInternal UPLOAD_PROTOCOL.
+#ifndef LITEFLEET_AGENT_UPLOAD_SESSION_H_
+#define LITEFLEET_AGENT_UPLOAD_SESSION_H_
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/bytes.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/digest.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::upload {
+
+// Where the content of a chunk is until it is sent. Memory comes back to its owner when the last reference goes.
+struct Payload {
+  virtual ~Payload() = default;
+};
+
+// An extent with its name, and whatever holds its content.
+struct Chunk {
+  format::ChunkName name;
+  uint32_t first_page = 0;  // 1-based
+  uint32_t page_count = 0;
+  uint32_t raw_bytes = 0;
+  std::shared_ptr<Payload> payload;
+};
+
+struct PackedChunk {
+  format::Codec codec = format::Codec::kRaw;
+  std::string data;
+};
+
+class UploadSession {
+ public:
+  struct Limits {
+    // Offers are sent when they have this many chunks, or when the producer waits.
+    size_t chunks_per_offer = 8;
+    size_t max_raw_chunks = 24;
+    size_t max_packed_bytes = 2 << 20;
+    // A message is sent when it has at least this much, or nothing else is on its way to it.
+    size_t message_bytes = 256 << 10;
+  };
+  struct Counts {
+    int64_t dealt_bytes = 0;    // raw: found at the controller, or sent
+    int64_t sent_raw_bytes = 0;
+    int64_t wire_bytes = 0;     // payload sent
+    int64_t durable_bytes = 0;  // payload durable
+    uint64_t answered_chunks = 0;
+  };
+
+  // A chunk to compress; give it back with the same number.
+  struct Wanted {
+    uint64_t number = 0;
+    Chunk chunk;
+  };
+
+  UploadSession(v1::UploadBegin begin, Limits limits);
+
+  // Producer.
+  // The controller has accepted, and there is room for one more chunk.
+  bool CanOffer() const;
+  // REQUIRES: CanOffer(); ascending pages.
+  void Offer(Chunk chunk);
+  // Sends what has gathered, however little: the producer is about to wait.
+  void FlushOffers();
+  // After the last Offer, once.
+  void Commit(v1::UploadCommit commit);
+
+  // Compressor. Chunks come in order, several may be out at once.
+  std::optional<Wanted> TakeWanted();
+  void GivePacked(uint64_t number, PackedChunk packed);
+
+  // Transport.
+  // The next message, if one can be sent now. `budget` bounds the payload of chunks (a rate limit); what does not fit waits.
+  std::optional<v1::UploadRequest> NextRequest(int64_t budget = INT64_MAX);
+  absl::Status OnResponse(const v1::UploadResponse& response);
+
+  bool accepted() const { return accepted_; }
+  bool committed() const { return committed_.has_value(); }
+  // The commit was sent, and the answer is awaited.
+  bool commit_sent() const { return commit_sent_; }
+  // A chunk message is ready, but for the budget.
+  bool has_chunks_ready() const { return !ready_.empty() && ready_.front().packed.has_value(); }
+  // REQUIRES: committed().
+  const v1::UploadCommitted& result() const { return *committed_; }
+  const Counts& counts() const { return counts_; }
+
+ private:
+  struct SentOffer {
+    uint64_t id = 0;
+    std::vector<Chunk> chunks;
+  };
+  struct Sending {
+    uint64_t number = 0;
+    Chunk chunk;
+    std::optional<PackedChunk> packed;
+  };
+
+  std::optional<v1::UploadRequest> NextChunks(int64_t budget);
+  absl::Status OnMissing(const v1::UploadMissing& missing);
+  size_t raw_chunks() const;
+
+  const Limits limits_;
+  std::optional<v1::UploadBegin> begin_;  // until sent
+  bool accepted_ = false;
+  int64_t window_bytes_ = 0;
+  uint32_t max_offered_ = 0;
+
+  std::vector<Chunk> gathering_;
+  bool flush_ = false;
+  uint64_t next_offer_ = 1;
+  std::deque<SentOffer> offered_;  // unanswered, in order
+  size_t offered_chunks_ = 0;
+
+  std::deque<Chunk> wanted_;       // answered as missing, nobody has taken them
+  uint64_t next_number_ = 1;
+  std::deque<Sending> ready_;      // taken, in order; the first ones with `packed` can be sent
+  size_t packed_bytes_ = 0;        // of ready_
+
+  std::optional<v1::UploadCommit> commit_;
+  bool commit_sent_ = false;
+  std::optional<v1::UploadCommitted> committed_;
+  Counts counts_;
+};
+
+}  // namespace litefleet::upload
+
+#endif  // LITEFLEET_AGENT_UPLOAD_SESSION_H_
