@@ -1,0 +1,93 @@
+#include "common/rpc/channel.h"
+
+#include <grpc/grpc.h>
+#include <grpcpp/create_channel.h>
+#include <grpcpp/resource_quota.h>
+#include <grpcpp/security/credentials.h>
+
+#include "absl/synchronization/mutex.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::rpc {
+namespace {
+
+// A client pings an idle connection, so that NATs keep it and a dead one is noticed within 50 s. The server accepts pings from 10 s
+// apart on; without that it would answer every ping that is closer than 5 minutes with GOAWAY.
+constexpr int kClientPingMs = 30'000;
+constexpr int kServerPingMs = 60'000;
+constexpr int kPingTimeoutMs = 20'000;
+constexpr int kMinReceivedPingMs = 10'000;
+constexpr int kHandshakeMs = 20'000;
+// What a sender may have under way in one stream: enough for 8 Mbit/s at 1 s of delay.
+constexpr int kLookaheadBytes = 1 << 20;
+constexpr int kMaxMetadataBytes = 16 << 10;
+constexpr int kMaxServerThreads = 64;
+
+grpc::ChannelArguments ClientArguments(const ChannelOptions& options) {
+  grpc::ChannelArguments arguments;
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kClientPingMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+  arguments.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  arguments.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
+  arguments.SetInt(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
+  arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
+  arguments.SetInt(GRPC_ARG_SERVICE_CONFIG_DISABLE_RESOLUTION, 1);
+  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+  arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 1000);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 60'000);
+  if (!options.user_agent.empty()) arguments.SetUserAgentPrefix(options.user_agent);
+  return arguments;
+}
+
+}  // namespace
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions& options) {
+  std::shared_ptr<grpc::ChannelCredentials> credentials;
+  if (options.address.is_unix()) {
+    credentials = grpc::experimental::LocalCredentials(UDS);
+  } else {
+    if (options.identity.ca_certificate.empty()) {
+      return Error(absl::StatusCode::kInvalidArgument, "IDENTITY_MISSING", fmt::format("{} needs an identity", options.address.Text()),
+                   "name the file with --identity or LITEFLEET_IDENTITY");
+    }
+    grpc::SslCredentialsOptions tls;
+    tls.pem_root_certs = options.identity.ca_certificate;
+    tls.pem_private_key = options.identity.private_key;
+    tls.pem_cert_chain = options.identity.certificate_chain;
+    credentials = grpc::SslCredentials(tls);
+  }
+  return grpc::CreateCustomChannel(options.address.Target(), credentials, ClientArguments(options));
+}
+
+void ApplyServerLimits(grpc::ServerBuilder& builder, const ServerLimits& limits) {
+  builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
+  builder.SetMaxSendMessageSize(kMaxMessageBytes);
+  // Two processes that listen on one port would share its connections at random.
+  builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
+  builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits.max_streams_per_connection);
+  builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  builder.AddChannelArgument(GRPC_ARG_SERVER_HANDSHAKE_TIMEOUT_MS, kHandshakeMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, kServerPingMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, kPingTimeoutMs);
+  builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, kMinReceivedPingMs);
+  grpc::ResourceQuota quota("litefleet");
+  quota.Resize(static_cast<size_t>(limits.memory_bytes)).SetMaxThreads(kMaxServerThreads);
+  builder.SetResourceQuota(quota);
+}
+
+GrpcRuntime::GrpcRuntime() {
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  grpc_init();
+}
+GrpcRuntime::~GrpcRuntime() { grpc_shutdown(); }
+
+}  // namespace litefleet::rpc
