@@ -1,0 +1,80 @@
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <limits>
+
+#include "common/base/status.h"
+#include "common/config/toml_reader.h"
+#include "fmt/format.h"
+
+namespace litefleet::config {
+namespace {
+
+struct Unit {
+  std::string_view name;
+  int64_t factor;
+};
+
+constexpr Unit kDurations[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
+constexpr Unit kSizes[] = {{"KiB", int64_t{1} << 10}, {"MiB", int64_t{1} << 20}, {"GiB", int64_t{1} << 30}, {"TiB", int64_t{1} << 40},
+                           {"kB", 1000},              {"MB", 1'000'000},         {"GB", 1'000'000'000},     {"TB", 1'000'000'000'000},
+                           {"B", 1},                  {"", 1}};
+
+// A decimal number and a unit of the list; nothing where it is anything else or does not fit.
+template <size_t N>
+std::optional<int64_t> Parse(std::string_view text, const Unit (&units)[N]) {
+  size_t digits = 0;
+  while (digits < text.size() && ((text[digits] >= '0' && text[digits] <= '9') || text[digits] == '.')) ++digits;
+  double number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + digits, number, std::chars_format::fixed);
+  if (digits == 0 || error != std::errc() || end != text.data() + digits) return std::nullopt;
+  const std::string_view name = text.substr(digits);
+  const auto unit = std::find_if(std::begin(units), std::end(units), [&](const Unit& each) { return each.name == name; });
+  if (unit == std::end(units)) return std::nullopt;
+  const double value = std::round(number * static_cast<double>(unit->factor));
+  if (!(value >= 0 && value < 9.0e18)) return std::nullopt;
+  return static_cast<int64_t>(value);
+}
+
+size_t Distance(std::string_view a, std::string_view b) {
+  std::vector<size_t> row(b.size() + 1);
+  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (size_t i = 1; i <= a.size(); ++i) {
+    size_t diagonal = row[0];
+    row[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      const size_t above = row[j];
+      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+absl::StatusOr<std::chrono::milliseconds> ParseDuration(std::string_view text) {
+  if (const auto value = Parse(text, kDurations); value.has_value()) return std::chrono::milliseconds(*value);
+  return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", fmt::format("\"{}\" is no duration", text),
+               "write a number and ms, s, m, h or d: 90s, 15m, 1h, 7d");
+}
+
+absl::StatusOr<int64_t> ParseSize(std::string_view text) {
+  if (const auto value = Parse(text, kSizes); value.has_value()) return *value;
+  return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", fmt::format("\"{}\" is no size", text),
+               "write bytes, or a number and KiB, MiB, GiB or TiB: 64MiB");
+}
+
+std::optional<std::string> NearestName(std::string_view name, const std::vector<std::string>& known) {
+  std::optional<std::string> nearest;
+  size_t best = std::max<size_t>(2, name.size() / 3) + 1;
+  for (const std::string& each : known) {
+    if (const size_t distance = Distance(name, each); distance < best) {
+      best = distance;
+      nearest = each;
+    }
+  }
+  return nearest;
+}
+
+}  // namespace litefleet::config
