@@ -149,4 +149,19 @@ absl::Status CatalogDb::Read(absl::FunctionRef<absl::Status(sqlite3*)> look) con
   return status;
 }
 
+absl::StatusOr<std::vector<std::string>> CatalogDb::CheckIntegrity() const {
+  std::vector<std::string> complaints;
+  LF_RETURN_IF_ERROR(Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(sqlite::Statement check, sqlite::Statement::Prepare(db, "pragma quick_check(10)"));
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, check.Step());
+      if (!row) return absl::OkStatus();
+      if (check.Text(0) != "ok") complaints.emplace_back(check.Text(0));
+    }
+  }));
+  return complaints;
+}
+
+std::string CatalogDb::SqliteVersion() { return sqlite3_libversion(); }
+
 }  // namespace litefleet::catalog

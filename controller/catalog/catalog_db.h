@@ -43,6 +43,11 @@ class CatalogDb {
   // Runs `look` in a read transaction on a pooled connection of the calling thread. `look` must not call Write or Read.
   absl::Status Read(absl::FunctionRef<absl::Status(sqlite3*)> look) const;
 
+  // SQLite's own look at the whole file, without the indexes' content: what it complains of, at most ten lines; none: it is sound.
+  absl::StatusOr<std::vector<std::string>> CheckIntegrity() const;
+  // sqlite3_libversion().
+  static std::string SqliteVersion();
+
   const std::string& path() const { return path_; }
 
  private:
