@@ -1,0 +1,122 @@
+// What every call of AdminService does, without gRPC: requests are validated, references resolved, catalogs and the fleet asked.
+//
+// Not for agents' calls. Thread safety: all members may be called from any thread. They block (catalog, disk): call them from an
+// executor, never from a reaction. Ownership: the dependencies are borrowed and must outlive this.
+// Errors: INVALID_ARGUMENT with a reason that names the field, NOT_FOUND and FAILED_PRECONDITION AMBIGUOUS for references, and what the
+// parts behind it report.
+#ifndef LITEFLEET_CONTROLLER_RPC_ADMIN_HANDLERS_H_
+#define LITEFLEET_CONTROLLER_RPC_ADMIN_HANDLERS_H_
+
+#include <chrono>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/functional/any_invocable.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/catalog/snapshot_catalog.h"
+#include "controller/fleet/fleet.h"
+#include "controller/restore/snapshot_reader.h"
+#include "controller/verify/verifier.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::rpc {
+
+// What a token is made from, after validation.
+struct TokenWish {
+  int uses = 1;
+  std::chrono::seconds ttl{3600};
+  std::map<std::string, std::string> labels;
+  DeviceId for_device;  // empty: a new device
+};
+
+struct AdminDependencies {
+  catalog::CatalogDb* catalog = nullptr;
+  catalog::IdentityCatalog* identities = nullptr;
+  catalog::SnapshotCatalog* snapshots = nullptr;
+  catalog::OperationCatalog* operations = nullptr;
+  fleet::Fleet* fleet = nullptr;
+  verify::Verifier* verifier = nullptr;
+  restore::SnapshotReaderFactory* readers = nullptr;
+  const Clock* clock = nullptr;
+  // Makes a token durable and says its secret.
+  std::function<absl::StatusOr<v1::CreateTokenResponse>(const TokenWish&)> issue_token;
+  std::string grpc_version;
+  // DATA: where store/, ca/, catalog.db and the socket are.
+  std::string data_directory;
+  std::chrono::milliseconds plan_timeout{10'000};
+};
+
+class AdminHandlers {
+ public:
+  explicit AdminHandlers(AdminDependencies dependencies) : deps_(std::move(dependencies)) {}
+
+  template <class T>
+  using Answer = absl::StatusOr<T>;
+
+  Answer<v1::GetVersionResponse> GetVersion(const v1::GetVersionRequest& request) const;
+  Answer<v1::GetStatusResponse> GetStatus(const v1::GetStatusRequest& request) const;
+  Answer<v1::RunDoctorResponse> RunDoctor(const v1::RunDoctorRequest& request) const;
+
+  Answer<v1::CreateTokenResponse> CreateToken(const v1::CreateTokenRequest& request) const;
+  Answer<v1::ListTokensResponse> ListTokens(const v1::ListTokensRequest& request) const;
+  Answer<v1::RevokeTokenResponse> RevokeToken(const v1::RevokeTokenRequest& request) const;
+
+  Answer<v1::ListDevicesResponse> ListDevices(const v1::ListDevicesRequest& request) const;
+  Answer<v1::GetDeviceResponse> GetDevice(const v1::GetDeviceRequest& request) const;
+  Answer<v1::UpdateDeviceResponse> UpdateDevice(const v1::UpdateDeviceRequest& request) const;
+  Answer<v1::RevokeDeviceResponse> RevokeDevice(const v1::RevokeDeviceRequest& request) const;
+  Answer<v1::ForgetDeviceResponse> ForgetDevice(const v1::ForgetDeviceRequest& request) const;
+
+  Answer<v1::ListDatabasesResponse> ListDatabases(const v1::ListDatabasesRequest& request) const;
+  Answer<v1::GetDatabaseResponse> GetDatabase(const v1::GetDatabaseRequest& request) const;
+  Answer<v1::StartBackupsResponse> StartBackups(const v1::StartBackupsRequest& request, const std::string& ordered_by) const;
+
+  Answer<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request) const;
+  Answer<v1::GetSnapshotResponse> GetSnapshot(const v1::GetSnapshotRequest& request) const;
+  Answer<v1::CheckSnapshotResponse> CheckSnapshot(const v1::CheckSnapshotRequest& request, const std::string& ordered_by) const;
+
+  // Answers at once or when the device has answered; `done` is called exactly once, on any thread.
+  void PlanRestore(const v1::PlanRestoreRequest& request, absl::AnyInvocable<void(Answer<v1::PlanRestoreResponse>)> done) const;
+  Answer<v1::StartRestoreResponse> StartRestore(const v1::StartRestoreRequest& request, const std::string& ordered_by) const;
+
+  Answer<v1::ListOperationsResponse> ListOperations(const v1::ListOperationsRequest& request) const;
+  Answer<v1::GetOperationResponse> GetOperation(const v1::GetOperationRequest& request) const;
+  Answer<v1::CancelOperationResponse> CancelOperation(const v1::CancelOperationRequest& request) const;
+
+  // Names of devices and whether they are connected, which the catalog does not store.
+  void Complete(v1::Operation& operation) const;
+  const AdminDependencies& dependencies() const { return deps_; }
+
+ private:
+  struct DatabaseReference {
+    v1::Device device;
+    std::string database;
+  };
+  // A restore with every reference resolved.
+  struct ResolvedRestore {
+    v1::Snapshot snapshot;
+    v1::Device target_device;
+    v1::Database target;
+    v1::RestoreOrder order;  // complete but for new_timeline
+  };
+
+  // "DEVICE/DATABASE"; the device must exist, the database need not.
+  Answer<DatabaseReference> ResolveDatabaseReference(const std::string& reference, std::string_view field) const;
+  Answer<ResolvedRestore> ResolveRestore(const v1::RestoreTarget& wanted) const;
+  // All databases of all active devices that match.
+  Answer<std::vector<fleet::Fleet::BackupOrder>> SelectDatabases(const std::string& selector) const;
+  void Complete(v1::Device& device) const;
+
+  const AdminDependencies deps_;
+};
+
+}  // namespace litefleet::rpc
+
+#endif  // LITEFLEET_CONTROLLER_RPC_ADMIN_HANDLERS_H_
