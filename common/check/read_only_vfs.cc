@@ -1,0 +1,127 @@
+#include "common/check/read_only_vfs.h"
+
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+
+namespace litefleet::check {
+namespace {
+
+struct ReadOnlyFile {
+  sqlite3_file base;
+  int fd;
+};
+
+int64_t bytes_read = 0;
+
+int Close(sqlite3_file*) { return SQLITE_OK; }
+int Read(sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) {
+  const int fd = reinterpret_cast<ReadOnlyFile*>(file)->fd;
+  auto* at = static_cast<char*>(out);
+  int left = amount;
+  const sqlite3_int64 begin = offset;
+  while (left > 0) {
+    const ssize_t n = pread(fd, at, static_cast<size_t>(left), offset);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return SQLITE_IOERR_READ;
+    if (n == 0) {
+      std::memset(at, 0, static_cast<size_t>(left));
+      return SQLITE_IOERR_SHORT_READ;
+    }
+    at += n;
+    offset += n;
+    left -= static_cast<int>(n);
+    bytes_read += n;
+  }
+  // A database in WAL mode is served as one with a rollback journal: there is no WAL, and SQLite would want to make one.
+  if (begin == 0 && amount >= 20) {
+    for (char* version : {static_cast<char*>(out) + 18, static_cast<char*>(out) + 19}) {
+      if (*version == 2) *version = 1;
+    }
+  }
+  return SQLITE_OK;
+}
+int Write(sqlite3_file*, const void*, int, sqlite3_int64) { return SQLITE_READONLY; }
+int Truncate(sqlite3_file*, sqlite3_int64) { return SQLITE_READONLY; }
+int Sync(sqlite3_file*, int) { return SQLITE_OK; }
+int FileSize(sqlite3_file* file, sqlite3_int64* size) {
+  struct stat st{};
+  if (fstat(reinterpret_cast<ReadOnlyFile*>(file)->fd, &st) != 0) return SQLITE_IOERR_FSTAT;
+  *size = st.st_size;
+  return SQLITE_OK;
+}
+int Lock(sqlite3_file*, int) { return SQLITE_OK; }
+int CheckReservedLock(sqlite3_file*, int* reserved) {
+  *reserved = 0;
+  return SQLITE_OK;
+}
+int FileControl(sqlite3_file*, int, void*) { return SQLITE_NOTFOUND; }
+int SectorSize(sqlite3_file*) { return 4096; }
+int DeviceCharacteristics(sqlite3_file*) { return 0; }
+
+const sqlite3_io_methods kMethods = {
+    1,    Close, Read, Write, Truncate, Sync, FileSize, Lock, Lock, CheckReservedLock, FileControl, SectorSize, DeviceCharacteristics,
+    nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+};
+
+int OpenFile(sqlite3_vfs* vfs, sqlite3_filename, sqlite3_file* file, int flags, int* out_flags) {
+  file->pMethods = nullptr;
+  if ((flags & SQLITE_OPEN_MAIN_DB) == 0) return SQLITE_CANTOPEN;
+  reinterpret_cast<ReadOnlyFile*>(file)->fd = *static_cast<int*>(vfs->pAppData);
+  file->pMethods = &kMethods;
+  // As if it could be written, since SQLite does not look at CHECK constraints of a database that is read-only.
+  if (out_flags != nullptr) *out_flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_MAIN_DB;
+  return SQLITE_OK;
+}
+int Delete(sqlite3_vfs*, const char*, int) { return SQLITE_IOERR_DELETE; }
+int Access(sqlite3_vfs*, const char*, int, int* result) {
+  *result = 0;
+  return SQLITE_OK;
+}
+int FullPathname(sqlite3_vfs*, const char* name, int size, char* out) {
+  std::snprintf(out, static_cast<size_t>(size), "%s", name);
+  return SQLITE_OK;
+}
+int Randomness(sqlite3_vfs*, int size, char* out) {
+  std::memset(out, 7, static_cast<size_t>(size));
+  return size;
+}
+int Sleep(sqlite3_vfs*, int) { return 0; }
+int CurrentTimeInt64(sqlite3_vfs*, sqlite3_int64* now) {
+  timespec time{};
+  clock_gettime(CLOCK_REALTIME, &time);
+  *now = 210866760000000LL + static_cast<int64_t>(time.tv_sec) * 1000 + time.tv_nsec / 1000000;
+  return SQLITE_OK;
+}
+int CurrentTime(sqlite3_vfs* vfs, double* now) {
+  sqlite3_int64 millis = 0;
+  CurrentTimeInt64(vfs, &millis);
+  *now = static_cast<double>(millis) / 86400000.0;
+  return SQLITE_OK;
+}
+int LastError(sqlite3_vfs*, int, char*) { return 0; }
+
+int served_fd = -1;
+sqlite3_vfs read_only_vfs = {
+    2,       sizeof(ReadOnlyFile), 512,     nullptr, kReadOnlyVfsName, &served_fd, OpenFile, Delete, Access, FullPathname,
+    nullptr, nullptr,              nullptr, nullptr, Randomness,       Sleep,      CurrentTime, LastError, CurrentTimeInt64,
+    nullptr, nullptr,              nullptr,
+};
+
+}  // namespace
+
+int RegisterReadOnlyVfs(int fd) {
+  served_fd = fd;
+  bytes_read = 0;
+  return sqlite3_vfs_register(&read_only_vfs, 0);
+}
+
+int64_t ReadOnlyVfsBytes() { return bytes_read; }
+
+}  // namespace litefleet::check
