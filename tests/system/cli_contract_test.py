@@ -1,0 +1,246 @@
+#!/usr/bin/env python3
+"""The commands as users and scripts meet them: exit codes, JSON shapes, errors on standard error, refusals."""
+import json
+import os
+import re
+import stat
+import time
+
+import lf
+
+SNAPSHOT = {"id", "device", "database", "method", "state", "timeline", "taken_at", "received_at", "page_size", "page_count", "size_bytes", "root_digest",
+            "pages_sent", "wire_bytes", "stored_bytes", "duration_ms", "source_check", "check", "drilled_at", "parent"}
+OPERATION = {"id", "kind", "state", "device", "database", "snapshot", "progress", "wire_bytes", "started_at", "ended_at", "error"}
+DEVICE = {"id", "name", "labels", "state", "connected", "last_seen_at", "version", "clock_offset_ms", "certificate_expires_at"}
+ULID = re.compile(r"^[0-9A-HJKMNP-TV-Z]{26}$")
+TIME = re.compile(r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$")
+
+
+def ready_fleet(fleet):
+    fleet.init()
+    fleet.serve()
+    lf.make_database(fleet.path("a.db"))
+    return fleet.agent("alpha", {"main": fleet.path("a.db")})
+
+
+def has_fields(document, fields, what):
+    lf.expect(fields <= set(document), f"{what}: without {sorted(fields - set(document))}: {document}")
+
+
+def is_list(document, kind):
+    lf.expect_equal((document["schema"], document["kind"]), (1, kind), "schema and kind")
+    lf.expect("next_page_token" in document, "a list has next_page_token")
+    return document["items"]
+
+
+def test_usage_errors_end_with_2():
+    with lf.Fleet() as fleet:
+        for args in (["nonsense"], ["backup"], ["snapshot", "download"], ["-o", "xml", "status"], ["--nonsense", "status"], ["restore", "a/b", "--mode", "sideways"]):
+            fleet.cli(*args, check=2)
+        for program in ("litefleet-controller", "litefleet-agent"):
+            fleet.program(program, "nonsense", check=2)
+            fleet.program(program, check=2)
+        for program in ("litefleet", "litefleet-controller", "litefleet-agent"):
+            lf.expect("Usage" in fleet.program(program, "--help").out or "usage" in fleet.program(program, "--help").out, f"{program} --help")
+            fleet.program(program, "--version")
+
+
+def test_unreachable_controller_is_7():
+    with lf.Fleet() as fleet:
+        fleet.cli("status", check=7)
+        fleet.cli("--server", "127.0.0.1:1", "status", check=lf.AnyOf(7, 2))
+        fleet.init()
+        done = fleet.cli("-o", "json", "status", check=7)
+        error = json.loads(done.err.strip().splitlines()[-1])["error"]
+        has_fields(error, {"code", "reason", "message", "hint"}, "error")
+        lf.expect_equal(done.out, "", "standard output of an error")
+
+
+def test_init_refuses_a_used_directory_and_makes_private_keys():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        before = {name: os.stat(fleet.path("controller", name)).st_mtime_ns for name in os.listdir(fleet.data)}
+        refused = fleet.program("litefleet-controller", "init", "--data", fleet.data, check=False)
+        lf.expect(refused.code in (1, 2, 6), f"init into a used directory\n{refused}")
+        lf.expect_equal({name: os.stat(fleet.path("controller", name)).st_mtime_ns for name in os.listdir(fleet.data)}, before, "what init had made")
+        lf.expect_equal(stat.S_IMODE(os.stat(fleet.path("controller", "ca")).st_mode), 0o700, "mode of ca/")
+        for folder, _, files in os.walk(fleet.data):
+            for name in files:
+                mode = stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
+                lf.expect_equal(mode & 0o077, 0, f"bits of {name} for others")
+
+
+def test_second_instances_end_with_6_and_name_the_pid():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        second = fleet.program("litefleet-controller", "serve", "--data", fleet.data, "--listen", "127.0.0.1:0", check=6, timeout=20)
+        lf.expect(str(fleet.controller.pid) in second.err, f"names the pid {fleet.controller.pid}\n{second}")
+        second = fleet.program("litefleet-agent", "run", "--config", agent.config, check=6, timeout=20)
+        lf.expect(str(agent.process.pid) in second.err, f"names the pid {agent.process.pid}\n{second}")
+
+
+def test_json_of_every_list_and_thing():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        operation = fleet.backup("alpha/main")
+        has_fields(operation, OPERATION | {"schema"}, "operation")
+        lf.expect_equal(operation["state"], "succeeded", "state")
+        lf.expect(ULID.match(operation["id"]) and ULID.match(operation["snapshot"]), f"ULIDs: {operation}")
+        lf.expect_equal(operation["error"], None, "error of an operation that succeeded")
+        progress = operation["progress"]
+        lf.expect_equal(progress["done_bytes"], progress["total_bytes"], "progress at the end")
+
+        devices = is_list(fleet.cli("-o", "json", "device", "list").json, "device_list")
+        lf.expect_equal(len(devices), 1, "devices")
+        has_fields(devices[0], DEVICE, "device")
+        lf.expect_equal((devices[0]["name"], devices[0]["connected"], devices[0]["state"]), ("alpha", True, "active"), "device")
+        lf.expect(TIME.match(devices[0]["certificate_expires_at"]), f"RFC 3339 in UTC: {devices[0]}")
+        has_fields(fleet.cli("-o", "json", "device", "show", "alpha").json, DEVICE | {"schema", "kind"}, "device show")
+
+        snapshots = is_list(fleet.cli("-o", "json", "snapshot", "list").json, "snapshot_list")
+        lf.expect_equal(len(snapshots), 1, "snapshots")
+        has_fields(snapshots[0], SNAPSHOT, "snapshot")
+        lf.expect_equal(snapshots[0]["id"], operation["snapshot"], "the snapshot of the operation")
+        lf.expect_equal((snapshots[0]["method"], snapshots[0]["state"], snapshots[0]["parent"]), ("online", "committed", None), "snapshot")
+        lf.expect(re.fullmatch(r"[0-9a-f]{64}", snapshots[0]["root_digest"]), "root digest")
+        lf.expect_equal(snapshots[0]["size_bytes"], os.path.getsize(fleet.path("a.db")), "size")
+        has_fields(fleet.cli("-o", "json", "snapshot", "show", operation["snapshot"][:20]).json, SNAPSHOT, "snapshot show by a prefix")
+
+        is_list(fleet.cli("-o", "json", "operation", "list").json, "operation_list")
+        has_fields(fleet.cli("-o", "json", "operation", "show", operation["id"]).json, OPERATION, "operation show")
+        is_list(fleet.cli("-o", "json", "database", "list").json, "database_list")
+        is_list(fleet.cli("-o", "json", "token", "list").json, "token_list")
+        token = fleet.cli("-o", "json", "token", "create").json
+        has_fields(token, {"id", "token", "expires_at"}, "token")
+        lf.expect(token["token"] not in json.dumps(fleet.cli("-o", "json", "token", "list").json), "tokens are shown once")
+        for command in (["status"], ["version"], ["doctor"]):
+            document = fleet.cli("-o", "json", *command, check=False).json
+            lf.expect_equal(document["schema"], 1, f"schema of {command}")
+        lf.expect_equal(fleet.cli("-o", "name", "device", "list").out.split(), ["alpha"], "-o name")
+        agent.process.stop()
+        fleet.controller.stop()
+
+
+def test_not_found_and_bad_names():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        fleet.cli("device", "show", "nobody", check=4)
+        fleet.cli("snapshot", "show", "01ARZ3NDEKTSV4RRFFQ69G5FAV", check=4)
+        fleet.cli("operation", "show", "01ARZ3NDEKTSV4RRFFQ69G5FAV", check=4)
+        fleet.cli("backup", "nobody/main", check=4)
+        fleet.cli("backup", "alpha/nothing", check=4)
+        fleet.cli("snapshot", "download", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--output", fleet.path("x"), check=4)
+        lf.expect(not os.path.exists(fleet.path("x")), "a failed download leaves no file")
+
+
+def test_tables_are_plain_and_narrow_without_a_terminal():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        fleet.backup("alpha/main")
+        for command in (["status"], ["device", "list"], ["snapshot", "list"], ["operation", "list"], ["database", "list"], ["token", "list"]):
+            done = fleet.cli(*command, env={"LC_ALL": "C", "LANG": "C"})
+            lf.expect(done.out.isascii(), f"ASCII outside UTF-8\n{done}")
+            lf.expect("\033" not in done.out, f"no colour in a pipe\n{done}")
+            lf.expect(all(len(line) <= 100 for line in done.out.splitlines()), f"at most 100 columns\n{done}")
+
+
+def test_destructive_commands_need_yes_without_a_terminal():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        snapshot = fleet.snapshot("alpha/main")
+        before = lf.content(fleet.path("a.db"))
+        refused = fleet.cli("restore", "alpha/main", "--snapshot", snapshot, check=2)
+        lf.expect("--yes" in refused.err, f"says how\n{refused}")
+        planned = fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--plan")
+        lf.expect(planned.out, "a plan")
+        lf.expect_equal(lf.content(fleet.path("a.db")), before, "the database after a plan")
+
+
+def test_an_offline_device_queues_and_ends_with_7():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        agent.process.stop()
+        lf.wait_until("the device is offline", lambda: not agent.connected(), 30, 0.2)
+        waited = fleet.cli("backup", "alpha/main", "--timeout", "2s", check=7, timeout=30)
+        lf.expect("queued" in waited.err, f"says that it stays queued\n{waited}")
+        detached = fleet.cli("-o", "json", "backup", "alpha/main", "--detach", timeout=30)
+        lf.expect(detached.json["state"] in ("queued", "sent"), f"{detached}")
+        agent.start()
+        lf.wait_until("the stored order runs", lambda: len(fleet.snapshots("alpha/main")) >= 1, 60, 0.3)
+
+
+def test_bad_agent_configuration_names_line_and_nearest_key():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        agent.process.stop()
+        for text, expected in (('pth = "/x"', "path"), ('path = "relative.db"', "absolute"), ('schedule = "soon"', "schedule"), ("path = 7", "path"), ("[[", "")):
+            with open(fleet.path("bad.toml"), "w", encoding="utf-8") as file:
+                file.write(f'state = "{agent.state}"\ncontroller = "{fleet.address}"\n[[database]]\nname = "x"\n{text}\n')
+            done = fleet.program("litefleet-agent", "run", "--config", fleet.path("bad.toml"), check=2, timeout=20)
+            lf.expect(re.search(r"bad\.toml:5\b|line 5", done.err) or text == "[[", f"names the line\n{done}")
+            lf.expect(expected in done.err, f"says {expected}\n{done}")
+        missing = fleet.program("litefleet-agent", "run", "--config", fleet.path("none.toml"), check=lf.AnyOf(2, 4), timeout=20)
+        lf.expect("none.toml" in missing.err, f"names the file\n{missing}")
+        with open(fleet.path("bad-controller.toml"), "w", encoding="utf-8") as file:
+            file.write("lisen = 1\n")
+        fleet.controller.stop()
+        fleet.program("litefleet-controller", "serve", "--data", fleet.data, "--config", fleet.path("bad-controller.toml"), check=2, timeout=20)
+
+
+def test_tokens_once_expired_and_wrong():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        token = fleet.cli("token", "create").out
+        lf.expect_equal(len(token.split()), 1, "the token alone")
+        first, second = lf.Agent(fleet, "one"), lf.Agent(fleet, "two")
+        first.enroll(token)
+        reused = second.enroll(token, check=5, timeout=60)
+        lf.expect(token.strip() not in reused.err, "a token is never printed back")
+        short = fleet.cli("token", "create", "--ttl", "1s").out
+        time.sleep(1.5)  # its lifetime is real time
+        second.enroll(short, check=5, timeout=60)
+        garbage = lf.Agent(fleet, "three").enroll("not-a-token", check=lf.AnyOf(2, 5), timeout=60)
+        lf.expect(garbage.err, "says why")
+        taken = lf.Agent(fleet, "other")
+        taken.name, taken.state = "one", fleet.path("other-state")
+        taken.enroll(check=6, timeout=60)
+        lf.expect_equal([device["name"] for device in fleet.cli("-o", "json", "device", "list").json["items"]], ["one"], "devices")
+
+
+def test_operators_connect_by_their_file_from_elsewhere():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        identity = fleet.path("controller", "admin.pem")
+        far = fleet.cli("--server", fleet.address, "--identity", identity, "-o", "json", "device", "list", env={"LITEFLEET_DATA": "/nonexistent"})
+        lf.expect_equal(len(far.json["items"]), 1, "devices seen from afar")
+        fleet.cli("--server", fleet.address, "device", "list", check=lf.AnyOf(2, 5), env={"LITEFLEET_DATA": "/nonexistent"})
+        mode = stat.S_IMODE(os.stat(fleet.path("controller", "admin.sock")).st_mode)
+        lf.expect_equal(mode, 0o600, "mode of admin.sock")
+
+
+def test_sigterm_ends_both_cleanly_within_10_s():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        lf.expect_equal(agent.process.stop(10), 0, "exit of the agent")
+        lf.expect_equal(fleet.controller.stop(10), 0, "exit of the controller")
+        lf.expect(not os.path.exists(fleet.path("ready")), "the ready file goes at exit")
+        for name in ("controller.log", "alpha.log"):
+            with open(fleet.path(name), encoding="utf-8") as file:
+                lf.expect(not re.search(r"Sanitizer|terminate called|Assertion", file.read()), name)
+
+
+def test_paths_with_spaces():
+    with lf.Fleet() as outer:
+        os.mkdir(outer.path("a b ü"))
+        with lf.Fleet(outer.path("a b ü")) as fleet:
+            fleet.init()
+            fleet.serve()
+            lf.make_database(fleet.path("my data.db"))
+            fleet.agent("alpha", {"main": fleet.path("my data.db")})
+            snapshot = fleet.snapshot("alpha/main")
+            lf.expect_equal(lf.content(fleet.download(snapshot, "the copy.db")), lf.content(fleet.path("my data.db")), "content")
+
+
+if __name__ == "__main__":
+    lf.main(globals())

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Full disks, on a tmpfs with a size: uploads are refused with a reason, what was acknowledged stays, work goes on when there is space."""
+import contextlib
+import os
+import subprocess
+
+import lf
+
+
+@contextlib.contextmanager
+def small_disk(path, size):
+    os.makedirs(path, exist_ok=True)
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        raise lf.Skip(f"no tmpfs can be mounted here: {mounted.stderr.strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", path], check=False)
+
+
+def fill(path, leave):
+    """Takes the free space of a file system but for `leave` bytes."""
+    free = os.statvfs(path).f_bavail * os.statvfs(path).f_frsize
+    with open(os.path.join(path, "ballast"), "wb") as file:
+        for _ in range(max(0, free - leave) // 65536):
+            file.write(b"\0" * 65536)
+
+
+def test_full_store_refuses_uploads_and_recovers():
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "200m") as disk:
+        fleet.data = os.path.join(disk, "controller")
+        fleet.init()
+        fleet.serve()
+        small = lf.make_database(fleet.path("small.db"), rows=3000)
+        large = lf.make_database(fleet.path("large.db"), rows=80000)
+        fleet.agent("alpha", {"small": small, "large": large})
+        snapshot = fleet.snapshot("alpha/small")
+        fill(disk, 6 << 20)
+        refused = fleet.cli("-o", "json", "backup", "alpha/large", check=False)
+        lf.expect(refused.code == 1, f"a full disk is a failure\n{refused}")
+        lf.expect("DISK_FULL" in refused.out + refused.err or "space" in (refused.out + refused.err).lower(), f"the reason is said\n{refused}")
+        lf.expect(fleet.controller.running(), "the controller goes on")
+        lf.expect_equal(lf.content(fleet.download(snapshot)), lf.content(small), "restores are served from a full disk")
+        os.unlink(os.path.join(disk, "ballast"))
+        lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/large"))), lf.content(large), "content once there is space")
+
+
+def test_no_space_for_staging_leaves_the_old_database():
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "64m") as disk:
+        fleet.init()
+        fleet.serve()
+        path = lf.make_database(os.path.join(disk, "x.db"), rows=60000)
+        fleet.agent("alpha", {"main": path})
+        snapshot = fleet.snapshot("alpha/main")
+        before, names = lf.content(path), sorted(os.listdir(disk))
+        fill(disk, 4 << 20)
+        refused = fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--mode", "replace", "--yes", check=False)
+        lf.expect(refused.code != 0, f"no space for staging is a failure\n{refused}")
+        lf.expect_equal(lf.content(path), before, "the old database")
+        lf.expect_equal(sorted(set(os.listdir(disk)) - {"ballast"}), names, "files beside it")
+
+
+def test_full_state_directory_is_reported_and_the_agent_goes_on():
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "32m") as disk:
+        fleet.init()
+        fleet.serve()
+        path = lf.make_database(fleet.path("x.db"), rows=40000, journal="delete")
+        agent = fleet.agents["alpha"] = lf.Agent(fleet, "alpha")
+        agent.state = os.path.join(disk, "state")
+        agent.databases["main"] = (path, 'rollback_stall = "60s"')
+        agent.enroll()
+        agent.start()
+        agent.wait_connected()
+        fill(disk, 1 << 20)
+        done = fleet.cli("-o", "json", "backup", "alpha/main", check=False)
+        lf.expect(done.code in (0, 1), f"ends\n{done}")
+        lf.expect(agent.process.running(), "the agent goes on")
+        os.unlink(os.path.join(disk, "ballast"))
+        lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/main"))), lf.content(path), "content once there is space")
+
+
+if __name__ == "__main__":
+    lf.main(globals())

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""Links and outages, through a proxy that counts: what a second backup sends, a controller that comes late, cuts in the middle."""
+import os
+import random
+import socket
+import time
+
+import lf
+
+
+def random_database(path, mib):
+    """Data that compression does not shrink, so that bytes on the wire say what was sent."""
+    return lf.make_database(path, rows=mib * 1024 * 1024 // 320)
+
+
+def test_second_full_backup_sends_under_1_percent():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        proxy = fleet.proxy()
+        fleet.agent("alpha", {"main": random_database(fleet.path("x.db"), 32)}, controller=f"127.0.0.1:{proxy.port}")
+        before = proxy.up
+        first_snapshot = fleet.snapshot("alpha/main", "--full")
+        first = proxy.up - before
+        before = proxy.up
+        second_snapshot = fleet.snapshot("alpha/main", "--full")
+        second = proxy.up - before
+        print(f"first {first} bytes, second {second} bytes ({100 * second / first:.2f} %)")
+        lf.expect(first > 20 << 20, "the first sends the data")
+        lf.expect(second * 100 < first, f"the second sends {second} of {first} bytes")
+        shown = {one["id"]: one for one in fleet.snapshots()}
+        lf.expect_equal(shown[first_snapshot]["root_digest"], shown[second_snapshot]["root_digest"], "root digest of the same state")
+        lf.expect_equal(lf.content(fleet.download(second_snapshot)), lf.content(fleet.path("x.db")), "content")
+
+
+def test_agent_starts_before_the_controller():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        lf.make_database(fleet.path("x.db"))
+        agent = fleet.agent("alpha", {"main": fleet.path("x.db")}, start=False)
+        fleet.controller.stop()
+        agent.start()
+        time.sleep(2)  # real time: the agent's first attempts fail
+        lf.expect(agent.process.running(), "the agent keeps trying")
+        fleet.serve()
+        agent.wait_connected(90)
+        fleet.backup("alpha/main")
+
+
+def test_link_cut_again_and_again_during_a_backup():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        proxy = fleet.proxy()
+        size = 24
+        fleet.agent("alpha", {"main": random_database(fleet.path("x.db"), size)}, controller=f"127.0.0.1:{proxy.port}")
+        proxy.rate = 8 << 20
+        order = fleet.cli("-o", "json", "backup", "alpha/main", "--detach").json["id"]
+        dice = random.Random(7)
+        cuts = 0
+        for _ in range(3):
+            sent = proxy.up
+            lf.wait_until("data flows", lambda: proxy.up > sent + (1 << 20) or ended(fleet, order), 90, 0.02)
+            if ended(fleet, order):
+                break
+            time.sleep(dice.uniform(0.0, 0.3))
+            proxy.cut()
+            cuts += 1
+        proxy.rate = None
+        lf.wait_until("the operation ends", lambda: ended(fleet, order), 180, 0.3)
+        operation = fleet.cli("-o", "json", "operation", "show", order).json
+        if operation["state"] != "succeeded":  # it may give up, with a reason, and the next one must work
+            lf.expect(operation["error"], f"a failure has a reason: {operation}")
+            fleet.backup("alpha/main")
+        print(f"{cuts} cuts, {proxy.up} bytes sent for {size} MiB; the order {operation['state']}")
+        newest = fleet.snapshots("alpha/main")[0]
+        lf.expect_equal(lf.content(fleet.download(newest["id"])), lf.content(fleet.path("x.db")), "content")
+
+
+def ended(fleet, operation):
+    return fleet.cli("-o", "json", "operation", "show", operation).json["state"] not in ("queued", "sent", "running", "cancelling")
+
+
+def test_progress_grows_and_cancel_leaves_nothing():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = random_database(fleet.path("x.db"), 48)
+        agent = fleet.agent("alpha", {"main": path}, settings="[limits]\nupload = \"4MiB\"")
+        order = fleet.cli("-o", "json", "backup", "alpha/main", "--detach").json["id"]
+        seen = []
+        for _ in range(8):
+            time.sleep(0.7)  # progress is promised once a second of real time
+            seen.append(fleet.cli("-o", "json", "operation", "show", order).json["progress"]["done_bytes"])
+        lf.expect(seen == sorted(seen) and len(set(seen)) >= 3, f"progress grows: {seen}")
+        start = time.monotonic()
+        fleet.cli("operation", "cancel", order)
+        lf.wait_until("the cancel takes effect", lambda: ended(fleet, order), 10, 0.1)
+        took = time.monotonic() - start
+        lf.expect_equal(fleet.cli("-o", "json", "operation", "show", order).json["state"], "cancelled", "state")
+        lf.expect(took < 3.0, f"a cancel took {took:.1f} s")
+        lf.expect_equal(fleet.snapshots(), [], "snapshots")
+        lf.expect_equal(sorted(name for name in os.listdir(fleet.directory) if name.startswith("x.db")), ["x.db"], "files beside the database")
+        agent.process.stop()
+
+
+def test_impostor_gets_nothing_of_the_token():
+    """Another controller, with certificates of its own, on the way to the right one."""
+    with lf.Fleet() as right, lf.Fleet() as wrong:
+        for fleet in (right, wrong):
+            fleet.init()
+            fleet.serve()
+        token = right.cli("token", "create").out
+        agent = lf.Agent(right, "alpha")
+        agent.controller = wrong.address
+        refused = agent.enroll(token, check=False, timeout=90)
+        lf.expect(refused.code in (5, 7, 8), f"the impostor is noticed\n{refused}")
+        lf.expect_equal(wrong.cli("-o", "json", "device", "list").json["items"], [], "the impostor's devices")
+        agent.controller = right.address
+        agent.enroll(token)  # the token is still unused
+
+
+def test_dead_peer_is_noticed():
+    """A listener that accepts and says nothing: enrolment ends with 7 in time."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        token = fleet.cli("token", "create").out
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            agent = lf.Agent(fleet, "alpha")
+            agent.controller = f"127.0.0.1:{silent.getsockname()[1]}"
+            agent.enroll(token, check=7, timeout=90)
+
+
+if __name__ == "__main__":
+    lf.main(globals())

@@ -1,0 +1,118 @@
+#!/usr/bin/env python3
+"""A TCP proxy that counts, limits, delays and cuts what passes, for tests of links.
+
+    tests/tools/tcp_proxy.py HOST:PORT [--rate BYTES_PER_S] [--delay SECONDS]     prints its own port, runs until its input ends
+
+As a module: Proxy(host, port) with up, down, connections, rate, delay; cut() drops every connection; close() ends it. Everything may be
+changed while connections run. One thread for each direction of a connection: for tests with few connections.
+"""
+import argparse
+import socket
+import sys
+import threading
+import time
+
+
+class Proxy:
+    def __init__(self, host, port, rate=None, delay=0.0, listen="127.0.0.1"):
+        self.target = (host, port)
+        self.rate = rate  # bytes a second, each direction of each connection
+        self.delay = delay  # seconds, each direction
+        self.up = 0  # bytes from clients to the target
+        self.down = 0
+        self.connections = 0
+        self.refuse = False  # accept and close at once
+        self._lock = threading.Lock()
+        self._open = set()
+        self._listener = socket.create_server((listen, 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self):
+        """Resets every connection; new ones are accepted."""
+        with self._lock:
+            doomed = list(self._open)
+        for one in doomed:
+            self._close(one)
+
+    def close(self):
+        self.refuse = True
+        # A blocked accept() keeps the port: shutdown wakes it.
+        try:
+            self._listener.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        self._listener.close()
+        self.cut()
+
+    def _close(self, one):
+        with self._lock:
+            self._open.discard(one)
+        try:
+            one.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+        one.close()
+
+    def _accept(self):
+        while True:
+            try:
+                client, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.refuse:
+                client.close()
+                continue
+            try:
+                server = socket.create_connection(self.target, timeout=10)
+                server.settimeout(None)
+            except OSError:
+                client.close()
+                continue
+            with self._lock:
+                self.connections += 1
+                self._open.update((client, server))
+            for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            threading.Thread(target=self._pump, args=(client, server, True), daemon=True).start()
+            threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
+
+    def _pump(self, source, sink, upward):
+        due = time.monotonic()
+        try:
+            while True:
+                data = source.recv(65536 if not self.rate else max(1024, min(65536, self.rate // 20)))
+                if not data:
+                    break
+                with self._lock:
+                    if upward:
+                        self.up += len(data)
+                    else:
+                        self.down += len(data)
+                if self.delay:
+                    time.sleep(self.delay)
+                if self.rate:
+                    due = max(due, time.monotonic() - 0.05) + len(data) / self.rate
+                    time.sleep(max(0.0, due - time.monotonic()))
+                sink.sendall(data)
+        except OSError:
+            pass
+        self._close(source)
+        self._close(sink)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("target")
+    parser.add_argument("--rate", type=int)
+    parser.add_argument("--delay", type=float, default=0.0)
+    options = parser.parse_args()
+    host, port = options.target.rsplit(":", 1)
+    proxy = Proxy(host.strip("[]"), int(port), options.rate, options.delay)
+    print(proxy.port, flush=True)
+    sys.stdin.read()
+    print(f'{{"up":{proxy.up},"down":{proxy.down},"connections":{proxy.connections}}}', flush=True)
+
+
+if __name__ == "__main__":
+    main()
