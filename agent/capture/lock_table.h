@@ -1,0 +1,41 @@
+// Who else is attached to a database: the kernel's table of file locks, read without opening the file.
+//
+// Not proof that nobody is there: a process in another pid namespace is not listed, and a connection in rollback mode holds no lock
+// between its transactions. In WAL mode every connection that has read holds a lock on the database and on its -shm.
+// Thread safety: pure functions. Source: proc(5), /proc/locks.
+#ifndef LITEFLEET_AGENT_CAPTURE_LOCK_TABLE_H_
+#define LITEFLEET_AGENT_CAPTURE_LOCK_TABLE_H_
+
+#include <sys/types.h>
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace litefleet::capture {
+
+struct FileId {
+  dev_t device = 0;
+  ino_t inode = 0;
+  friend bool operator==(const FileId&, const FileId&) = default;
+};
+
+// Nothing where there is no such file. Follows symbolic links.
+std::optional<FileId> FileIdOf(const std::string& path);
+
+struct FileLock {
+  pid_t pid = 0;  // -1: a lock of an open file description
+  FileId file;
+};
+
+// Lines that are not understood are left out.
+std::vector<FileLock> ParseLocks(std::string_view table);
+
+// True when a process other than this one holds or awaits a lock on one of `files`. False where the table cannot be read.
+bool LockedByOthers(std::span<const FileId> files);
+
+}  // namespace litefleet::capture
+
+#endif  // LITEFLEET_AGENT_CAPTURE_LOCK_TABLE_H_

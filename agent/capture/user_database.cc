@@ -1,0 +1,294 @@
+#include "agent/capture/user_database.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+#include <thread>
+#include <utility>
+
+#include "agent/capture/database_header.h"
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet::capture {
+namespace {
+
+using Code = absl::StatusCode;
+
+constexpr uint32_t kFuseMagic = 0x65735546;
+constexpr int kCloseRounds = 3;
+constexpr std::string_view kBeOwner = "run the agent as root or as the owner of the database";
+
+// The file system type of the mount with device number `device`, from mountinfo(5).
+std::string MountTypeOf(dev_t device) {
+  std::ifstream mounts("/proc/self/mountinfo");
+  const std::string wanted = fmt::format("{}:{}", major(device), minor(device));
+  for (std::string line; std::getline(mounts, line);) {
+    std::istringstream words(line);
+    std::string id, parent, number, word, type;
+    words >> id >> parent >> number;
+    if (number != wanted) continue;
+    while (words >> word && word != "-") {
+    }
+    if (words >> type) return type;
+  }
+  return {};
+}
+
+bool HasChown() {
+  if (geteuid() != 0) return false;
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with("CapEff:")) return (std::strtoull(line.c_str() + 7, nullptr, 16) >> CAP_CHOWN & 1) != 0;
+  }
+  return true;
+}
+
+absl::Status PermissionError(std::string_view path, std::string_view why) {
+  return Error(Code::kPermissionDenied, "NO_PERMISSION", fmt::format("{}: {}", path, why), kBeOwner);
+}
+
+absl::Status CheckFile(const UserDatabaseOptions& options) {
+  const std::string& path = options.path;
+  if (path.empty() || path.front() != '/') {
+    return Error(Code::kInvalidArgument, "INVALID_PATH", fmt::format("'{}' is not an absolute path", path), "name the database by its absolute path");
+  }
+  struct stat st{};
+  if (stat(path.c_str(), &st) != 0) {
+    switch (errno) {
+      case ENOENT:
+      case ENOTDIR:
+        return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{} does not exist", path), "check the path in the agent's configuration");
+      case EACCES:
+        return PermissionError(path, "a directory of the path may not be entered");
+      default:
+        return ErrnoError(errno, "stat " + path);
+    }
+  }
+  if (!S_ISREG(st.st_mode)) {
+    return Error(Code::kFailedPrecondition, "NOT_REGULAR_FILE", fmt::format("{} is {}", path, S_ISDIR(st.st_mode) ? "a directory" : "no regular file"),
+                 "name the database file itself");
+  }
+  if (faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return PermissionError(path, "it may not be read");
+  if (!options.allow_network_fs) {
+    if (const std::string name = NetworkFileSystemOf(path); !name.empty()) {
+      return Error(Code::kFailedPrecondition, "NETWORK_FILE_SYSTEM", fmt::format("{} lies on {}", path, name),
+                   "SQLite's locks are not reliable there: back it up on the machine that has the disk, or allow it in the configuration");
+    }
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+std::string NetworkFileSystemOf(const std::string& path) {
+  if (std::string name = io::NetworkFileSystemName(path); !name.empty()) return name;
+  struct statfs fs{};
+  struct stat st{};
+  if (statfs(path.c_str(), &fs) != 0 || static_cast<uint32_t>(fs.f_type) != kFuseMagic || stat(path.c_str(), &st) != 0) return {};
+  const std::string type = MountTypeOf(st.st_dev);
+  static constexpr std::string_view kRemote[] = {"fuse.sshfs", "fuse.glusterfs", "fuse.cephfs", "fuse.s3fs", "fuse.rclone",
+                                                 "fuse.davfs2", "fuse.curlftpfs", "fuse.juicefs", "fuse.moosefs", "fuse.nfs-ganesha",
+                                                 "fuse.gcsfuse", "fuse.goofys", "fuse.smbnetfs", "fuse.vmhgfs-fuse"};
+  for (const std::string_view remote : kRemote) {
+    if (type == remote) return type;
+  }
+  return {};
+}
+
+absl::StatusOr<std::unique_ptr<UserDatabase>> UserDatabase::Open(UserDatabaseOptions options) {
+  LF_RETURN_IF_ERROR(CheckFile(options));
+  std::unique_ptr<UserDatabase> database(new UserDatabase(std::move(options)));
+  LF_RETURN_IF_ERROR(database->Connect());
+  LF_RETURN_IF_ERROR(database->CheckHeader());
+  return database;
+}
+
+UserDatabase::~UserDatabase() { static_cast<void>(Close()); }
+
+absl::Status UserDatabase::Connect() {
+  sqlite3* raw = nullptr;
+  // The path is absolute, so that it is never taken for a URI. Read-only files are opened read-only by SQLite itself.
+  const int rc = sqlite3_open_v2(options_.path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  db_.reset(raw);
+  if (rc != SQLITE_OK) {
+    const absl::Status status = ErrorFor(rc, "open");
+    db_.reset();
+    return status;
+  }
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, tolerant_ ? 0 : 1, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  // Turned off again in Close() for the last one attached: no path of failure may fold the WAL by accident.
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  sqlite3_wal_autocheckpoint(raw, 0);
+  busy_ = {options_.busy_timeout, {}, &options_.cancelled};
+  sqlite3_busy_handler(raw, &UserDatabase::OnBusy, &busy_);
+  LF_RETURN_IF_ERROR(ErrorFor(sqlite3_exec(raw, "pragma query_only=1", nullptr, nullptr, nullptr), "open"));
+
+  const char* name = sqlite3_db_filename(raw, "main");
+  real_path_ = name == nullptr ? options_.path : name;
+  struct stat st{};
+  if (stat(real_path_.c_str(), &st) != 0) return ErrnoError(errno, "stat " + real_path_);
+  file_id_ = {st.st_dev, st.st_ino};
+  may_own_ = st.st_uid == geteuid() || HasChown();
+  return absl::OkStatus();
+}
+
+absl::Status UserDatabase::CheckHeader() {
+  LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
+  if (start.empty()) return absl::OkStatus();
+  if (!HasMagic(start)) {
+    return Error(Code::kDataLoss, "NOT_A_DATABASE", fmt::format("{} does not begin as an SQLite database does", options_.path),
+                 "it is encrypted, or no SQLite database: check the path");
+  }
+  const auto header = ParseHeader(start);
+  if (header && header->wal && !may_own_ && (!io::Exists(real_path_ + "-wal") || !io::Exists(real_path_ + "-shm"))) {
+    return Error(Code::kPermissionDenied, "NOT_OWNER",
+                 fmt::format("{} is in WAL mode, nobody has it open, and it belongs to another user: opening it would create -wal and -shm files "
+                             "that lock its application out", options_.path),
+                 kBeOwner);
+  }
+  return absl::OkStatus();
+}
+
+// The check above and SQLite's open are two looks: the application may have closed in between.
+absl::Status UserDatabase::CheckCreatedFiles() {
+  if (may_own_) return absl::OkStatus();
+  struct stat st{};
+  if (stat((real_path_ + "-shm").c_str(), &st) != 0 || st.st_uid != geteuid()) return absl::OkStatus();
+  EndRead();
+  static_cast<void>(Close());
+  return Error(Code::kPermissionDenied, "NOT_OWNER", fmt::format("the application closed {} while the agent opened it", options_.path), kBeOwner);
+}
+
+int UserDatabase::OnBusy(void* busy, int count) {
+  auto& self = *static_cast<Busy*>(busy);
+  const auto now = std::chrono::steady_clock::now();
+  if (count == 0) self.since = now;
+  if (*self.cancelled && (*self.cancelled)()) return 0;
+  if (now - self.since >= self.timeout) return 0;
+  std::this_thread::sleep_for(std::chrono::milliseconds(count < 5 ? 1 : count < 20 ? 5 : 25));
+  return 1;
+}
+
+sqlite3_file* UserDatabase::file() {
+  sqlite3_file* file = nullptr;
+  if (db_ != nullptr) sqlite3_file_control(db_.get(), "main", SQLITE_FCNTL_FILE_POINTER, &file);
+  return file != nullptr && file->pMethods != nullptr ? file : nullptr;
+}
+
+sqlite3_file* UserDatabase::wal_file() {
+  sqlite3_file* file = nullptr;
+  if (db_ != nullptr) sqlite3_file_control(db_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &file);
+  return file != nullptr && file->pMethods != nullptr ? file : nullptr;
+}
+
+absl::StatusOr<uint64_t> UserDatabase::FileBytes() {
+  sqlite3_file* const handle = file();
+  sqlite3_int64 size = 0;
+  const int rc = handle == nullptr ? SQLITE_CANTOPEN : handle->pMethods->xFileSize(handle, &size);
+  if (rc != SQLITE_OK) return ErrorFor(rc, "size");
+  return static_cast<uint64_t>(size);
+}
+
+absl::StatusOr<Bytes> UserDatabase::ReadStart(size_t size) {
+  LF_ASSIGN_OR_RETURN(const uint64_t available, FileBytes());
+  Bytes start(std::min<uint64_t>(size, available));
+  if (start.empty()) return start;
+  sqlite3_file* const handle = file();
+  const int rc = handle->pMethods->xRead(handle, start.data(), static_cast<int>(start.size()), 0);
+  if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return ErrorFor(rc, "read");
+  return start;
+}
+
+absl::Status UserDatabase::BeginRead() {
+  // A pragma that reads one header field begins the transaction without looking at the schema, which may be damaged or hostile.
+  const int rc = sqlite3_exec(db_.get(), "begin; pragma schema_version", nullptr, nullptr, nullptr);
+  if (rc != SQLITE_OK) {
+    const absl::Status status = ErrorFor(rc, "begin to read");
+    EndRead();
+    return status;
+  }
+  return CheckCreatedFiles();
+}
+
+void UserDatabase::EndRead() {
+  if (db_ != nullptr && sqlite3_get_autocommit(db_.get()) == 0) sqlite3_exec(db_.get(), "rollback", nullptr, nullptr, nullptr);
+}
+
+void UserDatabase::TolerateTruncation() {
+  tolerant_ = true;
+  sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_DEFENSIVE, 0, nullptr);
+  sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1, nullptr);
+}
+
+bool UserDatabase::OthersAttached() const {
+  std::array<FileId, 2> files{file_id_, file_id_};
+  if (const auto shm = FileIdOf(real_path_ + "-shm")) files[1] = *shm;
+  return LockedByOthers(files);
+}
+
+absl::Status UserDatabase::Close() {
+  for (int round = 0; db_ != nullptr && round < kCloseRounds; ++round) {
+    EndRead();
+    const bool others = OthersAttached();
+    // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was replaced.
+    sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, others ? 1 : 0, nullptr);
+    LF_CRASH_POINT("capture.before_close");
+    db_.reset();
+    if (!others || OthersAttached() || !io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
+    // The others left while we did, and took us for the one that stays: be the last closer after all.
+    LF_CRASH_POINT("capture.before_last_close");
+    LF_RETURN_IF_ERROR(Connect());
+    sqlite3_busy_handler(db_.get(), nullptr, nullptr);
+    if (sqlite3_exec(db_.get(), "pragma schema_version", nullptr, nullptr, nullptr) % 256 == SQLITE_BUSY) {
+      db_.reset();  // somebody came back
+      break;
+    }
+  }
+  db_.reset();
+  return absl::OkStatus();
+}
+
+absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
+  const int primary = rc & 0xff;
+  if (primary == SQLITE_OK || primary == SQLITE_ROW || primary == SQLITE_DONE) return absl::OkStatus();
+  if (options_.cancelled && options_.cancelled()) return Error(Code::kCancelled, "CANCELLED", fmt::format("{} {}: cancelled", what, options_.path));
+  const int system_error = db_ == nullptr ? 0 : sqlite3_system_errno(db_.get());
+  const std::string context = fmt::format("{} {}", what, options_.path);
+  if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED || primary == SQLITE_PROTOCOL) {
+    return Error(Code::kUnavailable, "DATABASE_BUSY",
+                 fmt::format("{}: locked by another process for more than {} ms", context, options_.busy_timeout.count()),
+                 "a long write transaction, or an application that uses locking_mode=EXCLUSIVE, which nobody can read beside; try again "
+                 "later or raise busy_timeout");
+  }
+  if (primary == SQLITE_CANTOPEN && (system_error == EACCES || system_error == EPERM || system_error == EROFS)) {
+    return PermissionError(options_.path, fmt::format("{} failed: {}, or its -wal, -shm or -journal, may not be opened", what, "the file"));
+  }
+  if (primary == SQLITE_CANTOPEN && system_error == ENOENT) {
+    return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{}: it is gone", context), "check the path in the agent's configuration");
+  }
+  const absl::Status status = sqlite::ToStatus(rc, db_.get(), context);
+  if (primary == SQLITE_NOTADB) {
+    const auto start = ReadStart(kHeaderBytes);
+    if (start.ok() && HasMagic(*start)) {
+      return WithReason(status, "DATABASE_DAMAGED", "its header is damaged, so that SQLite refuses it: restore it from a snapshot");
+    }
+  }
+  return status;
+}
+
+}  // namespace litefleet::capture

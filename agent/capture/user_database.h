@@ -1,0 +1,113 @@
+// A connection to a database of the user's, with the settings under which the agent may touch it (design laws 2, 3 and section 4).
+//
+// It changes nothing that persists: no automatic checkpoint, no pragma that is written, no extension, defensive mode, schema not trusted
+// and, as long as the caller does not ask for it, never parsed. It is attached from the first read until Close(): close it soon.
+// When it is the last one attached, Close() does what SQLite's last closer does (WAL folded in, -wal and -shm removed), else it leaves the WAL
+// alone; files beside the database that were absent before are absent after. All reading of raw bytes goes through its handles.
+//
+// Not for the agent's own databases; not for several connections of this process to one database at a time, as /proc/locks does not tell
+// them apart (SQLite still refuses to fold a WAL that another connection uses).
+// Thread safety: none; one thread at a time.
+//
+// Errors (reason, code):
+//   INVALID_PATH          kInvalidArgument     not absolute
+//   DATABASE_MISSING      kNotFound
+//   NOT_REGULAR_FILE      kFailedPrecondition  a directory, a device, a socket
+//   NETWORK_FILE_SYSTEM   kFailedPrecondition  and not allowed: locks and shared memory are not reliable there
+//   NO_PERMISSION         kPermissionDenied    the database, or its -wal, -shm or -journal
+//   NOT_OWNER             kPermissionDenied    opening would create -wal and -shm with the wrong owner
+//   NOT_A_DATABASE        kDataLoss            encrypted, or not SQLite
+//   DATABASE_DAMAGED      kDataLoss            SQLite's header, but SQLite refuses it
+//   DATABASE_BUSY         kUnavailable         locked longer than busy_timeout
+//   CANCELLED             kCancelled           `cancelled` said so
+//   IO_ERROR, OUT_OF_MEMORY, DISK_FULL, ...    as sqlite::ToStatus
+#ifndef LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
+#define LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
+
+#include <sqlite3.h>
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/capture/lock_table.h"
+#include "common/base/bytes.h"
+#include "common/sqlite/handle.h"
+
+namespace litefleet::capture {
+
+struct UserDatabaseOptions {
+  std::string path;  // absolute; symbolic links are followed, as the application does
+  std::chrono::milliseconds busy_timeout{10'000};
+  bool allow_network_fs = false;
+  // Asked while waiting for a lock; may be empty.
+  std::function<bool()> cancelled;
+};
+
+// The name of the network file system that holds `path`, FUSE ones like sshfs included; empty for a local one.
+std::string NetworkFileSystemOf(const std::string& path);
+
+class UserDatabase {
+ public:
+  // Opens without a lock and looks at the header; nothing is created yet.
+  static absl::StatusOr<std::unique_ptr<UserDatabase>> Open(UserDatabaseOptions options);
+  ~UserDatabase();  // closes
+  UserDatabase(const UserDatabase&) = delete;
+  UserDatabase& operator=(const UserDatabase&) = delete;
+
+  sqlite3* db() { return db_.get(); }
+  // As given, and after symbolic links as SQLite sees it.
+  const std::string& path() const { return options_.path; }
+  const std::string& real_path() const { return real_path_; }
+  FileId file_id() const { return file_id_; }
+
+  // SQLite's handle of the database, and of the WAL. The latter is null before the first read and outside WAL mode.
+  sqlite3_file* file();
+  sqlite3_file* wal_file();
+  absl::StatusOr<uint64_t> FileBytes();
+  // At most `size` bytes from the start of the database file, without the lock that would make them belong together.
+  absl::StatusOr<Bytes> ReadStart(size_t size);
+
+  // BEGIN and a read that does not parse the schema: from here on one state is seen. Waits for locks up to busy_timeout.
+  // REQUIRES: no transaction is open.
+  absl::Status BeginRead();
+  void EndRead();
+
+  // Makes SQLite go on where the header promises more pages than the file has. Not persistent.
+  void TolerateTruncation();
+
+  // Idempotent. REQUIRES: statements and backups of this connection are gone.
+  absl::Status Close();
+
+  // The error for a result code of a call on this connection.
+  absl::Status ErrorFor(int rc, std::string_view what);
+
+ private:
+  struct Busy {
+    std::chrono::milliseconds timeout{0};
+    std::chrono::steady_clock::time_point since{};
+    const std::function<bool()>* cancelled = nullptr;
+  };
+  explicit UserDatabase(UserDatabaseOptions options) : options_(std::move(options)) {}
+  static int OnBusy(void* busy, int count);
+  absl::Status Connect();
+  absl::Status CheckHeader();
+  absl::Status CheckCreatedFiles();
+  bool OthersAttached() const;
+
+  const UserDatabaseOptions options_;
+  std::string real_path_;
+  FileId file_id_;
+  Busy busy_;
+  bool may_own_ = false;  // files that SQLite creates get the right owner
+  bool tolerant_ = false;
+  sqlite::DatabaseHandle db_;
+};
+
+}  // namespace litefleet::capture
+
+#endif  // LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
