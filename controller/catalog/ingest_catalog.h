@@ -1,0 +1,129 @@
+// What ingest and the snapshot reader ask of the catalog: upload sessions, claims, chunks, manifests, commits.
+//
+// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns; the caller
+// has made durable in the store whatever the call names (design law 1). Cost: each call touches only the rows that it names.
+#ifndef LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_
+#define LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/digest.h"
+#include "controller/catalog/catalog_db.h"
+#include "litefleet/storage/v1/records.pb.h"
+
+namespace litefleet::catalog {
+
+// A place in the store; the catalog keeps it and does not interpret it.
+struct PackPlace {
+  uint64_t pack = 0;
+  uint64_t offset = 0;
+};
+
+struct UploadSessionRow {
+  int64_t id = 0;
+  int64_t owner = 0;
+  int64_t database = 0;
+  bool committed = false;
+  SnapshotId snapshot;          // where committed
+  uint64_t durable_chunks = 0;
+  int64_t durable_bytes = 0;
+};
+
+enum class Presence {
+  kMissing,   // not in the store
+  kForeign,   // in the store, but this device has to show that it has it
+  kClaimed,   // this device may refer to it, and the claim is durable
+};
+
+struct ArrivedChunk {
+  format::ChunkName name;
+  uint32_t page_size = 0;
+  uint32_t page_count = 0;
+  format::Codec codec = format::Codec::kRaw;
+  uint32_t stored_bytes = 0;
+  std::optional<PackPlace> place;  // none: it was in the store already
+};
+
+struct ManifestPlace {
+  uint32_t first_page = 0;
+  PackPlace place;
+};
+
+// What a commit needs to know before its record is written.
+struct CommitFacts {
+  uint64_t next_sequence = 1;
+  std::optional<SystemTime> previous_effective_at;  // of the newest snapshot of this database
+};
+
+struct ChunkRow {
+  format::ChunkName name;
+  uint32_t page_size = 0;
+  uint32_t page_count = 0;
+  bool good = false;
+  PackPlace place;
+};
+
+struct SnapshotLayout {
+  int64_t key = 0;
+  uint32_t page_size = 0;
+  uint32_t page_count = 0;
+  format::RootDigest root;
+  uint32_t root_version = 0;
+  uint32_t manifest_kind = 0;
+  uint32_t manifest_parts = 0;
+};
+
+class IngestCatalog {
+ public:
+  explicit IngestCatalog(CatalogDb& db) : db_(db) {}
+
+  // Makes or finds the session and moves its expiry. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another
+  // database), kFailedPrecondition TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
+  absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
+                                                uint64_t timeline, SystemTime expires_at);
+
+  // For each name in turn; claims what may be claimed, in one transaction.
+  absl::StatusOr<std::vector<Presence>> ClaimOffered(const UploadSessionRow& session, std::span<const format::ChunkName> names);
+
+  // Chunks that were verified and are durable in the store: rows, claims and the device's right, in one transaction. Returns the session's
+  // totals. Errors: kAborted CHUNK_VANISHED when one without a place is gone; SESSION_EXPIRED.
+  absl::StatusOr<UploadSessionRow> RecordChunks(const UploadSessionRow& session, std::span<const ArrivedChunk> chunks);
+
+  absl::StatusOr<CommitFacts> GetCommitFacts(const UploadSessionRow& session) const;
+
+  // The snapshot exists when this returns. Where the session had been committed before, its snapshot is returned and nothing is
+  // changed. Errors: kAborted SESSION_EXPIRED, COMMIT_CONFLICT (the sequence has been taken).
+  absl::StatusOr<SnapshotId> Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record, PackPlace place,
+                                    std::span<const ManifestPlace> manifest);
+
+  // Claims of a committed session that are no longer needed, in short transactions.
+  absl::Status DropClaims(int64_t session);
+  // Sessions past their expiry, with their claims and rights, in short transactions. Returns how many.
+  absl::StatusOr<int> RemoveExpiredSessions(SystemTime now);
+
+  // ---- reading snapshots
+  absl::StatusOr<SnapshotLayout> GetLayout(const SnapshotId& snapshot) const;  // kNotFound SNAPSHOT_NOT_FOUND
+  // Ascending parts from `first` on, at most `limit`.
+  absl::StatusOr<std::vector<ManifestPlace>> ManifestParts(int64_t snapshot_key, uint32_t first, uint32_t limit) const;
+  // For each name in turn; nothing where there is no row.
+  absl::StatusOr<std::vector<std::optional<ChunkRow>>> FindChunks(std::span<const format::ChunkName> names) const;
+
+  // The largest pack that anything refers to; 0 without any.
+  absl::StatusOr<uint64_t> LargestPack() const;
+
+ private:
+  CatalogDb& db_;
+};
+
+}  // namespace litefleet::catalog
+
+#endif  // LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_

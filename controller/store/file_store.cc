@@ -1,0 +1,340 @@
+#include "controller/store/file_store.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "common/format/crc32c.h"
+#include "common/format/store_names.h"
+#include "fmt/format.h"
+#include "litefleet/storage/v1/records.pb.h"
+
+namespace litefleet::store {
+namespace {
+
+constexpr auto kFreeSpaceAge = std::chrono::milliseconds(500);
+constexpr size_t kMaxProblems = 100;
+
+absl::Status DiskFull(uint64_t free, uint64_t reserve) {
+  return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
+               fmt::format("the store has {} MiB free and keeps {} MiB in reserve", free >> 20, reserve >> 20),
+               "free some space at the controller, or give the store a larger file system");
+}
+
+absl::Status StoreFailed() {
+  return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store could not make written data durable",
+               "look at the controller's log and disk; the backup will be tried again");
+}
+
+}  // namespace
+
+FileStore::FileStore(FileStoreOptions options, const Clock& clock, FileSystem& files)
+    : options_(std::move(options)), packs_directory_(fmt::format("{}/{}", options_.directory, format::kPacksDirectory)), clock_(clock), files_(files) {}
+
+absl::StatusOr<std::unique_ptr<FileStore>> FileStore::Open(FileStoreOptions options, const Clock& clock, FileSystem& files) {
+  std::unique_ptr<FileStore> store(new FileStore(std::move(options), clock, files));
+  LF_RETURN_IF_ERROR(files.MakeDirectory(store->packs_directory_));
+  LF_RETURN_IF_ERROR(Annotate(store->Recover(), "open the store " + store->options_.directory));
+  return store;
+}
+
+std::string FileStore::PathOf(uint64_t id, bool sealed) const { return packs_directory_ + "/" + format::MakePackFileName(id, sealed); }
+
+void FileStore::Problem(std::string text) {
+  MutexLock lock(mu_);
+  if (problems_.size() < kMaxProblems) problems_.push_back(std::move(text));
+}
+
+absl::StatusOr<std::shared_ptr<FileStore::Pack>> FileStore::CreatePack(uint64_t id) {
+  auto pack = std::make_shared<Pack>();
+  pack->id = id;
+  const std::string path = PathOf(id, false);
+  LF_ASSIGN_OR_RETURN(pack->file, files_.Create(path));
+  LF_CRASH_POINT("store.after_create");
+  std::array<std::byte, sizeof pack->tag> random;
+  RandomBytes(random);
+  pack->tag = LoadLittleEndian<uint64_t>(random.data());
+  std::array<std::byte, format::kPackHeaderBytes> header;
+  format::EncodePackHeader({.features = 0, .pack_id = id, .tag = pack->tag, .created_at_ms = ToUnixMillis(clock_.Now())}, header);
+  if (const absl::Status status = pack->file->WriteAt(0, header, {}); !status.ok()) {
+    files_.Remove(path).IgnoreError();  // else the next start removes it
+    return status;
+  }
+  pack->size = header.size();
+  pack->written_back = 0;
+  pack->new_name = true;
+  return pack;
+}
+
+absl::StatusOr<Placed> FileStore::PutChunk(const ChunkToPut& chunk) {
+  format::RecordHeader header;
+  header.type = format::RecordType::kChunk;
+  header.codec = chunk.codec;
+  header.stored_bytes = static_cast<uint32_t>(chunk.stored.size());
+  header.raw_bytes = chunk.page_size * chunk.page_count;
+  header.page_size = chunk.page_size;
+  header.page_count = chunk.page_count;
+  header.name = chunk.name;
+  if (chunk.stored.size() > format::kMaxChunkPayload) {
+    return Error(absl::StatusCode::kInvalidArgument, "CHUNK_TOO_LARGE", fmt::format("a chunk of {} bytes", chunk.stored.size()));
+  }
+  return Append(header, chunk.stored, /*respect_reserve=*/true);
+}
+
+absl::StatusOr<Placed> FileStore::PutRecord(format::RecordType type, ByteView payload) {
+  if (payload.size() > format::kMaxRecordPayload) {
+    return Error(absl::StatusCode::kInvalidArgument, "RECORD_TOO_LARGE", fmt::format("a record of {} bytes", payload.size()));
+  }
+  format::RecordHeader header;
+  header.type = type;
+  header.stored_bytes = header.raw_bytes = static_cast<uint32_t>(payload.size());
+  return Append(header, payload, /*respect_reserve=*/type == format::RecordType::kManifestPart);
+}
+
+absl::Status FileStore::CheckReserve(uint64_t bytes) {
+  const SteadyTime now = clock_.Steady();
+  {
+    MutexLock lock(mu_);
+    if (now - free_read_at_ < kFreeSpaceAge && free_bytes_ >= options_.reserve_bytes + bytes) {
+      free_bytes_ -= bytes;
+      return absl::OkStatus();
+    }
+  }
+  LF_ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(packs_directory_));
+  MutexLock lock(mu_);
+  free_bytes_ = free;
+  free_read_at_ = now;
+  if (free < options_.reserve_bytes + bytes) return DiskFull(free, options_.reserve_bytes);
+  free_bytes_ -= bytes;
+  return absl::OkStatus();
+}
+
+absl::Status FileStore::CheckSpace() { return CheckReserve(0); }
+
+absl::StatusOr<Placed> FileStore::Append(const format::RecordHeader& header, ByteView payload, bool respect_reserve) {
+  format::RecordHeader complete = header;
+  complete.payload_crc = format::Crc32c(payload);
+  if (respect_reserve) LF_RETURN_IF_ERROR(CheckReserve(payload.size() + format::kRecordHeaderBytes));
+  {
+    MutexLock lock(mu_);
+    while (appending_) turn_.Wait(mu_);
+    appending_ = true;
+  }
+  absl::StatusOr<Placed> placed = AppendInTurn(complete, payload);
+  {
+    MutexLock lock(mu_);
+    appending_ = false;
+  }
+  turn_.Signal();
+  return placed;
+}
+
+absl::StatusOr<Placed> FileStore::AppendInTurn(const format::RecordHeader& header, ByteView payload) {
+  const uint64_t need = format::kRecordHeaderBytes + payload.size();
+  std::shared_ptr<Pack> pack;
+  uint64_t epoch;
+  uint64_t next_id;
+  {
+    MutexLock lock(mu_);
+    pack = open_;
+    epoch = epoch_;
+    next_id = next_pack_;
+  }
+  if (pack != nullptr && pack->records > 0 && (pack->size + need > options_.seal_bytes || pack->records >= options_.seal_records)) {
+    LF_RETURN_IF_ERROR(WriteFooter(*pack));
+    LF_CRASH_POINT("store.seal.after_footer");
+    MutexLock lock(mu_);
+    if (open_ == pack) {
+      open_ = nullptr;
+      if (std::find(dirty_.begin(), dirty_.end(), pack) == dirty_.end()) dirty_.push_back(pack);
+    }
+    pack = nullptr;
+  }
+  if (pack == nullptr) {
+    LF_ASSIGN_OR_RETURN(pack, CreatePack(next_id));
+    MutexLock lock(mu_);
+    open_ = pack;
+    next_pack_ = next_id + 1;
+    known_[pack->id] = {.sealed = false, .size = pack->size};
+  }
+  std::array<std::byte, format::kRecordHeaderBytes> bytes;
+  format::EncodeRecordHeader(header, pack->tag, bytes);
+  // A failed write leaves bytes behind the end, which the next one overwrites and a recovery cuts off.
+  LF_RETURN_IF_ERROR(pack->file->WriteAt(pack->size, bytes, payload));
+  LF_CRASH_POINT("store.after_append");
+  Placed placed{.location = {.pack = pack->id, .offset = pack->size}, .epoch = epoch};
+  uint64_t back_from = 0;
+  uint64_t back_size = 0;
+  {
+    MutexLock lock(mu_);
+    if (epoch_ != epoch) return StoreFailed();  // this pack was given up while we wrote
+    pack->size += need;
+    pack->records += 1;
+    if (header.type == format::RecordType::kChunk) pack->chunks += 1;
+    known_[pack->id].size = pack->size;
+    if (std::find(dirty_.begin(), dirty_.end(), pack) == dirty_.end()) dirty_.push_back(pack);
+    ++appended_;
+    if (pack->size - pack->written_back >= options_.writeback_bytes) {
+      back_from = pack->written_back;
+      back_size = (pack->size - back_from) & ~uint64_t{4095};
+      pack->written_back += back_size;
+    }
+  }
+  if (back_size > 0) pack->file->StartWriteback(back_from, back_size);
+  return placed;
+}
+
+absl::Status FileStore::WriteFooter(Pack& pack) {
+  format::RecordHeader header;
+  header.type = format::RecordType::kFooter;
+  storage::v1::PackFooter footer;
+  footer.set_records(pack.records);
+  footer.set_chunks(pack.chunks);
+  footer.set_bytes(pack.size);
+  footer.set_sealed_at_ms(ToUnixMillis(clock_.Now()));
+  const std::string payload = footer.SerializeAsString();
+  header.stored_bytes = header.raw_bytes = static_cast<uint32_t>(payload.size());
+  header.payload_crc = format::Crc32c(AsBytes(payload));
+  std::array<std::byte, format::kRecordHeaderBytes> bytes;
+  format::EncodeRecordHeader(header, pack.tag, bytes);
+  LF_RETURN_IF_ERROR(pack.file->WriteAt(pack.size, bytes, AsBytes(payload)));
+  MutexLock lock(mu_);
+  pack.size += bytes.size() + payload.size();
+  pack.footer = true;
+  known_[pack.id].size = pack.size;
+  return absl::OkStatus();
+}
+
+absl::Status FileStore::SyncPack(Pack& pack) {
+  bool footer;
+  bool new_name;
+  {
+    MutexLock lock(mu_);
+    footer = pack.footer;
+    new_name = pack.new_name;
+  }
+  LF_CRASH_POINT("store.before_sync");
+  LF_RETURN_IF_ERROR(pack.file->Sync());
+  if (footer) {
+    LF_CRASH_POINT("store.seal.after_sync");
+    LF_RETURN_IF_ERROR(files_.Rename(PathOf(pack.id, false), PathOf(pack.id, true)));
+    LF_CRASH_POINT("store.seal.after_rename");
+    MutexLock lock(mu_);
+    known_[pack.id].sealed = true;
+  }
+  if (footer || new_name) LF_RETURN_IF_ERROR(files_.SyncDirectory(packs_directory_));
+  LF_CRASH_POINT("store.after_sync");
+  MutexLock lock(mu_);
+  pack.new_name = false;
+  return absl::OkStatus();
+}
+
+absl::Status FileStore::Sync(uint64_t epoch) {
+  std::list<std::shared_ptr<Pack>> batch;
+  uint64_t upto = 0;
+  {
+    MutexLock lock(mu_);
+    const uint64_t target = appended_;
+    for (;;) {
+      if (epoch_ != epoch) return StoreFailed();
+      if (durable_ >= target) return absl::OkStatus();
+      if (!syncing_) break;
+      synced_.Wait(mu_);
+    }
+    syncing_ = true;
+    upto = appended_;
+    batch.swap(dirty_);
+  }
+  absl::Status status = absl::OkStatus();
+  for (const auto& pack : batch) {
+    if (status.ok()) status = SyncPack(*pack);
+  }
+  if (!status.ok()) Problem("sync of the store failed: " + MessageOf(status));
+  {
+    MutexLock lock(mu_);
+    syncing_ = false;
+    if (status.ok()) {
+      durable_ = upto;
+    } else {
+      // What the kernel could not write it may have forgotten: nothing of these packs is believed beyond what was durable before.
+      ++epoch_;
+      open_ = nullptr;
+      dirty_.clear();
+      durable_ = appended_;
+    }
+  }
+  synced_.SignalAll();
+  return status.ok() ? status : Annotate(StoreFailed(), MessageOf(status));
+}
+
+absl::StatusOr<FileStore::Reader> FileStore::ReaderOf(uint64_t id) {
+  {
+    MutexLock lock(readers_mu_);
+    if (const auto it = readers_.find(id); it != readers_.end()) {
+      it->second.used = ++reader_uses_;
+      return it->second;
+    }
+  }
+  bool sealed;
+  {
+    MutexLock lock(mu_);
+    const auto it = known_.find(id);
+    sealed = it == known_.end() || it->second.sealed;
+  }
+  absl::StatusOr<std::unique_ptr<File>> file = files_.OpenForReading(PathOf(id, sealed));
+  if (absl::IsNotFound(file.status())) file = files_.OpenForReading(PathOf(id, !sealed));  // it may be sealed at this moment
+  if (absl::IsNotFound(file.status())) {
+    return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", fmt::format("pack {:016x} is not in the store", id),
+                 "bring the file back, or run a scrub to see which snapshots are affected");
+  }
+  if (!file.ok()) return file.status();
+  std::array<std::byte, format::kPackHeaderBytes> bytes;
+  LF_ASSIGN_OR_RETURN(const size_t got, (*file)->ReadAt(0, bytes));
+  LF_ASSIGN_OR_RETURN(const format::PackHeader header, format::DecodePackHeader(ByteView(bytes).first(got)));
+  if (header.pack_id != id) {
+    return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED", fmt::format("the file of pack {:016x} holds pack {:016x}", id, header.pack_id));
+  }
+  constexpr size_t kMaxReaders = 64;
+  MutexLock lock(readers_mu_);
+  if (readers_.size() >= kMaxReaders) {
+    readers_.erase(std::min_element(readers_.begin(), readers_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+  }
+  Reader reader{.file = *std::move(file), .tag = header.tag, .used = ++reader_uses_};
+  readers_[id] = reader;
+  return reader;
+}
+
+absl::StatusOr<StoredRecord> FileStore::Read(const Location& location) {
+  LF_ASSIGN_OR_RETURN(const Reader reader, ReaderOf(location.pack));
+  const auto where = [&location] { return fmt::format("pack {:016x} at {}", location.pack, location.offset); };
+  std::array<std::byte, format::kRecordHeaderBytes> bytes;
+  LF_ASSIGN_OR_RETURN(size_t got, reader.file->ReadAt(location.offset, bytes));
+  if (got != bytes.size()) return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", where() + " is behind the end of the file");
+  StoredRecord record;
+  absl::StatusOr<format::RecordHeader> header = format::DecodeRecordHeader(bytes, reader.tag);
+  if (!header.ok()) return WithReason(Annotate(header.status(), where()), "CHUNK_DAMAGED");
+  record.header = *header;
+  record.payload.resize(record.header.stored_bytes);
+  LF_ASSIGN_OR_RETURN(got, reader.file->ReadAt(location.offset + bytes.size(), std::as_writable_bytes(std::span(record.payload))));
+  if (got != record.payload.size()) return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", where() + " is cut off");
+  if (const absl::Status status = format::CheckPayload(record.header, AsBytes(record.payload)); !status.ok()) {
+    return WithReason(Annotate(status, where()), "CHUNK_DAMAGED");
+  }
+  return record;
+}
+
+absl::StatusOr<StoreStats> FileStore::Stats() {
+  StoreStats stats;
+  LF_ASSIGN_OR_RETURN(stats.free_bytes, files_.FreeBytes(packs_directory_));
+  stats.reserve_bytes = options_.reserve_bytes;
+  MutexLock lock(mu_);
+  stats.packs = known_.size();
+  for (const auto& [id, pack] : known_) stats.stored_bytes += pack.size;
+  stats.damaged_bytes = damaged_bytes_;
+  stats.problems = problems_;
+  return stats;
+}
+
+}  // namespace litefleet::store

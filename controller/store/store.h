@@ -1,0 +1,86 @@
+// Where chunks and records are kept: the interface that a local directory and, later, an object store fulfil.
+//
+// Not for finding anything: a store knows locations, the catalog knows what is where. It verifies neither a chunk's name when it is put
+// (ingest has done so) nor when it is read (the reader does), only that the record is what was written.
+//
+// Thread safety: all members may be called from any thread. Blocking: Put for a write into the page cache, Sync for the disk.
+// Durability: what Put returned is durable once a Sync of its epoch, begun afterwards, has returned OK. Errors that every call may give:
+// kResourceExhausted DISK_FULL (nothing was put; reads go on), kUnavailable STORE_FAILED (a write or sync failed; what was not yet durable
+// is lost, later puts may work again), kInternal IO_ERROR, kPermissionDenied NO_PERMISSION.
+#ifndef LITEFLEET_CONTROLLER_STORE_STORE_H_
+#define LITEFLEET_CONTROLLER_STORE_STORE_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "absl/functional/function_ref.h"
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/bytes.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/digest.h"
+#include "common/format/pack_record.h"
+
+namespace litefleet::store {
+
+// Of a record: its pack, and where its header begins.
+struct Location {
+  uint64_t pack = 0;
+  uint64_t offset = 0;
+  friend auto operator<=>(const Location&, const Location&) = default;
+};
+
+struct Placed {
+  Location location;
+  // Counts the failures that lost what was not durable. Sync(epoch) fails when one happened since the Put.
+  uint64_t epoch = 0;
+};
+
+struct ChunkToPut {
+  format::ChunkName name;
+  format::Codec codec = format::Codec::kRaw;
+  uint32_t page_size = 0;
+  uint32_t page_count = 0;
+  ByteView stored;
+};
+
+struct StoredRecord {
+  format::RecordHeader header;
+  std::string payload;  // as stored; its checksum has been verified
+};
+
+struct StoreStats {
+  uint64_t packs = 0;
+  uint64_t stored_bytes = 0;   // of all packs
+  uint64_t free_bytes = 0;     // of the file system
+  uint64_t reserve_bytes = 0;  // uploads are refused below this
+  uint64_t damaged_bytes = 0;  // skipped when packs were recovered
+  std::vector<std::string> problems;  // for people: packs left alone, failures since the start
+};
+
+class Store {
+ public:
+  virtual ~Store() = default;
+
+  virtual absl::StatusOr<Placed> PutChunk(const ChunkToPut& chunk) = 0;
+  // REQUIRES: type is not kChunk or kFooter; payload is at most kMaxRecordPayload. Manifest parts respect the reserve of free space,
+  // other records may use it.
+  virtual absl::StatusOr<Placed> PutRecord(format::RecordType type, ByteView payload) = 0;
+  // Shares one fsync with whoever else waits.
+  virtual absl::Status Sync(uint64_t epoch) = 0;
+
+  // Errors: kDataLoss CHUNK_MISSING (no such pack, or it ends before), CHUNK_DAMAGED.
+  virtual absl::StatusOr<StoredRecord> Read(const Location& location) = 0;
+
+  // All records of all packs, durable or not, in the order of packs and offsets; the payload is valid during the call. Damage is skipped.
+  virtual absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) = 0;
+
+  // OK where an upload may begin now.
+  virtual absl::Status CheckSpace() = 0;
+  virtual absl::StatusOr<StoreStats> Stats() = 0;
+};
+
+}  // namespace litefleet::store
+
+#endif  // LITEFLEET_CONTROLLER_STORE_STORE_H_
