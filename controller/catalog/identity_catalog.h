@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
@@ -47,8 +48,17 @@ struct CertificateRow {
   std::string operator_name;   // an operator's
   std::string role;            // operators
   KeyHash key_hash{};
+  SystemTime issued_at;
   SystemTime not_after;
-  bool revoked = false;
+  bool revoked = false;        // or superseded by one that was issued later and used
+  bool used = false;           // by the device, in a call
+};
+
+// Told after the commit of every change of certificates, on the thread that made it, so maybe out of order: what was revoked stays so.
+class CertificateObserver {
+ public:
+  virtual ~CertificateObserver() = default;
+  virtual void OnCertificates(const std::vector<CertificateRow>& changed) = 0;
 };
 
 struct EnrollmentResult {
@@ -61,18 +71,26 @@ class IdentityCatalog {
  public:
   explicit IdentityCatalog(CatalogDb& db) : db_(db) {}
 
+  // Before the first change; null for none. The observer outlives this.
+  void SetObserver(CertificateObserver* observer) { observer_ = observer; }
+
   // ---- tokens
-  absl::Status CreateToken(const NewToken& token);
+  absl::StatusOr<v1::Token> CreateToken(const NewToken& token);
   absl::StatusOr<Page<v1::Token>> ListTokens(int page_size, const std::string& page_token) const;
   absl::StatusOr<v1::Token> RevokeToken(const std::string& reference);
 
   // One transaction: the token is looked up by hash and spent (unless this key spent it before), the device is made or, for a token
-  // of a device, taken over with its older certificates revoked; the name is `wanted_name`. Errors: kUnauthenticated TOKEN_INVALID, kAlreadyExists
-  // DEVICE_NAME_TAKEN.
+  // of a device, taken over with its older certificates revoked; the name is `wanted_name`. A repeat with the key that the device still
+  // has is answered also after the token has expired. Errors: kUnauthenticated TOKEN_INVALID, kAlreadyExists DEVICE_NAME_TAKEN,
+  // kPermissionDenied DEVICE_REVOKED, kInvalidArgument DEVICE_NAME_INVALID.
   absl::StatusOr<EnrollmentResult> Enroll(const KeyHash& token_hash, const KeyHash& key_hash, const std::string& wanted_name, SystemTime now);
 
   // ---- certificates; every one that was issued is known here, or it is not valid
+  // A device's key becomes the certificate's. kPermissionDenied DEVICE_REVOKED where the device is not active (any more), kAlreadyExists
+  // OPERATOR_EXISTS for the name of an operator whose certificate is valid.
   absl::Status AddCertificate(const CertificateRow& certificate);
+  // The device has called with it: what was issued to the device before is void from now on.
+  absl::Status CertificateUsed(const std::string& serial, SystemTime now);
   absl::StatusOr<std::optional<CertificateRow>> FindCertificate(const std::string& serial) const;
   // All that are not expired, for the authenticator's cache.
   absl::StatusOr<std::vector<CertificateRow>> ListCertificates(SystemTime now) const;
@@ -84,13 +102,16 @@ class IdentityCatalog {
                                           const std::map<std::string, std::string>& set_labels, const std::vector<std::string>& remove_labels);
   // With all its certificates.
   absl::StatusOr<v1::Device> RevokeDevice(const DeviceId& device);
-  // REQUIRES: revoked, and without snapshots.
+  // kFailedPrecondition DEVICE_ACTIVE; DEVICE_HAS_SNAPSHOTS where other tables still refer to it.
   absl::Status ForgetDevice(const DeviceId& device);
   // What hello and health told; not worth an fsync of its own, but it shares one.
   absl::Status Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health);
 
  private:
+  absl::Status WriteCertificates(absl::FunctionRef<absl::Status(sqlite3*, std::vector<CertificateRow>& changed)> change);
+
   CatalogDb& db_;
+  CertificateObserver* observer_ = nullptr;
 };
 
 }  // namespace litefleet::catalog
