@@ -48,6 +48,10 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
   LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, cancel, progress));
   for (;;) {
     LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.CanOffer(); }, options_.no_progress, cancel, progress));
+    {
+      MutexLock lock(mu_);
+      if (session_.committed()) return absl::OkStatus();
+    }
     LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
     if (!chunk) break;
     {

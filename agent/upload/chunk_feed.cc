@@ -61,6 +61,7 @@ struct SourceFeed::RawPayload final : PackablePayload {
     LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(*bytes, packed.data));
     return packed;
   }
+  std::string Raw() const override { return std::string(AsText(*bytes)); }
 
   const std::shared_ptr<Buffers> buffers;
   std::unique_ptr<Bytes> bytes;
@@ -70,12 +71,24 @@ SourceFeed::SourceFeed(std::unique_ptr<capture::PageSource> source)
     : source_(std::move(source)), buffers_(std::make_shared<Buffers>()), root_(page_size(), page_count()) {}
 
 absl::StatusOr<std::optional<Chunk>> SourceFeed::Next() {
+  absl::StatusOr<std::optional<Chunk>> chunk = Read();
+  failed_ = !chunk.ok();
+  return chunk;
+}
+
+absl::StatusOr<std::optional<Chunk>> SourceFeed::Read() {
   LF_ASSIGN_OR_RETURN(const std::optional<capture::ExtentPages> pages, source_->Next());
   if (!pages) {
+    if (next_extent_ != format::ExtentCount(page_size(), page_count())) {
+      return Error(absl::StatusCode::kInternal, "SOURCE_SHORT", fmt::format("the source ended before extent {}", next_extent_));
+    }
     // What was read stands, whatever letting go says.
     source_->Close().IgnoreError();
     commit_ = DescribeSource(*source_, root_.Finish());
     return std::nullopt;
+  }
+  if (pages->extent != next_extent_++ || pages->extent >= format::ExtentCount(page_size(), page_count())) {
+    return Error(absl::StatusCode::kInternal, "SOURCE_ORDER", fmt::format("extent {} is out of order", pages->extent));
   }
   Chunk chunk;
   chunk.first_page = format::FirstPageOf(page_size(), pages->extent);

@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_AGENT_UPLOAD_CHUNK_FEED_H_
 #define LITEFLEET_AGENT_UPLOAD_CHUNK_FEED_H_
 
+#include <chrono>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,6 +23,8 @@ namespace litefleet::upload {
 // A payload that can be turned into what is sent.
 struct PackablePayload : Payload {
   virtual absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) = 0;
+  // Of a chunk that was just read: what it holds.
+  virtual std::string Raw() const = 0;
 };
 
 class ChunkFeed {
@@ -31,6 +34,8 @@ class ChunkFeed {
   virtual absl::StatusOr<std::optional<Chunk>> Next() = 0;
   // What the controller needs to know in the end. REQUIRES: Next() has returned nothing.
   virtual v1::UploadCommit Commit() = 0;
+  // CLOCK_BOOTTIME when the state was pinned.
+  virtual std::chrono::nanoseconds pinned_since_boot() const = 0;
   virtual uint32_t page_size() const = 0;
   virtual uint32_t page_count() const = 0;
 };
@@ -45,16 +50,23 @@ class SourceFeed final : public ChunkFeed {
 
   absl::StatusOr<std::optional<Chunk>> Next() override;
   v1::UploadCommit Commit() override;
+  std::chrono::nanoseconds pinned_since_boot() const override { return source_->info().pinned_since_boot; }
+  // The source ended with an error, and not whoever takes the chunks.
+  bool failed() const { return failed_; }
   uint32_t page_size() const override { return source_->info().page_size; }
   uint32_t page_count() const override { return source_->info().page_count; }
 
  private:
+  absl::StatusOr<std::optional<Chunk>> Read();
+
   class Buffers;
   struct RawPayload;
 
   const std::unique_ptr<capture::PageSource> source_;
   const std::shared_ptr<Buffers> buffers_;
   format::RootBuilder root_;
+  uint32_t next_extent_ = 0;
+  bool failed_ = false;
   std::optional<v1::UploadCommit> commit_;
 };
 

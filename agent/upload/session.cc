@@ -132,6 +132,7 @@ std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
     data.set_codec(static_cast<v1::Codec>(sending.packed->codec));
     data.set_raw_bytes(sending.chunk.raw_bytes);
     packed_bytes_ -= sending.packed->data.size();
+    undurable_.push_back(static_cast<int64_t>(sending.packed->data.size()));
     *data.mutable_data() = std::move(sending.packed->data);
     counts_.dealt_bytes += sending.chunk.raw_bytes;
     counts_.sent_raw_bytes += sending.chunk.raw_bytes;
@@ -147,17 +148,22 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       accepted_ = true;
       window_bytes_ = response.accepted().window_bytes();
       max_offered_ = response.accepted().max_offered_chunks();
+      durable_chunks_ = response.accepted().durable_chunks();
       if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");
       return absl::OkStatus();
     case v1::UploadResponse::kMissing:
       return OnMissing(response.missing());
     case v1::UploadResponse::kDurable:
-      // Bytes from before this stream do not count against the window.
-      counts_.durable_bytes = std::clamp(response.durable().durable_bytes(), counts_.durable_bytes, counts_.wire_bytes);
+      // Chunks of streams before this one are in the count of `accepted`; the others became durable in the order sent.
+      for (; durable_chunks_ < response.durable().durable_chunks() && !undurable_.empty(); ++durable_chunks_) {
+        counts_.durable_bytes += undurable_.front();
+        undurable_.pop_front();
+      }
       LF_CRASH_POINT("upload.durable");
       return absl::OkStatus();
     case v1::UploadResponse::kCommitted:
-      if (!commit_sent_) return Protocol("committed what was not complete");
+      // A session that had been committed before, whose answer was lost, may end at once.
+      if (!commit_sent_ && response.committed().created()) return Protocol("committed what was not complete");
       committed_ = response.committed();
       LF_CRASH_POINT("upload.committed");
       return absl::OkStatus();

@@ -122,6 +122,8 @@ class UploadSession {
   bool accepted_ = false;
   int64_t window_bytes_ = 0;
   uint32_t max_offered_ = 0;
+  uint64_t durable_chunks_ = 0;    // of the session, as last heard
+  std::deque<int64_t> undurable_;  // sizes of what was sent and is not durable yet; bounded by the window
 
   std::vector<Chunk> gathering_;
   bool flush_ = false;

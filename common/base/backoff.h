@@ -34,7 +34,7 @@ class Backoff {
   }
 
  private:
-  const Options options_;
+  Options options_;
   std::chrono::milliseconds cap_;
   std::mt19937_64 random_;
   SteadyTime connected_at_{};

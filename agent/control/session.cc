@@ -1,0 +1,173 @@
+#include "agent/control/session.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/error_detail.h"
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::control {
+namespace {
+
+absl::Status Protocol(std::string_view what) {
+  return Error(absl::StatusCode::kInternal, "CONTROL_PROTOCOL", fmt::format("the controller {}", what), "run the same release on both sides");
+}
+
+}  // namespace
+
+void ControlSession::OnConnected() {
+  ++stream_;
+  connected_ = true;
+  hello_sent_ = false;
+  welcome_.reset();
+  answers_.clear();
+  unsent_results_.clear();
+  for (const auto& [id, result] : results_) unsent_results_.insert(id);
+  for (auto& [id, running] : progress_) running.announced = false;
+}
+
+void ControlSession::OnDisconnected() {
+  connected_ = false;
+  welcome_.reset();
+  answers_.clear();
+}
+
+absl::Status ControlSession::OnResponse(const v1::ControlResponse& response, SteadyTime now) {
+  if (!welcome_ && response.message_case() != v1::ControlResponse::kWelcome) return Protocol("did not begin with a welcome");
+  switch (response.message_case()) {
+    case v1::ControlResponse::kWelcome: {
+      if (welcome_) return Protocol("sent a second welcome");
+      welcome_ = response.welcome();
+      const int64_t millis = google::protobuf::util::TimeUtil::DurationToMilliseconds(welcome_->health_interval());
+      health_interval_ = std::clamp(std::chrono::milliseconds(millis), std::chrono::milliseconds(1000), std::chrono::milliseconds(3600000));
+      health_due_ = now + health_interval_;
+      return absl::OkStatus();
+    }
+    case v1::ControlResponse::kOrder:
+      return OnOrder(response.order());
+    case v1::ControlResponse::kResultRecorded: {
+      const std::string& id = response.result_recorded().operation_id();
+      results_.erase(id);
+      unsent_results_.erase(id);
+      runner_.ResultRecorded(id);
+      return absl::OkStatus();
+    }
+    case v1::ControlResponse::kQuery:
+      OnQuery(response.query());
+      return absl::OkStatus();
+    case v1::ControlResponse::kCancel:
+      if (!IsUlid(response.cancel().operation_id())) return Protocol("cancelled something without an id");
+      runner_.Cancel(response.cancel().operation_id());
+      return absl::OkStatus();
+    case v1::ControlResponse::MESSAGE_NOT_SET:
+      return absl::OkStatus();  // of a later version
+  }
+  return absl::OkStatus();
+}
+
+absl::Status ControlSession::OnOrder(const v1::Order& order) {
+  if (!IsUlid(order.operation_id())) return Protocol("gave an order without an id");
+  // An order that cannot be made durable is not acknowledged, and comes again with the next stream.
+  LF_RETURN_IF_ERROR(Annotate(runner_.Accept(order), fmt::format("taking on operation {}", order.operation_id())));
+  v1::ControlRequest answer;
+  answer.mutable_order_accepted()->set_operation_id(order.operation_id());
+  answers_.push_back(std::move(answer));
+  // It may have ended before this stream began.
+  if (results_.contains(order.operation_id())) unsent_results_.insert(order.operation_id());
+  return absl::OkStatus();
+}
+
+void ControlSession::OnQuery(const v1::Query& query) {
+  const uint64_t stream = stream_;
+  const uint64_t id = query.query_id();
+  if (query.query_case() != v1::Query::kRestorePlan) {
+    v1::QueryResult result;
+    result.set_query_id(id);
+    *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kUnimplemented, "QUERY_UNKNOWN", "this agent does not know the question"));
+    OnQueryResult(stream, std::move(result));
+    return;
+  }
+  runner_.Plan(query.restore_plan(), [done = plan_done_, stream, id](absl::StatusOr<v1::RestorePlan> plan) {
+    v1::QueryResult result;
+    result.set_query_id(id);
+    if (plan.ok()) {
+      *result.mutable_restore_plan() = *std::move(plan);
+    } else {
+      *result.mutable_error() = ToErrorDetail(plan.status());
+    }
+    done(stream, std::move(result));
+  });
+}
+
+void ControlSession::OnQueryResult(uint64_t stream, v1::QueryResult result) {
+  if (!connected_ || stream != stream_) return;
+  v1::ControlRequest answer;
+  *answer.mutable_query_result() = std::move(result);
+  answers_.push_back(std::move(answer));
+}
+
+void ControlSession::OnProgress(const v1::OperationProgress& progress) {
+  if (results_.contains(progress.operation_id())) return;
+  Running& running = progress_[progress.operation_id()];
+  running.progress = progress;
+}
+
+void ControlSession::OnResult(const v1::OperationResult& result) {
+  progress_.erase(result.operation_id());
+  results_[result.operation_id()] = result;
+  unsent_results_.insert(result.operation_id());
+}
+
+std::optional<v1::ControlRequest> ControlSession::NextRequest(SteadyTime now) {
+  if (!connected_) return std::nullopt;
+  v1::ControlRequest request;
+  if (!hello_sent_) {
+    *request.mutable_hello() = health_.MakeHello();
+    hello_sent_ = true;
+    return request;
+  }
+  if (!welcome_) return std::nullopt;
+  if (!answers_.empty()) {
+    request = std::move(answers_.front());
+    answers_.pop_front();
+    return request;
+  }
+  if (!unsent_results_.empty()) {
+    *request.mutable_result() = results_[*unsent_results_.begin()];
+    unsent_results_.erase(unsent_results_.begin());
+    return request;
+  }
+  if (auto progress = NextProgress(now)) return progress;
+  if (now >= health_due_) {
+    health_due_ = now + health_interval_;
+    *request.mutable_health() = health_.MakeHealth();
+    return request;
+  }
+  return std::nullopt;
+}
+
+std::optional<v1::ControlRequest> ControlSession::NextProgress(SteadyTime now) {
+  for (auto& [id, running] : progress_) {
+    // At least once a second, also when nothing moves: silence would look like a lost device.
+    if (running.announced && now - running.sent_at < kProgressInterval) continue;
+    v1::ControlRequest request;
+    *request.mutable_progress() = running.progress;
+    running.announced = true;
+    running.sent_at = now;
+    return request;
+  }
+  return std::nullopt;
+}
+
+SteadyTime ControlSession::NextDue() const {
+  if (!connected_ || !welcome_) return SteadyTime::max();
+  SteadyTime due = health_due_;
+  for (const auto& [id, running] : progress_) due = std::min(due, running.announced ? running.sent_at + kProgressInterval : SteadyTime::min());
+  return due;
+}
+
+}  // namespace litefleet::control

@@ -1,0 +1,101 @@
+// The agent's end of one control stream as a state machine, without gRPC, threads or clocks.
+//
+//   hello -> welcome -> orders, cancels, queries | health, acknowledgements, progress, results
+//
+// What it keeps between streams is only what is worth sending again: results that the controller has not recorded, and the newest
+// progress of each operation. Outbound order: hello first, then answers, results, progress, health. The queue of answers is bounded: while it is
+// full nothing more is read (ready_to_read()).
+//
+// Thread safety: none. Errors: what the peer does against the protocol is kInternal CONTROL_PROTOCOL and ends the stream.
+#ifndef LITEFLEET_AGENT_CONTROL_SESSION_H_
+#define LITEFLEET_AGENT_CONTROL_SESSION_H_
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/control/operation_runner.h"
+#include "common/base/clock.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::control {
+
+// Facts about the device at the time of the call.
+class HealthSource {
+ public:
+  virtual ~HealthSource() = default;
+  virtual v1::Hello MakeHello() = 0;
+  virtual v1::Health MakeHealth() = 0;
+};
+
+class ControlSession {
+ public:
+  static constexpr size_t kMaxAnswers = 64;
+  static constexpr std::chrono::milliseconds kProgressInterval{900};
+
+  // `plan_done` is called with the answer to a query, on another thread; whoever drives this brings it back by OnQueryResult. The
+  // references outlive the session.
+  ControlSession(OperationRunner& runner, HealthSource& health, std::function<void(uint64_t stream, v1::QueryResult)> plan_done)
+      : runner_(runner), health_(health), plan_done_(std::move(plan_done)) {}
+
+  // A new stream is there: hello is due.
+  void OnConnected();
+  void OnDisconnected();
+  absl::Status OnResponse(const v1::ControlResponse& response, SteadyTime now);
+  // From the runner.
+  void OnProgress(const v1::OperationProgress& progress);
+  void OnResult(const v1::OperationResult& result);
+  // An answer to a query of stream number `stream`; a later stream drops it.
+  void OnQueryResult(uint64_t stream, v1::QueryResult result);
+
+  // The next message, if one is due.
+  std::optional<v1::ControlRequest> NextRequest(SteadyTime now);
+  // When NextRequest may have something although nothing happened.
+  SteadyTime NextDue() const;
+
+  bool ready_to_read() const { return answers_.size() < kMaxAnswers; }
+  bool welcomed() const { return welcome_.has_value(); }
+  // REQUIRES: welcomed().
+  const v1::Welcome& welcome() const { return *welcome_; }
+  // Nothing is left that the controller should hear of.
+  bool idle() const { return answers_.empty() && unsent_results_.empty() && results_.empty() && progress_.empty(); }
+
+ private:
+  struct Running {
+    v1::OperationProgress progress;
+    bool announced = false;  // on this stream
+    SteadyTime sent_at{};
+  };
+
+  absl::Status OnOrder(const v1::Order& order);
+  void OnQuery(const v1::Query& query);
+  std::optional<v1::ControlRequest> NextProgress(SteadyTime now);
+
+  OperationRunner& runner_;
+  HealthSource& health_;
+  const std::function<void(uint64_t, v1::QueryResult)> plan_done_;
+
+  uint64_t stream_ = 0;
+  bool connected_ = false;
+  bool hello_sent_ = false;
+  std::optional<v1::Welcome> welcome_;
+  std::chrono::milliseconds health_interval_{std::chrono::minutes(1)};
+  SteadyTime health_due_{};
+
+  std::deque<v1::ControlRequest> answers_;
+  std::map<std::string, v1::OperationResult> results_;  // not recorded by the controller
+  std::set<std::string> unsent_results_;                // of these, not sent on this stream
+  std::map<std::string, Running> progress_;
+};
+
+}  // namespace litefleet::control
+
+#endif  // LITEFLEET_AGENT_CONTROL_SESSION_H_

@@ -1,0 +1,196 @@
+#include "agent/upload/backup.h"
+
+#include <google/protobuf/util/time_util.h>
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <optional>
+#include <random>
+#include <thread>
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+
+namespace litefleet::upload {
+namespace {
+
+using google::protobuf::util::TimeUtil;
+
+SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+absl::Status Cancelled() { return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled"); }
+
+// False when cancelled.
+bool Pause(std::chrono::milliseconds delay, SteadyTime give_up_at, const CancelToken& cancel) {
+  const SteadyTime until = std::min(Now() + delay, give_up_at);
+  while (!cancel.cancelled() && Now() < until) {
+    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(std::chrono::milliseconds(50), until - Now()));
+  }
+  return !cancel.cancelled();
+}
+
+enum class Retry { kNo, kLimited, kYes };
+
+// What is to be done after an upload ended with an error of the stream.
+Retry RetryAfter(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+      return Retry::kYes;
+    case absl::StatusCode::kAborted:
+    case absl::StatusCode::kCancelled:  // by the peer
+    case absl::StatusCode::kInternal:
+    case absl::StatusCode::kUnknown:
+    case absl::StatusCode::kResourceExhausted:
+      return Retry::kLimited;
+    default:
+      return Retry::kNo;
+  }
+}
+
+class Backup {
+ public:
+  Backup(const BackupJob& job, const BackupOptions& options, UploadTransport& transport, RateLimit& rate, const Clock& clock,
+         const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress)
+      : job_(job), options_(options), transport_(transport), rate_(rate), clock_(clock), cancel_(cancel), report_(progress),
+        began_(Now()), backoff_(options.backoff, std::random_device{}()) {}
+
+  BackupOutcome Run() {
+    absl::StatusOr<v1::UploadCommitted> committed = Loop();
+    BackupOutcome outcome;
+    outcome.status = committed.status();
+    if (committed.ok()) {
+      outcome.snapshot_id = committed->snapshot_id();
+      progress_.set_total_bytes(std::max(progress_.total_bytes(), progress_.done_bytes()));
+      progress_.set_done_bytes(progress_.total_bytes());
+      progress_.set_phase("done");
+    }
+    outcome.progress = progress_;
+    return outcome;
+  }
+
+ private:
+  absl::StatusOr<v1::UploadCommitted> Loop() {
+    int stalls = 0;
+    int fruitless = 0;
+    for (;;) {
+      Phase("connecting");
+      LF_RETURN_IF_ERROR(transport_.WaitConnected(job_.give_up_at, cancel_));
+      bool source_failed = false;
+      absl::StatusOr<v1::UploadCommitted> committed = Pass(source_failed);
+      if (committed.ok()) return committed;
+      const absl::Status& status = committed.status();
+      if (cancel_.cancelled()) return Cancelled();
+      if (source_failed) {
+        const std::string reason = ReasonOf(status);
+        if ((reason != "WRITER_STALL" && reason != "SOURCE_CHANGED") || ++stalls > options_.stall_retries) return status;
+        spdlog::info("{}: {}; trying again ({} of {})", job_.database, MessageOf(status), stalls, options_.stall_retries);
+      } else {
+        const Retry retry = RetryAfter(status);
+        if (retry == Retry::kNo) return status;
+        fruitless = brought_something_ ? 0 : fruitless + 1;
+        if (retry == Retry::kLimited && fruitless >= options_.fruitless_attempts) return status;
+        spdlog::warn("{}: the upload was interrupted and goes on: {}", job_.database, MessageOf(status));
+      }
+      Phase("waiting");
+      if (brought_something_) backoff_ = Backoff(options_.backoff, std::random_device{}());
+      if (!Pause(backoff_.Next(Now()), job_.give_up_at, cancel_)) return Cancelled();
+      if (Now() >= job_.give_up_at) return status;
+    }
+  }
+
+  absl::StatusOr<v1::UploadCommitted> Pass(bool& source_failed) {
+    brought_something_ = false;
+    if (spool_ == nullptr) {
+      Phase("opening");
+      absl::StatusOr<std::unique_ptr<capture::PageSource>> source = job_.open();
+      source_failed = !source.ok();
+      if (!source.ok()) return source.status();
+      const bool wal = (*source)->info().wal;
+      SourceFeed feed(*std::move(source));
+      Total(feed);
+      if (wal) {
+        absl::StatusOr<v1::UploadCommitted> committed = Upload(feed, "reading");
+        source_failed = feed.failed();
+        return committed;
+      }
+      Phase("reading");
+      absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Fill(job_.spool_file, feed, options_.spool, cancel_);
+      // An error of the spool ends the backup as one of the source does.
+      source_failed = !spool.ok();
+      if (!spool.ok()) return spool.status();
+      spool_ = *std::move(spool);
+    }
+    const std::unique_ptr<ChunkFeed> feed = spool_->MakeFeed();
+    return Upload(*feed, "uploading");
+  }
+
+  absl::StatusOr<v1::UploadCommitted> Upload(ChunkFeed& feed, const char* phase) {
+    v1::UploadBegin begin;
+    begin.set_session_id(job_.session_id);
+    begin.set_operation_id(job_.operation_id);
+    begin.set_database(job_.database);
+    begin.set_timeline(job_.timeline);
+    begin.set_method(v1::METHOD_ONLINE);
+    begin.set_page_size(feed.page_size());
+    begin.set_page_count(feed.page_count());
+    const auto complete = [&](v1::UploadCommit& commit) {
+      *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
+      *commit.mutable_duration() = TimeUtil::NanosecondsToDuration((Now() - began_).count());
+    };
+    progress_.set_phase(phase);
+    UploadSession::Counts counts;
+    absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
+        options_.attempt, transport_, begin, feed, complete, rate_, cancel_,
+        [&](const UploadSession::Counts& now) { Report(now, false); }, counts);
+    Report(counts, true);
+    wire_before_ += counts.wire_bytes;
+    brought_something_ = counts.durable_bytes > 0 || counts.answered_chunks > 0;
+    return committed;
+  }
+
+  void Total(const ChunkFeed& feed) {
+    const auto total = static_cast<int64_t>(format::DatabaseBytes(feed.page_size(), feed.page_count()));
+    progress_.set_total_bytes(std::max(total, progress_.done_bytes()));
+  }
+
+  void Phase(const char* phase) {
+    progress_.set_phase(phase);
+    report_(progress_);
+    reported_at_ = Now();
+  }
+
+  void Report(const UploadSession::Counts& counts, bool always) {
+    progress_.set_done_bytes(std::min(std::max(progress_.done_bytes(), counts.dealt_bytes), progress_.total_bytes()));
+    progress_.set_wire_bytes(wire_before_ + counts.wire_bytes);
+    if (!always && Now() - reported_at_ < std::chrono::milliseconds(250)) return;
+    report_(progress_);
+    reported_at_ = Now();
+  }
+
+  const BackupJob& job_;
+  const BackupOptions& options_;
+  UploadTransport& transport_;
+  RateLimit& rate_;
+  const Clock& clock_;
+  const CancelToken& cancel_;
+  const std::function<void(const v1::Progress&)>& report_;
+  const SteadyTime began_;
+  Backoff backoff_;
+  std::unique_ptr<Spool> spool_;
+  bool brought_something_ = false;
+  v1::Progress progress_;
+  SteadyTime reported_at_{};
+  int64_t wire_before_ = 0;  // of attempts before this one
+};
+
+}  // namespace
+
+BackupOutcome RunBackup(const BackupJob& job, const BackupOptions& options, UploadTransport& transport, RateLimit& rate, const Clock& clock,
+                        const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress) {
+  return Backup(job, options, transport, rate, clock, cancel, progress).Run();
+}
+
+}  // namespace litefleet::upload

@@ -1,0 +1,61 @@
+// One backup from the source to the committed snapshot, through cut links and stalls.
+//
+//   WAL mode:       pin, read and upload in one pass; a cut link ends the pin, and the pass is made again in the same upload session:
+//                   what is durable at the controller is not sent again.
+//   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
+//
+// Not for several databases: one call each; calls may run side by side. Thread safety: Run blocks. Deadlines: a source is only opened
+// while the controller can be reached; `give_up_at` ends everything. Cancel is seen within 100 ms, SQLite's busy handler aside.
+#ifndef LITEFLEET_AGENT_UPLOAD_BACKUP_H_
+#define LITEFLEET_AGENT_UPLOAD_BACKUP_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/capture/page_source.h"
+#include "agent/upload/attempt.h"
+#include "agent/upload/rate_limit.h"
+#include "agent/upload/spool.h"
+#include "agent/upload/transport.h"
+#include "common/base/backoff.h"
+#include "common/base/cancel_token.h"
+#include "common/base/clock.h"
+
+namespace litefleet::upload {
+
+struct BackupJob {
+  std::string operation_id;
+  std::string session_id;
+  std::string database;
+  uint64_t timeline = 1;
+  std::string spool_file;
+  // Opens and pins the database; called once a pass.
+  std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
+  SteadyTime give_up_at;
+};
+
+struct BackupOutcome {
+  absl::Status status;  // kCancelled when the token was set in time
+  std::string snapshot_id;
+  v1::Progress progress;
+};
+
+struct BackupOptions {
+  AttemptOptions attempt;
+  SpoolOptions spool;
+  // Passes after one that held writers up for too long.
+  int stall_retries = 5;
+  // Attempts in a row that brought nothing and did not fail for the link alone.
+  int fruitless_attempts = 5;
+  Backoff::Options backoff;
+};
+
+BackupOutcome RunBackup(const BackupJob& job, const BackupOptions& options, UploadTransport& transport, RateLimit& rate, const Clock& clock,
+                        const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress);
+
+}  // namespace litefleet::upload
+
+#endif  // LITEFLEET_AGENT_UPLOAD_BACKUP_H_
