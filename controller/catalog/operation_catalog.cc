@@ -187,8 +187,7 @@ absl::StatusOr<std::vector<v1::Operation>> ExpireQueued(sqlite3* db, SystemTime 
   for (v1::Operation& operation : expired) {
     operation.set_state(v1::OPERATION_STATE_EXPIRED);
     *operation.mutable_ended_at() = ToProtoTime(now);
-    *operation.mutable_error() = ToErrorDetail(
-        Error(absl::StatusCode::kDeadlineExceeded, "ORDER_EXPIRED", "the device did not fetch the order in time", "order it again when the device is back"));
+    *operation.mutable_error() = ToErrorDetail(OrderExpired());
     LF_RETURN_IF_ERROR(Save(db, operation));
   }
   return expired;
@@ -226,6 +225,11 @@ absl::Status DeleteOld(sqlite3* db, SystemTime now) {
 bool IsActive(v1::OperationState state) {
   return state == v1::OPERATION_STATE_QUEUED || state == v1::OPERATION_STATE_SENT || state == v1::OPERATION_STATE_RUNNING ||
          state == v1::OPERATION_STATE_CANCELLING;
+}
+
+absl::Status OrderExpired() {
+  return Error(absl::StatusCode::kDeadlineExceeded, "ORDER_EXPIRED", "the device did not fetch the order in time",
+               "order it again when the device is back");
 }
 
 absl::StatusOr<std::vector<OperationRow>> OperationCatalog::Create(const std::vector<OperationRow>& rows) {

@@ -39,6 +39,8 @@ struct OperationRow {
 
 // Not in one of the ends.
 bool IsActive(v1::OperationState state);
+// The error of an operation whose order was not fetched in time.
+absl::Status OrderExpired();
 
 class OperationCatalog {
  public:

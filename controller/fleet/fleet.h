@@ -41,7 +41,7 @@ class Fleet {
   // ---- for operators
   virtual bool IsConnected(const DeviceId& device) const = 0;
   virtual int ConnectedCount() const = 0;
-  // Ends the stream of a revoked device.
+  // Ends the stream of a device; with the reason DEVICE_REVOKED also all of its operations.
   virtual void Disconnect(const DeviceId& device, const absl::Status& why) = 0;
 
   struct BackupOrder {
@@ -59,13 +59,21 @@ class Fleet {
   // Asks the device; kUnavailable DEVICE_OFFLINE when it is not connected, kDeadlineExceeded after `timeout`. `done` is called once.
   virtual void QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
                                 absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) = 0;
+  // Errors: kNotFound OPERATION_NOT_FOUND, kFailedPrecondition OPERATION_ENDED. Cancelling twice is fine.
   virtual absl::StatusOr<v1::Operation> Cancel(const OperationId& operation) = 0;
 
   // Operations that the controller itself carries out (checks): durable on return; the owner reports with Update.
   virtual absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind kind, const DeviceId& device, const std::string& database,
                                                    const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by,
                                                    std::function<void()> on_cancel) = 0;
+  // Errors: kFailedPrecondition OPERATION_ENDED. Reports of progress alone are not made durable each.
   virtual absl::Status UpdateLocal(const v1::Operation& operation) = 0;
+  // Those of a former run of the controller that have not ended, oldest first: the owner adopts them and goes on.
+  virtual std::vector<v1::Operation> ActiveLocal() const = 0;
+  virtual absl::Status AdoptLocal(const OperationId& operation, std::function<void()> on_cancel) = 0;
+
+  // What the catalog does not have: the newest progress, and whether the device is connected. For every operation that is shown.
+  virtual void FillLive(v1::Operation& operation) const = 0;
 
   // Called with the operation now and at every change until it has ended or Unwatch; never under a lock, never after Unwatch returned.
   using Watcher = std::function<void(const v1::Operation&)>;

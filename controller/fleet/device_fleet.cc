@@ -1,0 +1,428 @@
+// The devices' half: sessions and what they say. The operators' half is in operator_fleet.cc.
+#include "controller/fleet/device_fleet.h"
+
+#include <utility>
+
+#include "common/base/crash_point.h"
+#include "common/base/error_detail.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "controller/fleet/device_messages.h"
+#include "fmt/format.h"
+#include "spdlog/spdlog.h"
+
+namespace litefleet::fleet {
+namespace {
+
+constexpr std::chrono::milliseconds kTick{200};
+constexpr int kMissedHealths = 3;
+
+absl::Status Replaced() {
+  return Error(absl::StatusCode::kAborted, "REPLACED_BY_NEWER_STREAM", "a newer control stream of this device took the place of this one");
+}
+
+absl::Status DeviceGone() {
+  return Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE", "the device disconnected before it answered", "try again when it is back");
+}
+
+absl::Status NotYours(const std::string& operation) {
+  return Error(absl::StatusCode::kFailedPrecondition, "NOT_YOUR_OPERATION", fmt::format("{} is no operation of this device", operation));
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<DeviceFleet>> DeviceFleet::Create(const DeviceFleetParts& parts, const DeviceFleetOptions& options) {
+  LF_ASSIGN_OR_RETURN(std::unique_ptr<OperationTable> table, OperationTable::Load(*parts.operations));
+  return std::unique_ptr<DeviceFleet>(new DeviceFleet(parts, options, std::move(table)));
+}
+
+DeviceFleet::DeviceFleet(const DeviceFleetParts& parts, const DeviceFleetOptions& options, std::unique_ptr<OperationTable> table)
+    : parts_(parts), options_(options), table_(std::move(table)), persisted_at_(parts.clock->Steady()) {
+  if (options_.own_ticker) ticker_ = std::thread([this] { RunTicker(); });
+}
+
+DeviceFleet::~DeviceFleet() {
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+  }
+  wake_.SignalAll();
+  if (ticker_.joinable()) ticker_.join();
+  CloseAll(Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down"));
+  table_->PersistProgress();
+}
+
+void DeviceFleet::RunTicker() {
+  for (;;) {
+    {
+      MutexLock lock(mu_);
+      if (!stop_) wake_.WaitUntil(mu_, std::chrono::steady_clock::now() + kTick);
+      if (stop_) return;
+    }
+    Tick();
+  }
+}
+
+DeviceFleet::SessionPtr DeviceFleet::CurrentSession(const DeviceId& device, const DeviceLink& link) const {
+  MutexLock lock(mu_);
+  const auto at = sessions_.find(device);
+  return at != sessions_.end() && at->second->link.get() == &link ? at->second : nullptr;
+}
+
+absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<DeviceLink> link, const v1::Hello& hello) {
+  LF_RETURN_IF_ERROR(CheckHello(hello, kMaxNamedOperations));
+  LF_ASSIGN_OR_RETURN(const std::vector<v1::DatabaseHealth> databases, CheckedDatabases(hello.databases(), kMaxDatabases));
+  LF_ASSIGN_OR_RETURN(const std::string name, parts_.reports->NameOfActive(device));
+  const SystemTime now = parts_.clock->Now();
+  const int64_t offset_ms = hello.has_device_time() ? ToUnixMillis(now) - TimestampMillis(hello.device_time()) : 0;
+  const v1::Hello cut = CutHello(hello);
+  LF_RETURN_IF_ERROR(parts_.reports->Said(device, now, &cut, offset_ms, nullptr));
+  LF_RETURN_IF_ERROR(parts_.reports->Databases(device, now, databases));
+
+  v1::ControlResponse message;
+  v1::Welcome& welcome = *message.mutable_welcome();
+  *welcome.mutable_controller_time() = ToProtoTime(now);
+  welcome.set_controller_version(parts_.controller_version);
+  welcome.set_protocol_version(kProtocolVersion);
+  *welcome.mutable_health_interval() = ToProtoDuration(options_.health_interval);
+  welcome.set_clock_offset_ms(offset_ms);
+  welcome.set_device_id(device.value());
+  welcome.set_device_name(name);
+
+  const auto session = std::make_shared<Session>();
+  session->link = std::move(link);
+  session->clock_offset = std::chrono::milliseconds(offset_ms);
+  session->heard_at = parts_.clock->Steady();
+  session->health_saved_at = session->heard_at;
+  session->outbox.push_back(std::move(message));
+  SessionPtr older;
+  {
+    MutexLock lock(mu_);
+    if (stop_) return Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down");
+    older = std::exchange(sessions_[device], session);
+  }
+  if (older != nullptr) {
+    const absl::Status replaced = Replaced();
+    Drop(device, older, &replaced);
+  }
+  // Whoever revoked the device before it stood here found nothing to end.
+  if (const absl::Status still = parts_.reports->NameOfActive(device).status(); !still.ok()) {
+    Drop(device, session, nullptr);
+    return still;
+  }
+  Reconcile(device, session, hello);
+  Flush(session);
+  table_->Touch(device);
+  spdlog::info("device {} ({}) connected, version {}, clock off by {} ms", name, device.value(), cut.agent_version(), offset_ms);
+  return absl::OkStatus();
+}
+
+void DeviceFleet::Reconcile(const DeviceId& device, const SessionPtr& session, const v1::Hello& hello) {
+  std::set<std::string> named;
+  for (const std::string& id : hello.active_operation_ids()) {
+    if (IsUlid(id)) named.insert(id);
+  }
+  std::vector<v1::ControlResponse> messages;
+  std::vector<OperationId> unnamed;
+  for (const OperationTable::Entry& entry : table_->ActiveOf(device)) {
+    const std::string& id = entry.operation.id();
+    if (entry.origin == catalog::Origin::kLocal) continue;
+    if (entry.operation.state() == v1::OPERATION_STATE_CANCELLING) {
+      messages.push_back(CancelMessage(id));
+    } else if (entry.origin == catalog::Origin::kOrdered) {
+      messages.push_back(OrderMessage(entry.order));
+    }
+    if (entry.origin == catalog::Origin::kDevice && !named.contains(id)) unnamed.emplace_back(id);
+    named.erase(id);
+  }
+  // What is left has ended here, or was never heard of; the latter explains itself with its first report.
+  for (const std::string& id : named) {
+    const absl::StatusOr<catalog::OperationRow> row = parts_.operations->Get(OperationId(id));
+    if (row.ok() && row->operation.device_id() == device.value() && !catalog::IsActive(row->operation.state())) {
+      messages.push_back(CancelMessage(id));
+    }
+  }
+  MutexLock lock(mu_);
+  for (v1::ControlResponse& message : messages) session->outbox.push_back(std::move(message));
+  for (const OperationId& id : unnamed) session->unnamed[id] = parts_.clock->Steady() + options_.lost_after;
+}
+
+absl::Status DeviceFleet::Received(const DeviceId& device, DeviceLink& link, const v1::ControlRequest& message) {
+  const SessionPtr session = CurrentSession(device, link);
+  if (session == nullptr) return Replaced();
+  {
+    MutexLock lock(mu_);
+    session->heard_at = parts_.clock->Steady();
+  }
+  switch (message.message_case()) {
+    case v1::ControlRequest::kHello: return BadMessage("a second hello in one stream");
+    case v1::ControlRequest::kHealth: return OnHealth(device, session, message.health());
+    case v1::ControlRequest::kOrderAccepted: return OnAccepted(device, message.order_accepted().operation_id());
+    case v1::ControlRequest::kProgress: return OnProgress(device, session, message.progress());
+    case v1::ControlRequest::kResult: return OnResult(device, session, message.result());
+    case v1::ControlRequest::kQueryResult: OnQueryResult(session, message.query_result()); return absl::OkStatus();
+    case v1::ControlRequest::MESSAGE_NOT_SET: return absl::OkStatus();  // of a newer agent
+  }
+  return absl::OkStatus();
+}
+
+void DeviceFleet::Disconnected(const DeviceId& device, DeviceLink& link) {
+  if (const SessionPtr session = CurrentSession(device, link); session != nullptr) {
+    Drop(device, session, nullptr);
+    spdlog::info("device {} disconnected", device.value());
+  }
+}
+
+void DeviceFleet::Drop(const DeviceId& device, const SessionPtr& session, const absl::Status* why) {
+  std::map<uint64_t, PendingQuery> queries;
+  {
+    MutexLock lock(mu_);
+    if (const auto at = sessions_.find(device); at != sessions_.end() && at->second == session) sessions_.erase(at);
+    queries.swap(session->queries);
+    session->outbox.clear();
+  }
+  for (auto& [id, query] : queries) query.done(DeviceGone());
+  if (why != nullptr) session->link->Close(*why);
+  table_->Touch(device);
+}
+
+void DeviceFleet::Flush(const SessionPtr& session) {
+  for (;;) {
+    std::deque<v1::ControlResponse> batch;
+    {
+      MutexLock lock(mu_);
+      if (session->flushing || session->outbox.empty()) return;
+      session->flushing = true;
+      batch.swap(session->outbox);
+    }
+    for (const v1::ControlResponse& message : batch) session->link->Send(message);
+    MutexLock lock(mu_);
+    session->flushing = false;
+  }
+}
+
+void DeviceFleet::SendTo(const DeviceId& device, v1::ControlResponse message) {
+  SessionPtr session;
+  {
+    MutexLock lock(mu_);
+    const auto at = sessions_.find(device);
+    if (at == sessions_.end()) return;
+    session = at->second;
+    session->outbox.push_back(std::move(message));
+  }
+  Flush(session);
+}
+
+absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health) {
+  LF_ASSIGN_OR_RETURN(const std::vector<v1::DatabaseHealth> databases, CheckedDatabases(health.databases(), kMaxDatabases));
+  std::chrono::milliseconds offset;
+  {
+    MutexLock lock(mu_);
+    const SteadyTime now = parts_.clock->Steady();
+    if (session->health_saved_at.has_value() && now - *session->health_saved_at < options_.health_interval / 4) return absl::OkStatus();
+    session->health_saved_at = now;
+    offset = session->clock_offset;
+  }
+  const SystemTime now = parts_.clock->Now();
+  v1::Health cut = health;
+  cut.clear_databases();
+  LF_RETURN_IF_ERROR(parts_.reports->Said(device, now, nullptr, offset.count(), &cut));
+  return parts_.reports->Databases(device, now, databases);
+}
+
+absl::Status DeviceFleet::OnAccepted(const DeviceId& device, const std::string& operation) {
+  if (!IsUlid(operation)) return BadMessage("order_accepted without an operation's id");
+  bool foreign = false;
+  const absl::StatusOr<OperationTable::Changed> changed = table_->Change(OperationId(operation), [&](v1::Operation& stored) {
+    foreign = stored.device_id() != device.value();
+    return foreign ? Outcome::kUnchanged : ApplyAccepted(stored);
+  });
+  if (foreign) return NotYours(operation);
+  if (!changed.ok() && !absl::IsNotFound(changed.status())) return changed.status();
+  // Ended, or of a catalog that was lost: the device need not begin.
+  if (!changed.ok() || changed->outcome == Outcome::kEnded) SendTo(device, CancelMessage(operation));
+  return absl::OkStatus();
+}
+
+absl::Status DeviceFleet::OnProgress(const DeviceId& device, const SessionPtr& session, const v1::OperationProgress& progress) {
+  const std::string& id = progress.operation_id();
+  if (!IsUlid(id)) return BadMessage("progress without an operation's id");
+  const OperationId operation(id);
+  const std::optional<OperationTable::Entry> entry = table_->FindActive(operation);
+  if (entry.has_value()) {
+    if (entry->operation.device_id() != device.value() || entry->origin == catalog::Origin::kLocal) return NotYours(id);
+    {
+      MutexLock lock(mu_);
+      session->unnamed.erase(operation);
+    }
+    if (table_->KeepProgress(operation, progress.progress())) return absl::OkStatus();
+  }
+  const SystemTime now = parts_.clock->Now();
+  bool foreign = false;
+  const absl::StatusOr<OperationTable::Changed> changed = table_->Change(operation, [&](v1::Operation& stored) {
+    foreign = stored.device_id() != device.value();
+    return foreign ? Outcome::kUnchanged : ApplyProgress(stored, progress.progress(), now);
+  });
+  if (foreign) return NotYours(id);
+  if (changed.ok()) {
+    if (changed->outcome == Outcome::kEnded) SendTo(device, CancelMessage(id));
+    return absl::OkStatus();
+  }
+  if (!absl::IsNotFound(changed.status())) return changed.status();
+  std::chrono::milliseconds offset;
+  {
+    MutexLock lock(mu_);
+    offset = session->clock_offset;
+  }
+  absl::StatusOr<catalog::OperationRow> row =
+      OwnOperation(device, id, progress.kind(), progress.database(), progress.has_started_at() ? &progress.started_at() : nullptr, offset);
+  if (absl::IsNotFound(row.status())) {
+    SendTo(device, CancelMessage(id));
+    return absl::OkStatus();
+  }
+  LF_RETURN_IF_ERROR(row.status());
+  if (table_->CountActive(device, catalog::Origin::kDevice) >= kMaxOwnPerDevice) {
+    return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS",
+                 fmt::format("the device has begun {} operations that have not ended", kMaxOwnPerDevice));
+  }
+  MergeProgress(*row->operation.mutable_progress(), progress.progress());
+  return table_->Create({*row}).status();
+}
+
+absl::Status DeviceFleet::OnResult(const DeviceId& device, const SessionPtr& session, const v1::OperationResult& result) {
+  const std::string& id = result.operation_id();
+  if (!IsUlid(id)) return BadMessage("a result without an operation's id");
+  if (!IsResultState(result.state())) return BadMessage(fmt::format("a result of the state {}", static_cast<int>(result.state())));
+  std::chrono::milliseconds offset;
+  {
+    MutexLock lock(mu_);
+    offset = session->clock_offset;
+    session->unnamed.erase(OperationId(id));
+  }
+  const SystemTime now = parts_.clock->Now();
+  bool foreign = false;
+  const absl::StatusOr<OperationTable::Changed> changed = table_->Change(OperationId(id), [&](v1::Operation& stored) {
+    foreign = stored.device_id() != device.value() || stored.kind() == v1::OPERATION_KIND_CHECK;
+    return foreign ? Outcome::kUnchanged : ApplyResult(stored, result, offset, now);
+  });
+  if (foreign) return NotYours(id);
+  if (absl::IsNotFound(changed.status())) {
+    absl::StatusOr<catalog::OperationRow> row =
+        OwnOperation(device, id, result.kind(), result.database(), result.has_started_at() ? &result.started_at() : nullptr, offset);
+    if (row.ok()) {
+      ApplyResult(row->operation, result, offset, now);
+      LF_RETURN_IF_ERROR(table_->Create({*row}).status());
+    } else if (!absl::IsNotFound(row.status())) {
+      return row.status();
+    }
+  } else if (!changed.ok()) {
+    return changed.status();
+  }
+  LF_CRASH_POINT("fleet.result_durable");
+  SendTo(device, RecordedMessage(id));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<catalog::OperationRow> DeviceFleet::OwnOperation(const DeviceId& device, const std::string& id, v1::OperationKind kind,
+                                                                const std::string& database, const google::protobuf::Timestamp* started_at,
+                                                                std::chrono::milliseconds clock_offset) const {
+  if (kind == v1::OPERATION_KIND_UNSPECIFIED) return absl::NotFoundError("the report does not say what the operation is");
+  if (kind != v1::OPERATION_KIND_BACKUP && kind != v1::OPERATION_KIND_RESTORE) {
+    return BadMessage(fmt::format("a device began an operation of the kind {}", static_cast<int>(kind)));
+  }
+  if (!IsName(database)) return BadMessage("a device began an operation of a database without a valid name");
+  catalog::OperationRow row;
+  row.origin = catalog::Origin::kDevice;
+  row.operation = NewOperation(kind, device, database, "schedule");
+  row.operation.set_id(id);
+  row.operation.set_state(v1::OPERATION_STATE_RUNNING);
+  const SystemTime now = parts_.clock->Now();
+  // It may have begun while the device was offline; more than its history keeps is not believed.
+  SystemTime began = now;
+  if (started_at != nullptr) began = std::clamp(FromProtoTime(*started_at) + clock_offset, now - catalog::OperationCatalog::kMaxAge, now);
+  *row.operation.mutable_created_at() = ToProtoTime(began);
+  *row.operation.mutable_started_at() = ToProtoTime(began);
+  return row;
+}
+
+void DeviceFleet::OnQueryResult(const SessionPtr& session, const v1::QueryResult& result) {
+  std::optional<PendingQuery> query;
+  {
+    MutexLock lock(mu_);
+    const auto at = session->queries.find(result.query_id());
+    if (at == session->queries.end()) return;  // answered too late
+    query = std::move(at->second);
+    session->queries.erase(at);
+  }
+  if (result.error().code() != 0) {
+    query->done(FromErrorDetail(CutError(result.error())));
+  } else if (!result.has_restore_plan()) {
+    query->done(Error(absl::StatusCode::kInternal, "BAD_MESSAGE", "the device answered something else than a plan"));
+  } else {
+    v1::RestorePlan plan = result.restore_plan();
+    plan.set_from_device(true);
+    query->done(std::move(plan));
+  }
+}
+
+void DeviceFleet::Tick() {
+  const SteadyTime steady = parts_.clock->Steady();
+  const SystemTime now = parts_.clock->Now();
+  std::vector<std::pair<DeviceId, SessionPtr>> silent;
+  std::vector<PlanDone> late;
+  std::vector<OperationId> lost;
+  bool persist = false;
+  bool purge = false;
+  {
+    MutexLock lock(mu_);
+    for (auto& [device, session] : sessions_) {
+      if (steady - session->heard_at > kMissedHealths * options_.health_interval) silent.emplace_back(device, session);
+      for (auto at = session->queries.begin(); at != session->queries.end();) {
+        if (at->second.deadline > steady) {
+          ++at;
+          continue;
+        }
+        late.push_back(std::move(at->second.done));
+        at = session->queries.erase(at);
+      }
+      for (auto at = session->unnamed.begin(); at != session->unnamed.end();) {
+        if (at->second > steady) {
+          ++at;
+          continue;
+        }
+        lost.push_back(at->first);
+        at = session->unnamed.erase(at);
+      }
+    }
+    persist = steady - persisted_at_ >= options_.persist_progress;
+    if (persist) persisted_at_ = steady;
+    purge = !purged_at_.has_value() || steady - *purged_at_ >= options_.purge_interval;
+    if (purge) purged_at_ = steady;
+  }
+  for (const auto& [device, session] : silent) {
+    const absl::Status why = Error(absl::StatusCode::kDeadlineExceeded, "HEARTBEAT_MISSING", "nothing was heard of the device for three intervals");
+    spdlog::warn("device {}: {}", device.value(), MessageOf(why));
+    Drop(device, session, &why);
+  }
+  for (PlanDone& done : late) {
+    done(Error(absl::StatusCode::kDeadlineExceeded, "DEVICE_SLOW", "the device did not answer in time", "try again"));
+  }
+  for (const OperationId& id : lost) {
+    const auto changed = table_->Change(id, [&](v1::Operation& operation) { return ApplyAbandoned(operation, OperationLost(), now); });
+    if (!changed.ok()) spdlog::warn("operation {}: {}", id.value(), MessageOf(changed.status()));
+  }
+  for (const OperationId& id : table_->QueuedPast(now)) {
+    const auto changed = table_->Change(id, [&](v1::Operation& operation) { return ApplyExpiry(operation, now); });
+    if (!changed.ok()) {
+      spdlog::warn("operation {} could not be ended as expired: {}", id.value(), MessageOf(changed.status()));
+    } else if (changed->outcome == Outcome::kChanged) {
+      SendTo(DeviceId(changed->operation.device_id()), CancelMessage(id.value()));
+    }
+  }
+  if (persist) table_->PersistProgress();
+  if (purge) {
+    if (const auto expired = parts_.operations->Expire(now); !expired.ok()) spdlog::warn("old operations stay: {}", MessageOf(expired.status()));
+  }
+}
+
+}  // namespace litefleet::fleet

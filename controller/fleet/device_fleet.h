@@ -1,0 +1,152 @@
+// The fleet of connected devices over the table of operations: implements Fleet. README.md has the states, bounds and lock order.
+//
+// Thread safety: all members may be called from any thread. Ownership: borrows what DeviceFleetParts names. Time: heartbeats, expiries and
+// deadlines of questions are looked at by Tick, which a thread of its own calls five times a second unless the options say otherwise.
+#ifndef LITEFLEET_CONTROLLER_FLEET_DEVICE_FLEET_H_
+#define LITEFLEET_CONTROLLER_FLEET_DEVICE_FLEET_H_
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/fleet/device_reports.h"
+#include "controller/fleet/fleet.h"
+#include "controller/fleet/operation_table.h"
+
+namespace litefleet::fleet {
+
+inline constexpr uint32_t kProtocolVersion = 1;
+
+struct DeviceFleetParts {
+  catalog::OperationCatalog* operations = nullptr;
+  DeviceReports* reports = nullptr;
+  const Clock* clock = nullptr;
+  std::string controller_version;
+};
+
+struct DeviceFleetOptions {
+  std::chrono::milliseconds health_interval{30'000};
+  // After a hello that does not name an operation which the device began, until it counts as lost.
+  std::chrono::milliseconds lost_after{60'000};
+  std::chrono::milliseconds persist_progress{30'000};
+  std::chrono::milliseconds purge_interval{3'600'000};
+  bool own_ticker = true;
+};
+
+class DeviceFleet final : public Fleet {
+ public:
+  static constexpr size_t kMaxOrdersPerDevice = 256;
+  static constexpr size_t kMaxOwnPerDevice = 256;
+  static constexpr int kMaxDatabases = 1000;
+  static constexpr int kMaxNamedOperations = 4096;
+  static constexpr size_t kMaxQueries = 16;
+
+  // Takes over the operations that a former run left.
+  static absl::StatusOr<std::unique_ptr<DeviceFleet>> Create(const DeviceFleetParts& parts, const DeviceFleetOptions& options);
+  // Closes all links.
+  ~DeviceFleet() override;
+
+  absl::Status Connected(const DeviceId& device, std::shared_ptr<DeviceLink> link, const v1::Hello& hello) override;
+  absl::Status Received(const DeviceId& device, DeviceLink& link, const v1::ControlRequest& message) override;
+  void Disconnected(const DeviceId& device, DeviceLink& link) override;
+
+  bool IsConnected(const DeviceId& device) const override;
+  int ConnectedCount() const override;
+  void Disconnect(const DeviceId& device, const absl::Status& why) override;
+  absl::StatusOr<std::vector<v1::Operation>> StartBackups(const std::vector<BackupOrder>& orders, std::chrono::seconds expire,
+                                                          const std::string& request_id, const std::string& ordered_by) override;
+  absl::StatusOr<v1::Operation> StartRestore(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::seconds expire,
+                                             const std::string& request_id, const std::string& ordered_by) override;
+  void QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
+                        absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
+  absl::StatusOr<v1::Operation> Cancel(const OperationId& operation) override;
+  absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind kind, const DeviceId& device, const std::string& database, const SnapshotId& snapshot,
+                                           const std::string& request_id, const std::string& ordered_by, std::function<void()> on_cancel) override;
+  absl::Status UpdateLocal(const v1::Operation& operation) override;
+  std::vector<v1::Operation> ActiveLocal() const override;
+  absl::Status AdoptLocal(const OperationId& operation, std::function<void()> on_cancel) override;
+  void FillLive(v1::Operation& operation) const override;
+  absl::StatusOr<uint64_t> Watch(const OperationId& operation, Watcher watcher) override;
+  void Unwatch(uint64_t watch) override;
+  absl::StatusOr<bool> MayFetch(const DeviceId& device, const OperationId& operation, const SnapshotId& snapshot) override;
+
+  // Ends every stream with `why`: the controller stops.
+  void CloseAll(const absl::Status& why);
+  // Looks at everything that waits for a time. Blocks for commits.
+  void Tick();
+
+ private:
+  using PlanDone = absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>;
+  struct PendingQuery {
+    SteadyTime deadline;
+    PlanDone done;
+  };
+  // One connected stream. Members are guarded by mu_; `link` is constant.
+  struct Session {
+    std::shared_ptr<DeviceLink> link;
+    std::chrono::milliseconds clock_offset{0};
+    SteadyTime heard_at;
+    std::optional<SteadyTime> health_saved_at;
+    std::map<OperationId, SteadyTime> unnamed;  // own operations that hello did not name, and when they count as lost
+    std::map<uint64_t, PendingQuery> queries;
+    uint64_t next_query = 1;
+    std::deque<v1::ControlResponse> outbox;
+    bool flushing = false;
+  };
+  using SessionPtr = std::shared_ptr<Session>;
+
+  DeviceFleet(const DeviceFleetParts& parts, const DeviceFleetOptions& options, std::unique_ptr<OperationTable> table);
+
+  SessionPtr CurrentSession(const DeviceId& device, const DeviceLink& link) const;
+  // Takes the session out if it is the current one; then answers its questions and closes its link, if `why` is given.
+  void Drop(const DeviceId& device, const SessionPtr& session, const absl::Status* why);
+  void Flush(const SessionPtr& session);
+  // Puts a message into the outbox of the device's session, if there is one.
+  void SendTo(const DeviceId& device, v1::ControlResponse message);
+  void Reconcile(const DeviceId& device, const SessionPtr& session, const v1::Hello& hello);
+
+  absl::Status OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health);
+  absl::Status OnAccepted(const DeviceId& device, const std::string& operation);
+  absl::Status OnProgress(const DeviceId& device, const SessionPtr& session, const v1::OperationProgress& progress);
+  absl::Status OnResult(const DeviceId& device, const SessionPtr& session, const v1::OperationResult& result);
+  void OnQueryResult(const SessionPtr& session, const v1::QueryResult& result);
+  // The row of an operation that the device began and reports for the first time; kNotFound where the report does not say what it is.
+  absl::StatusOr<catalog::OperationRow> OwnOperation(const DeviceId& device, const std::string& id, v1::OperationKind kind,
+                                                     const std::string& database, const google::protobuf::Timestamp* started_at,
+                                                     std::chrono::milliseconds clock_offset) const;
+
+  v1::Operation NewOperation(v1::OperationKind kind, const DeviceId& device, const std::string& database, const std::string& ordered_by) const;
+  absl::Status CheckRoom(const std::map<DeviceId, size_t>& wanted) const;
+  void CallOnCancel(const OperationId& operation);
+  void SendOrders(const std::vector<OperationTable::Entry>& entries);
+  void EndAllOf(const DeviceId& device, const absl::Status& why);
+  void RunTicker();
+
+  const DeviceFleetParts parts_;
+  const DeviceFleetOptions options_;
+  const std::unique_ptr<OperationTable> table_;
+
+  mutable Mutex mu_;
+  std::map<DeviceId, SessionPtr> sessions_ ABSL_GUARDED_BY(mu_);
+  std::map<OperationId, std::function<void()>> on_cancel_ ABSL_GUARDED_BY(mu_);  // of local operations
+  SteadyTime persisted_at_ ABSL_GUARDED_BY(mu_);
+  std::optional<SteadyTime> purged_at_ ABSL_GUARDED_BY(mu_);
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  CondVar wake_;
+  std::thread ticker_;
+};
+
+}  // namespace litefleet::fleet
+
+#endif  // LITEFLEET_CONTROLLER_FLEET_DEVICE_FLEET_H_

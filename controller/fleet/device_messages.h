@@ -1,0 +1,31 @@
+// What devices send, cut to what is believed of it, and what is sent to them. Pure functions.
+#ifndef LITEFLEET_CONTROLLER_FLEET_DEVICE_MESSAGES_H_
+#define LITEFLEET_CONTROLLER_FLEET_DEVICE_MESSAGES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/ids.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::fleet {
+
+// kInvalidArgument BAD_MESSAGE: the stream ends.
+absl::Status BadMessage(std::string_view what);
+
+// Protocol version and sizes. Errors: kFailedPrecondition PROTOCOL_VERSION, kResourceExhausted TOO_MANY_OPERATIONS.
+absl::Status CheckHello(const v1::Hello& hello, int max_operations);
+// Hello without lists, texts cut.
+v1::Hello CutHello(const v1::Hello& hello);
+// Without databases of invalid or repeated names; texts cut. Errors: kResourceExhausted TOO_MANY_DATABASES.
+absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::protobuf::RepeatedPtrField<v1::DatabaseHealth>& databases, int most);
+
+v1::ControlResponse OrderMessage(const v1::Order& order);
+v1::ControlResponse CancelMessage(const std::string& operation);
+v1::ControlResponse RecordedMessage(const std::string& operation);
+
+}  // namespace litefleet::fleet
+
+#endif  // LITEFLEET_CONTROLLER_FLEET_DEVICE_MESSAGES_H_

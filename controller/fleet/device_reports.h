@@ -1,0 +1,43 @@
+// Where the fleet writes what devices tell of themselves: a seam over the identity and snapshot catalogs.
+//
+// Thread safety: all members may be called from any thread; they block for a commit.
+#ifndef LITEFLEET_CONTROLLER_FLEET_DEVICE_REPORTS_H_
+#define LITEFLEET_CONTROLLER_FLEET_DEVICE_REPORTS_H_
+
+#include <span>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/snapshot_catalog.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::fleet {
+
+class DeviceReports {
+ public:
+  virtual ~DeviceReports() = default;
+  // kPermissionDenied DEVICE_REVOKED, kNotFound DEVICE_NOT_FOUND.
+  virtual absl::StatusOr<std::string> NameOfActive(const DeviceId& device) = 0;
+  virtual absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) = 0;
+  virtual absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) = 0;
+};
+
+class CatalogReports final : public DeviceReports {
+ public:
+  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots) : identities_(identities), snapshots_(snapshots) {}
+  absl::StatusOr<std::string> NameOfActive(const DeviceId& device) override;
+  absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) override;
+  absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) override;
+
+ private:
+  catalog::IdentityCatalog& identities_;
+  catalog::SnapshotCatalog& snapshots_;
+};
+
+}  // namespace litefleet::fleet
+
+#endif  // LITEFLEET_CONTROLLER_FLEET_DEVICE_REPORTS_H_
