@@ -221,6 +221,8 @@ class BidiStream : public OutboundStream<grpc::ServerBidiReactor<In, Out>, Out> 
   // `message` may be moved from; it is untouched until ReadNext.
   virtual void OnMessage(In& message) = 0;
   virtual void OnReadsEnded() = 0;
+  // The message that OnMessage was called with.
+  In& message() { return in_; }
 
  private:
   void OnReadDone(bool ok) final {
