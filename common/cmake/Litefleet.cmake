@@ -30,7 +30,9 @@ find_package(tomlplusplus CONFIG REQUIRED)
 add_library(lf_options INTERFACE)
 target_include_directories(lf_options INTERFACE "${CMAKE_SOURCE_DIR}")
 target_compile_options(lf_options INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual
-  -Wimplicit-fallthrough -Werror)
+  -Wimplicit-fallthrough -Werror
+  # g++ 12 reports std::optional and std::string in optimised builds where nothing is wrong (its bugs 80635 and 105329).
+  $<$<CXX_COMPILER_ID:GNU>:-Wno-maybe-uninitialized> $<$<CXX_COMPILER_ID:GNU>:-Wno-restrict>)
 target_compile_definitions(lf_options INTERFACE _FILE_OFFSET_BITS=64 _TIME_BITS=64 LITEFLEET_VERSION="${PROJECT_VERSION}"
   SPDLOG_FMT_EXTERNAL)
 if(CMAKE_BUILD_TYPE STREQUAL "Release")
