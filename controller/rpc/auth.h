@@ -6,6 +6,7 @@
 
 #include <grpcpp/server_context.h>
 
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,8 @@ struct Caller {
   std::string name;           // operators: their name, "local" over the unix socket
   std::string certificate_serial;  // hexadecimal; empty over the unix socket
   std::string ordered_by() const { return "operator:" + name; }
+  // Of a device: keep a copy of the Caller in the reactor until OnDone; as long as it lives, revoking the device cancels the call.
+  std::shared_ptr<void> live_call;
 };
 
 // What a method ("/litefleet.v1.AgentService/Control") demands; kNone: enrol and health only. Methods that are not in the table are
@@ -31,7 +34,8 @@ absl::StatusOr<Role> RequiredRole(std::string_view method);
 class Authenticator {
  public:
   virtual ~Authenticator() = default;
-  // kUnauthenticated CERTIFICATE_REQUIRED, CERTIFICATE_REVOKED, CERTIFICATE_UNKNOWN; kPermissionDenied WRONG_ROLE, DEVICE_REVOKED.
+  // kUnauthenticated CERTIFICATE_REQUIRED, CERTIFICATE_REVOKED, CERTIFICATE_UNKNOWN, CERTIFICATE_EXPIRED; kPermissionDenied WRONG_ROLE,
+  // METHOD_UNKNOWN.
   virtual absl::StatusOr<Caller> Authenticate(const grpc::ServerContextBase& context, std::string_view method) = 0;
 };
 

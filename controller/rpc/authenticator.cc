@@ -1,0 +1,157 @@
+#include "controller/rpc/authenticator.h"
+
+#include <grpc/grpc_security_constants.h>
+#include <openssl/x509.h>
+#include <spdlog/spdlog.h>
+
+#include <set>
+
+#include "common/base/status.h"
+#include "common/crypto/x509.h"
+#include "controller/rpc/live_calls.h"
+#include "fmt/format.h"
+
+namespace litefleet::rpc {
+namespace {
+
+std::string Property(const grpc::AuthContext& auth, const char* name) {
+  const std::vector<grpc::string_ref> values = auth.FindPropertyValues(name);
+  return values.empty() ? std::string() : std::string(values.front().data(), values.front().size());
+}
+
+absl::Status WrongRole(Role wanted) {
+  return Error(absl::StatusCode::kPermissionDenied, "WRONG_ROLE",
+               wanted == Role::kOperator ? "this call is for operators" : "this call is for devices",
+               wanted == Role::kOperator ? "use an operator's identity file" : "use `litefleet-agent`");
+}
+
+}  // namespace
+
+CertificateAuthenticator::CertificateAuthenticator(const identity::Authority& authority, catalog::IdentityCatalog& catalog, Executor& work,
+                                                   const Clock& clock)
+    : authority_(authority), catalog_(catalog), work_(work), clock_(clock), live_calls_(std::make_shared<LiveCalls>()) {}
+
+CertificateAuthenticator::~CertificateAuthenticator() { catalog_.SetObserver(nullptr); }
+
+absl::StatusOr<std::unique_ptr<CertificateAuthenticator>> CertificateAuthenticator::Create(const identity::Authority& authority,
+                                                                                          catalog::IdentityCatalog& catalog, Executor& work,
+                                                                                          const Clock& clock) {
+  std::unique_ptr<CertificateAuthenticator> created(new CertificateAuthenticator(authority, catalog, work, clock));
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::CertificateRow> rows, catalog.ListCertificates(clock.Now()));
+  created->OnCertificates(rows);
+  catalog.SetObserver(created.get());
+  return created;
+}
+
+absl::StatusOr<Caller> CertificateAuthenticator::Authenticate(const grpc::ServerContextBase& context, std::string_view method) {
+  LF_ASSIGN_OR_RETURN(const Role wanted, RequiredRole(method));
+  if (wanted == Role::kNone) return Caller{};
+  const std::shared_ptr<const grpc::AuthContext> auth = context.auth_context();
+  const std::string transport = auth == nullptr ? std::string() : Property(*auth, GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME);
+  if (transport == "local" && context.peer().rfind("unix:", 0) == 0) {
+    // Whoever can open the socket (its mode is 0600) is the operator of this host.
+    if (wanted != Role::kOperator) return WrongRole(wanted);
+    Caller caller;
+    caller.role = Role::kOperator;
+    caller.name = "local";
+    return caller;
+  }
+  const std::string pem = transport == "ssl" ? Property(*auth, GRPC_X509_PEM_CERT_PROPERTY_NAME) : std::string();
+  if (pem.empty()) {
+    return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_REQUIRED", "this call needs a client certificate",
+                 wanted == Role::kOperator ? "name an operator's identity file with --identity" : "enrol the device with `litefleet-agent enroll`");
+  }
+  LF_ASSIGN_OR_RETURN(Caller caller, Identify(pem, wanted));
+  if (caller.role != Role::kDevice) return caller;
+  caller.live_call = live_calls_->Add(caller.device.value(), context);
+  // A revocation between the look and the entry would have found nothing to cancel.
+  MutexLock lock(mu_);
+  const auto found = by_serial_.find(caller.certificate_serial);
+  if (found == by_serial_.end() || found->second.revoked) {
+    return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_REVOKED", "the device was revoked");
+  }
+  return caller;
+}
+
+absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, Role wanted) {
+  LF_ASSIGN_OR_RETURN(const crypto::Certificate certificate, crypto::CertificateFromPem(pem));
+  Caller caller;
+  const std::string uri = crypto::UriOf(*certificate).value_or("");
+  if (authority_.HasDeviceIssuer(*certificate) && uri.rfind(identity::kDeviceUri, 0) == 0) {
+    caller.role = Role::kDevice;
+    caller.device = DeviceId(uri.substr(identity::kDeviceUri.size()));
+  } else if (authority_.HasOperatorIssuer(*certificate) && uri.rfind(identity::kOperatorUri, 0) == 0) {
+    caller.role = Role::kOperator;
+    caller.name = uri.substr(identity::kOperatorUri.size());
+  }
+  caller.certificate_serial = crypto::SerialOf(*certificate);
+  const auto unknown = [&] {
+    return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_UNKNOWN", fmt::format("certificate {} is not in the catalog", caller.certificate_serial),
+                 "enrol the device anew, or use another identity file");
+  };
+  if (caller.role == Role::kNone) return unknown();
+  bool first_use = false;
+  {
+    MutexLock lock(mu_);
+    const auto found = by_serial_.find(caller.certificate_serial);
+    if (found == by_serial_.end()) return unknown();
+    const catalog::CertificateRow& row = found->second;
+    if (row.key_hash != crypto::PublicKeyHash(*certificate) || row.device != caller.device || row.operator_name != caller.name) return unknown();
+    if (row.revoked) {
+      return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_REVOKED",
+                   fmt::format("certificate {} was revoked, or replaced by a newer one that is in use", caller.certificate_serial),
+                   caller.role == Role::kDevice ? "if nobody revoked it, two machines may have the same identity; enrol this one anew" : "");
+    }
+    if (row.not_after < clock_.Now()) {
+      return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_EXPIRED", fmt::format("certificate {} has expired", caller.certificate_serial));
+    }
+    first_use = !row.used;
+  }
+  if (caller.role != wanted) return WrongRole(wanted);
+  if (first_use) RecordUse(caller.certificate_serial);
+  return caller;
+}
+
+void CertificateAuthenticator::RecordUse(const std::string& serial) {
+  {
+    MutexLock lock(mu_);
+    catalog::CertificateRow& row = by_serial_[serial];
+    if (row.used) return;
+    row.used = true;
+  }
+  const bool posted = work_.TryPost([this, serial] {
+    if (const absl::Status status = catalog_.CertificateUsed(serial, clock_.Now()); !status.ok()) {
+      spdlog::warn("certificate {}: record its first use: {}", serial, MessageOf(status));
+      MutexLock lock(mu_);
+      by_serial_[serial].used = false;
+    }
+  });
+  if (posted) return;
+  // The next call tries again.
+  MutexLock lock(mu_);
+  by_serial_[serial].used = false;
+}
+
+void CertificateAuthenticator::OnCertificates(const std::vector<catalog::CertificateRow>& changed) {
+  std::set<std::string> revoked, kept;
+  {
+    MutexLock lock(mu_);
+    for (const catalog::CertificateRow& row : changed) {
+      auto [entry, is_new] = by_serial_.try_emplace(row.serial, row);
+      if (!is_new) {
+        // What was revoked or used stays so, in whatever order the news come.
+        const bool was_revoked = entry->second.revoked, was_used = entry->second.used;
+        entry->second = row;
+        entry->second.revoked |= was_revoked;
+        entry->second.used |= was_used;
+      }
+      if (!row.device.value().empty()) (row.revoked ? revoked : kept).insert(row.device.value());
+    }
+  }
+  // A certificate that was replaced by a newer one leaves the device's calls alone; a device without any is out.
+  for (const std::string& device : revoked) {
+    if (kept.count(device) == 0) live_calls_->CancelAllOf(device);
+  }
+}
+
+}  // namespace litefleet::rpc

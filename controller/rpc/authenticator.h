@@ -1,0 +1,55 @@
+// The authenticator of a running controller: TLS has verified the chain, this one knows what was issued and what is void.
+//
+// Keeps every certificate that has not expired in memory (about 200 bytes each), fed by the catalog. What a certificate is for is told by
+// its issuer's name and its only URI, both of which only this controller's CA could have made; serial and key must be known.
+// Thread safety: all members may be called from any thread; Authenticate never blocks on the catalog. Ownership: borrows.
+#ifndef LITEFLEET_CONTROLLER_RPC_AUTHENTICATOR_H_
+#define LITEFLEET_CONTROLLER_RPC_AUTHENTICATOR_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/container/flat_hash_map.h"
+#include "common/base/clock.h"
+#include "common/base/executor.h"
+#include "common/base/mutex.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/identity/authority.h"
+#include "controller/rpc/auth.h"
+
+namespace litefleet::rpc {
+
+class LiveCalls;
+
+class CertificateAuthenticator final : public Authenticator, public catalog::CertificateObserver {
+ public:
+  // Reads the catalog and becomes its observer. `work` records the first use of a certificate.
+  static absl::StatusOr<std::unique_ptr<CertificateAuthenticator>> Create(const identity::Authority& authority, catalog::IdentityCatalog& catalog,
+                                                                          Executor& work, const Clock& clock);
+  ~CertificateAuthenticator() override;
+
+  absl::StatusOr<Caller> Authenticate(const grpc::ServerContextBase& context, std::string_view method) override;
+  // The same without a connection, for tests: `pem` is the peer's certificate.
+  absl::StatusOr<Caller> Identify(std::string_view pem, Role wanted);
+
+  void OnCertificates(const std::vector<catalog::CertificateRow>& changed) override;
+
+ private:
+  CertificateAuthenticator(const identity::Authority& authority, catalog::IdentityCatalog& catalog, Executor& work, const Clock& clock);
+  void RecordUse(const std::string& serial);
+
+  // constant after construction
+  const identity::Authority& authority_;
+  catalog::IdentityCatalog& catalog_;
+  Executor& work_;
+  const Clock& clock_;
+  const std::shared_ptr<LiveCalls> live_calls_;
+
+  Mutex mu_;
+  absl::flat_hash_map<std::string, catalog::CertificateRow> by_serial_ ABSL_GUARDED_BY(mu_);
+};
+
+}  // namespace litefleet::rpc
+
+#endif  // LITEFLEET_CONTROLLER_RPC_AUTHENTICATOR_H_

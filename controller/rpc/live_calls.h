@@ -1,0 +1,39 @@
+// Calls of devices that are going on, so that revoking a device ends them.
+//
+// Thread safety: all members may be called from any thread. Ownership: a Hold lives in the reactor of its call and must be gone before
+// the call's context is (a reactor that deletes itself in OnDone does that).
+#ifndef LITEFLEET_CONTROLLER_RPC_LIVE_CALLS_H_
+#define LITEFLEET_CONTROLLER_RPC_LIVE_CALLS_H_
+
+#include <grpcpp/server_context.h>
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace litefleet::rpc {
+
+class LiveCalls : public std::enable_shared_from_this<LiveCalls> {
+ public:
+  std::shared_ptr<void> Add(const std::string& device, const grpc::ServerContextBase& context);
+  void CancelAllOf(const std::string& device);
+
+ private:
+  struct Hold;
+  struct Call {
+    const grpc::ServerContextBase* context = nullptr;
+    bool cancelled = false;
+  };
+  void Remove(const std::string& device, uint64_t number);
+
+  // Recursive, and held while gRPC is told to cancel: the call's context must not go in between, and gRPC may end the call, and so
+  // remove it here, before it returns. Nothing else is locked under it.
+  std::recursive_mutex mu_;
+  std::map<std::string, std::map<uint64_t, Call>> calls_;  // guarded by mu_
+  uint64_t next_ = 1;                                      // guarded by mu_
+};
+
+}  // namespace litefleet::rpc
+
+#endif  // LITEFLEET_CONTROLLER_RPC_LIVE_CALLS_H_
