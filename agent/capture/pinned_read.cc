@@ -24,7 +24,8 @@ absl::StatusOr<std::unique_ptr<PinnedRead>> PinnedRead::Begin(UserDatabase& data
                  "it is encrypted, or no SQLite database: check the path");
   }
   read->page_size_ = header->page_size;
-  if (header->wal) {
+  read->wal_mode_ = header->wal;
+  if (header->wal && !database.immutable()) {
     sqlite3_file* const wal = database.wal_file();
     if (wal == nullptr) return Error(absl::StatusCode::kInternal, "IO_ERROR", fmt::format("{} is in WAL mode but has no WAL open", database.path()));
     read->wal_index_.emplace(database.file(), wal);
@@ -48,7 +49,7 @@ absl::Status PinnedRead::BeginTransaction() {
     // The header promises more pages than the file has: what is there can be read all the same.
     database_.TolerateTruncation();
     if (const absl::Status second = database_.BeginRead(); second.ok()) {
-      damage_ = MessageOf(status);
+      damage_ = "the file is shorter than its header says";
       status = second;
     }
   }
@@ -71,7 +72,7 @@ absl::StatusOr<bool> PinnedRead::PinWalState() {
 absl::Status PinnedRead::ReadFirstPage() {
   first_page_.assign(page_size_, std::byte{0});
   bool from_wal = false;
-  if (wal()) {
+  if (wal_index_) {
     if (wal_state_.max_frame != 0 && wal_state_.page_size != page_size_) {
       return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED",
                    fmt::format("{} has pages of {} bytes, its WAL of {}", database_.path(), page_size_, wal_state_.page_size));
@@ -94,7 +95,7 @@ absl::Status PinnedRead::ReadFirstPage() {
 }
 
 absl::StatusOr<uint64_t> PinnedRead::WalGrowth() const {
-  if (!wal()) return uint64_t{0};
+  if (!wal_index_) return uint64_t{0};
   LF_ASSIGN_OR_RETURN(const uint64_t now, wal_index_->FileBytes());
   return now > wal_bytes_ ? now - wal_bytes_ : 0;
 }

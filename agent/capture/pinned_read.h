@@ -28,13 +28,15 @@ class PinnedRead {
   PinnedRead(const PinnedRead&) = delete;
   PinnedRead& operator=(const PinnedRead&) = delete;
 
-  bool wal() const { return wal_index_.has_value(); }
+  // By the header: nobody waits for this read.
+  bool wal() const { return wal_mode_; }
   uint32_t page_size() const { return page_size_; }   // 0: the database is an empty file
   bool empty() const { return page_size_ == 0; }
   ByteView first_page() const { return first_page_; }
-  // REQUIRES: wal().
+  // Null outside WAL mode, and for an immutable database.
+  const WalIndex* wal_index() const { return wal_index_ ? &*wal_index_ : nullptr; }
+  // Of meaning where there is a wal_index().
   const WalState& wal_state() const { return wal_state_; }
-  const WalIndex& wal_index() const { return *wal_index_; }
   // By how much the WAL file has grown since; 0 outside WAL mode.
   absl::StatusOr<uint64_t> WalGrowth() const;
   // What is wrong with sizes; empty when nothing is.
@@ -54,6 +56,7 @@ class PinnedRead {
   bool open_ = false;
   uint32_t page_size_ = 0;
   Bytes first_page_;
+  bool wal_mode_ = false;
   std::optional<WalIndex> wal_index_;
   WalState wal_state_;
   uint64_t wal_bytes_ = 0;

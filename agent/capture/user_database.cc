@@ -4,11 +4,13 @@
 #include <linux/capability.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -53,6 +55,24 @@ bool HasChown() {
     if (line.starts_with("CapEff:")) return (std::strtoull(line.c_str() + 7, nullptr, 16) >> CAP_CHOWN & 1) != 0;
   }
   return true;
+}
+
+// SQLite would have to create -wal and -shm, which it cannot there.
+bool OnReadOnlyMedium(const std::string& path) {
+  struct statvfs fs{};
+  return statvfs(path.c_str(), &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0;
+}
+
+std::string ImmutableUri(const std::string& path) {
+  std::string uri = "file:";
+  for (const char c : path) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '/' || c == '.' || c == '-' || c == '_') {
+      uri += c;
+    } else {
+      uri += fmt::format("%{:02x}", static_cast<unsigned char>(c));
+    }
+  }
+  return uri + "?immutable=1";
 }
 
 absl::Status PermissionError(std::string_view path, std::string_view why) {
@@ -120,17 +140,20 @@ UserDatabase::~UserDatabase() { static_cast<void>(Close()); }
 absl::Status UserDatabase::Connect() {
   sqlite3* raw = nullptr;
   // The path is absolute, so that it is never taken for a URI. Read-only files are opened read-only by SQLite itself.
-  const int rc = sqlite3_open_v2(options_.path.c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  const int access = immutable_ ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE;
+  const int rc = sqlite3_open_v2((immutable_ ? ImmutableUri(options_.path) : options_.path).c_str(), &raw,
+                                 access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
   db_.reset(raw);
   if (rc != SQLITE_OK) {
     const absl::Status status = ErrorFor(rc, "open");
     db_.reset();
     return status;
   }
-  sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, tolerant_ ? 0 : 1, nullptr);
+  sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
   sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
   sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
   sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_TRIGGER, 0, nullptr);
+  if (tolerant_) TolerateTruncation();
   // Turned off again in Close() for the last one attached: no path of failure may fold the WAL by accident.
   sqlite3_db_config(raw, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   sqlite3_wal_autocheckpoint(raw, 0);
@@ -155,7 +178,12 @@ absl::Status UserDatabase::CheckHeader() {
                  "it is encrypted, or no SQLite database: check the path");
   }
   const auto header = ParseHeader(start);
-  if (header && header->wal && !may_own_ && (!io::Exists(real_path_ + "-wal") || !io::Exists(real_path_ + "-shm"))) {
+  if (header && header->wal && !immutable_ && OnReadOnlyMedium(real_path_) && !io::Exists(real_path_ + "-wal")) {
+    immutable_ = true;
+    db_.reset();
+    return Connect();
+  }
+  if (header && header->wal && !immutable_ && !may_own_ && (!io::Exists(real_path_ + "-wal") || !io::Exists(real_path_ + "-shm"))) {
     return Error(Code::kPermissionDenied, "NOT_OWNER",
                  fmt::format("{} is in WAL mode, nobody has it open, and it belongs to another user: opening it would create -wal and -shm files "
                              "that lock its application out", options_.path),
@@ -275,13 +303,23 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
                  "a long write transaction, or an application that uses locking_mode=EXCLUSIVE, which nobody can read beside; try again "
                  "later or raise busy_timeout");
   }
-  if (primary == SQLITE_CANTOPEN && (system_error == EACCES || system_error == EPERM || system_error == EROFS)) {
-    return PermissionError(options_.path, fmt::format("{} failed: {}, or its -wal, -shm or -journal, may not be opened", what, "the file"));
-  }
-  if (primary == SQLITE_CANTOPEN && system_error == ENOENT) {
+  if (primary == SQLITE_CANTOPEN && !io::Exists(options_.path)) {
     return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{}: it is gone", context), "check the path in the agent's configuration");
   }
-  const absl::Status status = sqlite::ToStatus(rc, db_.get(), context);
+  if (primary == SQLITE_CANTOPEN && OnReadOnlyMedium(options_.path)) {
+    return Error(Code::kPermissionDenied, "NO_PERMISSION", fmt::format("{}: its WAL cannot be read on a read-only medium", context),
+                 "mount it writable once, so that SQLite can fold the WAL in");
+  }
+  if (primary == SQLITE_CANTOPEN && (system_error == EACCES || system_error == EPERM)) {
+    return PermissionError(options_.path, fmt::format("{} failed: it, or its -wal, -shm or -journal, may not be opened", what));
+  }
+  if (primary == SQLITE_READONLY) {
+    return PermissionError(options_.path, fmt::format("{} failed: it has to be recovered first (a hot journal, or a WAL whose -shm may not be written), "
+                                                      "which takes the right to write (sqlite {})", what, rc));
+  }
+  // The connection's own message, unless the error is of a call that did not go through it.
+  const bool own = db_ != nullptr && (sqlite3_extended_errcode(db_.get()) & 0xff) == primary;
+  const absl::Status status = sqlite::ToStatus(rc, own ? db_.get() : nullptr, context);
   if (primary == SQLITE_NOTADB) {
     const auto start = ReadStart(kHeaderBytes);
     if (start.ok() && HasMagic(*start)) {

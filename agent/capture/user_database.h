@@ -64,6 +64,8 @@ class UserDatabase {
   const std::string& path() const { return options_.path; }
   const std::string& real_path() const { return real_path_; }
   FileId file_id() const { return file_id_; }
+  // On a read-only medium, in WAL mode, and without a WAL: nobody can write, no lock is taken, no WAL is opened.
+  bool immutable() const { return immutable_; }
 
   // SQLite's handle of the database, and of the WAL. The latter is null before the first read and outside WAL mode.
   sqlite3_file* file();
@@ -104,6 +106,7 @@ class UserDatabase {
   FileId file_id_;
   Busy busy_;
   bool may_own_ = false;  // files that SQLite creates get the right owner
+  bool immutable_ = false;
   bool tolerant_ = false;
   sqlite::DatabaseHandle db_;
 };
