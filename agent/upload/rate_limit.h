@@ -16,10 +16,16 @@ class RateLimit {
   // 0: no limit.
   explicit RateLimit(int64_t bytes_per_second) : rate_(bytes_per_second), tokens_(static_cast<double>(bytes_per_second) / 4) {}
 
+  void SetRate(int64_t bytes_per_second) {
+    MutexLock lock(mu_);
+    rate_ = bytes_per_second;
+    tokens_ = 0;
+  }
+
   // What may be written now; not positive: nothing yet.
   int64_t Budget(SteadyTime now) {
-    if (rate_ == 0) return INT64_MAX;
     MutexLock lock(mu_);
+    if (rate_ == 0) return INT64_MAX;
     if (last_ != SteadyTime{}) {
       tokens_ += static_cast<double>(rate_) * std::chrono::duration<double>(now - last_).count();
       // A quarter of a second may be saved up.
@@ -29,14 +35,13 @@ class RateLimit {
     return static_cast<int64_t>(tokens_);
   }
   void Spend(int64_t bytes) {
-    if (rate_ == 0) return;
     MutexLock lock(mu_);
     tokens_ -= static_cast<double>(bytes);
   }
 
  private:
-  const int64_t rate_;
   Mutex mu_;
+  int64_t rate_ ABSL_GUARDED_BY(mu_);
   double tokens_ ABSL_GUARDED_BY(mu_);
   SteadyTime last_ ABSL_GUARDED_BY(mu_){};
 };

@@ -1,0 +1,320 @@
+#include "agent/control/operation_queue.h"
+
+#include <spdlog/spdlog.h>
+
+#include <set>
+#include <utility>
+
+#include "common/base/crash_point.h"
+#include "common/base/error_detail.h"
+#include "common/base/ids.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::control {
+namespace {
+
+constexpr size_t kMaxPlans = 16;
+
+v1::OperationKind KindOf(const v1::Order& order) { return order.has_restore() ? v1::OPERATION_KIND_RESTORE : v1::OPERATION_KIND_BACKUP; }
+
+v1::OperationResult CancelledResult() {
+  v1::OperationResult result;
+  result.set_state(v1::OPERATION_STATE_CANCELLED);
+  *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kCancelled, "CANCELLED", "the operation was cancelled"));
+  return result;
+}
+
+}  // namespace
+
+const std::string& DatabaseOf(const v1::Order& order) { return order.has_restore() ? order.restore().database() : order.backup().database(); }
+
+OperationQueue::OperationQueue(const state::StateDirectory& state, OperationExecutor& executor, const Clock& clock, Options options)
+    : state_(state), executor_(executor), clock_(clock), options_(options) {}
+
+OperationQueue::~OperationQueue() { Stop(); }
+
+absl::Status OperationQueue::Start(OperationListener& listener) {
+  listener_ = &listener;
+  std::vector<std::string> damaged;
+  LF_ASSIGN_OR_RETURN(const std::vector<v1::OperationResult> results, state_.ReadResults(damaged));
+  LF_ASSIGN_OR_RETURN(const std::vector<storage::v1::AgentOperation> operations, state_.ReadOperations(damaged));
+  for (const std::string& sentence : damaged) spdlog::error("{}", sentence);
+  {
+    MutexLock lock(mu_);
+    for (const v1::OperationResult& result : results) results_[result.operation_id()] = result;
+  }
+  for (const storage::v1::AgentOperation& record : operations) {
+    MutexLock lock(mu_);
+    if (results_.contains(record.operation_id())) continue;
+    const auto operation = std::make_shared<Operation>();
+    operation->record = record;
+    if (!operation->order.ParseFromString(record.order())) continue;  // looked at by ReadOperations
+    if (record.cancelled()) operation->cancel.Cancel();
+    operations_[record.operation_id()] = operation;
+    spdlog::info("operation {} goes on after a restart", record.operation_id());
+  }
+  for (const v1::OperationResult& result : results) {
+    LF_RETURN_IF_ERROR(state_.RemoveOperation(result.operation_id()));
+    listener_->OnResult(result);
+  }
+  for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { Run(); });
+  return absl::OkStatus();
+}
+
+void OperationQueue::Stop() {
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+    for (const auto& [id, operation] : operations_) operation->cancel.Cancel();
+  }
+  work_.SignalAll();
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+absl::Status OperationQueue::Add(storage::v1::AgentOperation record, const v1::Order& order) {
+  {
+    MutexLock lock(mu_);
+    if (operations_.contains(record.operation_id()) || results_.contains(record.operation_id())) return absl::OkStatus();
+    if (stop_) return Error(absl::StatusCode::kUnavailable, "STOPPING", "the agent is stopping");
+    if (operations_.size() >= options_.max_operations) {
+      return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS", fmt::format("{} operations are waiting already", operations_.size()),
+                   "wait until some have ended, or cancel them");
+    }
+  }
+  LF_RETURN_IF_ERROR(state_.WriteOperation(record));
+  LF_CRASH_POINT("agent.order.accepted");
+  const auto operation = std::make_shared<Operation>();
+  operation->order = order;
+  operation->record = std::move(record);
+  {
+    MutexLock lock(mu_);
+    operations_.emplace(operation->record.operation_id(), operation);
+  }
+  work_.SignalAll();
+  return absl::OkStatus();
+}
+
+absl::Status OperationQueue::Persist(const Operation& operation) {
+  MutexLock disk(disk_mu_);
+  storage::v1::AgentOperation record;
+  {
+    MutexLock lock(mu_);
+    record = operation.record;
+    if (!operations_.contains(record.operation_id())) return absl::OkStatus();
+  }
+  return state_.WriteOperation(record);
+}
+
+absl::Status OperationQueue::Accept(const v1::Order& order) {
+  storage::v1::AgentOperation record;
+  record.set_operation_id(order.operation_id());
+  record.set_order(order.SerializeAsString());
+  record.set_accepted_at_ms(ToUnixMillis(clock_.Now()));
+  return Add(std::move(record), order);
+}
+
+absl::StatusOr<std::string> OperationQueue::BeginScheduled(const std::string& database) {
+  v1::Order order;
+  order.set_operation_id(NewUlid(clock_.Now()));
+  order.mutable_backup()->set_database(database);
+  storage::v1::AgentOperation record;
+  record.set_operation_id(order.operation_id());
+  record.set_order(order.SerializeAsString());
+  record.set_by_schedule(true);
+  record.set_accepted_at_ms(ToUnixMillis(clock_.Now()));
+  LF_RETURN_IF_ERROR(Add(std::move(record), order));
+  return order.operation_id();
+}
+
+void OperationQueue::Cancel(const std::string& operation_id) {
+  std::shared_ptr<Operation> operation;
+  storage::v1::AgentOperation record;
+  bool waiting = false;
+  {
+    MutexLock lock(mu_);
+    if (const auto ended = results_.find(operation_id); ended != results_.end()) return;  // its result is on its way
+    const auto at = operations_.find(operation_id);
+    if (at != operations_.end()) {
+      operation = at->second;
+      operation->record.set_cancelled(true);
+      record = operation->record;
+      // From here on no worker takes it.
+      waiting = !operation->running;
+      operation->running = true;
+    }
+  }
+  if (operation == nullptr) {
+    record.set_operation_id(operation_id);
+    End(record, v1::Order(), CancelledResult());
+    return;
+  }
+  // Durable first: a crash from here on ends it as cancelled. Without room on the disk it is cancelled all the same.
+  if (const absl::Status status = Persist(*operation); !status.ok()) spdlog::error("cancelling {}: {}", operation_id, MessageOf(status));
+  LF_CRASH_POINT("agent.cancel.persisted");
+  operation->cancel.Cancel();
+  if (waiting) End(record, operation->order, CancelledResult());
+}
+
+void OperationQueue::ResultRecorded(const std::string& operation_id) {
+  {
+    MutexLock lock(mu_);
+    if (results_.erase(operation_id) == 0) return;
+  }
+  if (const absl::Status status = state_.RemoveResult(operation_id); !status.ok()) spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
+}
+
+void OperationQueue::Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) {
+  {
+    MutexLock lock(mu_);
+    if (plans_.size() < kMaxPlans && !stop_) {
+      plans_.emplace_back(order, std::move(done));
+      work_.SignalAll();
+      return;
+    }
+  }
+  done(Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_PLANS", "the device is busy with other plans", "ask again in a moment"));
+}
+
+bool OperationQueue::Busy(const std::string& database) const {
+  MutexLock lock(mu_);
+  for (const auto& [id, operation] : operations_) {
+    if (DatabaseOf(operation->order) == database) return true;
+  }
+  return false;
+}
+
+bool OperationQueue::idle() const {
+  MutexLock lock(mu_);
+  return operations_.empty();
+}
+
+std::vector<std::string> OperationQueue::ActiveIds() const {
+  MutexLock lock(mu_);
+  std::vector<std::string> ids;
+  for (const auto& [id, operation] : operations_) ids.push_back(id);
+  return ids;
+}
+
+std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
+  std::set<std::string> busy;
+  for (const auto& [id, operation] : operations_) {
+    if (operation->running) busy.insert(DatabaseOf(operation->order));
+  }
+  for (const auto& [id, operation] : operations_) {
+    if (operation->running) continue;
+    // An older operation of the database stands before it.
+    if (!busy.insert(DatabaseOf(operation->order)).second) continue;
+    if (operation->order.has_backup() && running_backups_ >= options_.backups) continue;
+    operation->running = true;
+    if (operation->order.has_backup()) ++running_backups_;
+    return operation;
+  }
+  return nullptr;
+}
+
+void OperationQueue::Run() {
+  for (;;) {
+    std::shared_ptr<Operation> operation;
+    Plans plan;
+    {
+      MutexLock lock(mu_);
+      for (;;) {
+        if (stop_) return;
+        if (!plans_.empty()) {
+          plan.push_back(std::move(plans_.front()));
+          plans_.pop_front();
+          break;
+        }
+        operation = TakeNext();
+        if (operation != nullptr) break;
+        work_.Wait(mu_);
+      }
+    }
+    for (auto& [order, done] : plan) done(executor_.Plan(order));
+    if (operation == nullptr) continue;
+    RunOne(*operation);
+    if (operation->order.has_backup()) {
+      MutexLock lock(mu_);
+      --running_backups_;
+    }
+    work_.SignalAll();
+  }
+}
+
+void OperationQueue::RunOne(Operation& operation) {
+  storage::v1::AgentOperation record;
+  {
+    MutexLock lock(mu_);
+    storage::v1::AgentOperation& kept = operation.record;
+    if (kept.started_at_ms() == 0) kept.set_started_at_ms(ToUnixMillis(clock_.Now()));
+    if (kept.session_id().empty() && operation.order.has_backup()) kept.set_session_id(NewUlid(clock_.Now()));
+    record = kept;
+  }
+  v1::OperationResult result;
+  if (record.cancelled()) {
+    result = CancelledResult();
+  } else if (const absl::Status status = Persist(operation); !status.ok()) {
+    result.set_state(v1::OPERATION_STATE_FAILED);
+    *result.mutable_error() = ToErrorDetail(Annotate(status, "writing the state directory"));
+  } else {
+    LF_CRASH_POINT("agent.operation.started");
+    ReportProgress(operation, v1::Progress());
+    result = executor_.Execute(record, operation.order, operation.cancel, [&](const v1::Progress& progress) { ReportProgress(operation, progress); });
+  }
+  {
+    MutexLock lock(mu_);
+    // Interrupted by the end of the program and not by an operator: it goes on at the next start.
+    if (stop_ && !operation.record.cancelled() && result.state() == v1::OPERATION_STATE_CANCELLED) return;
+    if (!result.has_progress()) *result.mutable_progress() = operation.progress;
+  }
+  End(record, operation.order, std::move(result));
+}
+
+void OperationQueue::ReportProgress(Operation& operation, const v1::Progress& progress) {
+  v1::OperationProgress report;
+  {
+    MutexLock lock(mu_);
+    operation.progress = progress;
+    report.set_operation_id(operation.record.operation_id());
+    *report.mutable_started_at() = MillisTimestamp(operation.record.started_at_ms());
+  }
+  *report.mutable_progress() = progress;
+  report.set_kind(KindOf(operation.order));
+  report.set_database(DatabaseOf(operation.order));
+  listener_->OnProgress(report);
+}
+
+void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result) {
+  const std::string& id = record.operation_id();
+  result.set_operation_id(id);
+  if (order.has_restore() || order.has_backup()) {
+    result.set_kind(KindOf(order));
+    result.set_database(DatabaseOf(order));
+    if (record.started_at_ms() != 0) *result.mutable_started_at() = MillisTimestamp(record.started_at_ms());
+  }
+  *result.mutable_ended_at() = ToProtoTime(clock_.Now());
+  {
+    MutexLock disk(disk_mu_);
+    // Where the disk refuses, the result is reported all the same; after a restart the operation would run again, in the same session.
+    if (const absl::Status status = state_.WriteResult(result); !status.ok()) {
+      spdlog::error("operation {} ended, but its result could not be written: {}", id, MessageOf(status));
+    } else if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) {
+      spdlog::error("operation {}: {}", id, MessageOf(removed));
+    }
+    MutexLock lock(mu_);
+    operations_.erase(id);
+    results_[id] = result;
+  }
+  if (result.error().code() == 0) {
+    spdlog::info("operation {} of {} ended well", id, result.database());
+  } else {
+    spdlog::warn("operation {} of {} ended: {} ({})", id, result.database(), result.error().message(), result.error().info().reason());
+  }
+  listener_->OnResult(result);
+  work_.SignalAll();
+}
+
+}  // namespace litefleet::control

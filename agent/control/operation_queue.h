@@ -1,0 +1,119 @@
+// The operations of this device: taken on durably, run one after the other for each database, ended with exactly one durable result.
+//
+// States, by what lies in the state directory:
+//   orders/ID                   taken on; runs, waits, or was interrupted by a restart: begun again at start
+//   orders/ID with `cancelled`  a cancel arrived: ends as CANCELLED, also after a restart
+//   results/ID                  ended; reported until the controller has recorded it (an order beside it is removed at start)
+//
+// Thread safety: all members may be called from any thread. Accept, Cancel and ResultRecorded write a small file and sync it; nothing
+// else blocks. Lock order: disk_mu_ (what an operation's files say, for the length of a small write), then mu_; neither the executor nor
+// the listener is called under either, and the disk not under mu_.
+#ifndef LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_
+#define LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/control/operation_runner.h"
+#include "agent/state/state_directory.h"
+#include "common/base/cancel_token.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+
+namespace litefleet::control {
+
+// Does the work. Thread safety: called from several threads, for one database from one at a time.
+class OperationExecutor {
+ public:
+  virtual ~OperationExecutor() = default;
+  // Blocks until the operation has ended, within 2 s after `cancel` was set. `operation` has its times and session id, and is durable. The
+  // result needs state, error, snapshot, progress and what else is known; the queue adds the rest.
+  virtual v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                                      const std::function<void(const v1::Progress&)>& progress) = 0;
+  virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) = 0;
+};
+
+class OperationQueue final : public OperationRunner {
+ public:
+  struct Options {
+    // Of these one may do backups: a second operation of another kind need not wait for a long backup.
+    int workers = 2;
+    int backups = 1;
+    size_t max_operations = 1000;
+  };
+
+  // `state`, `executor` and `clock` outlive the queue.
+  OperationQueue(const state::StateDirectory& state, OperationExecutor& executor, const Clock& clock, Options options);
+  // Stops.
+  ~OperationQueue() override;
+
+  // Reads what is left from before, reports it to `listener`, and begins to work. `listener` outlives Stop.
+  absl::Status Start(OperationListener& listener);
+  // Interrupts what runs, which goes on at the next start, and waits for it. Idempotent.
+  void Stop();
+
+  absl::Status Accept(const v1::Order& order) override;
+  void Cancel(const std::string& operation_id) override;
+  void ResultRecorded(const std::string& operation_id) override;
+  void Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
+
+  // A backup that the device begins by itself. The id is in Accept's form.
+  absl::StatusOr<std::string> BeginScheduled(const std::string& database);
+  // An operation of the database waits or runs.
+  bool Busy(const std::string& database) const;
+  // Nothing waits or runs.
+  bool idle() const;
+  std::vector<std::string> ActiveIds() const;
+
+ private:
+  struct Operation {
+    storage::v1::AgentOperation record;
+    v1::Order order;
+    CancelToken cancel;
+    bool running = false;
+    v1::Progress progress;
+  };
+  using Plans = std::deque<std::pair<v1::RestoreOrder, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>>>;
+
+  // Writes what the operation is now; nothing once it has ended.
+  absl::Status Persist(const Operation& operation);
+  absl::Status Add(storage::v1::AgentOperation record, const v1::Order& order);
+  void Run();
+  // The next operation that may run; null when there is none. Marks it as running.
+  std::shared_ptr<Operation> TakeNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void RunOne(Operation& operation);
+  // Makes the result durable and reports it.
+  void End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result);
+  void ReportProgress(Operation& operation, const v1::Progress& progress);
+
+  const state::StateDirectory& state_;
+  OperationExecutor& executor_;
+  const Clock& clock_;
+  const Options options_;
+  OperationListener* listener_ = nullptr;  // constant after Start
+  std::vector<std::thread> threads_;
+
+  Mutex disk_mu_;
+  mutable Mutex mu_;
+  CondVar work_;
+  // By id, which is by age: orders of one database run in the order in which they were given.
+  std::map<std::string, std::shared_ptr<Operation>> operations_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, v1::OperationResult> results_ ABSL_GUARDED_BY(mu_);  // durable, not recorded by the controller
+  Plans plans_ ABSL_GUARDED_BY(mu_);
+  int running_backups_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+};
+
+// Of the database that an order is about.
+const std::string& DatabaseOf(const v1::Order& order);
+
+}  // namespace litefleet::control
+
+#endif  // LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_

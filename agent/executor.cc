@@ -1,0 +1,180 @@
+#include "agent/executor.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "agent/capture/online_source.h"
+#include "common/base/error_detail.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet {
+namespace {
+
+v1::OperationResult ResultOf(const absl::Status& status) {
+  v1::OperationResult result;
+  if (status.ok()) {
+    result.set_state(v1::OPERATION_STATE_SUCCEEDED);
+  } else {
+    result.set_state(absl::IsCancelled(status) ? v1::OPERATION_STATE_CANCELLED : v1::OPERATION_STATE_FAILED);
+    *result.mutable_error() = ToErrorDetail(status);
+  }
+  return result;
+}
+
+// Notes what the pages say about the database while they pass.
+class NotingSource final : public capture::PageSource {
+ public:
+  NotingSource(std::unique_ptr<capture::PageSource> source, int32_t& journal_mode) : source_(std::move(source)) {
+    journal_mode = source_->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
+  }
+  const capture::SourceInfo& info() const override { return source_->info(); }
+  absl::StatusOr<std::optional<capture::ExtentPages>> Next() override { return source_->Next(); }
+  absl::Status Close() override { return source_->Close(); }
+  const std::string& damage() const override { return source_->damage(); }
+  std::chrono::nanoseconds pinned_for() const override { return source_->pinned_for(); }
+
+ private:
+  const std::unique_ptr<capture::PageSource> source_;
+};
+
+}  // namespace
+
+absl::StatusOr<config::DatabaseConfig> DeviceExecutor::Configured(const std::string& database) const {
+  const std::shared_ptr<const config::AgentConfig> config = deps_.config();
+  const config::DatabaseConfig* found = config->Find(database);
+  if (found == nullptr) {
+    return Error(absl::StatusCode::kNotFound, "DATABASE_UNKNOWN", fmt::format("this device has no database \"{}\"", database),
+                 "add a [[database]] to agent.toml on the device and reload the agent");
+  }
+  return *found;
+}
+
+storage::v1::AgentDatabase DeviceExecutor::Remembered(const std::string& database) const {
+  absl::StatusOr<storage::v1::AgentDatabase> kept = deps_.state.ReadDatabase(database);
+  if (kept.ok()) return *std::move(kept);
+  spdlog::error("what was remembered of {} is lost: {}", database, MessageOf(kept.status()));
+  storage::v1::AgentDatabase fresh;
+  fresh.set_name(database);
+  fresh.set_timeline(1);
+  return fresh;
+}
+
+void DeviceExecutor::Remember(const storage::v1::AgentDatabase& database) const {
+  if (const absl::Status status = deps_.state.WriteDatabase(database); !status.ok()) {
+    spdlog::error("what is known of {} could not be written: {}", database.name(), MessageOf(status));
+  }
+}
+
+v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                                            const std::function<void(const v1::Progress&)>& progress) {
+  if (order.has_restore()) return Restore(operation, order.restore(), cancel, progress);
+  if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress);
+  return ResultOf(Error(absl::StatusCode::kUnimplemented, "ORDER_UNKNOWN", "this agent does not know the order",
+                        "install a newer litefleet-agent on the device"));
+}
+
+v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
+                                           const std::function<void(const v1::Progress&)>& progress) {
+  const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
+  if (!database.ok()) return ResultOf(database.status());
+  storage::v1::AgentDatabase kept = Remembered(order.database());
+  kept.set_last_run_at_ms(ToUnixMillis(deps_.clock.Now()));
+  Remember(kept);
+
+  v1::OperationResult result;
+  if (order.method() != v1::METHOD_UNSPECIFIED && order.method() != v1::METHOD_ONLINE) {
+    result = ResultOf(Error(absl::StatusCode::kUnimplemented, "METHOD_UNSUPPORTED", "this agent makes backups by the method online alone",
+                            "order the backup without --method"));
+  } else {
+    int32_t journal_mode = kept.journal_mode();
+    upload::BackupJob job;
+    job.operation_id = operation.operation_id();
+    job.session_id = operation.session_id();
+    job.database = order.database();
+    job.timeline = kept.timeline();
+    job.spool_file = deps_.state.SpoolFile(operation.operation_id());
+    job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
+    job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
+      capture::OnlineOptions options;
+      options.path = database->path;
+      options.busy_timeout = database->busy_timeout;
+      options.rollback_stall = database->rollback_stall;
+      options.max_pin = database->max_pin;
+      options.allow_network_fs = deps_.config()->allow_network_file_system;
+      options.clock = &deps_.clock;
+      options.cancelled = [&cancel] { return cancel.cancelled(); };
+      LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, capture::OpenOnlineSource(options));
+      return std::make_unique<NotingSource>(std::move(source), journal_mode);
+    };
+    const upload::BackupOutcome outcome = upload::RunBackup(job, deps_.backup, deps_.transport, deps_.rate, deps_.clock, cancel, progress);
+    result = ResultOf(outcome.status);
+    result.set_snapshot_id(outcome.snapshot_id);
+    *result.mutable_progress() = outcome.progress;
+    kept.set_journal_mode(journal_mode);
+  }
+  if (result.state() == v1::OPERATION_STATE_CANCELLED) return result;
+  kept.clear_last_error();
+  if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
+    kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
+    kept.set_last_snapshot_id(result.snapshot_id());
+  } else {
+    kept.set_last_error(result.error().SerializeAsString());
+  }
+  Remember(kept);
+  return result;
+}
+
+absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const v1::RestoreOrder& order) const {
+  LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Configured(order.database()));
+  if (database.push_restore == "never") {
+    return Error(absl::StatusCode::kPermissionDenied, "PUSH_RESTORE_REFUSED",
+                 fmt::format("the device does not let \"{}\" be restored from afar", order.database()),
+                 "set push_restore = \"allow\" in agent.toml on the device, or download the snapshot");
+  }
+  return restore::Target{database.name, database.path, database.push_restore};
+}
+
+v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
+                                            const std::function<void(const v1::Progress&)>& progress) {
+  const absl::StatusOr<restore::Target> target = RestoreTarget(order);
+  if (!target.ok()) return ResultOf(target.status());
+  v1::Progress last;
+  const restore::Outcome outcome = deps_.restorer.Run(operation.operation_id(), order, *target, cancel, [&](const v1::Progress& now) {
+    last = now;
+    progress(now);
+  });
+  v1::OperationResult result = ResultOf(outcome.status);
+  if (outcome.status.ok()) {
+    // Before the result is durable: where this is lost, the restore runs again, finds itself done, and comes here again.
+    storage::v1::AgentDatabase kept = Remembered(order.database());
+    kept.set_timeline(std::max(kept.timeline(), order.new_timeline()));
+    Remember(kept);
+    last.set_done_bytes(last.total_bytes());
+  }
+  result.set_snapshot_id(order.snapshot_id());
+  *result.mutable_progress() = last;
+  for (const std::string& step : outcome.steps) result.add_steps(step);
+  result.set_undo(outcome.undo);
+  *result.mutable_stall() = ToProtoDuration(std::chrono::milliseconds(outcome.stall_ms));
+  return result;
+}
+
+absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::RestoreOrder& order) {
+  const absl::StatusOr<restore::Target> target = RestoreTarget(order);
+  if (!target.ok()) {
+    // A refusal is an answer to the question.
+    v1::RestorePlan plan;
+    plan.set_mode(order.mode());
+    plan.set_snapshot_id(order.snapshot_id());
+    plan.set_size_bytes(int64_t{order.page_size()} * order.page_count());
+    plan.set_from_device(true);
+    *plan.add_obstacles() = ToErrorDetail(target.status());
+    return plan;
+  }
+  return deps_.restorer.Plan(order, *target);
+}
+
+}  // namespace litefleet

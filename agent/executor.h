@@ -1,0 +1,59 @@
+// Carries operations out: backups over agent/upload, restores over agent/restore, and keeps what the device remembers of a database.
+// Thread safety: as OperationExecutor.
+#ifndef LITEFLEET_AGENT_EXECUTOR_H_
+#define LITEFLEET_AGENT_EXECUTOR_H_
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "agent/config/config.h"
+#include "agent/control/operation_queue.h"
+#include "agent/restore/restorer.h"
+#include "agent/state/state_directory.h"
+#include "agent/upload/backup.h"
+#include "agent/upload/rate_limit.h"
+#include "agent/upload/transport.h"
+#include "common/base/clock.h"
+
+namespace litefleet {
+
+class DeviceExecutor final : public control::OperationExecutor {
+ public:
+  struct Dependencies {
+    const state::StateDirectory& state;
+    const Clock& clock;
+    upload::UploadTransport& transport;
+    restore::Restorer& restorer;
+    upload::RateLimit& rate;
+    std::function<std::shared_ptr<const config::AgentConfig>()> config;
+    upload::BackupOptions backup;
+    // A backup that did not end within this fails.
+    std::chrono::milliseconds give_up{std::chrono::hours(24)};
+  };
+
+  // What `dependencies` refers to outlives this.
+  explicit DeviceExecutor(Dependencies dependencies) : deps_(std::move(dependencies)) {}
+
+  v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                              const std::function<void(const v1::Progress&)>& progress) override;
+  absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) override;
+
+ private:
+  v1::OperationResult Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
+                             const std::function<void(const v1::Progress&)>& progress);
+  v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
+                              const std::function<void(const v1::Progress&)>& progress);
+  // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.
+  absl::StatusOr<config::DatabaseConfig> Configured(const std::string& database) const;
+  absl::StatusOr<restore::Target> RestoreTarget(const v1::RestoreOrder& order) const;
+  // What is remembered; begins anew, with a word in the log, where that cannot be read.
+  storage::v1::AgentDatabase Remembered(const std::string& database) const;
+  void Remember(const storage::v1::AgentDatabase& database) const;
+
+  const Dependencies deps_;
+};
+
+}  // namespace litefleet
+
+#endif  // LITEFLEET_AGENT_EXECUTOR_H_

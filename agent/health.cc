@@ -1,0 +1,85 @@
+#include "agent/health.h"
+
+#include <sqlite3.h>
+#include <sys/stat.h>
+#include <sys/utsname.h>
+
+#include "common/base/proto_time.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet {
+namespace {
+
+constexpr uint32_t kProtocolVersion = 1;
+
+google::protobuf::Duration Uptime(const Clock& clock) {
+  return ToProtoDuration(std::chrono::duration_cast<std::chrono::milliseconds>(clock.SinceBoot()));
+}
+
+std::string Platform() {
+  struct utsname name{};
+  if (uname(&name) != 0) return "unknown";
+  return fmt::format("{} {} {}", name.sysname, name.release, name.machine);
+}
+
+int64_t SizeOf(const std::string& path, bool* present = nullptr) {
+  struct stat st{};
+  const bool is_file = stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
+  if (present != nullptr) *present = is_file;
+  return is_file ? static_cast<int64_t>(st.st_size) : 0;
+}
+
+}  // namespace
+
+v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) const {
+  v1::DatabaseHealth health;
+  health.set_name(database.name);
+  health.set_path(database.path);
+  bool present = false;
+  health.set_size_bytes(SizeOf(database.path, &present));
+  health.set_present(present);
+  bool wal = false;
+  health.set_wal_bytes(SizeOf(database.path + "-wal", &wal));
+  if (const auto free = io::FreeBytes(io::DirectoryOf(database.path)); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
+  health.set_method(v1::METHOD_ONLINE);
+  health.set_schedule(database.schedule_text);
+  if (const auto kept = state_.ReadDatabase(database.name); kept.ok()) {
+    health.set_journal_mode(static_cast<v1::JournalMode>(kept->journal_mode()));
+    if (kept->last_run_at_ms() != 0) *health.mutable_last_run_at() = MillisTimestamp(kept->last_run_at_ms());
+    if (kept->last_success_at_ms() != 0) *health.mutable_last_success_at() = MillisTimestamp(kept->last_success_at_ms());
+    health.set_last_snapshot_id(kept->last_snapshot_id());
+    if (!kept->last_error().empty()) {
+      v1::ErrorDetail error;
+      if (error.ParseFromString(kept->last_error())) *health.mutable_last_error() = error;
+    }
+  }
+  if (wal) health.set_journal_mode(v1::JOURNAL_MODE_WAL);
+  return health;
+}
+
+v1::Hello DeviceHealth::MakeHello() {
+  v1::Hello hello;
+  hello.set_protocol_version(kProtocolVersion);
+  for (const char* feature : {"online", "restore-new", "restore-live", "restore-replace"}) hello.add_features(feature);
+  hello.set_agent_version(LITEFLEET_VERSION);
+  hello.set_sqlite_version(sqlite3_libversion());
+  hello.set_platform(Platform());
+  *hello.mutable_device_time() = ToProtoTime(clock_.Now());
+  *hello.mutable_uptime() = Uptime(clock_);
+  hello.set_boot_id(boot_id_);
+  for (const config::DatabaseConfig& database : config_()->databases) *hello.add_databases() = Look(database);
+  for (const std::string& id : active_()) hello.add_active_operation_ids(id);
+  return hello;
+}
+
+v1::Health DeviceHealth::MakeHealth() {
+  v1::Health health;
+  *health.mutable_device_time() = ToProtoTime(clock_.Now());
+  *health.mutable_uptime() = Uptime(clock_);
+  if (const auto free = io::FreeBytes(state_.path()); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
+  for (const config::DatabaseConfig& database : config_()->databases) *health.add_databases() = Look(database);
+  return health;
+}
+
+}  // namespace litefleet
