@@ -39,7 +39,7 @@ absl::Status CheckOpen(sqlite3* db, int64_t session) {
   return absl::OkStatus();
 }
 
-constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes";
+constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes";
 
 UploadSessionRow ToSession(const Statement& row) {
   UploadSessionRow session;
@@ -50,6 +50,7 @@ UploadSessionRow ToSession(const Statement& row) {
   session.snapshot = SnapshotId(std::string(row.Text(4)));
   session.durable_chunks = static_cast<uint64_t>(row.Int(5));
   session.durable_bytes = row.Int(6);
+  session.stored_bytes = row.Int(7);
   return session;
 }
 

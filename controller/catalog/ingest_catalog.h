@@ -36,6 +36,7 @@ struct UploadSessionRow {
   SnapshotId snapshot;          // where committed
   uint64_t durable_chunks = 0;
   int64_t durable_bytes = 0;
+  int64_t stored_bytes = 0;     // what the store grew by
 };
 
 enum class Presence {

@@ -1,0 +1,77 @@
+#include "controller/ingest/ingest.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "controller/ingest/upload_session.h"
+#include "fmt/format.h"
+
+namespace litefleet::ingest {
+namespace {
+
+constexpr auto kReplaceWait = std::chrono::seconds(5);
+
+}  // namespace
+
+Ingest::Ingest(IngestDeps deps, IngestLimits limits) : deps_(std::move(deps)), limits_(limits) {}
+Ingest::~Ingest() = default;
+
+absl::StatusOr<std::shared_ptr<UploadSession>> Ingest::NewUpload(const DeviceId& device, std::shared_ptr<UploadSink> sink) {
+  {
+    MutexLock lock(mu_);
+    if (uploads_ >= limits_.max_uploads) {
+      return Error(absl::StatusCode::kUnavailable, "TOO_MANY_UPLOADS", fmt::format("{} uploads are running", uploads_), "try again later");
+    }
+    ++uploads_;
+  }
+  return std::make_shared<UploadSession>(*this, device, std::move(sink));
+}
+
+void Ingest::UploadEnded() {
+  MutexLock lock(mu_);
+  --uploads_;
+}
+
+size_t Ingest::uploads() const {
+  MutexLock lock(mu_);
+  return uploads_;
+}
+
+absl::Status Ingest::Maintain() { return deps_.catalog.RemoveExpiredSessions(deps_.clock.Now()).status(); }
+
+void Ingest::Register(const SessionId& id, const std::shared_ptr<UploadSession>& session) {
+  std::shared_ptr<UploadSession> older;
+  {
+    MutexLock lock(mu_);
+    const auto [it, inserted] = running_.try_emplace(id.value(), session);
+    if (!inserted) older = std::exchange(it->second, session);
+  }
+  if (older == nullptr) return;
+  older->Abort(Error(absl::StatusCode::kAborted, "REPLACED_BY_NEWER_STREAM", fmt::format("upload {} goes on in another stream", id.value())));
+  older->WaitEnded(std::chrono::steady_clock::now() + kReplaceWait);
+}
+
+void Ingest::Unregister(const SessionId& id, UploadSession* session) {
+  std::shared_ptr<UploadSession> last;  // destroyed outside the lock
+  MutexLock lock(mu_);
+  const auto it = running_.find(id.value());
+  if (it == running_.end() || it->second.get() != session) return;
+  last = std::move(it->second);
+  running_.erase(it);
+}
+
+void Ingest::BeginCommit(int64_t database) {
+  MutexLock lock(mu_);
+  while (committing_.count(database) != 0) changed_.Wait(mu_);
+  committing_.insert(database);
+}
+
+void Ingest::EndCommit(int64_t database) {
+  {
+    MutexLock lock(mu_);
+    committing_.erase(database);
+  }
+  changed_.SignalAll();
+}
+
+}  // namespace litefleet::ingest

@@ -1,0 +1,114 @@
+// What receives backups: the uploads that run, their limits, and what they share.
+//
+// Thread safety: all members may be called from any thread. Ownership: borrows everything in IngestDeps, which must outlive it; uploads
+// hold a reference to it, so they must have ended before it goes (the server cancels the streams first).
+#ifndef LITEFLEET_CONTROLLER_INGEST_INGEST_H_
+#define LITEFLEET_CONTROLLER_INGEST_INGEST_H_
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/executor.h"
+#include "common/base/ids.h"
+#include "common/base/mutex.h"
+#include "controller/catalog/ingest_catalog.h"
+#include "controller/store/store.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::ingest {
+
+struct IngestLimits {
+  int64_t window_bytes = 32 << 20;           // payload that a device may send before it is durable; costs no memory
+  int64_t mark_bytes = 8 << 20;              // payload after which what was received is made durable
+  size_t mark_chunks = 4096;                 // the same, in chunks
+  uint32_t max_offered_chunks = 1024;        // told to the device
+  size_t max_expected_chunks = 65536;        // answered as missing and not yet received: about 100 bytes each
+  int64_t in_flight_bytes = 3 << 20;         // payload of one upload that waits for verification
+  size_t entries_per_part = 1024;            // of the manifest; about 50 bytes each
+  uint64_t max_database_bytes = 16ull << 40;
+  size_t max_uploads = 256;                  // at once
+  std::chrono::hours session_life{24 * 7};   // of an upload that nobody continues
+};
+
+struct CommittedSnapshot {
+  SnapshotId snapshot;
+  DeviceId device;
+  std::string database;
+  v1::Method method = v1::METHOD_UNSPECIFIED;
+};
+
+struct IngestDeps {
+  store::Store& store;
+  catalog::IngestCatalog& catalog;
+  const Clock& clock;
+  // Runs uploads: they block for disk and catalog. 16 threads or more, so that many commits share an fsync.
+  Executor& session_executor;
+  // Decompresses, hashes and writes: as many threads as cores. Never blocks but for the page cache.
+  Executor& verify_executor;
+  // Controller time minus device time, as measured at hello; 0 where unknown.
+  std::function<int64_t(const DeviceId&)> clock_offset_ms;
+  // When the device had been heard last before it connected this time; may be empty or give nothing.
+  std::function<std::optional<SystemTime>(const DeviceId&)> previous_contact;
+  // After a commit, on an executor's thread, once a snapshot; may be empty.
+  std::function<void(const CommittedSnapshot&)> on_committed;
+};
+
+// Where an upload's answers go. Both may be called from any thread, also concurrently; neither blocks nor calls back.
+class UploadSink {
+ public:
+  virtual ~UploadSink() = default;
+  virtual void Send(const v1::UploadResponse& response) = 0;
+  // The upload has ended: OK after `committed`. Called once at most, and nothing is sent afterwards.
+  virtual void Close(const absl::Status& status) = 0;
+};
+
+class UploadSession;
+
+class Ingest {
+ public:
+  Ingest(IngestDeps deps, IngestLimits limits);
+  ~Ingest();
+  Ingest(const Ingest&) = delete;
+  Ingest& operator=(const Ingest&) = delete;
+
+  // Errors: kUnavailable TOO_MANY_UPLOADS.
+  absl::StatusOr<std::shared_ptr<UploadSession>> NewUpload(const DeviceId& device, std::shared_ptr<UploadSink> sink);
+
+  // Removes upload sessions past their expiry: at start and hourly.
+  absl::Status Maintain();
+  // Uploads that run now.
+  size_t uploads() const;
+
+  // ---- for UploadSession
+  const IngestDeps& deps() const { return deps_; }
+  const IngestLimits& limits() const { return limits_; }
+  // One stream a session: a newer one ends the older one, and waits (5 s at most) until it has.
+  void Register(const SessionId& id, const std::shared_ptr<UploadSession>& session);
+  void Unregister(const SessionId& id, UploadSession* session);
+  // One commit a database at a time, so that a sequence number can be written before it is committed.
+  void BeginCommit(int64_t database);
+  void EndCommit(int64_t database);
+  void UploadEnded();
+
+ private:
+  const IngestDeps deps_;
+  const IngestLimits limits_;
+  mutable Mutex mu_;
+  CondVar changed_;
+  std::map<std::string, std::shared_ptr<UploadSession>> running_ ABSL_GUARDED_BY(mu_);
+  std::set<int64_t> committing_ ABSL_GUARDED_BY(mu_);
+  size_t uploads_ ABSL_GUARDED_BY(mu_) = 0;
+};
+
+}  // namespace litefleet::ingest
+
+#endif  // LITEFLEET_CONTROLLER_INGEST_INGEST_H_

@@ -1,0 +1,33 @@
+// What is written about a snapshot, put together from what the device said and what the controller knows. Pure functions.
+#ifndef LITEFLEET_CONTROLLER_INGEST_SNAPSHOT_RECORD_H_
+#define LITEFLEET_CONTROLLER_INGEST_SNAPSHOT_RECORD_H_
+
+#include <cstdint>
+#include <optional>
+
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "litefleet/storage/v1/records.pb.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::ingest {
+
+struct RecordFacts {
+  SnapshotId snapshot;
+  DeviceId device;
+  uint64_t sequence = 0;
+  uint32_t manifest_parts = 0;
+  SystemTime received_at;
+  int64_t clock_offset_ms = 0;           // controller time minus device time
+  std::optional<SystemTime> not_before;  // effective time is not before this: the previous contact, the previous snapshot
+  int64_t wire_bytes = 0;
+  int64_t stored_bytes = 0;
+};
+
+// taken_at: device time plus offset. effective_at: receipt less the age by the boot clock (without an age: taken_at), clamped between
+// not_before and receipt (design section 7, "Time").
+storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, const v1::UploadCommit& commit, const RecordFacts& facts);
+
+}  // namespace litefleet::ingest
+
+#endif  // LITEFLEET_CONTROLLER_INGEST_SNAPSHOT_RECORD_H_

@@ -1,0 +1,434 @@
+#include "controller/ingest/upload_session.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/extent.h"
+#include "controller/ingest/snapshot_record.h"
+#include "fmt/format.h"
+
+namespace litefleet::ingest {
+namespace {
+
+constexpr int kMaxChunksPerOffer = 256;
+
+absl::Status Invalid(std::string_view reason, const std::string& message) { return Error(absl::StatusCode::kInvalidArgument, reason, message); }
+absl::Status OutOfOrder(std::string_view what) {
+  return Invalid("UPLOAD_OUT_OF_ORDER", fmt::format("{} does not belong here: begin, then offers and chunks, then one commit", what));
+}
+
+}  // namespace
+
+UploadSession::UploadSession(Ingest& ingest, DeviceId device, std::shared_ptr<UploadSink> sink)
+    : ingest_(ingest), device_(std::move(device)), sink_(std::move(sink)), snapshot_(NewUlid(ingest.deps().clock.Now())) {}
+
+UploadSession::~UploadSession() { ingest_.UploadEnded(); }
+
+absl::Status UploadSession::status() const {
+  MutexLock lock(mu_);
+  return status_;
+}
+
+void UploadSession::Fail(const absl::Status& status) {
+  {
+    MutexLock lock(mu_);
+    if (status_.ok()) status_ = status;
+    changed_.SignalAll();
+    if (std::exchange(closed_, true)) return;
+  }
+  sink_->Close(status);
+}
+
+void UploadSession::Abort(const absl::Status& why) { Fail(why); }
+
+void UploadSession::WaitEnded(SteadyTime deadline) {
+  MutexLock lock(mu_);
+  while (!ended_ && changed_.WaitUntil(mu_, deadline)) {
+  }
+}
+
+absl::Status UploadSession::Handle(v1::UploadRequest& request) {
+  LF_RETURN_IF_ERROR(status());
+  const absl::Status result = Dispatch(request);
+  if (!result.ok()) Fail(result);
+  return result;
+}
+
+absl::Status UploadSession::Dispatch(v1::UploadRequest& request) {
+  switch (request.message_case()) {
+    case v1::UploadRequest::kBegin:
+      return state_ == State::kNew ? Begin(request.begin()) : OutOfOrder("a begin");
+    case v1::UploadRequest::kOffer:
+      return state_ == State::kRunning ? Offer(request.offer()) : OutOfOrder("an offer");
+    case v1::UploadRequest::kChunks:
+      return state_ == State::kRunning ? Chunks(*request.mutable_chunks()) : OutOfOrder("a chunk");
+    case v1::UploadRequest::kCommit:
+      return state_ == State::kRunning ? Commit(request.commit()) : OutOfOrder("a commit");
+    case v1::UploadRequest::MESSAGE_NOT_SET:
+      break;
+  }
+  return OutOfOrder("an unknown message");
+}
+
+absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
+  const IngestLimits& limits = ingest_.limits();
+  if (!IsUlid(begin.session_id())) return Invalid("BEGIN_INVALID", "the session id is no ULID");
+  if (!begin.operation_id().empty() && !IsUlid(begin.operation_id())) return Invalid("BEGIN_INVALID", "the operation id is no ULID");
+  if (!IsName(begin.database())) return Invalid("BEGIN_INVALID", "the database's name is none");
+  if (begin.timeline() == 0 || begin.timeline() > INT64_MAX) return Invalid("BEGIN_INVALID", "timelines count from 1");
+  if (!v1::Method_IsValid(begin.method()) || begin.method() == v1::METHOD_UNSPECIFIED) return Invalid("BEGIN_INVALID", "the method is unknown");
+  if (!format::IsPageSize(begin.page_size())) return Invalid("BEGIN_INVALID", fmt::format("{} is no page size", begin.page_size()));
+  if (begin.page_count() > format::kMaxPageCount || format::DatabaseBytes(begin.page_size(), begin.page_count()) > limits.max_database_bytes) {
+    return Invalid("DATABASE_TOO_LARGE", fmt::format("{} pages of {} bytes are more than is accepted", begin.page_count(), begin.page_size()));
+  }
+  if (!begin.base_snapshot_id().empty()) {
+    return Error(absl::StatusCode::kFailedPrecondition, "DELTA_UNSUPPORTED", "this controller takes full snapshots only", "offer all extents, without a base");
+  }
+  LF_RETURN_IF_ERROR(ingest_.deps().store.CheckSpace());
+  const SessionId session(begin.session_id());
+  // First the older stream of this session ends, so that what it received is claimed.
+  ingest_.Register(session, shared_from_this());
+  registered_ = true;
+  begin_ = begin;
+  LF_ASSIGN_OR_RETURN(const catalog::UploadSessionRow row,
+                      ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(), ingest_.deps().clock.Now() + limits.session_life));
+  {
+    MutexLock lock(mu_);
+    row_ = row;
+  }
+  v1::UploadResponse response;
+  v1::UploadAccepted& accepted = *response.mutable_accepted();
+  accepted.set_durable_chunks(row.durable_chunks);
+  accepted.set_window_bytes(limits.window_bytes);
+  accepted.set_max_offered_chunks(limits.max_offered_chunks);
+  sink_->Send(response);
+  if (row.committed) {
+    state_ = State::kCommitted;
+    v1::UploadResponse committed;
+    committed.mutable_committed()->set_snapshot_id(row.snapshot.value());
+    sink_->Send(committed);
+    Fail(absl::OkStatus());
+    return absl::OkStatus();
+  }
+  state_ = State::kRunning;
+  manifest_.emplace(ingest_.deps().store, snapshot_, begin.page_size(), begin.page_count(), limits.entries_per_part);
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::Offer(const v1::UploadOffer& offer) {
+  if (offer.offer_id() != next_offer_) return Invalid("OFFER_INVALID", fmt::format("offer {} came, {} is next", offer.offer_id(), next_offer_));
+  if (offer.chunks_size() < 1 || offer.chunks_size() > kMaxChunksPerOffer) {
+    return Invalid("OFFER_INVALID", fmt::format("an offer of {} chunks, 1 to {} are allowed", offer.chunks_size(), kMaxChunksPerOffer));
+  }
+  if (expected_.size() + static_cast<size_t>(offer.chunks_size()) > ingest_.limits().max_expected_chunks) {
+    return Invalid("TOO_MANY_OFFERS", fmt::format("{} chunks are wanted and were not sent", expected_.size()));
+  }
+  ++next_offer_;
+  std::vector<OfferedChunk> chunks;
+  std::vector<format::ChunkName> names;
+  chunks.reserve(static_cast<size_t>(offer.chunks_size()));
+  for (const v1::ChunkOffer& chunk : offer.chunks()) {
+    LF_ASSIGN_OR_RETURN(chunks.emplace_back(), manifest_->Add(chunk));
+    names.push_back(chunks.back().name);
+  }
+  catalog::UploadSessionRow row;
+  {
+    MutexLock lock(mu_);
+    row = row_;
+  }
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence, ingest_.deps().catalog.ClaimOffered(row, names));
+  v1::UploadResponse response;
+  v1::UploadMissing& missing = *response.mutable_missing();
+  missing.set_offer_id(offer.offer_id());
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    if (presence[i] == catalog::Presence::kClaimed) continue;
+    missing.add_positions(static_cast<uint32_t>(i));
+    expected_.push_back({.name = chunks[i].name, .page_count = chunks[i].page_count, .stored = presence[i] == catalog::Presence::kForeign});
+  }
+  sink_->Send(response);
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
+  const IngestLimits& limits = ingest_.limits();
+  std::vector<Job> jobs;
+  std::vector<Slot> slots;
+  int64_t bytes = 0;
+  for (v1::ChunkData& chunk : *chunks.mutable_chunks()) {
+    if (expected_.empty() || chunk.name() != expected_.front().name.AsString()) {
+      return Invalid("CHUNK_NOT_WANTED", "a chunk came that was not wanted, or not in the order of the offers");
+    }
+    const Expected expected = expected_.front();
+    expected_.pop_front();
+    if (chunk.codec() != v1::CODEC_RAW && chunk.codec() != v1::CODEC_ZSTD) return Invalid("CHUNK_INVALID", "a chunk's codec is unknown");
+    if (chunk.raw_bytes() != expected.page_count * begin_.page_size()) {
+      return Invalid("CHUNK_INVALID", fmt::format("a chunk of {} pages claims {} bytes", expected.page_count, chunk.raw_bytes()));
+    }
+    if (chunk.data().empty() || chunk.data().size() > chunk.raw_bytes()) {
+      return Invalid("CHUNK_INVALID", fmt::format("a chunk of {} bytes has {} bytes of payload", chunk.raw_bytes(), chunk.data().size()));
+    }
+    Slot slot;
+    slot.chunk = {.name = expected.name,
+                  .page_size = begin_.page_size(),
+                  .page_count = expected.page_count,
+                  .codec = static_cast<format::Codec>(chunk.codec()),
+                  .stored_bytes = static_cast<uint32_t>(chunk.data().size()),
+                  .place = std::nullopt};
+    slot.put = !expected.stored;
+    slots.push_back(slot);
+    bytes += static_cast<int64_t>(chunk.data().size());
+    jobs.push_back({.slot = nullptr, .data = std::move(*chunk.mutable_data())});
+  }
+  if (jobs.empty()) return Invalid("CHUNK_INVALID", "a message without chunks");
+  {
+    MutexLock lock(mu_);
+    if (undurable_ > 0 && undurable_ + bytes > limits.window_bytes) {
+      return Invalid("WINDOW_EXCEEDED", fmt::format("{} bytes are not durable yet, the window is {}", undurable_ + bytes, limits.window_bytes));
+    }
+    while (in_flight_ > 0 && in_flight_ + bytes > limits.in_flight_bytes && status_.ok()) changed_.Wait(mu_);
+    LF_RETURN_IF_ERROR(status_);
+    for (size_t i = 0; i < slots.size(); ++i) {
+      if (!recent_.insert(slots[i].chunk.name).second) slots[i].put = false;  // the same content twice in one window
+      slots_.push_back(slots[i]);
+      jobs[i].slot = &slots_.back();
+    }
+    in_flight_ += bytes;
+    undurable_ += bytes;
+    unmarked_ += bytes;
+  }
+  auto task = [self = shared_from_this(), jobs = std::move(jobs), bytes]() mutable { self->Verify(std::move(jobs), bytes); };
+  // TryPost consumes the task even when it refuses it: keep it where it can be run here instead.
+  auto shared = std::make_shared<decltype(task)>(std::move(task));
+  if (!ingest_.deps().verify_executor.TryPost([shared] { (*shared)(); })) (*shared)();
+  MarkIfDue();
+  return status();
+}
+
+void UploadSession::Verify(std::vector<Job> jobs, int64_t bytes) {
+  for (Job& job : jobs) {
+    absl::Status result = status();
+    std::optional<store::Placed> placed;
+    if (result.ok()) result = VerifyOne(*job.slot, job.data, placed);
+    std::string().swap(job.data);
+    if (!result.ok()) Fail(result);
+    MutexLock lock(mu_);
+    Slot& slot = *job.slot;
+    slot.done = true;
+    slot.good = result.ok();
+    if (placed.has_value()) {
+      slot.chunk.place = catalog::PackPlace{.pack = placed->location.pack, .offset = placed->location.offset};
+      slot.epoch = placed->epoch;
+    }
+  }
+  MutexLock lock(mu_);
+  in_flight_ -= bytes;
+  changed_.SignalAll();
+}
+
+absl::Status UploadSession::VerifyOne(const Slot& slot, const std::string& data, std::optional<store::Placed>& placed) {
+  // A context and a buffer for each worker, not for each upload.
+  thread_local format::ChunkDecompressor decompressor;
+  thread_local Bytes raw;
+  const catalog::ArrivedChunk& chunk = slot.chunk;
+  const absl::Status opened =
+      decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size, chunk.name, raw);
+  if (!opened.ok()) return Invalid("CHUNK_INVALID", "what the device sent is not what it offered: " + MessageOf(opened));
+  if (!slot.put) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(placed, ingest_.deps().store.PutChunk({.name = chunk.name,
+                                                             .codec = chunk.codec,
+                                                             .page_size = chunk.page_size,
+                                                             .page_count = chunk.page_count,
+                                                             .stored = AsBytes(data)}));
+  LF_CRASH_POINT("ingest.after_chunk_write");
+  return absl::OkStatus();
+}
+
+void UploadSession::TakeMark() {
+  MutexLock lock(mu_);
+  mark_queued_ = false;  // whoever waits for the mark does its work too
+  while (marking_) changed_.Wait(mu_);
+  marking_ = true;
+}
+
+void UploadSession::GiveMark() {
+  MutexLock lock(mu_);
+  marking_ = false;
+  changed_.SignalAll();
+}
+
+void UploadSession::MarkIfDue() {
+  {
+    MutexLock lock(mu_);
+    if (marking_ || mark_queued_ || !status_.ok()) return;
+    if (unmarked_ < ingest_.limits().mark_bytes && slots_.size() < ingest_.limits().mark_chunks) return;
+    mark_queued_ = true;
+  }
+  // In the background, so that receiving goes on. Where there is no room the next message tries again.
+  if (ingest_.deps().session_executor.TryPost([self = shared_from_this()] { self->RunQueuedMark(); })) return;
+  RunQueuedMark();
+}
+
+void UploadSession::RunQueuedMark() {
+  {
+    MutexLock lock(mu_);
+    if (!mark_queued_ || marking_) return;
+    mark_queued_ = false;
+    marking_ = true;
+  }
+  const absl::Status result = MakeDurable(TakeSlots(), std::nullopt, /*tell=*/true);
+  GiveMark();
+  if (!result.ok()) return Fail(result);
+  MarkIfDue();
+}
+
+std::deque<UploadSession::Slot> UploadSession::TakeSlots() {
+  MutexLock lock(mu_);
+  std::deque<Slot> slots = std::move(slots_);  // references into it stay valid
+  slots_.clear();
+  unmarked_ = 0;
+  for (size_t i = 0; i < slots.size(); ++i) {
+    while (!slots[i].done) changed_.Wait(mu_);
+  }
+  const auto bad = std::find_if(slots.begin(), slots.end(), [](const Slot& slot) { return !slot.good; });
+  slots.erase(bad, slots.end());
+  return slots;
+}
+
+absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, std::optional<uint64_t> other_epoch, bool tell) {
+  std::optional<uint64_t> epoch = other_epoch;
+  std::vector<catalog::ArrivedChunk> chunks;
+  chunks.reserve(slots.size());
+  int64_t bytes = 0;
+  for (const Slot& slot : slots) {
+    if (slot.chunk.place.has_value()) {
+      if (epoch.has_value() && *epoch != slot.epoch) {
+        return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
+      }
+      epoch = slot.epoch;
+    }
+    chunks.push_back(slot.chunk);
+    bytes += slot.chunk.stored_bytes;
+  }
+  if (epoch.has_value()) LF_RETURN_IF_ERROR(ingest_.deps().store.Sync(*epoch));
+  LF_CRASH_POINT("ingest.after_pack_sync");
+  if (chunks.empty()) return absl::OkStatus();
+  catalog::UploadSessionRow row;
+  {
+    MutexLock lock(mu_);
+    row = row_;
+  }
+  LF_ASSIGN_OR_RETURN(row, ingest_.deps().catalog.RecordChunks(row, chunks));
+  {
+    MutexLock lock(mu_);
+    row_ = row;
+    undurable_ -= bytes;
+    for (const catalog::ArrivedChunk& chunk : chunks) recent_.erase(chunk.name);
+    if (closed_) tell = false;
+  }
+  if (tell) {
+    v1::UploadResponse response;
+    response.mutable_durable()->set_durable_chunks(row.durable_chunks);
+    response.mutable_durable()->set_durable_bytes(row.durable_bytes);
+    sink_->Send(response);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::Commit(const v1::UploadCommit& commit) {
+  if (!expected_.empty()) return Invalid("CHUNKS_MISSING", fmt::format("{} chunks are wanted and were not sent", expected_.size()));
+  if (commit.page_size() != begin_.page_size() || commit.page_count() != begin_.page_count()) {
+    return Invalid("COMMIT_INVALID", "the commit's geometry is not the one that the upload began with");
+  }
+  if (commit.root_version() != format::kRootVersion) return Invalid("COMMIT_INVALID", fmt::format("version {} of the root digest is unknown", commit.root_version()));
+  const auto root = format::RootDigest::FromBytes(commit.root_digest());
+  if (!root.has_value()) return Invalid("COMMIT_INVALID", "the root digest is not 32 bytes long");
+  LF_RETURN_IF_ERROR(manifest_->Finish(*root));
+  TakeMark();
+  absl::Status result = CommitWithMark(commit);
+  GiveMark();
+  return result;
+}
+
+absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
+  const IngestDeps& deps = ingest_.deps();
+  const std::deque<Slot> slots = TakeSlots();
+  LF_RETURN_IF_ERROR(status());
+  catalog::UploadSessionRow row;
+  {
+    MutexLock lock(mu_);
+    row = row_;
+  }
+  LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> manifest_epoch, manifest_->epoch());
+  ingest_.BeginCommit(row.database);
+  const auto end_commit = absl::MakeCleanup([this, &row] { ingest_.EndCommit(row.database); });
+  LF_ASSIGN_OR_RETURN(const catalog::CommitFacts facts, deps.catalog.GetCommitFacts(row));
+
+  RecordFacts about;
+  about.snapshot = snapshot_;
+  about.device = device_;
+  about.sequence = facts.next_sequence;
+  about.manifest_parts = static_cast<uint32_t>(manifest_->parts().size());
+  about.received_at = deps.clock.Now();
+  about.clock_offset_ms = deps.clock_offset_ms ? deps.clock_offset_ms(device_) : 0;
+  about.not_before = facts.previous_effective_at;
+  if (const auto contact = deps.previous_contact ? deps.previous_contact(device_) : std::nullopt; contact.has_value()) {
+    about.not_before = about.not_before.has_value() ? std::max(*about.not_before, *contact) : *contact;
+  }
+  about.wire_bytes = row.durable_bytes;
+  about.stored_bytes = row.stored_bytes;
+  for (const Slot& slot : slots) {
+    about.wire_bytes += slot.chunk.stored_bytes;
+    if (slot.chunk.place.has_value()) about.stored_bytes += slot.chunk.stored_bytes;
+  }
+  const storage::v1::SnapshotRecord record = MakeSnapshotRecord(begin_, commit, about);
+  LF_ASSIGN_OR_RETURN(const store::Placed placed, deps.store.PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())));
+  if (manifest_epoch.has_value() && *manifest_epoch != placed.epoch) {
+    return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
+  }
+  LF_RETURN_IF_ERROR(MakeDurable(slots, placed.epoch, /*tell=*/false));
+  LF_CRASH_POINT("ingest.before_commit_tx");
+  LF_ASSIGN_OR_RETURN(const SnapshotId committed, deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, manifest_->parts()));
+  LF_CRASH_POINT("ingest.after_commit_tx");
+  state_ = State::kCommitted;
+  const bool created = committed == snapshot_;
+  v1::UploadResponse response;
+  response.mutable_committed()->set_snapshot_id(committed.value());
+  response.mutable_committed()->set_created(created);
+  sink_->Send(response);
+  Fail(absl::OkStatus());  // closes the stream well
+  if (created && deps.on_committed) deps.on_committed({.snapshot = committed, .device = device_, .database = begin_.database(), .method = begin_.method()});
+  return absl::OkStatus();
+}
+
+void UploadSession::End() {
+  if (state_ == State::kEnded) return;
+  const bool began = state_ == State::kRunning || state_ == State::kCommitted;
+  const bool committed = state_ == State::kCommitted;
+  state_ = State::kEnded;
+  Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));
+  if (began) {
+    TakeMark();
+    const std::deque<Slot> slots = TakeSlots();
+    // A failure leaves the resume point where it was; the device learns it when it comes back.
+    if (!committed) MakeDurable(slots, std::nullopt, /*tell=*/false).IgnoreError();
+    GiveMark();
+  }
+  if (committed) {
+    int64_t session;
+    {
+      MutexLock lock(mu_);
+      session = row_.id;
+    }
+    ingest_.deps().catalog.DropClaims(session).IgnoreError();  // else they go with the session's row
+  }
+  if (registered_) ingest_.Unregister(SessionId(begin_.session_id()), this);
+  MutexLock lock(mu_);
+  ended_ = true;
+  changed_.SignalAll();
+}
+
+}  // namespace litefleet::ingest

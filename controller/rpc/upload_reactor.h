@@ -1,0 +1,32 @@
+// Upload: one stream of a device's backup, over the state machine in controller/ingest.
+//
+// Reactions only hand work to the executor: one task at a time handles the message that was read, then asks for the next; not asking is
+// the backpressure. Whatever ends the stream, the session's End runs once, after the task that may be running, so that what was
+// received is made durable. Bounds: one message of at most 1 MiB here, what the session says there, and 1,024 answers that the device
+// has not read (beyond that the stream ends).
+#ifndef LITEFLEET_CONTROLLER_RPC_UPLOAD_REACTOR_H_
+#define LITEFLEET_CONTROLLER_RPC_UPLOAD_REACTOR_H_
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include "common/base/executor.h"
+#include "controller/ingest/ingest.h"
+#include "controller/rpc/auth.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::rpc {
+
+// Both outlive the server.
+struct UploadDeps {
+  ingest::Ingest* ingest = nullptr;
+  Executor* executor = nullptr;  // the session executor of IngestDeps
+};
+
+// Deletes itself in OnDone.
+grpc::ServerBidiReactor<v1::UploadRequest, v1::UploadResponse>* NewUploadReactor(grpc::CallbackServerContext* context, const UploadDeps& deps,
+                                                                                 const Caller& caller);
+
+}  // namespace litefleet::rpc
+
+#endif  // LITEFLEET_CONTROLLER_RPC_UPLOAD_REACTOR_H_
