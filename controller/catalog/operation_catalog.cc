@@ -31,7 +31,7 @@ create table operation (
   request_id text not null,
   operation blob not null,
   device_order blob not null
-);
+) strict;
 create index operation_active on operation (device, sequence) where active = 1;
 create index operation_expiry on operation (expires_ms) where state = 1;
 create index operation_device on operation (device, sequence);

@@ -1,0 +1,205 @@
+// A fleet over a real catalog in a temporary directory, with a fake clock, fake links and fake reports.
+#ifndef LITEFLEET_TESTS_UNIT_CONTROLLER_FLEET_FLEET_FIXTURE_H_
+#define LITEFLEET_TESTS_UNIT_CONTROLLER_FLEET_FLEET_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "controller/fleet/device_fleet.h"
+
+namespace litefleet::fleet {
+
+class FakeLink final : public DeviceLink {
+ public:
+  void Send(const v1::ControlResponse& message) override {
+    MutexLock lock(mu_);
+    sent_.push_back(message);
+  }
+  void Close(const absl::Status& why) override {
+    MutexLock lock(mu_);
+    if (!closed_.has_value()) closed_ = why;
+  }
+  std::vector<v1::ControlResponse> Take() {
+    MutexLock lock(mu_);
+    return std::exchange(sent_, {});
+  }
+  std::string ClosedReason() const {
+    MutexLock lock(mu_);
+    return closed_.has_value() ? ReasonOf(*closed_) : "";
+  }
+  // What was sent since the last look, a word and an operation each: "order 01J...".
+  std::vector<std::string> TakeWords() {
+    std::vector<std::string> words;
+    for (const v1::ControlResponse& message : Take()) {
+      switch (message.message_case()) {
+        case v1::ControlResponse::kWelcome: words.push_back("welcome"); break;
+        case v1::ControlResponse::kOrder: words.push_back("order " + message.order().operation_id()); break;
+        case v1::ControlResponse::kResultRecorded: words.push_back("recorded " + message.result_recorded().operation_id()); break;
+        case v1::ControlResponse::kQuery: words.push_back("query"); break;
+        case v1::ControlResponse::kCancel: words.push_back("cancel " + message.cancel().operation_id()); break;
+        case v1::ControlResponse::MESSAGE_NOT_SET: words.push_back("nothing"); break;
+      }
+    }
+    return words;
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::vector<v1::ControlResponse> sent_ ABSL_GUARDED_BY(mu_);
+  std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mu_);
+};
+
+class FakeReports final : public DeviceReports {
+ public:
+  absl::StatusOr<std::string> NameOfActive(const DeviceId& device) override {
+    MutexLock lock(mu_);
+    if (revoke_on_look == 1) revoked.insert(device);
+    if (revoke_on_look > 0) --revoke_on_look;
+    if (revoked.contains(device)) return Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", "revoked");
+    return "name-of-" + device.value().substr(0, 4);
+  }
+  absl::Status Said(const DeviceId&, SystemTime, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health*) override {
+    MutexLock lock(mu_);
+    ++(hello != nullptr ? hellos : healths);
+    offset_ms = clock_offset_ms;
+    return absl::OkStatus();
+  }
+  absl::Status Databases(const DeviceId&, SystemTime, std::span<const v1::DatabaseHealth> reported) override {
+    MutexLock lock(mu_);
+    databases.assign(reported.begin(), reported.end());
+    return absl::OkStatus();
+  }
+
+  Mutex mu_;
+  std::set<DeviceId> revoked;
+  int revoke_on_look = 0;  // 2: the second look finds the device revoked
+  int hellos = 0;
+  int healths = 0;
+  int64_t offset_ms = 0;
+  std::vector<v1::DatabaseHealth> databases;
+};
+
+class FleetTest : public testing::Test {
+ protected:
+  const DeviceId kDevice{"11111111-1111-4111-8111-111111111111"};
+  const DeviceId kOther{"22222222-2222-4222-8222-222222222222"};
+  const SnapshotId kSnapshot{"01JSNAPSH0TSNAPSH0TSNAPSH0"};
+
+  void SetUp() override {
+    std::string pattern = testing::TempDir() + "/fleet-XXXXXX";
+    directory_ = mkdtemp(pattern.data());
+    Start();
+  }
+  void TearDown() override {
+    Stop();
+    std::filesystem::remove_all(directory_);
+  }
+  void Stop() {
+    fleet_.reset();
+    operations_.reset();
+    db_.reset();
+  }
+  // A restart of the controller: only what was durable is left.
+  void Start() {
+    Stop();
+    const std::vector<catalog::Migration> migrations = {catalog::Migration{catalog::kOperationSchema1}};
+    auto db = catalog::CatalogDb::Open(directory_ + "/catalog.db", true, migrations);
+    ASSERT_TRUE(db.ok()) << db.status();
+    db_ = *std::move(db);
+    operations_.emplace(*db_);
+    options_.own_ticker = false;
+    auto fleet = DeviceFleet::Create({.operations = &*operations_, .reports = &reports_, .clock = &clock_, .controller_version = "test"}, options_);
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    fleet_ = *std::move(fleet);
+  }
+
+  std::shared_ptr<FakeLink> Connect(const DeviceId& device, const std::vector<std::string>& active = {}) {
+    auto link = std::make_shared<FakeLink>();
+    v1::Hello hello;
+    hello.set_protocol_version(1);
+    *hello.mutable_device_time() = ToProtoTime(clock_.Now() - std::chrono::seconds(5));
+    for (const std::string& id : active) hello.add_active_operation_ids(id);
+    const absl::Status status = fleet_->Connected(device, link, hello);
+    EXPECT_TRUE(status.ok()) << status;
+    return link;
+  }
+  std::string Backup(const DeviceId& device, const std::string& request_id = {}, std::chrono::seconds expire = std::chrono::hours(1)) {
+    auto made = fleet_->StartBackups({{.device = device, .database = "db"}}, expire, request_id, "operator:ada");
+    EXPECT_TRUE(made.ok()) << made.status();
+    return made.ok() ? made->front().id() : "";
+  }
+  std::string Restore(const DeviceId& device) {
+    v1::RestoreOrder order;
+    order.set_database("db");
+    order.set_snapshot_id(kSnapshot.value());
+    auto made = fleet_->StartRestore(device, order, std::chrono::hours(1), "", "operator:ada");
+    EXPECT_TRUE(made.ok()) << made.status();
+    return made.ok() ? made->id() : "";
+  }
+
+  absl::Status Accept(FakeLink& link, const std::string& id, const DeviceId& device) {
+    v1::ControlRequest message;
+    message.mutable_order_accepted()->set_operation_id(id);
+    return fleet_->Received(device, link, message);
+  }
+  absl::Status Progress(FakeLink& link, const std::string& id, int64_t done, int64_t total, const DeviceId& device,
+                        v1::OperationKind kind = v1::OPERATION_KIND_UNSPECIFIED) {
+    v1::ControlRequest message;
+    v1::OperationProgress& progress = *message.mutable_progress();
+    progress.set_operation_id(id);
+    progress.mutable_progress()->set_done_bytes(done);
+    progress.mutable_progress()->set_total_bytes(total);
+    progress.set_kind(kind);
+    if (kind != v1::OPERATION_KIND_UNSPECIFIED) progress.set_database("db");
+    return fleet_->Received(device, link, message);
+  }
+  absl::Status Result(FakeLink& link, const std::string& id, v1::OperationState state, const DeviceId& device,
+                      v1::OperationKind kind = v1::OPERATION_KIND_UNSPECIFIED) {
+    v1::ControlRequest message;
+    v1::OperationResult& result = *message.mutable_result();
+    result.set_operation_id(id);
+    result.set_state(state);
+    result.set_kind(kind);
+    if (kind != v1::OPERATION_KIND_UNSPECIFIED) result.set_database("db");
+    if (state == v1::OPERATION_STATE_SUCCEEDED) result.set_snapshot_id(kSnapshot.value());
+    if (state == v1::OPERATION_STATE_FAILED) {
+      result.mutable_error()->set_code(9);
+      result.mutable_error()->set_message("it did not work");
+      result.mutable_error()->mutable_info()->set_reason("WRITER_STALL");
+    }
+    return fleet_->Received(device, link, message);
+  }
+  v1::Operation Stored(const std::string& id) {
+    const auto row = operations_->Get(OperationId(id));
+    EXPECT_TRUE(row.ok()) << row.status();
+    return row.ok() ? row->operation : v1::Operation();
+  }
+  v1::OperationState State(const std::string& id) { return Stored(id).state(); }
+
+  std::string directory_;
+  FakeClock clock_;
+  FakeReports reports_;
+  DeviceFleetOptions options_;
+  std::unique_ptr<catalog::CatalogDb> db_;
+  std::optional<catalog::OperationCatalog> operations_;
+  std::unique_ptr<DeviceFleet> fleet_;
+};
+
+using Words = std::vector<std::string>;
+
+}  // namespace litefleet::fleet
+
+#endif  // LITEFLEET_TESTS_UNIT_CONTROLLER_FLEET_FLEET_FIXTURE_H_
