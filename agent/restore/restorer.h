@@ -28,14 +28,24 @@ struct Target {
 
 using litefleet::CancelToken;
 
+// One extent, its content proven to be what `name` says.
+struct FetchedExtent {
+  uint32_t extent = 0;
+  format::ChunkName name;
+  ByteView pages;          // valid during the call
+  int64_t wire_bytes = 0;  // that crossed the wire for it
+};
+
 // Where the pages of a snapshot come from; the gRPC stream in the agent, a file or a fake in tests.
 class PageFetcher {
  public:
   virtual ~PageFetcher() = default;
-  // Calls `sink` with decompressed, verified extents in ascending order; an error of the sink ends the fetch and is returned.
-  // Goes on after a cut link from `first_extent` of the next attempt; the caller retries.
+  // One attempt: calls `sink` on the caller's thread with extents in ascending order, without holes, from `first_extent` to the last; an error of the sink
+  // ends the fetch and is returned. Whoever calls tries again, from the extent after the last one it got, where the code says that it
+  // may help (kUnavailable, kDeadlineExceeded, kAborted, kResourceExhausted). Anything that is not as the order says is kDataLoss
+  // FETCH_INVALID or CHUNK_DAMAGED. kCancelled CANCELLED at most 200 ms after the token was set.
   virtual absl::Status Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent, const CancelToken& cancel,
-                             const std::function<absl::Status(uint32_t extent, ByteView pages, int64_t wire_bytes)>& sink) = 0;
+                             const std::function<absl::Status(const FetchedExtent&)>& sink) = 0;
 };
 
 struct Outcome {

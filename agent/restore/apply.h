@@ -1,0 +1,90 @@
+// The three ways of a verified staging file into its target; README.md has the steps, `new`, `live` and `replace`.
+//
+// Each returns OK with the step APPLIED recorded, or an error with the old state in its place. They may be called again after a crash in the step
+// APPLYING, as the README says. Thread safety: none; one restore a database at a time. Law 3: nobody in this process has the target
+// open through SQLite but what is opened here.
+#ifndef LITEFLEET_AGENT_RESTORE_APPLY_H_
+#define LITEFLEET_AGENT_RESTORE_APPLY_H_
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/capture/user_database.h"
+#include "agent/restore/progress_meter.h"
+#include "agent/restore/restore_journal.h"
+#include "agent/restore/restorer.h"
+#include "agent/restore/staging_file.h"
+#include "agent/restore/target_place.h"
+#include "litefleet/storage/v1/restore_state.pb.h"
+
+namespace litefleet::restore {
+
+struct ApplyOptions {
+  // Waiting for the lock of a live target.
+  std::chrono::milliseconds lock_timeout{30'000};
+  // In rollback mode readers hold writers up: the read-back after a live restore ends after this long.
+  std::chrono::milliseconds rollback_stall{2'000};
+  bool allow_network_fs = false;
+};
+
+struct ApplyContext {
+  const ApplyOptions& options;
+  const v1::RestoreOrder& order;
+  const TargetPlace& place;
+  StagingFile& staging;
+  const RestoreJournal& journal;
+  storage::v1::RestoreState& state;
+  const CancelToken& cancel;
+  ProgressMeter& progress;
+  // Set by ApplyLive when what was committed is not what was ordered: the new state is in place, the outcome is this error.
+  absl::Status read_back;
+
+  // Makes the step durable.
+  absl::Status Enter(storage::v1::RestoreStep step);
+  // The new state is in place: from here on nothing is an error any more, not even that this cannot be written down.
+  absl::Status Applied();
+  void Say(std::string text) { state.add_steps(std::move(text)); }
+  absl::Status CheckCancelled() const;
+  std::string temporary_undo() const { return TargetPlace::TemporaryUndoName(state.operation_id()); }
+};
+
+absl::Status ApplyNew(ApplyContext& context);
+absl::Status ApplyLive(ApplyContext& context);
+absl::Status ApplyReplace(ApplyContext& context);
+
+// After a crash in APPLYING of a live restore: whether the copy was committed.
+absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context);
+// Folds the WAL that the copy made into the database. Best effort.
+void CheckpointLive(ApplyContext& context);
+
+// ---- shared
+
+// -wal, -shm, -journal that lie beside the target, to the temporary undo names; recorded in undo_parts by the caller before.
+absl::Status MoveCompanionsAside(ApplyContext& context);
+void PutCompanionsBack(ApplyContext& context);
+// The undo under its temporary name becomes the undo of the database, in place of an older one, with its record.
+absl::Status InstallUndo(ApplyContext& context);
+
+// Owner, group, mode and extended attributes of `like`, a name beside, on the file behind `fd`.
+absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int fd, const std::string& what);
+// As a database that is new in this directory gets them.
+absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::string& what);
+
+absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel);
+// What restoring live into the target meets: its geometry, through SQLite. TARGET_NOT_OPENABLE where SQLite refuses it.
+struct LiveTarget {
+  uint32_t page_size = 0;   // 0: an empty file
+  uint64_t bytes = 0;       // as the newest state has it
+  bool wal = false;
+};
+absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel);
+// PAGE_SIZE_DIFFERS where the backup API cannot go from one to the other.
+absl::Status CheckPageSize(const LiveTarget& target, uint32_t page_size);
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_AGENT_RESTORE_APPLY_H_

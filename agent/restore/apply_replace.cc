@@ -1,0 +1,150 @@
+#include <array>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "agent/capture/database_header.h"
+#include "agent/restore/apply.h"
+#include "agent/restore/in_use.h"
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+using Code = absl::StatusCode;
+
+constexpr std::string_view kStopFirst = "stop the application first, or restore with --mode live";
+
+std::vector<capture::FileId> FilesOf(const TargetPlace& place) {
+  std::vector<capture::FileId> files;
+  for (const std::string_view suffix : {"", "-wal", "-shm"}) {
+    const auto st = place.Stat(place.name() + std::string(suffix));
+    if (st.ok() && st->has_value()) files.push_back({(*st)->st_dev, (*st)->st_ino});
+  }
+  return files;
+}
+
+absl::Status InUse(const ApplyContext& context, std::string_view why) {
+  const Users users = FindUsers(FilesOf(context.place));
+  return Error(Code::kFailedPrecondition, "IN_USE",
+               fmt::format("{} is in use{}{}", context.place.path(), users.pids.empty() ? "" : " by " + users.Text(), why), kStopFirst);
+}
+
+// After this -wal, -shm and a hot -journal are gone, and the file alone is the whole state. kDataLoss and kInternal: it cannot be folded.
+absl::Status Fold(ApplyContext& context) {
+  LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(context.place, context.options, context.cancel));
+  LF_RETURN_IF_ERROR(database->BeginRead());  // rolls a hot journal back, recovers a WAL
+  database->EndRead();
+  if (database->wal_file() != nullptr) {
+    LF_RETURN_IF_ERROR(database->ErrorFor(sqlite3_exec(database->db(), "pragma query_only=0", nullptr, nullptr, nullptr), "fold"));
+    int frames = 0, copied = 0;
+    const int rc = sqlite3_wal_checkpoint_v2(database->db(), "main", SQLITE_CHECKPOINT_TRUNCATE, &frames, &copied);
+    LF_CRASH_POINT("restore.replace.checkpointed");
+    LF_RETURN_IF_ERROR(database->ErrorFor(rc, "fold the WAL of"));
+  }
+  LF_RETURN_IF_ERROR(database->Close());
+  LF_CRASH_POINT("restore.replace.folded");
+  for (const std::string_view suffix : {"-wal", "-shm"}) {
+    LF_ASSIGN_OR_RETURN(const auto st, context.place.Stat(context.place.name() + std::string(suffix)));
+    if (st.has_value()) return InUse(context, fmt::format(": its {} file stayed when the agent closed it", suffix));
+  }
+  // What journal_mode=persist or truncate leave: no hot journal, SQLite has just opened the database with it.
+  LF_RETURN_IF_ERROR(context.place.Remove(context.place.name() + "-journal"));
+  LF_RETURN_IF_ERROR(context.place.Sync());
+  context.Say("folded the write-ahead log or journal into the old database");
+  return absl::OkStatus();
+}
+
+// Nobody else has the file open: by the lease, else by a complete look at all processes.
+absl::StatusOr<std::optional<WriteLease>> ProveUnused(const ApplyContext& context) {
+  LF_ASSIGN_OR_RETURN(auto lease, WriteLease::Take(context.place, context.place.name()));
+  if (lease.has_value()) return lease;
+  const Users users = FindUsers(FilesOf(context.place));
+  if (!users.pids.empty()) return InUse(context, "");
+  if (!users.complete) {
+    return Error(Code::kFailedPrecondition, "CANNOT_PROVE_UNUSED",
+                 fmt::format("no lease can be had on {}, and not every process can be looked at: nobody knows who has it open", context.place.path()),
+                 "run the agent as root or as the owner of the database, or restore with --mode live");
+  }
+  return lease;
+}
+
+// Somebody came while the names were changed: what they opened, or wait to open, is the old file.
+bool SomebodyCame(const std::optional<WriteLease>& lease, const capture::FileId& old) {
+  // Long enough for an open that had found the name to arrive at the lease.
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  if (lease.has_value()) return lease->Wanted();
+  return !FindUsers(std::span(&old, 1)).pids.empty();
+}
+
+absl::Status Swap(ApplyContext& context) {
+  LF_ASSIGN_OR_RETURN(const auto old, context.place.Stat(context.place.name()));
+  if (!old.has_value()) {
+    return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("{} has gone meanwhile", context.place.path()), "restore again without --mode");
+  }
+  LF_ASSIGN_OR_RETURN(const auto lease, ProveUnused(context));
+  LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging.fd(), context.staging.path()));
+  LF_RETURN_IF_ERROR(context.staging.Sync());
+  LF_RETURN_IF_ERROR(context.CheckCancelled());
+
+  context.state.clear_undo_parts();
+  context.state.add_undo_parts("");
+  if (context.state.move_aside()) {
+    for (const std::string_view suffix : kCompanions) context.state.add_undo_parts(std::string(suffix));
+  }
+  LF_RETURN_IF_ERROR(context.Enter(storage::v1::RESTORE_STEP_APPLYING));
+  LF_CRASH_POINT("restore.replace.before_link");
+  LF_RETURN_IF_ERROR(context.place.Remove(context.temporary_undo()));
+  if (const absl::Status linked = context.place.Link(context.place.name(), context.temporary_undo()); !linked.ok()) {
+    return Error(Code::kFailedPrecondition, "NO_HARD_LINKS", fmt::format("the old database cannot be kept under a second name: {}", MessageOf(linked)),
+                 "this file system has no hard links: restore with --mode live");
+  }
+  LF_CRASH_POINT("restore.replace.linked");
+  absl::Status status = context.state.move_aside() ? MoveCompanionsAside(context) : context.place.Sync();
+  LF_CRASH_POINT("restore.replace.before_rename");
+  if (status.ok() && lease.has_value() && lease->Wanted()) status = InUse(context, ": somebody opens it just now");
+  if (status.ok()) status = context.place.Rename(context.staging.name(), context.place.name());
+  LF_CRASH_POINT("restore.replace.after_rename");
+  if (!status.ok()) {
+    if (context.state.move_aside()) PutCompanionsBack(context);
+    return status;
+  }
+  if (SomebodyCame(lease, {old->st_dev, old->st_ino})) {
+    const absl::Status back = context.place.Rename(context.temporary_undo(), context.place.name());
+    if (back.ok()) {
+      if (context.state.move_aside()) PutCompanionsBack(context);
+      static_cast<void>(context.place.Sync());
+      return InUse(context, ": somebody opened it during the restore, which was taken back");
+    }
+    context.Say("somebody opened the old database during the restore, which could not be taken back: " + MessageOf(back));
+  }
+  context.Say(fmt::format("renamed the restored database to {}", context.place.path()));
+  return context.Applied();
+}
+
+}  // namespace
+
+absl::Status ApplyReplace(ApplyContext& context) {
+  context.progress.Begin("applying", 80, 100);
+  const auto started = std::chrono::steady_clock::now();
+  // First by looking alone, so that an application that runs is not disturbed by a fold.
+  if (const Users users = FindUsers(FilesOf(context.place)); !users.pids.empty()) return InUse(context, "");
+  if (!context.state.move_aside()) {
+    const absl::Status folded = Fold(context);
+    if (folded.code() == Code::kUnavailable) return InUse(context, ": " + MessageOf(folded));
+    if (folded.code() == Code::kDataLoss || folded.code() == Code::kInternal) {
+      context.state.set_move_aside(true);
+      context.Say(fmt::format("the old database cannot be opened and is kept as it is, with its log or journal: {}", MessageOf(folded)));
+    } else if (!folded.ok()) {
+      return folded;
+    }
+  }
+  LF_RETURN_IF_ERROR(context.CheckCancelled());
+  LF_RETURN_IF_ERROR(Swap(context));
+  context.state.set_stall_ms(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started).count());
+  return absl::OkStatus();
+}
+
+}  // namespace litefleet::restore

@@ -1,0 +1,81 @@
+// Restores on this device: the state machine of README.md over fetch, staging, checks and the three ways to apply.
+//
+// Thread safety: as Restorer; several databases may be restored at once. What it keeps across restarts is in Options::state_folder.
+//
+// Errors of Run (reason, code):
+//   PUSH_RESTORE_DENIED   kPermissionDenied    the device's configuration does not let the controller restore this database
+//   ORDER_INVALID         kInvalidArgument     sizes, root digest or version make no sense
+//   TARGET_EXISTS, TARGET_MISSING, TARGET_NOT_OPENABLE, PAGE_SIZE_DIFFERS, IN_USE, CANNOT_PROVE_UNUSED, NO_HARD_LINKS   kFailedPrecondition
+//   NOT_ENOUGH_SPACE      kResourceExhausted   DISK_FULL where it came as a surprise
+//   ROOT_MISMATCH, CHUNK_DAMAGED, FETCH_INVALID, SNAPSHOT_DAMAGED (SQLite's checks), READ_BACK_DIFFERS   kDataLoss
+//   CHECK_FAILED          kInternal            the checks could not be carried out
+//   FETCH_STALLED         kUnavailable         the controller could not be reached for long
+//   DATABASE_BUSY         kUnavailable         the lock of a live target was not to be had
+//   CANCELLED             kCancelled
+#ifndef LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
+#define LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/restore/apply.h"
+#include "agent/restore/restore_journal.h"
+#include "agent/restore/restorer.h"
+#include "common/base/clock.h"
+#include "common/check/checker.h"
+
+namespace litefleet::restore {
+
+struct RestorerOptions {
+  std::string state_folder;  // STATE/restore
+  uint64_t reserve_bytes = 64 << 20;
+  // Without a single extent for this long the fetch is given up.
+  std::chrono::seconds fetch_patience{900};
+  // For plans: how fast a live copy goes.
+  int64_t copy_bytes_per_second = 150'000'000;
+  ApplyOptions apply;
+  check::Checker::Options check;
+};
+
+class LocalRestorer final : public Restorer {
+ public:
+  // `fetcher` outlives it.
+  static absl::StatusOr<std::unique_ptr<LocalRestorer>> Open(RestorerOptions options, PageFetcher& fetcher);
+
+  Outcome Run(const std::string& operation_id, const v1::RestoreOrder& order, const Target& target, const CancelToken& cancel,
+              const std::function<void(const v1::Progress&)>& progress) override;
+  absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order, const Target& target) override;
+
+  // The outcome is durable elsewhere.
+  absl::Status Forget(const std::string& operation_id);
+  // At start, before the first Run: rolls back what a restore left that nobody will run again, and removes its files. Those in
+  // `active` are finished by Run. Returns what it did, for the log.
+  std::vector<std::string> Recover(const std::set<std::string>& active);
+
+  // Undo states, for status and for the limit keep_previous.
+  absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
+  // Removes the previous state of a database; missing is fine. REQUIRES: no restore of this database runs.
+  absl::Status DropUndo(const std::string& database);
+  // DropUndo for all that are older. Returns the databases.
+  std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock);
+
+ private:
+  class Session;
+  LocalRestorer(RestorerOptions options, PageFetcher& fetcher, RestoreJournal journal)
+      : options_(std::move(options)), fetcher_(fetcher), journal_(std::move(journal)), checker_(options_.check) {}
+
+  const RestorerOptions options_;
+  PageFetcher& fetcher_;
+  const RestoreJournal journal_;
+  const check::Checker checker_;
+};
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_

@@ -1,0 +1,168 @@
+#include "agent/restore/plan.h"
+
+#include <google/protobuf/util/time_util.h>
+
+#include <algorithm>
+#include <array>
+#include <vector>
+
+#include "agent/restore/in_use.h"
+#include "common/base/clock.h"
+#include "common/base/error_detail.h"
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+using Code = absl::StatusCode;
+
+// A frame of the WAL or an entry of the journal is a little larger than its page.
+uint64_t WithFrames(uint64_t bytes) { return bytes + bytes / 16; }
+
+std::string Size(uint64_t bytes) {
+  return bytes >= (1 << 20) ? fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)) : fmt::format("{} bytes", bytes);
+}
+
+bool OthersHaveItOpen(const TargetPlace& place) {
+  std::vector<capture::FileId> files;
+  for (const std::string_view suffix : {"", "-wal", "-shm"}) {
+    const auto st = place.Stat(place.name() + std::string(suffix));
+    if (st.ok() && st->has_value()) files.push_back({(*st)->st_dev, (*st)->st_ino});
+  }
+  return capture::LockedByOthers(files) || !FindUsers(files).pids.empty();
+}
+
+void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal) {
+  const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
+  say(fmt::format("fetch the snapshot into a staging file in {}, and prove its root digest", place.directory()));
+  say("run SQLite's checks on it in a process without rights");
+  switch (plan.mode()) {
+    case v1::RESTORE_MODE_NEW:
+      say("move a left-over -wal, -shm or -journal aside");
+      say(fmt::format("rename the staging file to {}", place.path()));
+      break;
+    case v1::RESTORE_MODE_LIVE:
+      say("copy the present state aside as the undo");
+      say(fmt::format("copy the snapshot into {} in one transaction, while applications have it open; {} wait", place.path(),
+                      wal ? "writers" : "writers and readers"));
+      say(wal ? "read the result back, and fold the write-ahead log" : "read the result back");
+      break;
+    default:
+      say("fold the write-ahead log or journal into the present database, and make sure that nobody has it open");
+      say(fmt::format("keep it as the undo, and rename the staging file to {}", place.path()));
+  }
+}
+
+}  // namespace
+
+absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
+  if (!target.push_restore.empty() && target.push_restore != "allow") {
+    return Error(Code::kPermissionDenied, "PUSH_RESTORE_DENIED",
+                 fmt::format("the device does not let the controller restore {} (push_restore = \"{}\")", target.database, target.push_restore),
+                 "set push_restore = \"allow\" in the configuration on the device");
+  }
+  const bool sizes_make_sense = format::IsPageSize(order.page_size()) && order.page_count() <= format::kMaxPageCount;
+  if (!sizes_make_sense || order.root_version() != format::kRootVersion || order.root_digest().size() != format::kDigestBytes) {
+    return Error(Code::kInvalidArgument, "ORDER_INVALID",
+                 fmt::format("the order to restore {} names {} pages of {} bytes and a root digest of {} bytes, version {}", target.database,
+                             order.page_count(), order.page_size(), order.root_digest().size(), order.root_version()),
+                 "bring agent and controller to the same version");
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const TargetPlace& place) {
+  LF_ASSIGN_OR_RETURN(const auto st, place.Stat(place.name()));
+  switch (order.mode()) {
+    case v1::RESTORE_MODE_NEW:
+      if (!st.has_value()) return v1::RESTORE_MODE_NEW;
+      return Error(Code::kFailedPrecondition, "TARGET_EXISTS", fmt::format("there is a database at {} already", place.path()),
+                   "restore it live (the default), or with --mode replace");
+    case v1::RESTORE_MODE_LIVE:
+      if (st.has_value()) return v1::RESTORE_MODE_LIVE;
+      return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("there is no database at {}", place.path()), "restore without --mode");
+    case v1::RESTORE_MODE_REPLACE:
+      return st.has_value() ? v1::RESTORE_MODE_REPLACE : v1::RESTORE_MODE_NEW;
+    default:
+      return st.has_value() ? v1::RESTORE_MODE_LIVE : v1::RESTORE_MODE_NEW;
+  }
+}
+
+SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget& target, uint64_t reserve) {
+  SpaceNeeded needed;
+  needed.staging = new_bytes;
+  needed.reserve = reserve;
+  if (mode != v1::RESTORE_MODE_LIVE) return needed;
+  needed.undo = target.bytes;
+  // WAL: all new pages, and then the growth of the file when it is folded. Journal: all old pages, and the growth.
+  needed.journal = WithFrames(target.wal ? new_bytes : target.bytes) + (new_bytes > target.bytes ? new_bytes - target.bytes : 0);
+  return needed;
+}
+
+absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed) {
+  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(place.directory()));
+  if (available >= needed.sum()) return absl::OkStatus();
+  return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
+               fmt::format("{} has {} free, {} are needed: staging {}, undo {}, log or journal {}, reserve {}", place.directory(), Size(available),
+                           Size(needed.sum()), Size(needed.staging), Size(needed.undo), Size(needed.journal), Size(needed.reserve)),
+               "free space there; a restore with --mode replace needs less than a live one");
+}
+
+absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options, uint64_t reserve,
+                                         int64_t copy_bytes_per_second) {
+  v1::RestorePlan plan;
+  const auto obstacle = [&](const absl::Status& status) {
+    if (!status.ok()) *plan.add_obstacles() = ToErrorDetail(status);
+  };
+  const uint64_t bytes = format::DatabaseBytes(order.page_size(), order.page_count());
+  plan.set_snapshot_id(order.snapshot_id());
+  plan.set_from_device(true);
+  *plan.mutable_made_at() = google::protobuf::util::TimeUtil::MillisecondsToTimestamp(ToUnixMillis(RealClock().Now()));
+  plan.set_size_bytes(static_cast<int64_t>(bytes));
+  plan.set_fetch_bytes(static_cast<int64_t>(bytes));
+  obstacle(CheckOrder(order, target));
+  const auto place = TargetPlace::Resolve(target.path);
+  if (!place.ok()) {
+    obstacle(place.status());
+    return plan;
+  }
+  const auto mode = DecideMode(order, *place);
+  if (!mode.ok()) {
+    obstacle(mode.status());
+    return plan;
+  }
+  plan.set_mode(*mode);
+  plan.set_in_use(OthersHaveItOpen(*place));
+  LiveTarget live;
+  if (*mode == v1::RESTORE_MODE_LIVE) {
+    const auto looked = LookAtLiveTarget(*place, options, CancelToken());
+    if (looked.ok()) {
+      live = *looked;
+      obstacle(CheckPageSize(live, order.page_size()));
+      const auto copied = live.wal ? bytes : bytes + 2 * live.bytes;
+      plan.mutable_expected_stall()->set_seconds(static_cast<int64_t>(copied) / copy_bytes_per_second + 1);
+    } else {
+      obstacle(looked.status());
+    }
+    plan.set_journal_mode(live.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
+  }
+  if (*mode == v1::RESTORE_MODE_REPLACE && plan.in_use()) {
+    obstacle(Error(Code::kFailedPrecondition, "IN_USE", fmt::format("other processes have {} open", place->path()),
+                   "stop the application first, or restore with --mode live"));
+  }
+  const SpaceNeeded needed = SpaceFor(*mode, bytes, live, reserve);
+  plan.set_staging_bytes(static_cast<int64_t>(needed.staging));
+  plan.set_undo_bytes(static_cast<int64_t>(needed.undo));
+  plan.set_journal_bytes(static_cast<int64_t>(needed.journal));
+  plan.set_reserve_bytes(static_cast<int64_t>(needed.reserve));
+  const auto available = io::FreeBytes(place->directory());
+  if (available.ok()) plan.set_free_bytes(static_cast<int64_t>(*available));
+  obstacle(CheckSpace(*place, needed));
+  DescribeSteps(plan, *place, live.wal);
+  return plan;
+}
+
+}  // namespace litefleet::restore

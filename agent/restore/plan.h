@@ -1,0 +1,37 @@
+// What a restore would do to its target, what it needs, and why it would be refused. Changes nothing.
+//
+// Thread safety: pure functions. It opens the target through SQLite for a moment where that is needed to know its journal mode.
+#ifndef LITEFLEET_AGENT_RESTORE_PLAN_H_
+#define LITEFLEET_AGENT_RESTORE_PLAN_H_
+
+#include <cstdint>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/restore/apply.h"
+#include "agent/restore/restorer.h"
+
+namespace litefleet::restore {
+
+// PUSH_RESTORE_DENIED, ORDER_INVALID.
+absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target);
+// The mode that the order means here: live where a database is, else new. TARGET_EXISTS, TARGET_MISSING.
+absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const TargetPlace& place);
+
+struct SpaceNeeded {
+  uint64_t staging = 0;
+  uint64_t undo = 0;
+  uint64_t journal = 0;
+  uint64_t reserve = 0;
+  uint64_t sum() const { return staging + undo + journal + reserve; }
+};
+SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget& target, uint64_t reserve);
+// NOT_ENOUGH_SPACE.
+absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed);
+
+absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options, uint64_t reserve,
+                                         int64_t copy_bytes_per_second);
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_AGENT_RESTORE_PLAN_H_

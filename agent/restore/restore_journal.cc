@@ -1,0 +1,105 @@
+#include "agent/restore/restore_journal.h"
+
+#include <filesystem>
+#include <system_error>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+constexpr uint32_t kVersion = 1;
+constexpr std::string_view kSuffix = ".state";
+constexpr std::string_view kUndoPrefix = "undo-";
+
+absl::Status CheckId(const std::string& id) {
+  if (IsName(id)) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument, "INVALID_NAME", fmt::format("'{}' is no id of an operation and no name of a database", id));
+}
+
+template <class Message>
+absl::StatusOr<std::optional<Message>> Read(const std::string& path) {
+  const auto text = io::ReadFile(path, 1 << 20);
+  if (!text.ok()) {
+    if (text.status().code() == absl::StatusCode::kNotFound) return std::nullopt;
+    return text.status();
+  }
+  Message message;
+  if (!message.ParseFromString(*text) || message.version() == 0) {
+    return Error(absl::StatusCode::kDataLoss, "STATE_DAMAGED", fmt::format("{} cannot be read as the state of a restore", path),
+                 "look at the database and at the files beside it by hand, then remove this file");
+  }
+  if (message.version() > kVersion) {
+    return Error(absl::StatusCode::kFailedPrecondition, "STATE_TOO_NEW", fmt::format("{} was written by a newer version", path),
+                 "run the newer version again to finish the restore");
+  }
+  return message;
+}
+
+template <class Message>
+absl::StatusOr<std::vector<Message>> ReadAll(const std::string& folder, bool undo) {
+  std::vector<Message> found;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename();
+    if (!name.ends_with(kSuffix) || name.starts_with(kUndoPrefix) != undo) continue;
+    const auto message = Read<Message>(at->path());
+    if (message.ok() && message->has_value()) found.push_back(**message);
+  }
+  if (error) return ErrnoError(error.value(), "list " + folder);
+  return found;
+}
+
+}  // namespace
+
+absl::StatusOr<RestoreJournal> RestoreJournal::Open(const std::string& folder) {
+  LF_RETURN_IF_ERROR(io::MakeDirectory(folder));
+  return RestoreJournal(folder);
+}
+
+absl::StatusOr<std::optional<storage::v1::RestoreState>> RestoreJournal::Load(const std::string& operation_id) const {
+  LF_RETURN_IF_ERROR(CheckId(operation_id));
+  return Read<storage::v1::RestoreState>(StateFile(operation_id));
+}
+
+absl::Status RestoreJournal::Save(const storage::v1::RestoreState& state) const {
+  LF_RETURN_IF_ERROR(CheckId(state.operation_id()));
+  storage::v1::RestoreState written = state;
+  written.set_version(kVersion);
+  return io::WriteFileAtomic(StateFile(state.operation_id()), written.SerializeAsString());
+}
+
+absl::Status RestoreJournal::Remove(const std::string& operation_id) const {
+  LF_RETURN_IF_ERROR(CheckId(operation_id));
+  return io::RemoveFile(StateFile(operation_id));
+}
+
+absl::StatusOr<std::vector<storage::v1::RestoreState>> RestoreJournal::List() const {
+  return ReadAll<storage::v1::RestoreState>(folder_, false);
+}
+
+absl::StatusOr<std::optional<storage::v1::UndoRecord>> RestoreJournal::LoadUndo(const std::string& database) const {
+  LF_RETURN_IF_ERROR(CheckId(database));
+  return Read<storage::v1::UndoRecord>(UndoFile(database));
+}
+
+absl::Status RestoreJournal::SaveUndo(const storage::v1::UndoRecord& record) const {
+  LF_RETURN_IF_ERROR(CheckId(record.database()));
+  storage::v1::UndoRecord written = record;
+  written.set_version(kVersion);
+  return io::WriteFileAtomic(UndoFile(record.database()), written.SerializeAsString());
+}
+
+absl::Status RestoreJournal::RemoveUndo(const std::string& database) const {
+  LF_RETURN_IF_ERROR(CheckId(database));
+  return io::RemoveFile(UndoFile(database));
+}
+
+absl::StatusOr<std::vector<storage::v1::UndoRecord>> RestoreJournal::ListUndos() const {
+  return ReadAll<storage::v1::UndoRecord>(folder_, true);
+}
+
+}  // namespace litefleet::restore

@@ -1,0 +1,115 @@
+#include "agent/restore/staging_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+using Code = absl::StatusCode;
+
+// Written pages are handed to the disk in stretches of this size, at most two of them unwritten: the sync at the end is short, and a
+// slow disk slows the fetch down instead of filling the memory.
+constexpr uint64_t kStretch = 8 << 20;
+
+absl::Status CheckRoot(const format::RootDigest& actual, const format::RootDigest& expected) {
+  if (actual == expected) return absl::OkStatus();
+  return Error(Code::kDataLoss, "ROOT_MISMATCH", fmt::format("the root digest of what was fetched is {}, ordered was {}", actual.Hex(), expected.Hex()),
+               "nothing was changed; restore another snapshot, and look at the controller's store");
+}
+
+}  // namespace
+
+StagingFile::StagingFile(const TargetPlace& place, std::string name, uint32_t page_size, uint32_t page_count, io::UniqueFd fd)
+    : place_(place), name_(std::move(name)), page_size_(page_size), page_count_(page_count), fd_(std::move(fd)), root_(page_size, page_count) {}
+
+absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Create(const TargetPlace& place, const std::string& name, uint32_t page_size,
+                                                                 uint32_t page_count) {
+  LF_ASSIGN_OR_RETURN(io::UniqueFd fd, place.Open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
+  std::unique_ptr<StagingFile> staging(new StagingFile(place, name, page_size, page_count, std::move(fd)));
+  if (staging->bytes() > 0 && fallocate(staging->fd(), 0, 0, static_cast<off_t>(staging->bytes())) != 0) {
+    if (errno == ENOSPC || errno == EDQUOT || errno == EFBIG) return ErrnoError(errno, "reserve space for " + staging->path());
+    if (ftruncate(staging->fd(), static_cast<off_t>(staging->bytes())) != 0) return ErrnoError(errno, "make " + staging->path());
+  }
+  return staging;
+}
+
+absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size,
+                                                                 uint32_t page_count) {
+  LF_ASSIGN_OR_RETURN(io::UniqueFd fd, place.Open(name, O_RDWR));
+  struct stat st{};
+  if (fstat(fd.get(), &st) != 0) return ErrnoError(errno, "look at " + place.PathOf(name));
+  const uint64_t bytes = static_cast<uint64_t>(page_size) * page_count;
+  if (!S_ISREG(st.st_mode) || static_cast<uint64_t>(st.st_size) != bytes) {
+    return Error(Code::kDataLoss, "STAGING_DAMAGED", fmt::format("{} has {} bytes instead of {}", place.PathOf(name), st.st_size, bytes));
+  }
+  return std::unique_ptr<StagingFile>(new StagingFile(place, name, page_size, page_count, std::move(fd)));
+}
+
+absl::Status StagingFile::Append(const FetchedExtent& extent) {
+  const uint64_t offset = static_cast<uint64_t>(next_extent_) * format::kExtentBytes;
+  if (extent.extent != next_extent_ || extent.extent >= format::ExtentCount(page_size_, page_count_) ||
+      extent.pages.size() != static_cast<size_t>(format::PagesIn(page_size_, page_count_, extent.extent)) * page_size_) {
+    return Error(Code::kDataLoss, "FETCH_INVALID",
+                 fmt::format("extent {} with {} bytes came where extent {} was next", extent.extent, extent.pages.size(), next_extent_));
+  }
+  LF_RETURN_IF_ERROR(io::PwriteAll(fd(), extent.pages, offset, path()));
+  root_.Add(extent.name);
+  ++next_extent_;
+  if (offset + extent.pages.size() >= written_back_ + kStretch) WriteBack(offset + extent.pages.size());
+  return absl::OkStatus();
+}
+
+void StagingFile::WriteBack(uint64_t end) {
+  // A hint: what fails here fails again at the sync, which counts.
+  const auto range = [&](uint64_t from, uint64_t to, unsigned flags) {
+    sync_file_range(fd(), static_cast<off_t>(from), static_cast<off_t>(to - from), flags);
+  };
+  range(written_back_, end, SYNC_FILE_RANGE_WRITE);
+  if (written_back_ >= kStretch) {
+    range(written_back_ - kStretch, written_back_, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  }
+  written_back_ = end;
+}
+
+absl::Status StagingFile::Finish(const format::RootDigest& expected) {
+  if (next_extent_ != format::ExtentCount(page_size_, page_count_)) {
+    return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("only {} extents of {} pages came", next_extent_, page_count_));
+  }
+  if (bytes() > written_back_) WriteBack(bytes());
+  return CheckRoot(root_.Finish(), expected);
+}
+
+absl::Status StagingFile::Verify(const format::RootDigest& expected, std::string_view versions, const CancelToken& cancel) {
+  format::RootBuilder root(page_size_, page_count_);
+  Bytes buffer;
+  for (uint32_t extent = 0; extent < format::ExtentCount(page_size_, page_count_); ++extent) {
+    if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
+    buffer.resize(static_cast<size_t>(format::PagesIn(page_size_, page_count_, extent)) * page_size_);
+    LF_RETURN_IF_ERROR(io::PreadAll(fd(), buffer, static_cast<uint64_t>(extent) * format::kExtentBytes, path()));
+    if (extent == 0 && versions.size() == 2) std::memcpy(buffer.data() + 18, versions.data(), 2);
+    root.Add(format::NameChunkOf(page_size_, buffer));
+  }
+  return CheckRoot(root.Finish(), expected);
+}
+
+absl::Status StagingFile::Sync() { return io::Sync(fd(), path()); }
+
+absl::StatusOr<std::string> StagingFile::ReadVersions() const {
+  std::array<std::byte, 2> versions{};
+  LF_RETURN_IF_ERROR(io::PreadAll(fd(), versions, 18, path()));
+  return std::string(AsText(versions));
+}
+
+absl::Status StagingFile::WriteVersions(std::string_view versions) {
+  LF_RETURN_IF_ERROR(io::PwriteAll(fd(), AsBytes(versions), 18, path()));
+  return Sync();
+}
+
+}  // namespace litefleet::restore

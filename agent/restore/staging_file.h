@@ -1,0 +1,64 @@
+// The new database while it is fetched: written in ascending order, every byte part of the root digest, written back while more arrives.
+//
+// Thread safety: none. Memory: constant. Errors: ErrnoError (DISK_FULL among them), kDataLoss ROOT_MISMATCH.
+#ifndef LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
+#define LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/restore/restorer.h"
+#include "agent/restore/target_place.h"
+#include "common/format/digest.h"
+#include "common/io/file.h"
+
+namespace litefleet::restore {
+
+class StagingFile {
+ public:
+  // A new file of mode 0600, with its space reserved where the file system can do that. `place` outlives it.
+  static absl::StatusOr<std::unique_ptr<StagingFile>> Create(const TargetPlace& place, const std::string& name, uint32_t page_size, uint32_t page_count);
+  // One that was complete before; hash it with Verify.
+  static absl::StatusOr<std::unique_ptr<StagingFile>> Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size, uint32_t page_count);
+
+  // REQUIRES: extents come in ascending order without holes, with as many pages as they have.
+  absl::Status Append(const FetchedExtent& extent);
+  uint32_t next_extent() const { return next_extent_; }
+  // All extents are there: compares the root.
+  absl::Status Finish(const format::RootDigest& expected);
+  // Reads and hashes the whole file. `versions`: what bytes 18 and 19 were in the snapshot, empty where they are as they were.
+  absl::Status Verify(const format::RootDigest& expected, std::string_view versions, const CancelToken& cancel);
+  absl::Status Sync();
+
+  // Bytes 18 and 19 of page 1. REQUIRES: the database is not empty.
+  absl::StatusOr<std::string> ReadVersions() const;
+  absl::Status WriteVersions(std::string_view versions);
+
+  int fd() const { return fd_.get(); }
+  const std::string& name() const { return name_; }
+  std::string path() const { return place_.PathOf(name_); }
+  uint32_t page_size() const { return page_size_; }
+  uint32_t page_count() const { return page_count_; }
+  uint64_t bytes() const { return static_cast<uint64_t>(page_size_) * page_count_; }
+
+ private:
+  StagingFile(const TargetPlace& place, std::string name, uint32_t page_size, uint32_t page_count, io::UniqueFd fd);
+  void WriteBack(uint64_t end);
+
+  const TargetPlace& place_;
+  const std::string name_;
+  const uint32_t page_size_;
+  const uint32_t page_count_;
+  io::UniqueFd fd_;
+  uint32_t next_extent_ = 0;
+  uint64_t written_back_ = 0;
+  format::RootBuilder root_;
+};
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
