@@ -92,7 +92,10 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
     config.upload_bytes_per_second = limits->Size("upload", 0, 1024, int64_t{1} << 40);
   }
   std::string push_restore = "allow";
-  if (TomlTable* restore = root.Table("restore")) push_restore = ReadPushRestore(*restore, push_restore);
+  if (TomlTable* restore = root.Table("restore")) {
+    push_restore = ReadPushRestore(*restore, push_restore);
+    config.keep_previous = restore->Duration("keep_previous", config.keep_previous, milliseconds(0), 366 * kDay);
+  }
   std::set<std::string> names;
   std::set<std::string> paths;
   for (TomlTable* table : root.Tables("database")) {

@@ -39,6 +39,7 @@ struct AgentConfig {
   obs::LogOptions log;
   int64_t upload_bytes_per_second = 0;    // 0: no limit
   bool allow_network_file_system = false;
+  std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
   std::vector<DatabaseConfig> databases;  // names are unique
 
   // Null where there is none.

@@ -118,6 +118,7 @@ void ControlLoop::TakeReports(ControlSession& session, Mail& mail) {
 
 void ControlLoop::Publish(const ControlSession& session, const absl::Status& error) {
   MutexLock lock(mu_);
+  if (session.welcomed() && !state_.connected) ++state_.connections;
   state_.connected = session.welcomed();
   if (session.welcomed()) state_.welcome = session.welcome();
   state_.last_error = error.ok() ? std::string() : MessageOf(error);

@@ -35,6 +35,7 @@ class ControlLoop final : public OperationListener {
   struct State {
     bool connected = false;
     std::optional<v1::Welcome> welcome;  // the newest one
+    uint64_t connections = 0;            // welcomes so far
     std::string last_error;              // of the newest attempt; empty while connected
     bool idle = false;                   // connected, and nothing is left to report
   };

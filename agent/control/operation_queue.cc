@@ -298,12 +298,15 @@ void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Or
   *result.mutable_ended_at() = ToProtoTime(clock_.Now());
   {
     MutexLock disk(disk_mu_);
+    bool durable = false;
     // Where the disk refuses, the result is reported all the same; after a restart the operation would run again, in the same session.
     if (const absl::Status status = state_.WriteResult(result); !status.ok()) {
       spdlog::error("operation {} ended, but its result could not be written: {}", id, MessageOf(status));
-    } else if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) {
-      spdlog::error("operation {}: {}", id, MessageOf(removed));
+    } else {
+      durable = true;
+      if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) spdlog::error("operation {}: {}", id, MessageOf(removed));
     }
+    if (durable && order.has_restore()) executor_.Forget(id);
     MutexLock lock(mu_);
     operations_.erase(id);
     results_[id] = result;

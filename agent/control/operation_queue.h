@@ -6,8 +6,8 @@
 //   results/ID                  ended; reported until the controller has recorded it (an order beside it is removed at start)
 //
 // Thread safety: all members may be called from any thread. Accept, Cancel and ResultRecorded write a small file and sync it; nothing
-// else blocks. Lock order: disk_mu_ (what an operation's files say, for the length of a small write), then mu_; neither the executor nor
-// the listener is called under either, and the disk not under mu_.
+// else blocks. Lock order: disk_mu_ (what an operation's files say, for the length of a small write), then mu_; nothing of
+// the executor but Forget is called under either, the listener under none, and the disk not under mu_.
 #ifndef LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_
 #define LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_
 
@@ -38,6 +38,8 @@ class OperationExecutor {
   virtual v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                       const std::function<void(const v1::Progress&)>& progress) = 0;
   virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) = 0;
+  // The result of an operation is durable: nothing needs to be kept for it.
+  virtual void Forget(const std::string& operation_id) = 0;
 };
 
 class OperationQueue final : public OperationRunner {

@@ -67,7 +67,7 @@ absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
   for (const char* below : {"", "/orders", "/results", "/databases", "/restore", "/spool"}) {
     LF_RETURN_IF_ERROR(io::MakeDirectory(path + below));
   }
-  for (const char* below : {"/orders", "/results", "/databases"}) {
+  for (const char* below : {"", "/orders", "/results", "/databases"}) {
     LF_RETURN_IF_ERROR(RemoveMatching(path + below, [](const std::string& name) { return name.ends_with(kTemporary); }));
   }
   return StateDirectory(path);
@@ -155,6 +155,18 @@ absl::Status StateDirectory::WriteDatabase(const storage::v1::AgentDatabase& dat
   storage::v1::AgentDatabase stored = database;
   stored.set_format(kFormat);
   return io::WriteFileAtomic(path_ + "/databases/" + database.name() + ".state", stored.SerializeAsString());
+}
+
+std::optional<storage::v1::AgentConnection> StateDirectory::ReadConnection() const {
+  auto connection = Parse<storage::v1::AgentConnection>(path_ + "/connection.state");
+  if (!connection.ok()) return std::nullopt;
+  return *std::move(connection);
+}
+
+absl::Status StateDirectory::WriteConnection(const storage::v1::AgentConnection& connection) const {
+  storage::v1::AgentConnection stored = connection;
+  stored.set_format(kFormat);
+  return io::WriteFileAtomic(path_ + "/connection.state", stored.SerializeAsString());
 }
 
 }  // namespace litefleet::state

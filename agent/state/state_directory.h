@@ -6,6 +6,7 @@
 //   orders/ID            operations taken on, without result       storage.v1.AgentOperation
 //   results/ID           ended, not yet recorded by the controller  storage.v1.AgentResult
 //   databases/NAME.state what is remembered of a database           storage.v1.AgentDatabase
+//   connection.state     when a controller last answered            storage.v1.AgentConnection
 //   restore/             owned by agent/restore
 //   spool/ID             chunks of a running backup; emptied at start
 //
@@ -59,6 +60,10 @@ class StateDirectory {
   // A database that nothing is known of is on timeline 1. REQUIRES: IsName(name). Errors: kDataLoss STATE_DAMAGED.
   absl::StatusOr<storage::v1::AgentDatabase> ReadDatabase(const std::string& name) const;
   absl::Status WriteDatabase(const storage::v1::AgentDatabase& database) const;
+
+  // Nothing where no controller has answered yet, or nobody knows.
+  std::optional<storage::v1::AgentConnection> ReadConnection() const;
+  absl::Status WriteConnection(const storage::v1::AgentConnection& connection) const;
 
  private:
   explicit StateDirectory(std::string path) : path_(std::move(path)) {}

@@ -1,0 +1,238 @@
+#include "agent/doctor.h"
+
+#include <netdb.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <utility>
+
+#include "agent/capture/database_header.h"
+#include "agent/capture/user_database.h"
+#include "agent/control/controller_client.h"
+#include "agent/json_text.h"
+#include "agent/state/identity.h"
+#include "agent/state/state_directory.h"
+#include "common/base/clock.h"
+#include "common/base/status.h"
+#include "common/check/checker.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+#include "fmt/ostream.h"
+
+namespace litefleet {
+namespace {
+
+using Level = Finding::Level;
+
+// A device that was never set, or a machine that forgot: nothing of this program existed then.
+constexpr int64_t kPlausibleSeconds = 1'760'000'000;
+constexpr int64_t kOffsetWarnMillis = 5'000;
+constexpr uint64_t kReserveBytes = 64 << 20;
+
+class Examination {
+ public:
+  std::vector<Finding> findings;
+
+  void Add(Level level, std::string_view check, std::string message, std::string fix = {}, std::string subject = {}) {
+    findings.push_back({level, std::string(check), std::move(subject), std::move(message), std::move(fix)});
+  }
+  void Fail(std::string_view check, const absl::Status& status, std::string_view fix, std::string subject = {}) {
+    const std::string hint = HintOf(status);
+    Add(Level::kFail, check, MessageOf(status), hint.empty() ? std::string(fix) : hint, std::move(subject));
+  }
+};
+
+void LookAtState(const config::AgentConfig& config, Examination& found) {
+  struct stat st{};
+  if (stat(config.state.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
+    return found.Add(Level::kFail, "state", fmt::format("there is no state directory {}", config.state), "enrol this device: litefleet-agent enroll");
+  }
+  if (access(config.state.c_str(), R_OK | W_OK | X_OK) != 0) {
+    return found.Add(Level::kFail, "state", fmt::format("{} may not be written by this user", config.state), "run the agent as the owner of the directory");
+  }
+  if (const std::string name = io::NetworkFileSystemName(config.state); !name.empty() && !config.allow_network_file_system) {
+    return found.Add(Level::kFail, "state", fmt::format("{} is on a network file system ({})", config.state, name), "keep the state on a local disk");
+  }
+  if ((st.st_mode & 077) != 0) {
+    found.Add(Level::kWarn, "state", fmt::format("{} can be read by others", config.state), fmt::format("chmod 700 {}", config.state));
+  } else {
+    found.Add(Level::kOk, "state", config.state);
+  }
+  const absl::StatusOr<uint64_t> free = io::FreeBytes(config.state);
+  if (!free.ok()) return found.Fail("state-space", free.status(), "look at the disk");
+  if (*free < kReserveBytes) {
+    found.Add(Level::kFail, "state-space", fmt::format("{} MiB are free at {}", *free >> 20, config.state), "free at least 64 MiB there");
+  } else {
+    found.Add(Level::kOk, "state-space", fmt::format("{} MiB are free", *free >> 20));
+  }
+}
+
+std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& config, Examination& found) {
+  absl::StatusOr<state::DeviceIdentity> identity = state::LoadIdentity(config.state);
+  if (!identity.ok()) {
+    found.Fail("identity", identity.status(), "enrol this device: litefleet-agent enroll");
+    return std::nullopt;
+  }
+  struct stat st{};
+  const std::string key = config.state + "/identity/key.pem";
+  if (stat(key.c_str(), &st) == 0 && (st.st_mode & 077) != 0) {
+    found.Add(Level::kFail, "identity", fmt::format("{} can be read by others", key), fmt::format("chmod 600 {}", key));
+  } else {
+    found.Add(Level::kOk, "identity", fmt::format("{} ({})", identity->name, identity->device.value()));
+  }
+  const absl::StatusOr<SystemTime> expiry = state::ExpiryOf(*identity);
+  const SystemTime now = RealClock().Now();
+  if (!expiry.ok()) {
+    found.Fail("certificate", expiry.status(), "enrol this device anew with a token made by --for-device");
+  } else if (*expiry <= now) {
+    found.Add(Level::kFail, "certificate", fmt::format("the certificate expired at {}", FormatRfc3339(*expiry)),
+              "start the agent: it gets a new one by its key; or enrol anew with a token made by --for-device");
+  } else if (*expiry - now < std::chrono::hours(24 * 25)) {
+    // It should have been renewed by now.
+    found.Add(Level::kWarn, "certificate", fmt::format("the certificate ends at {}", FormatRfc3339(*expiry)), "let the agent reach the controller: it renews by itself");
+  } else {
+    found.Add(Level::kOk, "certificate", fmt::format("valid until {}", FormatRfc3339(*expiry)));
+  }
+  return *std::move(identity);
+}
+
+void LookAtController(const config::AgentConfig& config, const std::optional<state::DeviceIdentity>& identity, Examination& found) {
+  if (!config.controller.is_unix()) {
+    addrinfo hints{};
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* addresses = nullptr;
+    const int error = getaddrinfo(config.controller.host.c_str(), nullptr, &hints, &addresses);
+    if (error != 0) {
+      return found.Add(Level::kFail, "name-resolution", fmt::format("{} has no address: {}", config.controller.host, gai_strerror(error)),
+                       "correct `controller` in the configuration, or the name servers of this device");
+    }
+    freeaddrinfo(addresses);
+    found.Add(Level::kOk, "name-resolution", fmt::format("{} has an address", config.controller.host));
+  }
+  if (!identity) return;
+  const rpc::ChannelOptions options{config.controller, {identity->private_key, identity->certificate_chain, identity->ca_certificate},
+                                    "litefleet-agent/" LITEFLEET_VERSION};
+  const absl::Status answer = control::ProbeController(options, std::chrono::seconds(10));
+  if (answer.ok()) return found.Add(Level::kOk, "tls", fmt::format("{} answers, and is the controller of this device", config.controller.Text()));
+  found.Fail("tls", answer, "look whether the controller runs, whether a firewall is between, and whether its certificate names this address");
+}
+
+void LookAtClock(const config::AgentConfig& config, Examination& found) {
+  const SystemTime now = RealClock().Now();
+  const char* fix = "set the clock, for instance by systemd-timesyncd or chrony; backups go on meanwhile";
+  if (ToUnixMillis(now) / 1000 < kPlausibleSeconds) {
+    return found.Add(Level::kWarn, "clock", fmt::format("the clock says {}", FormatRfc3339(now)), fix);
+  }
+  const absl::StatusOr<state::StateDirectory> state = state::StateDirectory::Open(config.state);
+  const auto connection = state.ok() ? state->ReadConnection() : std::nullopt;
+  if (!connection) return found.Add(Level::kOk, "clock", fmt::format("{}, not compared with a controller yet", FormatRfc3339(now)));
+  const int64_t offset = connection->clock_offset_ms();
+  if (offset > kOffsetWarnMillis || offset < -kOffsetWarnMillis) {
+    return found.Add(Level::kWarn, "clock", fmt::format("it differed from the controller's by {} ms when they last spoke", offset), fix);
+  }
+  found.Add(Level::kOk, "clock", fmt::format("{} ms from the controller's", offset));
+}
+
+void LookAtSpace(const config::DatabaseConfig& database, uint64_t size, Examination& found) {
+  const absl::StatusOr<uint64_t> free = io::FreeBytes(io::DirectoryOf(database.path));
+  if (!free.ok()) return found.Fail("database-space", free.status(), "look at the disk", database.name);
+  // A restore keeps the new database and the old one for a while.
+  const uint64_t needed = 2 * size + kReserveBytes;
+  if (*free >= needed) return found.Add(Level::kOk, "database-space", fmt::format("{} MiB are free beside it", *free >> 20), {}, database.name);
+  found.Add(Level::kWarn, "database-space", fmt::format("{} MiB are free beside it, a restore may need {} MiB", *free >> 20, needed >> 20),
+            "free space there, or restore this database elsewhere", database.name);
+}
+
+void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseConfig& database, Examination& found) {
+  struct stat st{};
+  const bool present = stat(database.path.c_str(), &st) == 0;
+  struct stat shm{};
+  const bool has_shm = stat((database.path + "-shm").c_str(), &shm) == 0;
+  capture::UserDatabaseOptions options;
+  options.path = database.path;
+  options.busy_timeout = database.busy_timeout;
+  options.allow_network_fs = config.allow_network_file_system;
+  absl::StatusOr<std::unique_ptr<capture::UserDatabase>> opened = capture::UserDatabase::Open(options);
+  absl::Status status = opened.status();
+  if (opened.ok()) {
+    status = (*opened)->BeginRead();
+    if (status.ok()) {
+      const absl::StatusOr<Bytes> start = (*opened)->ReadStart(capture::kHeaderBytes);
+      if (start.ok()) {
+        const auto header = capture::ParseHeader(*start);
+        found.Add(Level::kOk, "database-opens", fmt::format("{}, {} mode", database.path, header && header->wal ? "WAL" : "rollback journal"), {}, database.name);
+        if (header && !header->wal && st.st_size > (int64_t{256} << 20)) {
+          found.Add(Level::kWarn, "database-journal-mode", "in rollback-journal mode a backup holds its writers up while it reads",
+                    "consider `pragma journal_mode=wal` in the application, or raise rollback_stall", database.name);
+        }
+      } else {
+        status = start.status();
+      }
+      (*opened)->EndRead();
+    }
+    if (const absl::Status closed = (*opened)->Close(); status.ok()) status = closed;
+  }
+  if (!status.ok()) return found.Fail("database-opens", status, "look at the file, its owner and its mode", database.name);
+  if (has_shm && shm.st_uid != st.st_uid) {
+    found.Add(Level::kFail, "database-shm-owner",
+              fmt::format("{}-shm belongs to user {}, the database to user {}", database.path, shm.st_uid, st.st_uid),
+              fmt::format("stop what uses it, then: chown --reference={0} {0}-shm {0}-wal", database.path), database.name);
+  } else if (has_shm) {
+    found.Add(Level::kOk, "database-shm-owner", "-shm belongs to the database's owner", {}, database.name);
+  }
+  if (present) LookAtSpace(database, static_cast<uint64_t>(st.st_size), found);
+}
+
+const char* Word(Level level) { return level == Level::kOk ? "ok" : level == Level::kWarn ? "warn" : "fail"; }
+
+}  // namespace
+
+std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config) {
+  Examination found;
+  if (!config.ok()) {
+    found.Fail("configuration", config.status(), "correct the file");
+    return found.findings;
+  }
+  if (config->databases.empty()) {
+    found.Add(Level::kWarn, "configuration", fmt::format("{} names no database", config_path), "add a [[database]] with name and path");
+  } else {
+    found.Add(Level::kOk, "configuration", fmt::format("{}, {} databases", config_path, config->databases.size()));
+  }
+  LookAtState(*config, found);
+  const std::optional<state::DeviceIdentity> identity = LookAtIdentity(*config, found);
+  LookAtController(*config, identity, found);
+  if (io::Exists(config->state)) LookAtClock(*config, found);
+  if (check::Checker({}).helper().empty()) {
+    found.Add(Level::kFail, "check-helper", "the program litefleet-check was not found", "install it beside litefleet-agent; restores need it");
+  } else {
+    found.Add(Level::kOk, "check-helper", check::Checker({}).helper());
+  }
+  for (const config::DatabaseConfig& database : config->databases) LookAtDatabase(*config, database, found);
+  return found.findings;
+}
+
+int RunDoctor(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config, bool json, std::ostream& out) {
+  const std::vector<Finding> findings = Diagnose(config_path, config);
+  int failed = 0;
+  int warned = 0;
+  std::string items;
+  for (const Finding& finding : findings) {
+    failed += finding.level == Level::kFail ? 1 : 0;
+    warned += finding.level == Level::kWarn ? 1 : 0;
+    if (json) {
+      items += fmt::format("{}{{\"level\":\"{}\",\"check\":{},\"database\":{},\"message\":{},\"fix\":{}}}", items.empty() ? "" : ",", Word(finding.level),
+                           JsonText(finding.check), JsonTextOrNull(finding.subject), JsonText(finding.message), JsonTextOrNull(finding.fix));
+      continue;
+    }
+    fmt::print(out, "{:<4}  {}{}: {}\n", Word(finding.level), finding.check, finding.subject.empty() ? "" : " of " + finding.subject, finding.message);
+    if (!finding.fix.empty()) fmt::print(out, "      fix: {}\n", finding.fix);
+  }
+  if (json) {
+    fmt::print(out, "{{\"schema\":1,\"kind\":\"doctor\",\"ok\":{},\"failed\":{},\"warned\":{},\"findings\":[{}]}}\n", failed == 0, failed, warned, items);
+  } else {
+    fmt::print(out, "{}\n", failed != 0 ? fmt::format("{} failed, {} to look at", failed, warned) : warned != 0 ? fmt::format("{} to look at", warned) : "all is well");
+  }
+  return failed != 0 ? 1 : 0;
+}
+
+}  // namespace litefleet
