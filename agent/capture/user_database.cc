@@ -313,6 +313,9 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
   if (primary == SQLITE_CANTOPEN && (system_error == EACCES || system_error == EPERM)) {
     return PermissionError(options_.path, fmt::format("{} failed: it, or its -wal, -shm or -journal, may not be opened", what));
   }
+  if (rc == SQLITE_READONLY_DIRECTORY) {
+    return PermissionError(options_.path, fmt::format("{} failed: its directory may not be written, and SQLite has to create files there", what));
+  }
   if (primary == SQLITE_READONLY) {
     return PermissionError(options_.path, fmt::format("{} failed: it has to be recovered first (a hot journal, or a WAL whose -shm may not be written), "
                                                       "which takes the right to write (sqlite {})", what, rc));

@@ -45,7 +45,7 @@ struct UserDatabaseOptions {
   std::chrono::milliseconds busy_timeout{10'000};
   bool allow_network_fs = false;
   // Asked while waiting for a lock; may be empty.
-  std::function<bool()> cancelled;
+  std::function<bool()> cancelled = {};
 };
 
 // The name of the network file system that holds `path`, FUSE ones like sshfs included; empty for a local one.

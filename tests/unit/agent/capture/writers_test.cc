@@ -80,7 +80,7 @@ TEST_F(Writers, RollbackCopiesAreStates) {
       Connection(path).Run("pragma journal_mode=" + mode);
       return Transfer(path, 60000, ready, asked_to_stop);
     });
-    for (int round = 0; round < 5; ++round) {
+    for (int round = 0; round < 3; ++round) {
       OnlineOptions options = Options(path);
       options.rollback_stall = std::chrono::seconds(60);
       options.busy_timeout = std::chrono::seconds(60);

@@ -1,0 +1,52 @@
+#include "agent/capture/lock_table.h"
+
+#include <sys/sysmacros.h>
+
+#include "fmt/format.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
+
+namespace litefleet::capture {
+namespace {
+
+TEST(LockTable, ParsesWhatTheKernelPrints) {
+  const auto locks = ParseLocks(
+      "1: POSIX  ADVISORY  READ 1234 fe:01:5678 1073741826 1073742335\n"
+      "1: -> POSIX  ADVISORY  WRITE 77 fe:01:5678 0 EOF\n"
+      "2: FLOCK  ADVISORY  WRITE 99 00:19:1 0 EOF\n"
+      "3: OFDLCK ADVISORY  READ -1 08:10:18446744073709551615 0 EOF\n"
+      "4: LEASE  ACTIVE    READ 5 08:10:3 0 EOF\n"
+      "nonsense\n5: POSIX  ADVISORY  READ x y 0 EOF\n6: POSIX ADVISORY READ 8 fe:01:9 0 EOF");
+  ASSERT_EQ(locks.size(), 4u);
+  EXPECT_EQ(locks[0].pid, 1234);
+  EXPECT_EQ(locks[0].file, (FileId{makedev(0xfe, 1), 5678}));
+  EXPECT_EQ(locks[1].pid, 77);
+  EXPECT_EQ(locks[2].pid, -1);
+  EXPECT_EQ(locks[2].file.inode, 18446744073709551615u);
+  EXPECT_EQ(locks[3].file.inode, 9u);
+}
+
+class LockTableTest : public CaptureTest {};
+
+TEST_F(LockTableTest, SeesAnAttachedProcessAndNotItself) {
+  const std::string path = Path("a.db");
+  Sql(path, "pragma journal_mode=wal; create table t(a)");
+  const FileId file = FileIdOf(path).value();
+  EXPECT_FALSE(LockedByOthers({&file, 1}));
+  {
+    Child app([&](const auto& ready, const auto& asked_to_stop) {
+      Connection connection(path);
+      connection.Int("select count(*) from t");  // attached, no transaction
+      EXPECT_FALSE(LockedByOthers({&file, 1}));
+      ready();
+      while (!asked_to_stop()) usleep(1000);
+      return 0;
+    });
+    EXPECT_TRUE(LockedByOthers({&file, 1}));
+    EXPECT_EQ(app.Stop(), 0);
+  }
+  EXPECT_FALSE(LockedByOthers({&file, 1}));
+  EXPECT_FALSE(FileIdOf(Path("missing")).has_value());
+}
+
+}  // namespace
+}  // namespace litefleet::capture
