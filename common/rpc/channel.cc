@@ -1,9 +1,11 @@
 #include "common/rpc/channel.h"
 
 #include <grpc/grpc.h>
+#include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/credentials.h>
+#include <spdlog/spdlog.h>
 
 #include "absl/synchronization/mutex.h"
 #include "common/base/status.h"
@@ -44,6 +46,9 @@ grpc::ChannelArguments ClientArguments(const ChannelOptions& options) {
   if (!options.user_agent.empty()) arguments.SetUserAgentPrefix(options.user_agent);
   return arguments;
 }
+
+// Scanners make gRPC complain about handshakes all day: what it says is for those who look for it.
+void Log(gpr_log_func_args* event) { spdlog::debug("grpc: {}", event->message); }
 
 }  // namespace
 
@@ -86,6 +91,7 @@ void ApplyServerLimits(grpc::ServerBuilder& builder, const ServerLimits& limits)
 
 GrpcRuntime::GrpcRuntime() {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
+  gpr_set_log_function(Log);
   grpc_init();
 }
 GrpcRuntime::~GrpcRuntime() { grpc_shutdown(); }

@@ -86,6 +86,9 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
     Pump();
   }
 
+  // Owned until OnDone (Caller::live_call). Call it in the constructor.
+  void KeepUntilDone(std::shared_ptr<void> hold) { hold_ = std::move(hold); }
+
   // End, Abort or the peer's cancellation has been seen; a long producer asks between two steps.
   bool ended() const {
     MutexLock lock(mu_);
@@ -153,6 +156,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
 
   void OnDone() final {
     const std::shared_ptr<void> self = std::move(self_);
+    hold_.reset();
     OnStreamDone();
   }
 
@@ -193,6 +197,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   grpc::CallbackServerContext* const context_;  // valid until Finish was called
   const StreamLimits limits_;
   std::shared_ptr<void> self_;  // set by LaunchStream, cleared by OnDone
+  std::shared_ptr<void> hold_;
   Out current_;                 // owned by the write in flight
 
   mutable Mutex mu_;

@@ -37,10 +37,15 @@ absl::StatusOr<std::unique_ptr<CertificateAuthenticator>> CertificateAuthenticat
                                                                                           catalog::IdentityCatalog& catalog, Executor& work,
                                                                                           const Clock& clock) {
   std::unique_ptr<CertificateAuthenticator> created(new CertificateAuthenticator(authority, catalog, work, clock));
-  LF_ASSIGN_OR_RETURN(const std::vector<catalog::CertificateRow> rows, catalog.ListCertificates(clock.Now()));
-  created->OnCertificates(rows);
+  LF_RETURN_IF_ERROR(created->Refresh());
   catalog.SetObserver(created.get());
   return created;
+}
+
+absl::Status CertificateAuthenticator::Refresh() {
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::CertificateRow> rows, catalog_.ListCertificates(clock_.Now()));
+  OnCertificates(rows);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Caller> CertificateAuthenticator::Authenticate(const grpc::ServerContextBase& context, std::string_view method) {

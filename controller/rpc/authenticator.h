@@ -33,6 +33,9 @@ class CertificateAuthenticator final : public Authenticator, public catalog::Cer
   // The same without a connection, for tests: `pem` is the peer's certificate.
   absl::StatusOr<Caller> Identify(std::string_view pem, Role wanted);
 
+  // Reads the catalog again: another process may have added an operator.
+  absl::Status Refresh();
+
   void OnCertificates(const std::vector<catalog::CertificateRow>& changed) override;
 
  private:

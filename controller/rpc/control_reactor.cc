@@ -16,7 +16,9 @@ using Base = BidiStream<v1::ControlRequest, v1::ControlResponse>;
 class ControlStream final : public Base, public fleet::DeviceLink {
  public:
   ControlStream(const ControlDeps& deps, const absl::StatusOr<Caller>& caller, grpc::CallbackServerContext* context)
-      : Base(context, deps.limits), deps_(deps), refused_(caller.status()), device_(caller.ok() ? caller->device : DeviceId()) {}
+      : Base(context, deps.limits), deps_(deps), refused_(caller.status()), device_(caller.ok() ? caller->device : DeviceId()) {
+    if (caller.ok()) KeepUntilDone(caller->live_call);
+  }
 
   void Begin() {
     if (!refused_.ok()) return End(refused_);

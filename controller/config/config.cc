@@ -1,0 +1,47 @@
+#include "controller/config/config.h"
+
+#include "common/base/status.h"
+#include "common/config/toml_reader.h"
+#include "common/rpc/address.h"
+
+namespace litefleet::config {
+namespace {
+
+absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
+  ControllerConfig config;
+  TomlTable& root = reader.root();
+  config.listen = root.String("listen", config.listen);
+  if (const auto address = rpc::ParseListenAddress(config.listen); !address.ok() || address->is_unix()) {
+    root.Reject("listen", address.ok() ? "it must be HOST:PORT" : MessageOf(address.status()), "write [::]:8742 or 192.0.2.1:8742");
+  }
+  config.allow_network_file_system = root.Bool("allow_network_file_system", config.allow_network_file_system);
+  if (TomlTable* log = root.Table("log")) {
+    config.log_level = log->Choice("level", {"trace", "debug", "info", "warn", "error", "off"}, config.log_level);
+    config.log_format = log->Choice("format", {"text", "json"}, config.log_format);
+  }
+  if (TomlTable* limits = root.Table("limits")) {
+    config.connection_memory = limits->Size("connection_memory", config.connection_memory, int64_t{32} << 20, int64_t{1} << 40);
+    config.streams_per_connection = static_cast<int>(limits->Integer("streams_per_connection", config.streams_per_connection, 4, 10'000));
+    config.workers = static_cast<int>(limits->Integer("workers", config.workers, 4, 256));
+    config.uploads = static_cast<int>(limits->Integer("uploads", config.uploads, 1, 100'000));
+  }
+  if (TomlTable* store = root.Table("store")) {
+    config.store_reserve = store->Size("reserve", config.store_reserve, 0, int64_t{1} << 50);
+  }
+  LF_RETURN_IF_ERROR(reader.Finish());
+  return config;
+}
+
+}  // namespace
+
+absl::StatusOr<ControllerConfig> ReadControllerConfig(const std::string& path) {
+  LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));
+  return Read(std::move(reader));
+}
+
+absl::StatusOr<ControllerConfig> ParseControllerConfig(std::string_view text, const std::string& name) {
+  LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::Parse(text, name));
+  return Read(std::move(reader));
+}
+
+}  // namespace litefleet::config

@@ -1,0 +1,38 @@
+// controller.toml: everything has a default that works, so the file may be missing.
+//
+//   listen = "[::]:8742"                 HOST:PORT; [::] is IPv4 too; port 0: a free one
+//   allow_network_file_system = false    NFS, SMB and the like lose locks and data
+//   [log]     level = "info" (trace debug info warn error off)   format = "text" (json)
+//   [limits]  connection_memory = "512MiB"   streams_per_connection = 64   workers = 16   uploads = 256
+//   [store]   reserve = "512MiB"         free space that uploads do not use
+//
+// Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
+#ifndef LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
+#define LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "absl/status/statusor.h"
+
+namespace litefleet::config {
+
+struct ControllerConfig {
+  std::string listen = "[::]:8742";
+  bool allow_network_file_system = false;
+  std::string log_level = "info";
+  std::string log_format = "text";
+  int64_t connection_memory = int64_t{512} << 20;
+  int streams_per_connection = 64;
+  int workers = 16;
+  int uploads = 256;
+  int64_t store_reserve = int64_t{512} << 20;
+};
+
+absl::StatusOr<ControllerConfig> ReadControllerConfig(const std::string& path);
+absl::StatusOr<ControllerConfig> ParseControllerConfig(std::string_view text, const std::string& name);
+
+}  // namespace litefleet::config
+
+#endif  // LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_

@@ -1,0 +1,127 @@
+#include "controller/data_directory.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <charconv>
+
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/schema.h"
+#include "controller/identity/authority.h"
+#include "controller/identity/enrollment.h"
+#include "fmt/format.h"
+
+namespace litefleet {
+namespace {
+
+constexpr char kFirstOperator[] = "admin";
+
+absl::StatusOr<bool> IsEmpty(const std::string& path) {
+  DIR* directory = opendir(path.c_str());
+  if (directory == nullptr) return ErrnoError(errno, "open " + path);
+  bool empty = true;
+  while (const dirent* entry = readdir(directory)) {
+    const std::string_view name = entry->d_name;
+    // What mkfs leaves at the top of a file system of its own.
+    if (name != "." && name != ".." && name != "lost+found") empty = false;
+  }
+  closedir(directory);
+  return empty;
+}
+
+absl::StatusOr<rpc::Identity> NewOperator(const DataDirectory& data, bool create, const std::string& name, const std::string& role, const Clock& clock) {
+  LF_ASSIGN_OR_RETURN(const auto db, catalog::CatalogDb::Open(data.catalog(), create, catalog::Migrations()));
+  LF_ASSIGN_OR_RETURN(const auto authority, identity::Authority::Open(data.ca()));
+  catalog::IdentityCatalog identities(*db);
+  identity::Enrollment enrollment(*authority, identities, clock);
+  return enrollment.CreateOperator(name, role);
+}
+
+void TellServer(const DataDirectory& data) {
+  if (const int pid = data.ServingPid(); pid > 0) kill(pid, SIGHUP);
+}
+
+}  // namespace
+
+absl::Status DataDirectory::CheckInitialized() const {
+  if (!io::Exists(path)) {
+    return Error(absl::StatusCode::kNotFound, "DATA_NOT_FOUND", fmt::format("there is no data directory {}", path),
+                 fmt::format("run `litefleet-controller init --data {}` first", path));
+  }
+  if (io::Exists(catalog()) && io::Exists(ca() + "/root.pem")) return absl::OkStatus();
+  return Error(absl::StatusCode::kNotFound, "DATA_NOT_FOUND", fmt::format("{} holds no catalog and CA of litefleet", path),
+               "run `litefleet-controller init` on an empty directory, or put what is missing back from a backup");
+}
+
+absl::Status DataDirectory::CheckFileSystem(bool allow_network) const {
+  const std::string type = io::NetworkFileSystemName(path);
+  if (type.empty() || allow_network) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "NETWORK_FILE_SYSTEM", fmt::format("{} is on {}, where locks and fsync cannot be relied on", path, type),
+               "use a local disk, or set allow_network_file_system = true (init: --allow-network-file-system) at your own risk");
+}
+
+int DataDirectory::ServingPid() const {
+  const auto fd = io::Open(lock(), O_RDWR);
+  if (!fd.ok()) return 0;
+  if (flock(fd->get(), LOCK_SH | LOCK_NB) == 0) return 0;
+  const auto text = io::ReadFile(lock(), 64);
+  int pid = 0;
+  if (!text.ok() || std::from_chars(text->data(), text->data() + text->size(), pid).ec != std::errc()) return 0;
+  return pid;
+}
+
+absl::Status InitDataDirectory(const DataDirectory& data, const std::vector<std::string>& hosts, bool allow_network, const Clock& clock) {
+  std::vector<std::string> checked;
+  for (const std::string& host : hosts) {
+    LF_ASSIGN_OR_RETURN(std::string name, identity::CheckHost(host));
+    checked.push_back(std::move(name));
+  }
+  if (checked.empty()) checked = identity::DefaultHosts();
+  LF_RETURN_IF_ERROR(io::MakeDirectory(data.path, 0700));
+  LF_ASSIGN_OR_RETURN(const bool empty, IsEmpty(data.path));
+  if (!empty) {
+    return Error(absl::StatusCode::kFailedPrecondition, "DATA_NOT_EMPTY", fmt::format("{} is not empty", data.path),
+                 "choose an empty directory; nothing was changed");
+  }
+  LF_RETURN_IF_ERROR(data.CheckFileSystem(allow_network));
+  LF_ASSIGN_OR_RETURN(const io::ProcessLock lock, io::ProcessLock::Acquire(data.lock()));
+  LF_RETURN_IF_ERROR(io::MakeDirectory(data.store(), 0700));
+  LF_RETURN_IF_ERROR(io::MakeDirectory(data.scratch(), 0700));
+  LF_RETURN_IF_ERROR(identity::Authority::Create(data.ca(), checked, clock.Now()));
+  LF_CRASH_POINT("init.after_ca");
+  LF_ASSIGN_OR_RETURN(const rpc::Identity admin, NewOperator(data, true, kFirstOperator, "admin", clock));
+  LF_CRASH_POINT("init.after_catalog");
+  return io::WriteFileAtomic(data.admin_pem(), rpc::FormatIdentity(admin), 0600);
+}
+
+absl::Status CreateOperator(const DataDirectory& data, const std::string& name, const std::string& role, const std::string& output, const Clock& clock) {
+  LF_RETURN_IF_ERROR(data.CheckInitialized());
+  if (io::Exists(output)) {
+    return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", output), "name another file");
+  }
+  // Fails before the certificate exists where the file could not be written.
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(output, "", 0600));
+  auto identity = NewOperator(data, false, name, role, clock);
+  if (!identity.ok()) {
+    io::RemoveFile(output).IgnoreError();
+    return identity.status();
+  }
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(output, rpc::FormatIdentity(*identity), 0600));
+  TellServer(data);
+  return absl::OkStatus();
+}
+
+absl::Status ChangeHost(const DataDirectory& data, const std::string& host, bool add) {
+  LF_RETURN_IF_ERROR(data.CheckInitialized());
+  LF_ASSIGN_OR_RETURN(const auto authority, identity::Authority::Open(data.ca()));
+  LF_RETURN_IF_ERROR(add ? authority->AddHost(host) : authority->RemoveHost(host));
+  TellServer(data);
+  return absl::OkStatus();
+}
+
+}  // namespace litefleet

@@ -1,0 +1,183 @@
+// litefleet-controller: init, serve, host, operator, version.
+#include <grpcpp/grpcpp.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+
+#include "common/base/status.h"
+#include "common/io/admin_socket.h"
+#include "common/obs/log.h"
+#include "common/obs/notify.h"
+#include "common/rpc/channel.h"
+#include "controller/cli/exit_code.h"
+#include "controller/identity/authority.h"
+#include "controller/server.h"
+#include "fmt/format.h"
+
+namespace litefleet {
+namespace {
+
+constexpr std::chrono::seconds kMaintainEvery{60};
+constexpr unsigned kStopSeconds = 10;
+
+int Fail(const absl::Status& status) {
+  fmt::print(stderr, "litefleet-controller: {}\n", MessageOf(status));
+  if (const std::string hint = HintOf(status); !hint.empty()) fmt::print(stderr, "  {}\n", hint);
+  return cli::ExitCodeOf(status);
+}
+
+absl::StatusOr<config::ControllerConfig> LoadConfig(const std::string& file, const std::string& listen) {
+  config::ControllerConfig config;
+  if (!file.empty()) {
+    auto read = config::ReadControllerConfig(file);
+    // Whatever is wrong with it, it is the configuration that is wrong.
+    if (!read.ok()) return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", MessageOf(read.status()), HintOf(read.status()));
+    config = *std::move(read);
+  }
+  if (!listen.empty()) config.listen = listen;
+  return config;
+}
+
+struct ServeArguments {
+  std::string data, listen, config, ready_file;
+};
+
+void Reload(Server& server, const ServeArguments& arguments) {
+  obs::NotifyReloading();
+  const auto config = LoadConfig(arguments.config, arguments.listen);
+  const absl::Status status = config.ok() ? server.Reload(*config) : config.status();
+  if (status.ok()) {
+    spdlog::info("configuration and certificates were read again");
+  } else {
+    spdlog::error("reload: {}; what was there stays", MessageOf(status));
+  }
+  obs::Notify("READY=1");
+}
+
+int Serve(const ServeArguments& arguments) {
+  const auto config = LoadConfig(arguments.config, arguments.listen);
+  if (!config.ok()) return Fail(config.status());
+  if (const absl::Status status = obs::SetupLog({config->log_level, config->log_format}); !status.ok()) return Fail(status);
+
+  // Before the first thread: all of them inherit it, and this one alone takes the signals.
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&signals, signal);
+  pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+
+  const rpc::GrpcRuntime grpc_runtime;
+  auto server = Server::Start({DataDirectory{arguments.data}, *config, arguments.ready_file});
+  if (!server.ok()) return Fail(server.status());
+  obs::Notify("READY=1");
+
+  const auto watchdog = obs::WatchdogInterval();
+  auto maintain_at = std::chrono::steady_clock::now() + kMaintainEvery;
+  for (;;) {
+    const auto wait = std::min<std::chrono::milliseconds>(watchdog.value_or(kMaintainEvery), kMaintainEvery);
+    const timespec timeout{static_cast<time_t>(wait.count() / 1000), static_cast<long>(wait.count() % 1000) * 1'000'000};
+    const int signal = sigtimedwait(&signals, nullptr, &timeout);
+    if (watchdog.has_value()) obs::Notify("WATCHDOG=1");
+    if (signal == SIGTERM || signal == SIGINT) break;
+    if (signal == SIGHUP) Reload(**server, arguments);
+    if (std::chrono::steady_clock::now() >= maintain_at) {
+      (*server)->Maintain();
+      maintain_at = std::chrono::steady_clock::now() + kMaintainEvery;
+    }
+  }
+  spdlog::info("stopping");
+  obs::Notify("STOPPING=1");
+  // A second signal ends the process at once, and so does time.
+  pthread_sigmask(SIG_UNBLOCK, &signals, nullptr);
+  alarm(kStopSeconds);
+  server->reset();
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace
+}  // namespace litefleet
+
+int main(int argc, char** argv) {
+  using namespace litefleet;
+  umask(0077);
+  const char* from_environment = getenv("LITEFLEET_DATA");
+  const std::string default_data = from_environment != nullptr && *from_environment != '\0' ? from_environment : io::kDefaultDataDirectory;
+
+  CLI::App app("Stores, catalogs, proves and restores the backups of a fleet of SQLite databases.", "litefleet-controller");
+  app.require_subcommand(1);
+  app.set_version_flag("--version", std::string("litefleet-controller " LITEFLEET_VERSION));
+  ServeArguments serve_arguments;
+  std::string data = default_data, name, role = "admin", output;
+  std::vector<std::string> hosts;
+  bool allow_network = false;
+  const auto add_data = [&](CLI::App* command) { command->add_option("--data", data, "The data directory")->capture_default_str(); };
+
+  CLI::App* init = app.add_subcommand("init", "Make a data directory: CA, catalog, store, first operator");
+  add_data(init);
+  init->add_option("--host", hosts, "Name or address by which agents reach this controller; may be repeated");
+  init->add_flag("--allow-network-file-system", allow_network, "Use a directory on NFS, SMB or the like all the same");
+
+  CLI::App* serve = app.add_subcommand("serve", "Serve agents and operators");
+  add_data(serve);
+  serve->add_option("--listen", serve_arguments.listen, "HOST:PORT to listen on; port 0 takes a free one (default [::]:8742)");
+  serve->add_option("--config", serve_arguments.config, "controller.toml");
+  serve->add_option("--ready-file", serve_arguments.ready_file, "Written with HOST:PORT when serving, removed at the end");
+
+  CLI::App* host = app.add_subcommand("host", "Change what the server's certificate names");
+  host->require_subcommand(1);
+  CLI::App* host_add = host->add_subcommand("add", "Certify another name or address");
+  CLI::App* host_remove = host->add_subcommand("remove", "Certify a name or address no more");
+  for (CLI::App* command : {host_add, host_remove}) {
+    add_data(command);
+    command->add_option("NAME", name, "Host name or IP address")->required();
+  }
+
+  CLI::App* operators = app.add_subcommand("operator", "Operators who connect from elsewhere");
+  operators->require_subcommand(1);
+  CLI::App* create = operators->add_subcommand("create", "Make an operator's identity file");
+  add_data(create);
+  create->add_option("NAME", name, "The operator's name")->required();
+  create->add_option("--role", role, "Its role")->check(CLI::IsMember({"admin"}))->capture_default_str();
+  create->add_option("--output", output, "The file to write")->required();
+
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : cli::kUsage;
+  }
+  if (version->parsed()) {
+    fmt::print("litefleet-controller {}\ngRPC {}\n", LITEFLEET_VERSION, grpc::Version());
+    return 0;
+  }
+  const DataDirectory directory{data};
+  const RealClock clock;
+  if (serve->parsed()) {
+    serve_arguments.data = data;
+    return Serve(serve_arguments);
+  }
+  absl::Status status;
+  if (init->parsed()) {
+    status = InitDataDirectory(directory, hosts, allow_network, clock);
+    if (status.ok()) {
+      fmt::print("{} is ready: certificate authority, catalog, store, and the first operator in {}\n", data, directory.admin_pem());
+      const auto authority = identity::Authority::Open(directory.ca());
+      if (authority.ok()) fmt::print("certified hosts: {}\n", fmt::join((*authority)->hosts(), ", "));
+      fmt::print("next: litefleet-controller serve --data {}\n", data);
+    }
+  } else if (create->parsed()) {
+    status = CreateOperator(directory, name, role, output, clock);
+    if (status.ok()) fmt::print("operator {} is in {}; it holds a private key\n", name, output);
+  } else {
+    status = ChangeHost(directory, name, host_add->parsed());
+    if (status.ok()) fmt::print("{} is {}certified{}\n", name, host_add->parsed() ? "" : "no longer ", directory.ServingPid() > 0 ? "; the running controller was told" : "");
+  }
+  return status.ok() ? 0 : Fail(status);
+}

@@ -1,0 +1,227 @@
+#include "controller/server.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <grpcpp/ext/health_check_service_server_builder_option.h>
+#include <grpcpp/health_check_service_interface.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
+#include <spdlog/spdlog.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "common/base/executor.h"
+#include "common/base/status.h"
+#include "common/io/admin_socket.h"
+#include "common/io/file.h"
+#include "common/obs/log.h"
+#include "common/rpc/address.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server_credentials.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/catalog/schema.h"
+#include "controller/catalog/snapshot_catalog.h"
+#include "controller/fleet/device_fleet.h"
+#include "controller/identity/enrollment.h"
+#include "controller/rpc/admin_service.h"
+#include "controller/rpc/agent_service.h"
+#include "controller/rpc/authenticator.h"
+#include "controller/rpc/control_reactor.h"
+#include "fmt/format.h"
+
+namespace litefleet {
+namespace {
+
+constexpr std::chrono::seconds kGrace{4};
+constexpr size_t kMaxQueued = 4096;
+
+// gRPC says only that it could not; the kernel says why.
+absl::Status CheckAddress(const rpc::Address& address) {
+  addrinfo hints{};
+  hints.ai_flags = AI_PASSIVE;
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* found = nullptr;
+  if (const int error = getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found); error != 0) {
+    return Error(absl::StatusCode::kInvalidArgument, "ADDRESS_INVALID", fmt::format("listen on {}: {}", address.Text(), gai_strerror(error)),
+                 "write an address of this machine, or [::]:8742 for all of them");
+  }
+  absl::Status status = absl::OkStatus();
+  const io::UniqueFd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  const int one = 1;
+  // Without IPv6 gRPC falls back to IPv4 by itself.
+  if (fd.valid() && setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 && bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
+    const std::string what = fmt::format("listen on {}", address.Text());
+    status = errno == EADDRINUSE ? Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE", what + ": another program listens there",
+                                         "stop it, or give another address with --listen")
+                                 : ErrnoError(errno, what);
+  }
+  freeaddrinfo(found);
+  return status;
+}
+
+absl::Status EmptyScratch(const std::string& path) {
+  LF_RETURN_IF_ERROR(io::MakeDirectory(path, 0700));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+// In the order of construction; Stop takes apart by hand what must not go in the reverse order.
+struct Server::Parts {
+  explicit Parts(io::ProcessLock held) : lock(std::move(held)) {}
+
+  io::ProcessLock lock;
+  ServerOptions options;
+  RealClock clock;
+  std::string socket_path;
+  rpc::Address bound;
+  std::string address;
+
+  std::unique_ptr<identity::Authority> authority;
+  rpc::ServerCertificates certificates;
+  std::unique_ptr<catalog::CatalogDb> db;
+  std::unique_ptr<catalog::IdentityCatalog> identities;
+  std::unique_ptr<catalog::SnapshotCatalog> snapshots;
+  std::unique_ptr<catalog::OperationCatalog> operations;
+  std::unique_ptr<identity::Enrollment> enrollment;
+  std::unique_ptr<rpc::CertificateAuthenticator> authenticator;
+  std::unique_ptr<fleet::CatalogReports> reports;
+  std::unique_ptr<fleet::DeviceFleet> fleet;
+  std::unique_ptr<rpc::AdminHandlers> admin_handlers;
+
+  std::unique_ptr<ThreadPoolExecutor> work;     // catalog and fleet: short
+  std::unique_ptr<ThreadPoolExecutor> streams;  // reads of the store: long
+  std::unique_ptr<v1::AgentService::CallbackService> agent_service;
+  std::unique_ptr<v1::AdminService::CallbackService> admin_service;
+  std::unique_ptr<grpc::Server> server;
+
+  absl::Status Open();
+  absl::Status Listen();
+  absl::Status RefreshCertificate();
+  void Stop();
+};
+
+absl::Status Server::Parts::Open() {
+  const DataDirectory& data = options.data;
+  LF_ASSIGN_OR_RETURN(authority, identity::Authority::Open(data.ca()));
+  LF_RETURN_IF_ERROR(RefreshCertificate());
+  LF_ASSIGN_OR_RETURN(db, catalog::CatalogDb::Open(data.catalog(), false, catalog::Migrations()));
+  LF_RETURN_IF_ERROR(EmptyScratch(data.scratch()));
+  identities = std::make_unique<catalog::IdentityCatalog>(*db);
+  snapshots = std::make_unique<catalog::SnapshotCatalog>(*db);
+  operations = std::make_unique<catalog::OperationCatalog>(*db);
+
+  work = std::make_unique<ThreadPoolExecutor>(options.config.workers, kMaxQueued);
+  streams = std::make_unique<ThreadPoolExecutor>(options.config.workers, kMaxQueued);
+  enrollment = std::make_unique<identity::Enrollment>(*authority, *identities, clock);
+  LF_ASSIGN_OR_RETURN(authenticator, rpc::CertificateAuthenticator::Create(*authority, *identities, *work, clock));
+  reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots);
+  fleet::DeviceFleetParts fleet_parts{operations.get(), reports.get(), &clock, LITEFLEET_VERSION};
+  LF_ASSIGN_OR_RETURN(fleet, fleet::DeviceFleet::Create(fleet_parts, {}));
+
+  rpc::AdminDependencies admin;
+  admin.catalog = db.get();
+  admin.identities = identities.get();
+  admin.snapshots = snapshots.get();
+  admin.operations = operations.get();
+  admin.fleet = fleet.get();
+  admin.clock = &clock;
+  admin.data_directory = data.path;
+  admin.issue_token = [this](const rpc::TokenWish& wish) {
+    return enrollment->IssueToken({wish.uses, wish.ttl, wish.labels, wish.for_device});
+  };
+  admin_handlers = std::make_unique<rpc::AdminHandlers>(std::move(admin));
+  admin_service = rpc::MakeAdminService(*admin_handlers, *authenticator, *work, *streams);
+
+  rpc::AgentServiceParts agent;
+  agent.authenticator = authenticator.get();
+  agent.enrollment = enrollment.get();
+  agent.work = work.get();
+  agent.control = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller) {
+    return rpc::NewControlReactor({.fleet = fleet.get(), .executor = work.get()}, caller, context);
+  };
+  agent_service = rpc::MakeAgentService(std::move(agent));
+  return absl::OkStatus();
+}
+
+absl::Status Server::Parts::RefreshCertificate() {
+  LF_ASSIGN_OR_RETURN(const rpc::Identity identity, authority->EnsureServerIdentity(clock.Now()));
+  return certificates.Set(identity);
+}
+
+absl::Status Server::Parts::Listen() {
+  LF_ASSIGN_OR_RETURN(bound, rpc::ParseListenAddress(options.config.listen));
+  if (bound.is_unix()) return Error(absl::StatusCode::kInvalidArgument, "ADDRESS_INVALID", "--listen takes HOST:PORT", "the unix socket is always there");
+  LF_RETURN_IF_ERROR(CheckAddress(bound));
+  socket_path = io::AdminSocketPath(options.data.path);
+  LF_RETURN_IF_ERROR(io::MakeDirectory(io::DirectoryOf(socket_path), 0755));
+  LF_RETURN_IF_ERROR(io::RemoveFile(socket_path));  // a crash left it: the lock is ours
+
+  grpc::EnableDefaultHealthCheckService(true);
+  grpc::ServerBuilder builder;
+  rpc::ApplyServerLimits(builder, {options.config.streams_per_connection, options.config.connection_memory});
+  int port = 0;
+  builder.AddListeningPort(bound.Text(), rpc::TlsCredentials(certificates), &port);
+  builder.AddListeningPort("unix:" + socket_path, rpc::UnixSocketCredentials());
+  builder.RegisterService(agent_service.get());
+  builder.RegisterService(admin_service.get());
+  server = builder.BuildAndStart();
+  if (server == nullptr || port == 0) {
+    return Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE", fmt::format("cannot listen on {} and {}", bound.Text(), socket_path),
+                 "give another address with --listen; see the log for gRPC's reason");
+  }
+  if (chmod(socket_path.c_str(), 0600) != 0) return ErrnoError(errno, "chmod " + socket_path);
+  bound.port = static_cast<uint16_t>(port);
+  address = bound.Text();
+  if (!options.ready_file.empty()) LF_RETURN_IF_ERROR(io::WriteFileAtomic(options.ready_file, address + "\n", 0644));
+  return absl::OkStatus();
+}
+
+void Server::Parts::Stop() {
+  if (!options.ready_file.empty()) io::RemoveFile(options.ready_file).IgnoreError();
+  if (server != nullptr) {
+    if (auto* health = server->GetHealthCheckService()) health->Shutdown();
+    fleet->CloseAll(Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down", "the agent connects again by itself"));
+    server->Shutdown(std::chrono::system_clock::now() + kGrace);
+    server->Wait();
+    server.reset();
+  }
+  if (!socket_path.empty()) io::RemoveFile(socket_path).IgnoreError();
+  // What is queued still uses everything else.
+  streams.reset();
+  work.reset();
+}
+
+Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
+Server::~Server() { parts_->Stop(); }
+
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
+  LF_RETURN_IF_ERROR(options.data.CheckInitialized());
+  LF_RETURN_IF_ERROR(options.data.CheckFileSystem(options.config.allow_network_file_system));
+  LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::ProcessLock::Acquire(options.data.lock()));
+  auto parts = std::make_unique<Parts>(std::move(lock));
+  parts->options = options;
+  std::unique_ptr<Server> server(new Server(std::move(parts)));
+  LF_RETURN_IF_ERROR(server->parts_->Open());
+  LF_RETURN_IF_ERROR(server->parts_->Listen());
+  spdlog::info("serving {} on {} and {}", options.data.path, server->parts_->address, server->parts_->socket_path);
+  return server;
+}
+
+const std::string& Server::address() const { return parts_->address; }
+
+absl::Status Server::Reload(const config::ControllerConfig& config) {
+  LF_RETURN_IF_ERROR(obs::SetupLog({config.log_level, config.log_format}));
+  LF_RETURN_IF_ERROR(parts_->RefreshCertificate());
+  return parts_->authenticator->Refresh();
+}
+
+void Server::Maintain() {
+  if (const absl::Status status = parts_->RefreshCertificate(); !status.ok()) spdlog::error("renew the server's certificate: {}", MessageOf(status));
+}
+
+}  // namespace litefleet
