@@ -210,9 +210,9 @@ absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
 
 void UploadSession::Verify(std::vector<Job> jobs, int64_t bytes) {
   for (Job& job : jobs) {
-    absl::Status result = status();
+    // Also when the stream has ended meanwhile: what was received is kept for the next one.
     std::optional<store::Placed> placed;
-    if (result.ok()) result = VerifyOne(*job.slot, job.data, placed);
+    const absl::Status result = VerifyOne(*job.slot, job.data, placed);
     std::string().swap(job.data);
     if (!result.ok()) Fail(result);
     MutexLock lock(mu_);
@@ -409,7 +409,6 @@ void UploadSession::End() {
   const bool began = state_ == State::kRunning || state_ == State::kCommitted;
   const bool committed = state_ == State::kCommitted;
   state_ = State::kEnded;
-  Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));
   if (began) {
     TakeMark();
     const std::deque<Slot> slots = TakeSlots();
@@ -417,6 +416,7 @@ void UploadSession::End() {
     if (!committed) MakeDurable(slots, std::nullopt, /*tell=*/false).IgnoreError();
     GiveMark();
   }
+  Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));
   if (committed) {
     int64_t session;
     {

@@ -1,0 +1,482 @@
+#include "controller/ingest/upload_session.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+#include <thread>
+
+#include "controller/restore/materialise.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::ingest {
+namespace {
+
+using fakes::BeginRequest;
+using fakes::ChunkRequest;
+using fakes::CommitRequest;
+using fakes::FakeDatabase;
+using fakes::OfferRequest;
+using fakes::RecordingSink;
+
+TEST_F(IngestTest, FirstBackupIsStoredAndReadBack) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 20 + 5, 1);
+  const auto outcome = Upload(database, device_);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.created);
+  EXPECT_EQ(outcome.chunks_sent, 21u);
+  const auto bytes = path_->ReadBack(outcome.snapshot_id);
+  ASSERT_TRUE(bytes.ok()) << bytes.status();
+  EXPECT_EQ(*bytes, WholeOf(database));
+  const auto snapshot = path_->snapshots->Resolve(outcome.snapshot_id);
+  ASSERT_TRUE(snapshot.ok()) << snapshot.status();
+  EXPECT_EQ(snapshot->device_id(), device_.value());
+  EXPECT_EQ(snapshot->database(), "main");
+  EXPECT_EQ(snapshot->sequence(), 1u);
+  EXPECT_EQ(snapshot->root_digest(), database.Root().AsString());
+  EXPECT_EQ(snapshot->size_bytes(), int64_t{4096} * (64 * 20 + 5));
+  EXPECT_GT(snapshot->stored_bytes(), 0);
+  EXPECT_EQ(snapshot->wire_bytes(), snapshot->stored_bytes());
+  ASSERT_EQ(path_->committed.size(), 1u);
+  EXPECT_EQ(path_->committed[0].snapshot.value(), outcome.snapshot_id);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+  EXPECT_EQ(path_->ingest->uploads(), 0u);
+}
+
+TEST_F(IngestTest, AllPageSizesAndAnEmptyDatabase) {
+  Open();
+  for (const uint32_t page_size : {512u, 1024u, 8192u, 65536u}) {
+    const FakeDatabase database = FakeDatabase::Make(page_size, format::PagesPerExtent(page_size) * 2 + 1, page_size);
+    const auto outcome = Upload(database, device_);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(*path_->ReadBack(outcome.snapshot_id), WholeOf(database));
+  }
+  const auto empty = Upload(FakeDatabase::Make(4096, 0, 1), device_);
+  ASSERT_TRUE(empty.status.ok()) << empty.status;
+  EXPECT_TRUE(path_->ReadBack(empty.snapshot_id)->empty());
+}
+
+TEST_F(IngestTest, UnchangedBackupSendsNothing) {
+  Open();
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 20, 1);
+  const auto first = Upload(database, device_);
+  ASSERT_TRUE(first.status.ok());
+  const auto second = Upload(database, device_);
+  ASSERT_TRUE(second.status.ok());
+  EXPECT_EQ(second.chunks_sent, 0u);
+  EXPECT_NE(second.snapshot_id, first.snapshot_id);
+  database.seeds[7] = 4711;
+  const auto third = Upload(database, device_);
+  ASSERT_TRUE(third.status.ok());
+  EXPECT_EQ(third.chunks_sent, 1u);
+  EXPECT_EQ(*path_->ReadBack(third.snapshot_id), WholeOf(database));
+  EXPECT_EQ(path_->snapshots->Resolve(third.snapshot_id)->sequence(), 3u);
+}
+
+// Design law 7: what another device has must be shown to be had, and is stored once.
+TEST_F(IngestTest, EqualDataOfAnotherDeviceIsUploadedAgainAndStoredOnce) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 10, 1);
+  ASSERT_TRUE(Upload(database, device_).status.ok());
+  const uint64_t before = path_->store->Stats()->stored_bytes;
+  const auto other = Upload(database, other_);
+  ASSERT_TRUE(other.status.ok()) << other.status;
+  EXPECT_EQ(other.chunks_sent, 10u);
+  EXPECT_LT(path_->store->Stats()->stored_bytes, before + 5000);
+  EXPECT_EQ(path_->snapshots->Resolve(other.snapshot_id)->stored_bytes(), 0);
+  EXPECT_EQ(*path_->ReadBack(other.snapshot_id), WholeOf(database));
+  EXPECT_EQ(Upload(database, other_).chunks_sent, 0u);
+}
+
+TEST_F(IngestTest, RepeatedContentIsStoredOnce) {
+  Open();
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 30, 1);
+  for (unsigned& seed : database.seeds) seed = 5;
+  const auto outcome = Upload(database, device_);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 1);
+  EXPECT_EQ(*path_->ReadBack(outcome.snapshot_id), WholeOf(database));
+  EXPECT_LT(path_->store->Stats()->stored_bytes, 300'000u);
+}
+
+TEST_F(IngestTest, ResumeGoesOnWhereItStood) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 30, 1);
+  const std::string session = NewSession();
+  const auto cut = fakes::RunUpload(*path_->ingest, device_, database, {.session_id = session, .stop_after_chunks = 17});
+  EXPECT_EQ(ReasonOf(cut.status), "UPLOAD_CANCELLED") << cut.status;
+  EXPECT_EQ(path_->SnapshotCount(), 0u);
+  Open();  // a restart between
+  const auto rest = Upload(database, device_, session);
+  ASSERT_TRUE(rest.status.ok()) << rest.status;
+  EXPECT_EQ(rest.durable_at_begin, 17u);
+  EXPECT_EQ(rest.chunks_sent, 13u);
+  EXPECT_EQ(*path_->ReadBack(rest.snapshot_id), WholeOf(database));
+  EXPECT_GT(path_->snapshots->Resolve(rest.snapshot_id)->wire_bytes(), 30 * 100'000);
+  // The answer was lost: the same session is answered with the same snapshot.
+  const auto again = Upload(database, device_, session);
+  ASSERT_TRUE(again.status.ok()) << again.status;
+  EXPECT_EQ(again.snapshot_id, rest.snapshot_id);
+  EXPECT_FALSE(again.created);
+  EXPECT_EQ(path_->SnapshotCount(), 1u);
+}
+
+TEST_F(IngestTest, SmallMarksAndWindows) {
+  IngestLimits limits;
+  limits.mark_bytes = 300'000;
+  limits.in_flight_bytes = 200'000;
+  limits.entries_per_part = 3;
+  Open(limits);
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 25 + 1, 1);
+  const auto outcome = Upload(database, device_);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(*path_->ReadBack(outcome.snapshot_id), WholeOf(database));
+  EXPECT_EQ(path_->Count("select count(*) from manifest_part"), 9);
+}
+
+TEST_F(IngestTest, WantedRunsOnly) {
+  IngestLimits limits;
+  limits.entries_per_part = 3;
+  Open(limits);
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 25 + 1, 1);
+  const auto outcome = Upload(database, device_);
+  ASSERT_TRUE(outcome.status.ok());
+  const auto pages = [&](std::vector<restore::WantedRun> wanted) {
+    std::vector<uint32_t> firsts;
+    auto reader = path_->readers->Open(SnapshotId(outcome.snapshot_id), wanted);
+    EXPECT_TRUE(path_->readers->pins().IsPinned(SnapshotId(outcome.snapshot_id)));
+    for (;;) {
+      auto chunk = (*reader)->Next();
+      EXPECT_TRUE(chunk.ok()) << chunk.status();
+      if (!chunk.ok() || !chunk->has_value()) return firsts;
+      firsts.push_back((*chunk)->first_page);
+    }
+  };
+  EXPECT_THAT(pages({{1, 1}}), testing::ElementsAre(1));
+  EXPECT_THAT(pages({{64, 2}}), testing::ElementsAre(1, 65));
+  EXPECT_THAT(pages({{700, 1}, {705, 1}, {1601, 1}}), testing::ElementsAre(641, 705 - 0, 1601));
+  EXPECT_THAT(pages({{1, 64 * 25 + 1}}).size(), 26u);
+  EXPECT_FALSE(path_->readers->pins().IsPinned(SnapshotId(outcome.snapshot_id)));
+  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId(outcome.snapshot_id), std::vector<restore::WantedRun>{{5, 2}, {6, 1}}).status()), "RUNS_INVALID");
+  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId(outcome.snapshot_id), std::vector<restore::WantedRun>{{1601, 2}}).status()), "RUNS_INVALID");
+  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId("01ARZ3NDEKTSV4RRFFQ69G5FAV"), {}).status()), "SNAPSHOT_NOT_FOUND");
+}
+
+TEST_F(IngestTest, Materialise) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 5 + 7, 1);
+  const auto outcome = Upload(database, device_);
+  ASSERT_TRUE(outcome.status.ok());
+  const std::string file = directory_ + "/copy.db";
+  uint64_t last = 0;
+  ASSERT_TRUE(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file, [&](uint64_t written) {
+    last = written;
+    return absl::OkStatus();
+  }).ok());
+  EXPECT_EQ(last, std::filesystem::file_size(file));
+  std::ifstream in(file, std::ios::binary);
+  const std::string content((std::istreambuf_iterator<char>(in)), {});
+  EXPECT_EQ(content, AsText(WholeOf(database)));
+  EXPECT_EQ(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file, [](uint64_t) { return absl::OkStatus(); }).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file + "2", [](uint64_t) { return absl::CancelledError("stop"); }).code(),
+            absl::StatusCode::kCancelled);
+  EXPECT_FALSE(std::filesystem::exists(file + "2"));
+}
+
+TEST_F(IngestTest, FlippedBitsInAPackAreNoticedWhenRead) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 10, 1);
+  const auto outcome = Upload(database, device_);
+  ASSERT_TRUE(outcome.status.ok());
+  const std::string pack = std::filesystem::directory_iterator(directory_ + "/store/packs")->path();
+  std::fstream file(pack, std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(500'000);
+  file.write("damage", 6);
+  file.close();
+  EXPECT_EQ(path_->ReadBack(outcome.snapshot_id).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(IngestTest, TimesAreCorrectedAndClamped) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
+  const SystemTime now = clock_.Now();
+  const auto upload = [&](std::function<void(v1::UploadCommit&)> change) {
+    auto sink = std::make_shared<RecordingSink>();
+    auto session = *path_->ingest->NewUpload(device_, sink);
+    v1::UploadRequest request = BeginRequest(database, {.session_id = NewSession()});
+    EXPECT_TRUE(session->Handle(request).ok());
+    request = OfferRequest(database, 1, 0, 1);
+    EXPECT_TRUE(session->Handle(request).ok());
+    if (sink->Next(v1::UploadResponse::kMissing)->missing().positions_size() > 0) {
+      request = ChunkRequest(database, 0);
+      EXPECT_TRUE(session->Handle(request).ok());
+    }
+    request = CommitRequest(database);
+    change(*request.mutable_commit());
+    EXPECT_TRUE(session->Handle(request).ok());
+    session->End();
+    return *path_->snapshots->Resolve(sink->Next(v1::UploadResponse::kCommitted)->committed().snapshot_id());
+  };
+  const int64_t now_s = ToUnixMillis(now) / 1000;
+  path_->clock_offset_ms = 5000;
+  const v1::Snapshot first = upload([&](v1::UploadCommit& commit) {
+    commit.mutable_taken_at()->set_seconds(now_s - 105);
+    commit.mutable_age()->set_seconds(100);
+  });
+  EXPECT_EQ(first.taken_at().seconds(), now_s - 100);
+  EXPECT_EQ(first.effective_at().seconds(), now_s - 100);
+  EXPECT_EQ(first.received_at().seconds(), now_s);
+  // Not before the snapshot before, whatever is claimed.
+  EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(1'000'000); }).effective_at().seconds(), now_s - 100);
+  // Not before the device was heard last.
+  path_->previous_contact = now - std::chrono::seconds(20);
+  EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(50); }).effective_at().seconds(), now_s - 20);
+  // Not in the future.
+  const v1::Snapshot future = upload([&](v1::UploadCommit& commit) {
+    commit.mutable_taken_at()->set_seconds(now_s + 1'000'000);
+    commit.clear_age();
+  });
+  EXPECT_EQ(future.effective_at().seconds(), now_s);
+  const v1::Snapshot nonsense = upload([&](v1::UploadCommit& commit) {
+    commit.mutable_taken_at()->set_seconds(INT64_MAX);
+    commit.mutable_age()->set_seconds(INT64_MIN);
+    commit.mutable_duration()->set_seconds(INT64_MAX);
+    commit.mutable_duration()->set_nanos(INT32_MAX);
+    commit.set_read_bytes(-5);
+    commit.set_pages_sent(UINT32_MAX);
+  });
+  EXPECT_EQ(nonsense.effective_at().seconds(), now_s);
+}
+
+TEST_F(IngestTest, TimelinesAreOnlyThoseThatWereGiven) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
+  const auto on = [&](uint64_t timeline) { return fakes::RunUpload(*path_->ingest, device_, database, {.session_id = NewSession(), .timeline = timeline}).status; };
+  EXPECT_TRUE(on(1).ok());
+  EXPECT_EQ(ReasonOf(on(2)), "TIMELINE_UNKNOWN");
+  EXPECT_EQ(ReasonOf(on(0)), "BEGIN_INVALID");
+  const OperationId operation(NewSession());
+  EXPECT_EQ(*path_->snapshots->ReserveTimeline(device_, "main", operation), 2u);
+  EXPECT_EQ(*path_->snapshots->ReserveTimeline(device_, "main", operation), 2u);
+  EXPECT_TRUE(on(2).ok());
+  EXPECT_EQ(*path_->snapshots->HighestTimeline(device_, "main"), 2u);
+}
+
+TEST_F(IngestTest, SessionsBelongToTheirDevice) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
+  const std::string session = NewSession();
+  ASSERT_TRUE(Upload(database, device_, session).status.ok());
+  EXPECT_EQ(ReasonOf(Upload(database, other_, session).status), "SESSION_NOT_YOURS");
+  EXPECT_EQ(ReasonOf(fakes::RunUpload(*path_->ingest, device_, database, {.session_id = session, .database = "other"}).status), "SESSION_NOT_YOURS");
+}
+
+TEST_F(IngestTest, ExpiredSessionsAreRemovedWithTheirRights) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 4, 1);
+  const std::string session = NewSession();
+  EXPECT_FALSE(fakes::RunUpload(*path_->ingest, device_, database, {.session_id = session, .stop_after_chunks = 3}).status.ok());
+  const FakeDatabase kept = FakeDatabase::Make(4096, 64 * 2, 2);
+  ASSERT_TRUE(Upload(kept, device_).status.ok());
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(path_->Count("select count(*) from upload_session"), 2);
+  clock_.Advance(std::chrono::hours(24 * 8));
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(path_->Count("select count(*) from upload_session"), 1);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+  EXPECT_EQ(path_->Count("select count(*) from device_chunk"), 2);
+  clock_.Advance(std::chrono::hours(24 * 40));
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(path_->Count("select count(*) from upload_session"), 0);
+  EXPECT_EQ(Upload(kept, device_).chunks_sent, 0u) << "what a snapshot holds may still be referred to";
+  EXPECT_EQ(Upload(database, device_, session).chunks_sent, 4u);
+}
+
+TEST_F(IngestTest, ANewerStreamEndsTheOlderOne) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 4, 1);
+  const std::string session = NewSession();
+  auto sink = std::make_shared<RecordingSink>();
+  auto older = *path_->ingest->NewUpload(device_, sink);
+  v1::UploadRequest request = BeginRequest(database, {.session_id = session});
+  ASSERT_TRUE(older->Handle(request).ok());
+  request = OfferRequest(database, 1, 0, 4);
+  ASSERT_TRUE(older->Handle(request).ok());
+  request = ChunkRequest(database, 0);
+  ASSERT_TRUE(older->Handle(request).ok());
+  std::thread closer([&] {
+    while (!sink->closed().has_value()) std::this_thread::yield();
+    older->End();
+  });
+  const auto newer = Upload(database, device_, session);
+  closer.join();
+  ASSERT_TRUE(newer.status.ok()) << newer.status;
+  EXPECT_EQ(newer.chunks_sent, 3u);
+  EXPECT_EQ(ReasonOf(*sink->closed()), "REPLACED_BY_NEWER_STREAM");
+}
+
+TEST_F(IngestTest, ManyDevicesAtOnce) {
+  Open();
+  std::vector<std::thread> threads;
+  std::vector<fakes::UploadOutcome> outcomes(8);
+  for (unsigned t = 0; t < outcomes.size(); ++t) {
+    threads.emplace_back([&, t] {
+      const DeviceId device("0000000" + std::to_string(t) + "-1111-4111-8111-111111111111");
+      outcomes[t] = Upload(FakeDatabase::Make(4096, 64 * 20, t / 2), device);  // two and two have the same data
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (unsigned t = 0; t < outcomes.size(); ++t) {
+    ASSERT_TRUE(outcomes[t].status.ok()) << outcomes[t].status;
+    EXPECT_EQ(*path_->ReadBack(outcomes[t].snapshot_id), WholeOf(FakeDatabase::Make(4096, 64 * 20, t / 2)));
+  }
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 80);
+}
+
+TEST_F(IngestTest, UploadsOfOneDatabaseAtOnceGetTheirSequenceNumbers) {
+  Open();
+  std::vector<std::thread> threads;
+  std::vector<fakes::UploadOutcome> outcomes(6);
+  for (unsigned t = 0; t < outcomes.size(); ++t) {
+    threads.emplace_back([&, t] { outcomes[t] = Upload(FakeDatabase::Make(4096, 64, t), device_); });
+  }
+  for (auto& thread : threads) thread.join();
+  for (const auto& outcome : outcomes) EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(path_->snapshots->Newest(device_, "main")->sequence(), 6u);
+}
+
+// ---- hostile devices
+
+class HostileTest : public IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+    database_ = FakeDatabase::Make(4096, 64 * 4 + 3, 1);
+  }
+  // Sends the requests until one fails; returns its reason.
+  std::string Refused(std::vector<v1::UploadRequest> requests) {
+    auto sink = std::make_shared<RecordingSink>();
+    auto session = *path_->ingest->NewUpload(device_, sink);
+    std::string reason = "accepted";
+    for (v1::UploadRequest& request : requests) {
+      const absl::Status status = session->Handle(request);
+      if (status.ok()) continue;
+      EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
+      reason = ReasonOf(status);
+      break;
+    }
+    session->End();
+    if (reason == "accepted" && sink->closed().has_value()) reason = ReasonOf(*sink->closed());  // found in the background
+    EXPECT_EQ(path_->SnapshotCount(), 0u);
+    return reason;
+  }
+  v1::UploadRequest Begin() { return BeginRequest(database_, {.session_id = NewSession()}); }
+  v1::UploadRequest Changed(v1::UploadRequest request, const std::function<void(v1::UploadRequest&)>& change) {
+    change(request);
+    return request;
+  }
+  FakeDatabase database_;
+};
+
+TEST_F(HostileTest, Begin) {
+  const auto with = [&](const std::function<void(v1::UploadBegin&)>& change) {
+    return Refused({Changed(Begin(), [&](v1::UploadRequest& r) { change(*r.mutable_begin()); })});
+  };
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_session_id("x"); }), "BEGIN_INVALID");
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_operation_id("x"); }), "BEGIN_INVALID");
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_database("../etc"); }), "BEGIN_INVALID");
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_method(static_cast<v1::Method>(77)); }), "BEGIN_INVALID");
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_page_size(1000); }), "BEGIN_INVALID");
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_page_count(UINT32_MAX); }), "DATABASE_TOO_LARGE");
+  EXPECT_EQ(with([](v1::UploadBegin& b) { b.set_page_size(65536), b.set_page_count(UINT32_MAX - 1); }), "DATABASE_TOO_LARGE");
+}
+
+TEST_F(HostileTest, Order) {
+  EXPECT_EQ(Refused({OfferRequest(database_, 1, 0, 1)}), "UPLOAD_OUT_OF_ORDER");
+  EXPECT_EQ(Refused({Begin(), Begin()}), "UPLOAD_OUT_OF_ORDER");
+  EXPECT_EQ(Refused({CommitRequest(database_)}), "UPLOAD_OUT_OF_ORDER");
+  EXPECT_EQ(Refused({v1::UploadRequest()}), "UPLOAD_OUT_OF_ORDER");
+}
+
+TEST_F(HostileTest, Offers) {
+  const auto offer = [&](const std::function<void(v1::UploadOffer&)>& change) {
+    return Refused({Begin(), Changed(OfferRequest(database_, 1, 0, 3), [&](v1::UploadRequest& r) { change(*r.mutable_offer()); })});
+  };
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.set_offer_id(2); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.clear_chunks(); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks(0)->set_name("short"); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks(1)->mutable_runs(0)->set_first_page(66); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks(1)->mutable_runs(0)->set_page_count(63); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks(1)->clear_runs(); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { *o.mutable_chunks(1)->add_runs() = o.chunks(0).runs(0); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks()->SwapElements(0, 1); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) { for (int i = 0; i < 300; ++i) *o.add_chunks() = o.chunks(0); }), "OFFER_INVALID");
+  v1::UploadRequest beyond = OfferRequest(database_, 2, 4, 1);
+  EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5), beyond}), "OFFER_INVALID");
+}
+
+TEST_F(HostileTest, Chunks) {
+  const v1::UploadRequest offer = OfferRequest(database_, 1, 0, 3);
+  const auto chunk = [&](const std::function<void(v1::ChunkData&)>& change) {
+    return Refused({Begin(), offer, Changed(ChunkRequest(database_, 0), [&](v1::UploadRequest& r) { change(*r.mutable_chunks()->mutable_chunks(0)); })});
+  };
+  EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 1)}), "CHUNK_NOT_WANTED");
+  EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 0), ChunkRequest(database_, 0)}), "CHUNK_NOT_WANTED");
+  EXPECT_EQ(Refused({Begin(), ChunkRequest(database_, 0)}), "CHUNK_NOT_WANTED");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.set_codec(static_cast<v1::Codec>(9)); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.set_raw_bytes(c.raw_bytes() + 4096); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.clear_data(); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.set_data(std::string(300'000, 'x')); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.set_data("no zstd frame"); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.mutable_data()->resize(c.data().size() / 2); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([](v1::ChunkData& c) { c.set_codec(v1::CODEC_RAW); }), "CHUNK_INVALID");
+  EXPECT_EQ(chunk([&](v1::ChunkData& c) {
+    const Bytes other = FakeDatabase::Make(4096, 64, 9).Extent(0);
+    c.set_codec(v1::CODEC_RAW);
+    c.set_data(std::string(AsText(other)));
+  }), "CHUNK_INVALID");
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 1) << "only the one good chunk of the duplicate case";
+}
+
+TEST_F(HostileTest, Commits) {
+  std::vector<v1::UploadRequest> start = {Begin(), OfferRequest(database_, 1, 0, 5)};
+  for (uint32_t i = 0; i < 5; ++i) start.push_back(ChunkRequest(database_, i));
+  bool first = true;
+  const auto commit = [&](const std::function<void(v1::UploadCommit&)>& change) {
+    auto requests = start;
+    if (!std::exchange(first, false)) {  // now the chunks are known, but the session is another: the device has to send them again
+      requests[0].mutable_begin()->set_session_id(NewSession());
+    }
+    requests.push_back(Changed(CommitRequest(database_), [&](v1::UploadRequest& r) { change(*r.mutable_commit()); }));
+    return Refused(requests);
+  };
+  EXPECT_EQ(commit([](v1::UploadCommit& c) { c.set_root_digest(std::string(32, 'x')); }), "ROOT_MISMATCH");
+  EXPECT_EQ(commit([](v1::UploadCommit& c) { c.set_root_digest("x"); }), "COMMIT_INVALID");
+  EXPECT_EQ(commit([](v1::UploadCommit& c) { c.set_root_version(2); }), "COMMIT_INVALID");
+  EXPECT_EQ(commit([](v1::UploadCommit& c) { c.set_page_count(5); }), "COMMIT_INVALID");
+  EXPECT_EQ(Refused({Begin(), CommitRequest(database_)}), "MANIFEST_INCOMPLETE");
+  EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5), CommitRequest(database_)}), "CHUNKS_MISSING");
+}
+
+TEST_F(HostileTest, WindowAndOffersAreLimited) {
+  IngestLimits limits;
+  limits.window_bytes = 250'000;
+  limits.max_expected_chunks = 4;
+  Open(limits);
+  const v1::UploadRequest offer = OfferRequest(database_, 1, 0, 3);
+  EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 0), ChunkRequest(database_, 1), ChunkRequest(database_, 2)}), "WINDOW_EXCEEDED");
+  EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5)}), "TOO_MANY_OFFERS");
+}
+
+TEST_F(HostileTest, DeltasAreRefusedWithAReason) {
+  auto sink = std::make_shared<RecordingSink>();
+  auto session = *path_->ingest->NewUpload(device_, sink);
+  v1::UploadRequest request = Begin();
+  request.mutable_begin()->set_base_snapshot_id(NewSession());
+  EXPECT_EQ(ReasonOf(session->Handle(request)), "DELTA_UNSUPPORTED");
+  session->End();
+}
+
+}  // namespace
+}  // namespace litefleet::ingest
