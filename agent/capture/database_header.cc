@@ -18,9 +18,7 @@ uint32_t Field(ByteView page, size_t offset) { return LoadBigEndian<uint32_t>(pa
 
 }  // namespace
 
-bool HasMagic(ByteView first_bytes) {
-  return first_bytes.size() >= kMagic.size() && AsText(first_bytes.first(kMagic.size())) == kMagic;
-}
+bool HasMagic(ByteView first_bytes) { return first_bytes.size() >= kMagic.size() && AsText(first_bytes.first(kMagic.size())) == kMagic; }
 
 std::optional<DatabaseHeader> ParseHeader(ByteView first_bytes) {
   if (first_bytes.size() < kHeaderBytes || !HasMagic(first_bytes)) return std::nullopt;

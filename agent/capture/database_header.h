@@ -16,8 +16,8 @@ inline constexpr size_t kHeaderBytes = 100;
 
 struct DatabaseHeader {
   uint32_t page_size = 0;
-  bool wal = false;              // SQLite uses a WAL for it: read version 2
-  uint32_t page_count = 0;       // as the header says; 0 or stale where an old SQLite wrote last
+  bool wal = false;         // SQLite uses a WAL for it: read version 2
+  uint32_t page_count = 0;  // as the header says; 0 or stale where an old SQLite wrote last
   bool page_count_valid = false;
 };
 

@@ -30,7 +30,7 @@ std::optional<FileLock> ParseLine(const std::string& line) {
 }  // namespace
 
 std::optional<FileId> FileIdOf(const std::string& path) {
-  struct stat st{};
+  struct stat st {};
   if (stat(path.c_str(), &st) != 0) return std::nullopt;
   return FileId{st.st_dev, st.st_ino};
 }

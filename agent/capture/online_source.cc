@@ -1,7 +1,6 @@
 #include "agent/capture/online_source.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "agent/capture/database_header.h"
@@ -18,10 +17,6 @@ namespace litefleet::capture {
 namespace {
 
 using Code = absl::StatusCode;
-using std::chrono::milliseconds;
-
-constexpr int kChangedRetries = 2;
-constexpr milliseconds kCancelPoll{20};
 
 class OnlineSource final : public PageSource {
  public:
@@ -51,11 +46,11 @@ class OnlineSource final : public PageSource {
   const OnlineOptions options_;
   SourceInfo info_;
   std::string damage_;
-  absl::Status failed_;         // what Next() says from now on
+  absl::Status failed_;  // what Next() says from now on
   absl::Status close_status_;
   bool attached_ = false;
   bool pinned_ = false;
-  bool handed_out_ = false;     // the front extent
+  bool handed_out_ = false;  // the front extent
   uint32_t extent_count_ = 0;
   SteadyTime pinned_since_{};
   std::chrono::nanoseconds pinned_for_{0};
@@ -113,22 +108,24 @@ absl::Status OnlineSource::CheckLimits() const {
   const auto seconds = std::chrono::duration<double>(held).count();
   const double done = extent_count_ == 0 ? 1.0 : static_cast<double>(sink_->front()) / extent_count_;
   if (!info_.wal && held > options_.rollback_stall) {
-    return Error(Code::kFailedPrecondition, "WRITER_STALL",
-                 fmt::format("{} is in rollback mode, where a backup blocks its writers: {:.0f} % were read within the {} ms that are allowed{}", options_.path,
-                             done * 100, options_.rollback_stall.count(), done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
-                 "switch the application to WAL mode, raise rollback_stall, or use the method `file`");
+    return Error(
+        Code::kFailedPrecondition, "WRITER_STALL",
+        fmt::format("{} is in rollback mode, where a backup blocks its writers: {:.0f} % were read within the {} ms that are allowed{}",
+                    options_.path, done * 100, options_.rollback_stall.count(),
+                    done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
+        "switch the application to WAL mode, raise rollback_stall, or use the method `file`");
   }
   if (info_.wal && held > options_.max_pin) {
     return Error(Code::kDeadlineExceeded, "PIN_TOO_LONG",
-                 fmt::format("the read transaction on {} lasted {:.0f} s, {:.0f} % were read, and max_pin is {} s", options_.path, seconds, done * 100,
-                             options_.max_pin.count() / 1000),
+                 fmt::format("the read transaction on {} lasted {:.0f} s, {:.0f} % were read, and max_pin is {} s", options_.path, seconds,
+                             done * 100, options_.max_pin.count() / 1000),
                  "raise max_pin, or give the device a faster link for its first backup");
   }
   LF_ASSIGN_OR_RETURN(const uint64_t growth, read_->WalGrowth());
   if (growth > options_.max_wal_growth) {
     return Error(Code::kResourceExhausted, "WAL_GROWTH",
-                 fmt::format("the WAL of {} grew by {} MiB during the backup, {:.0f} % were read, and {} MiB are allowed", options_.path, growth >> 20, done * 100,
-                             options_.max_wal_growth >> 20),
+                 fmt::format("the WAL of {} grew by {} MiB during the backup, {:.0f} % were read, and {} MiB are allowed", options_.path,
+                             growth >> 20, done * 100, options_.max_wal_growth >> 20),
                  "back up when the application writes less, or over a faster link");
   }
   return absl::OkStatus();
@@ -159,7 +156,8 @@ absl::Status OnlineSource::Fill() {
   }
   while (!sink_->FrontComplete()) {
     if (backup_ == nullptr) {
-      return Error(Code::kInternal, "SOURCE_INCOMPLETE", fmt::format("SQLite did not hand out all pages of extent {} of {}", sink_->front(), options_.path));
+      return Error(Code::kInternal, "SOURCE_INCOMPLETE",
+                   fmt::format("SQLite did not hand out all pages of extent {} of {}", sink_->front(), options_.path));
     }
     const int rc = sqlite3_backup_step(backup_.get(), sink_->PagesAStep());
     if (rc == SQLITE_DONE) {
@@ -176,7 +174,8 @@ absl::Status OnlineSource::Fill() {
 
 absl::Status OnlineSource::CheckFirstPage() const {
   if (SameFirstPage(read_->first_page(), sink_->written_first_page())) return absl::OkStatus();
-  return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("page 1 of {} and the pages after it are not of one state", options_.path), "try again");
+  return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("page 1 of {} and the pages after it are not of one state", options_.path),
+               "try again");
 }
 
 void OnlineSource::Detach() {
@@ -195,43 +194,12 @@ absl::Status OnlineSource::Close() {
   return close_status_;
 }
 
-// True when `time` has passed, false when cancelled. On the real clock: it paces, it decides nothing.
-bool Pause(milliseconds time, const std::function<bool()>& cancelled) {
-  for (milliseconds slept{0}; slept < time; slept += kCancelPoll) {
-    if (cancelled && cancelled()) return false;
-    std::this_thread::sleep_for(std::min(kCancelPoll, time - slept));
-  }
-  return true;
-}
-
-absl::Status ReadOnce(const OnlineOptions& options, absl::FunctionRef<absl::Status(PageSource&)> consume) {
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<PageSource> source, OpenOnlineSource(options));
-  absl::Status status = consume(*source);
-  const absl::Status closed = source->Close();
-  return status.ok() ? closed : status;
-}
-
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<PageSource>> OpenOnlineSource(const OnlineOptions& options) {
   auto source = std::make_unique<OnlineSource>(options);
   LF_RETURN_IF_ERROR(source->Open());
   return source;
-}
-
-absl::Status ReadOnline(const OnlineOptions& options, absl::FunctionRef<absl::Status(PageSource& source)> consume) {
-  int stalls = 0;
-  int changes = 0;
-  for (;;) {
-    const absl::Status status = ReadOnce(options, consume);
-    const std::string reason = ReasonOf(status);
-    if (reason == "WRITER_STALL" && ++stalls <= options.rollback_retries) {
-      if (!Pause(options.rollback_stall, options.cancelled)) return Error(Code::kCancelled, "CANCELLED", "cancelled while writers had their turn");
-      continue;
-    }
-    if (reason == "SOURCE_CHANGED" && ++changes <= kChangedRetries) continue;
-    return reason == "WRITER_STALL" ? Annotate(status, fmt::format("given up after {} attempts", stalls)) : status;
-  }
 }
 
 }  // namespace litefleet::capture

@@ -1,9 +1,10 @@
-// The `online` page source with its backup engine: a live database read under one pinned transaction by SQLite's Online Backup API, without a
-// temporary copy, page 1 byte-exact from the source (design section 5).
+// The `online` page source with its backup engine: a live database read under one pinned transaction by SQLite's Online Backup API, without
+// a temporary copy, page 1 byte-exact from the source (design section 5).
 //
-// Not for a database of the agent's own. In rollback mode (info().wal is false, known as soon as OpenOnlineSource returns) writers wait while
-// the source is open: never let it wait for the network; copy to a local spool, or use ReadOnline, which also retries. In WAL mode nobody
-// waits, but the WAL grows: call Next() or Close() at least every 30 s, since the limits are looked at there.
+// Not for a database of the agent's own. In rollback mode (info().wal is false, known as soon as OpenOnlineSource returns) writers wait
+// while the source is open: never let it wait for the network, but copy to a local spool; after WRITER_STALL give the writers a moment
+// before the next attempt. In WAL mode nobody waits, but the WAL grows: call Next() or Close() at least every 30 s, since the limits are
+// looked at there.
 //
 // Thread safety: as PageSource. Memory: about 6 MiB. Locks and the connection go as soon as the last page has been read, before the last
 // extents are handed out; at an error at once.
@@ -23,7 +24,6 @@
 #include <memory>
 #include <string>
 
-#include "absl/functional/function_ref.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/capture/page_source.h"
@@ -32,24 +32,18 @@
 namespace litefleet::capture {
 
 struct OnlineOptions {
-  std::string path;                                    // absolute
-  std::chrono::milliseconds busy_timeout{10'000};      // for the first lock
-  std::chrono::milliseconds rollback_stall{2'000};     // from lock to release, rollback mode only
-  int rollback_retries = 5;                            // ReadOnline only
-  std::chrono::milliseconds max_pin{600'000};          // WAL mode only
-  uint64_t max_wal_growth = 256u << 20;                // bytes, WAL mode only
+  std::string path;                                 // absolute
+  std::chrono::milliseconds busy_timeout{10'000};   // for the first lock
+  std::chrono::milliseconds rollback_stall{2'000};  // from lock to release, rollback mode only
+  std::chrono::milliseconds max_pin{600'000};       // WAL mode only
+  uint64_t max_wal_growth = 256u << 20;             // bytes, WAL mode only
   bool allow_network_fs = false;
-  const Clock* clock = nullptr;                        // REQUIRED; outlives the source
-  std::function<bool()> cancelled;                     // asked in every wait and every Next(); may be empty
+  const Clock* clock = nullptr;     // REQUIRED; outlives the source
+  std::function<bool()> cancelled;  // asked in every wait and every Next(); may be empty
 };
 
 // Pins the state. REQUIRES: options.clock is set.
 absl::StatusOr<std::unique_ptr<PageSource>> OpenOnlineSource(const OnlineOptions& options);
-
-// Opens, calls `consume`, closes; the same again after WRITER_STALL (rollback_retries times) and SOURCE_CHANGED (twice), with a pause of one
-// stall for the writers in between. `consume` reads the source to its end and must start from nothing each time; its error ends it.
-// Returns the last error, WRITER_STALL with the number of attempts.
-absl::Status ReadOnline(const OnlineOptions& options, absl::FunctionRef<absl::Status(PageSource& source)> consume);
 
 }  // namespace litefleet::capture
 

@@ -22,9 +22,11 @@ sqlite3_vfs* SystemVfs() { return sqlite3_vfs_find(nullptr); }
 absl::StatusOr<std::unique_ptr<PageSink>> PageSink::Open() {
   std::unique_ptr<PageSink> sink(new PageSink());
   if (const int rc = sqlite3_vfs_register(&sink->vfs_, 0); rc != SQLITE_OK) return sqlite::ToStatus(rc, nullptr, "register the sink");
-  LF_ASSIGN_OR_RETURN(sink->db_, sqlite::Open("sink", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, sink->vfs_name_.c_str()));
+  LF_ASSIGN_OR_RETURN(sink->db_,
+                      sqlite::Open("sink", SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX, sink->vfs_name_.c_str()));
   LF_RETURN_IF_ERROR(sqlite::Execute(sink->db_.get(), fmt::format("pragma journal_mode=off; pragma synchronous=off; pragma cache_size={};"
-                                                                  "pragma temp_store=memory", kCachePages)));
+                                                                  "pragma temp_store=memory",
+                                                                  kCachePages)));
   return sink;
 }
 
@@ -70,10 +72,12 @@ const sqlite3_io_methods* PageSink::Methods() {
     methods.iVersion = 1;
     methods.xClose = [](sqlite3_file*) { return SQLITE_OK; };
     methods.xRead = [](sqlite3_file* file, void* out, int size, sqlite3_int64 offset) {
-      return reinterpret_cast<File*>(file)->sink->Read(static_cast<std::byte*>(out), static_cast<size_t>(size), static_cast<uint64_t>(offset));
+      return reinterpret_cast<File*>(file)->sink->Read(static_cast<std::byte*>(out), static_cast<size_t>(size),
+                                                       static_cast<uint64_t>(offset));
     };
     methods.xWrite = [](sqlite3_file* file, const void* data, int size, sqlite3_int64 offset) {
-      return reinterpret_cast<File*>(file)->sink->Write(static_cast<const std::byte*>(data), static_cast<size_t>(size), static_cast<uint64_t>(offset));
+      return reinterpret_cast<File*>(file)->sink->Write(static_cast<const std::byte*>(data), static_cast<size_t>(size),
+                                                        static_cast<uint64_t>(offset));
     };
     methods.xTruncate = [](sqlite3_file* file, sqlite3_int64 size) {
       reinterpret_cast<File*>(file)->sink->end_ = static_cast<uint64_t>(size);

@@ -1,8 +1,8 @@
 // The other end of SQLite's Online Backup API: a database that is never written anywhere, but handed on extent by extent.
 //
-// It is a VFS of its own with one file in memory. SQLite writes pages in ascending order, the few of its small cache late and page 1 a second
-// time at the end; a window of some extents takes what is not complete yet. Page 1 is not handed on as SQLite writes it, since the backup
-// rewrites fields of it: the caller gives the source's.
+// It is a VFS of its own with one file in memory. SQLite writes pages in ascending order, the few of its small cache late and page 1 a
+// second time at the end; a window of some extents takes what is not complete yet. Page 1 is not handed on as SQLite writes it, since the
+// backup rewrites fields of it: the caller gives the source's.
 //
 // Not for reading back. Thread safety: none. Memory: the window, at most 2.5 MiB.
 // Source: https://www.sqlite.org/backup.html, https://www.sqlite.org/vfs.html
@@ -77,11 +77,11 @@ class PageSink {
   uint32_t window_ = 1;
 
   uint32_t front_ = 0;
-  std::vector<std::byte> pages_;        // window_ extents
-  std::vector<uint32_t> filled_;        // pages of each
-  std::vector<bool> present_;           // of each page in the window
+  std::vector<std::byte> pages_;  // window_ extents
+  std::vector<uint32_t> filled_;  // pages of each
+  std::vector<bool> present_;     // of each page in the window
   Bytes written_first_page_;
-  uint64_t end_ = 0;                    // size of the file as SQLite sees it
+  uint64_t end_ = 0;  // size of the file as SQLite sees it
   std::string failure_;
 };
 

@@ -20,15 +20,15 @@ namespace litefleet::capture {
 // Known from the moment at which the state was pinned.
 struct SourceInfo {
   uint32_t page_size = 0;
-  uint32_t page_count = 0;   // 0: an empty file
-  bool wal = false;          // header bytes 18 and 19
-  SystemTime pinned_at;      // device clock
+  uint32_t page_count = 0;  // 0: an empty file
+  bool wal = false;         // header bytes 18 and 19
+  SystemTime pinned_at;     // device clock
   std::chrono::nanoseconds pinned_since_boot{0};
 };
 
 struct ExtentPages {
-  uint32_t extent = 0;       // from 0, ascending, without holes
-  ByteView data;             // whole pages; valid until the next call
+  uint32_t extent = 0;  // from 0, ascending, without holes
+  ByteView data;        // whole pages; valid until the next call
 };
 
 class PageSource {

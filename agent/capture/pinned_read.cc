@@ -27,13 +27,14 @@ absl::StatusOr<std::unique_ptr<PinnedRead>> PinnedRead::Begin(UserDatabase& data
   read->wal_mode_ = header->wal;
   if (header->wal && !database.immutable()) {
     sqlite3_file* const wal = database.wal_file();
-    if (wal == nullptr) return Error(absl::StatusCode::kInternal, "IO_ERROR", fmt::format("{} is in WAL mode but has no WAL open", database.path()));
+    if (wal == nullptr)
+      return Error(absl::StatusCode::kInternal, "IO_ERROR", fmt::format("{} is in WAL mode but has no WAL open", database.path()));
     read->wal_index_.emplace(database.file(), wal);
     bool pinned = false;
     for (int attempt = 0; !pinned; ++attempt) {
       if (attempt == kPinAttempts) {
-        return Error(absl::StatusCode::kAborted, "SOURCE_CHANGED", fmt::format("{}: commits come faster than a state can be pinned", database.path()),
-                     "try again later");
+        return Error(absl::StatusCode::kAborted, "SOURCE_CHANGED",
+                     fmt::format("{}: commits come faster than a state can be pinned", database.path()), "try again later");
       }
       LF_ASSIGN_OR_RETURN(pinned, read->PinWalState());
     }

@@ -30,7 +30,7 @@ class PinnedRead {
 
   // By the header: nobody waits for this read.
   bool wal() const { return wal_mode_; }
-  uint32_t page_size() const { return page_size_; }   // 0: the database is an empty file
+  uint32_t page_size() const { return page_size_; }  // 0: the database is an empty file
   bool empty() const { return page_size_ == 0; }
   ByteView first_page() const { return first_page_; }
   // Null outside WAL mode, and for an immutable database.

@@ -29,7 +29,7 @@ namespace {
 using Code = absl::StatusCode;
 
 constexpr uint32_t kFuseMagic = 0x65735546;
-constexpr int kCloseRounds = 3;
+constexpr int kCloseRounds = 2;
 constexpr std::string_view kBeOwner = "run the agent as root or as the owner of the database";
 
 // The file system type of the mount with device number `device`, from mountinfo(5).
@@ -41,8 +41,7 @@ std::string MountTypeOf(dev_t device) {
     std::string id, parent, number, word, type;
     words >> id >> parent >> number;
     if (number != wanted) continue;
-    while (words >> word && word != "-") {
-    }
+    while (words >> word && word != "-") {}
     if (words >> type) return type;
   }
   return {};
@@ -59,7 +58,7 @@ bool HasChown() {
 
 // SQLite would have to create -wal and -shm, which it cannot there.
 bool OnReadOnlyMedium(const std::string& path) {
-  struct statvfs fs{};
+  struct statvfs fs {};
   return statvfs(path.c_str(), &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0;
 }
 
@@ -82,14 +81,16 @@ absl::Status PermissionError(std::string_view path, std::string_view why) {
 absl::Status CheckFile(const UserDatabaseOptions& options) {
   const std::string& path = options.path;
   if (path.empty() || path.front() != '/') {
-    return Error(Code::kInvalidArgument, "INVALID_PATH", fmt::format("'{}' is not an absolute path", path), "name the database by its absolute path");
+    return Error(Code::kInvalidArgument, "INVALID_PATH", fmt::format("'{}' is not an absolute path", path),
+                 "name the database by its absolute path");
   }
-  struct stat st{};
+  struct stat st {};
   if (stat(path.c_str(), &st) != 0) {
     switch (errno) {
       case ENOENT:
       case ENOTDIR:
-        return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{} does not exist", path), "check the path in the agent's configuration");
+        return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{} does not exist", path),
+                     "check the path in the agent's configuration");
       case EACCES:
         return PermissionError(path, "a directory of the path may not be entered");
       default:
@@ -97,8 +98,8 @@ absl::Status CheckFile(const UserDatabaseOptions& options) {
     }
   }
   if (!S_ISREG(st.st_mode)) {
-    return Error(Code::kFailedPrecondition, "NOT_REGULAR_FILE", fmt::format("{} is {}", path, S_ISDIR(st.st_mode) ? "a directory" : "no regular file"),
-                 "name the database file itself");
+    return Error(Code::kFailedPrecondition, "NOT_REGULAR_FILE",
+                 fmt::format("{} is {}", path, S_ISDIR(st.st_mode) ? "a directory" : "no regular file"), "name the database file itself");
   }
   if (faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return PermissionError(path, "it may not be read");
   if (!options.allow_network_fs) {
@@ -114,13 +115,13 @@ absl::Status CheckFile(const UserDatabaseOptions& options) {
 
 std::string NetworkFileSystemOf(const std::string& path) {
   if (std::string name = io::NetworkFileSystemName(path); !name.empty()) return name;
-  struct statfs fs{};
-  struct stat st{};
+  struct statfs fs {};
+  struct stat st {};
   if (statfs(path.c_str(), &fs) != 0 || static_cast<uint32_t>(fs.f_type) != kFuseMagic || stat(path.c_str(), &st) != 0) return {};
   const std::string type = MountTypeOf(st.st_dev);
-  static constexpr std::string_view kRemote[] = {"fuse.sshfs", "fuse.glusterfs", "fuse.cephfs", "fuse.s3fs", "fuse.rclone",
-                                                 "fuse.davfs2", "fuse.curlftpfs", "fuse.juicefs", "fuse.moosefs", "fuse.nfs-ganesha",
-                                                 "fuse.gcsfuse", "fuse.goofys", "fuse.smbnetfs", "fuse.vmhgfs-fuse"};
+  static constexpr std::string_view kRemote[] = {"fuse.sshfs",   "fuse.glusterfs", "fuse.cephfs",   "fuse.s3fs",       "fuse.rclone",
+                                                 "fuse.davfs2",  "fuse.curlftpfs", "fuse.juicefs",  "fuse.moosefs",    "fuse.nfs-ganesha",
+                                                 "fuse.gcsfuse", "fuse.goofys",    "fuse.smbnetfs", "fuse.vmhgfs-fuse"};
   for (const std::string_view remote : kRemote) {
     if (type == remote) return type;
   }
@@ -159,13 +160,21 @@ absl::Status UserDatabase::Connect() {
   sqlite3_wal_autocheckpoint(raw, 0);
   busy_ = {options_.busy_timeout, {}, &options_.cancelled};
   sqlite3_busy_handler(raw, &UserDatabase::OnBusy, &busy_);
-  LF_RETURN_IF_ERROR(ErrorFor(sqlite3_exec(raw, "pragma query_only=1", nullptr, nullptr, nullptr), "open"));
-
+  if (const int failed = sqlite3_exec(raw, "pragma query_only=1", nullptr, nullptr, nullptr); failed != SQLITE_OK) {
+    const absl::Status status = ErrorFor(failed, "open");
+    db_.reset();
+    return status;
+  }
   const char* name = sqlite3_db_filename(raw, "main");
   real_path_ = name == nullptr ? options_.path : name;
-  struct stat st{};
-  if (stat(real_path_.c_str(), &st) != 0) return ErrnoError(errno, "stat " + real_path_);
+  struct stat st {};
+  if (stat(real_path_.c_str(), &st) != 0) {
+    const int error = errno;
+    db_.reset();
+    return ErrnoError(error, "stat " + real_path_);
+  }
   file_id_ = {st.st_dev, st.st_ino};
+  attachment_.emplace(file_id_);
   may_own_ = st.st_uid == geteuid() || HasChown();
   return absl::OkStatus();
 }
@@ -180,14 +189,16 @@ absl::Status UserDatabase::CheckHeader() {
   const auto header = ParseHeader(start);
   if (header && header->wal && !immutable_ && OnReadOnlyMedium(real_path_) && !io::Exists(real_path_ + "-wal")) {
     immutable_ = true;
-    db_.reset();
+    Disconnect();
     return Connect();
   }
   if (header && header->wal && !immutable_ && !may_own_ && (!io::Exists(real_path_ + "-wal") || !io::Exists(real_path_ + "-shm"))) {
-    return Error(Code::kPermissionDenied, "NOT_OWNER",
-                 fmt::format("{} is in WAL mode, nobody has it open, and it belongs to another user: opening it would create -wal and -shm files "
-                             "that lock its application out", options_.path),
-                 kBeOwner);
+    return Error(
+        Code::kPermissionDenied, "NOT_OWNER",
+        fmt::format("{} is in WAL mode, nobody has it open, and it belongs to another user: opening it would create -wal and -shm files "
+                    "that lock its application out",
+                    options_.path),
+        kBeOwner);
   }
   return absl::OkStatus();
 }
@@ -195,11 +206,12 @@ absl::Status UserDatabase::CheckHeader() {
 // The check above and SQLite's open are two looks: the application may have closed in between.
 absl::Status UserDatabase::CheckCreatedFiles() {
   if (may_own_) return absl::OkStatus();
-  struct stat st{};
+  struct stat st {};
   if (stat((real_path_ + "-shm").c_str(), &st) != 0 || st.st_uid != geteuid()) return absl::OkStatus();
   EndRead();
   static_cast<void>(Close());
-  return Error(Code::kPermissionDenied, "NOT_OWNER", fmt::format("the application closed {} while the agent opened it", options_.path), kBeOwner);
+  return Error(Code::kPermissionDenied, "NOT_OWNER", fmt::format("the application closed {} while the agent opened it", options_.path),
+               kBeOwner);
 }
 
 int UserDatabase::OnBusy(void* busy, int count) {
@@ -269,32 +281,44 @@ bool UserDatabase::OthersAttached() const {
   return LockedByOthers(files);
 }
 
+bool UserDatabase::OpenWal() {
+  sqlite3_busy_handler(db_.get(), nullptr, nullptr);
+  return (sqlite3_exec(db_.get(), "pragma schema_version", nullptr, nullptr, nullptr) & 0xff) != SQLITE_BUSY;
+}
+
+void UserDatabase::Disconnect() {
+  db_.reset();
+  attachment_.reset();
+}
+
 absl::Status UserDatabase::Close() {
-  for (int round = 0; db_ != nullptr && round < kCloseRounds; ++round) {
+  for (int round = 0; db_ != nullptr; ++round) {
     EndRead();
-    const bool others = OthersAttached();
-    // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was replaced.
+    const bool ours = attachment_->HasOthers();
+    const bool others = ours || OthersAttached();
+    if (ours) attachment_->LeaveWalToOthers();
+    if (!others && attachment_->TakeLeftWal() && wal_file() == nullptr) OpenWal();
+    // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was
+    // replaced.
     sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, others ? 1 : 0, nullptr);
     LF_CRASH_POINT("capture.before_close");
-    db_.reset();
-    if (!others || OthersAttached() || !io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
+    Disconnect();
+    if (!others || ours || round == kCloseRounds || OthersAttached()) break;
+    if (!io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
     // The others left while we did, and took us for the one that stays: be the last closer after all.
     LF_CRASH_POINT("capture.before_last_close");
     LF_RETURN_IF_ERROR(Connect());
-    sqlite3_busy_handler(db_.get(), nullptr, nullptr);
-    if (sqlite3_exec(db_.get(), "pragma schema_version", nullptr, nullptr, nullptr) % 256 == SQLITE_BUSY) {
-      db_.reset();  // somebody came back
-      break;
-    }
+    if (OpenWal()) continue;
+    Disconnect();  // somebody came back
   }
-  db_.reset();
   return absl::OkStatus();
 }
 
 absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
   const int primary = rc & 0xff;
   if (primary == SQLITE_OK || primary == SQLITE_ROW || primary == SQLITE_DONE) return absl::OkStatus();
-  if (options_.cancelled && options_.cancelled()) return Error(Code::kCancelled, "CANCELLED", fmt::format("{} {}: cancelled", what, options_.path));
+  if (options_.cancelled && options_.cancelled())
+    return Error(Code::kCancelled, "CANCELLED", fmt::format("{} {}: cancelled", what, options_.path));
   const int system_error = db_ == nullptr ? 0 : sqlite3_system_errno(db_.get());
   const std::string context = fmt::format("{} {}", what, options_.path);
   if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED || primary == SQLITE_PROTOCOL) {
@@ -304,7 +328,8 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
                  "later or raise busy_timeout");
   }
   if (primary == SQLITE_CANTOPEN && !io::Exists(options_.path)) {
-    return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{}: it is gone", context), "check the path in the agent's configuration");
+    return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{}: it is gone", context),
+                 "check the path in the agent's configuration");
   }
   if (primary == SQLITE_CANTOPEN && OnReadOnlyMedium(options_.path)) {
     return Error(Code::kPermissionDenied, "NO_PERMISSION", fmt::format("{}: its WAL cannot be read on a read-only medium", context),
@@ -314,11 +339,14 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
     return PermissionError(options_.path, fmt::format("{} failed: it, or its -wal, -shm or -journal, may not be opened", what));
   }
   if (rc == SQLITE_READONLY_DIRECTORY) {
-    return PermissionError(options_.path, fmt::format("{} failed: its directory may not be written, and SQLite has to create files there", what));
+    return PermissionError(options_.path,
+                           fmt::format("{} failed: its directory may not be written, and SQLite has to create files there", what));
   }
   if (primary == SQLITE_READONLY) {
-    return PermissionError(options_.path, fmt::format("{} failed: it has to be recovered first (a hot journal, or a WAL whose -shm may not be written), "
-                                                      "which takes the right to write (sqlite {})", what, rc));
+    return PermissionError(options_.path,
+                           fmt::format("{} failed: it has to be recovered first (a hot journal, or a WAL whose -shm may not be written), "
+                                       "which takes the right to write (sqlite {})",
+                                       what, rc));
   }
   // The connection's own message, unless the error is of a call that did not go through it.
   const bool own = db_ != nullptr && (sqlite3_extended_errcode(db_.get()) & 0xff) == primary;

@@ -2,11 +2,10 @@
 //
 // It changes nothing that persists: no automatic checkpoint, no pragma that is written, no extension, defensive mode, schema not trusted
 // and, as long as the caller does not ask for it, never parsed. It is attached from the first read until Close(): close it soon.
-// When it is the last one attached, Close() does what SQLite's last closer does (WAL folded in, -wal and -shm removed), else it leaves the WAL
-// alone; files beside the database that were absent before are absent after. All reading of raw bytes goes through its handles.
+// When it is the last one attached, Close() does what SQLite's last closer does (WAL folded in, -wal and -shm removed), else it leaves the
+// WAL alone; files beside the database that were absent before are absent after. All reading of raw bytes goes through its handles.
 //
-// Not for the agent's own databases; not for several connections of this process to one database at a time, as /proc/locks does not tell
-// them apart (SQLite still refuses to fold a WAL that another connection uses).
+// Not for the agent's own databases. Several connections of this process to one database are counted, and the last one closes as such.
 // Thread safety: none; one thread at a time.
 //
 // Errors (reason, code):
@@ -29,11 +28,13 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/capture/attachments.h"
 #include "agent/capture/lock_table.h"
 #include "common/base/bytes.h"
 #include "common/sqlite/handle.h"
@@ -100,6 +101,9 @@ class UserDatabase {
   absl::Status CheckHeader();
   absl::Status CheckCreatedFiles();
   bool OthersAttached() const;
+  // A read that makes this connection open the WAL; false when the lock is not to be had at once.
+  bool OpenWal();
+  void Disconnect();
 
   const UserDatabaseOptions options_;
   std::string real_path_;
@@ -108,6 +112,7 @@ class UserDatabase {
   bool may_own_ = false;  // files that SQLite creates get the right owner
   bool immutable_ = false;
   bool tolerant_ = false;
+  std::optional<Attachment> attachment_;
   sqlite::DatabaseHandle db_;
 };
 

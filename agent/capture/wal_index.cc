@@ -127,14 +127,18 @@ absl::StatusOr<bool> WalIndex::ReadPage(uint32_t page, const WalState& state, st
     std::array<std::byte, kWalFrameHeaderBytes> head{};
     int rc = wal_->pMethods->xRead(wal_, head.data(), static_cast<int>(head.size()), at);
     if (rc == SQLITE_OK) rc = wal_->pMethods->xRead(wal_, out.data(), static_cast<int>(out.size()), at + static_cast<int>(head.size()));
-    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return sqlite::ToStatus(rc, nullptr, fmt::format("read frame {} of the WAL", frame));
-    intact = rc == SQLITE_OK && LoadBigEndian<uint32_t>(head.data()) == page && std::equal(state.salts.begin(), state.salts.end(), &head[8]);
+    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ)
+      return sqlite::ToStatus(rc, nullptr, fmt::format("read frame {} of the WAL", frame));
+    intact =
+        rc == SQLITE_OK && LoadBigEndian<uint32_t>(head.data()) == page && std::equal(state.salts.begin(), state.salts.end(), &head[8]);
   }
-  // Whoever starts the WAL over changes the salts in the wal-index before he writes the first frame: looked at after the read they prove it.
+  // Whoever starts the WAL over changes the salts in the wal-index before he writes the first frame: looked at after the read they prove
+  // it.
   LF_ASSIGN_OR_RETURN(const WalState now, ReadState());
   if (now.salts != state.salts) return false;
   if (frame != 0 && !intact) {
-    return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED", fmt::format("frame {} of the WAL is not the one of page {}", frame, page));
+    return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED",
+                 fmt::format("frame {} of the WAL is not the one of page {}", frame, page));
   }
   return frame != 0;
 }

@@ -33,11 +33,11 @@ inline constexpr size_t kWalHeaderBytes = 32;
 inline constexpr size_t kWalFrameHeaderBytes = 24;
 
 struct WalState {
-  std::array<std::byte, 48> raw{};  // the header as it stands in shared memory
-  uint32_t page_size = 0;           // 0 as long as nothing was ever written to this WAL
-  uint32_t max_frame = 0;           // last committed frame; 0: the WAL holds nothing
-  uint32_t page_count = 0;          // after that frame; of no meaning when max_frame is 0
-  std::array<std::byte, 8> salts{}; // as in the WAL file
+  std::array<std::byte, 48> raw{};   // the header as it stands in shared memory
+  uint32_t page_size = 0;            // 0 as long as nothing was ever written to this WAL
+  uint32_t max_frame = 0;            // last committed frame; 0: the WAL holds nothing
+  uint32_t page_count = 0;           // after that frame; of no meaning when max_frame is 0
+  std::array<std::byte, 8> salts{};  // as in the WAL file
 
   friend bool operator==(const WalState& a, const WalState& b) { return a.raw == b.raw; }
 };

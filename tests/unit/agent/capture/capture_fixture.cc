@@ -8,10 +8,10 @@
 #include <fstream>
 #include <iterator>
 
-#include "tests/unit/agent/capture/capture_fixture.h"
 #include "common/base/status.h"
 #include "common/format/digest.h"
 #include "fmt/format.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
 
 namespace litefleet::capture {
 
@@ -76,7 +76,8 @@ std::string CaptureTest::Query(const std::string& path, const std::string& sql) 
 
 std::string CaptureTest::Store(const Bytes& bytes, const std::string& name) const {
   const std::string path = Path(name);
-  std::ofstream(path, std::ios::binary | std::ios::trunc).write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
+  std::ofstream(path, std::ios::binary | std::ios::trunc)
+      .write(reinterpret_cast<const char*>(bytes.data()), static_cast<std::streamsize>(bytes.size()));
   return path;
 }
 
@@ -113,7 +114,7 @@ std::string Listing(const std::string& directory) {
   for (const auto& entry : std::filesystem::directory_iterator(directory)) paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   for (const auto& path : paths) {
-    struct stat st{};
+    struct stat st {};
     if (lstat(path.c_str(), &st) != 0) continue;
     listing += fmt::format("{} {} {:o} {}:{} {}\n", path.filename().string(), st.st_size, st.st_mode, st.st_uid, st.st_gid,
                            S_ISREG(st.st_mode) ? ToHex(format::Sha256(FileBytes(path))) : "-");

@@ -17,9 +17,11 @@ class Damaged : public CaptureTest, public testing::WithParamInterface<const cha
   Bytes Healthy() const {
     const std::string path = Path("healthy.db");
     Shell(fmt::format("rm -f '{}'*", path));
-    Sql(path, fmt::format("pragma page_size=1024; pragma journal_mode={}; create table t(id integer primary key, x blob); create index i on t(x);"
-                          "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500) insert into t select i, randomblob(200) from n",
-                          GetParam()));
+    Sql(path,
+        fmt::format(
+            "pragma page_size=1024; pragma journal_mode={}; create table t(id integer primary key, x blob); create index i on t(x);"
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500) insert into t select i, randomblob(200) from n",
+            GetParam()));
     return FileBytes(path);
   }
 };
@@ -32,10 +34,12 @@ TEST_P(Damaged, SchemaAndHeaderFieldsAreNotLookedAt) {
     return bytes;
   };
   const std::map<std::string, Bytes> images = {
-      {"whole schema page", damage(100, 1024, 5)}, {"schema cookie", damage(40, 44, 1)},  {"schema format", damage(44, 48, 9)},
-      {"default cache size", damage(48, 52, 120)}, {"largest root", damage(52, 56, 3)},   {"encoding", damage(56, 60, 7)},
-      {"user version", damage(60, 64, 7)},         {"reserved", damage(72, 92, 1)},       {"a table page", damage(2048, 3072, 5)},
-      {"free list", damage(32, 40, 3)},            {"change counter", damage(24, 28, 3)}, {"version valid for", damage(92, 96, 3)},
+      {"whole schema page", damage(100, 1024, 5)}, {"schema cookie", damage(40, 44, 1)},
+      {"schema format", damage(44, 48, 9)},        {"default cache size", damage(48, 52, 120)},
+      {"largest root", damage(52, 56, 3)},         {"encoding", damage(56, 60, 7)},
+      {"user version", damage(60, 64, 7)},         {"reserved", damage(72, 92, 1)},
+      {"a table page", damage(2048, 3072, 5)},     {"free list", damage(32, 40, 3)},
+      {"change counter", damage(24, 28, 3)},       {"version valid for", damage(92, 96, 3)},
   };
   for (const auto& [name, image] : images) {
     const std::string path = Store(image, "damaged.db");

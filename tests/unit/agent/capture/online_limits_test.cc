@@ -17,8 +17,11 @@ class OnlineLimits : public CaptureTest {
  protected:
   std::string Make(const std::string& mode, int rows = 3000) {
     const std::string path = Path("a.db");
-    Sql(path, fmt::format("pragma journal_mode={}; create table t(id integer primary key, x blob);"
-                          "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into t select i, randomblob(1000) from n", mode, rows));
+    Sql(path,
+        fmt::format(
+            "pragma journal_mode={}; create table t(id integer primary key, x blob);"
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into t select i, randomblob(1000) from n",
+            mode, rows));
     return path;
   }
   // Result code of one commit by another process that does not wait.
@@ -57,32 +60,6 @@ TEST_F(OnlineLimits, RollbackModeLetsGoBeforeTheLastExtentIsUsed) {
   ASSERT_TRUE(source.ok());
   ASSERT_TRUE((*source)->Next().value().has_value());  // the only one
   EXPECT_EQ(CommitElsewhere(path), SQLITE_OK);
-}
-
-TEST_F(OnlineLimits, StallIsRetriedAndThenGivenUp) {
-  const std::string path = Make("delete");
-  FakeClock clock;
-  OnlineOptions options = Options(path);
-  options.clock = &clock;
-  options.rollback_stall = milliseconds(5);
-  int attempts = 0;
-  const absl::Status status = ReadOnline(options, [&](PageSource& source) -> absl::Status {
-    ++attempts;
-    LF_RETURN_IF_ERROR(source.Next().status());
-    clock.Advance(milliseconds(6));
-    return source.Next().status();
-  });
-  EXPECT_EQ(ReasonOf(status), "WRITER_STALL");
-  EXPECT_EQ(attempts, 6);
-  EXPECT_EQ(CommitElsewhere(path), SQLITE_OK);
-
-  attempts = 0;
-  EXPECT_TRUE(ReadOnline(options, [&](PageSource& source) -> absl::Status {
-    if (++attempts == 2) return absl::OkStatus();
-    clock.Advance(milliseconds(6));
-    return source.Next().status();
-  }).ok());
-  EXPECT_EQ(attempts, 2);
 }
 
 TEST_F(OnlineLimits, PinTooLong) {

@@ -5,17 +5,19 @@
 #include <tuple>
 #include <utility>
 
-#include "tests/unit/agent/capture/capture_fixture.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "fmt/format.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
 
 namespace litefleet::capture {
 namespace {
 
 std::string Fill(int rows, int bytes) {
-  return fmt::format("create table t(id integer primary key, x blob); create index t_x on t(substr(x, 1, 8));"
-                     "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into t select i, randomblob({}) from n;", rows, bytes);
+  return fmt::format(
+      "create table t(id integer primary key, x blob); create index t_x on t(substr(x, 1, 8));"
+      "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into t select i, randomblob({}) from n;",
+      rows, bytes);
 }
 
 class Geometry : public CaptureTest, public testing::WithParamInterface<std::tuple<int, const char*>> {};
@@ -59,7 +61,8 @@ TEST_P(Geometry, CopyHasWhatIsOnlyInTheWal) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, Geometry,
-                         testing::Combine(testing::Values(512, 1024, 2048, 4096, 8192, 16384, 32768, 65536), testing::Values("delete", "wal")),
+                         testing::Combine(testing::Values(512, 1024, 2048, 4096, 8192, 16384, 32768, 65536),
+                                          testing::Values("delete", "wal")),
                          [](const auto& test) { return fmt::format("{}_{}", std::get<1>(test.param), std::get<0>(test.param)); });
 
 class OnlineSource : public CaptureTest {};
@@ -78,7 +81,8 @@ TEST_F(OnlineSource, EncodingsAutoVacuumAndFreePages) {
   for (const std::string mode : {"delete", "wal"}) {
     for (const std::string setting : {"encoding='UTF-16le'", "encoding='UTF-16be'", "auto_vacuum=full", "auto_vacuum=incremental"}) {
       const std::string path = Path("a.db");
-      Sql(path, fmt::format("pragma {}; pragma journal_mode={}; {} insert into t(x) values ('z\u00fcrich'); delete from t where id % 2 = 0", setting, mode, Fill(2000, 500)));
+      Sql(path, fmt::format("pragma {}; pragma journal_mode={}; {} insert into t(x) values ('z\u00fcrich'); delete from t where id % 2 = 0",
+                            setting, mode, Fill(2000, 500)));
       const Copy copy = Backup(path);
       ASSERT_TRUE(copy.status.ok()) << copy.status;
       EXPECT_TRUE(copy.bytes == FileBytes(path)) << setting << " " << mode;
@@ -97,7 +101,9 @@ TEST_F(OnlineSource, ReservedBytesAreKept) {
       ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
       int bytes = reserve;
       ASSERT_EQ(sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes), SQLITE_OK);
-      ASSERT_EQ(sqlite3_exec(db, fmt::format("pragma page_size=1024; pragma journal_mode={}; {}", mode, Fill(500, 900)).c_str(), nullptr, nullptr, nullptr), SQLITE_OK);
+      ASSERT_EQ(sqlite3_exec(db, fmt::format("pragma page_size=1024; pragma journal_mode={}; {}", mode, Fill(500, 900)).c_str(), nullptr,
+                             nullptr, nullptr),
+                SQLITE_OK);
       sqlite3_close(db);
       const Bytes before = FileBytes(path);
       ASSERT_EQ(std::to_integer<int>(before[20]), reserve);
@@ -120,10 +126,13 @@ TEST_F(OnlineSource, LockBytePageIsZeros) {
       const uint32_t pages = lock_page + beyond;
       const uint64_t lock_at = uint64_t{lock_page - 1} * page_size;
       // The header's page count, garbage in the lock-byte page and marks around it.
-      ASSERT_EQ(Shell(fmt::format("cd '{}' && truncate -s {} sparse.db && put() {{ printf \"$2\" | dd of=sparse.db bs=1 seek=$1 conv=notrunc status=none; }}; "
-                                  "put 28 '\\x{:02x}\\x{:02x}\\x{:02x}\\x{:02x}'; put {} garbage; put {} before",
-                                  directory(), uint64_t{pages} * page_size, pages >> 24, pages >> 16 & 255, pages >> 8 & 255, pages & 255, lock_at + 100, lock_at - 100)),
-                0);
+      ASSERT_EQ(
+          Shell(fmt::format(
+              "cd '{}' && truncate -s {} sparse.db && put() {{ printf \"$2\" | dd of=sparse.db bs=1 seek=$1 conv=notrunc status=none; }}; "
+              "put 28 '\\x{:02x}\\x{:02x}\\x{:02x}\\x{:02x}'; put {} garbage; put {} before",
+              directory(), uint64_t{pages} * page_size, pages >> 24, pages >> 16 & 255, pages >> 8 & 255, pages & 255, lock_at + 100,
+              lock_at - 100)),
+          0);
       if (beyond > 0) {
         ASSERT_EQ(Shell(fmt::format("printf after | dd of='{}' bs=1 seek={} conv=notrunc status=none", path, lock_at + page_size + 7)), 0);
       }
@@ -174,8 +183,7 @@ TEST_F(OnlineSource, InfoAndTimesAreThoseOfThePin) {
   EXPECT_EQ((*source)->info().pinned_since_boot, clock.SinceBoot());
   clock.Advance(std::chrono::seconds(3));
   EXPECT_EQ((*source)->pinned_for(), std::chrono::seconds(3));
-  while ((*source)->Next().value().has_value()) {
-  }
+  while ((*source)->Next().value().has_value()) {}
   clock.Advance(std::chrono::seconds(3));
   EXPECT_EQ((*source)->pinned_for(), std::chrono::seconds(3));
   EXPECT_TRUE((*source)->Close().ok());

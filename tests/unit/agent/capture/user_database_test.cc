@@ -84,8 +84,9 @@ TEST_F(UserDatabaseTest, SettingsAreThoseOfTheDesign) {
   ASSERT_TRUE(database.ok()) << database.status();
   sqlite3* db = (*database)->db();
   EXPECT_FALSE(std::filesystem::exists(path + "-wal"));  // nothing before the first read
-  for (const auto& [option, expected] : {std::pair{SQLITE_DBCONFIG_DEFENSIVE, 1}, std::pair{SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
-                                         std::pair{SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0}, std::pair{SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1}}) {
+  for (const auto& [option, expected] :
+       {std::pair{SQLITE_DBCONFIG_DEFENSIVE, 1}, std::pair{SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0},
+        std::pair{SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0}, std::pair{SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1}}) {
     int value = -1;
     ASSERT_EQ(sqlite3_db_config(db, option, -1, &value), SQLITE_OK);
     EXPECT_EQ(value, expected) << option;
@@ -98,6 +99,27 @@ TEST_F(UserDatabaseTest, SettingsAreThoseOfTheDesign) {
   EXPECT_TRUE((*database)->Close().ok());
   EXPECT_TRUE((*database)->Close().ok());
   EXPECT_FALSE(std::filesystem::exists(path + "-wal"));
+}
+
+// Whatever the order in which connections of this process close, the last one removes what was not there before.
+TEST_F(UserDatabaseTest, SeveralConnectionsOfOneProcess) {
+  for (const bool first_closes_first : {true, false}) {
+    for (const bool second_reads : {true, false}) {
+      const std::string path = Make("wal");
+      const std::string files = Listing(directory());
+      auto first = UserDatabase::Open({.path = path, .allow_network_fs = true});
+      auto second = UserDatabase::Open({.path = path, .allow_network_fs = true});
+      ASSERT_TRUE(first.ok() && second.ok());
+      ASSERT_TRUE((*first)->BeginRead().ok());
+      if (second_reads) {
+        ASSERT_TRUE((*second)->BeginRead().ok());
+      }
+      EXPECT_TRUE((first_closes_first ? *first : *second)->Close().ok());
+      EXPECT_TRUE(std::filesystem::exists(path + "-wal"));
+      EXPECT_TRUE((first_closes_first ? *second : *first)->Close().ok());
+      EXPECT_EQ(Listing(directory()), files) << first_closes_first << second_reads;
+    }
+  }
 }
 
 TEST_F(UserDatabaseTest, LocalFileSystemsAreLocal) {
@@ -160,7 +182,8 @@ TEST_F(UserDatabaseTest, ReadOnlyMedium) {
   ASSERT_EQ(mkdir(mount_point.c_str(), 0755), 0);
   if (mount("tmpfs", mount_point.c_str(), "tmpfs", 0, "size=16m") != 0) GTEST_SKIP() << "needs the right to mount";
   for (const std::string mode : {"delete", "wal"}) {
-    Sql(mount_point + "/" + mode + " ?&%41.db", fmt::format("pragma journal_mode={}; create table t(a); insert into t values (randomblob(9000))", mode));
+    Sql(mount_point + "/" + mode + " ?&%41.db",
+        fmt::format("pragma journal_mode={}; create table t(a); insert into t values (randomblob(9000))", mode));
   }
   const std::string leftover = mount_point + "/leftover.db";
   Child app([&](const auto& ready, const auto&) {

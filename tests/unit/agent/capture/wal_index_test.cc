@@ -21,8 +21,10 @@ class WalIndexTest : public CaptureTest {
       Connection connection(path);
       connection.Run("pragma wal_autocheckpoint=0; pragma synchronous=off");
       for (int round = 0; round < 6; ++round) {
-        connection.Run(fmt::format("create table extra{}(a); with recursive n(i) as (select 1 union all select i + 1 from n where i < {})"
-                                   "insert or replace into t select i * {} % 6007, randomblob(200) from n", round, rows, round + 3));
+        connection.Run(
+            fmt::format("create table extra{}(a); with recursive n(i) as (select 1 union all select i + 1 from n where i < {})"
+                        "insert or replace into t select i * {} % 6007, randomblob(200) from n",
+                        round, rows, round + 3));
       }
       ready();
       while (!asked_to_stop()) usleep(1000);

@@ -19,26 +19,31 @@ class Writers : public CaptureTest {
  protected:
   std::string MakeBank(const std::string& mode, int filler = 4000) {
     const std::string path = Path("bank.db");
-    Sql(path, fmt::format("pragma auto_vacuum=incremental; pragma journal_mode={};"
-                          "create table account(id integer primary key, balance integer);"
-                          "create table commits(n integer); insert into commits values (0);"
-                          "create table filler(id integer primary key, x blob);"
-                          "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into account select i, 1000 from n;"
-                          "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into filler select i, randomblob(1000) from n",
-                          mode, kAccounts, filler));
+    Sql(path, fmt::format(
+                  "pragma auto_vacuum=incremental; pragma journal_mode={};"
+                  "create table account(id integer primary key, balance integer);"
+                  "create table commits(n integer); insert into commits values (0);"
+                  "create table filler(id integer primary key, x blob);"
+                  "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into account select i, 1000 from n;"
+                  "with recursive n(i) as (select 1 union all select i + 1 from n where i < {}) insert into filler select i, "
+                  "randomblob(1000) from n",
+                  mode, kAccounts, filler));
     return path;
   }
   // Transfers as fast as it can; grows and shrinks. Exit code: SQLite's of the first failure.
-  static int Transfer(const std::string& path, int busy_timeout, const std::function<void()>& ready, const std::function<bool()>& asked_to_stop) {
+  static int Transfer(const std::string& path, int busy_timeout, const std::function<void()>& ready,
+                      const std::function<bool()>& asked_to_stop) {
     Connection connection(path, busy_timeout);
     connection.Run("pragma synchronous=normal; pragma wal_autocheckpoint=200");
     bool said = false;
     for (int i = 0; !asked_to_stop(); ++i) {
-      std::string sql = fmt::format("begin immediate; update account set balance = balance - 7 where id = {0} % {2} + 1;"
-                                    "update account set balance = balance + 7 where id = {1} % {2} + 1; update commits set n = n + 1;",
-                                    i * 31, i * 17 + 5, kAccounts);
+      std::string sql = fmt::format(
+          "begin immediate; update account set balance = balance - 7 where id = {0} % {2} + 1;"
+          "update account set balance = balance + 7 where id = {1} % {2} + 1; update commits set n = n + 1;",
+          i * 31, i * 17 + 5, kAccounts);
       if (i % 20 == 0) sql += "insert into filler(x) select randomblob(1500) from filler limit 100;";
-      if (i % 20 == 10) sql += "delete from filler where id in (select id from filler order by id desc limit 110); pragma incremental_vacuum(50);";
+      if (i % 20 == 10)
+        sql += "delete from filler where id in (select id from filler order by id desc limit 110); pragma incremental_vacuum(50);";
       sql += "commit";
       if (const int rc = connection.Try(sql); rc != SQLITE_OK) return rc;
       if (!said) ready();
@@ -107,7 +112,8 @@ TEST_F(Writers, WalStartedOverWhileReading) {
   {
     Child writer([&](const auto& ready, const auto&) {
       Connection connection(path, 0);
-      for (int i = 0; i < 5; ++i) connection.Run(fmt::format("update filler set x = randomblob(900); create table more{}(a); pragma wal_checkpoint(passive)", i));
+      for (int i = 0; i < 5; ++i)
+        connection.Run(fmt::format("update filler set x = randomblob(900); create table more{}(a); pragma wal_checkpoint(passive)", i));
       ready();
       return 0;
     });
@@ -130,7 +136,8 @@ TEST_F(Writers, NothingChangesBesideAQuietDatabase) {
     if (geteuid() == 0) {
       ASSERT_EQ(Shell(fmt::format("chown 1234:2345 '{0}' && chmod 0640 '{0}'", path)), 0);
     }
-    struct stat before{}, after{};
+    struct stat before {
+    }, after{};
     ASSERT_EQ(stat(path.c_str(), &before), 0);
     const std::string files = Listing(directory());
     for (int round = 0; round < 5; ++round) EXPECT_TRUE(Backup(path).status.ok());
@@ -151,7 +158,7 @@ TEST_F(Writers, FilesMadeMeanwhileHaveTheOwnerAndModeOfTheDatabase) {
   umask(mask);
   ASSERT_TRUE(source.ok()) << source.status();
   for (const std::string suffix : {"-wal", "-shm"}) {
-    struct stat st{};
+    struct stat st {};
     ASSERT_EQ(stat((path + suffix).c_str(), &st), 0) << suffix;
     EXPECT_EQ(st.st_uid, 1234u);
     EXPECT_EQ(st.st_gid, 2345u);
