@@ -1,0 +1,306 @@
+#include "controller/verify/snapshot_verifier.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "common/base/crash_point.h"
+#include "common/base/error_detail.h"
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "controller/restore/materialise.h"
+#include "fmt/format.h"
+
+namespace litefleet::verify {
+namespace {
+
+using Code = absl::StatusCode;
+using std::chrono::steady_clock;
+
+constexpr std::string_view kSuffix = ".check";
+constexpr int kPageOfDatabases = 500;
+
+absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the check was cancelled"); }
+
+}  // namespace
+
+SnapshotVerifier::SnapshotVerifier(fleet::Fleet& fleet, catalog::SnapshotCatalog& snapshots, restore::SnapshotReaderFactory& readers,
+                                   const Clock& clock, VerifierOptions options)
+    : fleet_(fleet), snapshots_(snapshots), readers_(readers), clock_(clock), options_(std::move(options)), checker_(options_.check) {}
+
+SnapshotVerifier::~SnapshotVerifier() {
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+    wake_.SignalAll();
+  }
+  if (worker_.joinable()) worker_.join();
+}
+
+absl::Status SnapshotVerifier::Begin() {
+  LF_RETURN_IF_ERROR(io::MakeDirectory(options_.scratch));
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(options_.scratch, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().filename().string().ends_with(kSuffix)) LF_RETURN_IF_ERROR(io::RemoveFile(at->path()));
+  }
+  if (error) return ErrnoError(error.value(), "list " + options_.scratch);
+  LF_RETURN_IF_ERROR(TakeUpFormerRun());
+  worker_ = std::thread([this] { Work(); });
+  return absl::OkStatus();
+}
+
+absl::Status SnapshotVerifier::TakeUpFormerRun() {
+  for (const v1::Operation& operation : fleet_.ActiveLocal()) {
+    if (operation.kind() != v1::OPERATION_KIND_CHECK) continue;
+    Job job;
+    job.operation = operation;
+    job.snapshot = SnapshotId(operation.snapshot_id());
+    job.device = DeviceId(operation.device_id());
+    job.database = operation.database();
+    if (operation.state() == v1::OPERATION_STATE_CANCELLING) job.cancel->Cancel();
+    LF_RETURN_IF_ERROR(fleet_.AdoptLocal(OperationId(operation.id()), [this, cancel = job.cancel] {
+      cancel->Cancel();
+      MutexLock lock(mu_);
+      wake_.SignalAll();
+    }));
+    Enqueue(std::move(job));
+  }
+  std::string page;
+  do {
+    LF_ASSIGN_OR_RETURN(const auto databases, snapshots_.ListDatabases(DeviceId(), std::nullopt, kPageOfDatabases, page));
+    for (const v1::Database& database : databases.items) {
+      const v1::Snapshot& newest = database.newest_snapshot();
+      if (newest.id().empty() || (newest.check() != v1::CHECK_STATE_PENDING && newest.check() != v1::CHECK_STATE_UNKNOWN)) continue;
+      Committed(SnapshotId(newest.id()), DeviceId(database.device_id()), database.name());
+    }
+    page = databases.next_token;
+  } while (!page.empty());
+  return absl::OkStatus();
+}
+
+bool SnapshotVerifier::stopping() const {
+  MutexLock lock(mu_);
+  return stop_;
+}
+
+size_t SnapshotVerifier::waiting() const {
+  MutexLock lock(mu_);
+  return ordered_.size() + automatic_.size() + (running_ ? 1 : 0);
+}
+
+void SnapshotVerifier::Enqueue(Job job) {
+  MutexLock lock(mu_);
+  if (!known_.insert(job.operation->id()).second) return;
+  ordered_.push_back(std::move(job));
+  wake_.SignalAll();
+}
+
+bool SnapshotVerifier::MarkPending(const v1::Snapshot& snapshot) {
+  switch (snapshot.check()) {
+    case v1::CHECK_STATE_UNSPECIFIED:
+    case v1::CHECK_STATE_UNKNOWN:
+    case v1::CHECK_STATE_SUPERSEDED:
+      return snapshots_.SetCheck(SnapshotId(snapshot.id()), v1::CHECK_STATE_PENDING, "", clock_.Now()).ok();
+    default:
+      return snapshot.check() == v1::CHECK_STATE_PENDING;  // an older verdict stays until there is a new one
+  }
+}
+
+absl::StatusOr<v1::Operation> SnapshotVerifier::Start(const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by) {
+  LF_ASSIGN_OR_RETURN(const v1::Snapshot found, snapshots_.Resolve(snapshot.value()));
+  Job job;
+  job.snapshot = SnapshotId(found.id());
+  job.device = DeviceId(found.device_id());
+  job.database = found.database();
+  LF_ASSIGN_OR_RETURN(job.operation, fleet_.StartLocal(v1::OPERATION_KIND_CHECK, job.device, job.database, job.snapshot, request_id, ordered_by,
+                                                       [this, cancel = job.cancel] {
+                                                         cancel->Cancel();
+                                                         MutexLock lock(mu_);
+                                                         wake_.SignalAll();
+                                                       }));
+  const v1::Operation operation = *job.operation;
+  // A request that came again is answered with what exists, which may run or have ended.
+  if (operation.state() != v1::OPERATION_STATE_QUEUED) return operation;
+  job.marked_pending = MarkPending(found);
+  Enqueue(std::move(job));
+  return operation;
+}
+
+void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database) {
+  const auto found = snapshots_.Resolve(snapshot.value());
+  if (!found.ok()) return;
+  Job job;
+  job.snapshot = snapshot;
+  job.device = device;
+  job.database = database;
+  job.not_before = steady_clock::now() + options_.settle;
+  std::optional<SnapshotId> superseded;
+  {
+    MutexLock lock(mu_);
+    const auto older = std::find_if(automatic_.begin(), automatic_.end(), [&](const Job& j) { return j.device == device && j.database == database; });
+    if (older != automatic_.end()) {
+      if (older->snapshot == snapshot) return;
+      superseded = older->snapshot;
+      automatic_.erase(older);
+    } else if (automatic_.size() >= options_.max_waiting) {
+      return;  // found again at the next start
+    }
+  }
+  if (superseded.has_value()) static_cast<void>(snapshots_.SetCheck(*superseded, v1::CHECK_STATE_SUPERSEDED, "", clock_.Now()));
+  job.marked_pending = MarkPending(*found);
+  MutexLock lock(mu_);
+  automatic_.push_back(std::move(job));
+  wake_.SignalAll();
+}
+
+void SnapshotVerifier::Work() {
+  for (;;) {
+    EndCancelledOnes();
+    std::optional<Job> job;
+    {
+      MutexLock lock(mu_);
+      if (stop_) return;
+      const auto now = steady_clock::now();
+      std::deque<Job>* queue = !ordered_.empty() ? &ordered_ : nullptr;
+      if (queue == nullptr && !automatic_.empty() && automatic_.front().not_before <= now) queue = &automatic_;
+      if (queue == nullptr) {
+        wake_.WaitUntil(mu_, automatic_.empty() ? now + std::chrono::seconds(60) : automatic_.front().not_before);
+        continue;
+      }
+      job = std::move(queue->front());
+      queue->pop_front();
+      running_ = true;
+    }
+    RunJob(std::move(*job));
+    MutexLock lock(mu_);
+    running_ = false;
+  }
+}
+
+void SnapshotVerifier::EndCancelledOnes() {
+  std::vector<Job> cancelled;
+  {
+    MutexLock lock(mu_);
+    for (auto at = ordered_.begin(); at != ordered_.end();) {
+      if (!at->cancel->cancelled()) {
+        ++at;
+        continue;
+      }
+      cancelled.push_back(std::move(*at));
+      at = ordered_.erase(at);
+    }
+  }
+  for (Job& job : cancelled) End(job, Cancelled());
+}
+
+void SnapshotVerifier::Report(Job& job, std::string_view phase, int64_t done, int64_t total) {
+  EndCancelledOnes();
+  const auto now = steady_clock::now();
+  if (!job.operation.has_value() || now < next_report_) return;
+  next_report_ = now + std::chrono::milliseconds(300);
+  v1::Progress& progress = *job.operation->mutable_progress();
+  progress.set_total_bytes(total);
+  progress.set_done_bytes(std::max(progress.done_bytes(), std::min(done, total)));
+  progress.set_phase(std::string(phase));
+  static_cast<void>(fleet_.UpdateLocal(*job.operation));
+}
+
+void SnapshotVerifier::End(Job& job, const absl::Status& status) {
+  // Nobody has looked after all.
+  if (job.marked_pending && status.code() == Code::kCancelled) {
+    static_cast<void>(snapshots_.SetCheck(job.snapshot, v1::CHECK_STATE_UNKNOWN, "", clock_.Now()));
+  }
+  if (!job.operation.has_value()) return;
+  v1::Operation& operation = *job.operation;
+  operation.set_state(status.ok()                            ? v1::OPERATION_STATE_SUCCEEDED
+                      : status.code() == Code::kCancelled    ? v1::OPERATION_STATE_CANCELLED
+                                                             : v1::OPERATION_STATE_FAILED);
+  if (!status.ok()) *operation.mutable_error() = ToErrorDetail(status);
+  if (status.ok()) {
+    operation.mutable_progress()->set_done_bytes(operation.progress().total_bytes());
+    operation.mutable_progress()->set_phase("done");
+  }
+  // What could not be written down is found and run again at the next start.
+  static_cast<void>(fleet_.UpdateLocal(operation));
+  MutexLock lock(mu_);
+  known_.erase(operation.id());
+}
+
+void SnapshotVerifier::RunJob(Job job) {
+  if (job.cancel->cancelled()) return End(job, Cancelled());
+  const auto snapshot = snapshots_.Resolve(job.snapshot.value());
+  if (!snapshot.ok()) return End(job, snapshot.status());
+  // Checked by an order while it waited by itself.
+  if (!job.operation.has_value() && snapshot->check() != v1::CHECK_STATE_PENDING && snapshot->check() != v1::CHECK_STATE_UNKNOWN) return;
+  if (job.operation.has_value()) {
+    job.operation->set_state(v1::OPERATION_STATE_RUNNING);
+    job.operation->mutable_progress()->set_total_bytes(snapshot->size_bytes());
+    static_cast<void>(fleet_.UpdateLocal(*job.operation));
+  }
+  LF_CRASH_POINT("verify.running");
+  const Verdict verdict = Check(job, *snapshot);
+  if (stopping()) return;  // begun anew after the next start
+  LF_CRASH_POINT("verify.before_record");
+  absl::Status status = verdict.status;
+  if (verdict.state != v1::CHECK_STATE_UNSPECIFIED) {
+    const absl::Status recorded = snapshots_.SetCheck(job.snapshot, verdict.state, verdict.message, clock_.Now());
+    if (status.ok()) status = recorded;
+  }
+  LF_CRASH_POINT("verify.recorded");
+  End(job, status);
+}
+
+SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& snapshot) {
+  const int64_t size = snapshot.size_bytes();
+  const auto failed = [&](const absl::Status& status) { return Verdict{v1::CHECK_STATE_FAILED, MessageOf(status), status}; };
+  const auto stop = [&] { return job.cancel->cancelled() || stopping(); };
+  const auto available = io::FreeBytes(options_.scratch);
+  if (!available.ok()) return failed(available.status());
+  if (*available < static_cast<uint64_t>(size) + options_.reserve_bytes) {
+    return failed(Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
+                        fmt::format("{} has {} bytes free, the copy of the snapshot and the reserve need {}", options_.scratch, *available,
+                                    static_cast<uint64_t>(size) + options_.reserve_bytes),
+                        "free space in the data directory of the controller, then check again"));
+  }
+  const std::string path = fmt::format("{}/{}{}", options_.scratch, snapshot.id(), kSuffix);
+  if (const absl::Status removed = io::RemoveFile(path); !removed.ok()) return failed(removed);
+  const absl::Status made = restore::Materialise(readers_, job.snapshot, path, [&](uint64_t written) -> absl::Status {
+    if (stop()) return Cancelled();
+    Report(job, "reading", static_cast<int64_t>(written) / 2, size);
+    return absl::OkStatus();
+  });
+  LF_CRASH_POINT("verify.materialised");
+  if (made.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
+  if (!made.ok()) return failed(made);
+  const auto fd = io::Open(path, O_RDONLY);
+  // The descriptor is enough from here on, and a crash leaves no file.
+  static_cast<void>(io::RemoveFile(path));
+  if (!fd.ok()) return failed(fd.status());
+  const check::CheckResult result = checker_.Check(
+      fd->get(), {.cancelled =
+                      [&] {
+                        EndCancelledOnes();
+                        return stop();
+                      },
+                  .progress = [&](int64_t bytes) { Report(job, "checking", size / 2 + std::min(bytes, size) / 2, size); }});
+  if (result.status.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
+  if (!result.status.ok()) return failed(result.status);
+  switch (result.verdict.state) {
+    case check::State::kOk: return {v1::CHECK_STATE_OK, "", absl::OkStatus()};
+    case check::State::kCannotTell: return {v1::CHECK_STATE_CANNOT_TELL, result.Text(), absl::OkStatus()};
+    case check::State::kDamaged:
+      return {v1::CHECK_STATE_DAMAGED, result.Text(),
+              Error(Code::kDataLoss, "SNAPSHOT_DAMAGED", "SQLite's checks found damage: " + result.Text(),
+                    "the bytes are as they were on the device: look at the database there, and at older snapshots")};
+    case check::State::kFailed: break;
+  }
+  return failed(Error(Code::kInternal, "CHECK_FAILED", "SQLite's checks could not be carried out: " + result.Text(),
+                      "look at the memory and the time that a check may take"));
+}
+
+}  // namespace litefleet::verify

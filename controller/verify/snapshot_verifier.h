@@ -1,0 +1,111 @@
+// The queue of checks: what operators order, and by itself the newest unchecked snapshot of each database.
+//
+// A snapshot is written to a scratch file, every byte proven against its root digest, and SQLite's checks read that file in the helper
+// process without rights; the verdict is recorded with the snapshot. One check runs at a time, ordered ones first. Ordered checks are
+// operations in the catalog and survive a restart; automatic ones are found again from the snapshots' own state (pending). Of automatic ones at
+// most one waits for a database: an older one becomes superseded.
+//
+// Thread safety: all members may be called from any thread. Ownership: borrows everything, which must outlive it. Cancel takes effect
+// within 2 s, also for checks that wait. The destructor ends the check that runs; it is begun anew after the next start.
+// Errors of an operation: SNAPSHOT_DAMAGED, CHUNK_DAMAGED, CHUNK_MISSING, ROOT_MISMATCH (kDataLoss), CHECK_FAILED, CHECK_TIMEOUT, NOT_ENOUGH_SPACE,
+// SNAPSHOT_NOT_FOUND, CANCELLED.
+#ifndef LITEFLEET_CONTROLLER_VERIFY_SNAPSHOT_VERIFIER_H_
+#define LITEFLEET_CONTROLLER_VERIFY_SNAPSHOT_VERIFIER_H_
+
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/cancel_token.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/check/checker.h"
+#include "controller/catalog/snapshot_catalog.h"
+#include "controller/fleet/fleet.h"
+#include "controller/restore/snapshot_reader.h"
+#include "controller/verify/verifier.h"
+
+namespace litefleet::verify {
+
+struct VerifierOptions {
+  std::string scratch;                        // DATA/scratch: emptied at start
+  uint64_t reserve_bytes = 256 << 20;         // of free space that no copy may take
+  std::chrono::milliseconds settle{5'000};    // after a commit, before its check begins: a newer one often follows
+  size_t max_waiting = 10'000;                // of automatic checks
+  check::Checker::Options check;
+};
+
+class SnapshotVerifier final : public Verifier {
+ public:
+  SnapshotVerifier(fleet::Fleet& fleet, catalog::SnapshotCatalog& snapshots, restore::SnapshotReaderFactory& readers, const Clock& clock,
+                   VerifierOptions options);
+  ~SnapshotVerifier() override;
+  SnapshotVerifier(const SnapshotVerifier&) = delete;
+  SnapshotVerifier& operator=(const SnapshotVerifier&) = delete;
+
+  // Empties the scratch place, takes up what a former run of the controller left, and begins to work. Once, before the server listens.
+  absl::Status Begin();
+
+  absl::StatusOr<v1::Operation> Start(const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by) override;
+  // A snapshot was committed: it is the one to check of its database now.
+  void Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database);
+
+  // Checks that wait or run.
+  size_t waiting() const;
+
+ private:
+  struct Job {
+    std::optional<v1::Operation> operation;  // unset: automatic
+    SnapshotId snapshot;
+    DeviceId device;
+    std::string database;
+    std::chrono::steady_clock::time_point not_before{};
+    std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
+    bool marked_pending = false;
+  };
+  struct Verdict {
+    v1::CheckState state = v1::CHECK_STATE_UNSPECIFIED;  // unspecified: none was reached
+    std::string message;
+    absl::Status status;
+  };
+
+  void Work();
+  void RunJob(Job job);
+  Verdict Check(Job& job, const v1::Snapshot& snapshot);
+  void Report(Job& job, std::string_view phase, int64_t done, int64_t total);
+  void End(Job& job, const absl::Status& status);
+  // Ends what was cancelled while it waited. Called often by the thread that checks.
+  void EndCancelledOnes();
+  void Enqueue(Job job);
+  bool MarkPending(const v1::Snapshot& snapshot);
+  absl::Status TakeUpFormerRun();
+  bool stopping() const;
+
+  fleet::Fleet& fleet_;
+  catalog::SnapshotCatalog& snapshots_;
+  restore::SnapshotReaderFactory& readers_;
+  const Clock& clock_;
+  const VerifierOptions options_;
+  const check::Checker checker_;
+
+  mutable Mutex mu_;
+  CondVar wake_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  bool running_ ABSL_GUARDED_BY(mu_) = false;
+  std::deque<Job> ordered_ ABSL_GUARDED_BY(mu_);
+  std::deque<Job> automatic_ ABSL_GUARDED_BY(mu_);
+  std::set<std::string> known_ ABSL_GUARDED_BY(mu_);  // operations in ordered_ or running
+  std::chrono::steady_clock::time_point next_report_{};  // the worker's
+  std::thread worker_;
+};
+
+}  // namespace litefleet::verify
+
+#endif  // LITEFLEET_CONTROLLER_VERIFY_SNAPSHOT_VERIFIER_H_
