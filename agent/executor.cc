@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/capture/online_source.h"
@@ -175,6 +176,10 @@ absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::RestoreOrder& ord
     return plan;
   }
   return deps_.restorer.Plan(order, *target);
+}
+
+void DeviceExecutor::Forget(const std::string& operation_id) {
+  if (const absl::Status status = deps_.restorer.Forget(operation_id); !status.ok()) spdlog::error("operation {}: {}", operation_id, MessageOf(status));
 }
 
 }  // namespace litefleet

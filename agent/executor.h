@@ -9,7 +9,7 @@
 
 #include "agent/config/config.h"
 #include "agent/control/operation_queue.h"
-#include "agent/restore/restorer.h"
+#include "agent/restore/local_restorer.h"
 #include "agent/state/state_directory.h"
 #include "agent/upload/backup.h"
 #include "agent/upload/rate_limit.h"
@@ -24,7 +24,7 @@ class DeviceExecutor final : public control::OperationExecutor {
     const state::StateDirectory& state;
     const Clock& clock;
     upload::UploadTransport& transport;
-    restore::Restorer& restorer;
+    restore::LocalRestorer& restorer;
     upload::RateLimit& rate;
     std::function<std::shared_ptr<const config::AgentConfig>()> config;
     upload::BackupOptions backup;
@@ -38,6 +38,7 @@ class DeviceExecutor final : public control::OperationExecutor {
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress) override;
   absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) override;
+  void Forget(const std::string& operation_id) override;
 
  private:
   v1::OperationResult Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,

@@ -1,0 +1,163 @@
+// litefleet-agent: enroll, run, status, doctor, version.
+#include <malloc.h>
+#include <signal.h>
+#include <spdlog/spdlog.h>
+#include <sys/stat.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <string>
+
+#include "agent/agent.h"
+#include "agent/config/config.h"
+#include "agent/doctor.h"
+#include "agent/enroll/enroll.h"
+#include "agent/status_command.h"
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "common/rpc/channel.h"
+#include "fmt/format.h"
+
+namespace {
+
+using litefleet::Error;
+
+// The codes of the command's contract.
+int ExitCode(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk: return 0;
+    case absl::StatusCode::kInvalidArgument: return 2;
+    case absl::StatusCode::kNotFound: return 4;
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated: return 5;
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kAborted: return 6;
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded: return 7;
+    case absl::StatusCode::kDataLoss: return 8;
+    default: return 1;
+  }
+}
+
+int Fail(const absl::Status& status, int code) {
+  std::string text = fmt::format("litefleet-agent: {}", litefleet::MessageOf(status));
+  if (const std::string hint = litefleet::HintOf(status); !hint.empty()) text += fmt::format("\n  {}", hint);
+  fmt::print(stderr, "{}\n", text);
+  return code;
+}
+
+int Fail(const absl::Status& status) { return Fail(status, ExitCode(status)); }
+
+// Threads that allocate need no arena each, and what is freed goes back: the agent stays small on small devices.
+void BoundMemory() {
+  mallopt(M_ARENA_MAX, 2);
+  mallopt(M_TRIM_THRESHOLD, 1 << 20);
+  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+}
+
+// Before any thread: they inherit it, and the main thread alone waits for these.
+void BlockSignals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+}
+
+absl::StatusOr<std::string> ReadToken(const std::string& file) {
+  if (!file.empty()) return litefleet::io::ReadFile(file, 64 << 10);
+  if (const char* token = std::getenv("LITEFLEET_TOKEN"); token != nullptr && *token != '\0') return std::string(token);
+  return Error(absl::StatusCode::kInvalidArgument, "TOKEN_MISSING", "there is no token",
+               "give it by --token-file FILE or in LITEFLEET_TOKEN; the operator makes one by: litefleet token create");
+}
+
+struct Arguments {
+  std::string config = "/etc/litefleet/agent.toml";
+  std::string controller;
+  std::string token_file;
+  std::string state = litefleet::config::AgentConfig().state;
+  std::string name;
+  std::string output = "table";
+  bool once = false;
+};
+
+int Enroll(const Arguments& arguments) {
+  const absl::StatusOr<std::string> token = ReadToken(arguments.token_file);
+  if (!token.ok()) return Fail(token.status(), 2);
+  litefleet::enroll::EnrollOptions options;
+  options.controller = arguments.controller;
+  options.token = *token;
+  options.state = arguments.state;
+  options.name = arguments.name;
+  const auto identity = litefleet::enroll::Enroll(options);
+  if (!identity.ok()) return Fail(identity.status());
+  fmt::print("enrolled as {} ({})\n", identity->name, identity->device.value());
+  return 0;
+}
+
+int Run(const Arguments& arguments, const litefleet::config::AgentConfig& config) {
+  if (const absl::Status status = litefleet::obs::SetupLog(config.log); !status.ok()) return Fail(status, 2);
+  BlockSignals();
+  litefleet::Agent::Options options;
+  options.config_path = arguments.config;
+  options.once = arguments.once;
+  absl::StatusOr<std::unique_ptr<litefleet::Agent>> agent = litefleet::Agent::Start(options, config);
+  if (!agent.ok()) return Fail(agent.status());
+  const absl::Status status = (*agent)->Run();
+  agent->reset();
+  return status.ok() ? 0 : Fail(status);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  umask(0077);
+  BoundMemory();
+  const litefleet::rpc::GrpcRuntime runtime;
+
+  Arguments arguments;
+  CLI::App app("Backs up this device's SQLite databases to a litefleet controller, and restores them.", "litefleet-agent");
+  app.require_subcommand(1);
+  app.fallthrough();
+
+  CLI::App* enroll = app.add_subcommand("enroll", "Get this device's certificate by a token");
+  enroll->add_option("--controller", arguments.controller, "HOST:PORT of the controller")->required();
+  enroll->add_option("--token-file", arguments.token_file, "File that holds the token (or LITEFLEET_TOKEN)");
+  enroll->add_option("--state", arguments.state, "State directory")->capture_default_str();
+  enroll->add_option("--name", arguments.name, "Name of the device (default: the host's)");
+
+  CLI::App* run = app.add_subcommand("run", "Work until stopped");
+  run->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
+  run->add_flag("--once", arguments.once, "Do what is due, take orders, report, and end");
+
+  CLI::App* status = app.add_subcommand("status", "What this device knows of itself");
+  CLI::App* doctor = app.add_subcommand("doctor", "Look for what is wrong, and say what to do about it");
+  for (CLI::App* command : {status, doctor}) {
+    command->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
+    command->add_option("-o,--output", arguments.output, "table or json")->check(CLI::IsMember({"table", "json"}))->capture_default_str();
+  }
+  CLI::App* version = app.add_subcommand("version", "Print the version");
+  app.set_version_flag("--version", "litefleet-agent " LITEFLEET_VERSION);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return app.exit(error) == 0 ? 0 : 2;
+  }
+
+  if (version->parsed()) {
+    fmt::print("litefleet-agent {}\n", LITEFLEET_VERSION);
+    return 0;
+  }
+  if (enroll->parsed()) return Enroll(arguments);
+
+  const absl::StatusOr<litefleet::config::AgentConfig> config = litefleet::config::ReadConfig(arguments.config);
+  const bool json = arguments.output == "json";
+  if (doctor->parsed()) return litefleet::RunDoctor(arguments.config, config, json, std::cout);
+  if (!config.ok()) return Fail(config.status(), 2);
+  if (status->parsed()) return litefleet::PrintStatus(*config, json, std::cout);
+  return Run(arguments, *config);
+}

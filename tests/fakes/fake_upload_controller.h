@@ -1,0 +1,251 @@
+// The controller's end of an upload without gRPC: answers as the protocol says, on one thread of its own, and can fail where a test wants
+// it to. What is durable survives a cut, as in the real one.
+//
+// Thread safety: any thread.
+#ifndef LITEFLEET_TESTS_FAKES_FAKE_UPLOAD_CONTROLLER_H_
+#define LITEFLEET_TESTS_FAKES_FAKE_UPLOAD_CONTROLLER_H_
+
+#include <algorithm>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "agent/upload/transport.h"
+#include "common/base/mutex.h"
+#include "common/base/status.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/digest.h"
+#include "common/format/extent.h"
+
+namespace litefleet::fakes {
+
+class FakeUploadController final : public upload::UploadTransport {
+ public:
+  // Asked for each request before it is answered. Not OK: the stream ends with it.
+  std::function<absl::Status(const v1::UploadRequest&)> on_request;
+  bool connected = true;
+  // Requests are swallowed from the one on for which this says so.
+  std::function<bool(const v1::UploadRequest&)> swallow;
+  int64_t window_bytes = 8 << 20;
+
+  ~FakeUploadController() override {
+    {
+      MutexLock lock(mu_);
+      stop_ = true;
+    }
+    work_.SignalAll();
+    thread_.join();
+  }
+
+  absl::Status WaitConnected(SteadyTime deadline, const CancelToken& cancel) override {
+    while (!connected) {
+      if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled");
+      if (std::chrono::steady_clock::now() >= deadline) return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_UNREACHABLE", "offline");
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    return absl::OkStatus();
+  }
+
+  std::shared_ptr<upload::UploadStream> Open(std::shared_ptr<upload::StreamEvents> events) override {
+    return std::make_shared<Stream>(*this, std::move(events));
+  }
+
+  // Facts, for tests.
+  int streams() const { return Get(streams_); }
+  int64_t received_chunks() const { return Get(received_chunks_); }
+  int64_t max_undurable() const { return Get(max_undurable_); }
+  size_t largest_message() const { return Get(largest_message_); }
+  std::vector<v1::UploadCommit> commits() const { return Get(commits_); }
+  // The database as the last commit has it.
+  std::string Content() const { return Get(content_); }
+
+ private:
+  struct Link {
+    std::shared_ptr<upload::StreamEvents> events;
+    std::string session;
+    uint32_t page_size = 0;
+    uint64_t base = 0;
+    std::vector<std::pair<v1::ChunkOffer, uint32_t>> manifest;
+    std::deque<std::string> expected;
+    int64_t undurable = 0;
+    std::vector<std::pair<std::string, std::string>> arrived;
+    bool swallowing = false;
+    bool closed = false;
+  };
+
+  class Stream final : public upload::UploadStream {
+   public:
+    Stream(FakeUploadController& controller, std::shared_ptr<upload::StreamEvents> events) : controller_(controller), link_(std::make_shared<Link>()) {
+      link_->events = std::move(events);
+    }
+    void Start() override {
+      MutexLock lock(controller_.mu_);
+      ++controller_.streams_;
+    }
+    void Write(v1::UploadRequest request) override {
+      controller_.Post([this_link = link_, &controller = controller_, request = std::move(request)] { controller.Handle(*this_link, request); });
+    }
+    void Finish() override { Close(absl::OkStatus()); }
+    void Cancel() override { Close(Error(absl::StatusCode::kCancelled, "CANCELLED", "the stream was cancelled")); }
+
+   private:
+    void Close(const absl::Status& status) {
+      controller_.Post([link = link_, &controller = controller_, status] { controller.Close(*link, status); });
+    }
+    FakeUploadController& controller_;
+    const std::shared_ptr<Link> link_;
+  };
+
+  template <class T>
+  T Get(const T& value) const {
+    MutexLock lock(mu_);
+    return value;
+  }
+
+  void Post(std::function<void()> job) {
+    {
+      MutexLock lock(mu_);
+      jobs_.push_back(std::move(job));
+    }
+    work_.SignalAll();
+  }
+
+  void Run() {
+    for (;;) {
+      std::function<void()> job;
+      {
+        MutexLock lock(mu_);
+        while (jobs_.empty() && !stop_) work_.Wait(mu_);
+        if (jobs_.empty()) return;
+        job = std::move(jobs_.front());
+        jobs_.pop_front();
+      }
+      job();
+    }
+  }
+
+  void Close(Link& link, const absl::Status& status) {
+    if (std::exchange(link.closed, true)) return;
+    MakeDurable(link, false);
+    link.events->OnClosed(status);
+    link.events.reset();
+  }
+
+  void MakeDurable(Link& link, bool tell) {
+    uint64_t count = 0;
+    {
+      MutexLock lock(mu_);
+      for (auto& [name, raw] : link.arrived) store_[name] = std::move(raw);
+      durable_[link.session] += link.arrived.size();
+      count = durable_[link.session];
+    }
+    link.arrived.clear();
+    link.undurable = 0;
+    if (!tell) return;
+    v1::UploadResponse response;
+    response.mutable_durable()->set_durable_chunks(count);
+    link.events->OnResponse(response);
+  }
+
+  void Handle(Link& link, const v1::UploadRequest& request) {
+    if (link.closed) return;
+    {
+      MutexLock lock(mu_);
+      largest_message_ = std::max(largest_message_, request.ByteSizeLong());
+    }
+    if (on_request) {
+      if (const absl::Status status = on_request(request); !status.ok()) return Close(link, status);
+    }
+    if (link.swallowing || (swallow && swallow(request))) {
+      link.swallowing = true;
+      return link.events->OnWritten();
+    }
+    v1::UploadResponse response;
+    switch (request.message_case()) {
+      case v1::UploadRequest::kBegin: {
+        link.session = request.begin().session_id();
+        link.page_size = request.begin().page_size();
+        MutexLock lock(mu_);
+        response.mutable_accepted()->set_durable_chunks(durable_[link.session]);
+        break;
+      }
+      case v1::UploadRequest::kOffer: {
+        response.mutable_missing()->set_offer_id(request.offer().offer_id());
+        MutexLock lock(mu_);
+        for (int i = 0; i < request.offer().chunks_size(); ++i) {
+          const v1::ChunkOffer& chunk = request.offer().chunks(i);
+          link.manifest.emplace_back(chunk, 0);
+          if (store_.contains(chunk.name())) continue;
+          response.mutable_missing()->add_positions(static_cast<uint32_t>(i));
+          link.expected.push_back(chunk.name());
+        }
+        break;
+      }
+      case v1::UploadRequest::kChunks:
+        if (!Take(link, request.chunks())) return Close(link, Error(absl::StatusCode::kInvalidArgument, "CHUNK_INVALID", "a wrong chunk"));
+        link.events->OnWritten();
+        if (link.undurable >= window_bytes / 2 || link.expected.empty()) MakeDurable(link, true);
+        return;
+      case v1::UploadRequest::kCommit: {
+        MakeDurable(link, false);
+        MutexLock lock(mu_);
+        content_.clear();
+        for (const auto& [chunk, unused] : link.manifest) content_ += store_[chunk.name()];
+        commits_.push_back(request.commit());
+        response.mutable_committed()->set_snapshot_id("01JDANYSNAPSH0T0000000000" + std::to_string(commits_.size() % 10));
+        response.mutable_committed()->set_created(true);
+        break;
+      }
+      case v1::UploadRequest::MESSAGE_NOT_SET: break;
+    }
+    if (response.has_accepted()) {
+      response.mutable_accepted()->set_window_bytes(window_bytes);
+      response.mutable_accepted()->set_max_offered_chunks(256);
+    }
+    link.events->OnWritten();
+    link.events->OnResponse(response);
+  }
+
+  bool Take(Link& link, const v1::UploadChunks& chunks) {
+    format::ChunkDecompressor decompressor;
+    for (const v1::ChunkData& chunk : chunks.chunks()) {
+      if (link.expected.empty() || link.expected.front() != chunk.name()) return false;
+      link.expected.pop_front();
+      const auto name = format::ChunkName::FromBytes(chunk.name());
+      Bytes raw;
+      if (!name || !decompressor.Open(static_cast<format::Codec>(chunk.codec()), AsBytes(chunk.data()), chunk.raw_bytes(), link.page_size, *name, raw).ok()) {
+        return false;
+      }
+      link.undurable += static_cast<int64_t>(chunk.data().size());
+      link.arrived.emplace_back(chunk.name(), std::string(AsText(raw)));
+      MutexLock lock(mu_);
+      ++received_chunks_;
+      max_undurable_ = std::max(max_undurable_, link.undurable);
+    }
+    return true;
+  }
+
+  mutable Mutex mu_;
+  CondVar work_;
+  std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mu_);
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::map<std::string, std::string> store_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, uint64_t> durable_ ABSL_GUARDED_BY(mu_);
+  int streams_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t received_chunks_ ABSL_GUARDED_BY(mu_) = 0;
+  int64_t max_undurable_ ABSL_GUARDED_BY(mu_) = 0;
+  size_t largest_message_ ABSL_GUARDED_BY(mu_) = 0;
+  std::vector<v1::UploadCommit> commits_ ABSL_GUARDED_BY(mu_);
+  std::string content_ ABSL_GUARDED_BY(mu_);
+  std::thread thread_{[this] { Run(); }};
+};
+
+}  // namespace litefleet::fakes
+
+#endif  // LITEFLEET_TESTS_FAKES_FAKE_UPLOAD_CONTROLLER_H_

@@ -1,0 +1,215 @@
+#include "agent/upload/session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "agent/upload/rate_limit.h"
+#include "common/base/status.h"
+
+namespace litefleet::upload {
+namespace {
+
+constexpr uint32_t kPage = 4096;
+
+class UploadSessionTest : public testing::Test {
+ protected:
+  UploadSessionTest() : session_(Begin(), Limits()) {}
+
+  static v1::UploadBegin Begin() {
+    v1::UploadBegin begin;
+    begin.set_session_id("01JDAAAAAAAAAAAAAAAAAAAAAA");
+    begin.set_page_size(kPage);
+    begin.set_page_count(64);
+    return begin;
+  }
+  static UploadSession::Limits Limits() {
+    UploadSession::Limits limits;
+    limits.chunks_per_offer = 2;
+    limits.max_raw_chunks = 4;
+    limits.max_packed_bytes = 1000;
+    limits.message_bytes = 300;
+    return limits;
+  }
+  static Chunk MakeChunk(uint32_t number) {
+    Chunk chunk;
+    chunk.name.bytes[0] = static_cast<std::byte>(number);
+    chunk.first_page = number + 1;
+    chunk.page_count = 1;
+    chunk.raw_bytes = kPage;
+    chunk.payload = std::make_shared<Payload>();
+    return chunk;
+  }
+  void Accept(int64_t window = 1 << 20, uint32_t offers = 256) {
+    ASSERT_TRUE(session_.NextRequest()->has_begin());
+    v1::UploadResponse response;
+    response.mutable_accepted()->set_window_bytes(window);
+    response.mutable_accepted()->set_max_offered_chunks(offers);
+    response.mutable_accepted()->set_durable_chunks(7);
+    ASSERT_TRUE(session_.OnResponse(response).ok());
+  }
+  absl::Status Answer(uint64_t offer, std::vector<uint32_t> missing) {
+    v1::UploadResponse response;
+    response.mutable_missing()->set_offer_id(offer);
+    for (const uint32_t position : missing) response.mutable_missing()->add_positions(position);
+    return session_.OnResponse(response);
+  }
+  absl::Status Durable(uint64_t chunks) {
+    v1::UploadResponse response;
+    response.mutable_durable()->set_durable_chunks(chunks);
+    return session_.OnResponse(response);
+  }
+  static PackedChunk Packed(size_t size) { return {format::Codec::kZstd, std::string(size, 'x')}; }
+
+  UploadSession session_;
+};
+
+TEST_F(UploadSessionTest, BeginsAndWaitsForTheAnswer) {
+  ASSERT_TRUE(session_.NextRequest()->has_begin());
+  EXPECT_FALSE(session_.NextRequest());
+  EXPECT_FALSE(session_.CanOffer());
+}
+
+TEST_F(UploadSessionTest, SendsOnlyWhatIsMissingInTheOrderOfTheOffers) {
+  Accept();
+  session_.Offer(MakeChunk(0));
+  EXPECT_FALSE(session_.NextRequest()) << "an offer gathers";
+  session_.Offer(MakeChunk(1));
+  const auto offer = session_.NextRequest();
+  ASSERT_TRUE(offer && offer->has_offer());
+  EXPECT_EQ(offer->offer().offer_id(), 1u);
+  EXPECT_EQ(offer->offer().chunks_size(), 2);
+  session_.Offer(MakeChunk(2));
+  session_.Offer(MakeChunk(3));
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  EXPECT_FALSE(session_.CanOffer()) << "bounded";
+  ASSERT_TRUE(Answer(1, {1}).ok());
+  ASSERT_TRUE(Answer(2, {0, 1}).ok());
+  EXPECT_EQ(session_.counts().dealt_bytes, kPage);
+  const auto a = session_.TakeWanted();
+  const auto b = session_.TakeWanted();
+  const auto c = session_.TakeWanted();
+  ASSERT_TRUE(a && b && c);
+  EXPECT_FALSE(session_.TakeWanted());
+  session_.GivePacked(b->number, Packed(200));
+  EXPECT_FALSE(session_.NextRequest()) << "the first one is not packed yet";
+  session_.GivePacked(a->number, Packed(200));
+  session_.GivePacked(c->number, Packed(200));
+  const auto chunks = session_.NextRequest();
+  ASSERT_TRUE(chunks && chunks->has_chunks());
+  ASSERT_EQ(chunks->chunks().chunks_size(), 3);
+  EXPECT_EQ(chunks->chunks().chunks(0).name()[0], 1);
+  EXPECT_EQ(chunks->chunks().chunks(2).name()[0], 3);
+  EXPECT_EQ(session_.counts().wire_bytes, 600);
+  EXPECT_EQ(session_.counts().dealt_bytes, 4 * kPage);
+}
+
+TEST_F(UploadSessionTest, TheWindowHoldsUntilMarksCome) {
+  Accept(/*window=*/500);
+  for (uint32_t i = 0; i < 4; ++i) session_.Offer(MakeChunk(i));
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  ASSERT_TRUE(Answer(1, {0, 1, 2, 3}).ok());
+  for (int i = 0; i < 4; ++i) session_.GivePacked(session_.TakeWanted()->number, Packed(240));
+  const auto first = session_.NextRequest();
+  ASSERT_TRUE(first && first->chunks().chunks_size() == 2) << "two fit into the window";
+  EXPECT_FALSE(session_.NextRequest());
+  ASSERT_TRUE(Durable(7).ok());
+  EXPECT_FALSE(session_.NextRequest()) << "those are of an earlier stream";
+  ASSERT_TRUE(Durable(9).ok());
+  EXPECT_EQ(session_.counts().durable_bytes, 480);
+  EXPECT_EQ(session_.NextRequest()->chunks().chunks_size(), 2);
+}
+
+TEST_F(UploadSessionTest, OneChunkFitsIntoEveryWindow) {
+  Accept(/*window=*/10);
+  session_.Offer(MakeChunk(0));
+  session_.FlushOffers();
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  ASSERT_TRUE(Answer(1, {0}).ok());
+  session_.GivePacked(session_.TakeWanted()->number, Packed(400));
+  EXPECT_TRUE(session_.NextRequest()->has_chunks());
+}
+
+TEST_F(UploadSessionTest, PackedChunksAreBounded) {
+  Accept();
+  for (uint32_t i = 0; i < 4; ++i) session_.Offer(MakeChunk(i));
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  ASSERT_TRUE(Answer(1, {0, 1, 2, 3}).ok());
+  session_.GivePacked(session_.TakeWanted()->number, Packed(1000));
+  EXPECT_FALSE(session_.TakeWanted()) << "full";
+  EXPECT_TRUE(session_.NextRequest()->has_chunks());
+  EXPECT_TRUE(session_.TakeWanted());
+}
+
+TEST_F(UploadSessionTest, ABudgetHoldsChunksBackAndNothingElse) {
+  Accept();
+  session_.Offer(MakeChunk(0));
+  session_.FlushOffers();
+  ASSERT_TRUE(session_.NextRequest(0)->has_offer());
+  ASSERT_TRUE(Answer(1, {0}).ok());
+  session_.GivePacked(session_.TakeWanted()->number, Packed(10));
+  EXPECT_FALSE(session_.NextRequest(0));
+  EXPECT_TRUE(session_.has_chunks_ready());
+  EXPECT_TRUE(session_.NextRequest(1)->has_chunks());
+}
+
+TEST_F(UploadSessionTest, CommitsWhenEverythingHasLeft) {
+  Accept();
+  session_.Offer(MakeChunk(0));
+  v1::UploadCommit commit;
+  commit.set_page_size(kPage);
+  session_.Commit(commit);
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  EXPECT_FALSE(session_.NextRequest());
+  ASSERT_TRUE(Answer(1, {0}).ok());
+  EXPECT_FALSE(session_.NextRequest());
+  session_.GivePacked(session_.TakeWanted()->number, Packed(10));
+  ASSERT_TRUE(session_.NextRequest()->has_chunks());
+  const auto sent = session_.NextRequest();
+  ASSERT_TRUE(sent && sent->has_commit());
+  EXPECT_EQ(sent->commit().pages_sent(), 1u);
+  EXPECT_FALSE(session_.committed());
+  v1::UploadResponse response;
+  response.mutable_committed()->set_snapshot_id("S");
+  response.mutable_committed()->set_created(true);
+  ASSERT_TRUE(session_.OnResponse(response).ok());
+  EXPECT_EQ(session_.result().snapshot_id(), "S");
+}
+
+TEST_F(UploadSessionTest, ASessionThatWasCommittedBeforeEndsAtOnce) {
+  Accept();
+  v1::UploadResponse response;
+  response.mutable_committed()->set_snapshot_id("S");
+  ASSERT_TRUE(session_.OnResponse(response).ok());
+  EXPECT_TRUE(session_.committed());
+}
+
+TEST_F(UploadSessionTest, WhatIsAgainstTheProtocolIsAnError) {
+  Accept();
+  session_.Offer(MakeChunk(0));
+  session_.FlushOffers();
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  EXPECT_EQ(ReasonOf(Answer(2, {})), "UPLOAD_PROTOCOL");
+  EXPECT_EQ(ReasonOf(Answer(1, {1})), "UPLOAD_PROTOCOL");
+  v1::UploadResponse early;
+  early.mutable_committed()->set_created(true);
+  EXPECT_EQ(ReasonOf(session_.OnResponse(early)), "UPLOAD_PROTOCOL");
+  v1::UploadResponse later;
+  EXPECT_TRUE(session_.OnResponse(later).ok()) << "a message of a later version is left alone";
+}
+
+TEST(RateLimitTest, LetsTheRateThroughAndNoMore) {
+  RateLimit rate(1000);
+  SteadyTime now(std::chrono::seconds(100));
+  EXPECT_GT(rate.Budget(now), 0);
+  rate.Spend(1250);
+  EXPECT_LE(rate.Budget(now), 0);
+  EXPECT_LE(rate.Budget(now += std::chrono::milliseconds(900)), 0);
+  EXPECT_GT(rate.Budget(now += std::chrono::milliseconds(200)), 0);
+  EXPECT_LE(rate.Budget(now + std::chrono::hours(1)), 250) << "no more than a quarter of a second is saved up";
+  RateLimit none(0);
+  none.Spend(1 << 30);
+  EXPECT_EQ(none.Budget(now), INT64_MAX);
+}
+
+}  // namespace
+}  // namespace litefleet::upload
