@@ -1,8 +1,7 @@
 // Server streams of gRPC's callback API with a bounded outbound queue: one write in flight, Finish exactly once, deleted after OnDone.
 //
-// Two bases: OutboundStream over grpc::ServerWriteReactor<Out> (downloads, watches, fetches) or grpc::ServerBidiReactor<In, Out>, and
-// BidiStream for the latter, which also reads one message at a time. Not for unary calls.
-//
+// Two bases: OutboundStream over grpc::ServerWriteReactor<Out> or grpc::ServerBidiReactor<In, Out>, and BidiStream for the latter, which
+// also reads one message at a time. Not for unary calls.
 //   class Download : public OutboundStream<grpc::ServerWriteReactor<Response>, Response> { ... };
 //   grpc::ServerWriteReactor<Response>* Handler(...) { return LaunchStream<Download>(context, StreamLimits{}, ...); }
 //
@@ -26,6 +25,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/mutex.h"
+#include "common/rpc/call_hold.h"
 #include "common/rpc/status.h"
 
 namespace litefleet::rpc {
@@ -58,11 +58,9 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
 
   // Finishes after everything queued has been written. The first End or Abort counts.
   void End(const absl::Status& status) {
-    {
-      MutexLock lock(mu_);
-      if (end_.has_value()) return;
-      end_ = ToGrpc(status);
-    }
+    mu_.Lock();
+    if (!end_.has_value()) end_ = ToGrpc(status);
+    mu_.Unlock();
     Pump();
   }
 
@@ -86,8 +84,8 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
     Pump();
   }
 
-  // Owned until OnDone (Caller::live_call). Call it in the constructor.
-  void KeepUntilDone(std::shared_ptr<void> hold) { hold_ = std::move(hold); }
+  // Told in OnDone that the call has ended (Caller::live_call). Call it in the constructor.
+  void KeepUntilDone(std::shared_ptr<CallHold> hold) { hold_ = std::move(hold); }
 
   // End, Abort or the peer's cancellation has been seen; a long producer asks between two steps.
   bool ended() const {
@@ -97,7 +95,6 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
 
  protected:
   OutboundStream(grpc::CallbackServerContext* context, StreamLimits limits) : context_(context), limits_(limits) {}
-
   // A TryPush was refused, and half of the queue is free again.
   virtual void OnRoom() {}
   // The peer has gone or cancelled. Not called when this side has ended the stream.
@@ -113,10 +110,9 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
     return true;
   }
   void GiveBack() {
-    {
-      MutexLock lock(mu_);
-      --claims_;
-    }
+    mu_.Lock();
+    --claims_;
+    mu_.Unlock();
     Pump();
   }
 
@@ -156,7 +152,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
 
   void OnDone() final {
     const std::shared_ptr<void> self = std::move(self_);
-    hold_.reset();
+    if (hold_ != nullptr) hold_->Ended();
     OnStreamDone();
   }
 
@@ -197,7 +193,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   grpc::CallbackServerContext* const context_;  // valid until Finish was called
   const StreamLimits limits_;
   std::shared_ptr<void> self_;  // set by LaunchStream, cleared by OnDone
-  std::shared_ptr<void> hold_;
+  std::shared_ptr<CallHold> hold_;
   Out current_;                 // owned by the write in flight
 
   mutable Mutex mu_;
@@ -226,8 +222,7 @@ class BidiStream : public OutboundStream<grpc::ServerBidiReactor<In, Out>, Out> 
   // `message` may be moved from; it is untouched until ReadNext.
   virtual void OnMessage(In& message) = 0;
   virtual void OnReadsEnded() = 0;
-  // The message that OnMessage was called with.
-  In& message() { return in_; }
+  In& message() { return in_; }  // what OnMessage was called with
 
  private:
   void OnReadDone(bool ok) final {

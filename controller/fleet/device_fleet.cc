@@ -98,7 +98,7 @@ absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<Devi
   SessionPtr older;
   {
     MutexLock lock(mu_);
-    if (stop_) return Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down");
+    if (closed_) return Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down");
     older = std::exchange(sessions_[device], session);
   }
   if (older != nullptr) {

@@ -81,7 +81,7 @@ class DeviceFleet final : public Fleet {
   void Unwatch(uint64_t watch) override;
   absl::StatusOr<bool> MayFetch(const DeviceId& device, const OperationId& operation, const SnapshotId& snapshot) override;
 
-  // Ends every stream with `why`: the controller stops.
+  // Ends every stream with `why`, and lets nobody in from then on: the controller stops.
   void CloseAll(const absl::Status& why);
   // Looks at everything that waits for a time. Blocks for commits.
   void Tick();
@@ -143,6 +143,7 @@ class DeviceFleet final : public Fleet {
   SteadyTime persisted_at_ ABSL_GUARDED_BY(mu_);
   std::optional<SteadyTime> purged_at_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;  // nobody is let in any more
   CondVar wake_;
   std::thread ticker_;
 };

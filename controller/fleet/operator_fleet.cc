@@ -45,6 +45,7 @@ void DeviceFleet::CloseAll(const absl::Status& why) {
   std::map<DeviceId, SessionPtr> sessions;
   {
     MutexLock lock(mu_);
+    closed_ = true;
     sessions = sessions_;
   }
   for (const auto& [device, session] : sessions) Drop(device, session, &why);
