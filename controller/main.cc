@@ -14,7 +14,6 @@
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/channel.h"
-#include "controller/cli/exit_code.h"
 #include "controller/identity/authority.h"
 #include "controller/server.h"
 #include "fmt/format.h"
@@ -25,10 +24,33 @@ namespace {
 constexpr std::chrono::seconds kMaintainEvery{60};
 constexpr unsigned kStopSeconds = 10;
 
+constexpr int kUsage = 2;
+
+int ExitCode(absl::StatusCode code) {
+  switch (code) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+      return kUsage;
+    case absl::StatusCode::kNotFound:
+      return 4;
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated:
+      return 5;
+    case absl::StatusCode::kAlreadyExists:
+    case absl::StatusCode::kFailedPrecondition:
+      return 6;
+    case absl::StatusCode::kDataLoss:
+      return 8;
+    default:
+      return 1;
+  }
+}
+
 int Fail(const absl::Status& status) {
   fmt::print(stderr, "litefleet-controller: {}\n", MessageOf(status));
   if (const std::string hint = HintOf(status); !hint.empty()) fmt::print(stderr, "  {}\n", hint);
-  return cli::ExitCodeOf(status);
+  return ExitCode(status.code());
 }
 
 absl::StatusOr<config::ControllerConfig> LoadConfig(const std::string& file, const std::string& listen) {
@@ -151,7 +173,7 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : cli::kUsage;
+    return app.exit(error) == 0 ? 0 : kUsage;
   }
   if (version->parsed()) {
     fmt::print("litefleet-controller {}\ngRPC {}\n", LITEFLEET_VERSION, grpc::Version());

@@ -22,15 +22,21 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/server_credentials.h"
 #include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/ingest_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/identity/enrollment.h"
+#include "controller/ingest/ingest.h"
+#include "controller/restore/store_snapshot_reader.h"
 #include "controller/rpc/admin_service.h"
 #include "controller/rpc/agent_service.h"
 #include "controller/rpc/authenticator.h"
 #include "controller/rpc/control_reactor.h"
+#include "controller/rpc/fetch_reactor.h"
+#include "controller/rpc/upload_reactor.h"
+#include "controller/store/file_store.h"
 #include "fmt/format.h"
 
 namespace litefleet {
@@ -38,6 +44,7 @@ namespace {
 
 constexpr std::chrono::seconds kGrace{4};
 constexpr size_t kMaxQueued = 4096;
+constexpr std::chrono::hours kMaintainUploads{1};
 
 // gRPC says only that it could not; the kernel says why.
 absl::Status CheckAddress(const rpc::Address& address) {
@@ -80,6 +87,7 @@ struct Server::Parts {
   std::string socket_path;
   rpc::Address bound;
   std::string address;
+  SteadyTime uploads_maintained = clock.Steady();
 
   std::unique_ptr<identity::Authority> authority;
   rpc::ServerCertificates certificates;
@@ -91,15 +99,23 @@ struct Server::Parts {
   std::unique_ptr<rpc::CertificateAuthenticator> authenticator;
   std::unique_ptr<fleet::CatalogReports> reports;
   std::unique_ptr<fleet::DeviceFleet> fleet;
+  std::unique_ptr<catalog::IngestCatalog> ingest_catalog;
+  std::unique_ptr<store::FileStore> store;
+  std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
+  std::unique_ptr<ingest::Ingest> ingest;
   std::unique_ptr<rpc::AdminHandlers> admin_handlers;
 
   std::unique_ptr<ThreadPoolExecutor> work;     // catalog and fleet: short
-  std::unique_ptr<ThreadPoolExecutor> streams;  // reads of the store: long
+  std::unique_ptr<ThreadPoolExecutor> streams;  // downloads and fetches: reads of the store
+  std::unique_ptr<ThreadPoolExecutor> uploads;  // wait for disk and catalog
+  std::unique_ptr<ThreadPoolExecutor> digests;  // as many as cores: decompress and hash
   std::unique_ptr<v1::AgentService::CallbackService> agent_service;
   std::unique_ptr<v1::AdminService::CallbackService> admin_service;
   std::unique_ptr<grpc::Server> server;
 
   absl::Status Open();
+  absl::Status OpenStore();
+  absl::Status MakeServices();
   absl::Status Listen();
   absl::Status RefreshCertificate();
   void Stop();
@@ -117,20 +133,56 @@ absl::Status Server::Parts::Open() {
 
   work = std::make_unique<ThreadPoolExecutor>(options.config.workers, kMaxQueued);
   streams = std::make_unique<ThreadPoolExecutor>(options.config.workers, kMaxQueued);
+  uploads = std::make_unique<ThreadPoolExecutor>(std::max(options.config.workers, 16), kMaxQueued);
+  digests = std::make_unique<ThreadPoolExecutor>(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())), kMaxQueued);
   enrollment = std::make_unique<identity::Enrollment>(*authority, *identities, clock);
   LF_ASSIGN_OR_RETURN(authenticator, rpc::CertificateAuthenticator::Create(*authority, *identities, *work, clock));
   reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots);
   fleet::DeviceFleetParts fleet_parts{operations.get(), reports.get(), &clock, LITEFLEET_VERSION};
   LF_ASSIGN_OR_RETURN(fleet, fleet::DeviceFleet::Create(fleet_parts, {}));
+  LF_RETURN_IF_ERROR(OpenStore());
+  return MakeServices();
+}
 
+absl::Status Server::Parts::OpenStore() {
+  ingest_catalog = std::make_unique<catalog::IngestCatalog>(*db);
+  LF_ASSIGN_OR_RETURN(const uint64_t largest, ingest_catalog->LargestPack());
+  store::FileStoreOptions store_options;
+  store_options.directory = options.data.store();
+  store_options.reserve_bytes = static_cast<uint64_t>(options.config.store_reserve);
+  store_options.first_pack_id = largest + 1;
+  LF_ASSIGN_OR_RETURN(store, store::FileStore::Open(store_options, clock));
+  readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
+  ingest::IngestLimits limits;
+  limits.max_uploads = static_cast<size_t>(options.config.uploads);
+  ingest::IngestDeps deps{.store = *store,
+                          .catalog = *ingest_catalog,
+                          .clock = clock,
+                          .session_executor = *uploads,
+                          .verify_executor = *digests,
+                          .clock_offset_ms = [this](const DeviceId& device) -> int64_t {
+                            const auto contact = identities->LastContact(device);
+                            return contact.ok() ? contact->clock_offset_ms : 0;
+                          },
+                          .previous_contact = [this](const DeviceId& device) -> std::optional<SystemTime> {
+                            const auto contact = identities->LastContact(device);
+                            return contact.ok() ? contact->seen_before : std::nullopt;
+                          },
+                          .on_committed = {}};
+  ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
+  return ingest->Maintain();
+}
+
+absl::Status Server::Parts::MakeServices() {
   rpc::AdminDependencies admin;
   admin.catalog = db.get();
   admin.identities = identities.get();
   admin.snapshots = snapshots.get();
   admin.operations = operations.get();
   admin.fleet = fleet.get();
+  admin.readers = readers.get();
   admin.clock = &clock;
-  admin.data_directory = data.path;
+  admin.data_directory = options.data.path;
   admin.issue_token = [this](const rpc::TokenWish& wish) {
     return enrollment->IssueToken({wish.uses, wish.ttl, wish.labels, wish.for_device});
   };
@@ -143,6 +195,12 @@ absl::Status Server::Parts::Open() {
   agent.work = work.get();
   agent.control = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller) {
     return rpc::NewControlReactor({.fleet = fleet.get(), .executor = work.get()}, caller, context);
+  };
+  agent.upload = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller) {
+    return rpc::NewUploadReactor(context, {.ingest = ingest.get(), .executor = uploads.get()}, caller);
+  };
+  agent.fetch = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller, const v1::FetchRequest& request) {
+    return rpc::NewFetchReactor(context, {.readers = readers.get(), .fleet = fleet.get(), .executor = streams.get()}, caller, request);
   };
   agent_service = rpc::MakeAgentService(std::move(agent));
   return absl::OkStatus();
@@ -191,7 +249,9 @@ void Server::Parts::Stop() {
     server.reset();
   }
   if (!socket_path.empty()) io::RemoveFile(socket_path).IgnoreError();
-  // What is queued still uses everything else.
+  // What is queued still uses everything else; an upload waits for its digests.
+  uploads.reset();
+  digests.reset();
   streams.reset();
   work.reset();
 }
@@ -222,6 +282,10 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
 
 void Server::Maintain() {
   if (const absl::Status status = parts_->RefreshCertificate(); !status.ok()) spdlog::error("renew the server's certificate: {}", MessageOf(status));
+  const SteadyTime now = parts_->clock.Steady();
+  if (now - parts_->uploads_maintained < kMaintainUploads) return;
+  parts_->uploads_maintained = now;
+  if (const absl::Status status = parts_->ingest->Maintain(); !status.ok()) spdlog::error("remove old upload sessions: {}", MessageOf(status));
 }
 
 }  // namespace litefleet

@@ -104,6 +104,11 @@ class IdentityCatalog {
   absl::StatusOr<v1::Device> RevokeDevice(const DeviceId& device);
   // kFailedPrecondition DEVICE_ACTIVE; DEVICE_HAS_SNAPSHOTS where other tables still refer to it.
   absl::Status ForgetDevice(const DeviceId& device);
+  struct Contact {
+    int64_t clock_offset_ms = 0;            // controller time minus device time, as measured at hello
+    std::optional<SystemTime> seen_before;  // when it was heard last before it connected this time
+  };
+  absl::StatusOr<Contact> LastContact(const DeviceId& device) const;
   // What hello and health told; not worth an fsync of its own, but it shares one.
   absl::Status Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health);
 

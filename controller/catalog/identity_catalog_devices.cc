@@ -159,8 +159,25 @@ absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
   });
 }
 
+absl::StatusOr<IdentityCatalog::Contact> IdentityCatalog::LastContact(const DeviceId& device) const {
+  Contact contact;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select clock_offset_ms, seen_before_ms from device where id = ?"));
+    LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, device.value()).Step());
+    if (!found) return NotFound(device.value());
+    contact.clock_offset_ms = get.Int(0);
+    if (!get.IsNull(1)) contact.seen_before = FromUnixMillis(get.Int(1));
+    return absl::OkStatus();
+  }));
+  return contact;
+}
+
 absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
+    if (hello != nullptr) {
+      LF_ASSIGN_OR_RETURN(Statement keep, Statement::Prepare(db, "update device set seen_before_ms = last_seen_ms where id = ?"));
+      LF_RETURN_IF_ERROR(keep.Bind(1, device.value()).Run());
+    }
     LF_ASSIGN_OR_RETURN(Statement seen, Statement::Prepare(db, "update device set last_seen_ms = ?, clock_offset_ms = ? where id = ?"));
     LF_RETURN_IF_ERROR(seen.Bind(1, ToUnixMillis(now)).Bind(2, clock_offset_ms).Bind(3, device.value()).Run());
     if (hello != nullptr) {

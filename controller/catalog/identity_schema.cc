@@ -11,6 +11,7 @@ create table device (
   key_hash blob not null,
   enrolled_ms integer not null,
   last_seen_ms integer,
+  seen_before_ms integer,
   version text not null default '',
   sqlite_version text not null default '',
   platform text not null default '',

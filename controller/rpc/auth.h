@@ -12,6 +12,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/ids.h"
+#include "common/rpc/call_hold.h"
 
 namespace litefleet::rpc {
 
@@ -23,8 +24,8 @@ struct Caller {
   std::string name;           // operators: their name, "local" over the unix socket
   std::string certificate_serial;  // hexadecimal; empty over the unix socket
   std::string ordered_by() const { return "operator:" + name; }
-  // Of a device: keep a copy of the Caller in the reactor until OnDone; as long as it lives, revoking the device cancels the call.
-  std::shared_ptr<void> live_call;
+  // Of a device's stream, for KeepUntilDone: until it is told of the call's end, or goes, revoking the device cancels the call.
+  std::shared_ptr<CallHold> live_call;
 };
 
 // What a method ("/litefleet.v1.AgentService/Control") demands; kNone: enrol and health only. Methods that are not in the table are

@@ -2,21 +2,26 @@
 
 namespace litefleet::rpc {
 
-struct LiveCalls::Hold {
-  std::shared_ptr<LiveCalls> calls;
-  std::string device;
-  uint64_t number;
-  ~Hold() { calls->Remove(device, number); }
+class LiveCalls::Hold final : public CallHold {
+ public:
+  Hold(std::shared_ptr<LiveCalls> calls, std::string device, uint64_t number) : calls_(std::move(calls)), device_(std::move(device)), number_(number) {}
+  ~Hold() override { Ended(); }
+  void Ended() override { calls_->Remove(device_, number_); }
+
+ private:
+  const std::shared_ptr<LiveCalls> calls_;
+  const std::string device_;
+  const uint64_t number_;
 };
 
-std::shared_ptr<void> LiveCalls::Add(const std::string& device, const grpc::ServerContextBase& context) {
+std::shared_ptr<CallHold> LiveCalls::Add(const std::string& device, const grpc::ServerContextBase& context) {
   uint64_t number = 0;
   {
     const std::lock_guard lock(mu_);
     number = next_++;
     calls_[device][number] = Call{&context, false};
   }
-  return std::shared_ptr<Hold>(new Hold{shared_from_this(), device, number});
+  return std::make_shared<Hold>(shared_from_this(), device, number);
 }
 
 void LiveCalls::Remove(const std::string& device, uint64_t number) {

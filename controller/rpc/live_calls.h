@@ -1,7 +1,7 @@
 // Calls of devices that are going on, so that revoking a device ends them.
 //
-// Thread safety: all members may be called from any thread. Ownership: a Hold lives in the reactor of its call and must be gone before
-// the call's context is (a reactor that deletes itself in OnDone does that).
+// Thread safety: all members may be called from any thread. Ownership: a hold belongs to the reactor of its call, which tells it in OnDone,
+// or lets it go before the call's context does.
 #ifndef LITEFLEET_CONTROLLER_RPC_LIVE_CALLS_H_
 #define LITEFLEET_CONTROLLER_RPC_LIVE_CALLS_H_
 
@@ -12,15 +12,17 @@
 #include <mutex>
 #include <string>
 
+#include "common/rpc/call_hold.h"
+
 namespace litefleet::rpc {
 
 class LiveCalls : public std::enable_shared_from_this<LiveCalls> {
  public:
-  std::shared_ptr<void> Add(const std::string& device, const grpc::ServerContextBase& context);
+  std::shared_ptr<CallHold> Add(const std::string& device, const grpc::ServerContextBase& context);
   void CancelAllOf(const std::string& device);
 
  private:
-  struct Hold;
+  class Hold;
   struct Call {
     const grpc::ServerContextBase* context = nullptr;
     bool cancelled = false;

@@ -1,0 +1,150 @@
+#include "agent/enroll/preflight.h"
+
+#include <fcntl.h>
+#include <netdb.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <memory>
+
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet::enroll {
+namespace {
+
+using Steady = std::chrono::steady_clock;
+
+struct FreeTls {
+  void operator()(SSL_CTX* context) const noexcept { SSL_CTX_free(context); }
+  void operator()(SSL* ssl) const noexcept { SSL_free(ssl); }
+  void operator()(X509_STORE* store) const noexcept { X509_STORE_free(store); }
+  void operator()(X509_STORE_CTX* context) const noexcept { X509_STORE_CTX_free(context); }
+  void operator()(addrinfo* list) const noexcept { freeaddrinfo(list); }
+};
+template <class T>
+using Owned = std::unique_ptr<T, FreeTls>;
+
+absl::Status Unreachable(const rpc::Address& address, std::string_view why) {
+  return Error(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE", fmt::format("{} cannot be reached: {}", address.Text(), why),
+               "check the address, the network and that the controller is running");
+}
+
+// False at the deadline.
+bool WaitFor(int fd, short events, Steady::time_point deadline) {
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Steady::now()).count();
+    if (left <= 0) return false;
+    pollfd poll_fd{fd, events, 0};
+    const int n = poll(&poll_fd, 1, static_cast<int>(left));
+    if (n > 0) return true;
+    if (n == 0 || errno != EINTR) return false;
+  }
+}
+
+absl::StatusOr<io::UniqueFd> Connect(const rpc::Address& address, Steady::time_point deadline) {
+  addrinfo hints{};
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo* raw = nullptr;
+  if (const int error = getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &raw); error != 0) {
+    return Unreachable(address, gai_strerror(error));
+  }
+  const Owned<addrinfo> list(raw);
+  std::string why = "no address";
+  for (const addrinfo* each = list.get(); each != nullptr; each = each->ai_next) {
+    io::UniqueFd fd(socket(each->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd.valid()) continue;
+    int error = connect(fd.get(), each->ai_addr, each->ai_addrlen) == 0 ? 0 : errno;
+    if (error == EINPROGRESS) {
+      socklen_t size = sizeof error;
+      if (!WaitFor(fd.get(), POLLOUT, deadline)) {
+        error = ETIMEDOUT;
+      } else if (getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+        error = errno;
+      }
+    }
+    if (error == 0) return fd;
+    why = strerror(error);
+  }
+  return Unreachable(address, why);
+}
+
+absl::Status Handshake(SSL& ssl, int fd, const rpc::Address& address, Steady::time_point deadline) {
+  for (;;) {
+    ERR_clear_error();
+    const int result = SSL_connect(&ssl);
+    if (result == 1) return absl::OkStatus();
+    const int error = SSL_get_error(&ssl, result);
+    if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
+      return WithReason(crypto::CryptoError(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE", fmt::format("{} does not speak TLS 1.3 as a controller does", address.Text())),
+                        "CONTROLLER_UNREACHABLE", "check the address and the port");
+    }
+    if (!WaitFor(fd, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline)) return Unreachable(address, "no answer in time");
+  }
+}
+
+// The time is left out: a device's clock may be anywhere, and whoever holds the token trusts this very root.
+bool LeadsTo(X509& leaf, STACK_OF(X509) * chain, X509& root) {
+  const Owned<X509_STORE> store(X509_STORE_new());
+  const Owned<X509_STORE_CTX> context(X509_STORE_CTX_new());
+  if (store == nullptr || context == nullptr || X509_STORE_add_cert(store.get(), &root) != 1 ||
+      X509_STORE_CTX_init(context.get(), store.get(), &leaf, chain) != 1) {
+    return false;
+  }
+  X509_STORE_CTX_set_flags(context.get(), X509_V_FLAG_NO_CHECK_TIME);
+  X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_SERVER);
+  const bool verified = X509_verify_cert(context.get()) == 1;
+  ERR_clear_error();
+  return verified;
+}
+
+bool Names(X509& leaf, const std::string& host) {
+  return rpc::IsIpAddress(host) ? X509_check_ip_asc(&leaf, host.substr(0, host.find('%')).c_str(), 0) == 1
+                                : X509_check_host(&leaf, host.c_str(), host.size(), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, nullptr) == 1;
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> FetchTrustedRoot(const rpc::Address& address, const crypto::Sha256& fingerprint, std::chrono::milliseconds timeout) {
+  const auto deadline = Steady::now() + timeout;
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, Connect(address, deadline));
+  const Owned<SSL_CTX> context(SSL_CTX_new(TLS_client_method()));
+  if (context == nullptr) return crypto::CryptoError(absl::StatusCode::kInternal, "CRYPTO_FAILED", "begin TLS");
+  SSL_CTX_set_min_proto_version(context.get(), TLS1_3_VERSION);
+  SSL_CTX_set_verify(context.get(), SSL_VERIFY_NONE, nullptr);  // done below, by the token's fingerprint
+  const Owned<SSL> ssl(SSL_new(context.get()));
+  constexpr unsigned char kHttp2[] = {2, 'h', '2'};
+  if (ssl == nullptr || SSL_set_alpn_protos(ssl.get(), kHttp2, sizeof kHttp2) != 0 || SSL_set_fd(ssl.get(), fd.get()) != 1) {
+    return crypto::CryptoError(absl::StatusCode::kInternal, "CRYPTO_FAILED", "begin TLS");
+  }
+  if (!rpc::IsIpAddress(address.host)) SSL_set_tlsext_host_name(ssl.get(), address.host.c_str());
+  LF_RETURN_IF_ERROR(Handshake(*ssl, fd.get(), address, deadline));
+
+  STACK_OF(X509)* chain = SSL_get_peer_cert_chain(ssl.get());
+  X509* root = nullptr;
+  for (int i = 0; i < sk_X509_num(chain); ++i) {
+    X509* each = sk_X509_value(chain, i);
+    if (crypto::Fingerprint(*each) == fingerprint) root = each;
+  }
+  if (root == nullptr || !crypto::IsSelfSigned(*root) || !LeadsTo(*sk_X509_value(chain, 0), chain, *root)) {
+    return Error(absl::StatusCode::kPermissionDenied, "CONTROLLER_UNTRUSTED",
+                 fmt::format("{} is not the controller that the token was made by; the token was not sent", address.Text()),
+                 "check the address; somebody may be in between, or the token is of another controller");
+  }
+  X509& leaf = *sk_X509_value(chain, 0);
+  if (!Names(leaf, address.host)) {
+    std::string names;
+    for (const std::string& name : crypto::NamesOf(leaf)) names += (names.empty() ? "" : ", ") + name;
+    return Error(absl::StatusCode::kPermissionDenied, "CONTROLLER_NAME_MISMATCH",
+                 fmt::format("the controller's certificate does not name {}, only {}", address.host, names),
+                 fmt::format("use one of these, or run `litefleet-controller host add {}` there", address.host));
+  }
+  return crypto::CertificateToPem(*root);
+}
+
+}  // namespace litefleet::enroll
