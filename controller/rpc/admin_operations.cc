@@ -6,7 +6,7 @@ namespace litefleet::rpc {
 
 void AdminHandlers::Complete(v1::Operation& operation) const {
   if (operation.device_id().empty()) return;
-  operation.set_device_connected(deps_.fleet->IsConnected(DeviceId(operation.device_id())));
+  deps_.fleet->FillLive(operation);
   if (operation.device_name().empty()) {
     // A device that was forgotten has no name any more; its id is all there is to show.
     const auto device = deps_.identities->ResolveDevice(operation.device_id());

@@ -1,0 +1,78 @@
+// litefleet backup DEVICE/DATABASE... | --selector k=v
+#include "common/base/ids.h"
+#include "controller/cli/command_support.h"
+#include "controller/cli/commands.h"
+#include "controller/cli/text.h"
+#include "controller/cli/things.h"
+#include "controller/cli/time_spec.h"
+#include "fmt/format.h"
+
+namespace litefleet::cli {
+namespace {
+
+struct BackupOptions : LongActionOptions {
+  std::vector<std::string> databases;
+  std::string selector;
+  std::string method;
+  bool full = false;
+};
+
+// The state is backed up exactly as it is; that SQLite complains of it is a warning, not a failure.
+void WarnOfDamage(Session& session, AdminClient& client, const v1::Operation& operation) {
+  if (operation.state() != v1::OPERATION_STATE_SUCCEEDED || operation.snapshot_id().empty()) return;
+  v1::GetSnapshotRequest request;
+  request.set_snapshot(operation.snapshot_id());
+  const auto response = client.GetSnapshot(request);
+  if (!response.ok() || response->snapshot().source_check() != v1::CHECK_STATE_DAMAGED) return;
+  session.Warn(fmt::format("{} is damaged on the device and was backed up as it is: {}", DatabaseName(response->snapshot()), response->snapshot().source_check_message()));
+}
+
+CommandResult Backup(Session& session, const BackupOptions& options) {
+  v1::StartBackupsRequest request;
+  if (options.databases.empty() == options.selector.empty()) {
+    return Error(absl::StatusCode::kInvalidArgument, "BACKUP_TARGET_INVALID", options.selector.empty() ? "no database was named" : "databases and --selector exclude each other",
+                 "for instance: litefleet backup kiosk-7/orders, or: litefleet backup --selector site=oslo");
+  }
+  for (const std::string& database : options.databases) request.add_databases(database);
+  request.set_selector(options.selector);
+  if (!options.method.empty()) request.set_method(v1::METHOD_ONLINE);
+  request.set_full(options.full);
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, ParseDuration(options.expire));
+  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
+  *request.mutable_expire() = Seconds(expire);
+  request.set_request_id(NewUlid(session.clock().Now()));
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  LF_ASSIGN_OR_RETURN(v1::StartBackupsResponse response, client->StartBackups(request));
+  std::vector<v1::Operation> operations(response.operations().begin(), response.operations().end());
+  const bool single = options.databases.size() == 1 && operations.size() == 1;
+  std::vector<std::string> ids;
+  for (const v1::Operation& operation : operations) ids.push_back(operation.id());
+  LF_ASSIGN_OR_RETURN(const int code, FinishOperations(session, std::move(operations), options, single));
+  if (!options.detach && code != kInterrupted && code != kUnreachable) {
+    for (const std::string& id : ids) {
+      v1::GetOperationRequest get;
+      get.set_operation(id);
+      if (const auto ended = client->GetOperation(get); ended.ok()) WarnOfDamage(session, *client, ended->operation());
+    }
+  }
+  return code;
+}
+
+}  // namespace
+
+void AddBackup(CLI::App& app, Session& session) {
+  auto options = std::make_shared<BackupOptions>();
+  CLI::App* backup = app.add_subcommand("backup", "Back databases up now");
+  backup->add_option("DATABASES", options->databases, "DEVICE/DATABASE, one or more");
+  backup->add_option("-l,--selector", options->selector, "All databases of the devices with all these labels")->type_name("KEY=VALUE,...");
+  backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")->check(CLI::IsMember({"online"}))->type_name("METHOD");
+  backup->add_flag("--full", options->full, "Read and compare everything, whatever the device remembers of earlier backups");
+  AddLongActionOptions(backup, *options, true);
+  backup->footer(
+      "Waits until all have ended. Ctrl-C detaches, the backups go on.\n\n"
+      "Examples:\n  litefleet backup kiosk-7/orders\n  litefleet backup --selector site=oslo --detach\n"
+      "  id=$(litefleet backup kiosk-7/orders -o name)     the id of the new snapshot");
+  OnCall(backup, session, options, &Backup);
+}
+
+}  // namespace litefleet::cli

@@ -1,0 +1,178 @@
+// litefleet snapshot list|show|check, and download (cmd_snapshot_download.cc)
+#include "common/base/bytes.h"
+#include "common/base/ids.h"
+#include "common/base/proto_time.h"
+#include "controller/cli/command_support.h"
+#include "controller/cli/commands.h"
+#include "controller/cli/text.h"
+#include "controller/cli/things.h"
+#include "controller/cli/time_spec.h"
+#include "fmt/format.h"
+
+namespace litefleet::cli {
+namespace {
+
+struct ListOptions {
+  std::string parent;
+  int limit = 0;
+};
+struct SnapshotOptions : LongActionOptions {
+  std::string snapshot;
+};
+
+Cell CheckCell(const v1::Snapshot& snapshot) {
+  if (snapshot.state() == v1::SNAPSHOT_STATE_DAMAGED) return {"lost chunks", Tone::kBad};
+  const std::string word = snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check());
+  return {word == "cannot_tell" ? "cannot tell" : word, ToneOf(snapshot.check())};
+}
+
+CommandResult List(Session& session, const ListOptions& options) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::ListSnapshotsRequest all;
+  all.set_parent(options.parent);
+  const auto wanted = static_cast<size_t>(options.limit > 0 ? options.limit : INT32_MAX);
+  std::vector<v1::Snapshot> snapshots;
+  LF_RETURN_IF_ERROR(AllPages(all, [&](v1::ListSnapshotsRequest& request) -> absl::StatusOr<std::string> {
+    if (wanted - snapshots.size() < 1000) request.set_page_size(static_cast<int32_t>(wanted - snapshots.size()));
+    LF_ASSIGN_OR_RETURN(const v1::ListSnapshotsResponse response, client->ListSnapshots(request));
+    snapshots.insert(snapshots.end(), response.snapshots().begin(), response.snapshots().end());
+    return snapshots.size() >= wanted ? std::string() : response.next_page_token();
+  }));
+  if (session.json()) {
+    Json items = Json::Array();
+    for (const v1::Snapshot& snapshot : snapshots) items.Add(ToJson(snapshot));
+    session.PrintJsonList("snapshot_list", std::move(items));
+    return kDone;
+  }
+  if (session.format() == OutputFormat::kName) {
+    for (const v1::Snapshot& snapshot : snapshots) session.Print(snapshot.id() + "\n");
+    return kDone;
+  }
+  if (snapshots.empty()) {
+    session.Note("no snapshots; make one with `litefleet backup DEVICE/DATABASE`");
+    return kDone;
+  }
+  const bool wide = session.format() == OutputFormat::kWide;
+  std::vector<Table::Column> columns = {{"ID"}, {"DATABASE", false, true}, {"TAKEN"}, {"SIZE", true}, {"CHECK"}};
+  if (wide) {
+    columns.insert(columns.end(), {{"TIMELINE", true}, {"METHOD"}, {"RECEIVED"}, {"SENT", true}, {"STORED", true}, {"TOOK", true}, {"SOURCE"}, {"ROOT"}});
+  }
+  Table table(columns);
+  for (const v1::Snapshot& snapshot : snapshots) {
+    std::vector<Cell> row = {snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())), SizeText(snapshot.size_bytes()), CheckCell(snapshot)};
+    if (wide) {
+      row.insert(row.end(), {std::to_string(snapshot.timeline()), Word(snapshot.method()), LocalTimeText(FromProtoTime(snapshot.received_at())), SizeText(snapshot.wire_bytes()),
+                             SizeText(snapshot.stored_bytes()), DurationText(Millis(snapshot.duration())), Word(snapshot.source_check()), ToHex(AsBytes(snapshot.root_digest()))});
+    }
+    table.Add(std::move(row));
+  }
+  session.Print(table.Text(session.style()));
+  return kDone;
+}
+
+CommandResult Show(Session& session, const SnapshotOptions& options) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::GetSnapshotRequest request;
+  request.set_snapshot(options.snapshot);
+  LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse response, client->GetSnapshot(request));
+  const v1::Snapshot& snapshot = response.snapshot();
+  if (session.json()) {
+    session.PrintJson("snapshot", ToJson(snapshot));
+    return kDone;
+  }
+  if (session.format() == OutputFormat::kName) {
+    session.Print(snapshot.id() + "\n");
+    return kDone;
+  }
+  const SystemTime now = session.clock().Now();
+  Facts facts;
+  facts.Add("id", snapshot.id()).Add("database", DatabaseName(snapshot)).Add("state", Word(snapshot.state())).Add("timeline", std::to_string(snapshot.timeline()));
+  facts.Add("taken", fmt::format("{} ({})", LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
+  facts.Add("received", LocalTimeText(FromProtoTime(snapshot.received_at())));
+  facts.Add("method", Word(snapshot.method())).AddIf("journal mode", Word(snapshot.journal_mode()));
+  facts.Add("size", fmt::format("{} ({} pages of {} bytes)", SizeText(snapshot.size_bytes()), snapshot.page_count(), snapshot.page_size()));
+  facts.Add("root digest", ToHex(AsBytes(snapshot.root_digest())));
+  facts.Add("sent", fmt::format("{} in {} pages", SizeText(snapshot.wire_bytes()), snapshot.pages_sent())).Add("stored", SizeText(snapshot.stored_bytes()));
+  facts.Add("took", snapshot.has_pinned() ? fmt::format("{}, of which the database was held for {}", DurationText(Millis(snapshot.duration())), DurationText(Millis(snapshot.pinned())))
+                                          : DurationText(Millis(snapshot.duration())));
+  facts.Add("check", CheckCell(snapshot).text).AddIf("check says", snapshot.check_message());
+  if (snapshot.has_checked_at()) facts.Add("checked", LocalTimeText(FromProtoTime(snapshot.checked_at())));
+  facts.Add("source", snapshot.source_check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.source_check())).AddIf("source says", snapshot.source_check_message());
+  if (snapshot.has_drilled_at()) facts.Add("drilled", LocalTimeText(FromProtoTime(snapshot.drilled_at())));
+  facts.AddIf("parent", snapshot.parent_id()).AddIf("operation", snapshot.operation_id());
+  session.Print(facts.Text());
+  return kDone;
+}
+
+CommandResult Check(Session& session, const SnapshotOptions& options) {
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds timeout, ParseDuration(options.timeout));
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::CheckSnapshotRequest request;
+  request.set_snapshot(options.snapshot);
+  request.set_request_id(NewUlid(session.clock().Now()));
+  LF_ASSIGN_OR_RETURN(const v1::CheckSnapshotResponse response, client->CheckSnapshot(request));
+  const std::vector<v1::Operation> operations = {response.operation()};
+  if (options.detach) return FinishOperations(session, operations, options, true);
+  const auto ended = WaitFor(session, response.operation(), WaitOptions{timeout});
+  if (!ended.ok()) return ReportWait(session, ended.status(), operations);
+  if (ended->state() != v1::OPERATION_STATE_SUCCEEDED) {
+    LongActionOptions done = options;
+    done.detach = false;
+    return FinishOperations(session, {*ended}, done, true);
+  }
+  v1::GetSnapshotRequest get;
+  get.set_snapshot(ended->snapshot_id().empty() ? options.snapshot : ended->snapshot_id());
+  LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse found, client->GetSnapshot(get));
+  const v1::Snapshot& snapshot = found.snapshot();
+  if (session.json()) {
+    Json result = ToJson(*ended);
+    result.Set("check", Word(snapshot.check())).Set("check_message", Json::OrNull(snapshot.check_message()));
+    session.PrintJson("operation", std::move(result));
+  } else if (session.format() == OutputFormat::kName) {
+    session.Print(snapshot.id() + "\n");
+  } else {
+    session.Print(Printable(fmt::format("snapshot {} of {}: {}{}{}", snapshot.id(), DatabaseName(snapshot), CheckCell(snapshot).text, snapshot.check_message().empty() ? "" : ": ",
+                                        snapshot.check_message())) + "\n");
+  }
+  switch (snapshot.check()) {
+    case v1::CHECK_STATE_OK:
+      return kDone;
+    case v1::CHECK_STATE_CANNOT_TELL:
+      session.Warn("SQLite cannot check all of it without the functions, collations or modules of its application");
+      return kDone;
+    case v1::CHECK_STATE_DAMAGED:
+      return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED", fmt::format("SQLite finds damage in snapshot {}: {}", snapshot.id(), snapshot.check_message()),
+                   fmt::format("check an older one: litefleet snapshot list {}", DatabaseName(snapshot)));
+    default:
+      return Error(absl::StatusCode::kInternal, "CHECK_FAILED", fmt::format("snapshot {} could not be checked: {}", snapshot.id(), snapshot.check_message()),
+                   "see the controller's log");
+  }
+}
+
+}  // namespace
+
+void AddSnapshot(CLI::App& app, Session& session) {
+  CLI::App* snapshot = AddNoun(app, "snapshot", "List, show, check and download snapshots");
+
+  auto list_options = std::make_shared<ListOptions>();
+  CLI::App* list = snapshot->add_subcommand("list", "List snapshots, newest first");
+  list->add_option("OF", list_options->parent, "DEVICE or DEVICE/DATABASE; all if not given");
+  list->add_option("--limit", list_options->limit, "At most this many")->type_name("N")->check(CLI::Range(1, 1'000'000));
+  OnCall(list, session, list_options, &List);
+
+  auto show_options = std::make_shared<SnapshotOptions>();
+  CLI::App* show = snapshot->add_subcommand("show", "Show one snapshot");
+  show->add_option("ID", show_options->snapshot, "Id of the snapshot, or the beginning of it")->required();
+  OnCall(show, session, show_options, &Show);
+
+  auto check_options = std::make_shared<SnapshotOptions>();
+  CLI::App* check = snapshot->add_subcommand("check", "Read a snapshot back, and let SQLite check it");
+  check->add_option("ID", check_options->snapshot, "Id of the snapshot, or the beginning of it")->required();
+  AddLongActionOptions(check, *check_options, false);
+  check->footer("Ends with 8 where there is damage. A database that needs functions of its application to be\nchecked gives `cannot tell`, a warning, and 0.");
+  OnCall(check, session, check_options, &Check);
+
+  AddSnapshotDownload(*snapshot, session);
+}
+
+}  // namespace litefleet::cli

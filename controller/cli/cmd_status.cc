@@ -1,0 +1,64 @@
+// litefleet status
+#include "common/base/proto_time.h"
+#include "controller/cli/command_support.h"
+#include "controller/cli/commands.h"
+#include "controller/cli/text.h"
+#include "controller/cli/things.h"
+#include "fmt/format.h"
+
+namespace litefleet::cli {
+namespace {
+
+constexpr int kAlarmsShown = 20;
+
+CommandResult Status(Session& session) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  LF_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, client->GetStatus(v1::GetStatusRequest()));
+  if (session.json()) {
+    session.PrintJson("status", ToJson(status));
+    return kDone;
+  }
+  const SystemTime now = session.clock().Now();
+  Facts facts;
+  facts.Add("devices", fmt::format("{}, {} connected", status.devices(), status.devices_connected()));
+  facts.Add("databases", status.databases_without_snapshot() == 0 ? std::to_string(status.databases())
+                                                                 : fmt::format("{}, {} without any snapshot", status.databases(), status.databases_without_snapshot()));
+  facts.Add("snapshots", fmt::format("{}, {} of databases in {} of store", status.snapshots(), SizeText(status.logical_bytes()), SizeText(status.store_bytes())));
+  if (status.has_oldest_newest_snapshot_at()) {
+    facts.Add("oldest backup", fmt::format("{} ({}), taken {}", status.oldest_newest_snapshot_database(), AgeText(FromProtoTime(status.oldest_newest_snapshot_at()), now),
+                                           LocalTimeText(FromProtoTime(status.oldest_newest_snapshot_at()))));
+  }
+  if (status.has_oldest_proven_at()) {
+    facts.Add("oldest proof", fmt::format("{} ({}), taken {}", status.oldest_proven_database(), AgeText(FromProtoTime(status.oldest_proven_at()), now),
+                                          LocalTimeText(FromProtoTime(status.oldest_proven_at()))));
+  }
+  if (status.databases_unproven() > 0) facts.Add("unproven", fmt::format("{} databases", status.databases_unproven()));
+  facts.Add("operations", fmt::format("{} under way", status.active_operations()));
+  facts.Add("store free", SizeText(status.store_free_bytes()));
+  std::string text = facts.Text();
+  if (status.alarms().empty()) {
+    text += Toned("no alarms", Tone::kGood, session.style()) + "\n";
+  } else {
+    Table table({{"ALARM"}, {"WHERE", false, true}, {"WHAT", false, true}});
+    int shown = 0;
+    for (const v1::Alarm& alarm : status.alarms()) {
+      if (session.format() != OutputFormat::kWide && ++shown > kAlarmsShown) break;
+      table.Add({Cell(alarm.reason(), Tone::kBad), alarm.subject().empty() ? "controller" : alarm.subject(), alarm.message()});
+    }
+    text += "\n" + table.Text(session.style());
+    if (session.format() != OutputFormat::kWide && status.alarms_size() > kAlarmsShown) {
+      text += fmt::format("and {} more: litefleet status -o wide\n", status.alarms_size() - kAlarmsShown);
+    }
+  }
+  session.Print(text);
+  return kDone;
+}
+
+}  // namespace
+
+void AddStatus(CLI::App& app, Session& session) {
+  CLI::App* status = app.add_subcommand("status", "The fleet on one screen: devices, newest backups, oldest unproven, alarms");
+  OnCall(status, session, &Status);
+}
+
+}  // namespace litefleet::cli

@@ -1,0 +1,11 @@
+#include "common/rpc/channel.h"
+#include "controller/cli/app.h"
+#include "controller/cli/interrupt.h"
+
+int main(int argc, char** argv) {
+  litefleet::cli::Interrupts interrupts;
+  interrupts.Install();
+  const litefleet::rpc::GrpcRuntime runtime;
+  const litefleet::RealClock clock;
+  return litefleet::cli::Run(argc, argv, clock, interrupts);
+}

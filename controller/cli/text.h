@@ -1,0 +1,40 @@
+// Sizes, times and words as people read them. Pure functions, but for the local time zone (TZ, /etc/localtime).
+#ifndef LITEFLEET_CONTROLLER_CLI_TEXT_H_
+#define LITEFLEET_CONTROLLER_CLI_TEXT_H_
+
+#include <chrono>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "common/base/clock.h"
+
+namespace litefleet::cli {
+
+// "0 B", "999 B", "1.0 KiB", "12.3 MiB", "123 MiB".
+std::string SizeText(int64_t bytes);
+// "320 ms", "3.2 s", "2 min 5 s", "3 h 20 min", "2 d 4 h".
+std::string DurationText(std::chrono::milliseconds duration);
+// "12 s ago", "3 min ago", "5 h ago", "12 d ago"; "in 5 h" for what is to come.
+std::string AgeText(SystemTime then, SystemTime now);
+// "2026-11-22 14:03:05+01:00": local time with its offset, as `--at` takes it back.
+std::string LocalTimeText(SystemTime time);
+// "2026-11-22T13:03:05Z", or with milliseconds where there are any.
+std::string Rfc3339Text(SystemTime time);
+
+// Bytes of the first character of `text`: 1 to 4; 0 where it is not UTF-8 or `text` is empty. Source: RFC 3629.
+size_t Utf8Length(std::string_view text);
+// Characters; what is not UTF-8 counts as one a byte.
+size_t Columns(std::string_view text);
+// At most `columns` characters, cut in the middle around `ellipsis`, and without control characters: it goes to a terminal.
+std::string Cut(std::string_view text, size_t columns, std::string_view ellipsis);
+// Control characters as '?', so that a name or a message cannot drive the terminal.
+std::string Printable(std::string_view text);
+
+// The name that `typed` was probably meant to be; empty where none is near.
+std::string Nearest(std::string_view typed, std::span<const std::string> names);
+
+}  // namespace litefleet::cli
+
+#endif  // LITEFLEET_CONTROLLER_CLI_TEXT_H_

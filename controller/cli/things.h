@@ -1,0 +1,58 @@
+// The things of the admin API as JSON and as words: the stable names that scripts see. More members may be added, none may go.
+//
+// Pure functions. Enums are lower-case words, unset is null, times are RFC 3339 in UTC, digests hexadecimal, sizes bytes.
+#ifndef LITEFLEET_CONTROLLER_CLI_THINGS_H_
+#define LITEFLEET_CONTROLLER_CLI_THINGS_H_
+
+#include <google/protobuf/duration.pb.h>
+#include <google/protobuf/timestamp.pb.h>
+
+#include <chrono>
+#include <string>
+
+#include "controller/cli/json.h"
+#include "controller/cli/table.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::cli {
+
+std::string Word(v1::Method value);
+std::string Word(v1::JournalMode value);
+std::string Word(v1::CheckState value);
+std::string Word(v1::SnapshotState value);
+std::string Word(v1::OperationKind value);
+std::string Word(v1::OperationState value);
+std::string Word(v1::DeviceState value);
+std::string Word(v1::RestoreMode value);
+std::string Word(v1::FindingLevel value);
+
+Tone ToneOf(v1::CheckState state);
+Tone ToneOf(v1::OperationState state);
+
+bool HasEnded(const v1::Operation& operation);
+// "DEVICE/DATABASE".
+std::string DatabaseName(const v1::Operation& operation);
+std::string DatabaseName(const v1::Snapshot& snapshot);
+std::string DatabaseName(const v1::Database& database);
+
+Json ToJson(const v1::Token& token);
+Json ToJson(const v1::Device& device);
+Json ToJson(const v1::Database& database);
+Json ToJson(const v1::DatabaseHealth& health);
+Json ToJson(const v1::Snapshot& snapshot);
+Json ToJson(const v1::Operation& operation);
+Json ToJson(const v1::RestorePlan& plan);
+Json ToJson(const v1::ErrorDetail& error);
+Json ToJson(const v1::Finding& finding);
+Json ToJson(const v1::GetStatusResponse& status);
+// Null unless `set`.
+Json TimeJson(bool set, const google::protobuf::Timestamp& time);
+Json LabelsJson(const google::protobuf::Map<std::string, std::string>& labels);
+
+std::string LabelsText(const google::protobuf::Map<std::string, std::string>& labels);
+std::chrono::milliseconds Millis(const google::protobuf::Duration& duration);
+google::protobuf::Duration Seconds(std::chrono::seconds duration);
+
+}  // namespace litefleet::cli
+
+#endif  // LITEFLEET_CONTROLLER_CLI_THINGS_H_
