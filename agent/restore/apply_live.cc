@@ -34,7 +34,7 @@ absl::StatusOr<sqlite::DatabaseHandle> OpenImmutable(const std::string& path) {
   return sqlite::Open(fmt::format("file:{}?immutable=1", Escaped(path)), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX);
 }
 
-// Changes when somebody else commits, and not by commits of this connection.
+// Advances by one at a commit of this connection, and whenever it sees that somebody else has committed.
 uint32_t DataVersion(sqlite3* db) {
   uint32_t version = 0;
   sqlite3_file_control(db, "main", SQLITE_FCNTL_DATA_VERSION, &version);
@@ -53,10 +53,10 @@ class UndoCopy {
   }
 
   // The state that `database` sees. The second time only what differs is written.
-  absl::Status Take(capture::UserDatabase& database, const CancelToken& cancel) {
+  absl::Status Take(capture::UserDatabase& database, const capture::PinnedRead& read, const CancelToken& cancel) {
     uint64_t bytes = 0;
     Bytes before;
-    LF_RETURN_IF_ERROR(StreamPages(database.db(), cancel, [&](const StreamedExtent& at) -> absl::Status {
+    LF_RETURN_IF_ERROR(StreamPages(database, read, cancel, [&](const StreamedExtent& at) -> absl::Status {
       const uint64_t offset = static_cast<uint64_t>(at.extent) * format::kExtentBytes;
       bytes = static_cast<uint64_t>(at.page_size) * at.page_count;
       if (offset + at.pages.size() <= size_) {
@@ -153,10 +153,10 @@ absl::Status LiveCopy::TakeUndoAhead() {
   LF_CRASH_POINT("restore.live.undo_created");
   if (!target_.wal) return absl::OkStatus();  // a read of all of it would hold writers up: it is taken under the lock
   LF_ASSIGN_OR_RETURN(reader_, OpenTarget(context_.place, context_.options, context_.cancel));
-  LF_RETURN_IF_ERROR(reader_->BeginRead());
+  LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*reader_));
   reader_version_ = DataVersion(reader_->db());
-  LF_RETURN_IF_ERROR(undo_->Take(*reader_, context_.cancel));
-  reader_->EndRead();
+  LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+  read->End();
   undo_->StartWriteBack();
   return absl::OkStatus();
 }
@@ -189,9 +189,9 @@ absl::Status LiveCopy::CompleteUndo() {
     LF_RETURN_IF_ERROR(undo_->TakeRaw(*destination_, context_.cancel));
   } else {
     // Writers wait now: what the reader sees is the last state before the restore.
-    LF_RETURN_IF_ERROR(reader_->BeginRead());
-    if (DataVersion(reader_->db()) != reader_version_) LF_RETURN_IF_ERROR(undo_->Take(*reader_, context_.cancel));
-    reader_->EndRead();
+    LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*reader_));
+    if (DataVersion(reader_->db()) != reader_version_) LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+    read->End();
   }
   LF_RETURN_IF_ERROR(undo_->Finish());
   context_.state.clear_undo_parts();
@@ -227,17 +227,18 @@ absl::Status LiveCopy::Copy() {
 // the target, and is left out where somebody has committed since.
 void LiveCopy::ReadBack() {
   if (context_.staging.page_count() == 0) return;
-  if (!destination_->BeginRead().ok()) {
-    context_.Say("the read-back was left out: the database is locked");
+  const auto read = capture::PinnedRead::Begin(*destination_);
+  if (!read.ok()) {
+    context_.Say("the read-back was left out: " + MessageOf(read.status()));
     return;
   }
   const auto deadline = Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.options.rollback_stall);
   absl::Status status;
-  if (DataVersion(destination_->db()) != locked_version_) {
+  if (DataVersion(destination_->db()) != locked_version_ + 1) {
     context_.Say("the read-back was left out: others have committed since");
   } else {
     Bytes wanted;
-    status = StreamPages(destination_->db(), context_.cancel, [&](const StreamedExtent& at) -> absl::Status {
+    status = StreamPages(*destination_, **read, context_.cancel, [&](const StreamedExtent& at) -> absl::Status {
       if (Clock::now() > deadline) return Error(Code::kDeadlineExceeded, "READ_BACK_BUDGET", "it would hold writers up for too long");
       wanted.resize(at.pages.size());
       if (at.page_count != context_.staging.page_count() || at.page_size != context_.staging.page_size()) {
@@ -250,7 +251,7 @@ void LiveCopy::ReadBack() {
     if (status.ok()) context_.Say("read the committed state back: it is the snapshot");
     else if (status.code() != Code::kDataLoss) context_.Say("the read-back was left out: " + MessageOf(status));
   }
-  destination_->EndRead();
+  (*read)->End();
   if (status.code() != Code::kDataLoss) return;
   context_.Say("the read-back found a difference: " + MessageOf(status));
   context_.read_back = WithReason(status, "READ_BACK_DIFFERS", "the previous state is kept as the undo; look at the storage of that machine");
@@ -299,7 +300,7 @@ void CheckpointLive(ApplyContext& context) {
 
 absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context) {
   LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(context.place, context.options, context.cancel));
-  LF_RETURN_IF_ERROR(database->BeginRead());  // rolls an unfinished transaction back
+  LF_ASSIGN_OR_RETURN(const auto pinned, capture::PinnedRead::Begin(*database));  // rolls an unfinished transaction back
   LF_ASSIGN_OR_RETURN(const io::UniqueFd undo, context.place.Open(context.temporary_undo(), O_RDONLY));
   struct stat undo_stat{};
   if (fstat(undo.get(), &undo_stat) != 0) return ErrnoError(errno, "look at the undo of " + context.place.path());
@@ -309,7 +310,7 @@ absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context) {
     out.resize(offset >= file_bytes ? 0 : std::min<uint64_t>(size, file_bytes - offset));
     return io::PreadAll(fd, out, offset, "a kept state");
   };
-  LF_RETURN_IF_ERROR(StreamPages(database->db(), context.cancel, [&](const StreamedExtent& at) -> absl::Status {
+  LF_RETURN_IF_ERROR(StreamPages(*database, *pinned, context.cancel, [&](const StreamedExtent& at) -> absl::Status {
     const uint64_t offset = static_cast<uint64_t>(at.extent) * format::kExtentBytes;
     LF_RETURN_IF_ERROR(read(context.staging.fd(), context.staging.bytes(), offset, at.pages.size(), is_new));
     LF_RETURN_IF_ERROR(read(undo.get(), static_cast<uint64_t>(undo_stat.st_size), offset, at.pages.size(), is_old));
@@ -321,7 +322,7 @@ absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context) {
   // Pages beyond its end are missing as well.
   if (context.staging.bytes() > bytes) unlike_new += (context.staging.bytes() - bytes) / context.staging.page_size();
   if (static_cast<uint64_t>(undo_stat.st_size) > bytes) unlike_old += (static_cast<uint64_t>(undo_stat.st_size) - bytes) / context.staging.page_size();
-  database->EndRead();
+  pinned->End();
   context.Say(fmt::format("after the interruption the database differs in {} pages from the snapshot and in {} from its previous state", unlike_new,
                           unlike_old));
   return unlike_new < unlike_old || unlike_new == 0;

@@ -27,41 +27,30 @@ bool SameFirst(ByteView a, ByteView b) {
 
 }  // namespace
 
-absl::Status StreamPages(sqlite3* db, const CancelToken& cancel, const std::function<absl::Status(const StreamedExtent&)>& take) {
+absl::Status StreamPages(capture::UserDatabase& database, const capture::PinnedRead& read, const CancelToken& cancel,
+                         const std::function<absl::Status(const StreamedExtent&)>& take) {
+  if (read.empty()) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(const auto sink, capture::PageSink::Open());
-  sqlite::BackupHandle backup(sqlite3_backup_init(sink->db(), "main", db, "main"));
+  const sqlite::BackupHandle backup(sqlite3_backup_init(sink->db(), "main", database.db(), "main"));
   if (backup == nullptr) return sqlite::ToStatus(sqlite3_errcode(sink->db()), sink->db(), "read the database");
-  int rc = sqlite3_backup_step(backup.get(), 0);
-  if (rc != SQLITE_OK && rc != SQLITE_DONE) return sqlite::ToStatus(rc, nullptr, "read the database");
+  if (const int rc = sqlite3_backup_step(backup.get(), 0); rc != SQLITE_OK) return database.ErrorFor(rc, "read");
   StreamedExtent at;
+  at.page_size = read.page_size();
   at.page_count = static_cast<uint32_t>(sqlite3_backup_pagecount(backup.get()));
-  if (at.page_count == 0) return absl::OkStatus();
-  LF_ASSIGN_OR_RETURN(const int64_t page_size, sqlite::QueryInt(db, "pragma page_size"));
-  at.page_size = static_cast<uint32_t>(page_size);
-  const Bytes placeholder(at.page_size);
-  sink->Start(at.page_size, at.page_count, placeholder);
-  Bytes first;
-  const uint32_t extents = format::ExtentCount(at.page_size, at.page_count);
-  while (rc != SQLITE_DONE || at.extent < extents) {
-    if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the restore was cancelled");
-    if (rc != SQLITE_DONE) rc = sqlite3_backup_step(backup.get(), sink->PagesAStep());
-    if (rc != SQLITE_OK && rc != SQLITE_DONE) return sqlite::ToStatus(rc, nullptr, "read the database");
-    bool moved = false;
-    while (at.extent < extents && sink->FrontComplete() && (at.extent > 0 || !sink->written_first_page().empty())) {
-      at.pages = sink->Front();
-      if (at.extent == 0) {
-        first.assign(at.pages.begin(), at.pages.end());
-        std::copy(sink->written_first_page().begin(), sink->written_first_page().end(), first.begin());
-        at.pages = first;
+  sink->Start(at.page_size, at.page_count, read.first_page());
+  bool done = false;
+  for (; at.extent < format::ExtentCount(at.page_size, at.page_count); ++at.extent) {
+    while (!sink->FrontComplete()) {
+      if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the restore was cancelled");
+      const int rc = done ? SQLITE_INTERNAL : sqlite3_backup_step(backup.get(), sink->PagesAStep());
+      if (rc != SQLITE_OK && rc != SQLITE_DONE) {
+        return Annotate(database.ErrorFor(rc, "read"), sink->failure().empty() ? "reading all pages" : sink->failure());
       }
-      LF_RETURN_IF_ERROR(take(at));
-      sink->Pop();
-      ++at.extent;
-      moved = true;
+      done = rc == SQLITE_DONE;
     }
-    if (rc == SQLITE_DONE && !moved && at.extent < extents) {
-      return Error(absl::StatusCode::kInternal, "IO_ERROR", "SQLite's backup ended before all pages were read");
-    }
+    at.pages = sink->Front();
+    LF_RETURN_IF_ERROR(take(at));
+    sink->Pop();
   }
   return absl::OkStatus();
 }

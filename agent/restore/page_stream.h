@@ -1,16 +1,15 @@
-// All pages of a database, as the read transaction of a connection sees them, extent by extent.
+// All pages of a database, as a pinned read transaction sees them, extent by extent.
 //
-// Page 1 comes without the bytes that SQLite's backup rewrites being exact (18-19, 24-27, 40-43, 92-99): compare with SamePages. Not for a
-// backup: that is capture::PageSource. Thread safety: none. Memory: a few MiB.
+// Not for a backup: that is capture::PageSource, with its limits. Thread safety: none. Memory: a few MiB.
 #ifndef LITEFLEET_AGENT_RESTORE_PAGE_STREAM_H_
 #define LITEFLEET_AGENT_RESTORE_PAGE_STREAM_H_
-
-#include <sqlite3.h>
 
 #include <cstdint>
 #include <functional>
 
 #include "absl/status/status.h"
+#include "agent/capture/pinned_read.h"
+#include "agent/capture/user_database.h"
 #include "agent/restore/restorer.h"
 #include "common/base/bytes.h"
 
@@ -23,8 +22,9 @@ struct StreamedExtent {
   ByteView pages;           // valid during the call
 };
 
-// REQUIRES: a read transaction is open on `db`, and stays so. An error of `take` ends it and is returned; kCancelled CANCELLED.
-absl::Status StreamPages(sqlite3* db, const CancelToken& cancel, const std::function<absl::Status(const StreamedExtent&)>& take);
+// REQUIRES: `read` is open on `database`. An error of `take` ends it and is returned; kCancelled CANCELLED.
+absl::Status StreamPages(capture::UserDatabase& database, const capture::PinnedRead& read, const CancelToken& cancel,
+                         const std::function<absl::Status(const StreamedExtent&)>& take);
 
 // Whether two extents hold the same state, but for what every commit of a copy sets in page 1.
 bool SamePages(uint32_t extent, ByteView a, ByteView b);

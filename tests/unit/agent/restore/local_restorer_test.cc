@@ -1,0 +1,559 @@
+#include "agent/restore/local_restorer.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mount.h>
+#include <sys/xattr.h>
+
+#include "tests/unit/agent/restore/restore_fixture.h"
+
+namespace litefleet::restore {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+class LocalRestorerTest : public RestoreFixture {};
+
+// ---- new
+
+TEST_F(LocalRestorerTest, NewFileIsTheSnapshotByteForByte) {
+  MakeSnapshot("wal");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_NEW);
+  EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(LeftOver(), "");
+  EXPECT_EQ(outcome.undo, "");
+  EXPECT_EQ(last_.done_bytes(), last_.total_bytes());
+  EXPECT_EQ(last_.total_bytes(), static_cast<int64_t>(std::filesystem::file_size(fetcher_.path)));
+  EXPECT_GT(last_.wire_bytes(), 0);
+  struct stat st{};
+  ASSERT_EQ(stat(path_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0600u);
+}
+
+TEST_F(LocalRestorerTest, NewMovesLeftOverLogAside) {
+  MakeSnapshot("wal");
+  Make(path_, "old", "wal", 100);
+  {
+    Application application(path_, Application::kWriting);
+    application.Kill();
+  }
+  ASSERT_TRUE(std::filesystem::exists(path_ + "-wal"));
+  const std::string wal = *io::ReadFile(path_ + "-wal");
+  std::filesystem::remove(path_);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(LogRows(path_), 0);
+  EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+  EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal"), wal);
+}
+
+TEST_F(LocalRestorerTest, EmptyDatabaseIsRestored) {
+  ASSERT_TRUE(io::WriteFileAtomic(fetcher_.path, "").ok());
+  Order();
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(std::filesystem::file_size(path_), 0u);
+}
+
+TEST_F(LocalRestorerTest, NewRefusesAnExistingDatabase) {
+  MakeSnapshot("wal");
+  Make(path_, "old", "wal", 10);
+  order_.set_mode(v1::RESTORE_MODE_NEW);
+  EXPECT_EQ(ReasonOf(Run().status), "TARGET_EXISTS");
+  EXPECT_EQ(Label(path_), "old");
+}
+
+TEST_F(LocalRestorerTest, DatabaseThatAppearsDuringTheFetchIsNotOverwritten) {
+  MakeSnapshot("wal");
+  fetcher_.before_fetch = [&] { Make(path_, "old", "wal", 10); };
+  EXPECT_EQ(ReasonOf(Run().status), "TARGET_EXISTS");
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(LocalRestorerTest, CutFetchGoesOnWhereItStopped) {
+  MakeSnapshot("delete", 20000);
+  fetcher_.cuts = 1;
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(fetcher_.calls, 2);
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_F(LocalRestorerTest, OtherContentThanOrderedIsRefused) {
+  MakeSnapshot("wal");
+  fetcher_.spoil = true;
+  EXPECT_EQ(ReasonOf(Run().status), "ROOT_MISMATCH");
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(LocalRestorerTest, SymbolicLinkIsResolvedOnce) {
+  MakeSnapshot("wal");
+  ASSERT_TRUE(io::MakeDirectory(folder_ + "/elsewhere", 0755).ok());
+  std::filesystem::create_symlink("../elsewhere/real.db", path_);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(std::filesystem::is_symlink(path_));
+  EXPECT_EQ(Label(folder_ + "/elsewhere/real.db"), "new");
+}
+
+TEST_F(LocalRestorerTest, SameOperationAgainGivesTheSameOutcome) {
+  MakeSnapshot("wal");
+  ASSERT_TRUE(Run().status.ok());
+  const Outcome again = Run();
+  EXPECT_TRUE(again.status.ok());
+  EXPECT_EQ(fetcher_.calls, 1);
+  ASSERT_TRUE(Open()->Forget(kOperation).ok());
+}
+
+// ---- orders and checks
+
+TEST_F(LocalRestorerTest, DeviceMayRefuse) {
+  MakeSnapshot("wal");
+  target_.push_restore = "never";
+  EXPECT_EQ(ReasonOf(Run().status), "PUSH_RESTORE_DENIED");
+  EXPECT_EQ(fetcher_.calls, 0);
+}
+
+TEST_F(LocalRestorerTest, DamagedSnapshotNeedsAnOverride) {
+  MakeSnapshot("delete");
+  {
+    auto fd = io::Open(fetcher_.path, O_RDWR);
+    ASSERT_TRUE(io::PwriteAll(fd->get(), AsBytes(std::string(4096, 'x')), 4096 * 30, "snapshot").ok());
+  }
+  Order();
+  EXPECT_EQ(ReasonOf(Run().status), "SNAPSHOT_DAMAGED");
+  EXPECT_FALSE(std::filesystem::exists(path_));
+  EXPECT_EQ(LeftOver(), "");
+  order_.set_check_override(true);
+  EXPECT_TRUE(Run("01JD0000000000000000000002").status.ok());
+  EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+  std::filesystem::remove(path_);
+  order_.set_check_override(false);
+  order_.set_check_state(v1::CHECK_STATE_DAMAGED);
+  EXPECT_TRUE(Run("01JD0000000000000000000003").status.ok());
+}
+
+TEST_F(LocalRestorerTest, TooLittleSpaceIsSeenBeforeTheFetch) {
+  MakeSnapshot("wal");
+  RestorerOptions options;
+  options.state_folder = folder_ + "/state";
+  options.reserve_bytes = uint64_t{1} << 60;
+  const auto restorer = LocalRestorer::Open(options, fetcher_);
+  const Outcome outcome = (*restorer)->Run(kOperation, order_, target_, cancel_, nullptr);
+  EXPECT_EQ(ReasonOf(outcome.status), "NOT_ENOUGH_SPACE");
+  EXPECT_EQ(fetcher_.calls, 0);
+}
+
+TEST_F(LocalRestorerTest, FullDiskLeavesNothing) {
+  if (geteuid() != 0 || mount("tmpfs", data_.c_str(), "tmpfs", 0, "size=3m") != 0) GTEST_SKIP() << "needs root and mounts";
+  MakeSnapshot("wal", 4000);
+  RestorerOptions options;
+  options.state_folder = folder_ + "/state";
+  options.reserve_bytes = 0;
+  {
+    const auto restorer = LocalRestorer::Open(options, fetcher_);
+    // Filled after the space was looked at.
+    fetcher_.before_fetch = [&] {
+      auto fd = io::Open(data_ + "/filler", O_RDWR | O_CREAT);
+      const std::string block(65536, 'x');
+      while (write(fd->get(), block.data(), block.size()) > 0) {
+      }
+    };
+    ASSERT_GT(order_.page_count() * 4096u, 1u << 20);
+    const Outcome outcome = (*restorer)->Run(kOperation, order_, target_, cancel_, nullptr);
+    if (outcome.status.ok()) {
+      // Its space was reserved before: the fetch does not need more.
+      std::filesystem::remove(data_ + "/filler");
+      EXPECT_EQ(Label(path_), "new");
+    } else {
+      EXPECT_EQ(outcome.status.code(), absl::StatusCode::kResourceExhausted) << outcome.status;
+    }
+    EXPECT_EQ(LeftOver(), "");
+  }
+  ASSERT_EQ(umount(data_.c_str()), 0);
+}
+
+// ---- live
+
+struct LiveCase {
+  const char* target_mode;
+  const char* snapshot_mode;
+  Application::Kind application;
+};
+
+class LiveRestoreTest : public RestoreFixture, public ::testing::WithParamInterface<LiveCase> {};
+
+TEST_P(LiveRestoreTest, KeepsModeAndTheNextWrite) {
+  const LiveCase& c = GetParam();
+  Make(path_, "old", c.target_mode, 3000);
+  MakeSnapshot(c.snapshot_mode, 6000);
+  const bool blocked = c.application == Application::kReading && std::string(c.target_mode) == "delete";
+  {
+    Application application(path_, c.application);
+    const Outcome outcome = Run();
+    if (blocked) {
+      EXPECT_EQ(ReasonOf(outcome.status), "DATABASE_BUSY");
+    } else {
+      ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+      EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_LIVE);
+      EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+      if (c.application == Application::kIdle) {
+        EXPECT_THAT(outcome.steps, Contains(HasSubstr("read the committed state back")));
+      }
+      if (c.application == Application::kWriting) {
+        const int64_t before = LogRows(path_);
+        for (int i = 0; i < 500 && LogRows(path_) <= before; ++i) usleep(10'000);
+        EXPECT_GT(LogRows(path_), before);
+      }
+    }
+    EXPECT_EQ(application.Stop(), 0);
+  }
+  EXPECT_EQ(Label(path_), blocked ? "old" : "new");
+  EXPECT_EQ(JournalMode(path_), c.target_mode);
+  if (!blocked) {
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  }
+  EXPECT_EQ(LeftOver(), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LiveRestoreTest,
+                         ::testing::Values(LiveCase{"wal", "wal", Application::kIdle}, LiveCase{"wal", "delete", Application::kWriting},
+                                           LiveCase{"wal", "wal", Application::kReading}, LiveCase{"delete", "wal", Application::kIdle},
+                                           LiveCase{"delete", "delete", Application::kWriting}, LiveCase{"delete", "wal", Application::kReading}));
+
+TEST_F(LocalRestorerTest, LiveWithNobodyThereLeavesNoFilesBeside) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal");
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-shm"));
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_F(LocalRestorerTest, LiveIntoADatabaseWithACrashedApplicationsLog) {
+  Make(path_, "old", "wal", 100);
+  {
+    Application application(path_, Application::kWriting);
+    application.Kill();
+  }
+  MakeSnapshot("wal");
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_GT(LogRows(path_ + ".litefleet-undo"), 0);
+}
+
+TEST_F(LocalRestorerTest, LiveIntoAnotherPageSize) {
+  Make(path_, "old", "wal", 100, 4096);
+  MakeSnapshot("wal", 5000, 1024);
+  const Outcome refused = Run();
+  EXPECT_EQ(ReasonOf(refused.status), "PAGE_SIZE_DIFFERS");
+  EXPECT_THAT(HintOf(refused.status), HasSubstr("--mode replace"));
+  EXPECT_EQ(Label(path_), "old");
+  std::filesystem::remove(path_);
+  Make(path_, "old", "delete", 100, 4096);
+  const Outcome outcome = Run("01JD0000000000000000000002");
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_F(LocalRestorerTest, LiveIntoGarbageNamesReplace) {
+  ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+  MakeSnapshot("wal");
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "TARGET_NOT_OPENABLE");
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_THAT(HintOf(outcome.status), HasSubstr("--mode replace"));
+}
+
+TEST_F(LocalRestorerTest, LiveIntoAnEmptyFile) {
+  ASSERT_TRUE(io::WriteFileAtomic(path_, "").ok());
+  MakeSnapshot("wal");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_F(LocalRestorerTest, CancelInEveryPhaseLeavesTheOldState) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal", 30000);
+  for (const char* phase : {"fetching", "checking", "applying"}) {
+    CancelToken cancel;
+    const std::string operation = std::string("01JD00000000000000000000") + phase[0] + "1";
+    const auto begin = std::chrono::steady_clock::now();
+    const Outcome outcome = Open()->Run(operation, order_, target_, cancel, [&](const v1::Progress& progress) {
+      if (progress.phase() == phase) cancel.Cancel();
+    });
+    EXPECT_EQ(outcome.status.code(), absl::StatusCode::kCancelled) << phase << outcome.status;
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(LeftOver(), "") << phase;
+  }
+}
+
+// ---- replace
+
+TEST_F(LocalRestorerTest, ReplaceFoldsTheLogOfACrashedApplicationIntoTheUndo) {
+  Make(path_, "old", "wal", 100);
+  {
+    Application application(path_, Application::kWriting);
+    application.Kill();
+  }
+  MakeSnapshot("delete");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_REPLACE);
+  EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_GT(LogRows(path_ + ".litefleet-undo"), 0);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(LocalRestorerTest, ReplaceRollsAHotJournalBack) {
+  Make(path_, "old", "delete", 3000);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE);
+    // Spills, so that the file has changed when the process dies.
+    static_cast<void>(sqlite::Execute(db->get(), "pragma cache_size=5; begin; update t set v = 'mix'; update label set v = 'mix'"));
+    kill(getpid(), SIGKILL);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  ASSERT_TRUE(std::filesystem::exists(path_ + "-journal"));
+  MakeSnapshot("wal");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+}
+
+TEST_F(LocalRestorerTest, ReplaceIsRefusedWhileSomebodyHasItOpen) {
+  for (const char* mode : {"wal", "delete"}) {
+    std::filesystem::remove(path_);
+    Make(path_, "old", mode, 100);
+    MakeSnapshot("wal");
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    Application application(path_, Application::kIdle);
+    const Outcome outcome = Run(std::string("01JD00000000000000000000") + mode[0] + "2");
+    EXPECT_EQ(ReasonOf(outcome.status), "IN_USE") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr(std::to_string(application.pid())));
+    EXPECT_EQ(application.Stop(), 0);
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(LocalRestorerTest, ReplaceOfGarbageMovesItAsideWithItsLog) {
+  Make(path_, "old", "wal", 100);
+  {
+    Application application(path_, Application::kWriting);
+    application.Kill();
+  }
+  {
+    auto fd = io::Open(path_, O_RDWR);
+    ASSERT_TRUE(io::PwriteAll(fd->get(), AsBytes(std::string(4096, 'x')), 0, path_).ok());
+  }
+  const std::string garbage = *io::ReadFile(path_, 1 << 30);
+  const std::string wal = *io::ReadFile(path_ + "-wal", 1 << 30);
+  MakeSnapshot("wal");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(LogRows(path_), 0);
+  EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo", 1 << 30), garbage);
+  EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal", 1 << 30), wal);
+}
+
+TEST_F(LocalRestorerTest, ReplaceKeepsOwnerModeAndAttributes) {
+  Make(path_, "old", "wal", 100);
+  ASSERT_EQ(chmod(path_.c_str(), 0640), 0);
+  const bool root = geteuid() == 0;
+  if (root) {
+    ASSERT_EQ(chown(path_.c_str(), 1234, 2345), 0);
+  }
+  const bool attributes = setxattr(path_.c_str(), "user.litefleet", "kept", 4, 0) == 0;
+  MakeSnapshot("wal");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  struct stat st{};
+  ASSERT_EQ(stat(path_.c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0640u);
+  if (root) {
+    EXPECT_EQ(st.st_uid, 1234u);
+    EXPECT_EQ(st.st_gid, 2345u);
+  }
+  if (attributes) {
+    char value[8] = {};
+    EXPECT_EQ(getxattr(path_.c_str(), "user.litefleet", value, sizeof value), 4);
+  }
+}
+
+TEST_F(LocalRestorerTest, UndoIsReplacedByTheNextRestoreAndDroppedOnRequest) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal");
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  ASSERT_TRUE(Run("01JD0000000000000000000002").status.ok());
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "new");
+  const auto restorer = Open();
+  ASSERT_EQ(restorer->ListUndos()->size(), 1u);
+  EXPECT_TRUE(restorer->DropUndosOlderThan(std::chrono::hours(24), RealClock()).empty());
+  EXPECT_EQ(restorer->DropUndosOlderThan(std::chrono::seconds(-10), RealClock()), std::vector<std::string>{"app"});
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".litefleet-undo"));
+  EXPECT_TRUE(restorer->ListUndos()->empty());
+}
+
+// ---- plan
+
+TEST_F(LocalRestorerTest, PlanSaysWhatWouldHappenAndChangesNothing) {
+  Make(path_, "old", "wal", 3000);
+  MakeSnapshot("wal", 6000);
+  Application application(path_, Application::kIdle);
+  const auto plan = Open()->Plan(order_, target_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->mode(), v1::RESTORE_MODE_LIVE);
+  EXPECT_TRUE(plan->in_use());
+  EXPECT_EQ(plan->journal_mode(), v1::JOURNAL_MODE_WAL);
+  EXPECT_GT(plan->staging_bytes(), 0);
+  EXPECT_GT(plan->undo_bytes(), 0);
+  EXPECT_GT(plan->journal_bytes(), 0);
+  EXPECT_GT(plan->free_bytes(), 0);
+  EXPECT_GE(plan->expected_stall().seconds(), 1);
+  EXPECT_TRUE(plan->obstacles().empty()) << plan->DebugString();
+  EXPECT_GE(plan->steps_size(), 4);
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  const auto replace = Open()->Plan(order_, target_);
+  ASSERT_EQ(replace->obstacles_size(), 1);
+  EXPECT_EQ(replace->obstacles(0).info().reason(), "IN_USE");
+  EXPECT_EQ(application.Stop(), 0);
+  EXPECT_EQ(Label(path_), "old");
+}
+
+// ---- crashes
+
+struct CrashCase {
+  const char* point;
+  v1::RestoreMode mode;
+  const char* journal;
+};
+
+class CrashTest : public RestoreFixture, public ::testing::WithParamInterface<CrashCase> {};
+
+TEST_P(CrashTest, OldOrNewThenFinished) {
+  const CrashCase& c = GetParam();
+  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
+  MakeSnapshot("wal", 6000);
+  order_.set_mode(c.mode);
+  ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
+  // As an application finds it at its next start, on a copy so that recovery starts from what the crash left.
+  const std::string copy = folder_ + "/copy";
+  std::filesystem::copy(data_, copy, std::filesystem::copy_options::recursive);
+  if (std::filesystem::exists(copy + "/app.db")) {
+    EXPECT_THAT(Label(copy + "/app.db"), ::testing::AnyOf("old", "new")) << c.point;
+  } else {
+    EXPECT_EQ(c.mode, v1::RESTORE_MODE_NEW);
+  }
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  if (c.mode != v1::RESTORE_MODE_NEW) {
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  }
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_P(CrashTest, ForgottenOperationIsRolledBackOrReported) {
+  const CrashCase& c = GetParam();
+  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
+  MakeSnapshot("wal", 6000);
+  order_.set_mode(c.mode);
+  ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
+  Open()->Recover({});
+  if (std::filesystem::exists(path_)) {
+    EXPECT_THAT(Label(path_), ::testing::AnyOf("old", "new")) << c.point;
+  }
+}
+
+constexpr auto kNew = v1::RESTORE_MODE_NEW;
+constexpr auto kLive = v1::RESTORE_MODE_LIVE;
+constexpr auto kReplace = v1::RESTORE_MODE_REPLACE;
+
+INSTANTIATE_TEST_SUITE_P(
+    All, CrashTest,
+    ::testing::Values(
+        CrashCase{"restore.prepared", kNew, ""}, CrashCase{"restore.staging_created", kNew, ""}, CrashCase{"restore.fetching:2", kNew, ""},
+        CrashCase{"restore.staged", kNew, ""}, CrashCase{"restore.checked", kNew, ""}, CrashCase{"restore.new.before_move", kNew, ""},
+        CrashCase{"restore.new.before_rename", kNew, ""}, CrashCase{"restore.new.after_rename", kNew, ""},
+        CrashCase{"restore.undo_installed", kNew, ""}, CrashCase{"restore.before_done", kNew, ""}, CrashCase{"restore.done", kNew, ""},
+        CrashCase{"restore.live.before_versions", kLive, "wal"}, CrashCase{"restore.live.undo_created", kLive, "wal"},
+        CrashCase{"restore.live.before_lock", kLive, "wal"}, CrashCase{"restore.live.locked", kLive, "wal"},
+        CrashCase{"restore.live.undo_complete", kLive, "wal"}, CrashCase{"restore.live.copying", kLive, "wal"},
+        CrashCase{"restore.live.before_commit", kLive, "wal"}, CrashCase{"restore.live.after_commit", kLive, "wal"},
+        CrashCase{"restore.live.applied", kLive, "wal"}, CrashCase{"restore.undo_part_installed", kLive, "wal"},
+        CrashCase{"restore.undo_installed", kLive, "wal"}, CrashCase{"restore.checkpointed", kLive, "wal"}, CrashCase{"restore.done", kLive, "wal"},
+        CrashCase{"restore.live.before_versions", kLive, "delete"}, CrashCase{"restore.live.locked", kLive, "delete"},
+        CrashCase{"restore.live.undo_complete", kLive, "delete"}, CrashCase{"restore.live.copying", kLive, "delete"},
+        CrashCase{"restore.live.before_commit", kLive, "delete"}, CrashCase{"restore.live.after_commit", kLive, "delete"},
+        CrashCase{"restore.checkpointed", kLive, "delete"}, CrashCase{"restore.replace.checkpointed", kReplace, "wal"},
+        CrashCase{"restore.replace.folded", kReplace, "wal"}, CrashCase{"restore.replace.before_link", kReplace, "wal"},
+        CrashCase{"restore.replace.linked", kReplace, "wal"}, CrashCase{"restore.replace.before_rename", kReplace, "wal"},
+        CrashCase{"restore.replace.after_rename", kReplace, "wal"}, CrashCase{"restore.undo_part_installed", kReplace, "wal"},
+        CrashCase{"restore.undo_installed", kReplace, "wal"}, CrashCase{"restore.before_done", kReplace, "wal"},
+        CrashCase{"restore.replace.folded", kReplace, "delete"}, CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
+
+TEST_F(LocalRestorerTest, CrashWhileGarbageIsMovedAsideIsFinished) {
+  for (const char* point : {"restore.replace.linked", "restore.companion_moved", "restore.replace.before_rename", "restore.replace.after_rename",
+                            "restore.undo_part_installed:2"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+    ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+    MakeSnapshot("wal");
+    order_.set_mode(kReplace);
+    ASSERT_TRUE(RunAndCrashAt(point)) << point;
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << point << outcome.status;
+    EXPECT_EQ(Label(path_), "new") << point;
+    EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal"), "its log") << point;
+    EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo"), std::string(8192, 'x')) << point;
+    EXPECT_EQ(LeftOver(), "") << point;
+  }
+}
+
+TEST_F(LocalRestorerTest, CommitsAfterAnInterruptedLiveRestoreAreKept) {
+  for (const char* point : {"restore.live.before_commit", "restore.live.after_commit"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    Make(path_, "old", "wal", 3000);
+    MakeSnapshot("wal", 6000);
+    ASSERT_TRUE(RunAndCrashAt(point)) << point;
+    {
+      Application application(path_, Application::kWriting);
+      ASSERT_EQ(application.Stop(), 0);
+    }
+    const int64_t written = LogRows(path_);
+    ASSERT_GT(written, 0);
+    const bool committed = Label(path_) == "new";
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(Label(path_), "new");
+    // Committed before the crash: what the application wrote since stays. Not committed: the restore happens now, over it, and the undo has it.
+    EXPECT_EQ(LogRows(committed ? path_ : path_ + ".litefleet-undo"), written) << point;
+  }
+}
+
+}  // namespace
+}  // namespace litefleet::restore

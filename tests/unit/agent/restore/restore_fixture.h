@@ -1,0 +1,263 @@
+// Real databases, a fetcher that reads a snapshot from a file, and applications as processes of their own.
+#ifndef LITEFLEET_TESTS_UNIT_AGENT_RESTORE_RESTORE_FIXTURE_H_
+#define LITEFLEET_TESTS_UNIT_AGENT_RESTORE_RESTORE_FIXTURE_H_
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+
+#include "agent/restore/local_restorer.h"
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "common/io/file.h"
+#include "common/sqlite/handle.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+
+inline const std::string kOperation = "01JD0000000000000000000001";
+
+// A snapshot that lies in a file.
+class FileFetcher final : public PageFetcher {
+ public:
+  absl::Status Fetch(const std::string&, const v1::RestoreOrder& order, uint32_t first_extent, const CancelToken& cancel,
+                     const std::function<absl::Status(const FetchedExtent&)>& sink) override {
+    ++calls;
+    if (before_fetch) before_fetch();
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(path, O_RDONLY));
+    Bytes pages;
+    for (uint32_t extent = first_extent; extent < format::ExtentCount(order.page_size(), order.page_count()); ++extent) {
+      if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled");
+      if (cuts > 0 && extent > first_extent) {
+        --cuts;
+        return Error(absl::StatusCode::kUnavailable, "FETCH_CUT", "cut");
+      }
+      pages.resize(static_cast<size_t>(format::PagesIn(order.page_size(), order.page_count(), extent)) * order.page_size());
+      LF_RETURN_IF_ERROR(io::PreadAll(fd.get(), pages, static_cast<uint64_t>(extent) * format::kExtentBytes, path));
+      if (spoil) pages[pages.size() / 2] ^= std::byte{1};
+      LF_RETURN_IF_ERROR(sink({extent, format::NameChunkOf(order.page_size(), pages), pages, static_cast<int64_t>(pages.size() / 2)}));
+    }
+    return absl::OkStatus();
+  }
+
+  std::string path;
+  int cuts = 0;        // ends an attempt after one extent, so many times
+  bool spoil = false;  // another content under its own right name
+  int calls = 0;
+  std::function<void()> before_fetch;
+};
+
+// Another process with the database open.
+class Application {
+ public:
+  enum Kind { kIdle, kWriting, kReading };
+  // Returns when it has begun.
+  Application(const std::string& path, Kind kind) {
+    int ready[2], stop[2];
+    EXPECT_EQ(pipe(ready), 0);
+    EXPECT_EQ(pipe(stop), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      close(stop[1]);
+      _exit(Live(path, kind, ready[1], stop[0]));
+    }
+    close(ready[1]);
+    close(stop[0]);
+    stop_ = stop[1];
+    char byte;
+    EXPECT_EQ(read(ready[0], &byte, 1), 1) << "the application did not start";
+    close(ready[0]);
+  }
+  ~Application() {
+    if (pid_ > 0) Stop();
+  }
+  Application(const Application&) = delete;
+  Application& operator=(const Application&) = delete;
+
+  // Its exit code: 0, unless a statement failed.
+  int Stop() {
+    close(stop_);
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    pid_ = -1;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 100 + WTERMSIG(status);
+  }
+  void Kill() {
+    kill(pid_, SIGKILL);
+    int status = 0;
+    waitpid(pid_, &status, 0);
+    close(stop_);
+    pid_ = -1;
+  }
+  pid_t pid() const { return pid_; }
+
+ private:
+  static int Live(const std::string& path, Kind kind, int ready, int stop) {
+    auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE);
+    if (!db.ok()) return 2;
+    sqlite3_busy_timeout(db->get(), 20'000);
+    if (!sqlite::QueryInt(db->get(), "select count(*) from log").ok()) return 3;
+    if (kind == kReading && !sqlite::Execute(db->get(), "begin; select count(*) from log").ok()) return 4;
+    if (kind == kWriting && !sqlite::Execute(db->get(), "insert into log values(1)").ok()) return 5;
+    if (write(ready, "r", 1) != 1) return 6;
+    fcntl(stop, F_SETFL, O_NONBLOCK);
+    char byte;
+    while (read(stop, &byte, 1) != 0) {
+      if (kind == kWriting && !sqlite::Execute(db->get(), "insert into log values(1)").ok()) return 7;
+      usleep(2000);
+    }
+    return 0;
+  }
+
+  pid_t pid_ = -1;
+  int stop_ = -1;
+};
+
+class RestoreFixture : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    std::string pattern = ::testing::TempDir() + "restore-XXXXXX";
+    ASSERT_NE(mkdtemp(pattern.data()), nullptr);
+    folder_ = pattern;
+    data_ = folder_ + "/data";
+    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
+    path_ = data_ + "/app.db";
+    fetcher_.path = folder_ + "/snapshot.db";
+    target_ = {"app", path_, "allow"};
+  }
+  void TearDown() override {
+    if (folder_.empty()) return;
+    std::filesystem::remove_all(folder_);
+  }
+
+  // A database whose state is told by its label.
+  static void Make(const std::string& path, const std::string& label, const std::string& journal, int rows, int page_size = 4096) {
+    auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+    ASSERT_TRUE(db.ok()) << db.status();
+    const absl::Status made = sqlite::Execute(
+        db->get(), fmt::format("pragma page_size={}; pragma journal_mode={}; create table label(v); insert into label values('{}'); create table log(n);"
+                               "create table t(id integer primary key, v blob); create index tv on t(v);"
+                               "with recursive c(n) as (select 1 union all select n+1 from c where n < {}) insert into t select n, "
+                               "'{}' || hex(zeroblob(100)) || n from c;",
+                               page_size, journal, label, rows, label));
+    ASSERT_TRUE(made.ok()) << made;
+  }
+  void MakeSnapshot(const std::string& journal, int rows = 5000, int page_size = 4096) {
+    std::filesystem::remove(fetcher_.path);
+    Make(fetcher_.path, "new", journal, rows, page_size);
+    Order();
+  }
+  void Order() {
+    order_.Clear();
+    const auto bytes = std::filesystem::file_size(fetcher_.path);
+    auto content = io::ReadFile(fetcher_.path, 1 << 30);
+    ASSERT_TRUE(content.ok());
+    const ByteView view = AsBytes(*content);
+    uint32_t page_size = bytes == 0 ? 4096 : LoadBigEndian<uint16_t>(view.data() + 16);
+    if (page_size == 1) page_size = 65536;
+    order_.set_database("app");
+    order_.set_snapshot_id("01JD00000000000000000000S1");
+    order_.set_page_size(page_size);
+    order_.set_page_count(static_cast<uint32_t>(bytes / page_size));
+    order_.set_root_version(format::kRootVersion);
+    order_.set_new_timeline(2);
+    order_.set_check_state(v1::CHECK_STATE_OK);
+    format::RootBuilder root(page_size, order_.page_count());
+    for (size_t at = 0; at < view.size(); at += format::kExtentBytes) {
+      root.Add(format::NameChunkOf(page_size, view.subspan(at, std::min<size_t>(format::kExtentBytes, view.size() - at))));
+    }
+    order_.set_root_digest(std::string(root.Finish().AsString()));
+  }
+
+  std::unique_ptr<LocalRestorer> Open() {
+    RestorerOptions options;
+    options.state_folder = folder_ + "/state";
+    options.reserve_bytes = 1 << 20;
+    options.apply.lock_timeout = lock_timeout_;
+    options.fetch_patience = std::chrono::seconds(20);
+    auto restorer = LocalRestorer::Open(options, fetcher_);
+    EXPECT_TRUE(restorer.ok()) << restorer.status();
+    return std::move(*restorer);
+  }
+  Outcome Run(const std::string& operation = kOperation) {
+    last_ = {};
+    return Open()->Run(operation, order_, target_, cancel_, [this](const v1::Progress& progress) {
+      EXPECT_GE(progress.done_bytes(), last_.done_bytes());
+      EXPECT_LE(progress.done_bytes(), progress.total_bytes());
+      last_ = progress;
+    });
+  }
+  // Runs in a process that is killed at the named point. False: it never came there.
+  bool RunAndCrashAt(const std::string& point) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("LITEFLEET_CRASH_AT", point.c_str(), 1);
+      Run();
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+  }
+
+  static std::string Label(const std::string& path) {
+    auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE);
+    if (!db.ok()) return "cannot open: " + MessageOf(db.status());
+    sqlite3_busy_timeout(db->get(), 10'000);
+    auto check = sqlite::Statement::Prepare(db->get(), "pragma integrity_check");
+    if (!check.ok()) return MessageOf(check.status());
+    const auto row = check->Step();
+    if (!row.ok()) return MessageOf(row.status());
+    if (check->Text(0) != "ok") return std::string(check->Text(0));
+    check->Reset();
+    auto label = sqlite::Statement::Prepare(db->get(), "select (select v from label), count(*), min(substr(v, 1, 3)), max(substr(v, 1, 3)) from t");
+    if (!label.ok()) return MessageOf(label.status());
+    if (!label->Step().value_or(false)) return "no row";
+    if (label->Int(1) > 0 && (label->Text(0) != label->Text(2) || label->Text(0) != label->Text(3))) return "a mixture";
+    return std::string(label->Text(0));
+  }
+  static int64_t LogRows(const std::string& path) {
+    auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE);
+    if (!db.ok()) return -1;
+    sqlite3_busy_timeout(db->get(), 10'000);
+    return sqlite::QueryInt(db->get(), "select count(*) from log").value_or(-1);
+  }
+  static std::string JournalMode(const std::string& path) {
+    auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE);
+    auto mode = sqlite::Statement::Prepare(db->get(), "pragma journal_mode");
+    if (!mode.ok() || !mode->Step().value_or(false)) return "?";
+    return std::string(mode->Text(0));
+  }
+  // Files of ours that nobody needs any more.
+  std::string LeftOver() const {
+    std::string found;
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) {
+      if (entry.path().filename().string().starts_with(".litefleet")) found += entry.path().filename().string() + " ";
+    }
+    return found;
+  }
+
+  std::string folder_;
+  std::string data_;
+  std::string path_;
+  FileFetcher fetcher_;
+  v1::RestoreOrder order_;
+  Target target_;
+  CancelToken cancel_;
+  v1::Progress last_;
+  std::chrono::milliseconds lock_timeout_{3000};
+};
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_TESTS_UNIT_AGENT_RESTORE_RESTORE_FIXTURE_H_
