@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 #include <set>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -71,6 +72,16 @@ absl::Status RefuseNetworkFileSystem(const config::AgentConfig& config) {
                "keep the state on a local disk, or set allow_network_file_system = true");
 }
 
+// `litefleet-agent status` holds the lock for a moment to see whether an agent runs.
+absl::StatusOr<io::ProcessLock> LockState(const state::StateDirectory& state) {
+  absl::StatusOr<io::ProcessLock> lock = state.Lock();
+  for (int i = 0; i < 3 && !lock.ok() && ReasonOf(lock.status()) == "ALREADY_RUNNING"; ++i) {
+    std::this_thread::sleep_for(milliseconds(100));
+    lock = state.Lock();
+  }
+  return lock;
+}
+
 }  // namespace
 
 class Agent::Impl final : public control::OperationListener {
@@ -78,7 +89,7 @@ class Agent::Impl final : public control::OperationListener {
   static absl::StatusOr<std::unique_ptr<Impl>> Make(const Options& options, const config::AgentConfig& config) {
     LF_ASSIGN_OR_RETURN(state::StateDirectory state, state::StateDirectory::Open(config.state));
     LF_RETURN_IF_ERROR(RefuseNetworkFileSystem(config));
-    LF_ASSIGN_OR_RETURN(io::ProcessLock lock, state.Lock());
+    LF_ASSIGN_OR_RETURN(io::ProcessLock lock, LockState(state));
     LF_ASSIGN_OR_RETURN(state::DeviceIdentity identity, state::LoadIdentity(state.path()));
     auto hub = std::make_unique<rpc::ChannelHub>();
     std::unique_ptr<restore::FetchTransport> fetches = restore::MakeGrpcFetchTransport(*hub);

@@ -1,0 +1,294 @@
+#include "agent/control/operation_queue.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "common/base/error_detail.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::control {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+v1::Order Order(int number, const std::string& database, bool restore = false) {
+  v1::Order order;
+  order.set_operation_id(fmt::format("01JDAAAAAAAAAAAAAAAAAAAA{:02}", number));
+  if (restore) {
+    order.mutable_restore()->set_database(database);
+  } else {
+    order.mutable_backup()->set_database(database);
+  }
+  return order;
+}
+
+// Runs until told to end, or to its cancel.
+class FakeExecutor final : public OperationExecutor {
+ public:
+  v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                              const std::function<void(const v1::Progress&)>& progress) override {
+    MutexLock lock(mu_);
+    begun.push_back(operation.operation_id());
+    sessions.push_back(operation.session_id());
+    ++running[DatabaseOf(order)];
+    EXPECT_EQ(running[DatabaseOf(order)], 1) << "one at a time for a database";
+    changed_.SignalAll();
+    v1::OperationResult result;
+    result.set_state(v1::OPERATION_STATE_SUCCEEDED);
+    v1::Progress done;
+    done.set_done_bytes(1);
+    progress(done);
+    while (hold && !cancel.cancelled()) changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
+    if (cancel.cancelled()) {
+      result.set_state(v1::OPERATION_STATE_CANCELLED);
+      *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled"));
+    }
+    --running[DatabaseOf(order)];
+    return result;
+  }
+  absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder&) override { return v1::RestorePlan(); }
+  void Forget(const std::string& id) override { forgotten.push_back(id); }
+
+  void Release() {
+    MutexLock lock(mu_);
+    hold = false;
+    changed_.SignalAll();
+  }
+  bool WaitBegun(size_t count) {
+    MutexLock lock(mu_);
+    const auto until = std::chrono::steady_clock::now() + seconds(10);
+    while (begun.size() < count) {
+      if (!changed_.WaitUntil(mu_, until)) return false;
+    }
+    return true;
+  }
+  size_t Begun() {
+    MutexLock lock(mu_);
+    return begun.size();
+  }
+
+  bool hold = true;
+  std::vector<std::string> begun, sessions, forgotten;
+  std::map<std::string, int> running;
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+};
+
+class FakeListener final : public OperationListener {
+ public:
+  void OnProgress(const v1::OperationProgress& progress) override {
+    MutexLock lock(mu_);
+    progress_.push_back(progress);
+  }
+  void OnResult(const v1::OperationResult& result) override {
+    MutexLock lock(mu_);
+    results_.push_back(result);
+    changed_.SignalAll();
+  }
+  std::vector<v1::OperationResult> Wait(size_t count, milliseconds limit = seconds(10)) {
+    MutexLock lock(mu_);
+    const auto until = std::chrono::steady_clock::now() + limit;
+    while (results_.size() < count) {
+      if (!changed_.WaitUntil(mu_, until)) break;
+    }
+    return results_;
+  }
+  std::vector<v1::OperationProgress> progress() {
+    MutexLock lock(mu_);
+    return progress_;
+  }
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+  std::vector<v1::OperationResult> results_;
+  std::vector<v1::OperationProgress> progress_;
+};
+
+class OperationQueueTest : public testing::Test {
+ protected:
+  OperationQueueTest() : path_(testing::TempDir() + fmt::format("/lf-queue-{}", getpid())), state_(*state::StateDirectory::Open(path_)) {}
+  ~OperationQueueTest() override { std::filesystem::remove_all(path_); }
+
+  bool OnDisk(const char* folder, const v1::Order& order) const { return std::filesystem::exists(fmt::format("{}/{}/{}", path_, folder, order.operation_id())); }
+
+  const std::string path_;
+  const state::StateDirectory state_;
+  RealClock clock_;
+  FakeExecutor executor_;
+  FakeListener listener_;
+};
+
+TEST_F(OperationQueueTest, AnOrderEndsWithOneDurableResultUntilItIsRecorded) {
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  const v1::Order order = Order(1, "app", true);
+  ASSERT_TRUE(queue.Accept(order).ok());
+  EXPECT_TRUE(OnDisk("orders", order));
+  ASSERT_TRUE(queue.Accept(order).ok()) << "the same order";
+  executor_.Release();
+  const auto results = listener_.Wait(1);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].state(), v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_EQ(results[0].database(), "app");
+  EXPECT_FALSE(OnDisk("orders", order));
+  EXPECT_TRUE(OnDisk("results", order));
+  EXPECT_EQ(executor_.forgotten.size(), 1u);
+  ASSERT_TRUE(queue.Accept(order).ok()) << "ended, not recorded";
+  EXPECT_FALSE(OnDisk("orders", order));
+  queue.ResultRecorded(order.operation_id());
+  EXPECT_FALSE(OnDisk("results", order));
+  EXPECT_TRUE(queue.idle());
+  EXPECT_EQ(executor_.begun.size(), 1u);
+  EXPECT_FALSE(listener_.progress().empty());
+}
+
+TEST_F(OperationQueueTest, OneBackupAtATimeAndOneOperationADatabase) {
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  for (int i = 1; i <= 3; ++i) ASSERT_TRUE(queue.Accept(Order(i, fmt::format("db{}", i))).ok());
+  ASSERT_TRUE(queue.Accept(Order(4, "db1", true)).ok());
+  ASSERT_TRUE(queue.Accept(Order(5, "db2", true)).ok());
+  // The backup of db1, and no restore before older operations of its database.
+  ASSERT_TRUE(executor_.WaitBegun(1));
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(executor_.Begun(), 1u);
+  EXPECT_TRUE(queue.Busy("db3"));
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(5).size(), 5u);
+  EXPECT_FALSE(queue.Busy("db3"));
+}
+
+TEST_F(OperationQueueTest, ARestoreNeedNotWaitForALongBackup) {
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.Accept(Order(1, "db1")).ok());
+  ASSERT_TRUE(queue.Accept(Order(2, "db2", true)).ok());
+  EXPECT_TRUE(executor_.WaitBegun(2));
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(2).size(), 2u);
+}
+
+TEST_F(OperationQueueTest, CancelsWhatRunsWhatWaitsAndWhatNobodyKnows) {
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  for (int i = 1; i <= 2; ++i) ASSERT_TRUE(queue.Accept(Order(i, "app")).ok());
+  ASSERT_TRUE(executor_.WaitBegun(1));
+  queue.Cancel(Order(2, "app").operation_id());
+  ASSERT_EQ(listener_.Wait(1).size(), 1u) << "at once";
+  queue.Cancel(Order(1, "app").operation_id());
+  queue.Cancel(Order(9, "app").operation_id());
+  const auto results = listener_.Wait(3, seconds(2));
+  ASSERT_EQ(results.size(), 3u);
+  for (const v1::OperationResult& result : results) EXPECT_EQ(result.state(), v1::OPERATION_STATE_CANCELLED);
+  EXPECT_EQ(executor_.begun.size(), 1u);
+  EXPECT_TRUE(queue.idle());
+  for (const int i : {1, 2, 9}) EXPECT_FALSE(OnDisk("orders", Order(i, "app"))) << i;
+}
+
+TEST_F(OperationQueueTest, StoppingInterruptsAndTheNextStartGoesOnInTheSameSession) {
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(Order(1, "app")).ok());
+    ASSERT_TRUE(queue.Accept(Order(2, "app")).ok());
+    ASSERT_TRUE(executor_.WaitBegun(1));
+  }
+  EXPECT_TRUE(listener_.Wait(1, milliseconds(1)).empty());
+  EXPECT_TRUE(OnDisk("orders", Order(1, "app")));
+  OperationQueue queue(state_, executor_, clock_, {});
+  executor_.Release();
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  EXPECT_EQ(listener_.Wait(2).size(), 2u);
+  ASSERT_EQ(executor_.begun.size(), 3u);
+  EXPECT_EQ(executor_.begun[0], executor_.begun[1]);
+  EXPECT_EQ(executor_.sessions[0], executor_.sessions[1]) << "the upload session is kept";
+  EXPECT_NE(executor_.sessions[0], executor_.sessions[2]);
+}
+
+TEST_F(OperationQueueTest, AResultThatWasNotRecordedIsReportedAtTheNextStart) {
+  executor_.Release();
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(Order(1, "app")).ok());
+    ASSERT_EQ(listener_.Wait(1).size(), 1u);
+  }
+  FakeListener later;
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(later).ok());
+  EXPECT_EQ(later.Wait(1).size(), 1u);
+  EXPECT_EQ(executor_.begun.size(), 1u);
+}
+
+TEST_F(OperationQueueTest, AScheduledRunHasAnIdAndADurableOrder) {
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  const auto id = queue.BeginScheduled("app");
+  ASSERT_TRUE(id.ok());
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/orders/" + *id));
+  EXPECT_TRUE(queue.Busy("app"));
+  executor_.Release();
+  const auto results = listener_.Wait(1);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].kind(), v1::OPERATION_KIND_BACKUP);
+}
+
+TEST_F(OperationQueueTest, TooManyOperationsAreRefused) {
+  OperationQueue queue(state_, executor_, clock_, {.workers = 1, .backups = 1, .max_operations = 2});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.Accept(Order(1, "app")).ok());
+  ASSERT_TRUE(queue.Accept(Order(2, "app")).ok());
+  EXPECT_EQ(ReasonOf(queue.Accept(Order(3, "app"))), "TOO_MANY_OPERATIONS");
+  EXPECT_FALSE(OnDisk("orders", Order(3, "app")));
+}
+
+#ifdef LITEFLEET_CRASH_POINTS
+// Killed at each point, then started again: one result, nothing left over.
+class KilledAt : public OperationQueueTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(KilledAt, EndsWithOneResultAfterTheNextStart) {
+  const bool cancel = std::string_view(GetParam()) == "agent.cancel.persisted";
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("LITEFLEET_CRASH_AT", GetParam(), 1);
+    if (!cancel) executor_.Release();
+    OperationQueue queue(state_, executor_, clock_, {});
+    if (!queue.Start(listener_).ok() || !queue.Accept(Order(1, "app")).ok()) _exit(2);
+    if (cancel) {
+      executor_.WaitBegun(1);
+      queue.Cancel(Order(1, "app").operation_id());
+    }
+    listener_.Wait(1);
+    _exit(3);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status)) << WEXITSTATUS(status);
+  executor_.Release();
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.Accept(Order(1, "app")).ok()) << "the controller gives it again";
+  const auto results = listener_.Wait(1);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].state(), cancel ? v1::OPERATION_STATE_CANCELLED : v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_FALSE(OnDisk("orders", Order(1, "app")));
+  queue.ResultRecorded(Order(1, "app").operation_id());
+  EXPECT_FALSE(OnDisk("results", Order(1, "app")));
+}
+
+INSTANTIATE_TEST_SUITE_P(CrashPoints, KilledAt,
+                         testing::Values("agent.order.accepted", "agent.operation.started", "agent.result.persisted", "agent.cancel.persisted"));
+#endif
+
+}  // namespace
+}  // namespace litefleet::control

@@ -1,0 +1,214 @@
+#include "agent/control/session.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+
+namespace litefleet::control {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr char kId[] = "01JDAAAAAAAAAAAAAAAAAAAAAA";
+
+class FakeRunner final : public OperationRunner {
+ public:
+  absl::Status Accept(const v1::Order& order) override {
+    if (!accept.ok()) return accept;
+    accepted.push_back(order.operation_id());
+    return absl::OkStatus();
+  }
+  void Cancel(const std::string& id) override { cancelled.push_back(id); }
+  void ResultRecorded(const std::string& id) override { recorded.push_back(id); }
+  void Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override {
+    if (order.database().empty()) return done(Error(absl::StatusCode::kNotFound, "DATABASE_UNKNOWN", "no"));
+    v1::RestorePlan plan;
+    plan.set_size_bytes(5);
+    done(plan);
+  }
+  absl::Status accept;
+  std::vector<std::string> accepted, cancelled, recorded;
+};
+
+class FakeHealth final : public HealthSource {
+ public:
+  v1::Hello MakeHello() override {
+    v1::Hello hello;
+    hello.set_protocol_version(1);
+    return hello;
+  }
+  v1::Health MakeHealth() override {
+    v1::Health health;
+    health.set_free_bytes(++asked);
+    return health;
+  }
+  int asked = 0;
+};
+
+class ControlSessionTest : public testing::Test {
+ protected:
+  void Welcome(std::chrono::milliseconds interval = seconds(30)) {
+    session_.OnConnected();
+    ASSERT_TRUE(session_.NextRequest(now_)->has_hello());
+    EXPECT_FALSE(session_.NextRequest(now_)) << "nothing before the welcome";
+    v1::ControlResponse response;
+    *response.mutable_welcome()->mutable_health_interval() = ToProtoDuration(interval);
+    ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  }
+  v1::OperationResult Result(const std::string& id = kId) {
+    v1::OperationResult result;
+    result.set_operation_id(id);
+    return result;
+  }
+  void Recorded(const std::string& id = kId) {
+    v1::ControlResponse response;
+    response.mutable_result_recorded()->set_operation_id(id);
+    ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  }
+
+  FakeRunner runner_;
+  FakeHealth health_;
+  std::vector<std::pair<uint64_t, v1::QueryResult>> answers_;
+  ControlSession session_{runner_, health_, [this](uint64_t stream, v1::QueryResult result) { answers_.emplace_back(stream, std::move(result)); }};
+  SteadyTime now_{std::chrono::hours(5)};
+};
+
+TEST_F(ControlSessionTest, ReportsHealthAtTheIntervalOfTheWelcome) {
+  Welcome(seconds(10));
+  EXPECT_EQ(session_.NextDue(), now_ + seconds(10));
+  EXPECT_FALSE(session_.NextRequest(now_ + milliseconds(9999)));
+  EXPECT_TRUE(session_.NextRequest(now_ += seconds(10))->has_health());
+  EXPECT_FALSE(session_.NextRequest(now_));
+  EXPECT_TRUE(session_.NextRequest(now_ += seconds(11))->has_health());
+}
+
+TEST_F(ControlSessionTest, ClampsTheInterval) {
+  Welcome(milliseconds(0));
+  EXPECT_EQ(session_.NextDue(), now_ + seconds(1));
+}
+
+TEST_F(ControlSessionTest, AcknowledgesAnOrderOnlyWhenItIsDurable) {
+  Welcome();
+  v1::ControlResponse response;
+  response.mutable_order()->set_operation_id(kId);
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_EQ(session_.NextRequest(now_)->order_accepted().operation_id(), kId);
+  runner_.accept = Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "full");
+  EXPECT_EQ(ReasonOf(session_.OnResponse(response, now_)), "DISK_FULL");
+  EXPECT_FALSE(session_.NextRequest(now_));
+}
+
+TEST_F(ControlSessionTest, SendsResultsUntilTheyAreRecorded) {
+  session_.OnResult(Result());
+  Welcome();
+  EXPECT_TRUE(session_.NextRequest(now_)->has_result());
+  EXPECT_FALSE(session_.NextRequest(now_));
+  EXPECT_FALSE(session_.idle());
+  session_.OnDisconnected();
+  EXPECT_FALSE(session_.NextRequest(now_));
+  Welcome();
+  EXPECT_TRUE(session_.NextRequest(now_)->has_result()) << "again on the next stream";
+  Recorded();
+  EXPECT_EQ(runner_.recorded, std::vector<std::string>{kId});
+  EXPECT_TRUE(session_.idle());
+  session_.OnDisconnected();
+  Welcome();
+  EXPECT_FALSE(session_.NextRequest(now_));
+}
+
+TEST_F(ControlSessionTest, AnEndedOrderThatComesAgainIsAnsweredByItsResult) {
+  Welcome();
+  session_.OnResult(Result());
+  ASSERT_TRUE(session_.NextRequest(now_)->has_result());
+  v1::ControlResponse response;
+  response.mutable_order()->set_operation_id(kId);
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_TRUE(session_.NextRequest(now_)->has_order_accepted());
+  EXPECT_TRUE(session_.NextRequest(now_)->has_result());
+}
+
+TEST_F(ControlSessionTest, SendsTheNewestProgressAboutOnceASecond) {
+  Welcome();
+  v1::OperationProgress progress;
+  progress.set_operation_id(kId);
+  for (int i = 1; i <= 3; ++i) {
+    progress.mutable_progress()->set_done_bytes(i);
+    session_.OnProgress(progress);
+  }
+  EXPECT_EQ(session_.NextRequest(now_)->progress().progress().done_bytes(), 3);
+  progress.mutable_progress()->set_done_bytes(4);
+  session_.OnProgress(progress);
+  EXPECT_FALSE(session_.NextRequest(now_));
+  EXPECT_LE(session_.NextDue(), now_ + seconds(1));
+  EXPECT_EQ(session_.NextRequest(now_ += seconds(1))->progress().progress().done_bytes(), 4);
+  EXPECT_TRUE(session_.NextRequest(now_ += seconds(1))->has_progress()) << "silence would look like a lost device";
+  session_.OnResult(Result());
+  EXPECT_TRUE(session_.NextRequest(now_)->has_result());
+  session_.OnProgress(progress);
+  EXPECT_FALSE(session_.NextRequest(now_ += seconds(1))) << "nothing after the result";
+}
+
+TEST_F(ControlSessionTest, AnswersQueriesOfThisStreamAlone) {
+  Welcome();
+  v1::ControlResponse response;
+  response.mutable_query()->set_query_id(3);
+  response.mutable_query()->mutable_restore_plan()->set_database("app");
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  ASSERT_EQ(answers_.size(), 1u);
+  session_.OnQueryResult(answers_[0].first, answers_[0].second);
+  EXPECT_EQ(session_.NextRequest(now_)->query_result().restore_plan().size_bytes(), 5);
+  response.mutable_query()->mutable_restore_plan()->set_database("");
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  session_.OnQueryResult(answers_[1].first, answers_[1].second);
+  EXPECT_EQ(session_.NextRequest(now_)->query_result().error().info().reason(), "DATABASE_UNKNOWN");
+  response.mutable_query()->clear_query();
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_EQ(session_.NextRequest(now_)->query_result().error().info().reason(), "QUERY_UNKNOWN");
+  session_.OnDisconnected();
+  Welcome();
+  session_.OnQueryResult(answers_[0].first, answers_[0].second);
+  EXPECT_FALSE(session_.NextRequest(now_));
+}
+
+TEST_F(ControlSessionTest, HandsCancelsOn) {
+  Welcome();
+  v1::ControlResponse response;
+  response.mutable_cancel()->set_operation_id(kId);
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_EQ(runner_.cancelled, std::vector<std::string>{kId});
+  response.mutable_cancel()->set_operation_id("../../etc/passwd");
+  EXPECT_EQ(ReasonOf(session_.OnResponse(response, now_)), "CONTROL_PROTOCOL");
+}
+
+TEST_F(ControlSessionTest, RefusesWhatIsAgainstTheProtocol) {
+  session_.OnConnected();
+  v1::ControlResponse response;
+  response.mutable_order()->set_operation_id(kId);
+  EXPECT_EQ(ReasonOf(session_.OnResponse(response, now_)), "CONTROL_PROTOCOL") << "before the welcome";
+  Welcome();
+  response.mutable_order()->set_operation_id("../x");
+  EXPECT_EQ(ReasonOf(session_.OnResponse(response, now_)), "CONTROL_PROTOCOL");
+  v1::ControlResponse welcome;
+  welcome.mutable_welcome();
+  EXPECT_EQ(ReasonOf(session_.OnResponse(welcome, now_)), "CONTROL_PROTOCOL");
+  EXPECT_TRUE(runner_.accepted.empty());
+}
+
+TEST_F(ControlSessionTest, StopsReadingWhileAnswersAreNotTaken) {
+  Welcome();
+  v1::ControlResponse response;
+  response.mutable_order()->set_operation_id(kId);
+  for (size_t i = 0; i < ControlSession::kMaxAnswers; ++i) {
+    EXPECT_TRUE(session_.ready_to_read());
+    ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  }
+  EXPECT_FALSE(session_.ready_to_read());
+  EXPECT_TRUE(session_.NextRequest(now_));
+  EXPECT_TRUE(session_.ready_to_read());
+}
+
+}  // namespace
+}  // namespace litefleet::control
