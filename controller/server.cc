@@ -37,6 +37,7 @@
 #include "controller/rpc/fetch_reactor.h"
 #include "controller/rpc/upload_reactor.h"
 #include "controller/store/file_store.h"
+#include "controller/verify/snapshot_verifier.h"
 #include "fmt/format.h"
 
 namespace litefleet {
@@ -70,11 +71,6 @@ absl::Status CheckAddress(const rpc::Address& address) {
   return status;
 }
 
-absl::Status EmptyScratch(const std::string& path) {
-  LF_RETURN_IF_ERROR(io::MakeDirectory(path, 0700));
-  return absl::OkStatus();
-}
-
 }  // namespace
 
 // In the order of construction; Stop takes apart by hand what must not go in the reverse order.
@@ -102,6 +98,7 @@ struct Server::Parts {
   std::unique_ptr<catalog::IngestCatalog> ingest_catalog;
   std::unique_ptr<store::FileStore> store;
   std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
+  std::unique_ptr<verify::SnapshotVerifier> verifier;
   std::unique_ptr<ingest::Ingest> ingest;
   std::unique_ptr<rpc::AdminHandlers> admin_handlers;
 
@@ -126,7 +123,7 @@ absl::Status Server::Parts::Open() {
   LF_ASSIGN_OR_RETURN(authority, identity::Authority::Open(data.ca()));
   LF_RETURN_IF_ERROR(RefreshCertificate());
   LF_ASSIGN_OR_RETURN(db, catalog::CatalogDb::Open(data.catalog(), false, catalog::Migrations()));
-  LF_RETURN_IF_ERROR(EmptyScratch(data.scratch()));
+  LF_RETURN_IF_ERROR(io::MakeDirectory(data.scratch(), 0700));
   identities = std::make_unique<catalog::IdentityCatalog>(*db);
   snapshots = std::make_unique<catalog::SnapshotCatalog>(*db);
   operations = std::make_unique<catalog::OperationCatalog>(*db);
@@ -153,6 +150,10 @@ absl::Status Server::Parts::OpenStore() {
   store_options.first_pack_id = largest + 1;
   LF_ASSIGN_OR_RETURN(store, store::FileStore::Open(store_options, clock));
   readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
+  verify::VerifierOptions verifier_options;
+  verifier_options.scratch = options.data.scratch();
+  verifier = std::make_unique<verify::SnapshotVerifier>(*fleet, *snapshots, *readers, clock, verifier_options);
+  LF_RETURN_IF_ERROR(verifier->Begin());
   ingest::IngestLimits limits;
   limits.max_uploads = static_cast<size_t>(options.config.uploads);
   ingest::IngestDeps deps{.store = *store,
@@ -168,7 +169,10 @@ absl::Status Server::Parts::OpenStore() {
                             const auto contact = identities->LastContact(device);
                             return contact.ok() ? contact->seen_before : std::nullopt;
                           },
-                          .on_committed = {}};
+                          .on_committed =
+                              [this](const ingest::CommittedSnapshot& snapshot) {
+                                verifier->Committed(snapshot.snapshot, snapshot.device, snapshot.database);
+                              }};
   ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
   return ingest->Maintain();
 }
@@ -181,6 +185,7 @@ absl::Status Server::Parts::MakeServices() {
   admin.operations = operations.get();
   admin.fleet = fleet.get();
   admin.readers = readers.get();
+  admin.verifier = verifier.get();
   admin.clock = &clock;
   admin.data_directory = options.data.path;
   admin.issue_token = [this](const rpc::TokenWish& wish) {
@@ -254,6 +259,7 @@ void Server::Parts::Stop() {
   digests.reset();
   streams.reset();
   work.reset();
+  verifier.reset();
 }
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}

@@ -3,8 +3,6 @@
 #include <grpc/grpc.h>
 #include <grpc/grpc_security.h>
 
-#include <atomic>
-
 #include "common/base/status.h"
 #include "common/crypto/x509.h"
 
@@ -13,10 +11,11 @@ namespace {
 
 class ReloadableCredentials final : public grpc::ServerCredentials {
  public:
-  explicit ReloadableCredentials(const ServerCertificates& certificates) : certificates_(certificates) {
+  explicit ReloadableCredentials(const ServerCertificates& certificates) {
     // The options are taken over by the credentials.
+    // gRPC keeps them longer than this object, so the callback gets what outlives the server.
     credentials_ = grpc_ssl_server_credentials_create_with_options(grpc_ssl_server_credentials_create_options_using_config_fetcher(
-        GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY, &ReloadableCredentials::Fetch, this));
+        GRPC_SSL_REQUEST_CLIENT_CERTIFICATE_AND_VERIFY, &ReloadableCredentials::Fetch, const_cast<ServerCertificates*>(&certificates)));
   }
   ~ReloadableCredentials() override { grpc_server_credentials_release(credentials_); }
 
@@ -28,18 +27,14 @@ class ReloadableCredentials final : public grpc::ServerCredentials {
   }
 
   // Called before every handshake, under gRPC's lock.
-  static grpc_ssl_certificate_config_reload_status Fetch(void* self_pointer, grpc_ssl_server_certificate_config** config) {
-    auto& self = *static_cast<ReloadableCredentials*>(self_pointer);
-    uint64_t version = 0;
-    const Identity identity = self.certificates_.Get(&version);
-    if (self.fetched_.exchange(version) == version) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
+  static grpc_ssl_certificate_config_reload_status Fetch(void* certificates, grpc_ssl_server_certificate_config** config) {
+    Identity identity;
+    if (!static_cast<const ServerCertificates*>(certificates)->Fetch(&identity)) return GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_UNCHANGED;
     const grpc_ssl_pem_key_cert_pair pair{identity.private_key.c_str(), identity.certificate_chain.c_str()};
     *config = grpc_ssl_server_certificate_config_create(identity.ca_certificate.c_str(), &pair, 1);
     return *config != nullptr ? GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_NEW : GRPC_SSL_CERTIFICATE_CONFIG_RELOAD_FAIL;
   }
 
-  const ServerCertificates& certificates_;
-  std::atomic<uint64_t> fetched_{0};
   grpc_server_credentials* credentials_ = nullptr;
 };
 
@@ -54,14 +49,16 @@ absl::Status ServerCertificates::Set(const Identity& identity) {
   }
   MutexLock lock(mu_);
   identity_ = identity;
-  ++version_;
+  fetched_ = false;
   return absl::OkStatus();
 }
 
-Identity ServerCertificates::Get(uint64_t* version) const {
+bool ServerCertificates::Fetch(Identity* identity) const {
   MutexLock lock(mu_);
-  *version = version_;
-  return identity_;
+  if (fetched_) return false;
+  fetched_ = true;
+  *identity = identity_;
+  return true;
 }
 
 std::shared_ptr<grpc::ServerCredentials> TlsCredentials(const ServerCertificates& certificates) {

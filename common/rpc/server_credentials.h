@@ -22,16 +22,16 @@ class ServerCertificates {
   // Key, chain (own certificate first; also the root, so that a device can match its fingerprint) and the root that clients' chains
   // must lead to. Keeps what was there when the key does not fit the certificate or something is unreadable: kInvalidArgument.
   absl::Status Set(const Identity& identity);
-  // A copy, and a number that grows with every Set.
-  Identity Get(uint64_t* version) const;
+  // What was set since the last call; false where nothing was. For TlsCredentials alone.
+  bool Fetch(Identity* identity) const;
 
  private:
   mutable Mutex mu_;
   Identity identity_ ABSL_GUARDED_BY(mu_);
-  uint64_t version_ ABSL_GUARDED_BY(mu_) = 0;
+  mutable bool fetched_ ABSL_GUARDED_BY(mu_) = false;
 };
 
-// REQUIRES: `certificates` has been Set and outlives the server.
+// REQUIRES: `certificates` has been Set, outlives the server, and is used for one server only.
 std::shared_ptr<grpc::ServerCredentials> TlsCredentials(const ServerCertificates& certificates);
 // For the unix socket.
 std::shared_ptr<grpc::ServerCredentials> UnixSocketCredentials();
