@@ -1,0 +1,151 @@
+// The wire's contract: naming rules, the table of who may call what, and a golden dump, so that no change goes unseen.
+//
+// After a change that is meant: LITEFLEET_UPDATE_GOLDEN=1 build/dev/tests/contract_proto_test, and look at the difference. Fields are only
+// added, numbers never reused.
+#include <google/protobuf/descriptor.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cctype>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <sstream>
+
+#include "controller/rpc/auth.h"
+#include "litefleet/v1/admin_service.pb.h"
+#include "litefleet/v1/agent_service.pb.h"
+#include "litefleet/v1/errors.pb.h"
+#include "litefleet/v1/types.pb.h"
+
+namespace litefleet {
+namespace {
+
+using google::protobuf::Descriptor;
+using google::protobuf::EnumDescriptor;
+using google::protobuf::FileDescriptor;
+using google::protobuf::MethodDescriptor;
+
+std::vector<const FileDescriptor*> Files() {
+  return {v1::ErrorInfo::descriptor()->file(), v1::Progress::descriptor()->file(), v1::Hello::descriptor()->file(), v1::Device::descriptor()->file()};
+}
+
+void ForEachMethod(const std::function<void(const MethodDescriptor&)>& visit) {
+  for (const FileDescriptor* file : Files()) {
+    for (int s = 0; s < file->service_count(); ++s) {
+      for (int m = 0; m < file->service(s)->method_count(); ++m) visit(*file->service(s)->method(m));
+    }
+  }
+}
+
+void ForEachEnum(const std::function<void(const EnumDescriptor&)>& visit) {
+  for (const FileDescriptor* file : Files()) {
+    for (int e = 0; e < file->enum_type_count(); ++e) visit(*file->enum_type(e));
+    for (int m = 0; m < file->message_type_count(); ++m) {
+      for (int e = 0; e < file->message_type(m)->enum_type_count(); ++e) visit(*file->message_type(m)->enum_type(e));
+    }
+  }
+}
+
+std::string UpperSnake(std::string_view camel) {
+  std::string result;
+  for (const char c : camel) {
+    if (std::isupper(static_cast<unsigned char>(c)) && !result.empty()) result += '_';
+    result += static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  }
+  return result;
+}
+
+bool IsLowerSnake(std::string_view name) {
+  return std::all_of(name.begin(), name.end(), [](unsigned char c) { return std::islower(c) || std::isdigit(c) || c == '_'; });
+}
+
+std::string MethodPath(const MethodDescriptor& method) { return "/" + method.service()->full_name() + "/" + method.name(); }
+
+TEST(WireTest, EveryCallHasARequestAndAResponseOfItsName) {
+  ForEachMethod([](const MethodDescriptor& method) {
+    EXPECT_EQ(method.input_type()->name(), method.name() + "Request");
+    EXPECT_EQ(method.output_type()->name(), method.name() + "Response");
+  });
+}
+
+TEST(WireTest, EnumsBeginWithUnspecifiedAndCarryTheirName) {
+  int enums = 0;
+  ForEachEnum([&](const EnumDescriptor& type) {
+    ++enums;
+    const std::string prefix = UpperSnake(type.name()) + "_";
+    EXPECT_EQ(type.FindValueByNumber(0)->name(), prefix + "UNSPECIFIED");
+    for (int v = 0; v < type.value_count(); ++v) EXPECT_EQ(type.value(v)->name().rfind(prefix, 0), 0u) << type.value(v)->full_name();
+  });
+  EXPECT_GT(enums, 5);
+}
+
+TEST(WireTest, FieldsAreLowerSnakeAndUnitsAreNamed) {
+  for (const FileDescriptor* file : Files()) {
+    EXPECT_EQ(file->package(), "litefleet.v1");
+    for (int m = 0; m < file->message_type_count(); ++m) {
+      const Descriptor& message = *file->message_type(m);
+      for (int f = 0; f < message.field_count(); ++f) {
+        EXPECT_TRUE(IsLowerSnake(message.field(f)->name())) << message.field(f)->full_name();
+        if (message.field(f)->name().find("time") == std::string::npos) continue;
+        // A number that is a time would have to say its unit.
+        if (message.field(f)->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT64) {
+          EXPECT_NE(message.field(f)->name().find("_ms"), std::string::npos) << message.field(f)->full_name();
+        }
+      }
+    }
+  }
+}
+
+TEST(WireTest, ListsArePaged) {
+  ForEachMethod([](const MethodDescriptor& method) {
+    if (method.name().rfind("List", 0) != 0) return;
+    EXPECT_NE(method.input_type()->FindFieldByName("page_size"), nullptr) << method.full_name();
+    EXPECT_NE(method.input_type()->FindFieldByName("page_token"), nullptr) << method.full_name();
+    EXPECT_NE(method.output_type()->FindFieldByName("next_page_token"), nullptr) << method.full_name();
+  });
+}
+
+TEST(WireTest, EveryCallIsInTheTableOfRolesAndOnlyEnrolmentIsForNobody) {
+  std::map<rpc::Role, int> counts;
+  ForEachMethod([&](const MethodDescriptor& method) {
+    const auto role = rpc::RequiredRole(MethodPath(method));
+    ASSERT_TRUE(role.ok()) << method.full_name();
+    ++counts[*role];
+    if (method.service()->name() == "AdminService") {
+      EXPECT_EQ(*role, rpc::Role::kOperator) << method.full_name();
+    } else {
+      EXPECT_EQ(*role, method.name() == "Enroll" ? rpc::Role::kNone : rpc::Role::kDevice) << method.full_name();
+    }
+  });
+  EXPECT_EQ(counts[rpc::Role::kNone], 1);
+  EXPECT_EQ(*rpc::RequiredRole("/grpc.health.v1.Health/Check"), rpc::Role::kNone);
+  for (const char* unknown : {"", "/", "/litefleet.v1.AdminService/", "/litefleet.v1.AdminService/Nothing", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}) {
+    EXPECT_EQ(rpc::RequiredRole(unknown).status().code(), absl::StatusCode::kPermissionDenied) << unknown;
+  }
+}
+
+TEST(WireTest, AgentsHaveNoVerbThatDeletesOrOverwrites) {
+  const auto* service = v1::Hello::descriptor()->file()->FindServiceByName("AgentService");
+  for (int m = 0; m < service->method_count(); ++m) {
+    for (const char* verb : {"Delete", "Remove", "Prune", "Overwrite", "Put", "Forget"}) {
+      EXPECT_EQ(service->method(m)->name().find(verb), std::string::npos) << service->method(m)->name();
+    }
+  }
+}
+
+TEST(WireTest, IsWhatTheGoldenDumpSays) {
+  std::string dump;
+  for (const FileDescriptor* file : Files()) dump += "// " + file->name() + "\n" + file->DebugString() + "\n";
+  if (getenv("LITEFLEET_UPDATE_GOLDEN") != nullptr) {
+    std::ofstream(GOLDEN_FILE) << dump;
+    return;
+  }
+  std::ifstream file(GOLDEN_FILE);
+  std::stringstream golden;
+  golden << file.rdbuf();
+  EXPECT_EQ(golden.str(), dump) << "the wire has changed; see the head of this test";
+}
+
+}  // namespace
+}  // namespace litefleet
