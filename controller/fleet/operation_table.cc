@@ -74,6 +74,8 @@ absl::StatusOr<OperationTable::Changed> OperationTable::Change(const OperationId
   });
   if (!saved.ok()) {
     if (version == 0 || changed.outcome == Outcome::kChanged) return saved.status();
+    // The catalog may have ended it without this table (Expire): then it goes from here too.
+    if (changed.outcome == Outcome::kEnded) Publish(changed.operation, version);
     return changed;
   }
   changed.operation = *saved;

@@ -92,6 +92,15 @@ TEST_F(DeviceFleetTest, TheSameRequestIsTheSameOrder) {
   EXPECT_EQ(Backup(kDevice, "r1"), first);
 }
 
+TEST_F(DeviceFleetTest, WhatTheCatalogEndedIsNotKeptAlive) {
+  const std::string id = Backup(kDevice);
+  clock_.Advance(std::chrono::hours(2));
+  ASSERT_TRUE(operations_->Expire(clock_.Now()).ok());
+  fleet_->Tick();
+  EXPECT_EQ(State(id), OPERATION_STATE_EXPIRED);
+  EXPECT_EQ(Connect(kDevice)->TakeWords(), Words{"welcome"});
+}
+
 TEST_F(DeviceFleetTest, OrdersOfADeviceAreBounded) {
   std::vector<Fleet::BackupOrder> orders(DeviceFleet::kMaxOrdersPerDevice, {.device = kDevice, .database = "db"});
   ASSERT_TRUE(fleet_->StartBackups(orders, std::chrono::hours(1), "", "operator:ada").ok());
