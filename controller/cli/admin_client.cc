@@ -29,16 +29,19 @@ absl::Status Explained(const grpc::Status& status, const rpc::Address& address) 
   absl::Status result = rpc::ToAbsl(status);
   if (result.ok() || !ReasonOf(result).empty()) return result;
   if (absl::IsUnavailable(result)) {
-    return Error(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE", fmt::format("cannot reach the controller at {}: {}", address.Text(), status.error_message()),
+    return Error(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE",
+                 fmt::format("cannot reach the controller at {}: {}", address.Text(), status.error_message()),
                  address.is_unix() ? "check that litefleet-controller runs, and that --data or --server names its directory or socket"
                                    : "check the address, that litefleet-controller runs there, and that --identity is of its CA");
   }
   if (absl::IsDeadlineExceeded(result)) {
-    return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_SLOW", fmt::format("the controller at {} did not answer in time", address.Text()),
+    return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_SLOW",
+                 fmt::format("the controller at {} did not answer in time", address.Text()),
                  "try again; see the controller's log if it stays");
   }
   if (absl::IsUnimplemented(result)) {
-    return Error(absl::StatusCode::kUnimplemented, "VERSION_MISMATCH", fmt::format("the controller at {} does not know this call", address.Text()),
+    return Error(absl::StatusCode::kUnimplemented, "VERSION_MISMATCH",
+                 fmt::format("the controller at {} does not know this call", address.Text()),
                  "compare `litefleet version`: the controller is older than this program");
   }
   return result;
@@ -51,14 +54,16 @@ absl::Status LookAtSocket(const rpc::Address& address) {
   const std::string& path = address.path;
   if (stat(path.c_str(), &info) != 0) {
     if (errno == EACCES) {
-      return Error(absl::StatusCode::kPermissionDenied, "NO_PERMISSION", fmt::format("the directory of {} may not be entered by this user", path),
+      return Error(absl::StatusCode::kPermissionDenied, "NO_PERMISSION",
+                   fmt::format("the directory of {} may not be entered by this user", path),
                    "run it as the controller's user, or use --server HOST:PORT with --identity FILE");
     }
     return Error(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE", fmt::format("there is no controller's socket at {}", path),
                  "start litefleet-controller, or name its directory by --data, or use --server HOST:PORT with --identity FILE");
   }
   if (!S_ISSOCK(info.st_mode)) {
-    return Error(absl::StatusCode::kInvalidArgument, "NOT_A_SOCKET", fmt::format("{} is no socket", path), "give the socket itself: --server unix:DIR/admin.sock");
+    return Error(absl::StatusCode::kInvalidArgument, "NOT_A_SOCKET", fmt::format("{} is no socket", path),
+                 "give the socket itself: --server unix:DIR/admin.sock");
   }
   if (access(path.c_str(), W_OK) != 0) {
     return Error(absl::StatusCode::kPermissionDenied, "NO_PERMISSION", fmt::format("this user may not use {}", path),
@@ -82,8 +87,8 @@ struct AdminClient::Connection {
   std::unique_ptr<Stub> stub;
 
   template <class Request, class Response>
-  absl::StatusOr<Response> Call(const rpc::Address& address, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*), const Request& request,
-                                std::chrono::seconds deadline = kDeadline) {
+  absl::StatusOr<Response> Call(const rpc::Address& address, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                                const Request& request, std::chrono::seconds deadline = kDeadline) {
     LF_RETURN_IF_ERROR(LookAtSocket(address));
     grpc::ClientContext context;
     context.set_deadline(std::chrono::system_clock::now() + deadline);
@@ -94,14 +99,16 @@ struct AdminClient::Connection {
   }
 };
 
-AdminClient::AdminClient(rpc::Address address, std::unique_ptr<Connection> connection) : address_(std::move(address)), connection_(std::move(connection)) {}
+AdminClient::AdminClient(rpc::Address address, std::unique_ptr<Connection> connection)
+    : address_(std::move(address)), connection_(std::move(connection)) {}
 AdminClient::~AdminClient() = default;
 
 absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Make(const rpc::Address& address, const std::string& identity_file) {
   rpc::ChannelOptions options{.address = address, .identity = {}, .user_agent = "litefleet/" LITEFLEET_VERSION};
   if (!address.is_unix()) {
     if (identity_file.empty()) {
-      return Error(absl::StatusCode::kInvalidArgument, "IDENTITY_MISSING", fmt::format("{} is reached over TLS, which needs an operator's file", address.Text()),
+      return Error(absl::StatusCode::kInvalidArgument, "IDENTITY_MISSING",
+                   fmt::format("{} is reached over TLS, which needs an operator's file", address.Text()),
                    "give --identity FILE (admin.pem of the controller's directory, or one of `litefleet-controller operator create`)");
     }
     LF_ASSIGN_OR_RETURN(options.identity, rpc::ReadIdentityFile(identity_file));
@@ -112,9 +119,9 @@ absl::StatusOr<std::unique_ptr<AdminClient>> AdminClient::Make(const rpc::Addres
   return std::unique_ptr<AdminClient>(new AdminClient(address, std::move(connection)));
 }
 
-#define LF_CLIENT_CALL(Name)                                                                         \
-  absl::StatusOr<v1::Name##Response> AdminClient::Name(const v1::Name##Request& request) {           \
-    return connection_->Call(address_, &Stub::Name, request);                                        \
+#define LF_CLIENT_CALL(Name)                                                               \
+  absl::StatusOr<v1::Name##Response> AdminClient::Name(const v1::Name##Request& request) { \
+    return connection_->Call(address_, &Stub::Name, request);                              \
   }
 LF_CLIENT_CALL(GetVersion)
 LF_CLIENT_CALL(GetStatus)
@@ -149,15 +156,16 @@ class WatchStream final : public AdminClient::Cancellable {
  public:
   WatchStream(Stub& stub, rpc::Address address, const std::string& operation, std::function<void(const v1::Operation&)> on_change,
               std::function<void(const absl::Status&)> on_end) {
-    thread_ = std::thread([this, &stub, address = std::move(address), operation, on_change = std::move(on_change), on_end = std::move(on_end)] {
-      if (const absl::Status socket = LookAtSocket(address); !socket.ok()) return on_end(socket);
-      v1::WatchOperationRequest request;
-      request.set_operation(operation);
-      const auto reader = stub.WatchOperation(&context_, request);
-      v1::WatchOperationResponse response;
-      while (reader->Read(&response)) on_change(response.operation());
-      on_end(Explained(reader->Finish(), address));
-    });
+    thread_ =
+        std::thread([this, &stub, address = std::move(address), operation, on_change = std::move(on_change), on_end = std::move(on_end)] {
+          if (const absl::Status socket = LookAtSocket(address); !socket.ok()) return on_end(socket);
+          v1::WatchOperationRequest request;
+          request.set_operation(operation);
+          const auto reader = stub.WatchOperation(&context_, request);
+          v1::WatchOperationResponse response;
+          while (reader->Read(&response)) on_change(response.operation());
+          on_end(Explained(reader->Finish(), address));
+        });
   }
   ~WatchStream() override {
     Cancel();
@@ -172,7 +180,8 @@ class WatchStream final : public AdminClient::Cancellable {
 
 }  // namespace
 
-std::unique_ptr<AdminClient::Cancellable> AdminClient::Watch(const std::string& operation, std::function<void(const v1::Operation&)> on_change,
+std::unique_ptr<AdminClient::Cancellable> AdminClient::Watch(const std::string& operation,
+                                                             std::function<void(const v1::Operation&)> on_change,
                                                              std::function<void(const absl::Status&)> on_end) {
   return std::make_unique<WatchStream>(*connection_->stub, address_, operation, std::move(on_change), std::move(on_end));
 }

@@ -65,7 +65,8 @@ class AdminClient {
   // Calls `on_header` once and then `on_data` in order on this thread; what they return other than OK ends the download with it.
   // `cancel` gets, before the first call, what ends the download from elsewhere.
   absl::Status Download(const std::string& snapshot, const std::function<void(Cancellable*)>& cancel,
-                        const std::function<absl::Status(const v1::Snapshot&)>& on_header, const std::function<absl::Status(const std::string&)>& on_data);
+                        const std::function<absl::Status(const v1::Snapshot&)>& on_header,
+                        const std::function<absl::Status(const std::string&)>& on_data);
 
   const rpc::Address& address() const { return address_; }
 

@@ -52,7 +52,9 @@ std::string Joined(const std::vector<std::string>& words) {
   return text;
 }
 
-absl::Status Usage(std::string_view reason, std::string_view message, std::string_view hint) { return Error(absl::StatusCode::kInvalidArgument, reason, message, hint); }
+absl::Status Usage(std::string_view reason, std::string_view message, std::string_view hint) {
+  return Error(absl::StatusCode::kInvalidArgument, reason, message, hint);
+}
 
 // What was wrong, in the words of somebody who wants to help.
 absl::Status Explain(const CLI::App& app, const CLI::ParseError& error) {
@@ -65,7 +67,8 @@ absl::Status Explain(const CLI::App& app, const CLI::ParseError& error) {
     const std::string shown = word.substr(0, word.find('='));
     if (word.size() > 1 && word.front() == '-') {
       const std::string near = Nearest(shown, OptionNames(at, app));
-      return Usage("UNKNOWN_OPTION", fmt::format("`{}` has no option {}", path, shown), near.empty() ? help : fmt::format("did you mean {}? {}", near, help));
+      return Usage("UNKNOWN_OPTION", fmt::format("`{}` has no option {}", path, shown),
+                   near.empty() ? help : fmt::format("did you mean {}? {}", near, help));
     }
     const std::vector<std::string> verbs = Verbs(at);
     if (!verbs.empty()) {
@@ -84,12 +87,24 @@ absl::Status Explain(const CLI::App& app, const CLI::ParseError& error) {
 }
 
 void AddGlobalOptions(CLI::App& app, GlobalOptions& options) {
-  app.add_option("--server", options.server, "Where the controller is; $LITEFLEET_SERVER, then the socket of --data")->type_name("unix:PATH|HOST:PORT");
+  app.add_option("--server", options.server, "Where the controller is; $LITEFLEET_SERVER, then the socket of --data")
+      ->type_name("unix:PATH|HOST:PORT");
   app.add_option("--data", options.data, "The controller's data directory; $LITEFLEET_DATA, then /var/lib/litefleet")->type_name("DIR");
-  app.add_option("--identity", options.identity, "An operator's PEM file (key, certificate, CA), for HOST:PORT; $LITEFLEET_IDENTITY")->type_name("FILE");
+  app.add_option("--identity", options.identity, "An operator's PEM file (key, certificate, CA), for HOST:PORT; $LITEFLEET_IDENTITY")
+      ->type_name("FILE");
   app.add_option("-o", options.output, "Output: table, wide, json or name")->type_name("FORMAT")->default_str("table");
   app.add_flag("--no-color", options.no_color, "No colours, as with $NO_COLOR");
   app.add_flag("-q,--quiet", options.quiet, "No progress and no remarks on standard error");
+}
+
+// Says in the help of every command where the options of all commands are.
+void MentionGlobalOptions(CLI::App& app) {
+  for (CLI::App* verb : app.get_subcommands([](CLI::App*) { return true; })) {
+    const std::string own = verb->get_footer();
+    verb->footer(own + (own.empty() ? "" : "\n\n") +
+                 "All commands: -o table|wide|json|name, --server, --data, --identity, --quiet; see `litefleet --help`.");
+    MentionGlobalOptions(*verb);
+  }
 }
 
 // -o json asks for JSON errors also where the rest of the line cannot be parsed.
@@ -125,11 +140,13 @@ int Run(int argc, const char* const* argv, const Clock& clock, Interrupts& inter
   AddDoctor(app, session);
   AddVersion(app, session);
   AddCompletion(app, session);
+  MentionGlobalOptions(app);
   app.footer(
       "Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done, 4 not found, 5 denied, 6 conflict,\n"
       "7 unreachable or offline, 8 verification failed, 130 interrupted.\n\n"
       "Examples:\n  litefleet status\n  litefleet backup kiosk-7/orders\n  litefleet snapshot list kiosk-7/orders\n"
-      "  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n  litefleet --server backup.example:8742 --identity admin.pem device list -o json");
+      "  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n  litefleet --server backup.example:8742 --identity admin.pem device "
+      "list -o json");
 
   try {
     app.parse(argc, argv);

@@ -24,13 +24,15 @@ void WarnOfDamage(Session& session, AdminClient& client, const v1::Operation& op
   request.set_snapshot(operation.snapshot_id());
   const auto response = client.GetSnapshot(request);
   if (!response.ok() || response->snapshot().source_check() != v1::CHECK_STATE_DAMAGED) return;
-  session.Warn(fmt::format("{} is damaged on the device and was backed up as it is: {}", DatabaseName(response->snapshot()), response->snapshot().source_check_message()));
+  session.Warn(fmt::format("{} is damaged on the device and was backed up as it is: {}", DatabaseName(response->snapshot()),
+                           response->snapshot().source_check_message()));
 }
 
 CommandResult Backup(Session& session, const BackupOptions& options) {
   v1::StartBackupsRequest request;
   if (options.databases.empty() == options.selector.empty()) {
-    return Error(absl::StatusCode::kInvalidArgument, "BACKUP_TARGET_INVALID", options.selector.empty() ? "no database was named" : "databases and --selector exclude each other",
+    return Error(absl::StatusCode::kInvalidArgument, "BACKUP_TARGET_INVALID",
+                 options.selector.empty() ? "no database was named" : "databases and --selector exclude each other",
                  "for instance: litefleet backup kiosk-7/orders, or: litefleet backup --selector site=oslo");
   }
   for (const std::string& database : options.databases) request.add_databases(database);
@@ -65,7 +67,9 @@ void AddBackup(CLI::App& app, Session& session) {
   CLI::App* backup = app.add_subcommand("backup", "Back databases up now");
   backup->add_option("DATABASES", options->databases, "DEVICE/DATABASE, one or more");
   backup->add_option("-l,--selector", options->selector, "All databases of the devices with all these labels")->type_name("KEY=VALUE,...");
-  backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")->check(CLI::IsMember({"online"}))->type_name("METHOD");
+  backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")
+      ->check(CLI::IsMember({"online"}))
+      ->type_name("METHOD");
   backup->add_flag("--full", options->full, "Read and compare everything, whatever the device remembers of earlier backups");
   AddLongActionOptions(backup, *options, true);
   backup->footer(

@@ -10,15 +10,17 @@ namespace {
 
 // Words that may follow a command: its verbs, and its long options with those of the whole program.
 struct Place {
-  std::string path;  // "", "snapshot", "snapshot list"
+  std::string path;                                        // "", "snapshot", "snapshot list"
   std::vector<std::pair<std::string, std::string>> words;  // with what they do
 };
 
 std::string FirstLine(const std::string& text) { return text.substr(0, text.find('\n')); }
 
-void Collect(const CLI::App& app, const std::string& path, const std::vector<std::pair<std::string, std::string>>& global, std::vector<Place>& places) {
+void Collect(const CLI::App& app, const std::string& path, const std::vector<std::pair<std::string, std::string>>& global,
+             std::vector<Place>& places) {
   Place place{path, {}};
-  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; })) place.words.emplace_back(verb->get_name(), FirstLine(verb->get_description()));
+  for (const CLI::App* verb : app.get_subcommands([](const CLI::App*) { return true; }))
+    place.words.emplace_back(verb->get_name(), FirstLine(verb->get_description()));
   for (const CLI::Option* option : app.get_options()) {
     for (const std::string& name : option->get_lnames()) place.words.emplace_back("--" + name, FirstLine(option->get_description()));
   }
@@ -138,7 +140,8 @@ std::string Fish(const std::vector<Place>& places) {
   for (const Place& place : places) {
     const auto depth = place.path.empty() ? 1 : 2 + std::count(place.path.begin(), place.path.end(), ' ');
     for (const auto& [word, what] : place.words) {
-      const std::string condition = place.path.empty() ? "__fish_use_subcommand" : fmt::format("__litefleet_at \"{}\" {}", place.path, depth);
+      const std::string condition =
+          place.path.empty() ? "__fish_use_subcommand" : fmt::format("__litefleet_at \"{}\" {}", place.path, depth);
       if (word.starts_with("--")) {
         text += fmt::format("complete -c litefleet -n {} -l {} -d {}\n", Quoted(condition), word.substr(2), Quoted(what));
       } else {
@@ -153,7 +156,8 @@ std::string Fish(const std::vector<Place>& places) {
 
 void AddCompletion(CLI::App& app, Session& session) {
   CLI::App* completion = AddNoun(app, "completion", "Print what a shell needs to complete commands");
-  completion->footer("Examples:\n  source <(litefleet completion bash)\n  litefleet completion fish > ~/.config/fish/completions/litefleet.fish");
+  completion->footer(
+      "Examples:\n  source <(litefleet completion bash)\n  litefleet completion fish > ~/.config/fish/completions/litefleet.fish");
   for (const auto& [shell, print] : {std::pair("bash", &Bash), std::pair("zsh", &Zsh), std::pair("fish", &Fish)}) {
     CLI::App* command = completion->add_subcommand(shell, std::string("For ") + shell);
     command->callback([&app, &session, print = print] {

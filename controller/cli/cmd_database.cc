@@ -44,25 +44,33 @@ CommandResult List(Session& session, const ListOptions& options) {
     return kDone;
   }
   if (databases.empty()) {
-    session.Note(options.stale ? fmt::format("no database whose newest snapshot is older than {}", options.stale_after) : "no databases; they appear when a device connects");
+    session.Note(options.stale ? fmt::format("no database whose newest snapshot is older than {}", options.stale_after)
+                               : "no databases; they appear when a device connects");
     return kDone;
   }
   const SystemTime now = session.clock().Now();
   const bool wide = session.format() == OutputFormat::kWide;
-  std::vector<Table::Column> columns = {{"DATABASE", false, true}, {"SIZE", true}, {"SNAPSHOTS", true}, {"NEWEST", true}, {"PROVEN", true}, {"SCHEDULE"}, {"LAST RUN", false, true}};
+  std::vector<Table::Column> columns = {{"DATABASE", false, true}, {"SIZE", true}, {"SNAPSHOTS", true},      {"NEWEST", true},
+                                        {"PROVEN", true},          {"SCHEDULE"},   {"LAST RUN", false, true}};
   if (wide) columns.insert(columns.end(), {{"TIMELINE", true}, {"JOURNAL"}, {"WAL", true}, {"PATH"}});
   Table table(columns);
   for (const v1::Database& database : databases) {
     const v1::DatabaseHealth& health = database.health();
-    const Cell last = health.has_last_error() ? Cell(health.last_error().info().reason(), Tone::kBad) : health.has_last_run_at() ? Cell("ok", Tone::kGood) : Cell("-");
-    std::vector<Cell> row = {DatabaseName(database),
-                             health.present() ? SizeText(health.size_bytes()) : "missing",
-                             std::to_string(database.snapshots()),
-                             database.has_newest_snapshot() ? Cell(AgeText(FromProtoTime(database.newest_snapshot().taken_at()), now)) : Cell("never", Tone::kBad),
-                             database.has_newest_proven_at() ? Cell(AgeText(FromProtoTime(database.newest_proven_at()), now)) : Cell("never", Tone::kDoubtful),
-                             health.schedule().empty() ? "on order" : health.schedule(),
-                             last};
-    if (wide) row.insert(row.end(), {std::to_string(database.timeline()), Word(health.journal_mode()), SizeText(health.wal_bytes()), health.path()});
+    const Cell last = health.has_last_error()    ? Cell(health.last_error().info().reason(), Tone::kBad)
+                      : health.has_last_run_at() ? Cell("ok", Tone::kGood)
+                                                 : Cell("-");
+    std::vector<Cell> row = {
+        DatabaseName(database),
+        health.present() ? SizeText(health.size_bytes()) : "missing",
+        std::to_string(database.snapshots()),
+        database.has_newest_snapshot() ? Cell(AgeText(FromProtoTime(database.newest_snapshot().taken_at()), now))
+                                       : Cell("never", Tone::kBad),
+        database.has_newest_proven_at() ? Cell(AgeText(FromProtoTime(database.newest_proven_at()), now)) : Cell("never", Tone::kDoubtful),
+        health.schedule().empty() ? "on order" : health.schedule(),
+        last};
+    if (wide)
+      row.insert(row.end(),
+                 {std::to_string(database.timeline()), Word(health.journal_mode()), SizeText(health.wal_bytes()), health.path()});
     table.Add(std::move(row));
   }
   session.Print(table.Text(session.style()));
@@ -87,8 +95,11 @@ CommandResult Show(Session& session, const ShowOptions& options) {
   const v1::DatabaseHealth& health = database.health();
   Facts facts;
   facts.Add("database", DatabaseName(database)).AddIf("path", health.path());
-  facts.Add("size", health.present() ? fmt::format("{}, WAL {}", SizeText(health.size_bytes()), SizeText(health.wal_bytes())) : "missing on the device");
-  facts.AddIf("journal mode", Word(health.journal_mode())).AddIf("method", Word(health.method())).Add("schedule", health.schedule().empty() ? "on order only" : health.schedule());
+  facts.Add("size", health.present() ? fmt::format("{}, WAL {}", SizeText(health.size_bytes()), SizeText(health.wal_bytes()))
+                                     : "missing on the device");
+  facts.AddIf("journal mode", Word(health.journal_mode()))
+      .AddIf("method", Word(health.method()))
+      .Add("schedule", health.schedule().empty() ? "on order only" : health.schedule());
   facts.Add("timeline", std::to_string(database.timeline())).Add("snapshots", std::to_string(database.snapshots()));
   if (database.has_newest_snapshot()) {
     const v1::Snapshot& newest = database.newest_snapshot();
@@ -98,7 +109,8 @@ CommandResult Show(Session& session, const ShowOptions& options) {
   facts.Add("newest proven", database.has_newest_proven_at() ? LocalTimeText(FromProtoTime(database.newest_proven_at())) : "none");
   if (health.has_last_run_at()) facts.Add("last run", LocalTimeText(FromProtoTime(health.last_run_at())));
   if (health.has_last_error()) {
-    facts.Add("last error", fmt::format("{} ({})", health.last_error().message(), health.last_error().info().reason())).AddIf("what to do", health.last_error().info().hint());
+    facts.Add("last error", fmt::format("{} ({})", health.last_error().message(), health.last_error().info().reason()))
+        .AddIf("what to do", health.last_error().info().hint());
   }
   if (database.has_reported_at()) facts.Add("reported", AgeText(FromProtoTime(database.reported_at()), now));
   session.Print(facts.Text());

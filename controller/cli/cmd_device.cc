@@ -50,12 +50,14 @@ CommandResult List(Session& session, const ListOptions& options) {
     return kDone;
   }
   if (devices.empty()) {
-    session.Note(options.selector.empty() ? "no devices; make a token with `litefleet token create` and enrol one" : "no device matches the selector");
+    session.Note(options.selector.empty() ? "no devices; make a token with `litefleet token create` and enrol one"
+                                          : "no device matches the selector");
     return kDone;
   }
   const SystemTime now = session.clock().Now();
   const bool wide = session.format() == OutputFormat::kWide;
-  std::vector<Table::Column> columns = {{"NAME", false, true}, {"STATE"}, {"SEEN", true}, {"VERSION"}, {"CLOCK OFF", true}, {"LABELS", false, true}};
+  std::vector<Table::Column> columns = {{"NAME", false, true}, {"STATE"},           {"SEEN", true},
+                                        {"VERSION"},           {"CLOCK OFF", true}, {"LABELS", false, true}};
   if (wide) columns.insert(columns.end(), {{"ID"}, {"PLATFORM"}, {"SQLITE"}, {"FREE", true}, {"CERTIFICATE UNTIL"}});
   Table table(columns);
   for (const v1::Device& device : devices) {
@@ -66,7 +68,8 @@ CommandResult List(Session& session, const ListOptions& options) {
                              device.has_last_seen_at() ? DurationText(std::chrono::milliseconds(device.clock_offset_ms())) : "-",
                              device.labels().empty() ? "-" : LabelsText(device.labels())};
     if (wide) {
-      row.insert(row.end(), {device.id(), device.platform().empty() ? "-" : device.platform(), device.sqlite_version().empty() ? "-" : device.sqlite_version(),
+      row.insert(row.end(), {device.id(), device.platform().empty() ? "-" : device.platform(),
+                             device.sqlite_version().empty() ? "-" : device.sqlite_version(),
                              device.has_last_seen_at() ? SizeText(device.free_bytes()) : "-",
                              device.has_certificate_expires_at() ? LocalTimeText(FromProtoTime(device.certificate_expires_at())) : "-"});
     }
@@ -96,11 +99,16 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
   }
   const SystemTime now = session.clock().Now();
   Facts facts;
-  facts.Add("name", device.name()).Add("id", device.id()).Add("state", StateCell(device).text).Add("seen", SeenText(device, now)).AddIf("labels", LabelsText(device.labels()));
+  facts.Add("name", device.name())
+      .Add("id", device.id())
+      .Add("state", StateCell(device).text)
+      .Add("seen", SeenText(device, now))
+      .AddIf("labels", LabelsText(device.labels()));
   if (device.has_enrolled_at()) facts.Add("enrolled", LocalTimeText(FromProtoTime(device.enrolled_at())));
   facts.AddIf("version", device.version()).AddIf("sqlite", device.sqlite_version()).AddIf("platform", device.platform());
   if (device.has_last_seen_at()) {
-    facts.Add("clock off", DurationText(std::chrono::milliseconds(device.clock_offset_ms()))).Add("free space", SizeText(device.free_bytes()));
+    facts.Add("clock off", DurationText(std::chrono::milliseconds(device.clock_offset_ms())))
+        .Add("free space", SizeText(device.free_bytes()));
   }
   if (device.has_uptime()) facts.Add("uptime", DurationText(Millis(device.uptime())));
   if (device.has_certificate_expires_at()) facts.Add("certificate until", LocalTimeText(FromProtoTime(device.certificate_expires_at())));
@@ -111,7 +119,8 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
   }
   Table table({{"DATABASE"}, {"SIZE", true}, {"SNAPSHOTS", true}, {"NEWEST", true}, {"SCHEDULE"}, {"LAST ERROR", false, true}});
   for (const v1::Database& database : response.databases()) {
-    table.Add({database.name(), database.health().present() ? SizeText(database.health().size_bytes()) : "missing", std::to_string(database.snapshots()),
+    table.Add({database.name(), database.health().present() ? SizeText(database.health().size_bytes()) : "missing",
+               std::to_string(database.snapshots()),
                database.has_newest_snapshot() ? AgeText(FromProtoTime(database.newest_snapshot().taken_at()), now) : "never",
                database.health().schedule().empty() ? "on order" : database.health().schedule(),
                database.health().has_last_error() ? Cell(database.health().last_error().info().reason(), Tone::kBad) : Cell("-")});
@@ -145,7 +154,8 @@ CommandResult Label(Session& session, const DeviceOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   LF_ASSIGN_OR_RETURN(const v1::UpdateDeviceResponse response, client->UpdateDevice(request));
   const std::string labels = LabelsText(response.device().labels());
-  return PrintDevice(session, response.device(), fmt::format("device {} has {}", response.device().name(), labels.empty() ? "no labels" : labels));
+  return PrintDevice(session, response.device(),
+                     fmt::format("device {} has {}", response.device().name(), labels.empty() ? "no labels" : labels));
 }
 
 CommandResult Rename(Session& session, const DeviceOptions& options) {
@@ -154,7 +164,8 @@ CommandResult Rename(Session& session, const DeviceOptions& options) {
   request.set_name(options.name);
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   LF_ASSIGN_OR_RETURN(const v1::UpdateDeviceResponse response, client->UpdateDevice(request));
-  return PrintDevice(session, response.device(), fmt::format("device {} is now named {}", response.device().id(), response.device().name()));
+  return PrintDevice(session, response.device(),
+                     fmt::format("device {} is now named {}", response.device().id(), response.device().name()));
 }
 
 // What can be undone (by enrolling anew) is asked for only where there is somebody to ask.
@@ -168,7 +179,9 @@ CommandResult Revoke(Session& session, const DeviceOptions& options) {
   v1::GetDeviceRequest get;
   get.set_device(options.device);
   LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse found, client->GetDevice(get));
-  LF_RETURN_IF_ERROR(AskAtTerminal(session, options.yes, fmt::format("Revoke device {}? It is cut off at once and backs nothing up until it is enrolled anew.", found.device().name())));
+  LF_RETURN_IF_ERROR(AskAtTerminal(
+      session, options.yes,
+      fmt::format("Revoke device {}? It is cut off at once and backs nothing up until it is enrolled anew.", found.device().name())));
   v1::RevokeDeviceRequest request;
   request.set_device(found.device().id());
   LF_ASSIGN_OR_RETURN(const v1::RevokeDeviceResponse response, client->RevokeDevice(request));
@@ -180,7 +193,8 @@ CommandResult Forget(Session& session, const DeviceOptions& options) {
   v1::GetDeviceRequest get;
   get.set_device(options.device);
   LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse found, client->GetDevice(get));
-  LF_RETURN_IF_ERROR(AskAtTerminal(session, options.yes, fmt::format("Forget device {}? Its name, labels and history go.", found.device().name())));
+  LF_RETURN_IF_ERROR(
+      AskAtTerminal(session, options.yes, fmt::format("Forget device {}? Its name, labels and history go.", found.device().name())));
   v1::ForgetDeviceRequest request;
   request.set_device(found.device().id());
   LF_RETURN_IF_ERROR(client->ForgetDevice(request).status());

@@ -27,10 +27,16 @@ void Add(FindingList& findings, v1::FindingLevel level, std::string_view check, 
 
 void LookAtIdentity(Session& session, FindingList& findings) {
   const std::string path = session.IdentityFile();
+  if (path.empty()) {
+    return Add(findings, v1::FINDING_LEVEL_FAIL, "identity", "no operator's file was named",
+               "give --identity FILE, or set $LITEFLEET_IDENTITY");
+  }
   const auto identity = rpc::ReadIdentityFile(path);
   if (!identity.ok()) return Add(findings, v1::FINDING_LEVEL_FAIL, "identity", MessageOf(identity.status()), HintOf(identity.status()));
   const auto certificate = crypto::CertificateFromPem(identity->certificate_chain);
-  if (!certificate.ok()) return Add(findings, v1::FINDING_LEVEL_FAIL, "identity", MessageOf(certificate.status()), "make a new file: litefleet-controller operator create");
+  if (!certificate.ok())
+    return Add(findings, v1::FINDING_LEVEL_FAIL, "identity", MessageOf(certificate.status()),
+               "make a new file: litefleet-controller operator create");
   const SystemTime ends = crypto::NotAfter(**certificate);
   const std::string text = fmt::format("{} is valid until {}", path, LocalTimeText(ends));
   const char* fix = "make a new file on the controller's host: litefleet-controller operator create";
@@ -49,7 +55,8 @@ void LookAtName(const rpc::Address& address, FindingList& findings) {
   hints.ai_socktype = SOCK_STREAM;
   const int error = getaddrinfo(address.host.c_str(), nullptr, &hints, &found);
   if (error != 0) {
-    Add(findings, v1::FINDING_LEVEL_FAIL, "name-resolution", fmt::format("{} has no address: {}", address.host, gai_strerror(error)), "check the name and the DNS servers of this host");
+    Add(findings, v1::FINDING_LEVEL_FAIL, "name-resolution", fmt::format("{} has no address: {}", address.host, gai_strerror(error)),
+        "check the name and the DNS servers of this host");
     return;
   }
   freeaddrinfo(found);
@@ -66,7 +73,8 @@ CommandResult Doctor(Session& session) {
     LookAtIdentity(session, findings);
   }
   const auto client = session.Client();
-  absl::StatusOr<v1::RunDoctorResponse> response = client.ok() ? (*client)->RunDoctor(v1::RunDoctorRequest()) : absl::StatusOr<v1::RunDoctorResponse>(client.status());
+  absl::StatusOr<v1::RunDoctorResponse> response =
+      client.ok() ? (*client)->RunDoctor(v1::RunDoctorRequest()) : absl::StatusOr<v1::RunDoctorResponse>(client.status());
   if (response.ok()) {
     Add(findings, v1::FINDING_LEVEL_OK, "connection", fmt::format("the controller answers at {}", address->Text()));
     findings.insert(findings.end(), response->findings().begin(), response->findings().end());
@@ -93,11 +101,16 @@ CommandResult Doctor(Session& session) {
   } else {
     std::string text;
     for (const v1::Finding& finding : findings) {
-      const Tone tone = finding.level() == v1::FINDING_LEVEL_OK ? Tone::kGood : finding.level() == v1::FINDING_LEVEL_WARN ? Tone::kDoubtful : Tone::kBad;
-      text += fmt::format("{}  {}: {}\n", Toned(fmt::format("{:<4}", Word(finding.level())), tone, session.style()), finding.check(), Printable(finding.message()));
+      const Tone tone = finding.level() == v1::FINDING_LEVEL_OK     ? Tone::kGood
+                        : finding.level() == v1::FINDING_LEVEL_WARN ? Tone::kDoubtful
+                                                                    : Tone::kBad;
+      text += fmt::format("{}  {}: {}\n", Toned(fmt::format("{:<4}", Word(finding.level())), tone, session.style()), finding.check(),
+                          Printable(finding.message()));
       if (!finding.fix().empty()) text += fmt::format("      fix: {}\n", Printable(finding.fix()));
     }
-    session.Print(text + (failed != 0 ? fmt::format("{} failed, {} to look at\n", failed, warned) : warned != 0 ? fmt::format("{} to look at\n", warned) : "all is well\n"));
+    session.Print(text + (failed != 0   ? fmt::format("{} failed, {} to look at\n", failed, warned)
+                          : warned != 0 ? fmt::format("{} to look at\n", warned)
+                                        : "all is well\n"));
   }
   if (!unreachable.ok()) return ExitCodeOf(unreachable);
   return failed != 0 ? kFailed : kDone;
@@ -107,7 +120,9 @@ CommandResult Doctor(Session& session) {
 
 void AddDoctor(CLI::App& app, Session& session) {
   CLI::App* doctor = app.add_subcommand("doctor", "Look for trouble at the controller and on the way to it, each with a fix");
-  doctor->footer("Ends with 0 where nothing failed (warnings included), 1 where something did, 7 where the controller\ncannot be reached. On a device use `litefleet-agent doctor`.");
+  doctor->footer(
+      "Ends with 0 where nothing failed (warnings included), 1 where something did, 7 where the controller\ncannot be reached. On a device "
+      "use `litefleet-agent doctor`.");
   OnCall(doctor, session, &Doctor);
 }
 

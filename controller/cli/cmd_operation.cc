@@ -25,7 +25,8 @@ struct OperationOptions {
 std::string DoneText(const v1::Operation& operation) {
   const v1::Progress& progress = operation.progress();
   if (progress.total_bytes() <= 0) return progress.done_bytes() > 0 ? SizeText(progress.done_bytes()) : "-";
-  return fmt::format("{}%", static_cast<int>(static_cast<double>(progress.done_bytes()) * 100 / static_cast<double>(progress.total_bytes())));
+  return fmt::format("{}%",
+                     static_cast<int>(static_cast<double>(progress.done_bytes()) * 100 / static_cast<double>(progress.total_bytes())));
 }
 
 CommandResult List(Session& session, const ListOptions& options) {
@@ -56,7 +57,8 @@ CommandResult List(Session& session, const ListOptions& options) {
     return kDone;
   }
   const bool wide = session.format() == OutputFormat::kWide;
-  std::vector<Table::Column> columns = {{"ID"}, {"KIND"}, {"DATABASE", false, true}, {"STATE"}, {"DONE", true}, {"STARTED", true}, {"ERROR", false, true}};
+  std::vector<Table::Column> columns = {{"ID"},         {"KIND"},          {"DATABASE", false, true}, {"STATE"},
+                                        {"DONE", true}, {"STARTED", true}, {"ERROR", false, true}};
   if (wide) columns.insert(columns.end(), {{"SNAPSHOT"}, {"ORDERED BY"}, {"CREATED"}, {"ENDED"}, {"SENT", true}});
   Table table(columns);
   const SystemTime now = session.clock().Now();
@@ -71,7 +73,8 @@ CommandResult List(Session& session, const ListOptions& options) {
     if (wide) {
       row.insert(row.end(), {operation.snapshot_id().empty() ? "-" : operation.snapshot_id(), operation.ordered_by(),
                              operation.has_created_at() ? LocalTimeText(FromProtoTime(operation.created_at())) : "-",
-                             operation.has_ended_at() ? LocalTimeText(FromProtoTime(operation.ended_at())) : "-", SizeText(operation.progress().wire_bytes())});
+                             operation.has_ended_at() ? LocalTimeText(FromProtoTime(operation.ended_at())) : "-",
+                             SizeText(operation.progress().wire_bytes())});
     }
     table.Add(std::move(row));
   }
@@ -90,22 +93,32 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
   }
   const SystemTime now = session.clock().Now();
   Facts facts;
-  facts.Add("id", operation.id()).Add("kind", Word(operation.kind())).Add("database", DatabaseName(operation)).Add("state", Word(operation.state()));
+  facts.Add("id", operation.id())
+      .Add("kind", Word(operation.kind()))
+      .Add("database", DatabaseName(operation))
+      .Add("state", Word(operation.state()));
   if (!HasEnded(operation) && !operation.device_connected() && operation.kind() != v1::OPERATION_KIND_CHECK) facts.Add("device", "offline");
-  facts.AddIf("mode", Word(operation.restore_mode())).AddIf("snapshot", operation.snapshot_id()).AddIf("ordered by", operation.ordered_by());
+  facts.AddIf("mode", Word(operation.restore_mode()))
+      .AddIf("snapshot", operation.snapshot_id())
+      .AddIf("ordered by", operation.ordered_by());
   if (operation.has_created_at()) facts.Add("created", LocalTimeText(FromProtoTime(operation.created_at())));
-  if (operation.has_started_at()) facts.Add("started", fmt::format("{} ({})", LocalTimeText(FromProtoTime(operation.started_at())), AgeText(FromProtoTime(operation.started_at()), now)));
+  if (operation.has_started_at())
+    facts.Add("started", fmt::format("{} ({})", LocalTimeText(FromProtoTime(operation.started_at())),
+                                     AgeText(FromProtoTime(operation.started_at()), now)));
   if (operation.has_ended_at()) facts.Add("ended", LocalTimeText(FromProtoTime(operation.ended_at())));
-  if (!HasEnded(operation) && operation.has_expires_at() && !operation.has_started_at()) facts.Add("expires", LocalTimeText(FromProtoTime(operation.expires_at())));
+  if (!HasEnded(operation) && operation.has_expires_at() && !operation.has_started_at())
+    facts.Add("expires", LocalTimeText(FromProtoTime(operation.expires_at())));
   const v1::Progress& progress = operation.progress();
   if (progress.total_bytes() > 0) {
-    facts.Add("done", fmt::format("{} of {}, {} over the wire", SizeText(progress.done_bytes()), SizeText(progress.total_bytes()), SizeText(progress.wire_bytes())));
+    facts.Add("done", fmt::format("{} of {}, {} over the wire", SizeText(progress.done_bytes()), SizeText(progress.total_bytes()),
+                                  SizeText(progress.wire_bytes())));
   }
   if (!HasEnded(operation)) facts.AddIf("phase", progress.phase());
   if (operation.has_stall()) facts.Add("writers waited", DurationText(Millis(operation.stall())));
   facts.AddIf("undo", operation.undo());
   if (operation.has_error()) {
-    facts.Add("error", fmt::format("{} ({})", operation.error().message(), operation.error().info().reason())).AddIf("what to do", operation.error().info().hint());
+    facts.Add("error", fmt::format("{} ({})", operation.error().message(), operation.error().info().reason()))
+        .AddIf("what to do", operation.error().info().hint());
   }
   std::string text = facts.Text();
   for (const std::string& step : operation.steps()) text += "  * " + Printable(step) + "\n";
@@ -182,7 +195,9 @@ void AddOperation(CLI::App& app, Session& session) {
   };
   verb("show", "Show one operation", &Show);
   const auto [watch, watch_options] = verb("watch", "Follow an operation to its end, also across restarts of the controller", &Watch);
-  watch->add_option("--timeout", watch_options->timeout, "How long to wait for a device that is offline")->type_name("DURATION")->default_str("60s");
+  watch->add_option("--timeout", watch_options->timeout, "How long to wait for a device that is offline")
+      ->type_name("DURATION")
+      ->default_str("60s");
   watch->footer("With -o json every change is a document on a line of its own. The exit code is that of the operation.");
   verb("cancel", "End an operation; what it made so far goes", &Cancel);
 }

@@ -25,7 +25,9 @@ struct RestoreOptions : LongActionOptions {
   bool ignore_check = false;
 };
 
-absl::Status Wrong(std::string_view message, std::string_view hint) { return Error(absl::StatusCode::kInvalidArgument, "RESTORE_TARGET_INVALID", message, hint); }
+absl::Status Wrong(std::string_view message, std::string_view hint) {
+  return Error(absl::StatusCode::kInvalidArgument, "RESTORE_TARGET_INVALID", message, hint);
+}
 
 // All databases of the active devices that match.
 absl::StatusOr<std::vector<std::string>> Select(AdminClient& client, const std::string& selector) {
@@ -54,11 +56,13 @@ absl::StatusOr<std::vector<std::string>> Select(AdminClient& client, const std::
 }
 
 absl::StatusOr<std::vector<v1::RestoreTarget>> Targets(Session& session, const RestoreOptions& options) {
-  if (!options.snapshot.empty() && !options.at.empty()) return Wrong("--snapshot and --at exclude each other", "give the one that you mean");
+  if (!options.snapshot.empty() && !options.at.empty())
+    return Wrong("--snapshot and --at exclude each other", "give the one that you mean");
   if (options.timeline != 0 && options.at.empty()) return Wrong("--timeline needs --at", "a timeline tells apart states of one time");
   if (!options.databases.empty() && !options.selector.empty()) return Wrong("databases and --selector exclude each other", "");
   const bool several = options.databases.size() > 1 || !options.selector.empty();
-  if (several && (!options.snapshot.empty() || !options.to.empty())) return Wrong("--snapshot and --to are for one database", "restore them one by one");
+  if (several && (!options.snapshot.empty() || !options.to.empty()))
+    return Wrong("--snapshot and --to are for one database", "restore them one by one");
   v1::RestoreTarget target;
   target.set_snapshot(options.snapshot);
   target.set_target(options.to);
@@ -75,7 +79,8 @@ absl::StatusOr<std::vector<v1::RestoreTarget>> Targets(Session& session, const R
     LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
     LF_ASSIGN_OR_RETURN(sources, Select(*client, options.selector));
   }
-  if (sources.empty() && options.snapshot.empty()) return Wrong("no database was named", "for instance: litefleet restore kiosk-7/orders --at -15m");
+  if (sources.empty() && options.snapshot.empty())
+    return Wrong("no database was named", "for instance: litefleet restore kiosk-7/orders --at -15m");
   if (sources.empty()) sources.emplace_back();  // the snapshot says whose it is
   std::vector<v1::RestoreTarget> targets;
   for (const std::string& source : sources) {
@@ -90,16 +95,19 @@ std::string PlanText(const v1::PlanRestoreResponse& planned, SystemTime now) {
   const v1::Snapshot& snapshot = planned.snapshot();
   std::string text = fmt::format("restore of {} ({})\n", planned.target(), Word(plan.mode()));
   Facts facts;
-  facts.Add("  snapshot", fmt::format("{} of {}, taken {} ({})", snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())),
-                                      AgeText(FromProtoTime(snapshot.taken_at()), now)));
+  facts.Add("  snapshot", fmt::format("{} of {}, taken {} ({})", snapshot.id(), DatabaseName(snapshot),
+                                      LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
   const int64_t needed = plan.staging_bytes() + plan.undo_bytes() + plan.journal_bytes() + plan.reserve_bytes();
-  facts.Add("  space", fmt::format("{} needed (staging {}, undo {}, journal {}, reserve {}), {} free", SizeText(needed), SizeText(plan.staging_bytes()),
-                                   SizeText(plan.undo_bytes()), SizeText(plan.journal_bytes()), SizeText(plan.reserve_bytes()), SizeText(plan.free_bytes())));
+  facts.Add("  space", fmt::format("{} needed (staging {}, undo {}, journal {}, reserve {}), {} free", SizeText(needed),
+                                   SizeText(plan.staging_bytes()), SizeText(plan.undo_bytes()), SizeText(plan.journal_bytes()),
+                                   SizeText(plan.reserve_bytes()), SizeText(plan.free_bytes())));
   if (plan.from_device()) {
     facts.Add("  in use", plan.in_use() ? "yes, other processes have it open" : "no other process has it open");
-    facts.Add("  writers wait", plan.has_expected_stall() && Millis(plan.expected_stall()).count() > 0 ? "about " + DurationText(Millis(plan.expected_stall())) : "no");
+    facts.Add("  writers wait", plan.has_expected_stall() && Millis(plan.expected_stall()).count() > 0
+                                    ? "about " + DurationText(Millis(plan.expected_stall()))
+                                    : "no");
   }
   text += facts.Text();
   for (const std::string& step : plan.steps()) text += "  * " + Printable(step) + "\n";
@@ -167,7 +175,8 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
       std::string text;
       for (const v1::PlanRestoreResponse& planned : plans) text += PlanText(planned, session.clock().Now());
       session.Show(text);
-      LF_RETURN_IF_ERROR(session.Confirm(false, plans.size() == 1 ? fmt::format("Overwrite {}?", plans.front().target()) : fmt::format("Overwrite {} databases?", plans.size())));
+      LF_RETURN_IF_ERROR(session.Confirm(false, plans.size() == 1 ? fmt::format("Overwrite {}?", plans.front().target())
+                                                                  : fmt::format("Overwrite {} databases?", plans.size())));
     }
   }
   std::vector<v1::Operation> operations;
@@ -202,19 +211,25 @@ void AddRestore(CLI::App& app, Session& session) {
   restore->add_option("--snapshot", options->snapshot, "This snapshot; the newest if neither this nor --at is given")->type_name("ID");
   restore->add_option("--at", options->at, "The state that the database had then")->type_name("TIME");
   restore->add_option("--timeline", options->timeline, "With --at: on this timeline, not on the one that was live then")->type_name("N");
-  restore->add_option("--to", options->to, "Restore into this database instead, of the same or another device")->type_name("DEVICE/DATABASE");
-  restore->add_option("--mode", options->mode, "live: into the file that applications have open; replace: the application is stopped.\nLive where there is a database, if not given")
+  restore->add_option("--to", options->to, "Restore into this database instead, of the same or another device")
+      ->type_name("DEVICE/DATABASE");
+  restore
+      ->add_option("--mode", options->mode,
+                   "live: into the file that applications have open; replace: the application is stopped.\nLive where there is a database, "
+                   "if not given")
       ->check(CLI::IsMember({"live", "replace"}))
       ->type_name("MODE");
   restore->add_flag("--plan", options->plan, "Show what would happen, how much space it takes and how long writers wait; do nothing");
   restore->add_flag("-y,--yes", options->yes, "Do not ask");
-  restore->add_flag("--ignore-check", options->ignore_check, "Go on where SQLite's checks of the restored state end worse than those of the snapshot");
+  restore->add_flag("--ignore-check", options->ignore_check,
+                    "Go on where SQLite's checks of the restored state end worse than those of the snapshot");
   AddLongActionOptions(restore, *options, true);
   restore->footer(
       "TIME is 2026-11-22T14:03:00+01:00, '2026-11-22 14:03' (local), 'yesterday 23:00', or -15m.\n"
       "The previous state is kept on the device. Waits until all have ended; Ctrl-C detaches.\n\n"
       "Examples:\n  litefleet restore kiosk-7/orders --plan\n  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n"
-      "  litefleet restore kiosk-7/orders --snapshot 01J9ZK --mode replace --yes\n  litefleet restore kiosk-7/orders --to spare-1/orders --yes");
+      "  litefleet restore kiosk-7/orders --snapshot 01J9ZK --mode replace --yes\n  litefleet restore kiosk-7/orders --to spare-1/orders "
+      "--yes");
   OnCall(restore, session, options, &Restore);
 }
 

@@ -55,14 +55,18 @@ CommandResult List(Session& session, const ListOptions& options) {
   const bool wide = session.format() == OutputFormat::kWide;
   std::vector<Table::Column> columns = {{"ID"}, {"DATABASE", false, true}, {"TAKEN"}, {"SIZE", true}, {"CHECK"}};
   if (wide) {
-    columns.insert(columns.end(), {{"TIMELINE", true}, {"METHOD"}, {"RECEIVED"}, {"SENT", true}, {"STORED", true}, {"TOOK", true}, {"SOURCE"}, {"ROOT"}});
+    columns.insert(columns.end(),
+                   {{"TIMELINE", true}, {"METHOD"}, {"RECEIVED"}, {"SENT", true}, {"STORED", true}, {"TOOK", true}, {"SOURCE"}, {"ROOT"}});
   }
   Table table(columns);
   for (const v1::Snapshot& snapshot : snapshots) {
-    std::vector<Cell> row = {snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())), SizeText(snapshot.size_bytes()), CheckCell(snapshot)};
+    std::vector<Cell> row = {snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())),
+                             SizeText(snapshot.size_bytes()), CheckCell(snapshot)};
     if (wide) {
-      row.insert(row.end(), {std::to_string(snapshot.timeline()), Word(snapshot.method()), LocalTimeText(FromProtoTime(snapshot.received_at())), SizeText(snapshot.wire_bytes()),
-                             SizeText(snapshot.stored_bytes()), DurationText(Millis(snapshot.duration())), Word(snapshot.source_check()), ToHex(AsBytes(snapshot.root_digest()))});
+      row.insert(row.end(),
+                 {std::to_string(snapshot.timeline()), Word(snapshot.method()), LocalTimeText(FromProtoTime(snapshot.received_at())),
+                  SizeText(snapshot.wire_bytes()), SizeText(snapshot.stored_bytes()), DurationText(Millis(snapshot.duration())),
+                  Word(snapshot.source_check()), ToHex(AsBytes(snapshot.root_digest()))});
     }
     table.Add(std::move(row));
   }
@@ -86,18 +90,25 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   }
   const SystemTime now = session.clock().Now();
   Facts facts;
-  facts.Add("id", snapshot.id()).Add("database", DatabaseName(snapshot)).Add("state", Word(snapshot.state())).Add("timeline", std::to_string(snapshot.timeline()));
-  facts.Add("taken", fmt::format("{} ({})", LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
+  facts.Add("id", snapshot.id())
+      .Add("database", DatabaseName(snapshot))
+      .Add("state", Word(snapshot.state()))
+      .Add("timeline", std::to_string(snapshot.timeline()));
+  facts.Add("taken",
+            fmt::format("{} ({})", LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
   facts.Add("received", LocalTimeText(FromProtoTime(snapshot.received_at())));
   facts.Add("method", Word(snapshot.method())).AddIf("journal mode", Word(snapshot.journal_mode()));
   facts.Add("size", fmt::format("{} ({} pages of {} bytes)", SizeText(snapshot.size_bytes()), snapshot.page_count(), snapshot.page_size()));
   facts.Add("root digest", ToHex(AsBytes(snapshot.root_digest())));
-  facts.Add("sent", fmt::format("{} in {} pages", SizeText(snapshot.wire_bytes()), snapshot.pages_sent())).Add("stored", SizeText(snapshot.stored_bytes()));
-  facts.Add("took", snapshot.has_pinned() ? fmt::format("{}, of which the database was held for {}", DurationText(Millis(snapshot.duration())), DurationText(Millis(snapshot.pinned())))
+  facts.Add("sent", fmt::format("{} in {} pages", SizeText(snapshot.wire_bytes()), snapshot.pages_sent()))
+      .Add("stored", SizeText(snapshot.stored_bytes()));
+  facts.Add("took", snapshot.has_pinned() ? fmt::format("{}, of which the database was held for {}",
+                                                        DurationText(Millis(snapshot.duration())), DurationText(Millis(snapshot.pinned())))
                                           : DurationText(Millis(snapshot.duration())));
   facts.Add("check", CheckCell(snapshot).text).AddIf("check says", snapshot.check_message());
   if (snapshot.has_checked_at()) facts.Add("checked", LocalTimeText(FromProtoTime(snapshot.checked_at())));
-  facts.Add("source", snapshot.source_check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.source_check())).AddIf("source says", snapshot.source_check_message());
+  facts.Add("source", snapshot.source_check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.source_check()))
+      .AddIf("source says", snapshot.source_check_message());
   if (snapshot.has_drilled_at()) facts.Add("drilled", LocalTimeText(FromProtoTime(snapshot.drilled_at())));
   facts.AddIf("parent", snapshot.parent_id()).AddIf("operation", snapshot.operation_id());
   session.Print(facts.Text());
@@ -131,8 +142,9 @@ CommandResult Check(Session& session, const SnapshotOptions& options) {
   } else if (session.format() == OutputFormat::kName) {
     session.Print(snapshot.id() + "\n");
   } else {
-    session.Print(Printable(fmt::format("snapshot {} of {}: {}{}{}", snapshot.id(), DatabaseName(snapshot), CheckCell(snapshot).text, snapshot.check_message().empty() ? "" : ": ",
-                                        snapshot.check_message())) + "\n");
+    session.Print(Printable(fmt::format("snapshot {} of {}: {}{}{}", snapshot.id(), DatabaseName(snapshot), CheckCell(snapshot).text,
+                                        snapshot.check_message().empty() ? "" : ": ", snapshot.check_message())) +
+                  "\n");
   }
   switch (snapshot.check()) {
     case v1::CHECK_STATE_OK:
@@ -141,10 +153,12 @@ CommandResult Check(Session& session, const SnapshotOptions& options) {
       session.Warn("SQLite cannot check all of it without the functions, collations or modules of its application");
       return kDone;
     case v1::CHECK_STATE_DAMAGED:
-      return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED", fmt::format("SQLite finds damage in snapshot {}: {}", snapshot.id(), snapshot.check_message()),
+      return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED",
+                   fmt::format("SQLite finds damage in snapshot {}: {}", snapshot.id(), snapshot.check_message()),
                    fmt::format("check an older one: litefleet snapshot list {}", DatabaseName(snapshot)));
     default:
-      return Error(absl::StatusCode::kInternal, "CHECK_FAILED", fmt::format("snapshot {} could not be checked: {}", snapshot.id(), snapshot.check_message()),
+      return Error(absl::StatusCode::kInternal, "CHECK_FAILED",
+                   fmt::format("snapshot {} could not be checked: {}", snapshot.id(), snapshot.check_message()),
                    "see the controller's log");
   }
 }
@@ -169,7 +183,9 @@ void AddSnapshot(CLI::App& app, Session& session) {
   CLI::App* check = snapshot->add_subcommand("check", "Read a snapshot back, and let SQLite check it");
   check->add_option("ID", check_options->snapshot, "Id of the snapshot, or the beginning of it")->required();
   AddLongActionOptions(check, *check_options, false);
-  check->footer("Ends with 8 where there is damage. A database that needs functions of its application to be\nchecked gives `cannot tell`, a warning, and 0.");
+  check->footer(
+      "Ends with 8 where there is damage. A database that needs functions of its application to be\nchecked gives `cannot tell`, a "
+      "warning, and 0.");
   OnCall(check, session, check_options, &Check);
 
   AddSnapshotDownload(*snapshot, session);

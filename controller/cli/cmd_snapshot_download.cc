@@ -25,10 +25,12 @@ struct DownloadOptions {
 CommandResult Download(Session& session, const DownloadOptions& options) {
   const bool to_stdout = options.output == "-";
   if (to_stdout && session.stdout_is_terminal()) {
-    return Error(absl::StatusCode::kInvalidArgument, "TERMINAL_OUTPUT", "a database is not written to a terminal", "name a file, or redirect standard output");
+    return Error(absl::StatusCode::kInvalidArgument, "TERMINAL_OUTPUT", "a database is not written to a terminal",
+                 "name a file, or redirect standard output");
   }
   if (to_stdout && session.json()) {
-    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--output - and -o json both want standard output", "name a file, or leave -o json out");
+    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--output - and -o json both want standard output",
+                 "name a file, or leave -o json out");
   }
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   std::optional<NewFile> file;
@@ -103,8 +105,9 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
     session.Print(options.output + "\n");
   } else if (!session.quiet()) {
     const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(session.clock().Steady() - begin);
-    session.Print(Printable(fmt::format("{}: snapshot {} of {}, {} in {}, root digest verified", options.output, snapshot.id(), DatabaseName(snapshot), SizeText(done),
-                                        DurationText(took))) + "\n");
+    session.Print(Printable(fmt::format("{}: snapshot {} of {}, {} in {}, root digest verified", options.output, snapshot.id(),
+                                        DatabaseName(snapshot), SizeText(done), DurationText(took))) +
+                  "\n");
   }
   return kDone;
 }
@@ -115,13 +118,16 @@ void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
   auto options = std::make_shared<DownloadOptions>();
   CLI::App* download = snapshot.add_subcommand("download", "Write a snapshot to a file, as the SQLite database that it is");
   download->add_option("ID", options->snapshot, "Id of the snapshot, or the beginning of it")->required();
-  download->add_option("--output", options->output, "The file to make (mode 0600), or - for standard output")->required()->type_name("FILE");
+  download->add_option("--output", options->output, "The file to make (mode 0600), or - for standard output")
+      ->required()
+      ->type_name("FILE");
   download->add_flag("--force", options->force, "Overwrite FILE");
   download->footer(
       "Every byte is checked against the root digest that the device computed. FILE gets its name only\n"
       "when all of it is right and synced; else nothing is left behind, and the exit code is 8.\n"
       "With --output - the data leaves before its end could be checked: use it only if the exit code is 0.\n\n"
-      "Examples:\n  litefleet snapshot download 01J9ZK --output orders.db\n  litefleet snapshot download 01J9ZK --output - | zstd > orders.db.zst");
+      "Examples:\n  litefleet snapshot download 01J9ZK --output orders.db\n  litefleet snapshot download 01J9ZK --output - | zstd > "
+      "orders.db.zst");
   OnCall(download, session, options, &Download);
 }
 

@@ -21,16 +21,20 @@ CommandResult Status(Session& session) {
   const SystemTime now = session.clock().Now();
   Facts facts;
   facts.Add("devices", fmt::format("{}, {} connected", status.devices(), status.devices_connected()));
-  facts.Add("databases", status.databases_without_snapshot() == 0 ? std::to_string(status.databases())
-                                                                 : fmt::format("{}, {} without any snapshot", status.databases(), status.databases_without_snapshot()));
-  facts.Add("snapshots", fmt::format("{}, {} of databases in {} of store", status.snapshots(), SizeText(status.logical_bytes()), SizeText(status.store_bytes())));
+  facts.Add("databases", status.databases_without_snapshot() == 0
+                             ? std::to_string(status.databases())
+                             : fmt::format("{}, {} without any snapshot", status.databases(), status.databases_without_snapshot()));
+  facts.Add("snapshots", fmt::format("{}, {} of databases in {} of store", status.snapshots(), SizeText(status.logical_bytes()),
+                                     SizeText(status.store_bytes())));
   if (status.has_oldest_newest_snapshot_at()) {
-    facts.Add("oldest backup", fmt::format("{} ({}), taken {}", status.oldest_newest_snapshot_database(), AgeText(FromProtoTime(status.oldest_newest_snapshot_at()), now),
+    facts.Add("oldest backup", fmt::format("{} ({}), taken {}", status.oldest_newest_snapshot_database(),
+                                           AgeText(FromProtoTime(status.oldest_newest_snapshot_at()), now),
                                            LocalTimeText(FromProtoTime(status.oldest_newest_snapshot_at()))));
   }
   if (status.has_oldest_proven_at()) {
-    facts.Add("oldest proof", fmt::format("{} ({}), taken {}", status.oldest_proven_database(), AgeText(FromProtoTime(status.oldest_proven_at()), now),
-                                          LocalTimeText(FromProtoTime(status.oldest_proven_at()))));
+    facts.Add("oldest proof",
+              fmt::format("{} ({}), taken {}", status.oldest_proven_database(), AgeText(FromProtoTime(status.oldest_proven_at()), now),
+                          LocalTimeText(FromProtoTime(status.oldest_proven_at()))));
   }
   if (status.databases_unproven() > 0) facts.Add("unproven", fmt::format("{} databases", status.databases_unproven()));
   facts.Add("operations", fmt::format("{} under way", status.active_operations()));

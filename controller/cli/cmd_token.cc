@@ -22,7 +22,9 @@ struct TokenOptions {
 
 CommandResult Create(Session& session, const CreateOptions& options) {
   v1::CreateTokenRequest request;
-  if (options.uses < 1) return Error(absl::StatusCode::kInvalidArgument, "USES_OUT_OF_RANGE", fmt::format("--uses {} makes no sense", options.uses), "give 1 or more");
+  if (options.uses < 1)
+    return Error(absl::StatusCode::kInvalidArgument, "USES_OUT_OF_RANGE", fmt::format("--uses {} makes no sense", options.uses),
+                 "give 1 or more");
   request.set_uses(options.uses);
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds ttl, ParseDuration(options.ttl));
   *request.mutable_ttl() = Seconds(ttl);
@@ -35,7 +37,9 @@ CommandResult Create(Session& session, const CreateOptions& options) {
   LF_ASSIGN_OR_RETURN(const v1::CreateTokenResponse response, client->CreateToken(request));
   if (session.json()) {
     Json token = Json::Object();
-    token.Set("id", response.token().id()).Set("token", response.secret()).Set("expires_at", TimeJson(response.token().has_expires_at(), response.token().expires_at()));
+    token.Set("id", response.token().id())
+        .Set("token", response.secret())
+        .Set("expires_at", TimeJson(response.token().has_expires_at(), response.token().expires_at()));
     session.PrintJson("token", std::move(token));
     return kDone;
   }
@@ -69,9 +73,13 @@ CommandResult List(Session& session) {
       continue;
     }
     const bool expired = FromProtoTime(token.expires_at()) <= now;
-    const Cell state = token.revoked() ? Cell("revoked", Tone::kFaint) : token.uses_left() <= 0 ? Cell("used", Tone::kFaint) : expired ? Cell("expired", Tone::kFaint) : Cell("valid", Tone::kGood);
-    table.Add({token.id(), state, fmt::format("{} of {}", token.uses_left(), token.uses_total()), LocalTimeText(FromProtoTime(token.expires_at())),
-               token.for_device_id().empty() ? "-" : token.for_device_id(), token.labels().empty() ? "-" : LabelsText(token.labels())});
+    const Cell state = token.revoked()          ? Cell("revoked", Tone::kFaint)
+                       : token.uses_left() <= 0 ? Cell("used", Tone::kFaint)
+                       : expired                ? Cell("expired", Tone::kFaint)
+                                                : Cell("valid", Tone::kGood);
+    table.Add({token.id(), state, fmt::format("{} of {}", token.uses_left(), token.uses_total()),
+               LocalTimeText(FromProtoTime(token.expires_at())), token.for_device_id().empty() ? "-" : token.for_device_id(),
+               token.labels().empty() ? "-" : LabelsText(token.labels())});
   }
   if (session.format() == OutputFormat::kName) return kDone;
   if (table.empty()) {
@@ -106,9 +114,17 @@ void AddToken(CLI::App& app, Session& session) {
   CLI::App* create = token->add_subcommand("create", "Make a token and print it, alone, on standard output");
   create->add_option("--uses", create_options->uses, "How many devices may enrol with it")->type_name("N")->default_str("1");
   create->add_option("--ttl", create_options->ttl, "How long it is good")->type_name("DURATION")->default_str("1h");
-  create->add_option("--label", create_options->labels, "Put on the devices that enrol with it; may be repeated")->type_name("KEY=VALUE")->expected(1)->take_all();
-  create->add_option("--for-device", create_options->for_device, "Enrol this device anew: it keeps its id and history, its old certificate ends")->type_name("DEVICE");
-  create->footer("Examples:\n  litefleet token create > token.txt\n  litefleet token create --uses 50 --ttl 7d --label site=oslo\n  litefleet token create --for-device kiosk-7");
+  create->add_option("--label", create_options->labels, "Put on the devices that enrol with it; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  create
+      ->add_option("--for-device", create_options->for_device,
+                   "Enrol this device anew: it keeps its id and history, its old certificate ends")
+      ->type_name("DEVICE");
+  create->footer(
+      "Examples:\n  litefleet token create > token.txt\n  litefleet token create --uses 50 --ttl 7d --label site=oslo\n  litefleet token "
+      "create --for-device kiosk-7");
   OnCall(create, session, create_options, &Create);
 
   CLI::App* list = token->add_subcommand("list", "List tokens, newest first, without their secrets");

@@ -17,7 +17,10 @@ CommandResult Version(Session& session) {
     Json controller = Json();
     if (answer.ok()) {
       controller = Json::Object();
-      controller.Set("version", answer->version()).Set("sqlite_version", answer->sqlite_version()).Set("grpc_version", Json::OrNull(answer->grpc_version())).Set("protocol_version", answer->protocol_version());
+      controller.Set("version", answer->version())
+          .Set("sqlite_version", answer->sqlite_version())
+          .Set("grpc_version", Json::OrNull(answer->grpc_version()))
+          .Set("protocol_version", answer->protocol_version());
     }
     Json result = Json::Object();
     result.Set("version", LITEFLEET_VERSION).Set("controller", std::move(controller));
@@ -25,7 +28,8 @@ CommandResult Version(Session& session) {
   } else {
     session.Print("litefleet " LITEFLEET_VERSION "\n");
     if (answer.ok() && session.format() != OutputFormat::kName) {
-      session.Print(fmt::format("controller {} (SQLite {}, gRPC {}, protocol {})\n", answer->version(), answer->sqlite_version(), answer->grpc_version(), answer->protocol_version()));
+      session.Print(fmt::format("controller {} (SQLite {}, gRPC {}, protocol {})\n", answer->version(), answer->sqlite_version(),
+                                answer->grpc_version(), answer->protocol_version()));
     }
   }
   // Its own version is what this can always say.

@@ -17,7 +17,8 @@ CLI::App* AddNoun(CLI::App& app, const std::string& name, const std::string& des
 absl::StatusOr<std::pair<std::string, std::string>> SplitLabel(const std::string& text) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
-    return Error(absl::StatusCode::kInvalidArgument, "LABEL_INVALID", fmt::format("'{}' is not KEY=VALUE", text), "write for instance site=oslo");
+    return Error(absl::StatusCode::kInvalidArgument, "LABEL_INVALID", fmt::format("'{}' is not KEY=VALUE", text),
+                 "write for instance site=oslo");
   }
   return std::pair(text.substr(0, equals), text.substr(equals + 1));
 }
@@ -41,9 +42,13 @@ void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool ma
   CLI::Option* wait = command->add_flag("--wait", options.wait, "Wait until it has ended (this is the default)");
   CLI::Option* detach = command->add_flag("--detach", options.detach, "Return as soon as the order is stored");
   wait->excludes(detach);
-  command->add_option("--timeout", options.timeout, "How long to wait for a device that is offline")->type_name("DURATION")->default_str("60s");
+  command->add_option("--timeout", options.timeout, "How long to wait for a device that is offline")
+      ->type_name("DURATION")
+      ->default_str("60s");
   if (may_expire) {
-    command->add_option("--expire", options.expire, "How long the order waits for a device that is offline")->type_name("DURATION")->default_str("24h");
+    command->add_option("--expire", options.expire, "How long the order waits for a device that is offline")
+        ->type_name("DURATION")
+        ->default_str("24h");
   }
 }
 
@@ -51,17 +56,21 @@ std::string OperationOutcome(const v1::Operation& operation) {
   const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
   if (!HasEnded(operation)) return fmt::format("{}: {} (operation {})", subject, Word(operation.state()), operation.id());
   if (operation.state() != v1::OPERATION_STATE_SUCCEEDED) {
-    return fmt::format("{}: {}{}", subject, Word(operation.state()), operation.has_error() ? " (" + operation.error().info().reason() + ")" : "");
+    return fmt::format("{}: {}{}", subject, Word(operation.state()),
+                       operation.has_error() ? " (" + operation.error().info().reason() + ")" : "");
   }
   std::string text = subject + ": done";
   if (!operation.snapshot_id().empty()) text += fmt::format(", snapshot {}", operation.snapshot_id());
-  if (operation.kind() == v1::OPERATION_KIND_RESTORE && operation.restore_mode() != v1::RESTORE_MODE_UNSPECIFIED) text += fmt::format(", {}", Word(operation.restore_mode()));
+  if (operation.kind() == v1::OPERATION_KIND_RESTORE && operation.restore_mode() != v1::RESTORE_MODE_UNSPECIFIED)
+    text += fmt::format(", {}", Word(operation.restore_mode()));
   if (operation.progress().total_bytes() > 0) text += fmt::format(", {}", SizeText(operation.progress().total_bytes()));
   if (operation.progress().wire_bytes() > 0) {
-    text += fmt::format(", {} {}", SizeText(operation.progress().wire_bytes()), operation.kind() == v1::OPERATION_KIND_RESTORE ? "received" : "sent");
+    text += fmt::format(", {} {}", SizeText(operation.progress().wire_bytes()),
+                        operation.kind() == v1::OPERATION_KIND_RESTORE ? "received" : "sent");
   }
   if (operation.has_started_at() && operation.has_ended_at()) {
-    const auto millis = (operation.ended_at().seconds() - operation.started_at().seconds()) * 1000 + (operation.ended_at().nanos() - operation.started_at().nanos()) / 1'000'000;
+    const auto millis = (operation.ended_at().seconds() - operation.started_at().seconds()) * 1000 +
+                        (operation.ended_at().nanos() - operation.started_at().nanos()) / 1'000'000;
     if (millis >= 0) text += fmt::format(" in {}", DurationText(std::chrono::milliseconds(millis)));
   }
   if (!operation.undo().empty()) text += fmt::format("; the previous state is kept in {}", operation.undo());
@@ -96,16 +105,20 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
   for (const v1::Operation& operation : operations) {
     const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
     if (!HasEnded(operation)) {
-      codes.push_back(session.Report(Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",
-                                           fmt::format("{}: the device was offline for {}; operation {} stays queued and runs when it connects", subject, options.timeout, operation.id()),
-                                           fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()))));
+      codes.push_back(
+          session.Report(Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",
+                               fmt::format("{}: the device was offline for {}; operation {} stays queued and runs when it connects",
+                                           subject, options.timeout, operation.id()),
+                               fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()))));
       continue;
     }
     codes.push_back(ExitCodeOf(operation));
     if (operation.has_error()) {
       session.Report(Annotate(FromErrorDetail(operation.error()), subject));
     } else if (operation.state() == v1::OPERATION_STATE_EXPIRED) {
-      session.Report(Error(absl::StatusCode::kUnavailable, "EXPIRED", fmt::format("{}: the device did not fetch the order in time", subject), "order it again, with a longer --expire"));
+      session.Report(Error(absl::StatusCode::kUnavailable, "EXPIRED",
+                           fmt::format("{}: the device did not fetch the order in time", subject),
+                           "order it again, with a longer --expire"));
     } else if (operation.state() == v1::OPERATION_STATE_CANCELLED) {
       session.Report(Error(absl::StatusCode::kCancelled, "CANCELLED", fmt::format("{} was cancelled", subject)));
     }

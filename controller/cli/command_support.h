@@ -24,14 +24,11 @@ using CommandResult = absl::StatusOr<int>;
 // `options` lives as long as the parser; `run` is what the command does.
 template <class Options>
 void OnCall(CLI::App* command, Session& session, std::shared_ptr<Options> options, CommandResult (*run)(Session&, const Options&)) {
-  command->callback([&session, options = std::move(options), run] {
-    session.action = [&session, options, run] { return run(session, *options); };
-  });
+  command->callback(
+      [&session, options = std::move(options), run] { session.action = [&session, options, run] { return run(session, *options); }; });
 }
 inline void OnCall(CLI::App* command, Session& session, CommandResult (*run)(Session&)) {
-  command->callback([&session, run] {
-    session.action = [&session, run] { return run(session); };
-  });
+  command->callback([&session, run] { session.action = [&session, run] { return run(session); }; });
 }
 
 // A noun that does nothing without a verb.

@@ -16,7 +16,8 @@ namespace litefleet::cli {
 namespace {
 
 absl::Status Exists(const std::string& path) {
-  return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", path), "name another file, or overwrite it with --force");
+  return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", path),
+               "name another file, or overwrite it with --force");
 }
 
 }  // namespace
@@ -29,7 +30,8 @@ RootVerifier::RootVerifier(uint32_t page_size, uint32_t page_count, format::Root
 absl::StatusOr<RootVerifier> RootVerifier::Make(uint32_t page_size, uint32_t page_count, std::string_view root_digest) {
   const auto root = format::RootDigest::FromBytes(root_digest);
   if (!format::IsPageSize(page_size) || page_count > format::kMaxPageCount || !root.has_value()) {
-    return Error(absl::StatusCode::kDataLoss, "GEOMETRY_INVALID", fmt::format("the controller describes a snapshot of {} pages of {} bytes", page_count, page_size));
+    return Error(absl::StatusCode::kDataLoss, "GEOMETRY_INVALID",
+                 fmt::format("the controller describes a snapshot of {} pages of {} bytes", page_count, page_size));
   }
   return RootVerifier(page_size, page_count, *root);
 }
@@ -52,11 +54,13 @@ void RootVerifier::CloseExtent() {
 }
 
 absl::Status RootVerifier::Finish() {
-  if (left_ != 0) return Error(absl::StatusCode::kDataLoss, "TRUNCATED", fmt::format("the last {} bytes of the snapshot are missing", left_));
+  if (left_ != 0)
+    return Error(absl::StatusCode::kDataLoss, "TRUNCATED", fmt::format("the last {} bytes of the snapshot are missing", left_));
   if (!extent_.empty()) CloseExtent();
   const format::RootDigest got = builder_.Finish();
   if (got == expected_) return absl::OkStatus();
-  return Error(absl::StatusCode::kDataLoss, "ROOT_MISMATCH", fmt::format("the data has root digest {}, the snapshot {}", got.Hex(), expected_.Hex()),
+  return Error(absl::StatusCode::kDataLoss, "ROOT_MISMATCH",
+               fmt::format("the data has root digest {}, the snapshot {}", got.Hex(), expected_.Hex()),
                "what came is not what the device had: try again, and run `litefleet doctor`");
 }
 
@@ -64,7 +68,10 @@ NewFile::NewFile(std::string path, std::string temporary, io::UniqueFd fd, bool 
     : path_(std::move(path)), temporary_(std::move(temporary)), fd_(std::move(fd)), replace_(replace) {}
 
 NewFile::NewFile(NewFile&& other) noexcept
-    : path_(std::move(other.path_)), temporary_(std::exchange(other.temporary_, std::string())), fd_(std::move(other.fd_)), replace_(other.replace_) {}
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, std::string())),
+      fd_(std::move(other.fd_)),
+      replace_(other.replace_) {}
 
 NewFile::~NewFile() {
   if (!temporary_.empty()) unlink(temporary_.c_str());
@@ -73,10 +80,12 @@ NewFile::~NewFile() {
 absl::StatusOr<NewFile> NewFile::Make(const std::string& path, bool replace) {
   struct stat info = {};
   if (lstat(path.c_str(), &info) == 0) {
-    if (S_ISDIR(info.st_mode)) return Error(absl::StatusCode::kInvalidArgument, "IS_A_DIRECTORY", fmt::format("{} is a directory", path), "name the file in it");
+    if (S_ISDIR(info.st_mode))
+      return Error(absl::StatusCode::kInvalidArgument, "IS_A_DIRECTORY", fmt::format("{} is a directory", path), "name the file in it");
     if (!replace) return Exists(path);
     if (!S_ISREG(info.st_mode)) {
-      return Error(absl::StatusCode::kInvalidArgument, "NOT_A_FILE", fmt::format("{} is no regular file", path), "use --output - for a pipe");
+      return Error(absl::StatusCode::kInvalidArgument, "NOT_A_FILE", fmt::format("{} is no regular file", path),
+                   "use --output - for a pipe");
     }
   }
   const std::string temporary = fmt::format("{}.{}.part", path, getpid());

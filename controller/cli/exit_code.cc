@@ -57,9 +57,11 @@ int Combine(std::span<const int> codes) {
 }
 
 std::string_view CodeName(absl::StatusCode code) {
-  static constexpr std::string_view kNames[] = {"ok",        "cancelled",           "unknown",        "invalid_argument", "deadline_exceeded", "not_found",
-                                                "already_exists", "permission_denied", "resource_exhausted", "failed_precondition", "aborted", "out_of_range",
-                                                "unimplemented", "internal",         "unavailable",    "data_loss",        "unauthenticated"};
+  static constexpr std::string_view kNames[] = {
+      "ok",        "cancelled",      "unknown",           "invalid_argument",   "deadline_exceeded",
+      "not_found", "already_exists", "permission_denied", "resource_exhausted", "failed_precondition",
+      "aborted",   "out_of_range",   "unimplemented",     "internal",           "unavailable",
+      "data_loss", "unauthenticated"};
   const auto index = static_cast<size_t>(code);
   return index < std::size(kNames) ? kNames[index] : kNames[2];
 }

@@ -17,14 +17,14 @@ namespace litefleet::cli {
 class Json {
  public:
   Json() : text_("null") {}
-  Json(std::nullptr_t) : Json() {}                                       // NOLINT(google-explicit-constructor)
-  Json(bool value) : text_(value ? "true" : "false") {}                  // NOLINT(google-explicit-constructor)
+  Json(std::nullptr_t) : Json() {}                       // NOLINT(google-explicit-constructor)
+  Json(bool value) : text_(value ? "true" : "false") {}  // NOLINT(google-explicit-constructor)
   template <std::integral T>
-    requires(!std::same_as<T, bool> && !std::same_as<T, char>)
-  Json(T value) : text_(std::to_string(value)) {}                        // NOLINT(google-explicit-constructor)
-  Json(std::string_view text);                                           // NOLINT(google-explicit-constructor)
-  Json(const std::string& text) : Json(std::string_view(text)) {}        // NOLINT(google-explicit-constructor)
-  Json(const char* text) : Json(std::string_view(text)) {}               // NOLINT(google-explicit-constructor)
+  requires(!std::same_as<T, bool> && !std::same_as<T, char>) Json(T value)
+      : text_(std::to_string(value)) {}                            // NOLINT(google-explicit-constructor)
+  Json(std::string_view text);                                     // NOLINT(google-explicit-constructor)
+  Json(const std::string& text) : Json(std::string_view(text)) {}  // NOLINT(google-explicit-constructor)
+  Json(const char* text) : Json(std::string_view(text)) {}         // NOLINT(google-explicit-constructor)
 
   static Json Object() { return Json(Kind::kObject); }
   static Json Array() { return Json(Kind::kArray); }
@@ -45,7 +45,7 @@ class Json {
   void Append(std::string& out) const;
 
   Kind kind_ = Kind::kScalar;
-  std::string text_;                                // scalars, as they are printed
+  std::string text_;                                   // scalars, as they are printed
   std::vector<std::pair<std::string, Json>> members_;  // keys as they are printed; empty keys in arrays
 };
 

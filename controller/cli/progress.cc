@@ -21,7 +21,9 @@ double RateMeter::Rate() const {
 std::string ProgressLine(std::string_view what, int64_t done, int64_t total, double rate) {
   std::string line(what);
   if (total > 0) {
-    line += fmt::format(" {}% {} of {}", done >= total ? 100 : static_cast<int>(static_cast<double>(done) * 100 / static_cast<double>(total)), SizeText(done), SizeText(total));
+    line +=
+        fmt::format(" {}% {} of {}", done >= total ? 100 : static_cast<int>(static_cast<double>(done) * 100 / static_cast<double>(total)),
+                    SizeText(done), SizeText(total));
   } else if (done > 0) {
     line += " " + SizeText(done);
   }
@@ -37,7 +39,8 @@ std::string ProgressLine(const v1::Operation& operation, double rate) {
   const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
   switch (operation.state()) {
     case v1::OPERATION_STATE_QUEUED:
-      return fmt::format("{}: queued{}", subject, operation.device_connected() || operation.kind() == v1::OPERATION_KIND_CHECK ? "" : ", the device is offline");
+      return fmt::format("{}: queued{}", subject,
+                         operation.device_connected() || operation.kind() == v1::OPERATION_KIND_CHECK ? "" : ", the device is offline");
     case v1::OPERATION_STATE_SENT:
       return fmt::format("{}: sent", subject);
     case v1::OPERATION_STATE_CANCELLING:

@@ -41,7 +41,8 @@ absl::Status Session::Begin() {
   } else if (options.output == "name") {
     format_ = OutputFormat::kName;
   } else {
-    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", fmt::format("-o {} is not known", options.output), "use table, wide, json or name");
+    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", fmt::format("-o {} is not known", options.output),
+                 "use table, wide, json or name");
   }
   stdin_terminal_ = isatty(STDIN_FILENO) == 1;
   stdout_terminal_ = isatty(STDOUT_FILENO) == 1;
@@ -120,7 +121,10 @@ int Session::Report(const absl::Status& error) {
   const std::string hint = HintOf(error);
   if (json()) {
     Json detail = Json::Object();
-    detail.Set("code", CodeName(error.code())).Set("reason", Json::OrNull(ReasonOf(error))).Set("message", MessageOf(error)).Set("hint", Json::OrNull(hint));
+    detail.Set("code", CodeName(error.code()))
+        .Set("reason", Json::OrNull(ReasonOf(error)))
+        .Set("message", MessageOf(error))
+        .Set("hint", Json::OrNull(hint));
     WriteError(Json::Object().Set("error", std::move(detail)).Text() + "\n");
   } else {
     WriteError(fmt::format("error: {}\n", Printable(MessageOf(error))));
@@ -141,8 +145,8 @@ bool Session::Ask(std::string_view question) {
 absl::Status Session::Confirm(bool yes, std::string_view question) {
   if (yes) return absl::OkStatus();
   if (!stdin_terminal_ || !stderr_terminal_) {
-    return Error(absl::StatusCode::kInvalidArgument, "CONFIRMATION_NEEDED", "nothing was done: this overwrites data, and there is no terminal to ask at",
-                 "look at the plan and add --yes");
+    return Error(absl::StatusCode::kInvalidArgument, "CONFIRMATION_NEEDED",
+                 "nothing was done: this overwrites data, and there is no terminal to ask at", "look at the plan and add --yes");
   }
   if (Ask(question)) return absl::OkStatus();
   return Error(absl::StatusCode::kCancelled, "NOT_CONFIRMED", "nothing was done");

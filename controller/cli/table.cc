@@ -26,7 +26,9 @@ std::string Table::Text(const Style& style) const {
     for (const auto& row : rows_) width = std::max(width, Columns(row[i].text));
     widths.push_back(width);
   }
-  const auto total = [&] { return std::accumulate(widths.begin(), widths.end(), size_t{0}) + kGap * (widths.empty() ? 0 : widths.size() - 1); };
+  const auto total = [&] {
+    return std::accumulate(widths.begin(), widths.end(), size_t{0}) + kGap * (widths.empty() ? 0 : widths.size() - 1);
+  };
   while (style.width != 0 && total() > style.width) {
     size_t widest = columns_.size();
     for (size_t i = 0; i < columns_.size(); ++i) {

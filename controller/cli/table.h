@@ -13,8 +13,8 @@ namespace litefleet::cli {
 enum class Tone { kPlain, kGood, kBad, kDoubtful, kFaint };
 
 struct Cell {
-  Cell(std::string words) : text(std::move(words)) {}                                 // NOLINT(google-explicit-constructor)
-  Cell(const char* words) : text(words) {}                                            // NOLINT(google-explicit-constructor)
+  Cell(std::string words) : text(std::move(words)) {}  // NOLINT(google-explicit-constructor)
+  Cell(const char* words) : text(words) {}             // NOLINT(google-explicit-constructor)
   Cell(std::string words, Tone how) : text(std::move(words)), tone(how) {}
   std::string text;
   Tone tone = Tone::kPlain;

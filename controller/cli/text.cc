@@ -32,16 +32,18 @@ std::string DurationText(milliseconds duration) {
   if (ms < 1000) return fmt::format("{} ms", ms);
   if (ms < 59'950) return fmt::format("{:.1f} s", static_cast<double>(ms) / 1000);
   const int64_t seconds = (ms + 500) / 1000;
-  if (seconds < 3600) return seconds % 60 == 0 ? fmt::format("{} min", seconds / 60) : fmt::format("{} min {} s", seconds / 60, seconds % 60);
-  if (seconds < 86400) return seconds / 60 % 60 == 0 ? fmt::format("{} h", seconds / 3600) : fmt::format("{} h {} min", seconds / 3600, seconds / 60 % 60);
+  if (seconds < 3600)
+    return seconds % 60 == 0 ? fmt::format("{} min", seconds / 60) : fmt::format("{} min {} s", seconds / 60, seconds % 60);
+  if (seconds < 86400)
+    return seconds / 60 % 60 == 0 ? fmt::format("{} h", seconds / 3600) : fmt::format("{} h {} min", seconds / 3600, seconds / 60 % 60);
   return seconds / 3600 % 24 == 0 ? fmt::format("{} d", seconds / 86400) : fmt::format("{} d {} h", seconds / 86400, seconds / 3600 % 24);
 }
 
 std::string AgeText(SystemTime then, SystemTime now) {
   const auto difference = std::chrono::duration_cast<std::chrono::seconds>(now - then);
   const int64_t seconds = std::abs(difference.count());
-  std::string text = seconds < 120 ? fmt::format("{} s", seconds)
-                     : seconds < 7200 ? fmt::format("{} min", seconds / 60)
+  std::string text = seconds < 120      ? fmt::format("{} s", seconds)
+                     : seconds < 7200   ? fmt::format("{} min", seconds / 60)
                      : seconds < 172800 ? fmt::format("{} h", seconds / 3600)
                                         : fmt::format("{} d", seconds / 86400);
   return difference.count() < 0 ? "in " + text : text + " ago";
@@ -52,8 +54,8 @@ std::string LocalTimeText(SystemTime time) {
   std::tm local = {};
   if (localtime_r(&seconds, &local) == nullptr) return Rfc3339Text(time);
   const long minutes = local.tm_gmtoff / 60;
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}{}{:02}:{:02}", local.tm_year + 1900, local.tm_mon + 1, local.tm_mday, local.tm_hour,
-                     local.tm_min, local.tm_sec, minutes < 0 ? '-' : '+', std::abs(minutes) / 60, std::abs(minutes) % 60);
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}{}{:02}:{:02}", local.tm_year + 1900, local.tm_mon + 1, local.tm_mday,
+                     local.tm_hour, local.tm_min, local.tm_sec, minutes < 0 ? '-' : '+', std::abs(minutes) / 60, std::abs(minutes) % 60);
 }
 
 std::string Rfc3339Text(SystemTime time) {
@@ -66,13 +68,19 @@ size_t Utf8Length(std::string_view text) {
   if (text.empty()) return 0;
   const auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
   const unsigned char first = at(0);
-  const size_t length = first < 0x80 ? 1 : first >= 0xc2 && first <= 0xdf ? 2 : (first & 0xf0) == 0xe0 ? 3 : first >= 0xf0 && first <= 0xf4 ? 4 : 0;
+  const size_t length = first < 0x80                     ? 1
+                        : first >= 0xc2 && first <= 0xdf ? 2
+                        : (first & 0xf0) == 0xe0         ? 3
+                        : first >= 0xf0 && first <= 0xf4 ? 4
+                                                         : 0;
   if (length == 0 || text.size() < length) return 0;
   for (size_t i = 1; i < length; ++i) {
     if ((at(i) & 0xc0) != 0x80) return 0;
   }
   // Overlong forms, surrogates, beyond U+10FFFF.
-  if ((first == 0xe0 && at(1) < 0xa0) || (first == 0xed && at(1) > 0x9f) || (first == 0xf0 && at(1) < 0x90) || (first == 0xf4 && at(1) > 0x8f)) return 0;
+  if ((first == 0xe0 && at(1) < 0xa0) || (first == 0xed && at(1) > 0x9f) || (first == 0xf0 && at(1) < 0x90) ||
+      (first == 0xf4 && at(1) > 0x8f))
+    return 0;
   return length;
 }
 
@@ -87,7 +95,8 @@ std::string Printable(std::string_view text) {
   for (size_t at = 0; at < text.size();) {
     const size_t length = Utf8Length(text.substr(at));
     const auto byte = static_cast<unsigned char>(text[at]);
-    const bool control = length == 0 || (length == 1 && (byte < 0x20 || byte == 0x7f)) || (length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[at + 1]) < 0xa0);
+    const bool control = length == 0 || (length == 1 && (byte < 0x20 || byte == 0x7f)) ||
+                         (length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[at + 1]) < 0xa0);
     if (control) {
       out += '?';
     } else {

@@ -75,8 +75,9 @@ Tone ToneOf(v1::OperationState state) {
 }
 
 bool HasEnded(const v1::Operation& operation) {
-  return operation.state() == v1::OPERATION_STATE_SUCCEEDED || operation.state() == v1::OPERATION_STATE_PARTLY || operation.state() == v1::OPERATION_STATE_FAILED ||
-         operation.state() == v1::OPERATION_STATE_CANCELLED || operation.state() == v1::OPERATION_STATE_EXPIRED;
+  return operation.state() == v1::OPERATION_STATE_SUCCEEDED || operation.state() == v1::OPERATION_STATE_PARTLY ||
+         operation.state() == v1::OPERATION_STATE_FAILED || operation.state() == v1::OPERATION_STATE_CANCELLED ||
+         operation.state() == v1::OPERATION_STATE_EXPIRED;
 }
 
 std::string DatabaseName(const v1::Operation& operation) {
@@ -105,7 +106,8 @@ Json LabelsJson(const google::protobuf::Map<std::string, std::string>& labels) {
 
 std::string LabelsText(const google::protobuf::Map<std::string, std::string>& labels) {
   std::string result;
-  for (const auto& [key, value] : std::map<std::string, std::string>(labels.begin(), labels.end())) result += (result.empty() ? "" : ",") + key + "=" + value;
+  for (const auto& [key, value] : std::map<std::string, std::string>(labels.begin(), labels.end()))
+    result += (result.empty() ? "" : ",") + key + "=" + value;
   return result;
 }
 
@@ -273,7 +275,10 @@ Json ToJson(const v1::RestorePlan& plan) {
 
 Json ToJson(const v1::Finding& finding) {
   Json result = Json::Object();
-  result.Set("level", WordJson(finding.level())).Set("check", finding.check()).Set("message", finding.message()).Set("fix", Json::OrNull(finding.fix()));
+  result.Set("level", WordJson(finding.level()))
+      .Set("check", finding.check())
+      .Set("message", finding.message())
+      .Set("fix", Json::OrNull(finding.fix()));
   return result;
 }
 

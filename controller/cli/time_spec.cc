@@ -56,7 +56,9 @@ bool TakeTimeOfDay(std::string_view& text, Civil& civil) {
 }
 
 bool TakeDate(std::string_view& text, Civil& civil) {
-  if (!TakeDigits(text, 4, civil.year) || !Take(text, '-') || !TakeDigits(text, 2, civil.month) || !Take(text, '-') || !TakeDigits(text, 2, civil.day)) return false;
+  if (!TakeDigits(text, 4, civil.year) || !Take(text, '-') || !TakeDigits(text, 2, civil.month) || !Take(text, '-') ||
+      !TakeDigits(text, 2, civil.day))
+    return false;
   const std::chrono::year_month_day date(std::chrono::year(civil.year), std::chrono::month(static_cast<unsigned>(civil.month)),
                                          std::chrono::day(static_cast<unsigned>(civil.day)));
   return date.ok() && civil.year >= 1970 && civil.year <= 2199;
@@ -74,7 +76,9 @@ std::optional<std::tm> Local(int64_t unix_seconds) {
   if (localtime_r(&time, &local) == nullptr) return std::nullopt;
   return local;
 }
-Civil CivilOf(const std::tm& local) { return {local.tm_year + 1900, local.tm_mon + 1, local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec}; }
+Civil CivilOf(const std::tm& local) {
+  return {local.tm_year + 1900, local.tm_mon + 1, local.tm_mday, local.tm_hour, local.tm_min, local.tm_sec};
+}
 
 std::string OffsetText(long offset_seconds) {
   return fmt::format("{}{:02}:{:02}", offset_seconds < 0 ? '-' : '+', std::abs(offset_seconds) / 3600, std::abs(offset_seconds) / 60 % 60);
@@ -92,9 +96,11 @@ absl::StatusOr<SystemTime> FromLocal(const Civil& civil, std::string_view text) 
     const auto local = Local(as_utc - offset);
     if (local.has_value() && CivilOf(*local) == civil) moments.insert(as_utc - offset);
   }
-  const std::string written = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", civil.year, civil.month, civil.day, civil.hour, civil.minute, civil.second);
+  const std::string written =
+      fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", civil.year, civil.month, civil.day, civil.hour, civil.minute, civil.second);
   if (moments.empty()) {
-    return Error(absl::StatusCode::kInvalidArgument, "TIME_DOES_NOT_EXIST", fmt::format("'{}' never was: the clocks were put forward over it", text),
+    return Error(absl::StatusCode::kInvalidArgument, "TIME_DOES_NOT_EXIST",
+                 fmt::format("'{}' never was: the clocks were put forward over it", text),
                  fmt::format("write it with an offset, for instance {}{}", written, offsets.empty() ? "Z" : OffsetText(*offsets.begin())));
   }
   if (moments.size() > 1) {
@@ -115,7 +121,12 @@ std::optional<seconds> Units(std::string_view text) {
     if (error != std::errc() || end == text.data() || value < 0 || text.front() == '-') return std::nullopt;
     text.remove_prefix(static_cast<size_t>(end - text.data()));
     if (text.empty()) return std::nullopt;
-    const int64_t unit = text.front() == 's' ? 1 : text.front() == 'm' ? 60 : text.front() == 'h' ? 3600 : text.front() == 'd' ? 86400 : text.front() == 'w' ? 604800 : 0;
+    const int64_t unit = text.front() == 's'   ? 1
+                         : text.front() == 'm' ? 60
+                         : text.front() == 'h' ? 3600
+                         : text.front() == 'd' ? 86400
+                         : text.front() == 'w' ? 604800
+                                               : 0;
     if (unit == 0 || value > kHundredYears.count() / unit) return std::nullopt;
     text.remove_prefix(1);
     total += seconds(value * unit);
@@ -140,7 +151,9 @@ absl::StatusOr<SystemTime> ParseTime(std::string_view text, SystemTime now) {
     rest.remove_prefix(word.size());
     const auto today = Local(std::chrono::duration_cast<seconds>(now.time_since_epoch()).count());
     if (!today.has_value() || !Take(rest, ' ') || !TakeTimeOfDay(rest, civil) || !rest.empty()) return Invalid(text);
-    const std::chrono::sys_days day = std::chrono::sys_days(std::chrono::year(today->tm_year + 1900) / (today->tm_mon + 1) / today->tm_mday) - std::chrono::days(days_back);
+    const std::chrono::sys_days day =
+        std::chrono::sys_days(std::chrono::year(today->tm_year + 1900) / (today->tm_mon + 1) / today->tm_mday) -
+        std::chrono::days(days_back);
     const std::chrono::year_month_day date(day);
     civil.year = static_cast<int>(date.year());
     civil.month = static_cast<int>(static_cast<unsigned>(date.month()));
@@ -172,7 +185,9 @@ absl::StatusOr<SystemTime> ParseTime(std::string_view text, SystemTime now) {
     const bool west = rest.front() == '-';
     int hours = 0;
     int minutes = 0;
-    if (!Take(rest, west ? '-' : '+') || !TakeDigits(rest, 2, hours) || !Take(rest, ':') || !TakeDigits(rest, 2, minutes) || hours > 23 || minutes > 59) return Invalid(text);
+    if (!Take(rest, west ? '-' : '+') || !TakeDigits(rest, 2, hours) || !Take(rest, ':') || !TakeDigits(rest, 2, minutes) || hours > 23 ||
+        minutes > 59)
+      return Invalid(text);
     offset = (hours * 3600 + minutes * 60) * (west ? -1 : 1);
   }
   if (!rest.empty()) return Invalid(text);

@@ -19,11 +19,11 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr milliseconds kTick{200};         // how often the progress line is drawn anew
-constexpr milliseconds kRetryFirst{250};   // between two watches of which the first broke
+constexpr milliseconds kTick{200};        // how often the progress line is drawn anew
+constexpr milliseconds kRetryFirst{250};  // between two watches of which the first broke
 constexpr milliseconds kRetryLast{4000};
-constexpr milliseconds kPoll{1000};        // for several operations at once
-constexpr size_t kMaxStates = 256;         // of one watch, not yet looked at
+constexpr milliseconds kPoll{1000};  // for several operations at once
+constexpr size_t kMaxStates = 256;   // of one watch, not yet looked at
 
 absl::Status Interrupted() { return Error(absl::StatusCode::kCancelled, "INTERRUPTED", "interrupted"); }
 
@@ -37,8 +37,8 @@ absl::Status Offline(const v1::Operation& operation, std::chrono::seconds timeou
 
 // Errors of a watch after which another one may do better.
 bool MayHeal(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) || absl::IsResourceExhausted(status) ||
-         absl::IsInternal(status) || absl::IsUnknown(status);
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsCancelled(status) ||
+         absl::IsResourceExhausted(status) || absl::IsInternal(status) || absl::IsUnknown(status);
 }
 
 // Whether something else than the device's absence keeps the operation from ending.
@@ -119,14 +119,16 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
     if (!end->ok() && !MayHeal(*end)) return *end;
     if (session.clock().Steady() - controller_gone >= options.timeout) {
       if (!end->ok()) return *end;
-      return Error(absl::StatusCode::kUnavailable, "WATCH_BROKEN", fmt::format("the watch of operation {} ends before the operation does", now.id()),
+      return Error(absl::StatusCode::kUnavailable, "WATCH_BROKEN",
+                   fmt::format("the watch of operation {} ends before the operation does", now.id()),
                    fmt::format("litefleet operation show {}", now.id()));
     }
     session.ShowProgress(fmt::format("{} of {}: waiting for the controller", Word(now.kind()), DatabaseName(now)));
     const SteadyTime next = session.clock().Steady() + retry;
     retry = std::min(retry * 2, kRetryLast);
     MutexLock lock(mailbox.mu);
-    while (session.clock().Steady() < next && !interrupted) mailbox.changed.WaitUntil(mailbox.mu, std::min(next, session.clock().Steady() + kTick));
+    while (session.clock().Steady() < next && !interrupted)
+      mailbox.changed.WaitUntil(mailbox.mu, std::min(next, session.clock().Steady() + kTick));
     if (interrupted) return Interrupted();
   }
 }
@@ -191,7 +193,8 @@ int ReportWait(Session& session, const absl::Status& error, const std::vector<v1
   if (ReasonOf(error) != "INTERRUPTED") return session.Report(error);
   session.ClearProgress();
   const std::string id = operations.size() == 1 ? operations.front().id() : "ID";
-  session.Warn(fmt::format("detached: {} go{} on without this program", operations.size() == 1 ? "operation " + id : fmt::format("{} operations", operations.size()),
+  session.Warn(fmt::format("detached: {} go{} on without this program",
+                           operations.size() == 1 ? "operation " + id : fmt::format("{} operations", operations.size()),
                            operations.size() == 1 ? "es" : ""));
   session.Warn(fmt::format("watch it with `litefleet operation watch {0}`, cancel it with `litefleet operation cancel {0}`", id));
   return kInterrupted;

@@ -14,7 +14,8 @@ constexpr std::chrono::seconds kMaxStale = std::chrono::hours(24 * 3660);
 
 }  // namespace
 
-absl::StatusOr<AdminHandlers::DatabaseReference> AdminHandlers::ResolveDatabaseReference(const std::string& reference, std::string_view field) const {
+absl::StatusOr<AdminHandlers::DatabaseReference> AdminHandlers::ResolveDatabaseReference(const std::string& reference,
+                                                                                         std::string_view field) const {
   LF_ASSIGN_OR_RETURN(const auto parts, SplitDatabaseReference(reference, field));
   LF_ASSIGN_OR_RETURN(v1::Device device, deps_.identities->ResolveDevice(parts.first));
   return DatabaseReference{std::move(device), parts.second};
@@ -29,11 +30,12 @@ absl::StatusOr<v1::ListDatabasesResponse> AdminHandlers::ListDatabases(const v1:
   }
   std::optional<SystemTime> stale_before;
   if (request.has_stale_after()) {
-    LF_ASSIGN_OR_RETURN(const std::chrono::seconds stale_after, CheckedDuration(true, request.stale_after(), std::chrono::seconds(0), kMaxStale,
-                                                                               std::chrono::seconds(0), "stale_after"));
+    LF_ASSIGN_OR_RETURN(const std::chrono::seconds stale_after, CheckedDuration(true, request.stale_after(), std::chrono::seconds(0),
+                                                                                kMaxStale, std::chrono::seconds(0), "stale_after"));
     stale_before = deps_.clock->Now() - stale_after;
   }
-  LF_ASSIGN_OR_RETURN(catalog::Page<v1::Database> page, deps_.snapshots->ListDatabases(device, stale_before, page_size, request.page_token()));
+  LF_ASSIGN_OR_RETURN(catalog::Page<v1::Database> page,
+                      deps_.snapshots->ListDatabases(device, stale_before, page_size, request.page_token()));
   v1::ListDatabasesResponse response;
   for (v1::Database& database : page.items) *response.add_databases() = std::move(database);
   response.set_next_page_token(page.next_token);
@@ -58,7 +60,8 @@ absl::StatusOr<std::vector<fleet::Fleet::BackupOrder>> AdminHandlers::SelectData
       if (device.state() != v1::DEVICE_STATE_ACTIVE) continue;
       std::string token;
       do {
-        LF_ASSIGN_OR_RETURN(const catalog::Page<v1::Database> page, deps_.snapshots->ListDatabases(DeviceId(device.id()), std::nullopt, 1000, token));
+        LF_ASSIGN_OR_RETURN(const catalog::Page<v1::Database> page,
+                            deps_.snapshots->ListDatabases(DeviceId(device.id()), std::nullopt, 1000, token));
         for (const v1::Database& database : page.items) orders.push_back({DeviceId(device.id()), database.name()});
         token = page.next_token;
       } while (!token.empty());
@@ -67,22 +70,25 @@ absl::StatusOr<std::vector<fleet::Fleet::BackupOrder>> AdminHandlers::SelectData
   return orders;
 }
 
-absl::StatusOr<v1::StartBackupsResponse> AdminHandlers::StartBackups(const v1::StartBackupsRequest& request, const std::string& ordered_by) const {
+absl::StatusOr<v1::StartBackupsResponse> AdminHandlers::StartBackups(const v1::StartBackupsRequest& request,
+                                                                     const std::string& ordered_by) const {
   LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   LF_RETURN_IF_ERROR(CheckSelector(request.selector()));
-  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire,
-                      CheckedDuration(request.has_expire(), request.expire(), std::chrono::seconds(1), kMaxExpire, kDefaultExpire, "expire"));
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, CheckedDuration(request.has_expire(), request.expire(), std::chrono::seconds(1),
+                                                                         kMaxExpire, kDefaultExpire, "expire"));
   if (request.databases().empty() == request.selector().empty()) {
     return Invalid("BACKUP_TARGET_INVALID", "give either databases or a selector", "for instance `litefleet backup kiosk-7/orders`");
   }
   if (request.method() != v1::METHOD_UNSPECIFIED && request.method() != v1::METHOD_ONLINE) {
-    return Invalid("METHOD_NOT_SUPPORTED", fmt::format("method {} cannot be ordered", v1::Method_Name(request.method())), "leave it out, or use online");
+    return Invalid("METHOD_NOT_SUPPORTED", fmt::format("method {} cannot be ordered", v1::Method_Name(request.method())),
+                   "leave it out, or use online");
   }
   std::vector<fleet::Fleet::BackupOrder> orders;
   if (!request.selector().empty()) {
     LF_ASSIGN_OR_RETURN(orders, SelectDatabases(request.selector()));
     if (orders.empty()) {
-      return Error(absl::StatusCode::kNotFound, "NOTHING_SELECTED", fmt::format("no database of an active device matches '{}'", request.selector()),
+      return Error(absl::StatusCode::kNotFound, "NOTHING_SELECTED",
+                   fmt::format("no database of an active device matches '{}'", request.selector()),
                    fmt::format("see `litefleet device list --selector {}`", request.selector()));
     }
   }

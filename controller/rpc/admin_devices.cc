@@ -69,8 +69,9 @@ absl::StatusOr<v1::RevokeDeviceResponse> AdminHandlers::RevokeDevice(const v1::R
   LF_ASSIGN_OR_RETURN(const v1::Device found, deps_.identities->ResolveDevice(request.device()));
   const DeviceId id(found.id());
   LF_ASSIGN_OR_RETURN(v1::Device device, deps_.identities->RevokeDevice(id));
-  deps_.fleet->Disconnect(id, Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", fmt::format("device {} was revoked", device.name()),
-                                    "enrol it anew with a token of `litefleet token create --for-device`"));
+  deps_.fleet->Disconnect(id,
+                          Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", fmt::format("device {} was revoked", device.name()),
+                                "enrol it anew with a token of `litefleet token create --for-device`"));
   Complete(device);
   v1::RevokeDeviceResponse response;
   *response.mutable_device() = std::move(device);
@@ -80,7 +81,8 @@ absl::StatusOr<v1::RevokeDeviceResponse> AdminHandlers::RevokeDevice(const v1::R
 absl::StatusOr<v1::ForgetDeviceResponse> AdminHandlers::ForgetDevice(const v1::ForgetDeviceRequest& request) const {
   LF_ASSIGN_OR_RETURN(const v1::Device device, deps_.identities->ResolveDevice(request.device()));
   if (request.delete_snapshots()) {
-    return Invalid("DELETE_SNAPSHOTS_NOT_SUPPORTED", "this controller cannot delete snapshots", "keep the revoked device, it costs nothing");
+    return Invalid("DELETE_SNAPSHOTS_NOT_SUPPORTED", "this controller cannot delete snapshots",
+                   "keep the revoked device, it costs nothing");
   }
   if (device.state() != v1::DEVICE_STATE_REVOKED) {
     return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_ACTIVE", fmt::format("device {} is active", device.name()),

@@ -56,10 +56,12 @@ void LookAtSpace(const std::string& data, Findings& findings) {
     findings.Ok("store-space", text);
   }
   if (space.f_files != 0 && space.f_favail < 1000) {
-    findings.Warn("store-inodes", fmt::format("{} files can still be made where {} is", static_cast<uint64_t>(space.f_favail), data), "remove small files there");
+    findings.Warn("store-inodes", fmt::format("{} files can still be made where {} is", static_cast<uint64_t>(space.f_favail), data),
+                  "remove small files there");
   }
   if (const std::string network = io::NetworkFileSystemName(data); !network.empty()) {
-    findings.Warn("store-file-system", fmt::format("{} is on {}, where locks and syncs may not hold", data, network), "use a local file system");
+    findings.Warn("store-file-system", fmt::format("{} is on {}, where locks and syncs may not hold", data, network),
+                  "use a local file system");
   }
 }
 
@@ -78,7 +80,8 @@ void LookAtCatalog(const catalog::CatalogDb& catalog, Findings& findings) {
 void LookAtCertificate(const std::string& path, const std::string& pem, SystemTime now, Findings& findings) {
   const auto certificate = crypto::CertificateFromPem(pem);
   if (!certificate.ok()) {
-    findings.Fail("certificate", fmt::format("{} cannot be read: {}", path, MessageOf(certificate.status())), "put the file back from a backup of the data directory");
+    findings.Fail("certificate", fmt::format("{} cannot be read: {}", path, MessageOf(certificate.status())),
+                  "put the file back from a backup of the data directory");
     return;
   }
   const SystemTime ends = crypto::NotAfter(**certificate);
@@ -86,7 +89,8 @@ void LookAtCertificate(const std::string& path, const std::string& pem, SystemTi
   const auto left = ends - now;
   const bool root = crypto::IsSelfSigned(**certificate);
   const std::string fix = root ? "renewing the root means to enrol every device anew: plan it well before that day"
-                               : "restart the controller, which renews its certificates; for an operator make a new file with `litefleet-controller operator create`";
+                               : "restart the controller, which renews its certificates; for an operator make a new file with "
+                                 "`litefleet-controller operator create`";
   if (left < hours(0)) {
     findings.Fail("certificate", fmt::format("{} expired on {}", path, until), fix);
   } else if (left < hours(24) * (root ? 365 : 30)) {
@@ -107,7 +111,8 @@ void LookAtFile(const std::string& path, SystemTime now, Findings& findings) {
   }
   if (content->find("PRIVATE KEY-----") != std::string::npos) {
     if ((info.st_mode & 077) != 0) {
-      findings.Fail("keys", fmt::format("{} has mode {:04o}: others may read a private key", path, info.st_mode & 07777), fmt::format("chmod 0600 {}", path));
+      findings.Fail("keys", fmt::format("{} has mode {:04o}: others may read a private key", path, info.st_mode & 07777),
+                    fmt::format("chmod 0600 {}", path));
     } else {
       findings.Ok("keys", fmt::format("{} is readable by its owner only", path));
     }
@@ -146,8 +151,9 @@ void LookAtClock(const AdminDependencies& parts, SystemTime now, Findings& findi
   }
   const auto newest = parts.snapshots->List(DeviceId(), "", 1, "");
   if (newest.ok() && !newest->items.empty() && FromProtoTime(newest->items.front().received_at()) > now + std::chrono::minutes(1)) {
-    findings.Fail("clock", fmt::format("the clock went back: it says {}, but the newest snapshot came at {}", FormatRfc3339(now),
-                                       FormatRfc3339(FromProtoTime(newest->items.front().received_at()))),
+    findings.Fail("clock",
+                  fmt::format("the clock went back: it says {}, but the newest snapshot came at {}", FormatRfc3339(now),
+                              FormatRfc3339(FromProtoTime(newest->items.front().received_at()))),
                   fix);
     return;
   }
@@ -165,7 +171,8 @@ void LookAtSocket(const std::string& data, Findings& findings) {
   if (stat(path.c_str(), &info) != 0 || !S_ISSOCK(info.st_mode)) {
     findings.Warn("socket", fmt::format("there is no socket at {}", path), "restart the controller");
   } else if ((info.st_mode & 077) != 0) {
-    findings.Fail("socket", fmt::format("{} has mode {:04o}: others may act as operators", path, info.st_mode & 07777), fmt::format("chmod 0600 {}", path));
+    findings.Fail("socket", fmt::format("{} has mode {:04o}: others may act as operators", path, info.st_mode & 07777),
+                  fmt::format("chmod 0600 {}", path));
   } else {
     findings.Ok("socket", fmt::format("{} is for its owner only", path));
   }
@@ -175,17 +182,20 @@ void LookAtFleet(const v1::GetStatusResponse& status, SystemTime now, Findings& 
   if (status.databases() == 0) {
     findings.Ok("proof", "no database is known yet");
   } else if (status.databases_unproven() > 0) {
-    findings.Warn("proof", fmt::format("{} of {} databases have no snapshot that was proven", status.databases_unproven(), status.databases()),
+    findings.Warn("proof",
+                  fmt::format("{} of {} databases have no snapshot that was proven", status.databases_unproven(), status.databases()),
                   "check one of each: litefleet snapshot check ID");
   } else if (status.has_oldest_proven_at() && FromProtoTime(status.oldest_proven_at()) < now - hours(24 * 7)) {
-    findings.Warn("proof", fmt::format("the newest proven snapshot of {} is of {}", status.oldest_proven_database(),
-                                       FormatRfc3339(FromProtoTime(status.oldest_proven_at()))),
+    findings.Warn("proof",
+                  fmt::format("the newest proven snapshot of {} is of {}", status.oldest_proven_database(),
+                              FormatRfc3339(FromProtoTime(status.oldest_proven_at()))),
                   fmt::format("litefleet backup {0}, then litefleet snapshot check ID", status.oldest_proven_database()));
   } else {
     findings.Ok("proof", fmt::format("each of {} databases has a proven snapshot", status.databases()));
   }
   if (status.alarms_size() > 0) {
-    findings.Warn("fleet", fmt::format("{} alarms, the first: {} {}", status.alarms_size(), status.alarms(0).subject(), status.alarms(0).message()),
+    findings.Warn("fleet",
+                  fmt::format("{} alarms, the first: {} {}", status.alarms_size(), status.alarms(0).subject(), status.alarms(0).message()),
                   "see litefleet status");
   } else {
     findings.Ok("fleet", fmt::format("{} devices, {} connected, no alarm", status.devices(), status.devices_connected()));

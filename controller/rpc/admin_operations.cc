@@ -21,7 +21,8 @@ absl::StatusOr<v1::ListOperationsResponse> AdminHandlers::ListOperations(const v
     LF_ASSIGN_OR_RETURN(const v1::Device found, deps_.identities->ResolveDevice(request.device()));
     device = DeviceId(found.id());
   }
-  LF_ASSIGN_OR_RETURN(catalog::Page<v1::Operation> page, deps_.operations->List(device, request.active_only(), page_size, request.page_token()));
+  LF_ASSIGN_OR_RETURN(catalog::Page<v1::Operation> page,
+                      deps_.operations->List(device, request.active_only(), page_size, request.page_token()));
   v1::ListOperationsResponse response;
   for (v1::Operation& operation : page.items) {
     Complete(operation);

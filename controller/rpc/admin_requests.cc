@@ -27,7 +27,8 @@ absl::Status Invalid(std::string_view reason, std::string_view message, std::str
 
 absl::StatusOr<int> CheckedPageSize(int32_t wanted) {
   if (wanted == 0) return 100;
-  if (wanted < 0 || wanted > 1000) return Invalid("PAGE_SIZE_INVALID", fmt::format("page_size is {}, it must be 1 to 1000, or 0 for 100", wanted));
+  if (wanted < 0 || wanted > 1000)
+    return Invalid("PAGE_SIZE_INVALID", fmt::format("page_size is {}, it must be 1 to 1000, or 0 for 100", wanted));
   return wanted;
 }
 
@@ -40,7 +41,8 @@ absl::Status CheckRequestId(std::string_view request_id) {
 
 absl::Status CheckLabel(std::string_view key, std::string_view value) {
   if (!IsName(key)) {
-    return Invalid("LABEL_INVALID", fmt::format("'{}' is no label key", key), "a key is 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit");
+    return Invalid("LABEL_INVALID", fmt::format("'{}' is no label key", key),
+                   "a key is 1 to 63 letters, digits, '.', '_' or '-', beginning with a letter or digit");
   }
   if (value.size() > kMaxLabelValue || !IsPrintable(value) || value.find_first_of(",=") != std::string_view::npos) {
     return Invalid("LABEL_INVALID", fmt::format("the value of label '{}' is not allowed", key),
@@ -57,7 +59,8 @@ absl::Status CheckSelector(std::string_view selector) {
     const std::string_view term = selector.substr(at, comma - at);
     const size_t equals = term.find('=');
     if (equals == std::string_view::npos) {
-      return Invalid("SELECTOR_INVALID", fmt::format("selector '{}': '{}' is not KEY=VALUE", selector, term), "write for instance site=oslo,tier=edge; all must match");
+      return Invalid("SELECTOR_INVALID", fmt::format("selector '{}': '{}' is not KEY=VALUE", selector, term),
+                     "write for instance site=oslo,tier=edge; all must match");
     }
     if (const absl::Status label = CheckLabel(term.substr(0, equals), term.substr(equals + 1)); !label.ok()) {
       return WithReason(Annotate(label, fmt::format("selector '{}'", selector)), "SELECTOR_INVALID", HintOf(label));

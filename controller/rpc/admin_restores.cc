@@ -29,7 +29,9 @@ v1::CheckState RecordedVerdict(const v1::Snapshot& snapshot) {
 v1::RestorePlan PlanFromCatalog(const v1::RestoreOrder& order, const v1::Snapshot& snapshot, const v1::Database& target, SystemTime now) {
   v1::RestorePlan plan;
   const v1::DatabaseHealth& health = target.health();
-  plan.set_mode(order.mode() != v1::RESTORE_MODE_UNSPECIFIED ? order.mode() : health.present() ? v1::RESTORE_MODE_LIVE : v1::RESTORE_MODE_NEW);
+  plan.set_mode(order.mode() != v1::RESTORE_MODE_UNSPECIFIED ? order.mode()
+                : health.present()                           ? v1::RESTORE_MODE_LIVE
+                                                             : v1::RESTORE_MODE_NEW);
   plan.set_snapshot_id(snapshot.id());
   plan.set_size_bytes(snapshot.size_bytes());
   plan.set_fetch_bytes(snapshot.size_bytes());
@@ -56,7 +58,8 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   if (wanted.source().empty() && wanted.snapshot().empty()) {
     return Invalid("RESTORE_TARGET_INVALID", "neither a database nor a snapshot was given");
   }
-  if (!v1::RestoreMode_IsValid(wanted.mode())) return Invalid("RESTORE_MODE_INVALID", fmt::format("{} is no mode of restore", static_cast<int>(wanted.mode())));
+  if (!v1::RestoreMode_IsValid(wanted.mode()))
+    return Invalid("RESTORE_MODE_INVALID", fmt::format("{} is no mode of restore", static_cast<int>(wanted.mode())));
 
   ResolvedRestore resolved;
   std::optional<DatabaseReference> source;
@@ -89,7 +92,8 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
                  fmt::format("choose another one: litefleet snapshot list {}/{}", snapshot.device_name(), snapshot.database()));
   }
   if (snapshot.root_digest().size() != format::kDigestBytes) {
-    return Error(absl::StatusCode::kDataLoss, "CATALOG_DAMAGED", fmt::format("the catalog has no root digest of snapshot {}", snapshot.id()),
+    return Error(absl::StatusCode::kDataLoss, "CATALOG_DAMAGED",
+                 fmt::format("the catalog has no root digest of snapshot {}", snapshot.id()),
                  "rebuild the catalog: litefleet-controller rebuild");
   }
 
@@ -107,9 +111,10 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   auto known = deps_.snapshots->GetDatabase(DeviceId(target.device.id()), target.database);
   if (!known.ok()) {
     if (!absl::IsNotFound(known.status())) return known.status();
-    return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND",
-                 fmt::format("device {} has not reported any database '{}'", target.device.name(), target.database),
-                 fmt::format("name it in the device's agent.toml; `litefleet device show {}` shows the ones that are known", target.device.name()));
+    return Error(
+        absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND",
+        fmt::format("device {} has not reported any database '{}'", target.device.name(), target.database),
+        fmt::format("name it in the device's agent.toml; `litefleet device show {}` shows the ones that are known", target.device.name()));
   }
   resolved.target = *std::move(known);
   resolved.target_device = std::move(target.device);
@@ -127,7 +132,8 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   return resolved;
 }
 
-void AdminHandlers::PlanRestore(const v1::PlanRestoreRequest& request, absl::AnyInvocable<void(Answer<v1::PlanRestoreResponse>)> done) const {
+void AdminHandlers::PlanRestore(const v1::PlanRestoreRequest& request,
+                                absl::AnyInvocable<void(Answer<v1::PlanRestoreResponse>)> done) const {
   auto resolved = ResolveRestore(request.restore());
   if (!resolved.ok()) return done(resolved.status());
   const DeviceId device(resolved->target_device.id());
@@ -161,10 +167,11 @@ void AdminHandlers::PlanRestore(const v1::PlanRestoreRequest& request, absl::Any
       });
 }
 
-absl::StatusOr<v1::StartRestoreResponse> AdminHandlers::StartRestore(const v1::StartRestoreRequest& request, const std::string& ordered_by) const {
+absl::StatusOr<v1::StartRestoreResponse> AdminHandlers::StartRestore(const v1::StartRestoreRequest& request,
+                                                                     const std::string& ordered_by) const {
   LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
-  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire,
-                      CheckedDuration(request.has_expire(), request.expire(), std::chrono::seconds(1), kMaxExpire, kDefaultExpire, "expire"));
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, CheckedDuration(request.has_expire(), request.expire(), std::chrono::seconds(1),
+                                                                         kMaxExpire, kDefaultExpire, "expire"));
   LF_ASSIGN_OR_RETURN(ResolvedRestore resolved, ResolveRestore(request.restore()));
   // The timeline is reserved under the caller's request, so that a repeated call gets the same one; without a request id it is a call
   // that nobody can repeat.

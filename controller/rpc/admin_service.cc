@@ -41,15 +41,15 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
   AdminServiceImpl(const AdminHandlers& handlers, Authenticator& authenticator, Executor& work, Executor& streams)
       : handlers_(handlers), authenticator_(authenticator), work_(work), streams_(streams) {}
 
-#define LF_ADMIN_CALL(Name)                                                                                                                \
-  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, v1::Name##Response* response) override {      \
-    return Unary(context, "/litefleet.v1.AdminService/" #Name, response,                                                                   \
-                 [this, request](const Caller&) { return handlers_.Name(*request); });                                                     \
+#define LF_ADMIN_CALL(Name)                                                                                                           \
+  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, v1::Name##Response* response) override { \
+    return Unary(context, "/litefleet.v1.AdminService/" #Name, response,                                                              \
+                 [this, request](const Caller&) { return handlers_.Name(*request); });                                                \
   }
-#define LF_ADMIN_ORDER(Name)                                                                                                               \
-  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, v1::Name##Response* response) override {      \
-    return Unary(context, "/litefleet.v1.AdminService/" #Name, response,                                                                   \
-                 [this, request](const Caller& caller) { return handlers_.Name(*request, caller.ordered_by()); });                         \
+#define LF_ADMIN_ORDER(Name)                                                                                                          \
+  ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, v1::Name##Response* response) override { \
+    return Unary(context, "/litefleet.v1.AdminService/" #Name, response,                                                              \
+                 [this, request](const Caller& caller) { return handlers_.Name(*request, caller.ordered_by()); });                    \
   }
   LF_ADMIN_CALL(GetVersion)
   LF_ADMIN_CALL(GetStatus)
@@ -75,7 +75,8 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 #undef LF_ADMIN_ORDER
 #undef LF_ADMIN_CALL
 
-  ServerUnaryReactor* PlanRestore(CallbackServerContext* context, const v1::PlanRestoreRequest* request, v1::PlanRestoreResponse* response) override {
+  ServerUnaryReactor* PlanRestore(CallbackServerContext* context, const v1::PlanRestoreRequest* request,
+                                  v1::PlanRestoreResponse* response) override {
     ServerUnaryReactor* const reactor = context->DefaultReactor();
     const auto caller = authenticator_.Authenticate(*context, "/litefleet.v1.AdminService/PlanRestore");
     if (!caller.ok()) {
@@ -102,7 +103,8 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
     return LaunchDownload(context, caller.status(), handlers_, streams_, request->snapshot());
   }
 
-  StreamReactor<v1::WatchOperationResponse>* WatchOperation(CallbackServerContext* context, const v1::WatchOperationRequest* request) override {
+  StreamReactor<v1::WatchOperationResponse>* WatchOperation(CallbackServerContext* context,
+                                                            const v1::WatchOperationRequest* request) override {
     const auto caller = authenticator_.Authenticate(*context, "/litefleet.v1.AdminService/WatchOperation");
     return LaunchWatch(context, caller.status(), handlers_, work_, request->operation());
   }
@@ -134,8 +136,8 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<v1::AdminService::CallbackService> MakeAdminService(const AdminHandlers& handlers, Authenticator& authenticator, Executor& work,
-                                                                    Executor& streams) {
+std::unique_ptr<v1::AdminService::CallbackService> MakeAdminService(const AdminHandlers& handlers, Authenticator& authenticator,
+                                                                    Executor& work, Executor& streams) {
   return std::make_unique<AdminServiceImpl>(handlers, authenticator, work, streams);
 }
 

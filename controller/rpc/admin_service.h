@@ -16,8 +16,8 @@
 namespace litefleet::rpc {
 
 // `work`: short calls on catalogs; `streams`: steps of downloads, so that many of them do not delay the others.
-std::unique_ptr<v1::AdminService::CallbackService> MakeAdminService(const AdminHandlers& handlers, Authenticator& authenticator, Executor& work,
-                                                                    Executor& streams);
+std::unique_ptr<v1::AdminService::CallbackService> MakeAdminService(const AdminHandlers& handlers, Authenticator& authenticator,
+                                                                    Executor& work, Executor& streams);
 
 }  // namespace litefleet::rpc
 

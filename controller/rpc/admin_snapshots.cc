@@ -31,7 +31,8 @@ absl::StatusOr<v1::GetSnapshotResponse> AdminHandlers::GetSnapshot(const v1::Get
   return response;
 }
 
-absl::StatusOr<v1::CheckSnapshotResponse> AdminHandlers::CheckSnapshot(const v1::CheckSnapshotRequest& request, const std::string& ordered_by) const {
+absl::StatusOr<v1::CheckSnapshotResponse> AdminHandlers::CheckSnapshot(const v1::CheckSnapshotRequest& request,
+                                                                       const std::string& ordered_by) const {
   LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
   LF_ASSIGN_OR_RETURN(const v1::Snapshot snapshot, deps_.snapshots->Resolve(request.snapshot()));
   LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.verifier->Start(SnapshotId(snapshot.id()), request.request_id(), ordered_by));

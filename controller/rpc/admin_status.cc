@@ -16,16 +16,17 @@ using std::chrono::hours;
 using std::chrono::minutes;
 
 constexpr uint32_t kProtocolVersion = 1;
-constexpr size_t kMaxAlarms = 200;              // a screen, not a report; the gravest are kept
-constexpr minutes kUnseenAfter{15};             // not connected and silent for longer
-constexpr int64_t kClockOffMs = 60'000;         // more than this and times of snapshots mislead people
-constexpr hours kCertificateWarning{24 * 14};   // renewal happens long before
+constexpr size_t kMaxAlarms = 200;             // a screen, not a report; the gravest are kept
+constexpr minutes kUnseenAfter{15};            // not connected and silent for longer
+constexpr int64_t kClockOffMs = 60'000;        // more than this and times of snapshots mislead people
+constexpr hours kCertificateWarning{24 * 14};  // renewal happens long before
 constexpr hours kUnprovenAfter{24 * 7};
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 9> kGravity = {"DISK_LOW",        "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP", "SOURCE_DAMAGED",
-                                                      "DEVICE_NOT_SEEN", "UNPROVEN",         "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 9> kGravity = {"DISK_LOW",        "SNAPSHOT_DAMAGED",    "BACKUP_FAILED",
+                                                      "NEVER_BACKED_UP", "SOURCE_DAMAGED",      "DEVICE_NOT_SEEN",
+                                                      "UNPROVEN",        "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -70,17 +71,20 @@ void LookAtDevice(const v1::Device& device, SystemTime now, AlarmList& alarms) {
     const bool seen = device.has_last_seen_at();
     const std::chrono::seconds silent = Since(seen ? device.last_seen_at() : device.enrolled_at(), now);
     if (silent > kUnseenAfter) {
-      alarms.Add("DEVICE_NOT_SEEN", device.name(), seen ? fmt::format("not seen for {}", Age(silent)) : fmt::format("enrolled {} ago and never connected", Age(silent)));
+      alarms.Add("DEVICE_NOT_SEEN", device.name(),
+                 seen ? fmt::format("not seen for {}", Age(silent)) : fmt::format("enrolled {} ago and never connected", Age(silent)));
     }
   }
   if (device.connected() && std::abs(device.clock_offset_ms()) > kClockOffMs) {
-    alarms.Add("CLOCK_OFF", device.name(), fmt::format("its clock is {} {}", Age(std::chrono::seconds(std::abs(device.clock_offset_ms()) / 1000)),
-                                                       device.clock_offset_ms() > 0 ? "behind" : "ahead"));
+    alarms.Add("CLOCK_OFF", device.name(),
+               fmt::format("its clock is {} {}", Age(std::chrono::seconds(std::abs(device.clock_offset_ms()) / 1000)),
+                           device.clock_offset_ms() > 0 ? "behind" : "ahead"));
   }
   if (device.has_certificate_expires_at()) {
     const std::chrono::seconds left = -Since(device.certificate_expires_at(), now);
     if (left < std::chrono::seconds(0)) {
-      alarms.Add("CERTIFICATE_EXPIRES", device.name(), fmt::format("its certificate expired {} ago; it renews itself when it connects", Age(-left)));
+      alarms.Add("CERTIFICATE_EXPIRES", device.name(),
+                 fmt::format("its certificate expired {} ago; it renews itself when it connects", Age(-left)));
     } else if (left < kCertificateWarning) {
       alarms.Add("CERTIFICATE_EXPIRES", device.name(), fmt::format("its certificate expires in {} and was not renewed", Age(left)));
     }
@@ -91,11 +95,13 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
   const std::string subject = fmt::format("{}/{}", database.device_name(), database.name());
   const v1::DatabaseHealth& health = database.health();
   if (health.has_last_error()) {
-    alarms.Add("BACKUP_FAILED", subject, fmt::format("the last run failed: {} ({})", health.last_error().message(), health.last_error().info().reason()));
+    alarms.Add("BACKUP_FAILED", subject,
+               fmt::format("the last run failed: {} ({})", health.last_error().message(), health.last_error().info().reason()));
   }
   if (!database.has_newest_snapshot()) {
     if (!health.has_last_error()) {
-      alarms.Add("NEVER_BACKED_UP", subject, health.schedule().empty() ? "there is no snapshot, and it has no schedule" : "there is no snapshot yet");
+      alarms.Add("NEVER_BACKED_UP", subject,
+                 health.schedule().empty() ? "there is no snapshot, and it has no schedule" : "there is no snapshot yet");
     }
     return;
   }

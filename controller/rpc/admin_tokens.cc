@@ -19,14 +19,16 @@ absl::StatusOr<v1::CreateTokenResponse> AdminHandlers::CreateToken(const v1::Cre
     return Invalid("USES_OUT_OF_RANGE", fmt::format("uses is {}, it must be 1 to {}", request.uses(), kMaxUses));
   }
   wish.uses = std::max(request.uses(), 1);
-  LF_ASSIGN_OR_RETURN(wish.ttl, CheckedDuration(request.has_ttl(), request.ttl(), std::chrono::seconds(1), kMaxTtl, std::chrono::hours(1), "ttl"));
+  LF_ASSIGN_OR_RETURN(wish.ttl,
+                      CheckedDuration(request.has_ttl(), request.ttl(), std::chrono::seconds(1), kMaxTtl, std::chrono::hours(1), "ttl"));
   for (const auto& [key, value] : request.labels()) {
     LF_RETURN_IF_ERROR(CheckLabel(key, value));
     wish.labels.emplace(key, value);
   }
   if (!request.for_device().empty()) {
     if (wish.uses != 1) {
-      return Invalid("USES_OUT_OF_RANGE", fmt::format("a token for device {} can be used once, not {} times", request.for_device(), wish.uses));
+      return Invalid("USES_OUT_OF_RANGE",
+                     fmt::format("a token for device {} can be used once, not {} times", request.for_device(), wish.uses));
     }
     if (!wish.labels.empty()) {
       return Invalid("LABELS_NOT_ALLOWED", fmt::format("device {} keeps its labels when it enrols anew", request.for_device()),
@@ -48,7 +50,8 @@ absl::StatusOr<v1::ListTokensResponse> AdminHandlers::ListTokens(const v1::ListT
 }
 
 absl::StatusOr<v1::RevokeTokenResponse> AdminHandlers::RevokeToken(const v1::RevokeTokenRequest& request) const {
-  if (request.token().empty()) return Invalid("TOKEN_REFERENCE_EMPTY", "the id of the token is missing", "`litefleet token list` shows the ids");
+  if (request.token().empty())
+    return Invalid("TOKEN_REFERENCE_EMPTY", "the id of the token is missing", "`litefleet token list` shows the ids");
   if (request.token().rfind("lft1.", 0) == 0) {
     return Invalid("TOKEN_REFERENCE_INVALID", "this is the secret of a token, not its id", "`litefleet token list` shows the ids");
   }

@@ -15,7 +15,8 @@ constexpr size_t kMessagesAhead = 4;
 
 class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::DownloadSnapshotResponse>, v1::DownloadSnapshotResponse> {
  public:
-  Download(grpc::CallbackServerContext* context, absl::Status caller, const AdminHandlers& handlers, Executor& executor, std::string snapshot)
+  Download(grpc::CallbackServerContext* context, absl::Status caller, const AdminHandlers& handlers, Executor& executor,
+           std::string snapshot)
       : OutboundStream(context, StreamLimits{.max_messages = kMessagesAhead}),
         caller_(std::move(caller)),
         handlers_(handlers),
@@ -31,7 +32,8 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
   // At most one Produce is queued or running: it is posted here at the beginning, and then only by OnRoom, which follows a refused push.
   void Continue() {
     if (!executor_.TryPost([self = shared_from_this(), this] { Produce(); })) {
-      End(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too many downloads waiting", "try again in a moment"));
+      End(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too many downloads waiting",
+                "try again in a moment"));
     }
   }
   void OnRoom() override { Continue(); }
@@ -81,7 +83,8 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
   }
 
   static absl::Status Hole(std::string_view got, uint64_t expected) {
-    return Error(absl::StatusCode::kDataLoss, "MANIFEST_DAMAGED", fmt::format("the snapshot's manifest has {} where page {} is expected", got, expected));
+    return Error(absl::StatusCode::kDataLoss, "MANIFEST_DAMAGED",
+                 fmt::format("the snapshot's manifest has {} where page {} is expected", got, expected));
   }
 
   const absl::Status caller_;
@@ -97,7 +100,8 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
 }  // namespace
 
 grpc::ServerWriteReactor<v1::DownloadSnapshotResponse>* LaunchDownload(grpc::CallbackServerContext* context, const absl::Status& caller,
-                                                                       const AdminHandlers& handlers, Executor& executor, const std::string& snapshot) {
+                                                                       const AdminHandlers& handlers, Executor& executor,
+                                                                       const std::string& snapshot) {
   return LaunchStream<Download>(context, caller, handlers, executor, snapshot);
 }
 

@@ -19,7 +19,8 @@ namespace litefleet::rpc {
 
 // `caller`: not OK ends the stream with it at once.
 grpc::ServerWriteReactor<v1::DownloadSnapshotResponse>* LaunchDownload(grpc::CallbackServerContext* context, const absl::Status& caller,
-                                                                       const AdminHandlers& handlers, Executor& executor, const std::string& snapshot);
+                                                                       const AdminHandlers& handlers, Executor& executor,
+                                                                       const std::string& snapshot);
 
 }  // namespace litefleet::rpc
 

@@ -15,7 +15,8 @@ using Base = OutboundStream<grpc::ServerWriteReactor<v1::WatchOperationResponse>
 
 class OperationWatch final : public Base {
  public:
-  OperationWatch(grpc::CallbackServerContext* context, absl::Status caller, const AdminHandlers& handlers, Executor& executor, std::string operation)
+  OperationWatch(grpc::CallbackServerContext* context, absl::Status caller, const AdminHandlers& handlers, Executor& executor,
+                 std::string operation)
       : Base(context, StreamLimits{.max_messages = 1}),
         caller_(std::move(caller)),
         handlers_(handlers),
@@ -25,7 +26,8 @@ class OperationWatch final : public Base {
   void Begin() {
     if (!caller_.ok()) return End(caller_);
     if (!executor_.TryPost([self = shared_from_this(), this] { Subscribe(); })) {
-      End(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too many requests waiting", "try again in a moment"));
+      End(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too many requests waiting",
+                "try again in a moment"));
     }
   }
 
@@ -126,7 +128,8 @@ class OperationWatch final : public Base {
 }  // namespace
 
 grpc::ServerWriteReactor<v1::WatchOperationResponse>* LaunchWatch(grpc::CallbackServerContext* context, const absl::Status& caller,
-                                                                  const AdminHandlers& handlers, Executor& executor, const std::string& operation) {
+                                                                  const AdminHandlers& handlers, Executor& executor,
+                                                                  const std::string& operation) {
   return LaunchStream<OperationWatch>(context, caller, handlers, executor, operation);
 }
 

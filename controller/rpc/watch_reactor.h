@@ -17,7 +17,8 @@ namespace litefleet::rpc {
 
 // `caller`: not OK ends the stream with it at once.
 grpc::ServerWriteReactor<v1::WatchOperationResponse>* LaunchWatch(grpc::CallbackServerContext* context, const absl::Status& caller,
-                                                                  const AdminHandlers& handlers, Executor& executor, const std::string& operation);
+                                                                  const AdminHandlers& handlers, Executor& executor,
+                                                                  const std::string& operation);
 
 }  // namespace litefleet::rpc
 

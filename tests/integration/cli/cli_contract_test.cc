@@ -79,10 +79,12 @@ class FakeAdmin final : public v1::AdminService::Service {
     *response->mutable_snapshot() = snapshot;
     return Status::OK;
   }
-  Status WatchOperation(ServerContext* context, const v1::WatchOperationRequest*, grpc::ServerWriter<v1::WatchOperationResponse>* writer) override {
+  Status WatchOperation(ServerContext* context, const v1::WatchOperationRequest*,
+                        grpc::ServerWriter<v1::WatchOperationResponse>* writer) override {
     return watch(++watches, *context, *writer);
   }
-  Status DownloadSnapshot(ServerContext*, const v1::DownloadSnapshotRequest*, grpc::ServerWriter<v1::DownloadSnapshotResponse>* writer) override {
+  Status DownloadSnapshot(ServerContext*, const v1::DownloadSnapshotRequest*,
+                          grpc::ServerWriter<v1::DownloadSnapshotResponse>* writer) override {
     v1::DownloadSnapshotResponse message;
     *message.mutable_header()->mutable_snapshot() = snapshot;
     writer->Write(message);
@@ -173,7 +175,8 @@ class CliContract : public testing::Test {
     admin_.data.resize(600 * 1024);
     for (size_t i = 0; i < admin_.data.size(); ++i) admin_.data[i] = static_cast<char>(i * 2654435761U >> 11);
     format::RootBuilder root(4096, 150);
-    for (size_t at = 0; at < admin_.data.size(); at += format::kExtentBytes) root.Add(format::NameChunkOf(4096, AsBytes(std::string_view(admin_.data).substr(at, format::kExtentBytes))));
+    for (size_t at = 0; at < admin_.data.size(); at += format::kExtentBytes)
+      root.Add(format::NameChunkOf(4096, AsBytes(std::string_view(admin_.data).substr(at, format::kExtentBytes))));
     admin_.snapshot.set_id(kSnapshot);
     admin_.snapshot.set_device_name("kiosk");
     admin_.snapshot.set_database("orders");
@@ -189,15 +192,17 @@ class CliContract : public testing::Test {
 };
 
 TEST_F(CliContract, ErrorsHaveTheirExitCodesAndJson) {
-  const std::pair<absl::StatusCode, int> kCodes[] = {{absl::StatusCode::kInternal, 1},         {absl::StatusCode::kInvalidArgument, 2}, {absl::StatusCode::kNotFound, 4},
-                                                     {absl::StatusCode::kPermissionDenied, 5}, {absl::StatusCode::kUnauthenticated, 5}, {absl::StatusCode::kFailedPrecondition, 6},
-                                                     {absl::StatusCode::kUnavailable, 7},      {absl::StatusCode::kDataLoss, 8}};
+  const std::pair<absl::StatusCode, int> kCodes[] = {{absl::StatusCode::kInternal, 1},        {absl::StatusCode::kInvalidArgument, 2},
+                                                     {absl::StatusCode::kNotFound, 4},        {absl::StatusCode::kPermissionDenied, 5},
+                                                     {absl::StatusCode::kUnauthenticated, 5}, {absl::StatusCode::kFailedPrecondition, 6},
+                                                     {absl::StatusCode::kUnavailable, 7},     {absl::StatusCode::kDataLoss, 8}};
   for (const auto& [code, exit] : kCodes) {
     admin_.status = Failure(code, "SOME_REASON");
     const Result result = Run({"status", "-o", "json"});
     EXPECT_EQ(result.code, exit) << result.err;
     EXPECT_EQ(result.out, "");
-    EXPECT_NE(result.err.find("\"reason\":\"SOME_REASON\",\"message\":\"it went wrong\",\"hint\":\"do better\"}}"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("\"reason\":\"SOME_REASON\",\"message\":\"it went wrong\",\"hint\":\"do better\"}}"), std::string::npos)
+        << result.err;
   }
   EXPECT_EQ(Run({"status"}).err, "error: it went wrong\n  hint: do better\n");
 }

@@ -79,10 +79,13 @@ TEST(Things, SnapshotHasItsStableMembers) {
   snapshot.set_root_digest(std::string(32, '\xab'));
   snapshot.set_check(v1::CHECK_STATE_CANNOT_TELL);
   const std::string text = ToJson(snapshot).Text();
-  EXPECT_TRUE(text.starts_with("{\"id\":\"01J9ZK00000000000000000000\",\"device\":\"kiosk\",\"database\":\"orders\",\"method\":\"online\",\"state\":\"committed\","
-                               "\"timeline\":1152921504606846976,\"taken_at\":\"2026-11-22T13:03:00Z\",\"received_at\":null,\"page_size\":4096,\"page_count\":0,\"size_bytes\":0,"
-                               "\"root_digest\":\"abababababababababababababababababababababababababababababababab\",\"pages_sent\":0,\"wire_bytes\":0,\"stored_bytes\":0,"
-                               "\"duration_ms\":null,\"source_check\":\"unknown\",\"check\":\"cannot_tell\",\"drilled_at\":null,\"parent\":null"))
+  EXPECT_TRUE(text.starts_with(
+      "{\"id\":\"01J9ZK00000000000000000000\",\"device\":\"kiosk\",\"database\":\"orders\",\"method\":\"online\",\"state\":\"committed\","
+      "\"timeline\":1152921504606846976,\"taken_at\":\"2026-11-22T13:03:00Z\",\"received_at\":null,\"page_size\":4096,\"page_count\":0,"
+      "\"size_bytes\":0,"
+      "\"root_digest\":\"abababababababababababababababababababababababababababababababab\",\"pages_sent\":0,\"wire_bytes\":0,\"stored_"
+      "bytes\":0,"
+      "\"duration_ms\":null,\"source_check\":\"unknown\",\"check\":\"cannot_tell\",\"drilled_at\":null,\"parent\":null"))
       << text;
 }
 
@@ -94,17 +97,20 @@ TEST(Things, OperationAndDevice) {
   operation.mutable_error()->set_code(9);
   operation.mutable_error()->set_message("stalled");
   operation.mutable_error()->mutable_info()->set_reason("WRITER_STALL");
-  EXPECT_TRUE(ToJson(operation).Text().starts_with(
-      "{\"id\":\"X\",\"kind\":\"backup\",\"state\":\"failed\",\"device\":null,\"database\":null,\"snapshot\":null,\"progress\":{\"done_bytes\":0,\"total_bytes\":0,\"phase\":null},"
-      "\"wire_bytes\":0,\"started_at\":null,\"ended_at\":null,\"error\":{\"code\":\"failed_precondition\",\"reason\":\"WRITER_STALL\",\"message\":\"stalled\",\"hint\":null}"))
+  EXPECT_TRUE(
+      ToJson(operation).Text().starts_with("{\"id\":\"X\",\"kind\":\"backup\",\"state\":\"failed\",\"device\":null,\"database\":null,"
+                                           "\"snapshot\":null,\"progress\":{\"done_bytes\":0,\"total_bytes\":0,\"phase\":null},"
+                                           "\"wire_bytes\":0,\"started_at\":null,\"ended_at\":null,\"error\":{\"code\":\"failed_"
+                                           "precondition\",\"reason\":\"WRITER_STALL\",\"message\":\"stalled\",\"hint\":null}"))
       << ToJson(operation).Text();
   v1::Device device;
   device.set_name("kiosk");
   device.set_state(v1::DEVICE_STATE_ACTIVE);
   (*device.mutable_labels())["b"] = "2";
   (*device.mutable_labels())["a"] = "1";
-  EXPECT_TRUE(ToJson(device).Text().starts_with("{\"id\":\"\",\"name\":\"kiosk\",\"labels\":{\"a\":\"1\",\"b\":\"2\"},\"state\":\"active\",\"connected\":false,\"last_seen_at\":null,"
-                                                "\"version\":null,\"clock_offset_ms\":null,\"certificate_expires_at\":null"))
+  EXPECT_TRUE(ToJson(device).Text().starts_with(
+      "{\"id\":\"\",\"name\":\"kiosk\",\"labels\":{\"a\":\"1\",\"b\":\"2\"},\"state\":\"active\",\"connected\":false,\"last_seen_at\":null,"
+      "\"version\":null,\"clock_offset_ms\":null,\"certificate_expires_at\":null"))
       << ToJson(device).Text();
 }
 
@@ -148,7 +154,8 @@ class Received : public testing::Test {
 std::string RootOf(uint32_t page_size, const std::string& data) {
   const auto pages = static_cast<uint32_t>(data.size() / page_size);
   format::RootBuilder root(page_size, pages);
-  for (size_t at = 0; at < data.size(); at += format::kExtentBytes) root.Add(format::NameChunkOf(page_size, AsBytes(data).subspan(at, std::min<size_t>(format::kExtentBytes, data.size() - at))));
+  for (size_t at = 0; at < data.size(); at += format::kExtentBytes)
+    root.Add(format::NameChunkOf(page_size, AsBytes(data).subspan(at, std::min<size_t>(format::kExtentBytes, data.size() - at))));
   return std::string(root.Finish().AsString());
 }
 
@@ -160,7 +167,8 @@ TEST_F(Received, TheRootIsComparedWhateverThePieces) {
   for (const size_t piece : {data.size(), size_t{262'144}, size_t{524'288}, size_t{4096}, size_t{1000}}) {
     auto verifier = RootVerifier::Make(4096, pages, root);
     ASSERT_TRUE(verifier.ok());
-    for (size_t at = 0; at < data.size(); at += piece) ASSERT_TRUE(verifier->Add(AsBytes(data).subspan(at, std::min(piece, data.size() - at))).ok());
+    for (size_t at = 0; at < data.size(); at += piece)
+      ASSERT_TRUE(verifier->Add(AsBytes(data).subspan(at, std::min(piece, data.size() - at))).ok());
     EXPECT_TRUE(verifier->Finish().ok()) << piece;
   }
   auto flipped = RootVerifier::Make(4096, pages, root).value();

@@ -57,7 +57,9 @@ TEST(Text, LocalTimesShowTheirOffset) {
 
 TEST(Text, WhatComesFromADeviceCannotDriveTheTerminal) {
   EXPECT_EQ(Printable("a\033[31mb\nc\x7f"), "a?[31mb?c?");
-  EXPECT_EQ(Printable("\xc2\x9b" "31m"), "?31m");
+  EXPECT_EQ(Printable("\xc2\x9b"
+                      "31m"),
+            "?31m");
   EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
   EXPECT_EQ(Printable("\xff\xfe"), "??");
 }
@@ -68,7 +70,9 @@ TEST(Text, Utf8) {
   EXPECT_EQ(Utf8Length("\xed\xa0\x80"), 0U) << "surrogate";
   EXPECT_EQ(Utf8Length("\xf4\x90\x80\x80"), 0U) << "beyond Unicode";
   EXPECT_EQ(Utf8Length("\xe2\x82"), 0U) << "cut";
-  EXPECT_EQ(Columns("\xe2\x82\xac" "1"), 2U);
+  EXPECT_EQ(Columns("\xe2\x82\xac"
+                    "1"),
+            2U);
 }
 
 TEST(Text, CutKeepsBothEnds) {
@@ -90,9 +94,17 @@ TEST(Text, Nearest) {
 TEST(JsonText, EscapesAndKeepsOrder) {
   Json object = Json::Object();
   object.Set("b", int64_t{9'223'372'036'854'775'807}).Set("a", false).Set("n", nullptr).Set("t", "q\"\\\n\t\x01");
-  object.Set("bad", "x\xff" "y").Set("euro", "\xe2\x82\xac").Set("zero", 0).Set("none", Json::OrNull("")).Set("list", Json::Array().Add(uint64_t{18'446'744'073'709'551'615U}).Add("s"));
+  object
+      .Set("bad",
+           "x\xff"
+           "y")
+      .Set("euro", "\xe2\x82\xac")
+      .Set("zero", 0)
+      .Set("none", Json::OrNull(""))
+      .Set("list", Json::Array().Add(uint64_t{18'446'744'073'709'551'615U}).Add("s"));
   EXPECT_EQ(object.Text(),
-            "{\"b\":9223372036854775807,\"a\":false,\"n\":null,\"t\":\"q\\\"\\\\\\n\\t\\u0001\",\"bad\":\"x\\ufffdy\",\"euro\":\"\xe2\x82\xac\",\"zero\":0,"
+            "{\"b\":9223372036854775807,\"a\":false,\"n\":null,\"t\":\"q\\\"\\\\\\n\\t\\u0001\",\"bad\":\"x\\ufffdy\",\"euro\":"
+            "\"\xe2\x82\xac\",\"zero\":0,"
             "\"none\":null,\"list\":[18446744073709551615,\"s\"]}");
   EXPECT_EQ(Json::Object().Text(), "{}");
   EXPECT_EQ(Json::Array().Text(), "[]");
