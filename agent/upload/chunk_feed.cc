@@ -57,8 +57,11 @@ struct SourceFeed::RawPayload final : PackablePayload {
   RawPayload(std::shared_ptr<Buffers> owner, std::unique_ptr<Bytes> content) : buffers(std::move(owner)), bytes(std::move(content)) {}
   ~RawPayload() override { buffers->GiveBack(std::move(bytes)); }
   absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) override {
+    // Compressed into room for the worst case, kept in what it needs.
+    thread_local std::string room;
     PackedChunk packed;
-    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(*bytes, packed.data));
+    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(*bytes, room));
+    packed.data.assign(room);
     return packed;
   }
   std::string Raw() const override { return std::string(AsText(*bytes)); }

@@ -10,7 +10,7 @@
 namespace litefleet::upload {
 namespace {
 
-constexpr size_t kMaxMessageBytes = 900 << 10;
+constexpr size_t kMaxMessageBytes = 600 << 10;
 constexpr size_t kMaxChunksPerOffer = 256;
 
 absl::Status Protocol(std::string_view what) {

@@ -5,7 +5,7 @@
 // The producer offers chunks in ascending order of pages; the controller answers each offer with the positions that it wants; those
 // are compressed (by whoever drives this) and sent in the order of the offers, within the window. Memory: at most `max_raw_chunks`
 // chunks of 256 KiB are held between offer and answer or compression, and at most `max_packed_bytes` of compressed ones; a message is
-// at most 900 KiB.
+// at most 600 KiB.
 //
 // Not for several attempts: a cut link needs a new object with the same session_id. Thread safety: none. Errors: what the peer does
 // against the protocol is kInternal UPLOAD_PROTOCOL.
@@ -51,9 +51,9 @@ class UploadSession {
  public:
   struct Limits {
     // Offers are sent when they have this many chunks, or when the producer waits.
-    size_t chunks_per_offer = 8;
-    size_t max_raw_chunks = 24;
-    size_t max_packed_bytes = 2 << 20;
+    size_t chunks_per_offer = 4;
+    size_t max_raw_chunks = 12;
+    size_t max_packed_bytes = 1 << 20;
     // A message is sent when it has at least this much, or nothing else is on its way to it.
     size_t message_bytes = 256 << 10;
   };

@@ -29,8 +29,10 @@ struct Spool::SpooledPayload final : PackablePayload {
     packed.data.resize(entry.stored_bytes);
     LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(packed.data)), entry.offset, spool.path_));
     if (packed.codec != format::Codec::kRaw) return packed;
+    thread_local std::string room;
     PackedChunk smaller;
-    LF_ASSIGN_OR_RETURN(smaller.codec, compressor.Compress(AsBytes(packed.data), smaller.data));
+    LF_ASSIGN_OR_RETURN(smaller.codec, compressor.Compress(AsBytes(packed.data), room));
+    smaller.data.assign(room);
     return smaller;
   }
   std::string Raw() const override { return {}; }
