@@ -125,7 +125,7 @@ TEST_F(MainPathTest, RestoresWhereNothingIs) {
 
 TEST_F(MainPathTest, AMissingDatabaseIsARecordedFailure) {
   const Result result = programs_.Cli({"-o", "json", "backup", "dev/absent"});
-  EXPECT_EQ(result.exit_code, 1) << result.out << result.err;
+  EXPECT_EQ(result.exit_code, 4) << result.out << result.err;
   ASSERT_NE(Backup(), "") << "the agent goes on with the others";
 }
 
