@@ -222,7 +222,7 @@ int UserDatabase::OnBusy(void* busy, int count) {
   if (now - self.since >= self.timeout) return 0;
   // Short and uneven sleeps: a rollback-journal writer at hundreds of commits a second leaves gaps of about a millisecond between its
   // locks, which growing sleeps never hit.
-  std::this_thread::sleep_for(std::chrono::microseconds(200 + (count * 7919) % 1300));
+  std::this_thread::sleep_for(std::chrono::microseconds(200 + (count % 1000) * 7919 % 1300));
   return 1;
 }
 
