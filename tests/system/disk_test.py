@@ -30,8 +30,10 @@ def fill(path, leave):
 def test_full_store_refuses_uploads_and_recovers():
     with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "200m") as disk:
         fleet.data = os.path.join(disk, "controller")
+        with open(fleet.path("controller.toml"), "w", encoding="utf-8") as file:
+            file.write('[store]\nreserve = "4MiB"\n')
         fleet.init()
-        fleet.serve()
+        fleet.serve(extra=("--config", fleet.path("controller.toml")))
         small = lf.make_database(fleet.path("small.db"), rows=3000)
         large = lf.make_database(fleet.path("large.db"), rows=80000)
         fleet.agent("alpha", {"small": small, "large": large})
@@ -62,7 +64,7 @@ def test_no_space_for_staging_leaves_the_old_database():
 
 
 def test_full_state_directory_is_reported_and_the_agent_goes_on():
-    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "32m") as disk:
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "160m") as disk:
         fleet.init()
         fleet.serve()
         path = lf.make_database(fleet.path("x.db"), rows=40000, journal="delete")

@@ -198,6 +198,7 @@ class Fleet:
         return self
 
     def __exit__(self, kind, error, trace):
+        ended = {process.log: process.process.poll() for process in self.processes}
         for process in reversed(self.processes):
             if process.running():
                 process.process.kill()
@@ -205,6 +206,8 @@ class Fleet:
         for proxy in self.proxies:
             proxy.close()
         if error is not None and not isinstance(error, Skip):
+            for log, code in ended.items():
+                print(f"{os.path.basename(log)}: the program {'ran to the end of the test' if code is None else f'had ended with {code}'}")
             for process in {process.log: process for process in self.processes}.values():
                 print(process.tail())
         shutil.rmtree(self.directory, ignore_errors=True)
