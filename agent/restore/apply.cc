@@ -24,7 +24,7 @@ bool HasPart(const storage::v1::RestoreState& state, std::string_view suffix) {
 }
 
 absl::Status SetOwner(int fd, uid_t owner, gid_t group, mode_t mode, const std::string& what) {
-  struct stat st{};
+  struct stat st {};
   if (fstat(fd, &st) != 0) return ErrnoError(errno, "look at " + what);
   // First the owner, since it takes set-id bits away; nothing to ask for where it is right already.
   if ((st.st_uid != owner || st.st_gid != group) && fchown(fd, owner, group) != 0) {
@@ -79,7 +79,8 @@ void PutCompanionsBack(ApplyContext& context) {
 absl::Status InstallUndo(ApplyContext& context) {
   const std::string undo = context.place.UndoName();
   const std::string temporary = context.temporary_undo();
-  for (const std::string_view suffix : {std::string_view("-journal"), std::string_view("-shm"), std::string_view("-wal"), std::string_view()}) {
+  for (const std::string_view suffix :
+       {std::string_view("-journal"), std::string_view("-shm"), std::string_view("-wal"), std::string_view()}) {
     const std::string from = temporary + std::string(suffix);
     const std::string to = undo + std::string(suffix);
     if (!HasPart(context.state, suffix)) {
@@ -133,12 +134,13 @@ absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::s
   LF_ASSIGN_OR_RETURN(const struct stat directory, place.StatDirectory());
   const bool root = geteuid() == 0;
   const bool group_writes = (directory.st_mode & S_IWGRP) != 0;
-  struct stat own{};
+  struct stat own {};
   if (fstat(fd, &own) != 0) return ErrnoError(errno, "look at " + what);
   return SetOwner(fd, root ? directory.st_uid : own.st_uid, root ? directory.st_gid : own.st_gid, group_writes ? 0660 : 0600, what);
 }
 
-absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel) {
+absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options,
+                                                                  const CancelToken& cancel) {
   capture::UserDatabaseOptions open;
   open.path = place.path();
   open.busy_timeout = std::chrono::seconds(5);
@@ -162,7 +164,7 @@ absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const Appl
       LF_ASSIGN_OR_RETURN(const int64_t page_size, sqlite::QueryInt(database->db(), "pragma page_size"));
       target.page_size = static_cast<uint32_t>(page_size);
     }
-    struct stat wal{};
+    struct stat wal {};
     if (target.wal && stat((database->real_path() + "-wal").c_str(), &wal) == 0) target.bytes += static_cast<uint64_t>(wal.st_size);
     database->EndRead();
     LF_RETURN_IF_ERROR(database->Close());

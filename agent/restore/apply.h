@@ -1,8 +1,8 @@
 // The three ways of a verified staging file into its target; README.md has the steps, `new`, `live` and `replace`.
 //
-// Each returns OK with the step APPLIED recorded, or an error with the old state in its place. They may be called again after a crash in the step
-// APPLYING, as the README says. Thread safety: none; one restore a database at a time. Law 3: nobody in this process has the target
-// open through SQLite but what is opened here.
+// Each returns OK with the step APPLIED recorded, or an error with the old state in its place. They may be called again after a crash in
+// the step APPLYING, as the README says. Thread safety: none; one restore a database at a time. Law 3: nobody in this process has the
+// target open through SQLite but what is opened here.
 #ifndef LITEFLEET_AGENT_RESTORE_APPLY_H_
 #define LITEFLEET_AGENT_RESTORE_APPLY_H_
 
@@ -74,11 +74,12 @@ absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int 
 // As a database that is new in this directory gets them.
 absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::string& what);
 
-absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel);
+absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options,
+                                                                  const CancelToken& cancel);
 // What restoring live into the target meets: its geometry, through SQLite. TARGET_NOT_OPENABLE where SQLite refuses it.
 struct LiveTarget {
-  uint32_t page_size = 0;   // 0: an empty file
-  uint64_t bytes = 0;       // as the newest state has it
+  uint32_t page_size = 0;  // 0: an empty file
+  uint64_t bytes = 0;      // as the newest state has it
   bool wal = false;
 };
 absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel);

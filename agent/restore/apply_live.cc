@@ -26,7 +26,8 @@ constexpr std::chrono::milliseconds kCheckpointWait{1000};
 // A path in a URI file name.
 std::string Escaped(const std::string& path) {
   std::string escaped;
-  for (const char c : path) escaped += c == '%' || c == '?' || c == '#' ? fmt::format("%{:02X}", static_cast<unsigned char>(c)) : std::string(1, c);
+  for (const char c : path)
+    escaped += c == '%' || c == '?' || c == '#' ? fmt::format("%{:02X}", static_cast<unsigned char>(c)) : std::string(1, c);
   return escaped;
 }
 
@@ -144,7 +145,8 @@ absl::Status LiveCopy::Prepare() {
   LF_ASSIGN_OR_RETURN(source_, OpenImmutable(context_.staging.path()));
   LF_ASSIGN_OR_RETURN(destination_, OpenTarget(context_.place, context_.options, context_.cancel));
   return destination_->ErrorFor(
-      sqlite3_exec(destination_->db(), "pragma query_only=0; pragma synchronous=full; pragma cache_size=-8000", nullptr, nullptr, nullptr), "open");
+      sqlite3_exec(destination_->db(), "pragma query_only=0; pragma synchronous=full; pragma cache_size=-8000", nullptr, nullptr, nullptr),
+      "open");
 }
 
 absl::Status LiveCopy::TakeUndoAhead() {
@@ -218,8 +220,8 @@ absl::Status LiveCopy::Copy() {
   LF_CRASH_POINT("restore.live.after_commit");
   sqlite3_backup_finish(backup_.release());
   context_.state.set_stall_ms(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - locked_at_).count());
-  context_.Say(fmt::format("copied {} pages into {} in one transaction; writers waited {} ms", context_.staging.page_count(), context_.place.path(),
-                           context_.state.stall_ms()));
+  context_.Say(fmt::format("copied {} pages into {} in one transaction; writers waited {} ms", context_.staging.page_count(),
+                           context_.place.path(), context_.state.stall_ms()));
   return context_.Applied();
 }
 
@@ -232,7 +234,8 @@ void LiveCopy::ReadBack() {
     context_.Say("the read-back was left out: " + MessageOf(read.status()));
     return;
   }
-  const auto deadline = Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.options.rollback_stall);
+  const auto deadline =
+      Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.options.rollback_stall);
   absl::Status status;
   if (DataVersion(destination_->db()) != locked_version_ + 1) {
     context_.Say("the read-back was left out: others have committed since");
@@ -244,17 +247,21 @@ void LiveCopy::ReadBack() {
       if (at.page_count != context_.staging.page_count() || at.page_size != context_.staging.page_size()) {
         return Error(Code::kDataLoss, "READ_BACK_DIFFERS", "the database has another size than the snapshot");
       }
-      LF_RETURN_IF_ERROR(io::PreadAll(context_.staging.fd(), wanted, static_cast<uint64_t>(at.extent) * format::kExtentBytes, context_.staging.path()));
+      LF_RETURN_IF_ERROR(
+          io::PreadAll(context_.staging.fd(), wanted, static_cast<uint64_t>(at.extent) * format::kExtentBytes, context_.staging.path()));
       if (SamePages(at.extent, at.pages, wanted)) return absl::OkStatus();
       return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("extent {} of the database is not as restored", at.extent));
     });
-    if (status.ok()) context_.Say("read the committed state back: it is the snapshot");
-    else if (status.code() != Code::kDataLoss) context_.Say("the read-back was left out: " + MessageOf(status));
+    if (status.ok())
+      context_.Say("read the committed state back: it is the snapshot");
+    else if (status.code() != Code::kDataLoss)
+      context_.Say("the read-back was left out: " + MessageOf(status));
   }
   (*read)->End();
   if (status.code() != Code::kDataLoss) return;
   context_.Say("the read-back found a difference: " + MessageOf(status));
-  context_.read_back = WithReason(status, "READ_BACK_DIFFERS", "the previous state is kept as the undo; look at the storage of that machine");
+  context_.read_back =
+      WithReason(status, "READ_BACK_DIFFERS", "the previous state is kept as the undo; look at the storage of that machine");
 }
 
 absl::Status LiveCopy::Run() {
@@ -302,7 +309,7 @@ absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context) {
   LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(context.place, context.options, context.cancel));
   LF_ASSIGN_OR_RETURN(const auto pinned, capture::PinnedRead::Begin(*database));  // rolls an unfinished transaction back
   LF_ASSIGN_OR_RETURN(const io::UniqueFd undo, context.place.Open(context.temporary_undo(), O_RDONLY));
-  struct stat undo_stat{};
+  struct stat undo_stat {};
   if (fstat(undo.get(), &undo_stat) != 0) return ErrnoError(errno, "look at the undo of " + context.place.path());
   uint64_t unlike_new = 0, unlike_old = 0, bytes = 0;
   Bytes is_new, is_old;
@@ -321,10 +328,11 @@ absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context) {
   }));
   // Pages beyond its end are missing as well.
   if (context.staging.bytes() > bytes) unlike_new += (context.staging.bytes() - bytes) / context.staging.page_size();
-  if (static_cast<uint64_t>(undo_stat.st_size) > bytes) unlike_old += (static_cast<uint64_t>(undo_stat.st_size) - bytes) / context.staging.page_size();
+  if (static_cast<uint64_t>(undo_stat.st_size) > bytes)
+    unlike_old += (static_cast<uint64_t>(undo_stat.st_size) - bytes) / context.staging.page_size();
   pinned->End();
-  context.Say(fmt::format("after the interruption the database differs in {} pages from the snapshot and in {} from its previous state", unlike_new,
-                          unlike_old));
+  context.Say(fmt::format("after the interruption the database differs in {} pages from the snapshot and in {} from its previous state",
+                          unlike_new, unlike_old));
   return unlike_new < unlike_old || unlike_new == 0;
 }
 

@@ -11,7 +11,8 @@ namespace {
 // What was moved aside before must not come back beside a file that it does not belong to.
 absl::Status Appeared(ApplyContext& context) {
   static_cast<void>(InstallUndo(context));
-  return Error(absl::StatusCode::kFailedPrecondition, "TARGET_EXISTS", fmt::format("a database has appeared at {} meanwhile", context.place.path()),
+  return Error(absl::StatusCode::kFailedPrecondition, "TARGET_EXISTS",
+               fmt::format("a database has appeared at {} meanwhile", context.place.path()),
                "restore again: it is restored live then, or with --mode replace");
 }
 

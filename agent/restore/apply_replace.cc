@@ -65,7 +65,8 @@ absl::StatusOr<std::optional<WriteLease>> ProveUnused(const ApplyContext& contex
   if (!users.pids.empty()) return InUse(context, "");
   if (!users.complete) {
     return Error(Code::kFailedPrecondition, "CANNOT_PROVE_UNUSED",
-                 fmt::format("no lease can be had on {}, and not every process can be looked at: nobody knows who has it open", context.place.path()),
+                 fmt::format("no lease can be had on {}, and not every process can be looked at: nobody knows who has it open",
+                             context.place.path()),
                  "run the agent as root or as the owner of the database, or restore with --mode live");
   }
   return lease;
@@ -82,7 +83,8 @@ bool SomebodyCame(const std::optional<WriteLease>& lease, const capture::FileId&
 absl::Status Swap(ApplyContext& context) {
   LF_ASSIGN_OR_RETURN(const auto old, context.place.Stat(context.place.name()));
   if (!old.has_value()) {
-    return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("{} has gone meanwhile", context.place.path()), "restore again without --mode");
+    return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("{} has gone meanwhile", context.place.path()),
+                 "restore again without --mode");
   }
   LF_ASSIGN_OR_RETURN(const auto lease, ProveUnused(context));
   LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging.fd(), context.staging.path()));
@@ -98,7 +100,8 @@ absl::Status Swap(ApplyContext& context) {
   LF_CRASH_POINT("restore.replace.before_link");
   LF_RETURN_IF_ERROR(context.place.Remove(context.temporary_undo()));
   if (const absl::Status linked = context.place.Link(context.place.name(), context.temporary_undo()); !linked.ok()) {
-    return Error(Code::kFailedPrecondition, "NO_HARD_LINKS", fmt::format("the old database cannot be kept under a second name: {}", MessageOf(linked)),
+    return Error(Code::kFailedPrecondition, "NO_HARD_LINKS",
+                 fmt::format("the old database cannot be kept under a second name: {}", MessageOf(linked)),
                  "this file system has no hard links: restore with --mode live");
   }
   LF_CRASH_POINT("restore.replace.linked");

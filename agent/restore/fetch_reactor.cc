@@ -69,8 +69,10 @@ class FetchReactor final : public grpc::ClientReadReactor<v1::FetchResponse>, pu
     queue_.back().Swap(&incoming_);
     changed_.SignalAll();
     if (!held_) return;
-    if (queue_.size() < kQueuedMessages) StartRead(&incoming_);
-    else paused_ = true;
+    if (queue_.size() < kQueuedMessages)
+      StartRead(&incoming_);
+    else
+      paused_ = true;
   }
 
   void OnDone(const grpc::Status& status) override {
@@ -117,7 +119,8 @@ class GrpcFetchTransport final : public FetchTransport {
  public:
   explicit GrpcFetchTransport(rpc::ChannelHub& hub) : hub_(hub) {}
 
-  absl::StatusOr<std::unique_ptr<FetchStream>> Open(const v1::FetchRequest& request, SteadyTime deadline, const CancelToken& cancel) override {
+  absl::StatusOr<std::unique_ptr<FetchStream>> Open(const v1::FetchRequest& request, SteadyTime deadline,
+                                                    const CancelToken& cancel) override {
     std::shared_ptr<grpc::Channel> channel = hub_.Wait(deadline, cancel);
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the restore was cancelled");
     if (channel == nullptr) {

@@ -1,6 +1,7 @@
 // One fetch call as the fetcher sees it; gRPC in the agent, a script in tests.
 //
-// Thread safety: a stream is used by one thread at a time, but Cancel, which any thread may call. Ownership: the stream is cancelled when it goes.
+// Thread safety: a stream is used by one thread at a time, but Cancel, which any thread may call. Ownership: the stream is cancelled when
+// it goes.
 #ifndef LITEFLEET_AGENT_RESTORE_FETCH_STREAM_H_
 #define LITEFLEET_AGENT_RESTORE_FETCH_STREAM_H_
 
@@ -28,7 +29,8 @@ class FetchTransport {
  public:
   virtual ~FetchTransport() = default;
   // kUnavailable CONTROLLER_UNREACHABLE where there is no connection by `deadline`.
-  virtual absl::StatusOr<std::unique_ptr<FetchStream>> Open(const v1::FetchRequest& request, SteadyTime deadline, const CancelToken& cancel) = 0;
+  virtual absl::StatusOr<std::unique_ptr<FetchStream>> Open(const v1::FetchRequest& request, SteadyTime deadline,
+                                                            const CancelToken& cancel) = 0;
 };
 
 }  // namespace litefleet::restore

@@ -31,7 +31,7 @@ std::string NameOfProcess(pid_t pid) {
 bool HasOpen(DIR* descriptors, std::span<const capture::FileId> files) {
   while (const dirent* entry = readdir(descriptors)) {
     if (entry->d_name[0] == '.') continue;
-    struct stat st{};
+    struct stat st {};
     if (fstatat(dirfd(descriptors), entry->d_name, &st, 0) != 0 || !S_ISREG(st.st_mode)) continue;
     const capture::FileId id{st.st_dev, st.st_ino};
     if (std::find(files.begin(), files.end(), id) != files.end()) return true;
@@ -78,7 +78,7 @@ absl::StatusOr<std::optional<WriteLease>> WriteLease::Take(const TargetPlace& pl
   fcntl(fd.get(), F_SETSIG, SIGURG);
   if (fcntl(fd.get(), F_SETLEASE, F_WRLCK) == 0) return WriteLease(std::move(fd));
   if (errno != EAGAIN && errno != EBUSY) return std::nullopt;
-  struct stat st{};
+  struct stat st {};
   const capture::FileId id = fstat(fd.get(), &st) == 0 ? capture::FileId{st.st_dev, st.st_ino} : capture::FileId{};
   const Users users = FindUsers(std::span(&id, 1));
   if (users.pids.empty() && users.complete) return std::nullopt;  // a file system that refuses leases in this way

@@ -59,8 +59,8 @@ bool IsInode(const std::optional<struct stat>& st, const RestoreState& state) {
 // One Run.
 class LocalRestorer::Session {
  public:
-  Session(LocalRestorer& restorer, const std::string& operation_id, const v1::RestoreOrder& order, const Target& target, const CancelToken& cancel,
-          const ProgressMeter::Report& report)
+  Session(LocalRestorer& restorer, const std::string& operation_id, const v1::RestoreOrder& order, const Target& target,
+          const CancelToken& cancel, const ProgressMeter::Report& report)
       : r_(restorer),
         order_(order),
         target_(target),
@@ -92,7 +92,9 @@ class LocalRestorer::Session {
     return r_.journal_.Save(state_);
   }
   void Wait(std::chrono::milliseconds time);
-  ApplyContext Context() { return {r_.options_.apply, order_, *place_, *staging_, r_.journal_, state_, cancel_, progress_, absl::OkStatus()}; }
+  ApplyContext Context() {
+    return {r_.options_.apply, order_, *place_, *staging_, r_.journal_, state_, cancel_, progress_, absl::OkStatus()};
+  }
   std::string staging_name() const { return TargetPlace::StagingName(state_.operation_id()); }
 
   LocalRestorer& r_;
@@ -155,8 +157,8 @@ absl::Status LocalRestorer::Session::Begin() {
     LF_ASSIGN_OR_RETURN(live, LookAtLiveTarget(*place_, r_.options_.apply, cancel_));
     LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
   }
-  LF_RETURN_IF_ERROR(CheckSpace(
-      *place_, SpaceFor(mode, format::DatabaseBytes(order_.page_size(), order_.page_count()), live, r_.options_.reserve_bytes)));
+  LF_RETURN_IF_ERROR(
+      CheckSpace(*place_, SpaceFor(mode, format::DatabaseBytes(order_.page_size(), order_.page_count()), live, r_.options_.reserve_bytes)));
   state_.set_path(place_->path());
   state_.set_mode(mode);
   state_.set_started_at_ms(ToUnixMillis(RealClock().Now()));
@@ -209,7 +211,8 @@ absl::Status LocalRestorer::Session::Continue() {
 void LocalRestorer::Session::Wait(std::chrono::milliseconds time) {
   const auto until = std::chrono::steady_clock::now() + time;
   while (!cancel_.cancelled() && std::chrono::steady_clock::now() < until) {
-    std::this_thread::sleep_for(std::min<std::chrono::nanoseconds>(std::chrono::milliseconds(50), until - std::chrono::steady_clock::now()));
+    std::this_thread::sleep_for(
+        std::min<std::chrono::nanoseconds>(std::chrono::milliseconds(50), until - std::chrono::steady_clock::now()));
     progress_.Tick();
   }
 }
@@ -250,7 +253,7 @@ absl::Status LocalRestorer::Session::FetchAll() {
     Wait(backoff.Next(now));
   }
   LF_RETURN_IF_ERROR(staging_->Finish(root_));
-  struct stat st{};
+  struct stat st {};
   if (fstat(staging_->fd(), &st) != 0) return ErrnoError(errno, "look at " + staging_->path());
   state_.set_staging_device(st.st_dev);
   state_.set_staging_inode(st.st_ino);
@@ -287,8 +290,9 @@ absl::Status LocalRestorer::Session::Check() {
       break;
     case check::State::kFailed:
       if (!order_.check_override()) {
-        return Error(Code::kInternal, "CHECK_FAILED", "SQLite's checks could not be carried out: " + words,
-                     "look at the memory of the device and at the installation of litefleet-check, or override the check: the bytes are proven");
+        return Error(
+            Code::kInternal, "CHECK_FAILED", "SQLite's checks could not be carried out: " + words,
+            "look at the memory of the device and at the installation of litefleet-check, or override the check: the bytes are proven");
       }
       state_.add_steps("SQLite's checks could not be carried out, which is overridden: " + words);
       break;
@@ -304,9 +308,15 @@ absl::Status LocalRestorer::Session::Apply() {
   auto context = Context();
   absl::Status status;
   switch (state_.mode()) {
-    case v1::RESTORE_MODE_NEW: status = ApplyNew(context); break;
-    case v1::RESTORE_MODE_LIVE: status = ApplyLive(context); break;
-    default: status = ApplyReplace(context); break;
+    case v1::RESTORE_MODE_NEW:
+      status = ApplyNew(context);
+      break;
+    case v1::RESTORE_MODE_LIVE:
+      status = ApplyLive(context);
+      break;
+    default:
+      status = ApplyReplace(context);
+      break;
   }
   read_back_ = context.read_back;
   return status;
@@ -315,13 +325,14 @@ absl::Status LocalRestorer::Session::Apply() {
 absl::Status LocalRestorer::Session::Finish() {
   if (staging_ == nullptr) {
     // After a crash the file may be at the target's name by now; only its size is asked for here.
-    auto staging = StagingFile::Reopen(*place_, state_.mode() == v1::RESTORE_MODE_LIVE ? staging_name() : place_->name(), order_.page_size(),
-                                       order_.page_count());
+    auto staging = StagingFile::Reopen(*place_, state_.mode() == v1::RESTORE_MODE_LIVE ? staging_name() : place_->name(),
+                                       order_.page_size(), order_.page_count());
     if (staging.ok()) staging_ = std::move(*staging);
   }
   if (staging_ != nullptr) {
     auto context = Context();
-    if (const absl::Status kept = InstallUndo(context); !kept.ok()) state_.add_steps("the previous state could not be kept: " + MessageOf(kept));
+    if (const absl::Status kept = InstallUndo(context); !kept.ok())
+      state_.add_steps("the previous state could not be kept: " + MessageOf(kept));
     LF_CRASH_POINT("restore.undo_installed");
     if (state_.mode() == v1::RESTORE_MODE_LIVE) CheckpointLive(context);
     LF_CRASH_POINT("restore.checkpointed");
@@ -370,14 +381,17 @@ std::vector<std::string> LocalRestorer::Recover(const std::set<std::string>& act
     if (active.contains(state.operation_id())) continue;
     const auto place = TargetPlace::Resolve(state.path().empty() ? "/" : state.path());
     if (place.ok() && state.step() < storage::v1::RESTORE_STEP_APPLYING) {
-      for (const std::string& name : {TargetPlace::StagingName(state.operation_id()), TargetPlace::TemporaryUndoName(state.operation_id())}) {
+      for (const std::string& name :
+           {TargetPlace::StagingName(state.operation_id()), TargetPlace::TemporaryUndoName(state.operation_id())}) {
         static_cast<void>(place->Remove(name));
       }
       done.push_back(fmt::format("rolled the restore {} of {} back", state.operation_id(), state.database()));
     } else if (place.ok() && state.step() < storage::v1::RESTORE_STEP_DONE) {
       // Not decided here without the order: every file is kept, and said.
-      done.push_back(fmt::format("the restore {} of {} was interrupted at its end and nobody asks for it any more: look at {} and the .litefleet files "
-                                 "beside it", state.operation_id(), state.database(), state.path()));
+      done.push_back(fmt::format(
+          "the restore {} of {} was interrupted at its end and nobody asks for it any more: look at {} and the .litefleet files "
+          "beside it",
+          state.operation_id(), state.database(), state.path()));
       continue;
     }
     static_cast<void>(journal_.Remove(state.operation_id()));

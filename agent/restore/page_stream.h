@@ -19,7 +19,7 @@ struct StreamedExtent {
   uint32_t page_size = 0;
   uint32_t page_count = 0;  // of the database
   uint32_t extent = 0;
-  ByteView pages;           // valid during the call
+  ByteView pages;  // valid during the call
 };
 
 // REQUIRES: `read` is open on `database`. An error of `take` ends it and is returned; kCancelled CANCELLED.

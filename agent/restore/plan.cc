@@ -60,15 +60,16 @@ void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal) {
 
 absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
   if (!target.push_restore.empty() && target.push_restore != "allow") {
-    return Error(Code::kPermissionDenied, "PUSH_RESTORE_DENIED",
-                 fmt::format("the device does not let the controller restore {} (push_restore = \"{}\")", target.database, target.push_restore),
-                 "set push_restore = \"allow\" in the configuration on the device");
+    return Error(
+        Code::kPermissionDenied, "PUSH_RESTORE_DENIED",
+        fmt::format("the device does not let the controller restore {} (push_restore = \"{}\")", target.database, target.push_restore),
+        "set push_restore = \"allow\" in the configuration on the device");
   }
   const bool sizes_make_sense = format::IsPageSize(order.page_size()) && order.page_count() <= format::kMaxPageCount;
   if (!sizes_make_sense || order.root_version() != format::kRootVersion || order.root_digest().size() != format::kDigestBytes) {
     return Error(Code::kInvalidArgument, "ORDER_INVALID",
-                 fmt::format("the order to restore {} names {} pages of {} bytes and a root digest of {} bytes, version {}", target.database,
-                             order.page_count(), order.page_size(), order.root_digest().size(), order.root_version()),
+                 fmt::format("the order to restore {} names {} pages of {} bytes and a root digest of {} bytes, version {}",
+                             target.database, order.page_count(), order.page_size(), order.root_digest().size(), order.root_version()),
                  "bring agent and controller to the same version");
   }
   return absl::OkStatus();
@@ -83,7 +84,8 @@ absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const 
                    "restore it live (the default), or with --mode replace");
     case v1::RESTORE_MODE_LIVE:
       if (st.has_value()) return v1::RESTORE_MODE_LIVE;
-      return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("there is no database at {}", place.path()), "restore without --mode");
+      return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("there is no database at {}", place.path()),
+                   "restore without --mode");
     case v1::RESTORE_MODE_REPLACE:
       return st.has_value() ? v1::RESTORE_MODE_REPLACE : v1::RESTORE_MODE_NEW;
     default:
@@ -105,10 +107,11 @@ SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget&
 absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed) {
   LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(place.directory()));
   if (available >= needed.sum()) return absl::OkStatus();
-  return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
-               fmt::format("{} has {} free, {} are needed: staging {}, undo {}, log or journal {}, reserve {}", place.directory(), Size(available),
-                           Size(needed.sum()), Size(needed.staging), Size(needed.undo), Size(needed.journal), Size(needed.reserve)),
-               "free space there; a restore with --mode replace needs less than a live one");
+  return Error(
+      Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
+      fmt::format("{} has {} free, {} are needed: staging {}, undo {}, log or journal {}, reserve {}", place.directory(), Size(available),
+                  Size(needed.sum()), Size(needed.staging), Size(needed.undo), Size(needed.journal), Size(needed.reserve)),
+      "free space there; a restore with --mode replace needs less than a live one");
 }
 
 absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options, uint64_t reserve,

@@ -17,9 +17,7 @@ namespace litefleet::restore {
 class ProgressMeter {
  public:
   using Report = std::function<void(const v1::Progress&)>;
-  ProgressMeter(const Report& report, int64_t total_bytes) : report_(report) {
-    progress_.set_total_bytes(total_bytes);
-  }
+  ProgressMeter(const Report& report, int64_t total_bytes) : report_(report) { progress_.set_total_bytes(total_bytes); }
 
   // The part of the whole, in percent, that this phase is.
   void Begin(std::string phase, int from, int to) {

@@ -17,7 +17,8 @@ constexpr std::string_view kUndoPrefix = "undo-";
 
 absl::Status CheckId(const std::string& id) {
   if (IsName(id)) return absl::OkStatus();
-  return Error(absl::StatusCode::kInvalidArgument, "INVALID_NAME", fmt::format("'{}' is no id of an operation and no name of a database", id));
+  return Error(absl::StatusCode::kInvalidArgument, "INVALID_NAME",
+               fmt::format("'{}' is no id of an operation and no name of a database", id));
 }
 
 template <class Message>

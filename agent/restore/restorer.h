@@ -21,8 +21,8 @@ namespace litefleet::restore {
 
 // The target, from the device's own configuration (design law 8).
 struct Target {
-  std::string database;   // configured name
-  std::string path;       // absolute
+  std::string database;      // configured name
+  std::string path;          // absolute
   std::string push_restore;  // never | local-confirm | signed | allow
 };
 
@@ -40,18 +40,18 @@ struct FetchedExtent {
 class PageFetcher {
  public:
   virtual ~PageFetcher() = default;
-  // One attempt: calls `sink` on the caller's thread with extents in ascending order, without holes, from `first_extent` to the last; an error of the sink
-  // ends the fetch and is returned. Whoever calls tries again, from the extent after the last one it got, where the code says that it
-  // may help (kUnavailable, kDeadlineExceeded, kAborted, kResourceExhausted). Anything that is not as the order says is kDataLoss
-  // FETCH_INVALID or CHUNK_DAMAGED. kCancelled CANCELLED at most 200 ms after the token was set.
-  virtual absl::Status Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent, const CancelToken& cancel,
-                             const std::function<absl::Status(const FetchedExtent&)>& sink) = 0;
+  // One attempt: calls `sink` on the caller's thread with extents in ascending order, without holes, from `first_extent` to the last; an
+  // error of the sink ends the fetch and is returned. Whoever calls tries again, from the extent after the last one it got, where the code
+  // says that it may help (kUnavailable, kDeadlineExceeded, kAborted, kResourceExhausted). Anything that is not as the order says is
+  // kDataLoss FETCH_INVALID or CHUNK_DAMAGED. kCancelled CANCELLED at most 200 ms after the token was set.
+  virtual absl::Status Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent,
+                             const CancelToken& cancel, const std::function<absl::Status(const FetchedExtent&)>& sink) = 0;
 };
 
 struct Outcome {
-  absl::Status status;              // kCancelled when the token was set in time
-  std::vector<std::string> steps;   // for people, in order
-  std::string undo;                 // where the previous state is, empty: nowhere
+  absl::Status status;             // kCancelled when the token was set in time
+  std::vector<std::string> steps;  // for people, in order
+  std::string undo;                // where the previous state is, empty: nowhere
   int64_t stall_ms = 0;
   v1::RestoreMode mode = v1::RESTORE_MODE_UNSPECIFIED;
 };

@@ -20,14 +20,20 @@ constexpr uint64_t kStretch = 8 << 20;
 
 absl::Status CheckRoot(const format::RootDigest& actual, const format::RootDigest& expected) {
   if (actual == expected) return absl::OkStatus();
-  return Error(Code::kDataLoss, "ROOT_MISMATCH", fmt::format("the root digest of what was fetched is {}, ordered was {}", actual.Hex(), expected.Hex()),
+  return Error(Code::kDataLoss, "ROOT_MISMATCH",
+               fmt::format("the root digest of what was fetched is {}, ordered was {}", actual.Hex(), expected.Hex()),
                "nothing was changed; restore another snapshot, and look at the controller's store");
 }
 
 }  // namespace
 
 StagingFile::StagingFile(const TargetPlace& place, std::string name, uint32_t page_size, uint32_t page_count, io::UniqueFd fd)
-    : place_(place), name_(std::move(name)), page_size_(page_size), page_count_(page_count), fd_(std::move(fd)), root_(page_size, page_count) {}
+    : place_(place),
+      name_(std::move(name)),
+      page_size_(page_size),
+      page_count_(page_count),
+      fd_(std::move(fd)),
+      root_(page_size, page_count) {}
 
 absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Create(const TargetPlace& place, const std::string& name, uint32_t page_size,
                                                                  uint32_t page_count) {
@@ -43,7 +49,7 @@ absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Create(const TargetPla
 absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size,
                                                                  uint32_t page_count) {
   LF_ASSIGN_OR_RETURN(io::UniqueFd fd, place.Open(name, O_RDWR));
-  struct stat st{};
+  struct stat st {};
   if (fstat(fd.get(), &st) != 0) return ErrnoError(errno, "look at " + place.PathOf(name));
   const uint64_t bytes = static_cast<uint64_t>(page_size) * page_count;
   if (!S_ISREG(st.st_mode) || static_cast<uint64_t>(st.st_size) != bytes) {

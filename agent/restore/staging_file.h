@@ -21,9 +21,11 @@ namespace litefleet::restore {
 class StagingFile {
  public:
   // A new file of mode 0600, with its space reserved where the file system can do that. `place` outlives it.
-  static absl::StatusOr<std::unique_ptr<StagingFile>> Create(const TargetPlace& place, const std::string& name, uint32_t page_size, uint32_t page_count);
+  static absl::StatusOr<std::unique_ptr<StagingFile>> Create(const TargetPlace& place, const std::string& name, uint32_t page_size,
+                                                             uint32_t page_count);
   // One that was complete before; hash it with Verify.
-  static absl::StatusOr<std::unique_ptr<StagingFile>> Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size, uint32_t page_count);
+  static absl::StatusOr<std::unique_ptr<StagingFile>> Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size,
+                                                             uint32_t page_count);
 
   // REQUIRES: extents come in ascending order without holes, with as many pages as they have.
   absl::Status Append(const FetchedExtent& extent);

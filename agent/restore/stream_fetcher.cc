@@ -39,7 +39,11 @@ struct Claimed {
 class ChunkSequence {
  public:
   ChunkSequence(FetchStream& stream, const v1::RestoreOrder& order, uint32_t first_extent, std::chrono::seconds timeout)
-      : stream_(stream), order_(order), next_(first_extent), end_(format::ExtentCount(order.page_size(), order.page_count())), timeout_(timeout) {}
+      : stream_(stream),
+        order_(order),
+        next_(first_extent),
+        end_(format::ExtentCount(order.page_size(), order.page_count())),
+        timeout_(timeout) {}
 
   // Nothing after the last extent.
   absl::StatusOr<std::optional<Claimed>> Next() {
@@ -57,8 +61,8 @@ class ChunkSequence {
     if (!header_seen_) {
       header_seen_ = true;
       const v1::FetchHeader& header = message_.header();
-      if (header.page_size() != order_.page_size() || header.page_count() != order_.page_count() || header.root_digest() != order_.root_digest() ||
-          header.root_version() != order_.root_version()) {
+      if (header.page_size() != order_.page_size() || header.page_count() != order_.page_count() ||
+          header.root_digest() != order_.root_digest() || header.root_version() != order_.root_version()) {
         return Invalid("another snapshot");
       }
       message_.Clear();
@@ -75,14 +79,20 @@ class ChunkSequence {
         fetched.runs(0).page_count() != pages) {
       return Invalid(fmt::format("other pages where those of extent {} were next", next_));
     }
-    if (!name.has_value() || fetched.chunk().raw_bytes() != pages * order_.page_size() || fetched.chunk().data().size() > format::kExtentBytes) {
+    if (!name.has_value() || fetched.chunk().raw_bytes() != pages * order_.page_size() ||
+        fetched.chunk().data().size() > format::kExtentBytes) {
       return Invalid(fmt::format("a chunk of another size for extent {}", next_));
     }
     Claimed claimed;
     switch (fetched.chunk().codec()) {
-      case v1::CODEC_RAW: claimed.codec = format::Codec::kRaw; break;
-      case v1::CODEC_ZSTD: claimed.codec = format::Codec::kZstd; break;
-      default: return Invalid("an unknown codec");
+      case v1::CODEC_RAW:
+        claimed.codec = format::Codec::kRaw;
+        break;
+      case v1::CODEC_ZSTD:
+        claimed.codec = format::Codec::kZstd;
+        break;
+      default:
+        return Invalid("an unknown codec");
     }
     claimed.extent = next_++;
     claimed.raw_bytes = fetched.chunk().raw_bytes();
@@ -206,8 +216,8 @@ class Pipeline {
 
 }  // namespace
 
-absl::Status StreamFetcher::Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent, const CancelToken& cancel,
-                                  const std::function<absl::Status(const FetchedExtent&)>& sink) {
+absl::Status StreamFetcher::Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent,
+                                  const CancelToken& cancel, const std::function<absl::Status(const FetchedExtent&)>& sink) {
   if (first_extent >= format::ExtentCount(order.page_size(), order.page_count())) return absl::OkStatus();
   v1::FetchRequest request;
   request.set_operation_id(operation_id);

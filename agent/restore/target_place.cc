@@ -37,14 +37,16 @@ absl::StatusOr<TargetPlace> TargetPlace::Resolve(const std::string& configured_p
     const ssize_t length = readlink(path.c_str(), link.data(), link.size());
     if (length < 0) break;  // no link, or nothing there
     if (links == kMaxLinks) {
-      return Error(Code::kFailedPrecondition, "TOO_MANY_LINKS", fmt::format("{} is a chain of symbolic links without end", configured_path));
+      return Error(Code::kFailedPrecondition, "TOO_MANY_LINKS",
+                   fmt::format("{} is a chain of symbolic links without end", configured_path));
     }
     link.resize(static_cast<size_t>(length));
     path = link.starts_with('/') ? link : io::DirectoryOf(path) + "/" + link;
   }
   const std::unique_ptr<char, void (*)(void*)> real(realpath(io::DirectoryOf(path).c_str(), nullptr), std::free);
   if (real == nullptr) {
-    return WithReason(ErrnoError(errno, "the directory of " + path), errno == ENOENT ? "DIRECTORY_MISSING" : "", "make the directory, or mount it");
+    return WithReason(ErrnoError(errno, "the directory of " + path), errno == ENOENT ? "DIRECTORY_MISSING" : "",
+                      "make the directory, or mount it");
   }
   const std::string name = NameOf(path);
   if (name.empty() || name == "." || name == "..") {
@@ -54,7 +56,8 @@ absl::StatusOr<TargetPlace> TargetPlace::Resolve(const std::string& configured_p
   TargetPlace place(real.get(), name, std::move(fd));
   LF_ASSIGN_OR_RETURN(const auto st, place.Stat(name));
   if (st.has_value() && !S_ISREG(st->st_mode)) {
-    return Error(Code::kFailedPrecondition, "NOT_REGULAR_FILE", fmt::format("{} is {}", place.path(), S_ISDIR(st->st_mode) ? "a directory" : "no regular file"),
+    return Error(Code::kFailedPrecondition, "NOT_REGULAR_FILE",
+                 fmt::format("{} is {}", place.path(), S_ISDIR(st->st_mode) ? "a directory" : "no regular file"),
                  "name the database file itself in the agent's configuration");
   }
   return place;
@@ -69,14 +72,14 @@ std::string TargetPlace::UndoName() const {
 }
 
 absl::StatusOr<std::optional<struct stat>> TargetPlace::Stat(std::string_view name) const {
-  struct stat st{};
+  struct stat st {};
   if (fstatat(fd_.get(), std::string(name).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return st;
   if (errno == ENOENT) return std::nullopt;
   return ErrnoError(errno, "look at " + PathOf(name));
 }
 
 absl::StatusOr<struct stat> TargetPlace::StatDirectory() const {
-  struct stat st{};
+  struct stat st {};
   if (fstat(fd_.get(), &st) != 0) return ErrnoError(errno, "look at " + directory_);
   return st;
 }

@@ -31,7 +31,9 @@ class TargetPlace {
   const std::string& directory() const { return directory_; }
   const std::string& name() const { return name_; }
   std::string path() const { return PathOf(name_); }
-  std::string PathOf(std::string_view name) const { return directory_ == "/" ? "/" + std::string(name) : directory_ + "/" + std::string(name); }
+  std::string PathOf(std::string_view name) const {
+    return directory_ == "/" ? "/" + std::string(name) : directory_ + "/" + std::string(name);
+  }
   int directory_fd() const { return fd_.get(); }
 
   static std::string StagingName(std::string_view operation_id);

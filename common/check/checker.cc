@@ -40,14 +40,16 @@ std::string FindHelper() {
 }
 
 absl::Status HelperFailed(std::string_view why) {
-  return Error(absl::StatusCode::kInternal, "CHECK_HELPER_FAILED", fmt::format("the check of the database could not be carried out: {}", why),
+  return Error(absl::StatusCode::kInternal, "CHECK_HELPER_FAILED",
+               fmt::format("the check of the database could not be carried out: {}", why),
                "look at the installation of litefleet-check beside the program, and at the memory of the machine");
 }
 
 // The running helper: ends it when it goes.
 class Child {
  public:
-  explicit Child(pid_t pid) : pid_(pid) {}
+  // `answers`: where its answers are read; closed before it is waited for, so that it ends at its next word even where we may not kill it.
+  Child(pid_t pid, io::UniqueFd& answers) : pid_(pid), answers_(answers) {}
   ~Child() { End(); }
   Child(const Child&) = delete;
   Child& operator=(const Child&) = delete;
@@ -55,11 +57,12 @@ class Child {
   // Kills it if it still runs. The wait status, or -1.
   int End() {
     if (pid_ <= 0) return -1;
-    kill(pid_, SIGKILL);
+    kill(pid_, SIGKILL);  // root without CAP_KILL may not: the helper is nobody's
     return Wait();
   }
   int Wait() {
     if (pid_ <= 0) return -1;
+    answers_.Reset(-1);
     int status = -1;
     while (waitpid(pid_, &status, 0) < 0) {
       if (errno != EINTR) {
@@ -73,6 +76,7 @@ class Child {
 
  private:
   pid_t pid_;
+  io::UniqueFd& answers_;
 };
 
 absl::StatusOr<pid_t> Spawn(const std::string& helper, int database, int out, const Limits& limits, std::chrono::seconds time) {
@@ -145,11 +149,16 @@ class Answer {
     }
     if (kind != "verdict") return false;
     has_verdict_ = true;
-    if (rest == "ok") verdict_.state = State::kOk;
-    else if (rest == "damaged") verdict_.state = State::kDamaged;
-    else if (rest == "cannot_tell") verdict_.state = State::kCannotTell;
-    else if (rest == "failed") verdict_.state = State::kFailed;
-    else return false;
+    if (rest == "ok")
+      verdict_.state = State::kOk;
+    else if (rest == "damaged")
+      verdict_.state = State::kDamaged;
+    else if (rest == "cannot_tell")
+      verdict_.state = State::kCannotTell;
+    else if (rest == "failed")
+      verdict_.state = State::kFailed;
+    else
+      return false;
     return true;
   }
 
@@ -183,7 +192,7 @@ CheckResult Checker::Check(int fd, const CheckRequest& request) const {
     result.status = HelperFailed(fmt::format("the program {} was not found beside this one", kProgram));
     return result;
   }
-  struct stat st{};
+  struct stat st {};
   if (fstat(fd, &st) != 0) {
     result.status = ErrnoError(errno, "look at the database to check");
     return result;
@@ -198,7 +207,7 @@ CheckResult Checker::Check(int fd, const CheckRequest& request) const {
     result.status = ErrnoError(errno, "make a pipe");
     return result;
   }
-  const io::UniqueFd read_end(ends[0]);
+  io::UniqueFd read_end(ends[0]);
   io::UniqueFd write_end(ends[1]);
   io::UniqueFd out(fcntl(write_end.get(), F_DUPFD_CLOEXEC, 10));
   io::UniqueFd database(fcntl(fd, F_DUPFD_CLOEXEC, 10));
@@ -214,7 +223,7 @@ CheckResult Checker::Check(int fd, const CheckRequest& request) const {
     result.status = HelperFailed(MessageOf(pid.status()));
     return result;
   }
-  Child child(*pid);
+  Child child(*pid, read_end);
   Answer answer(request);
   std::array<char, 4096> buffer;
   for (;;) {
@@ -223,7 +232,8 @@ CheckResult Checker::Check(int fd, const CheckRequest& request) const {
       return result;
     }
     if (std::chrono::steady_clock::now() >= deadline) {
-      result.status = Error(absl::StatusCode::kDeadlineExceeded, "CHECK_TIMEOUT", fmt::format("the check took longer than {} s", time.count()));
+      result.status =
+          Error(absl::StatusCode::kDeadlineExceeded, "CHECK_TIMEOUT", fmt::format("the check took longer than {} s", time.count()));
       return result;
     }
     pollfd poller{read_end.get(), POLLIN, 0};

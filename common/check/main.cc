@@ -1,7 +1,7 @@
 // litefleet-check: SQLite's checks on the database behind descriptor 3, without any rights. Started by common/check/checker.h.
 //
-// Answers on standard output, a line each, at most a few KiB: "progress BYTES", "message TEXT", and last "verdict WORD", which is ok, damaged,
-// cannot_tell or failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
+// Answers on standard output, a line each, at most a few KiB: "progress BYTES", "message TEXT", and last "verdict WORD", which is ok,
+// damaged, cannot_tell or failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
 #include <unistd.h>
 
 #include <cerrno>
@@ -38,10 +38,14 @@ void PrintLine(std::string line) {
 
 const char* WordOf(State state) {
   switch (state) {
-    case State::kOk: return "ok";
-    case State::kDamaged: return "damaged";
-    case State::kCannotTell: return "cannot_tell";
-    case State::kFailed: return "failed";
+    case State::kOk:
+      return "ok";
+    case State::kDamaged:
+      return "damaged";
+    case State::kCannotTell:
+      return "cannot_tell";
+    case State::kFailed:
+      return "failed";
   }
   return "failed";
 }
@@ -51,7 +55,8 @@ const char* WordOf(State state) {
 int main(int argc, char** argv) {
   // Not for people: the limits come in a fixed order.
   if (argc != 5) {
-    constexpr std::string_view kUsage = "litefleet-check is started by litefleet; usage: litefleet-check HEAP_BYTES LENGTH_BYTES SECONDS MESSAGES\n";
+    constexpr std::string_view kUsage =
+        "litefleet-check is started by litefleet; usage: litefleet-check HEAP_BYTES LENGTH_BYTES SECONDS MESSAGES\n";
     if (write(STDERR_FILENO, kUsage.data(), kUsage.size()) < 0) return 1;
     return 2;
   }

@@ -51,7 +51,7 @@ int Write(sqlite3_file*, const void*, int, sqlite3_int64) { return SQLITE_READON
 int Truncate(sqlite3_file*, sqlite3_int64) { return SQLITE_READONLY; }
 int Sync(sqlite3_file*, int) { return SQLITE_OK; }
 int FileSize(sqlite3_file* file, sqlite3_int64* size) {
-  struct stat st{};
+  struct stat st {};
   if (fstat(reinterpret_cast<ReadOnlyFile*>(file)->fd, &st) != 0) return SQLITE_IOERR_FSTAT;
   *size = st.st_size;
   return SQLITE_OK;
@@ -66,8 +66,25 @@ int SectorSize(sqlite3_file*) { return 4096; }
 int DeviceCharacteristics(sqlite3_file*) { return 0; }
 
 const sqlite3_io_methods kMethods = {
-    1,    Close, Read, Write, Truncate, Sync, FileSize, Lock, Lock, CheckReservedLock, FileControl, SectorSize, DeviceCharacteristics,
-    nullptr, nullptr, nullptr, nullptr, nullptr, nullptr,
+    1,
+    Close,
+    Read,
+    Write,
+    Truncate,
+    Sync,
+    FileSize,
+    Lock,
+    Lock,
+    CheckReservedLock,
+    FileControl,
+    SectorSize,
+    DeviceCharacteristics,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 int OpenFile(sqlite3_vfs* vfs, sqlite3_filename, sqlite3_file* file, int flags, int* out_flags) {
@@ -109,9 +126,28 @@ int LastError(sqlite3_vfs*, int, char*) { return 0; }
 
 int served_fd = -1;
 sqlite3_vfs read_only_vfs = {
-    2,       sizeof(ReadOnlyFile), 512,     nullptr, kReadOnlyVfsName, &served_fd, OpenFile, Delete, Access, FullPathname,
-    nullptr, nullptr,              nullptr, nullptr, Randomness,       Sleep,      CurrentTime, LastError, CurrentTimeInt64,
-    nullptr, nullptr,              nullptr,
+    2,
+    sizeof(ReadOnlyFile),
+    512,
+    nullptr,
+    kReadOnlyVfsName,
+    &served_fd,
+    OpenFile,
+    Delete,
+    Access,
+    FullPathname,
+    nullptr,
+    nullptr,
+    nullptr,
+    nullptr,
+    Randomness,
+    Sleep,
+    CurrentTime,
+    LastError,
+    CurrentTimeInt64,
+    nullptr,
+    nullptr,
+    nullptr,
 };
 
 }  // namespace

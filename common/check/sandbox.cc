@@ -51,9 +51,27 @@ constexpr uint32_t kArchitecture = AUDIT_ARCH_RISCV64;
 
 // Reading, memory, time, the end. Nothing that opens, connects, starts or signals.
 constexpr auto kAllowed = std::to_array<uint32_t>({
-    __NR_read, __NR_pread64, __NR_write, __NR_writev, __NR_close, __NR_fstat, __NR_lseek, __NR_munmap, __NR_mremap, __NR_brk, __NR_madvise,
-    __NR_futex, __NR_clock_gettime, __NR_getpid, __NR_gettid, __NR_getrandom, __NR_rt_sigreturn, __NR_rt_sigprocmask, __NR_exit,
-    __NR_exit_group, __NR_restart_syscall,
+    __NR_read,
+    __NR_pread64,
+    __NR_write,
+    __NR_writev,
+    __NR_close,
+    __NR_fstat,
+    __NR_lseek,
+    __NR_munmap,
+    __NR_mremap,
+    __NR_brk,
+    __NR_madvise,
+    __NR_futex,
+    __NR_clock_gettime,
+    __NR_getpid,
+    __NR_gettid,
+    __NR_getrandom,
+    __NR_rt_sigreturn,
+    __NR_rt_sigprocmask,
+    __NR_exit,
+    __NR_exit_group,
+    __NR_restart_syscall,
 #ifdef __NR_newfstatat
     __NR_newfstatat,
 #endif

@@ -142,7 +142,8 @@ bool Checks::Open() {
   sqlite3_limit(db_, SQLITE_LIMIT_ATTACHED, 0);
   sqlite3_limit(db_, SQLITE_LIMIT_WORKER_THREADS, 0);
   sqlite3_progress_handler(db_, 1000, &Checks::OnProgress, this);
-  for (const char* pragma : {"pragma temp_store=memory", "pragma cell_size_check=on", "pragma mmap_size=0", "pragma cache_size=-16000", "pragma query_only=on"}) {
+  for (const char* pragma : {"pragma temp_store=memory", "pragma cell_size_check=on", "pragma mmap_size=0", "pragma cache_size=-16000",
+                             "pragma query_only=on"}) {
     if (Query(pragma, [](sqlite3_stmt*) {}) != End::kDone) return false;
   }
   return true;
@@ -173,7 +174,8 @@ void Checks::ReadTableNames() {
   }
   // A virtual table whose module is not here: its shadow tables are checked as tables, what they mean cannot be.
   std::vector<std::string> modules;
-  if (Query("select lower(name) from pragma_module_list", [&](sqlite3_stmt* row) { modules.push_back(ColumnText(row, 0)); }) != End::kDone) return;
+  if (Query("select lower(name) from pragma_module_list", [&](sqlite3_stmt* row) { modules.push_back(ColumnText(row, 0)); }) != End::kDone)
+    return;
   Query("select name, sql from sqlite_schema where type = 'table' and sql like 'create virtual%' limit 1000", [&](sqlite3_stmt* row) {
     const std::string sql = ColumnText(row, 1);
     for (size_t at = 0; at + 7 < sql.size(); ++at) {
@@ -255,7 +257,7 @@ Verdict Checks::Run() {
 }  // namespace
 
 Verdict RunChecks(int fd, const Limits& limits, const std::function<void(int64_t)>& progress) {
-  struct stat st{};
+  struct stat st {};
   if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode)) return {State::kFailed, {"not a regular file"}};
   if (RegisterReadOnlyVfs(fd) != SQLITE_OK) return {State::kFailed, {"SQLite could not be initialised"}};
   return Checks(limits, progress).Run();

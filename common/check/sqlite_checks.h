@@ -29,9 +29,9 @@ struct Verdict {
 };
 
 struct Limits {
-  int64_t heap_bytes = 192 << 20;    // sqlite3_hard_heap_limit64
-  int64_t length_bytes = 64 << 20;   // SQLITE_LIMIT_LENGTH: the largest row, text or blob
-  std::chrono::seconds time{600};    // wall clock
+  int64_t heap_bytes = 192 << 20;   // sqlite3_hard_heap_limit64
+  int64_t length_bytes = 64 << 20;  // SQLITE_LIMIT_LENGTH: the largest row, text or blob
+  std::chrono::seconds time{600};   // wall clock
   int max_messages = 20;
 };
 

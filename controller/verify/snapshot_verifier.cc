@@ -111,14 +111,15 @@ bool SnapshotVerifier::MarkPending(const v1::Snapshot& snapshot) {
   }
 }
 
-absl::StatusOr<v1::Operation> SnapshotVerifier::Start(const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by) {
+absl::StatusOr<v1::Operation> SnapshotVerifier::Start(const SnapshotId& snapshot, const std::string& request_id,
+                                                      const std::string& ordered_by) {
   LF_ASSIGN_OR_RETURN(const v1::Snapshot found, snapshots_.Resolve(snapshot.value()));
   Job job;
   job.snapshot = SnapshotId(found.id());
   job.device = DeviceId(found.device_id());
   job.database = found.database();
-  LF_ASSIGN_OR_RETURN(job.operation, fleet_.StartLocal(v1::OPERATION_KIND_CHECK, job.device, job.database, job.snapshot, request_id, ordered_by,
-                                                       [this, cancel = job.cancel] {
+  LF_ASSIGN_OR_RETURN(job.operation, fleet_.StartLocal(v1::OPERATION_KIND_CHECK, job.device, job.database, job.snapshot, request_id,
+                                                       ordered_by, [this, cancel = job.cancel] {
                                                          cancel->Cancel();
                                                          MutexLock lock(mu_);
                                                          wake_.SignalAll();
@@ -142,7 +143,8 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
   std::optional<SnapshotId> superseded;
   {
     MutexLock lock(mu_);
-    const auto older = std::find_if(automatic_.begin(), automatic_.end(), [&](const Job& j) { return j.device == device && j.database == database; });
+    const auto older =
+        std::find_if(automatic_.begin(), automatic_.end(), [&](const Job& j) { return j.device == device && j.database == database; });
     if (older != automatic_.end()) {
       if (older->snapshot == snapshot) return;
       superseded = older->snapshot;
@@ -217,9 +219,9 @@ void SnapshotVerifier::End(Job& job, const absl::Status& status) {
   }
   if (!job.operation.has_value()) return;
   v1::Operation& operation = *job.operation;
-  operation.set_state(status.ok()                            ? v1::OPERATION_STATE_SUCCEEDED
-                      : status.code() == Code::kCancelled    ? v1::OPERATION_STATE_CANCELLED
-                                                             : v1::OPERATION_STATE_FAILED);
+  operation.set_state(status.ok()                         ? v1::OPERATION_STATE_SUCCEEDED
+                      : status.code() == Code::kCancelled ? v1::OPERATION_STATE_CANCELLED
+                                                          : v1::OPERATION_STATE_FAILED);
   if (!status.ok()) *operation.mutable_error() = ToErrorDetail(status);
   if (status.ok()) {
     operation.mutable_progress()->set_done_bytes(operation.progress().total_bytes());
@@ -281,23 +283,26 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
   // The descriptor is enough from here on, and a crash leaves no file.
   static_cast<void>(io::RemoveFile(path));
   if (!fd.ok()) return failed(fd.status());
-  const check::CheckResult result = checker_.Check(
-      fd->get(), {.cancelled =
-                      [&] {
-                        EndCancelledOnes();
-                        return stop();
-                      },
-                  .progress = [&](int64_t bytes) { Report(job, "checking", size / 2 + std::min(bytes, size) / 2, size); }});
+  const check::CheckResult result =
+      checker_.Check(fd->get(), {.cancelled =
+                                     [&] {
+                                       EndCancelledOnes();
+                                       return stop();
+                                     },
+                                 .progress = [&](int64_t bytes) { Report(job, "checking", size / 2 + std::min(bytes, size) / 2, size); }});
   if (result.status.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
   if (!result.status.ok()) return failed(result.status);
   switch (result.verdict.state) {
-    case check::State::kOk: return {v1::CHECK_STATE_OK, "", absl::OkStatus()};
-    case check::State::kCannotTell: return {v1::CHECK_STATE_CANNOT_TELL, result.Text(), absl::OkStatus()};
+    case check::State::kOk:
+      return {v1::CHECK_STATE_OK, "", absl::OkStatus()};
+    case check::State::kCannotTell:
+      return {v1::CHECK_STATE_CANNOT_TELL, result.Text(), absl::OkStatus()};
     case check::State::kDamaged:
       return {v1::CHECK_STATE_DAMAGED, result.Text(),
               Error(Code::kDataLoss, "SNAPSHOT_DAMAGED", "SQLite's checks found damage: " + result.Text(),
                     "the bytes are as they were on the device: look at the database there, and at older snapshots")};
-    case check::State::kFailed: break;
+    case check::State::kFailed:
+      break;
   }
   return failed(Error(Code::kInternal, "CHECK_FAILED", "SQLite's checks could not be carried out: " + result.Text(),
                       "look at the memory and the time that a check may take"));

@@ -2,13 +2,13 @@
 //
 // A snapshot is written to a scratch file, every byte proven against its root digest, and SQLite's checks read that file in the helper
 // process without rights; the verdict is recorded with the snapshot. One check runs at a time, ordered ones first. Ordered checks are
-// operations in the catalog and survive a restart; automatic ones are found again from the snapshots' own state (pending). Of automatic ones at
-// most one waits for a database: an older one becomes superseded.
+// operations in the catalog and survive a restart; automatic ones are found again from the snapshots' own state (pending). Of automatic
+// ones at most one waits for a database: an older one becomes superseded.
 //
 // Thread safety: all members may be called from any thread. Ownership: borrows everything, which must outlive it. Cancel takes effect
 // within 2 s, also for checks that wait. The destructor ends the check that runs; it is begun anew after the next start.
-// Errors of an operation: SNAPSHOT_DAMAGED, CHUNK_DAMAGED, CHUNK_MISSING, ROOT_MISMATCH (kDataLoss), CHECK_FAILED, CHECK_TIMEOUT, NOT_ENOUGH_SPACE,
-// SNAPSHOT_NOT_FOUND, CANCELLED.
+// Errors of an operation: SNAPSHOT_DAMAGED, CHUNK_DAMAGED, CHUNK_MISSING, ROOT_MISMATCH (kDataLoss), CHECK_FAILED, CHECK_TIMEOUT,
+// NOT_ENOUGH_SPACE, SNAPSHOT_NOT_FOUND, CANCELLED.
 #ifndef LITEFLEET_CONTROLLER_VERIFY_SNAPSHOT_VERIFIER_H_
 #define LITEFLEET_CONTROLLER_VERIFY_SNAPSHOT_VERIFIER_H_
 
@@ -35,10 +35,10 @@
 namespace litefleet::verify {
 
 struct VerifierOptions {
-  std::string scratch;                        // DATA/scratch: emptied at start
-  uint64_t reserve_bytes = 256 << 20;         // of free space that no copy may take
-  std::chrono::milliseconds settle{5'000};    // after a commit, before its check begins: a newer one often follows
-  size_t max_waiting = 10'000;                // of automatic checks
+  std::string scratch;                      // DATA/scratch: emptied at start
+  uint64_t reserve_bytes = 256 << 20;       // of free space that no copy may take
+  std::chrono::milliseconds settle{5'000};  // after a commit, before its check begins: a newer one often follows
+  size_t max_waiting = 10'000;              // of automatic checks
   check::Checker::Options check;
 };
 
@@ -101,7 +101,7 @@ class SnapshotVerifier final : public Verifier {
   bool running_ ABSL_GUARDED_BY(mu_) = false;
   std::deque<Job> ordered_ ABSL_GUARDED_BY(mu_);
   std::deque<Job> automatic_ ABSL_GUARDED_BY(mu_);
-  std::set<std::string> known_ ABSL_GUARDED_BY(mu_);  // operations in ordered_ or running
+  std::set<std::string> known_ ABSL_GUARDED_BY(mu_);     // operations in ordered_ or running
   std::chrono::steady_clock::time_point next_report_{};  // the worker's
   std::thread worker_;
 };

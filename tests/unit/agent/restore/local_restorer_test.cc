@@ -29,7 +29,7 @@ TEST_F(LocalRestorerTest, NewFileIsTheSnapshotByteForByte) {
   EXPECT_EQ(last_.done_bytes(), last_.total_bytes());
   EXPECT_EQ(last_.total_bytes(), static_cast<int64_t>(std::filesystem::file_size(fetcher_.path)));
   EXPECT_GT(last_.wire_bytes(), 0);
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(stat(path_.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0600u);
 }
@@ -163,8 +163,7 @@ TEST_F(LocalRestorerTest, FullDiskLeavesNothing) {
     fetcher_.before_fetch = [&] {
       auto fd = io::Open(data_ + "/filler", O_RDWR | O_CREAT);
       const std::string block(65536, 'x');
-      while (write(fd->get(), block.data(), block.size()) > 0) {
-      }
+      while (write(fd->get(), block.data(), block.size()) > 0) {}
     };
     ASSERT_GT(order_.page_count() * 4096u, 1u << 20);
     const Outcome outcome = (*restorer)->Run(kOperation, order_, target_, cancel_, nullptr);
@@ -226,7 +225,8 @@ TEST_P(LiveRestoreTest, KeepsModeAndTheNextWrite) {
 INSTANTIATE_TEST_SUITE_P(All, LiveRestoreTest,
                          ::testing::Values(LiveCase{"wal", "wal", Application::kIdle}, LiveCase{"wal", "delete", Application::kWriting},
                                            LiveCase{"wal", "wal", Application::kReading}, LiveCase{"delete", "wal", Application::kIdle},
-                                           LiveCase{"delete", "delete", Application::kWriting}, LiveCase{"delete", "wal", Application::kReading}));
+                                           LiveCase{"delete", "delete", Application::kWriting},
+                                           LiveCase{"delete", "wal", Application::kReading}));
 
 TEST_F(LocalRestorerTest, LiveWithNobodyThereLeavesNoFilesBeside) {
   Make(path_, "old", "wal", 100);
@@ -387,7 +387,7 @@ TEST_F(LocalRestorerTest, ReplaceKeepsOwnerModeAndAttributes) {
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
   const Outcome outcome = Run();
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(stat(path_.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 0640u);
   if (root) {
@@ -493,30 +493,32 @@ constexpr auto kReplace = v1::RESTORE_MODE_REPLACE;
 
 INSTANTIATE_TEST_SUITE_P(
     All, CrashTest,
-    ::testing::Values(
-        CrashCase{"restore.prepared", kNew, ""}, CrashCase{"restore.staging_created", kNew, ""}, CrashCase{"restore.fetching:2", kNew, ""},
-        CrashCase{"restore.staged", kNew, ""}, CrashCase{"restore.checked", kNew, ""}, CrashCase{"restore.new.before_move", kNew, ""},
-        CrashCase{"restore.new.before_rename", kNew, ""}, CrashCase{"restore.new.after_rename", kNew, ""},
-        CrashCase{"restore.undo_installed", kNew, ""}, CrashCase{"restore.before_done", kNew, ""}, CrashCase{"restore.done", kNew, ""},
-        CrashCase{"restore.live.before_versions", kLive, "wal"}, CrashCase{"restore.live.undo_created", kLive, "wal"},
-        CrashCase{"restore.live.before_lock", kLive, "wal"}, CrashCase{"restore.live.locked", kLive, "wal"},
-        CrashCase{"restore.live.undo_complete", kLive, "wal"}, CrashCase{"restore.live.copying", kLive, "wal"},
-        CrashCase{"restore.live.before_commit", kLive, "wal"}, CrashCase{"restore.live.after_commit", kLive, "wal"},
-        CrashCase{"restore.live.applied", kLive, "wal"}, CrashCase{"restore.undo_part_installed", kLive, "wal"},
-        CrashCase{"restore.undo_installed", kLive, "wal"}, CrashCase{"restore.checkpointed", kLive, "wal"}, CrashCase{"restore.done", kLive, "wal"},
-        CrashCase{"restore.live.before_versions", kLive, "delete"}, CrashCase{"restore.live.locked", kLive, "delete"},
-        CrashCase{"restore.live.undo_complete", kLive, "delete"}, CrashCase{"restore.live.copying", kLive, "delete"},
-        CrashCase{"restore.live.before_commit", kLive, "delete"}, CrashCase{"restore.live.after_commit", kLive, "delete"},
-        CrashCase{"restore.checkpointed", kLive, "delete"}, CrashCase{"restore.replace.checkpointed", kReplace, "wal"},
-        CrashCase{"restore.replace.folded", kReplace, "wal"}, CrashCase{"restore.replace.before_link", kReplace, "wal"},
-        CrashCase{"restore.replace.linked", kReplace, "wal"}, CrashCase{"restore.replace.before_rename", kReplace, "wal"},
-        CrashCase{"restore.replace.after_rename", kReplace, "wal"}, CrashCase{"restore.undo_part_installed", kReplace, "wal"},
-        CrashCase{"restore.undo_installed", kReplace, "wal"}, CrashCase{"restore.before_done", kReplace, "wal"},
-        CrashCase{"restore.replace.folded", kReplace, "delete"}, CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
+    ::testing::Values(CrashCase{"restore.prepared", kNew, ""}, CrashCase{"restore.staging_created", kNew, ""},
+                      CrashCase{"restore.fetching:2", kNew, ""}, CrashCase{"restore.staged", kNew, ""},
+                      CrashCase{"restore.checked", kNew, ""}, CrashCase{"restore.new.before_move", kNew, ""},
+                      CrashCase{"restore.new.before_rename", kNew, ""}, CrashCase{"restore.new.after_rename", kNew, ""},
+                      CrashCase{"restore.undo_installed", kNew, ""}, CrashCase{"restore.before_done", kNew, ""},
+                      CrashCase{"restore.done", kNew, ""}, CrashCase{"restore.live.before_versions", kLive, "wal"},
+                      CrashCase{"restore.live.undo_created", kLive, "wal"}, CrashCase{"restore.live.before_lock", kLive, "wal"},
+                      CrashCase{"restore.live.locked", kLive, "wal"}, CrashCase{"restore.live.undo_complete", kLive, "wal"},
+                      CrashCase{"restore.live.copying", kLive, "wal"}, CrashCase{"restore.live.before_commit", kLive, "wal"},
+                      CrashCase{"restore.live.after_commit", kLive, "wal"}, CrashCase{"restore.live.applied", kLive, "wal"},
+                      CrashCase{"restore.undo_part_installed", kLive, "wal"}, CrashCase{"restore.undo_installed", kLive, "wal"},
+                      CrashCase{"restore.checkpointed", kLive, "wal"}, CrashCase{"restore.done", kLive, "wal"},
+                      CrashCase{"restore.live.before_versions", kLive, "delete"}, CrashCase{"restore.live.locked", kLive, "delete"},
+                      CrashCase{"restore.live.undo_complete", kLive, "delete"}, CrashCase{"restore.live.copying", kLive, "delete"},
+                      CrashCase{"restore.live.before_commit", kLive, "delete"}, CrashCase{"restore.live.after_commit", kLive, "delete"},
+                      CrashCase{"restore.checkpointed", kLive, "delete"}, CrashCase{"restore.replace.checkpointed", kReplace, "wal"},
+                      CrashCase{"restore.replace.folded", kReplace, "wal"}, CrashCase{"restore.replace.before_link", kReplace, "wal"},
+                      CrashCase{"restore.replace.linked", kReplace, "wal"}, CrashCase{"restore.replace.before_rename", kReplace, "wal"},
+                      CrashCase{"restore.replace.after_rename", kReplace, "wal"}, CrashCase{"restore.undo_part_installed", kReplace, "wal"},
+                      CrashCase{"restore.undo_installed", kReplace, "wal"}, CrashCase{"restore.before_done", kReplace, "wal"},
+                      CrashCase{"restore.replace.folded", kReplace, "delete"},
+                      CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
 
 TEST_F(LocalRestorerTest, CrashWhileGarbageIsMovedAsideIsFinished) {
-  for (const char* point : {"restore.replace.linked", "restore.companion_moved", "restore.replace.before_rename", "restore.replace.after_rename",
-                            "restore.undo_part_installed:2"}) {
+  for (const char* point : {"restore.replace.linked", "restore.companion_moved", "restore.replace.before_rename",
+                            "restore.replace.after_rename", "restore.undo_part_installed:2"}) {
     for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
     std::filesystem::remove_all(folder_ + "/state");
     ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
@@ -550,7 +552,8 @@ TEST_F(LocalRestorerTest, CommitsAfterAnInterruptedLiveRestoreAreKept) {
     const Outcome outcome = Run();
     ASSERT_TRUE(outcome.status.ok()) << outcome.status;
     EXPECT_EQ(Label(path_), "new");
-    // Committed before the crash: what the application wrote since stays. Not committed: the restore happens now, over it, and the undo has it.
+    // Committed before the crash: what the application wrote since stays. Not committed: the restore happens now, over it, and the undo has
+    // it.
     EXPECT_EQ(LogRows(committed ? path_ : path_ + ".litefleet-undo"), written) << point;
   }
 }

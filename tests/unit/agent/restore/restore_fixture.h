@@ -145,11 +145,13 @@ class RestoreFixture : public ::testing::Test {
     auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     ASSERT_TRUE(db.ok()) << db.status();
     const absl::Status made = sqlite::Execute(
-        db->get(), fmt::format("pragma page_size={}; pragma journal_mode={}; create table label(v); insert into label values('{}'); create table log(n);"
-                               "create table t(id integer primary key, v blob); create index tv on t(v);"
-                               "with recursive c(n) as (select 1 union all select n+1 from c where n < {}) insert into t select n, "
-                               "'{}' || hex(zeroblob(100)) || n from c;",
-                               page_size, journal, label, rows, label));
+        db->get(),
+        fmt::format(
+            "pragma page_size={}; pragma journal_mode={}; create table label(v); insert into label values('{}'); create table log(n);"
+            "create table t(id integer primary key, v blob); create index tv on t(v);"
+            "with recursive c(n) as (select 1 union all select n+1 from c where n < {}) insert into t select n, "
+            "'{}' || hex(zeroblob(100)) || n from c;",
+            page_size, journal, label, rows, label));
     ASSERT_TRUE(made.ok()) << made;
   }
   void MakeSnapshot(const std::string& journal, int rows = 5000, int page_size = 4096) {
@@ -220,7 +222,8 @@ class RestoreFixture : public ::testing::Test {
     if (!row.ok()) return MessageOf(row.status());
     if (check->Text(0) != "ok") return std::string(check->Text(0));
     check->Reset();
-    auto label = sqlite::Statement::Prepare(db->get(), "select (select v from label), count(*), min(substr(v, 1, 3)), max(substr(v, 1, 3)) from t");
+    auto label =
+        sqlite::Statement::Prepare(db->get(), "select (select v from label), count(*), min(substr(v, 1, 3)), max(substr(v, 1, 3)) from t");
     if (!label.ok()) return MessageOf(label.status());
     if (!label->Step().value_or(false)) return "no row";
     if (label->Int(1) > 0 && (label->Text(0) != label->Text(2) || label->Text(0) != label->Text(3))) return "a mixture";

@@ -118,10 +118,12 @@ TEST_F(CheckerTest, ApplicationsCollationCannotBeJudged) {
   {
     auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     ASSERT_TRUE(db.ok());
-    sqlite3_create_collation(db->get(), "german", SQLITE_UTF8, nullptr,
-                             [](void*, int n, const void* a, int m, const void* b) { return n == m ? memcmp(a, b, static_cast<size_t>(n)) : n - m; });
-    ASSERT_TRUE(sqlite::Execute(db->get(), "create table sound(a); insert into sound values(1);"
-                                           "create table t(a text collate german); create index i on t(a); insert into t values('x'),('y')")
+    sqlite3_create_collation(db->get(), "german", SQLITE_UTF8, nullptr, [](void*, int n, const void* a, int m, const void* b) {
+      return n == m ? memcmp(a, b, static_cast<size_t>(n)) : n - m;
+    });
+    ASSERT_TRUE(sqlite::Execute(db->get(),
+                                "create table sound(a); insert into sound values(1);"
+                                "create table t(a text collate german); create index i on t(a); insert into t values('x'),('y')")
                     .ok());
   }
   const CheckResult result = Check();
@@ -134,9 +136,11 @@ TEST_F(CheckerTest, ApplicationsFunctionCannotBeJudged) {
   {
     auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     ASSERT_TRUE(db.ok());
-    sqlite3_create_function(db->get(), "own", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, nullptr,
-                            [](sqlite3_context* c, int, sqlite3_value**) { sqlite3_result_int(c, 1); }, nullptr, nullptr);
-    ASSERT_TRUE(sqlite::Execute(db->get(), "create table t(a, check(own(a))); create index i on t(own(a)); insert into t values('x')").ok());
+    sqlite3_create_function(
+        db->get(), "own", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC | SQLITE_INNOCUOUS, nullptr,
+        [](sqlite3_context* c, int, sqlite3_value**) { sqlite3_result_int(c, 1); }, nullptr, nullptr);
+    ASSERT_TRUE(
+        sqlite::Execute(db->get(), "create table t(a, check(own(a))); create index i on t(own(a)); insert into t values('x')").ok());
   }
   EXPECT_EQ(Check().verdict.state, State::kCannotTell) << Check().Text();
 }
@@ -154,10 +158,12 @@ TEST_F(CheckerTest, DamageBesideWhatCannotBeJudgedIsDamage) {
   {
     auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
     ASSERT_TRUE(db.ok());
-    sqlite3_create_collation(db->get(), "german", SQLITE_UTF8, nullptr,
-                             [](void*, int n, const void* a, int m, const void* b) { return n == m ? memcmp(a, b, static_cast<size_t>(n)) : n - m; });
+    sqlite3_create_collation(db->get(), "german", SQLITE_UTF8, nullptr, [](void*, int n, const void* a, int m, const void* b) {
+      return n == m ? memcmp(a, b, static_cast<size_t>(n)) : n - m;
+    });
     ASSERT_TRUE(sqlite::Execute(db->get(), "create table t(a text collate german); create index i on t(a);").ok());
-    ASSERT_TRUE(sqlite::Execute(db->get(), "create table sound(a, b); create index si on sound(a); insert into sound values(1,2),(3,4)").ok());
+    ASSERT_TRUE(
+        sqlite::Execute(db->get(), "create table sound(a, b); create index si on sound(a); insert into sound values(1,2),(3,4)").ok());
   }
   Make("pragma writable_schema=on; update sqlite_schema set sql='create index si on sound(b)' where name='si';");
   EXPECT_EQ(Check().verdict.state, State::kDamaged) << Check().Text();
@@ -182,8 +188,9 @@ TEST_F(CheckerTest, BrokenCheckConstraintIsDamage) {
 }
 
 TEST_F(CheckerTest, CancelEndsAnEndlessConstraint) {
-  Make("create table u(a, check(length(hex(hex(zeroblob(a)))) > 0)); pragma ignore_check_constraints=on;"
-       "with recursive c(n) as (select 1 union all select n+1 from c where n < 2000) insert into u select 1000000 from c;");
+  Make(
+      "create table u(a, check(length(hex(hex(zeroblob(a)))) > 0)); pragma ignore_check_constraints=on;"
+      "with recursive c(n) as (select 1 union all select n+1 from c where n < 2000) insert into u select 1000000 from c;");
   std::atomic<bool> cancelled{false};
   std::thread canceller([&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(300));
@@ -197,8 +204,9 @@ TEST_F(CheckerTest, CancelEndsAnEndlessConstraint) {
 }
 
 TEST_F(CheckerTest, EndlessConstraintEndsAtTheTimeLimit) {
-  Make("create table u(a, check(length(hex(hex(zeroblob(a)))) > 0)); pragma ignore_check_constraints=on;"
-       "with recursive c(n) as (select 1 union all select n+1 from c where n < 2000) insert into u select 1000000 from c;");
+  Make(
+      "create table u(a, check(length(hex(hex(zeroblob(a)))) > 0)); pragma ignore_check_constraints=on;"
+      "with recursive c(n) as (select 1 union all select n+1 from c where n < 2000) insert into u select 1000000 from c;");
   const std::string command = fmt::format("'{}' 100000000 50000000 1 5 3<'{}' | cat", Checker({}).helper(), path_);
   FILE* answer = popen(command.c_str(), "r");
   ASSERT_NE(answer, nullptr);

@@ -1,0 +1,225 @@
+#include "controller/verify/snapshot_verifier.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <filesystem>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "common/io/file.h"
+#include "common/sqlite/handle.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/fleet/device_fleet.h"
+#include "fmt/format.h"
+#include "tests/unit/controller/fleet/fleet_fixture.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::verify {
+namespace {
+
+// Snapshots whose content is a file, held back until the gate opens.
+class FileReaders final : public restore::SnapshotReaderFactory {
+ public:
+  class Reader final : public restore::SnapshotReader {
+   public:
+    Reader(const FileReaders& readers, std::string content) : readers_(readers), content_(std::move(content)) {
+      geometry_.page_size = 4096;
+      geometry_.page_count = static_cast<uint32_t>(content_.size() / 4096);
+    }
+    const restore::SnapshotGeometry& geometry() const override { return geometry_; }
+    absl::StatusOr<std::optional<restore::StoredChunk>> Next() override {
+      const size_t at = static_cast<size_t>(next_) * format::kExtentBytes;
+      if (at >= content_.size()) return std::nullopt;
+      // One chunk every 20 ms while the gate is closed: a slow store, which a cancel must not wait for.
+      if (!readers_.open) {
+        usleep(20'000);
+        if (next_ > 0) --next_;
+      }
+      restore::StoredChunk chunk;
+      const ByteView raw = AsBytes(content_).subspan(at, std::min<size_t>(format::kExtentBytes, content_.size() - at));
+      chunk.raw.assign(raw.begin(), raw.end());
+      chunk.first_page = format::FirstPageOf(4096, next_);
+      chunk.page_count = static_cast<uint32_t>(raw.size() / 4096);
+      chunk.raw_bytes = static_cast<uint32_t>(raw.size());
+      if (readers_.open) ++next_;
+      return chunk;
+    }
+
+   private:
+    const FileReaders& readers_;
+    const std::string content_;
+    restore::SnapshotGeometry geometry_;
+    uint32_t next_ = 0;
+  };
+  absl::StatusOr<std::unique_ptr<restore::SnapshotReader>> Open(const SnapshotId&, std::span<const restore::WantedRun>) override {
+    ++opened;
+    return std::make_unique<Reader>(*this, content);
+  }
+
+  std::string content;
+  std::atomic<bool> open{true};
+  std::atomic<int> opened{0};
+};
+
+class SnapshotVerifierTest : public ingest::IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+    readers_.content = MakeDatabase(2000);
+    StartAll();
+  }
+  void TearDown() override {
+    StopAll();
+    IngestTest::TearDown();
+  }
+  void StartAll() {
+    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+    auto fleet =
+        fleet::DeviceFleet::Create({.operations = operations_.get(), .reports = &reports_, .clock = &real_, .controller_version = "1"}, {});
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    fleet_ = std::move(*fleet);
+    VerifierOptions options;
+    options.scratch = directory_ + "/scratch";
+    options.reserve_bytes = reserve_;
+    options.settle = std::chrono::milliseconds(50);
+    verifier_ = std::make_unique<SnapshotVerifier>(*fleet_, *path_->snapshots, readers_, real_, options);
+    ASSERT_TRUE(verifier_->Begin().ok());
+  }
+  void StopAll() {
+    verifier_.reset();
+    fleet_.reset();
+    operations_.reset();
+  }
+  std::string MakeDatabase(int rows) {
+    const std::string path = directory_ + "/made.db";
+    std::filesystem::remove(path);
+    {
+      auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+      EXPECT_TRUE(
+          sqlite::Execute(db->get(),
+                          fmt::format("create table t(a); with recursive c(n) as (select 1 union all select n+1 from c where n < {}) "
+                                      "insert into t select hex(zeroblob(200)) || n from c",
+                                      rows))
+              .ok());
+    }
+    return *io::ReadFile(path, 1 << 28);
+  }
+  SnapshotId Commit(unsigned seed) {
+    const auto outcome = Upload(fakes::FakeDatabase::Make(4096, 70, seed), device_);
+    EXPECT_EQ(path_->committed.empty(), false);
+    return path_->committed.back().snapshot;
+  }
+  v1::Operation WaitForEnd(const std::string& id) {
+    for (int i = 0; i < 1000; ++i) {
+      const auto operation = operations_->Resolve(id);
+      if (operation.ok() && operation->has_ended_at()) return *operation;
+      usleep(10'000);
+    }
+    ADD_FAILURE() << "the operation did not end";
+    return {};
+  }
+  v1::CheckState CheckOf(const SnapshotId& id) { return path_->snapshots->Resolve(id.value())->check(); }
+  v1::CheckState WaitForCheck(const SnapshotId& id, v1::CheckState wanted) {
+    for (int i = 0; i < 1000 && CheckOf(id) != wanted; ++i) usleep(10'000);
+    return CheckOf(id);
+  }
+  bool ScratchIsEmpty() { return std::filesystem::is_empty(directory_ + "/scratch"); }
+
+  RealClock real_;
+  fleet::FakeReports reports_;
+  FileReaders readers_;
+  uint64_t reserve_ = 0;
+  std::unique_ptr<catalog::OperationCatalog> operations_;
+  std::unique_ptr<fleet::DeviceFleet> fleet_;
+  std::unique_ptr<SnapshotVerifier> verifier_;
+};
+
+TEST_F(SnapshotVerifierTest, OrderedCheckRecordsItsVerdict) {
+  const SnapshotId snapshot = Commit(1);
+  const auto started = verifier_->Start(snapshot, "request-1", "operator:admin");
+  ASSERT_TRUE(started.ok()) << started.status();
+  EXPECT_EQ(verifier_->Start(snapshot, "request-1", "operator:admin")->id(), started->id());
+  const v1::Operation ended = WaitForEnd(started->id());
+  EXPECT_EQ(ended.state(), v1::OPERATION_STATE_SUCCEEDED) << ended.DebugString();
+  EXPECT_GT(ended.progress().total_bytes(), 0);
+  EXPECT_EQ(ended.progress().done_bytes(), ended.progress().total_bytes());
+  EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_OK);
+  EXPECT_TRUE(ScratchIsEmpty());
+}
+
+TEST_F(SnapshotVerifierTest, DamageIsRecordedInSqlitesWords) {
+  const SnapshotId snapshot = Commit(1);
+  readers_.content.replace(4096 * 10, 4096, std::string(4096, 'x'));
+  const auto started = verifier_->Start(snapshot, "", "operator:admin");
+  const v1::Operation ended = WaitForEnd(started->id());
+  EXPECT_EQ(ended.state(), v1::OPERATION_STATE_FAILED);
+  EXPECT_EQ(ended.error().info().reason(), "SNAPSHOT_DAMAGED");
+  EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_DAMAGED);
+  EXPECT_FALSE(path_->snapshots->Resolve(snapshot.value())->check_message().empty());
+}
+
+TEST_F(SnapshotVerifierTest, CancelEndsWhatRunsAndWhatWaits) {
+  const SnapshotId snapshot = Commit(1);
+  readers_.open = false;
+  const auto runs = verifier_->Start(snapshot, "", "operator:admin");
+  while (readers_.opened == 0) usleep(1000);
+  const auto waits = verifier_->Start(snapshot, "", "operator:admin");
+  ASSERT_TRUE(waits.ok());
+  const auto begin = std::chrono::steady_clock::now();
+  ASSERT_TRUE(fleet_->Cancel(OperationId(waits->id())).ok());
+  EXPECT_EQ(WaitForEnd(waits->id()).state(), v1::OPERATION_STATE_CANCELLED);
+  ASSERT_TRUE(fleet_->Cancel(OperationId(runs->id())).ok());
+  EXPECT_EQ(WaitForEnd(runs->id()).state(), v1::OPERATION_STATE_CANCELLED);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(4));
+  EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_UNKNOWN);
+  EXPECT_TRUE(ScratchIsEmpty());
+}
+
+TEST_F(SnapshotVerifierTest, NewestOfADatabaseIsCheckedByItselfAndOlderAreSuperseded) {
+  readers_.open = false;
+  const SnapshotId busy = Commit(1);
+  ASSERT_TRUE(verifier_->Start(busy, "", "operator:admin").ok());
+  const SnapshotId older = Commit(2);
+  verifier_->Committed(older, device_, path_->committed.back().database);
+  EXPECT_EQ(CheckOf(older), v1::CHECK_STATE_PENDING);
+  const SnapshotId newest = Commit(3);
+  verifier_->Committed(newest, device_, path_->committed.back().database);
+  EXPECT_EQ(CheckOf(older), v1::CHECK_STATE_SUPERSEDED);
+  readers_.open = true;
+  EXPECT_EQ(WaitForCheck(newest, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+  EXPECT_EQ(CheckOf(older), v1::CHECK_STATE_SUPERSEDED);
+}
+
+TEST_F(SnapshotVerifierTest, GoesOnAfterARestartOfTheController) {
+  readers_.open = false;
+  const SnapshotId snapshot = Commit(1);
+  const auto started = verifier_->Start(snapshot, "", "operator:admin");
+  const SnapshotId automatic = Commit(2);
+  verifier_->Committed(automatic, device_, path_->committed.back().database);
+  while (readers_.opened == 0) usleep(1000);
+  StopAll();
+  ASSERT_TRUE(io::WriteFileAtomic(directory_ + "/scratch/left.check", "over").ok());
+  readers_.open = true;
+  StartAll();
+  EXPECT_EQ(WaitForEnd(started->id()).state(), v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_EQ(WaitForCheck(automatic, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+  EXPECT_TRUE(ScratchIsEmpty());
+}
+
+TEST_F(SnapshotVerifierTest, CopyThatDoesNotFitIsNotBegun) {
+  StopAll();
+  reserve_ = uint64_t{1} << 60;
+  StartAll();
+  const SnapshotId snapshot = Commit(1);
+  const auto started = verifier_->Start(snapshot, "", "operator:admin");
+  EXPECT_EQ(WaitForEnd(started->id()).error().info().reason(), "NOT_ENOUGH_SPACE");
+  EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_FAILED);
+  EXPECT_EQ(readers_.opened, 0);
+}
+
+}  // namespace
+}  // namespace litefleet::verify
