@@ -1,0 +1,302 @@
+// A whole controller in this process, over real TLS: who gets in, who does not, and what revoking does.
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/security/server_credentials.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "agent/enroll/enroll.h"
+#include "agent/enroll/preflight.h"
+#include "common/base/status.h"
+#include "common/crypto/token.h"
+#include "common/io/admin_socket.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server_credentials.h"
+#include "common/rpc/status.h"
+#include "controller/identity/authority.h"
+#include "controller/server.h"
+#include "fmt/format.h"
+#include "litefleet/v1/admin_service.grpc.pb.h"
+#include "litefleet/v1/agent_service.grpc.pb.h"
+
+namespace litefleet {
+namespace {
+
+using std::chrono::seconds;
+
+std::string TemporaryDirectory() {
+  std::string path = (std::filesystem::temp_directory_path() / "litefleet id XXXXXX").string();
+  return mkdtemp(path.data()) == nullptr ? "" : path;
+}
+
+class ServerTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    ASSERT_TRUE(InitDataDirectory(data_, {"localhost", "127.0.0.1"}, true, clock_).ok());
+    Start();
+  }
+  void TearDown() override {
+    server_.reset();
+    std::filesystem::remove_all(root_);
+  }
+  void Start() {
+    ServerOptions options{data_, {}, root_ + "/ready"};
+    options.config.listen = "127.0.0.1:0";
+    options.config.store_reserve = 0;
+    auto server = Server::Start(options);
+    ASSERT_TRUE(server.ok()) << server.status();
+    server_ = *std::move(server);
+  }
+
+  static std::shared_ptr<grpc::Channel> Channel(const std::string& address, const rpc::Identity& identity) {
+    return *rpc::MakeChannel({*rpc::ParseAddress(address), identity, "test"});
+  }
+  std::unique_ptr<v1::AdminService::Stub> LocalAdmin() const {
+    return v1::AdminService::NewStub(Channel("unix:" + io::AdminSocketPath(data_.path), {}));
+  }
+  std::string Token(int uses = 1, int ttl_seconds = 60) const {
+    v1::CreateTokenRequest request;
+    request.set_uses(uses);
+    request.mutable_ttl()->set_seconds(ttl_seconds);
+    v1::CreateTokenResponse response;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+    const grpc::Status status = LocalAdmin()->CreateToken(&context, request, &response);
+    EXPECT_TRUE(status.ok()) << status.error_message();
+    return response.secret();
+  }
+  absl::StatusOr<state::DeviceIdentity> Enroll(const std::string& name, const std::string& token) const {
+    return enroll::Enroll({server_->address(), token, root_ + "/" + name, name, seconds(20)});
+  }
+  static rpc::Identity IdentityOf(const state::DeviceIdentity& device) {
+    return {device.private_key, device.certificate_chain, device.ca_certificate};
+  }
+  // The reason that a call of RenewCertificate ends with; "OK" when it was carried out.
+  std::string Renew(const rpc::Identity& identity) const {
+    const auto stub = v1::AgentService::NewStub(Channel(server_->address(), identity));
+    v1::RenewCertificateRequest request;
+    request.set_csr(*crypto::MakeSigningRequest(**crypto::GenerateKey(), "x"));
+    v1::RenewCertificateResponse response;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+    return ReasonOrCode(stub->RenewCertificate(&context, request, &response));
+  }
+  std::string Version(v1::AdminService::Stub& stub) const {
+    v1::GetVersionResponse response;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+    return ReasonOrCode(stub.GetVersion(&context, {}, &response));
+  }
+  static std::string ReasonOrCode(const grpc::Status& status) {
+    if (status.ok()) return "OK";
+    const std::string reason = ReasonOf(rpc::ToAbsl(status));
+    return reason.empty() ? fmt::format("code {}", static_cast<int>(status.error_code())) : reason;
+  }
+  void RevokeDevice(const std::string& name) const {
+    v1::RevokeDeviceRequest request;
+    request.set_device(name);
+    v1::RevokeDeviceResponse response;
+    grpc::ClientContext context;
+    ASSERT_TRUE(LocalAdmin()->RevokeDevice(&context, request, &response).ok());
+  }
+
+  const RealClock clock_;
+  const std::string root_ = TemporaryDirectory();
+  const DataDirectory data_{root_ + "/data"};
+  std::unique_ptr<Server> server_;
+};
+
+TEST_F(ServerTest, ReadyFileSocketAndSecondInstance) {
+  std::ifstream ready(root_ + "/ready");
+  std::string line;
+  std::getline(ready, line);
+  EXPECT_EQ(line, server_->address());
+  struct stat st{};
+  ASSERT_EQ(stat(io::AdminSocketPath(data_.path).c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 0777, 0600u);
+  ServerOptions options{data_, {}, ""};
+  options.config.listen = "127.0.0.1:0";
+  const auto second = Server::Start(options);
+  EXPECT_EQ(ReasonOf(second.status()), "ALREADY_RUNNING");
+  EXPECT_NE(MessageOf(second.status()).find(std::to_string(getpid())), std::string::npos);
+  server_.reset();
+  EXPECT_FALSE(std::filesystem::exists(root_ + "/ready"));
+  EXPECT_FALSE(std::filesystem::exists(io::AdminSocketPath(data_.path)));
+}
+
+TEST_F(ServerTest, EnrolsOnceAndRenews) {
+  const std::string token = Token();
+  auto device = Enroll("pump-1", token);
+  ASSERT_TRUE(device.ok()) << device.status();
+  EXPECT_EQ(device->name, "pump-1");
+  EXPECT_EQ(ReasonOf(Enroll("pump-1", token).status()), "ALREADY_ENROLLED");
+  EXPECT_EQ(ReasonOf(Enroll("pump-2", token).status()), "TOKEN_INVALID");
+  EXPECT_EQ(Renew(IdentityOf(*device)), "OK");
+
+  const std::string before = device->certificate_chain;
+  const auto due = enroll::Renew(root_ + "/pump-1", server_->address(), clock_.Now(), enroll::Renewal::kIfDue, seconds(20), *device);
+  ASSERT_TRUE(due.ok());
+  EXPECT_FALSE(*due);
+  const auto now = enroll::Renew(root_ + "/pump-1", server_->address(), clock_.Now(), enroll::Renewal::kNow, seconds(20), *device);
+  ASSERT_TRUE(now.ok()) << now.status();
+  EXPECT_NE(device->certificate_chain, before);
+  // As if it had expired: by the proof of its key, without a client certificate.
+  const auto late = enroll::Renew(root_ + "/pump-1", server_->address(), clock_.Now() + std::chrono::hours(24 * 365), enroll::Renewal::kNow, seconds(20), *device);
+  ASSERT_TRUE(late.ok()) << late.status();
+  EXPECT_EQ(state::LoadIdentity(root_ + "/pump-1")->certificate_chain, device->certificate_chain);
+}
+
+TEST_F(ServerTest, ExpiredTokenIsRefused) {
+  const std::string token = Token(1, 1);
+  std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // what is tested is the time itself
+  EXPECT_EQ(ReasonOf(Enroll("late", token).status()), "TOKEN_INVALID");
+}
+
+TEST_F(ServerTest, RolesAreKeptApart) {
+  const auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto admin = rpc::ReadIdentityFile(data_.admin_pem());
+  ASSERT_TRUE(admin.ok()) << admin.status();
+  const auto remote = v1::AdminService::NewStub(Channel(server_->address(), *admin));
+  EXPECT_EQ(Version(*remote), "OK");
+  EXPECT_EQ(Version(*LocalAdmin()), "OK");
+  const auto by_device = v1::AdminService::NewStub(Channel(server_->address(), IdentityOf(*device)));
+  EXPECT_EQ(Version(*by_device), "WRONG_ROLE");
+  const auto by_nobody = v1::AdminService::NewStub(Channel(server_->address(), {"", "", device->ca_certificate}));
+  EXPECT_EQ(Version(*by_nobody), "CERTIFICATE_REQUIRED");
+  EXPECT_EQ(Renew(*admin), "WRONG_ROLE");
+  EXPECT_EQ(Renew({"", "", device->ca_certificate}), "CERTIFICATE_REQUIRED");
+}
+
+TEST_F(ServerTest, CertificatesOfOthersAreRefused) {
+  const auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  // Another controller's device: the handshake fails.
+  ASSERT_TRUE(identity::Authority::Create(root_ + "/other-ca", {"localhost"}, clock_.Now()).ok());
+  const auto other = identity::Authority::Open(root_ + "/other-ca");
+  const auto key = crypto::GenerateKey();
+  const auto forged = (*other)->IssueDevice(device->device, **key, clock_.Now());
+  EXPECT_EQ(Renew({*crypto::KeyToPem(**key), forged->certificate_chain, device->ca_certificate}), "code 14");
+  // This CA's, but not in the catalog: what a stolen CA key could make.
+  const auto own = identity::Authority::Open(data_.ca());
+  const auto unknown = (*own)->IssueDevice(device->device, **key, clock_.Now());
+  EXPECT_EQ(Renew({*crypto::KeyToPem(**key), unknown->certificate_chain, device->ca_certificate}), "CERTIFICATE_UNKNOWN");
+  // A device's certificate does not make a server.
+  EXPECT_EQ(Renew(IdentityOf(*device)), "OK");
+}
+
+TEST_F(ServerTest, RevokedDeviceIsRefusedAndItsStreamsEnd) {
+  const auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  const auto stub = v1::AgentService::NewStub(Channel(server_->address(), IdentityOf(*device)));
+  grpc::ClientContext context, upload_context;
+  const auto deadline = std::chrono::system_clock::now() + seconds(30);
+  context.set_deadline(deadline);
+  upload_context.set_deadline(deadline);
+  const auto control = stub->Control(&context);
+  v1::ControlRequest hello;
+  hello.mutable_hello()->set_protocol_version(1);
+  ASSERT_TRUE(control->Write(hello));
+  v1::ControlResponse welcome;
+  ASSERT_TRUE(control->Read(&welcome));
+  ASSERT_TRUE(welcome.has_welcome());
+  const auto upload = stub->Upload(&upload_context);
+
+  RevokeDevice("pump-1");
+  v1::ControlResponse response;
+  while (control->Read(&response)) {
+  }
+  const grpc::Status ended = control->Finish();
+  EXPECT_FALSE(ended.ok());
+  v1::UploadResponse upload_response;
+  while (upload->Read(&upload_response)) {
+  }
+  EXPECT_FALSE(upload->Finish().ok());
+  EXPECT_LT(std::chrono::system_clock::now(), deadline - seconds(10));
+  EXPECT_EQ(Renew(IdentityOf(*device)), "CERTIFICATE_REVOKED");
+}
+
+TEST_F(ServerTest, RenewedCertificateVoidsTheOlderOneWhenUsed) {
+  auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  const rpc::Identity clone = IdentityOf(*device);
+  ASSERT_TRUE(*enroll::Renew(root_ + "/pump-1", server_->address(), clock_.Now(), enroll::Renewal::kNow, seconds(20), *device));
+  EXPECT_EQ(Renew(clone), "OK");  // not used yet
+  EXPECT_EQ(Renew(IdentityOf(*device)), "OK");
+  std::string reason = "OK";
+  for (int i = 0; i < 100 && reason == "OK"; ++i) {
+    reason = Renew(clone);
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
+  EXPECT_EQ(reason, "CERTIFICATE_REVOKED");
+}
+
+TEST_F(ServerTest, ReloadServesTheNewCertificateAndKnowsNewOperators) {
+  const auto fingerprint = crypto::ParseToken(Token())->ca_fingerprint;
+  auto address = *rpc::ParseAddress(server_->address());
+  ASSERT_TRUE(enroll::FetchTrustedRoot(address, fingerprint, seconds(10)).ok());
+  address.host = "localhost";
+  ASSERT_TRUE(enroll::FetchTrustedRoot(address, fingerprint, seconds(10)).ok());
+  ASSERT_TRUE(CreateOperator(data_, "ada", "admin", root_ + "/ada.pem", clock_).ok());
+  {
+    const auto authority = identity::Authority::Open(data_.ca());
+    ASSERT_TRUE((*authority)->RemoveHost("localhost").ok());
+  }
+  ASSERT_TRUE(server_->Reload({}).ok());
+  EXPECT_EQ(ReasonOf(enroll::FetchTrustedRoot(address, fingerprint, seconds(10)).status()), "CONTROLLER_NAME_MISMATCH");
+  const auto ada = v1::AdminService::NewStub(Channel(server_->address(), *rpc::ReadIdentityFile(root_ + "/ada.pem")));
+  EXPECT_EQ(Version(*ada), "OK");
+  // A bad one leaves the good one in place.
+  ASSERT_EQ(rename((data_.ca() + "/hosts").c_str(), (data_.ca() + "/hosts.away").c_str()), 0);
+  EXPECT_FALSE(server_->Reload({}).ok());
+  address.host = "127.0.0.1";
+  EXPECT_TRUE(enroll::FetchTrustedRoot(address, fingerprint, seconds(10)).ok());
+}
+
+// Everything but the root that the token names: what somebody in between could be.
+class ImpostorService final : public v1::AgentService::Service {
+ public:
+  grpc::Status Enroll(grpc::ServerContext*, const v1::EnrollRequest*, v1::EnrollResponse*) override {
+    ++calls;
+    return grpc::Status::OK;
+  }
+  std::atomic<int> calls = 0;
+};
+
+TEST_F(ServerTest, ImpostorLearnsNothing) {
+  const std::string token = Token();
+  ASSERT_TRUE(identity::Authority::Create(root_ + "/other-ca", {"localhost", "127.0.0.1"}, clock_.Now()).ok());
+  rpc::Identity fake = *(*identity::Authority::Open(root_ + "/other-ca"))->EnsureServerIdentity(clock_.Now());
+  // It even sends the true root along, which is public.
+  fake.certificate_chain += rpc::ReadIdentityFile(data_.admin_pem())->ca_certificate;
+  rpc::ServerCertificates certificates;
+  ASSERT_TRUE(certificates.Set(fake).ok());
+  ImpostorService service;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort("127.0.0.1:0", rpc::TlsCredentials(certificates), &port);
+  builder.RegisterService(&service);
+  const auto impostor = builder.BuildAndStart();
+  const auto result = enroll::Enroll({fmt::format("127.0.0.1:{}", port), token, root_ + "/victim", "victim", seconds(10)});
+  EXPECT_EQ(result.status().code(), absl::StatusCode::kPermissionDenied);
+  EXPECT_EQ(ReasonOf(result.status()), "CONTROLLER_UNTRUSTED");
+  EXPECT_EQ(service.calls, 0);
+  impostor->Shutdown();
+  EXPECT_TRUE(Enroll("victim", token).ok());  // the token is still good, and so is the key that was made
+}
+
+}  // namespace
+}  // namespace litefleet
+
+int main(int argc, char** argv) {
+  // gRPC for the whole process, signals as in the program: changes of hosts and operators send SIGHUP to whoever serves.
+  signal(SIGHUP, SIG_IGN);
+  const litefleet::rpc::GrpcRuntime runtime;
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
