@@ -39,7 +39,7 @@ absl::Status CheckOpen(sqlite3* db, int64_t session) {
   return absl::OkStatus();
 }
 
-constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes";
+constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes, pinned";
 
 UploadSessionRow ToSession(const Statement& row) {
   UploadSessionRow session;
@@ -51,6 +51,7 @@ UploadSessionRow ToSession(const Statement& row) {
   session.durable_chunks = static_cast<uint64_t>(row.Int(5));
   session.durable_bytes = row.Int(6);
   session.stored_bytes = row.Int(7);
+  session.pinned = SnapshotId(std::string(row.Text(8)));
   return session;
 }
 
@@ -89,15 +90,19 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
     if (get.Int(3) == kSessionRemoved) return SessionExpired();
     result = ToSession(get);
     if (!result.committed) {
-      LF_ASSIGN_OR_RETURN(Statement extend, Statement::Prepare(db, "update upload_session set expires_at = ? where id = ?"));
-      LF_RETURN_IF_ERROR(extend.Bind(1, ToUnixMillis(expires_at)).Bind(2, result.id).Run());
+      // A resumed session takes a new pin: what it had found under the old one is offered again.
+      LF_ASSIGN_OR_RETURN(Statement extend, Statement::Prepare(db, "update upload_session set expires_at = ?1, pinned = coalesce((select s.id from database d "
+                                                                   "join snapshot s on s.key = d.newest where d.id = ?2), '') where id = ?3 returning pinned"));
+      LF_ASSIGN_OR_RETURN(const bool extended, extend.Bind(1, ToUnixMillis(expires_at)).Bind(2, database_id).Bind(3, result.id).Step());
+      if (extended) result.pinned = SnapshotId(std::string(extend.Text(0)));
     }
     return absl::OkStatus();
   }));
   return result;
 }
 
-absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSessionRow& session, std::span<const format::ChunkName> names) {
+absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSessionRow& session, std::span<const format::ChunkName> names,
+                                                                    const std::vector<bool>& pinned) {
   std::vector<Presence> result(names.size(), Presence::kMissing);
   bool any = false;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
@@ -107,7 +112,7 @@ absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSe
     for (size_t i = 0; i < names.size(); ++i) {
       LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(3, names[i].bytes).Step());
       if (found) result[i] = get.Int(0) != 0 ? Presence::kClaimed : Presence::kForeign;
-      any |= result[i] == Presence::kClaimed;
+      any |= result[i] == Presence::kClaimed && !pinned[i];
       get.Reset();
     }
     return absl::OkStatus();
@@ -123,7 +128,7 @@ absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSe
     LF_ASSIGN_OR_RETURN(Statement claim, Statement::Prepare(db, "insert into claim (session, chunk) values (?, ?) on conflict do nothing"));
     get.Bind(1, session.owner).Bind(2, session.id);
     for (size_t i = 0; i < names.size(); ++i) {
-      if (claimed[i] != Presence::kClaimed) continue;
+      if (claimed[i] != Presence::kClaimed || pinned[i]) continue;
       LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(3, names[i].bytes).Step());
       if (found) {
         LF_RETURN_IF_ERROR(claim.Bind(1, session.id).Bind(2, get.Int(0)).Run());

@@ -34,6 +34,7 @@ struct UploadSessionRow {
   int64_t database = 0;
   bool committed = false;
   SnapshotId snapshot;          // where committed
+  SnapshotId pinned;            // may not be deleted while the session is open; empty: none
   uint64_t durable_chunks = 0;
   int64_t durable_bytes = 0;
   int64_t stored_bytes = 0;     // what the store grew by
@@ -87,13 +88,15 @@ class IngestCatalog {
  public:
   explicit IngestCatalog(CatalogDb& db) : db_(db) {}
 
-  // Makes or finds the session and moves its expiry. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another
+  // Makes or finds the session, moves its expiry, pins the newest snapshot of the database. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another
   // database), kFailedPrecondition TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
                                                 uint64_t timeline, SystemTime expires_at);
 
-  // For each name in turn; claims what may be claimed, in one transaction.
-  absl::StatusOr<std::vector<Presence>> ClaimOffered(const UploadSessionRow& session, std::span<const format::ChunkName> names);
+  // For each name in turn; claims what may be claimed, in one transaction. `pinned[i]`: the pinned snapshot holds it, which is claim
+  // enough and saves the transaction.
+  absl::StatusOr<std::vector<Presence>> ClaimOffered(const UploadSessionRow& session, std::span<const format::ChunkName> names,
+                                                     const std::vector<bool>& pinned);
 
   // Chunks that were verified and are durable in the store: rows, claims and the device's right, in one transaction. Returns the session's
   // totals. Errors: kAborted CHUNK_VANISHED when one without a place is gone; SESSION_EXPIRED.

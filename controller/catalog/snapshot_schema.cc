@@ -1,7 +1,7 @@
 // Tables of the data path. Times are Unix milliseconds, -1 where unset; digests are blobs of 32 bytes.
 //
-// What keeps a chunk alive is (1) the manifests of snapshots, which are records in packs found by manifest_part, and (2) the claims of
-// upload sessions whose state is open. device_chunk is only the right to refer to a chunk (design law 7): a row counts unless its session
+// What keeps a chunk alive is (1) the manifests of snapshots, which are records in packs found by manifest_part, (2) the claims of
+// upload sessions whose state is open, and (3) the manifest of the snapshot that such a session pins. device_chunk is only the right to refer to a chunk (design law 7): a row counts unless its session
 // exists and is neither committed nor the one that asks. No statement of ingest reads more than the rows it names.
 #include "controller/catalog/snapshot_catalog.h"
 
@@ -116,6 +116,7 @@ create table upload_session (
   owner integer not null,
   database integer not null references database (id),
   state integer not null,                     -- 1 open, 2 committed, 3 being removed
+  pinned text not null default '',            -- newest snapshot of the database at begin: while open, its chunks are claimed by this alone
   expires_at integer not null,
   chunks integer not null default 0,          -- uploaded and durable
   bytes integer not null default 0,

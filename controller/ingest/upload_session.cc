@@ -116,6 +116,7 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   }
   state_ = State::kRunning;
   manifest_.emplace(ingest_.deps().store, snapshot_, begin.page_size(), begin.page_count(), limits.entries_per_part);
+  pinned_.emplace(ingest_.deps().catalog, ingest_.deps().store, row.pinned, begin.page_size());
   return absl::OkStatus();
 }
 
@@ -130,17 +131,19 @@ absl::Status UploadSession::Offer(const v1::UploadOffer& offer) {
   ++next_offer_;
   std::vector<OfferedChunk> chunks;
   std::vector<format::ChunkName> names;
+  std::vector<bool> pinned;
   chunks.reserve(static_cast<size_t>(offer.chunks_size()));
   for (const v1::ChunkOffer& chunk : offer.chunks()) {
     LF_ASSIGN_OR_RETURN(chunks.emplace_back(), manifest_->Add(chunk));
     names.push_back(chunks.back().name);
+    pinned.push_back(pinned_->Holds(chunk.runs(0).first_page(), chunks.back().name));
   }
   catalog::UploadSessionRow row;
   {
     MutexLock lock(mu_);
     row = row_;
   }
-  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence, ingest_.deps().catalog.ClaimOffered(row, names));
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence, ingest_.deps().catalog.ClaimOffered(row, names, pinned));
   v1::UploadResponse response;
   v1::UploadMissing& missing = *response.mutable_missing();
   missing.set_offer_id(offer.offer_id());

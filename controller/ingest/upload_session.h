@@ -32,6 +32,7 @@
 #include "controller/catalog/ingest_catalog.h"
 #include "controller/ingest/ingest.h"
 #include "controller/ingest/manifest_builder.h"
+#include "controller/ingest/pinned_manifest.h"
 #include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::ingest {
@@ -106,6 +107,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   State state_ = State::kNew;
   v1::UploadBegin begin_;
   std::optional<ManifestBuilder> manifest_;
+  std::optional<PinnedManifest> pinned_;
   uint64_t next_offer_ = 1;
   std::deque<Expected> expected_;
   bool registered_ = false;

@@ -22,6 +22,7 @@ struct Report {
 FakeDatabase DatabaseOf(unsigned seed) {
   FakeDatabase database = FakeDatabase::Make(4096, 64 * 6 + 1, 1);
   for (unsigned i = 0; i < 4; ++i) database.seeds[i] = seed * 10 + i;  // some extents are new, some are old
+  if (seed % 2 == 1) std::swap(database.seeds[4], database.seeds[5]);          // and some have moved
   return database;
 }
 

@@ -73,6 +73,33 @@ TEST_F(IngestTest, UnchangedBackupSendsNothing) {
   EXPECT_EQ(path_->snapshots->Resolve(third.snapshot_id)->sequence(), 3u);
 }
 
+// What moved, and what an older snapshot holds, is claimed; what stands where it stood is held by the pinned snapshot.
+TEST_F(IngestTest, OnlyWhatThePinnedSnapshotDoesNotHoldIsClaimed) {
+  IngestLimits limits;
+  limits.entries_per_part = 4;
+  Open(limits);
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 20, 1);
+  ASSERT_TRUE(Upload(database, device_).status.ok());
+  const auto claims = [&](const FakeDatabase& offered) {
+    auto sink = std::make_shared<RecordingSink>();
+    auto session = *path_->ingest->NewUpload(device_, sink);
+    v1::UploadRequest request = BeginRequest(offered, {.session_id = NewSession()});
+    EXPECT_TRUE(session->Handle(request).ok());
+    request = OfferRequest(offered, 1, 0, static_cast<uint32_t>(offered.seeds.size()));
+    EXPECT_TRUE(session->Handle(request).ok());
+    EXPECT_EQ(sink->Next(v1::UploadResponse::kMissing)->missing().positions_size(), 0);
+    session->End();
+    return path_->Count("select count(*) from claim");
+  };
+  EXPECT_EQ(claims(database), 0);
+  FakeDatabase shorter = FakeDatabase::Make(4096, 64 * 10, 1);
+  EXPECT_EQ(claims(shorter), 0);
+  FakeDatabase moved = database;
+  std::swap(moved.seeds[3], moved.seeds[15]);
+  EXPECT_EQ(claims(moved), 2);
+  EXPECT_EQ(path_->Count("select count(*) from upload_session where state = 1 and pinned <> ''"), 3);
+}
+
 // Design law 7: what another device has must be shown to be had, and is stored once.
 TEST_F(IngestTest, EqualDataOfAnotherDeviceIsUploadedAgainAndStoredOnce) {
   Open();
