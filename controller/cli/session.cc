@@ -84,9 +84,10 @@ void Session::Print(std::string_view text) {
 }
 
 void Session::PrintJson(std::string_view kind, Json object_members) {
-  // The members begin with a brace: schema and kind go in behind it.
+  // The members begin with a brace: schema and kind go in behind it. An operation has a kind of its own, and no key is there twice.
   const std::string members = object_members.Text();
-  Print(fmt::format("{{\"schema\":1,\"kind\":\"{}\"{}{}\n", kind, members == "{}" ? "" : ",", std::string_view(members).substr(1)));
+  const std::string_view key = kind == "operation" ? "document" : "kind";
+  Print(fmt::format("{{\"schema\":1,\"{}\":\"{}\"{}{}\n", key, kind, members == "{}" ? "" : ",", std::string_view(members).substr(1)));
 }
 
 void Session::PrintJsonList(std::string_view kind, Json items) {

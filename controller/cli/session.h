@@ -60,8 +60,8 @@ class Session {
   const Clock& clock() const { return clock_; }
   Interrupts& interrupts() { return interrupts_; }
 
-  // Standard output. Print adds nothing; PrintJson adds schema and kind in front, and a newline. A failed write (a full disk) is told by
-  // Finish.
+  // Standard output. Print adds nothing; PrintJson adds schema and kind (for an operation, whose kind is its own: document), and a newline.
+  // A failed write (a full disk) is told by Finish.
   void Print(std::string_view text);
   void PrintJson(std::string_view kind, Json object_members);
   void PrintJsonList(std::string_view kind, Json items);

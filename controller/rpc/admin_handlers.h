@@ -47,7 +47,6 @@ struct AdminDependencies {
   const Clock* clock = nullptr;
   // Makes a token durable and says its secret.
   std::function<absl::StatusOr<v1::CreateTokenResponse>(const TokenWish&)> issue_token;
-  std::string grpc_version;
   // DATA: where store/, ca/, catalog.db and the socket are.
   std::string data_directory;
   std::chrono::milliseconds plan_timeout{10'000};
@@ -60,6 +59,7 @@ class AdminHandlers {
   template <class T>
   using Answer = absl::StatusOr<T>;
 
+  // All but the version of gRPC, which is not seen here.
   Answer<v1::GetVersionResponse> GetVersion(const v1::GetVersionRequest& request) const;
   Answer<v1::GetStatusResponse> GetStatus(const v1::GetStatusRequest& request) const;
   Answer<v1::RunDoctorResponse> RunDoctor(const v1::RunDoctorRequest& request) const;

@@ -25,6 +25,13 @@ v1::CheckState RecordedVerdict(const v1::Snapshot& snapshot) {
   }
 }
 
+// The catalog speaks of devices by id; operators know them by name.
+absl::Status ByName(const absl::Status& status, const v1::Device& device) {
+  std::string message = MessageOf(status);
+  if (const size_t at = message.find(device.id()); at != std::string::npos) message.replace(at, device.id().size(), device.name());
+  return Error(status.code(), ReasonOf(status), message, HintOf(status));
+}
+
 // What can be said without the device: as it was last reported, with the worst case of everything else.
 v1::RestorePlan PlanFromCatalog(const v1::RestoreOrder& order, const v1::Snapshot& snapshot, const v1::Database& target, SystemTime now) {
   v1::RestorePlan plan;
@@ -77,13 +84,16 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
     }
   } else {
     const DeviceId device(source->device.id());
+    absl::StatusOr<v1::Snapshot> found;
     if (wanted.has_at()) {
       LF_ASSIGN_OR_RETURN(const SystemTime at, CheckedTime(wanted.at(), "at"));
       const auto timeline = wanted.timeline() != 0 ? std::optional<uint64_t>(wanted.timeline()) : std::nullopt;
-      LF_ASSIGN_OR_RETURN(resolved.snapshot, deps_.snapshots->At(device, source->database, at, timeline));
+      found = deps_.snapshots->At(device, source->database, at, timeline);
     } else {
-      LF_ASSIGN_OR_RETURN(resolved.snapshot, deps_.snapshots->Newest(device, source->database));
+      found = deps_.snapshots->Newest(device, source->database);
     }
+    if (!found.ok()) return ByName(found.status(), source->device);
+    resolved.snapshot = *std::move(found);
   }
   const v1::Snapshot& snapshot = resolved.snapshot;
   if (snapshot.state() != v1::SNAPSHOT_STATE_COMMITTED) {

@@ -1,5 +1,7 @@
 #include "controller/rpc/admin_service.h"
 
+#include <grpcpp/version_info.h>
+
 #include <exception>
 #include <string>
 #include <string_view>
@@ -41,6 +43,16 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
   AdminServiceImpl(const AdminHandlers& handlers, Authenticator& authenticator, Executor& work, Executor& streams)
       : handlers_(handlers), authenticator_(authenticator), work_(work), streams_(streams) {}
 
+  ServerUnaryReactor* GetVersion(CallbackServerContext* context, const v1::GetVersionRequest* request,
+                                 v1::GetVersionResponse* response) override {
+    return Unary(context, "/litefleet.v1.AdminService/GetVersion", response,
+                 [this, request](const Caller&) -> absl::StatusOr<v1::GetVersionResponse> {
+                   LF_ASSIGN_OR_RETURN(v1::GetVersionResponse version, handlers_.GetVersion(*request));
+                   version.set_grpc_version(GRPC_CPP_VERSION_STRING);
+                   return version;
+                 });
+  }
+
 #define LF_ADMIN_CALL(Name)                                                                                                           \
   ServerUnaryReactor* Name(CallbackServerContext* context, const v1::Name##Request* request, v1::Name##Response* response) override { \
     return Unary(context, "/litefleet.v1.AdminService/" #Name, response,                                                              \
@@ -51,7 +63,6 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
     return Unary(context, "/litefleet.v1.AdminService/" #Name, response,                                                              \
                  [this, request](const Caller& caller) { return handlers_.Name(*request, caller.ordered_by()); });                    \
   }
-  LF_ADMIN_CALL(GetVersion)
   LF_ADMIN_CALL(GetStatus)
   LF_ADMIN_CALL(RunDoctor)
   LF_ADMIN_CALL(CreateToken)

@@ -126,7 +126,6 @@ absl::StatusOr<v1::GetVersionResponse> AdminHandlers::GetVersion(const v1::GetVe
   v1::GetVersionResponse response;
   response.set_version(LITEFLEET_VERSION);
   response.set_sqlite_version(catalog::CatalogDb::SqliteVersion());
-  response.set_grpc_version(deps_.grpc_version);
   response.set_protocol_version(kProtocolVersion);
   return response;
 }

@@ -224,7 +224,9 @@ TEST_F(CliContract, AWatchThatBreaksIsBegunAgain) {
   const Result result = Run({"backup", "kiosk/orders", "-o", "json"});
   EXPECT_EQ(result.code, 0) << result.err;
   EXPECT_EQ(admin_.watches, 3);
-  EXPECT_TRUE(result.out.starts_with(fmt::format("{{\"schema\":1,\"kind\":\"operation\",\"id\":\"{}\"", kOperation))) << result.out;
+  EXPECT_TRUE(
+      result.out.starts_with(fmt::format("{{\"schema\":1,\"document\":\"operation\",\"id\":\"{}\",\"kind\":\"backup\"", kOperation)))
+      << result.out;
   EXPECT_NE(result.out.find(fmt::format("\"snapshot\":\"{}\"", kSnapshot)), std::string::npos);
   const Result name = Run({"backup", "kiosk/orders", "-o", "name"});
   EXPECT_EQ(name.out, std::string(kSnapshot) + "\n");
