@@ -41,11 +41,11 @@ bool IsPlainPath(std::string_view path) {
 DatabaseConfig ReadDatabase(TomlTable& table, const std::string& push_restore) {
   DatabaseConfig database;
   database.name = table.RequiredString("name");
-  if (!database.name.empty() && !IsName(database.name)) {
+  if (table.Has("name") && !IsName(database.name)) {
     table.Reject("name", fmt::format("\"{}\" is not a name", database.name), "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit");
   }
   database.path = table.RequiredString("path");
-  if (!database.path.empty() && !IsPlainPath(database.path)) {
+  if (table.Has("path") && !IsPlainPath(database.path)) {
     table.Reject("path", fmt::format("\"{}\" is not an absolute path of a file", database.path), "for instance \"/var/lib/app/app.db\"");
   }
   database.method = table.String("method", "online");
@@ -75,7 +75,7 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
     root.Reject("state", fmt::format("\"{}\" is not an absolute path", config.state), "for instance \"/var/lib/litefleet-agent\"");
   }
   const std::string controller = root.RequiredString("controller");
-  if (!controller.empty()) {
+  if (root.Has("controller")) {
     const absl::StatusOr<rpc::Address> address = rpc::ParseAddress(controller);
     if (address.ok()) {
       config.controller = *address;
