@@ -34,7 +34,8 @@ absl::StatusOr<bool> IsEmpty(const std::string& path) {
   return empty;
 }
 
-absl::StatusOr<rpc::Identity> NewOperator(const DataDirectory& data, bool create, const std::string& name, const std::string& role, const Clock& clock) {
+absl::StatusOr<rpc::Identity> NewOperator(const DataDirectory& data, bool create, const std::string& name, const std::string& role,
+                                          const Clock& clock) {
   LF_ASSIGN_OR_RETURN(const auto db, catalog::CatalogDb::Open(data.catalog(), create, catalog::Migrations()));
   LF_ASSIGN_OR_RETURN(const auto authority, identity::Authority::Open(data.ca()));
   catalog::IdentityCatalog identities(*db);
@@ -61,7 +62,8 @@ absl::Status DataDirectory::CheckInitialized() const {
 absl::Status DataDirectory::CheckFileSystem(bool allow_network) const {
   const std::string type = io::NetworkFileSystemName(path);
   if (type.empty() || allow_network) return absl::OkStatus();
-  return Error(absl::StatusCode::kFailedPrecondition, "NETWORK_FILE_SYSTEM", fmt::format("{} is on {}, where locks and fsync cannot be relied on", path, type),
+  return Error(absl::StatusCode::kFailedPrecondition, "NETWORK_FILE_SYSTEM",
+               fmt::format("{} is on {}, where locks and fsync cannot be relied on", path, type),
                "use a local disk, or set allow_network_file_system = true (init: --allow-network-file-system) at your own risk");
 }
 
@@ -99,7 +101,8 @@ absl::Status InitDataDirectory(const DataDirectory& data, const std::vector<std:
   return io::WriteFileAtomic(data.admin_pem(), rpc::FormatIdentity(admin), 0600);
 }
 
-absl::Status CreateOperator(const DataDirectory& data, const std::string& name, const std::string& role, const std::string& output, const Clock& clock) {
+absl::Status CreateOperator(const DataDirectory& data, const std::string& name, const std::string& role, const std::string& output,
+                            const Clock& clock) {
   LF_RETURN_IF_ERROR(data.CheckInitialized());
   if (io::Exists(output)) {
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", output), "name another file");

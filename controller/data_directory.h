@@ -40,7 +40,8 @@ struct DataDirectory {
 // Makes all of it. `hosts` empty: DefaultHosts. `path` must be missing or empty.
 absl::Status InitDataDirectory(const DataDirectory& data, const std::vector<std::string>& hosts, bool allow_network, const Clock& clock);
 // The certificate is good at once: a controller that runs is told to look. kAlreadyExists OPERATOR_EXISTS, FILE_EXISTS.
-absl::Status CreateOperator(const DataDirectory& data, const std::string& name, const std::string& role, const std::string& output, const Clock& clock);
+absl::Status CreateOperator(const DataDirectory& data, const std::string& name, const std::string& role, const std::string& output,
+                            const Clock& clock);
 absl::Status ChangeHost(const DataDirectory& data, const std::string& host, bool add);
 
 }  // namespace litefleet

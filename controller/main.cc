@@ -199,7 +199,9 @@ int main(int argc, char** argv) {
     if (status.ok()) fmt::print("operator {} is in {}; it holds a private key\n", name, output);
   } else {
     status = ChangeHost(directory, name, host_add->parsed());
-    if (status.ok()) fmt::print("{} is {}certified{}\n", name, host_add->parsed() ? "" : "no longer ", directory.ServingPid() > 0 ? "; the running controller was told" : "");
+    if (status.ok())
+      fmt::print("{} is {}certified{}\n", name, host_add->parsed() ? "" : "no longer ",
+                 directory.ServingPid() > 0 ? "; the running controller was told" : "");
   }
   return status.ok() ? 0 : Fail(status);
 }

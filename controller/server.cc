@@ -1,11 +1,11 @@
 #include "controller/server.h"
 
 #include <fcntl.h>
-#include <netdb.h>
 #include <grpcpp/ext/health_check_service_server_builder_option.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <netdb.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -54,14 +54,16 @@ absl::Status CheckAddress(const rpc::Address& address) {
   hints.ai_socktype = SOCK_STREAM;
   addrinfo* found = nullptr;
   if (const int error = getaddrinfo(address.host.c_str(), std::to_string(address.port).c_str(), &hints, &found); error != 0) {
-    return Error(absl::StatusCode::kInvalidArgument, "ADDRESS_INVALID", fmt::format("listen on {}: {}", address.Text(), gai_strerror(error)),
+    return Error(absl::StatusCode::kInvalidArgument, "ADDRESS_INVALID",
+                 fmt::format("listen on {}: {}", address.Text(), gai_strerror(error)),
                  "write an address of this machine, or [::]:8742 for all of them");
   }
   absl::Status status = absl::OkStatus();
   const io::UniqueFd fd(socket(found->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
   const int one = 1;
   // Without IPv6 gRPC falls back to IPv4 by itself.
-  if (fd.valid() && setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 && bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
+  if (fd.valid() && setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) == 0 &&
+      bind(fd.get(), found->ai_addr, found->ai_addrlen) != 0) {
     const std::string what = fmt::format("listen on {}", address.Text());
     status = errno == EADDRINUSE ? Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE", what + ": another program listens there",
                                          "stop it, or give another address with --listen")
@@ -218,7 +220,8 @@ absl::Status Server::Parts::RefreshCertificate() {
 
 absl::Status Server::Parts::Listen() {
   LF_ASSIGN_OR_RETURN(bound, rpc::ParseListenAddress(options.config.listen));
-  if (bound.is_unix()) return Error(absl::StatusCode::kInvalidArgument, "ADDRESS_INVALID", "--listen takes HOST:PORT", "the unix socket is always there");
+  if (bound.is_unix())
+    return Error(absl::StatusCode::kInvalidArgument, "ADDRESS_INVALID", "--listen takes HOST:PORT", "the unix socket is always there");
   LF_RETURN_IF_ERROR(CheckAddress(bound));
   socket_path = io::AdminSocketPath(options.data.path);
   LF_RETURN_IF_ERROR(io::MakeDirectory(io::DirectoryOf(socket_path), 0755));
@@ -234,7 +237,8 @@ absl::Status Server::Parts::Listen() {
   builder.RegisterService(admin_service.get());
   server = builder.BuildAndStart();
   if (server == nullptr || port == 0) {
-    return Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE", fmt::format("cannot listen on {} and {}", bound.Text(), socket_path),
+    return Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE",
+                 fmt::format("cannot listen on {} and {}", bound.Text(), socket_path),
                  "give another address with --listen; see the log for gRPC's reason");
   }
   if (chmod(socket_path.c_str(), 0600) != 0) return ErrnoError(errno, "chmod " + socket_path);
@@ -248,7 +252,8 @@ void Server::Parts::Stop() {
   if (!options.ready_file.empty()) io::RemoveFile(options.ready_file).IgnoreError();
   if (server != nullptr) {
     if (auto* health = server->GetHealthCheckService()) health->Shutdown();
-    fleet->CloseAll(Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down", "the agent connects again by itself"));
+    fleet->CloseAll(
+        Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down", "the agent connects again by itself"));
     server->Shutdown(std::chrono::system_clock::now() + kGrace);
     server->Wait();
     server.reset();
@@ -287,11 +292,13 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
 }
 
 void Server::Maintain() {
-  if (const absl::Status status = parts_->RefreshCertificate(); !status.ok()) spdlog::error("renew the server's certificate: {}", MessageOf(status));
+  if (const absl::Status status = parts_->RefreshCertificate(); !status.ok())
+    spdlog::error("renew the server's certificate: {}", MessageOf(status));
   const SteadyTime now = parts_->clock.Steady();
   if (now - parts_->uploads_maintained < kMaintainUploads) return;
   parts_->uploads_maintained = now;
-  if (const absl::Status status = parts_->ingest->Maintain(); !status.ok()) spdlog::error("remove old upload sessions: {}", MessageOf(status));
+  if (const absl::Status status = parts_->ingest->Maintain(); !status.ok())
+    spdlog::error("remove old upload sessions: {}", MessageOf(status));
 }
 
 }  // namespace litefleet

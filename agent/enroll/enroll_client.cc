@@ -32,7 +32,8 @@ void SetDeadline(grpc::ClientContext& context, std::chrono::milliseconds timeout
   context.set_wait_for_ready(false);
 }
 
-absl::StatusOr<v1::EnrollResponse> CallEnroll(v1::AgentService::Stub& stub, const v1::EnrollRequest& request, std::chrono::milliseconds timeout) {
+absl::StatusOr<v1::EnrollResponse> CallEnroll(v1::AgentService::Stub& stub, const v1::EnrollRequest& request,
+                                              std::chrono::milliseconds timeout) {
   grpc::ClientContext context;
   SetDeadline(context, timeout);
   v1::EnrollResponse response;
@@ -41,8 +42,8 @@ absl::StatusOr<v1::EnrollResponse> CallEnroll(v1::AgentService::Stub& stub, cons
 }
 
 // Proves to have the key of a certificate that the TLS handshake would refuse.
-absl::StatusOr<v1::EnrollResponse> RenewByProof(const rpc::Address& address, const state::DeviceIdentity& identity, EVP_PKEY& key, const std::string& csr,
-                                                std::chrono::milliseconds timeout) {
+absl::StatusOr<v1::EnrollResponse> RenewByProof(const rpc::Address& address, const state::DeviceIdentity& identity, EVP_PKEY& key,
+                                                const std::string& csr, std::chrono::milliseconds timeout) {
   LF_ASSIGN_OR_RETURN(const auto stub, StubFor(address, {"", "", identity.ca_certificate}));
   LF_ASSIGN_OR_RETURN(const crypto::Certificate certificate, crypto::CertificateFromPem(identity.certificate_chain));
   v1::EnrollRequest request;
@@ -55,8 +56,8 @@ absl::StatusOr<v1::EnrollResponse> RenewByProof(const rpc::Address& address, con
   return CallEnroll(*stub, request, timeout);
 }
 
-absl::StatusOr<v1::RenewCertificateResponse> RenewByCertificate(const rpc::Address& address, const state::DeviceIdentity& identity, const std::string& csr,
-                                                                std::chrono::milliseconds timeout) {
+absl::StatusOr<v1::RenewCertificateResponse> RenewByCertificate(const rpc::Address& address, const state::DeviceIdentity& identity,
+                                                                const std::string& csr, std::chrono::milliseconds timeout) {
   LF_ASSIGN_OR_RETURN(const auto stub, StubFor(address, {identity.private_key, identity.certificate_chain, identity.ca_certificate}));
   v1::RenewCertificateRequest request;
   request.set_csr(csr);
@@ -69,7 +70,7 @@ absl::StatusOr<v1::RenewCertificateResponse> RenewByCertificate(const rpc::Addre
 
 // By the file's time, which is this device's clock's, as the system's clock is: both may be wrong together.
 bool RenewedLately(const std::string& state_directory) {
-  struct stat st{};
+  struct stat st {};
   if (stat((state_directory + "/identity/device.pem").c_str(), &st) != 0) return false;
   const auto age = std::chrono::system_clock::now() - std::chrono::system_clock::from_time_t(st.st_mtime);
   return age >= std::chrono::seconds(0) && age < kRenewAtMostEvery;
@@ -96,7 +97,8 @@ absl::StatusOr<state::DeviceIdentity> Enroll(const EnrollOptions& options) {
   LF_RETURN_IF_ERROR(io::MakeDirectory(options.state));
   LF_ASSIGN_OR_RETURN(const io::ProcessLock lock, io::ProcessLock::Acquire(options.state + "/lock"));
   if (const auto present = state::LoadIdentity(options.state); present.ok()) {
-    return Error(absl::StatusCode::kAlreadyExists, "ALREADY_ENROLLED", fmt::format("{} holds the identity of {} already", options.state, present->name),
+    return Error(absl::StatusCode::kAlreadyExists, "ALREADY_ENROLLED",
+                 fmt::format("{} holds the identity of {} already", options.state, present->name),
                  "use another state directory, or remove this one to enrol anew");
   }
   LF_ASSIGN_OR_RETURN(const std::string key_pem, state::LoadOrCreateKey(options.state));

@@ -81,7 +81,8 @@ absl::Status Handshake(SSL& ssl, int fd, const rpc::Address& address, Steady::ti
     if (result == 1) return absl::OkStatus();
     const int error = SSL_get_error(&ssl, result);
     if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE) {
-      return WithReason(crypto::CryptoError(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE", fmt::format("{} does not speak TLS 1.3 as a controller does", address.Text())),
+      return WithReason(crypto::CryptoError(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE",
+                                            fmt::format("{} does not speak TLS 1.3 as a controller does", address.Text())),
                         "CONTROLLER_UNREACHABLE", "check the address and the port");
     }
     if (!WaitFor(fd, error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT, deadline)) return Unreachable(address, "no answer in time");
@@ -110,7 +111,8 @@ bool Names(X509& leaf, const std::string& host) {
 
 }  // namespace
 
-absl::StatusOr<std::string> FetchTrustedRoot(const rpc::Address& address, const crypto::Sha256& fingerprint, std::chrono::milliseconds timeout) {
+absl::StatusOr<std::string> FetchTrustedRoot(const rpc::Address& address, const crypto::Sha256& fingerprint,
+                                             std::chrono::milliseconds timeout) {
   const auto deadline = Steady::now() + timeout;
   LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, Connect(address, deadline));
   const Owned<SSL_CTX> context(SSL_CTX_new(TLS_client_method()));

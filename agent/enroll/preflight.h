@@ -15,7 +15,8 @@ namespace litefleet::enroll {
 
 // The root (PEM) whose SHA-256 is `fingerprint`, if the server's chain leads to it and its certificate names the address's host.
 // kUnavailable CONTROLLER_UNREACHABLE; kPermissionDenied CONTROLLER_UNTRUSTED, CONTROLLER_NAME_MISMATCH.
-absl::StatusOr<std::string> FetchTrustedRoot(const rpc::Address& address, const crypto::Sha256& fingerprint, std::chrono::milliseconds timeout);
+absl::StatusOr<std::string> FetchTrustedRoot(const rpc::Address& address, const crypto::Sha256& fingerprint,
+                                             std::chrono::milliseconds timeout);
 
 }  // namespace litefleet::enroll
 

@@ -1,6 +1,6 @@
 // One number for fetching, checking and applying: it never falls, and ends at the size of the database.
 //
-// Thread safety: none. The callback is called at most five times a second, and once at the end.
+// Thread safety: none. The callback is called at most five times a second, at the beginning of each phase, and once at the end.
 #ifndef LITEFLEET_AGENT_RESTORE_PROGRESS_METER_H_
 #define LITEFLEET_AGENT_RESTORE_PROGRESS_METER_H_
 
@@ -23,6 +23,7 @@ class ProgressMeter {
   void Begin(std::string phase, int from, int to) {
     from_ = from, to_ = to;
     progress_.set_phase(std::move(phase));
+    next_ = {};  // a new phase is said at once
     At(0, 1);
   }
   // `done` of `all` of this phase; more than all counts as all.

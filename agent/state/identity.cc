@@ -59,7 +59,8 @@ absl::StatusOr<DeviceIdentity> LoadIdentity(const std::string& state) {
   identity.controller = Header(*text, "controller");
   const size_t begin = text->find("-----BEGIN");
   const size_t mark = text->find(kCaMark);
-  if (!IsUuid(identity.device.value()) || begin == std::string::npos || mark == std::string::npos || mark < begin) return Damaged(path, "it is incomplete");
+  if (!IsUuid(identity.device.value()) || begin == std::string::npos || mark == std::string::npos || mark < begin)
+    return Damaged(path, "it is incomplete");
   identity.certificate_chain = text->substr(begin, mark - begin);
   identity.ca_certificate = text->substr(mark + kCaMark.size());
   if (!crypto::CertificateFromPem(identity.ca_certificate).ok()) return Damaged(path, "the CA's certificate is unreadable");
@@ -77,15 +78,16 @@ absl::StatusOr<DeviceIdentity> LoadIdentity(const std::string& state) {
 
 absl::Status SaveIdentity(const std::string& state, const DeviceIdentity& identity) {
   if (!Fits(identity.private_key, identity.certificate_chain)) {
-    return Error(absl::StatusCode::kInvalidArgument, "CERTIFICATE_INVALID", "the certificate that the controller sent does not belong to the device's key");
+    return Error(absl::StatusCode::kInvalidArgument, "CERTIFICATE_INVALID",
+                 "the certificate that the controller sent does not belong to the device's key");
   }
   LF_RETURN_IF_ERROR(io::MakeDirectory(Folder(state)));
   const auto old_key = io::ReadFile(KeyFile(state), kMaxFileBytes);
   const bool new_key = !old_key.ok() || *old_key != identity.private_key;
   if (new_key) LF_RETURN_IF_ERROR(io::WriteFileAtomic(NextKeyFile(state), identity.private_key, 0600));
   LF_CRASH_POINT("identity.after_next_key");
-  const std::string text = fmt::format("device: {}\nname: {}\ncontroller: {}\n{}{}{}", identity.device.value(), identity.name, identity.controller,
-                                       identity.certificate_chain, kCaMark, identity.ca_certificate);
+  const std::string text = fmt::format("device: {}\nname: {}\ncontroller: {}\n{}{}{}", identity.device.value(), identity.name,
+                                       identity.controller, identity.certificate_chain, kCaMark, identity.ca_certificate);
   LF_RETURN_IF_ERROR(io::WriteFileAtomic(DeviceFile(state), text, 0600));
   LF_CRASH_POINT("identity.after_certificate");
   if (new_key) {

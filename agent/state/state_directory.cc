@@ -50,7 +50,8 @@ absl::StatusOr<Message> Parse(const std::string& path) {
   if (!message.ParseFromString(content) || message.format() == 0) return Damaged(path);
   if (message.format() > kFormat) {
     return Error(absl::StatusCode::kFailedPrecondition, "STATE_TOO_NEW",
-                 fmt::format("{} has format {}, this program knows {}", path, message.format(), kFormat), "install the newer litefleet-agent again");
+                 fmt::format("{} has format {}, this program knows {}", path, message.format(), kFormat),
+                 "install the newer litefleet-agent again");
   }
   return message;
 }

@@ -43,9 +43,7 @@ void FakeClock::JumpSystem(std::chrono::nanoseconds by) {
   jumped_ += by;
 }
 
-int64_t ToUnixMillis(SystemTime time) {
-  return std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch()).count();
-}
+int64_t ToUnixMillis(SystemTime time) { return std::chrono::floor<std::chrono::milliseconds>(time.time_since_epoch()).count(); }
 SystemTime FromUnixMillis(int64_t millis) { return SystemTime(std::chrono::milliseconds(millis)); }
 
 std::string FormatRfc3339(SystemTime time) {
@@ -59,8 +57,8 @@ std::string FormatRfc3339(SystemTime time) {
   const time_t t = static_cast<time_t>(seconds);
   tm parts{};
   gmtime_r(&t, &parts);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday,
-                     parts.tm_hour, parts.tm_min, parts.tm_sec, rest);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z", parts.tm_year + 1900, parts.tm_mon + 1, parts.tm_mday, parts.tm_hour,
+                     parts.tm_min, parts.tm_sec, rest);
 }
 
 std::string BootId() {

@@ -31,10 +31,10 @@ class StrongId {
   Rep value_{};
 };
 
-using DeviceId = StrongId<struct DeviceIdTag, std::string>;          // UUID, lower case
-using SnapshotId = StrongId<struct SnapshotIdTag, std::string>;      // ULID
-using OperationId = StrongId<struct OperationIdTag, std::string>;    // ULID
-using SessionId = StrongId<struct SessionIdTag, std::string>;        // ULID
+using DeviceId = StrongId<struct DeviceIdTag, std::string>;        // UUID, lower case
+using SnapshotId = StrongId<struct SnapshotIdTag, std::string>;    // ULID
+using OperationId = StrongId<struct OperationIdTag, std::string>;  // ULID
+using SessionId = StrongId<struct SessionIdTag, std::string>;      // ULID
 
 // 26 characters of Crockford's base 32: 48 bits of milliseconds, 80 random bits. Sorts by time.
 std::string NewUlid(SystemTime now);

@@ -49,8 +49,7 @@ class CondVar {
     l.release();
   }
   // Returns false on timeout.
-  bool WaitUntil(Mutex& mu, std::chrono::steady_clock::time_point deadline)
-      ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
+  bool WaitUntil(Mutex& mu, std::chrono::steady_clock::time_point deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu) {
     std::unique_lock<std::mutex> l(mu.mu_, std::adopt_lock);
     const bool ok = cv_.wait_until(l, deadline) == std::cv_status::no_timeout;
     l.release();

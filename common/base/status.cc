@@ -31,7 +31,8 @@ absl::Status ErrnoError(int error, std::string_view what) {
     case EACCES:
     case EPERM:
     case EROFS:
-      return Error(absl::StatusCode::kPermissionDenied, "NO_PERMISSION", message, "run as a user that may do this, or change the permissions");
+      return Error(absl::StatusCode::kPermissionDenied, "NO_PERMISSION", message,
+                   "run as a user that may do this, or change the permissions");
     case ENOENT:
     case ENOTDIR:
       return Error(absl::StatusCode::kNotFound, "FILE_NOT_FOUND", message);

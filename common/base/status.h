@@ -43,8 +43,8 @@ absl::Status WithReason(absl::Status status, std::string_view reason, std::strin
 #define LF_CONCAT_(a, b) LF_CONCAT_INNER_(a, b)
 
 #define LF_RETURN_IF_ERROR(expr) LF_RETURN_IF_ERROR_IMPL_(LF_CONCAT_(lf_status_, __COUNTER__), expr)
-#define LF_RETURN_IF_ERROR_IMPL_(var, expr)          \
-  do {                                               \
+#define LF_RETURN_IF_ERROR_IMPL_(var, expr)               \
+  do {                                                    \
     if (absl::Status var = (expr); !var.ok()) return var; \
   } while (false)
 

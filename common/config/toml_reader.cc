@@ -33,13 +33,20 @@ struct Problems {
 
 std::string_view TypeName(const toml::node& node) {
   switch (node.type()) {
-    case toml::node_type::table: return "a table";
-    case toml::node_type::array: return "a list";
-    case toml::node_type::string: return "a string";
-    case toml::node_type::integer: return "an integer";
-    case toml::node_type::floating_point: return "a number";
-    case toml::node_type::boolean: return "true or false";
-    default: return "a date or time";
+    case toml::node_type::table:
+      return "a table";
+    case toml::node_type::array:
+      return "a list";
+    case toml::node_type::string:
+      return "a string";
+    case toml::node_type::integer:
+      return "an integer";
+    case toml::node_type::floating_point:
+      return "a number";
+    case toml::node_type::boolean:
+      return "true or false";
+    default:
+      return "a date or time";
   }
 }
 
@@ -272,8 +279,8 @@ absl::Status TomlReader::Finish() {
   auto& list = rep_->problems.list;
   if (list.empty()) return absl::OkStatus();
   const auto first = std::min_element(list.begin(), list.end(), [](const Problem& a, const Problem& b) { return a.line < b.line; });
-  return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", fmt::format("{}:{}: {}", rep_->problems.file, std::max(first->line, 1u), first->message),
-               first->hint);
+  return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID",
+               fmt::format("{}:{}: {}", rep_->problems.file, std::max(first->line, 1u), first->message), first->hint);
 }
 
 }  // namespace litefleet::config

@@ -16,9 +16,16 @@ struct Unit {
 };
 
 constexpr Unit kDurations[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
-constexpr Unit kSizes[] = {{"KiB", int64_t{1} << 10}, {"MiB", int64_t{1} << 20}, {"GiB", int64_t{1} << 30}, {"TiB", int64_t{1} << 40},
-                           {"kB", 1000},              {"MB", 1'000'000},         {"GB", 1'000'000'000},     {"TB", 1'000'000'000'000},
-                           {"B", 1},                  {"", 1}};
+constexpr Unit kSizes[] = {{"KiB", int64_t{1} << 10},
+                           {"MiB", int64_t{1} << 20},
+                           {"GiB", int64_t{1} << 30},
+                           {"TiB", int64_t{1} << 40},
+                           {"kB", 1000},
+                           {"MB", 1'000'000},
+                           {"GB", 1'000'000'000},
+                           {"TB", 1'000'000'000'000},
+                           {"B", 1},
+                           {"", 1}};
 
 // A decimal number and a unit of the list; nothing where it is anything else or does not fit.
 template <size_t N>

@@ -83,9 +83,10 @@ absl::Status CheckKeyType(EVP_PKEY& key) {
       break;
   }
   ERR_clear_error();
-  return Error(absl::StatusCode::kInvalidArgument, "KEY_INVALID",
-               fmt::format("a key of type {} with {} bits is not accepted", OBJ_nid2sn(EVP_PKEY_get_base_id(&key)), EVP_PKEY_get_bits(&key)),
-               "use EC P-256 or P-384, Ed25519, or RSA of at least 2048 bits");
+  return Error(
+      absl::StatusCode::kInvalidArgument, "KEY_INVALID",
+      fmt::format("a key of type {} with {} bits is not accepted", OBJ_nid2sn(EVP_PKEY_get_base_id(&key)), EVP_PKEY_get_bits(&key)),
+      "use EC P-256 or P-384, Ed25519, or RSA of at least 2048 bits");
 }
 
 Sha256 HashOf(std::string_view data) {
@@ -144,14 +145,16 @@ absl::StatusOr<std::string> MakeSigningRequest(EVP_PKEY& key, std::string_view c
 
 absl::StatusOr<Key> KeyOfSigningRequest(std::string_view der) {
   constexpr size_t kMaxBytes = 16 * 1024;
-  if (der.size() > kMaxBytes) return Error(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "the certificate signing request is too large");
+  if (der.size() > kMaxBytes)
+    return Error(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "the certificate signing request is too large");
   const unsigned char* at = Data(der);
   const std::unique_ptr<X509_REQ, FreeOpenSsl> request(d2i_X509_REQ(nullptr, &at, static_cast<long>(der.size())));
   if (request == nullptr || at != Data(der) + der.size()) {
     return CryptoError(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "read the certificate signing request");
   }
   Key key(X509_REQ_get_pubkey(request.get()));
-  if (key == nullptr) return CryptoError(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "read the key of the certificate signing request");
+  if (key == nullptr)
+    return CryptoError(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "read the key of the certificate signing request");
   if (const absl::Status status = CheckKeyType(*key); !status.ok()) return WithReason(status, "CSR_INVALID");
   if (X509_REQ_verify(request.get(), key.get()) != 1) {
     return CryptoError(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "the signature of the certificate signing request is wrong");

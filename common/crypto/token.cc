@@ -20,7 +20,9 @@ EnrollmentToken NewEnrollmentToken(const Sha256& ca_fingerprint) {
   return {ToBase64Url(secret), ca_fingerprint};
 }
 
-std::string FormatToken(const EnrollmentToken& token) { return fmt::format("{}{}.{}", kPrefix, token.secret, ToBase64Url(token.ca_fingerprint)); }
+std::string FormatToken(const EnrollmentToken& token) {
+  return fmt::format("{}{}.{}", kPrefix, token.secret, ToBase64Url(token.ca_fingerprint));
+}
 
 absl::StatusOr<EnrollmentToken> ParseToken(std::string_view text) {
   constexpr std::string_view kSpace = " \t\r\n";

@@ -14,7 +14,7 @@
 namespace litefleet::crypto {
 
 struct EnrollmentToken {
-  std::string secret;         // as text: what EnrollRequest.token carries
+  std::string secret;  // as text: what EnrollRequest.token carries
   Sha256 ca_fingerprint{};
 };
 

@@ -1,7 +1,8 @@
 // Keys, certificates and signing requests, as the agent's enrolment and the controller's CA share them: a thin, owning face of OpenSSL.
 //
 // Not for bulk digests (common/format) or TLS connections (common/rpc). Thread safety: pure functions; objects are not shared.
-// Text is PEM, std::string of bytes is DER. Errors: kInvalidArgument KEY_INVALID, CERTIFICATE_INVALID, CSR_INVALID; kInternal CRYPTO_FAILED.
+// Text is PEM, std::string of bytes is DER. Errors: kInvalidArgument KEY_INVALID, CERTIFICATE_INVALID, CSR_INVALID; kInternal
+// CRYPTO_FAILED.
 #ifndef LITEFLEET_COMMON_CRYPTO_X509_H_
 #define LITEFLEET_COMMON_CRYPTO_X509_H_
 
@@ -36,7 +37,7 @@ using Sha256 = std::array<std::byte, 32>;
 absl::Status CryptoError(absl::StatusCode code, std::string_view reason, std::string_view what);
 
 // ---- keys
-absl::StatusOr<Key> GenerateKey();  // EC P-256
+absl::StatusOr<Key> GenerateKey();                    // EC P-256
 absl::StatusOr<std::string> KeyToPem(EVP_PKEY& key);  // PKCS #8
 absl::StatusOr<Key> KeyFromPem(std::string_view pem);
 // kInvalidArgument KEY_INVALID unless EC P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits.
@@ -54,7 +55,7 @@ absl::StatusOr<std::string> MakeSigningRequest(EVP_PKEY& key, std::string_view c
 absl::StatusOr<Key> KeyOfSigningRequest(std::string_view der);
 
 // ---- certificates
-absl::StatusOr<Certificate> CertificateFromPem(std::string_view pem);  // the first one
+absl::StatusOr<Certificate> CertificateFromPem(std::string_view pem);                // the first one
 absl::StatusOr<std::vector<Certificate>> CertificatesFromPem(std::string_view pem);  // at least one, at most 16
 absl::StatusOr<Certificate> CertificateFromDer(std::string_view der);
 std::string CertificateToPem(X509& certificate);

@@ -61,7 +61,7 @@ absl::Status CheckPayload(const RecordHeader& header, ByteView payload);
 struct ScannedRecord {
   uint64_t offset = 0;  // of its header
   RecordHeader header;
-  ByteView payload;     // as stored, checksum verified; valid until the next call
+  ByteView payload;  // as stored, checksum verified; valid until the next call
 };
 
 // Walks all records of a pack by the rules of FORMAT.md, "Torn tails".

@@ -18,15 +18,20 @@ std::optional<PackFileName> ParsePackFileName(std::string_view name) {
   PackFileName result;
   for (const char c : name.substr(0, kIdDigits)) {
     uint64_t digit;
-    if (c >= '0' && c <= '9') digit = static_cast<uint64_t>(c - '0');
-    else if (c >= 'a' && c <= 'f') digit = static_cast<uint64_t>(c - 'a' + 10);
-    else return std::nullopt;
+    if (c >= '0' && c <= '9')
+      digit = static_cast<uint64_t>(c - '0');
+    else if (c >= 'a' && c <= 'f')
+      digit = static_cast<uint64_t>(c - 'a' + 10);
+    else
+      return std::nullopt;
     result.id = result.id << 4 | digit;
   }
   if (result.id == 0) return std::nullopt;
   const std::string_view suffix = name.substr(kIdDigits);
-  if (suffix == kSealed) result.sealed = true;
-  else if (suffix != kOpen) return std::nullopt;
+  if (suffix == kSealed)
+    result.sealed = true;
+  else if (suffix != kOpen)
+    return std::nullopt;
   return result;
 }
 

@@ -56,7 +56,8 @@ absl::Status PreadAll(int fd, std::span<std::byte> out, uint64_t offset, std::st
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return ErrnoError(errno, fmt::format("read {}", path));
     if (n == 0) {
-      return Error(absl::StatusCode::kOutOfRange, "FILE_TOO_SHORT", fmt::format("read {}: it ends before byte {}", path, offset + out.size()));
+      return Error(absl::StatusCode::kOutOfRange, "FILE_TOO_SHORT",
+                   fmt::format("read {}: it ends before byte {}", path, offset + out.size()));
     }
     out = out.subspan(static_cast<size_t>(n));
     offset += static_cast<uint64_t>(n);
@@ -118,7 +119,7 @@ absl::Status RenameFile(const std::string& from, const std::string& to) {
 absl::Status MakeDirectory(const std::string& path, mode_t mode) {
   if (mkdir(path.c_str(), mode) == 0) return absl::OkStatus();
   if (errno == EEXIST) {
-    struct stat st{};
+    struct stat st {};
     if (stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) return absl::OkStatus();
     return ErrnoError(ENOTDIR, "mkdir " + path);
   }
@@ -131,7 +132,7 @@ absl::Status MakeDirectory(const std::string& path, mode_t mode) {
 }
 
 bool Exists(const std::string& path) {
-  struct stat st{};
+  struct stat st {};
   return lstat(path.c_str(), &st) == 0;
 }
 
@@ -143,30 +144,45 @@ std::string DirectoryOf(std::string_view path) {
 }
 
 absl::StatusOr<uint64_t> FreeBytes(const std::string& path) {
-  struct statvfs st{};
+  struct statvfs st {};
   if (statvfs(path.c_str(), &st) != 0) return ErrnoError(errno, "statvfs " + path);
   return static_cast<uint64_t>(st.f_bavail) * st.f_frsize;
 }
 
 std::string NetworkFileSystemName(const std::string& path) {
-  struct statfs st{};
+  struct statfs st {};
   if (statfs(path.c_str(), &st) != 0) return {};
   switch (static_cast<uint32_t>(st.f_type)) {
-    case 0x6969: return "nfs";
-    case 0xff534d42: return "cifs";
-    case 0xfe534d42: return "smb2";
-    case 0x517b: return "smb";
-    case 0x01021997: return "9p";
-    case 0x5346414f: return "afs";
-    case 0x6b414653: return "kafs";
-    case 0x73757245: return "coda";
-    case 0x00c36400: return "ceph";
-    case 0x0bd00bd0: return "lustre";
-    case 0x01161970: return "gfs2";
-    case 0x7461636f: return "ocfs2";
-    case 0x19830326: return "fhgfs";
-    case 0x47504653: return "gpfs";
-    default: return {};
+    case 0x6969:
+      return "nfs";
+    case 0xff534d42:
+      return "cifs";
+    case 0xfe534d42:
+      return "smb2";
+    case 0x517b:
+      return "smb";
+    case 0x01021997:
+      return "9p";
+    case 0x5346414f:
+      return "afs";
+    case 0x6b414653:
+      return "kafs";
+    case 0x73757245:
+      return "coda";
+    case 0x00c36400:
+      return "ceph";
+    case 0x0bd00bd0:
+      return "lustre";
+    case 0x01161970:
+      return "gfs2";
+    case 0x7461636f:
+      return "ocfs2";
+    case 0x19830326:
+      return "fhgfs";
+    case 0x47504653:
+      return "gpfs";
+    default:
+      return {};
   }
 }
 

@@ -22,11 +22,16 @@ std::string_view Text(spdlog::string_view_t view) { return {view.data(), view.si
 // Syslog's numbers, as systemd reads them at the beginning of a line.
 int Priority(spdlog::level::level_enum level) {
   switch (level) {
-    case spdlog::level::critical: return 2;
-    case spdlog::level::err: return 3;
-    case spdlog::level::warn: return 4;
-    case spdlog::level::info: return 6;
-    default: return 7;
+    case spdlog::level::critical:
+      return 2;
+    case spdlog::level::err:
+      return 3;
+    case spdlog::level::warn:
+      return 4;
+    case spdlog::level::info:
+      return 6;
+    default:
+      return 7;
   }
 }
 
@@ -113,7 +118,7 @@ std::string JsonLine(std::string_view time, std::string_view level, std::string_
 
 bool StandardErrorIsJournal() {
   const char* stream = getenv("JOURNAL_STREAM");
-  struct stat st{};
+  struct stat st {};
   if (stream == nullptr || fstat(STDERR_FILENO, &st) != 0) return false;
   return fmt::format("{}:{}", static_cast<uint64_t>(st.st_dev), static_cast<uint64_t>(st.st_ino)) == stream;
 }

@@ -21,7 +21,8 @@ absl::Status Invalid(std::string_view text, std::string_view why, std::string_vi
 std::string Escape(std::string_view text) {
   std::string result;
   for (const char c : text) {
-    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || std::string_view("-._~/:[]").find(c) != std::string_view::npos;
+    const bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                       std::string_view("-._~/:[]").find(c) != std::string_view::npos;
     if (plain) {
       result += c;
     } else {

@@ -20,7 +20,8 @@ absl::StatusOr<Identity> ParseIdentity(std::string_view pem) {
   if (!key.ok()) return invalid("there is no private key in it");
   auto certificates = crypto::CertificatesFromPem(pem);
   if (!certificates.ok()) return invalid("there is no certificate in it");
-  if (crypto::PublicKeyHash(**key) != crypto::PublicKeyHash(*certificates->front())) return invalid("its key does not belong to its first certificate");
+  if (crypto::PublicKeyHash(**key) != crypto::PublicKeyHash(*certificates->front()))
+    return invalid("its key does not belong to its first certificate");
   Identity identity;
   LF_ASSIGN_OR_RETURN(identity.private_key, crypto::KeyToPem(**key));
   for (const crypto::Certificate& certificate : *certificates) {
@@ -31,11 +32,11 @@ absl::StatusOr<Identity> ParseIdentity(std::string_view pem) {
 }
 
 absl::StatusOr<Identity> ReadIdentityFile(const std::string& path) {
-  struct stat st{};
+  struct stat st {};
   if (stat(path.c_str(), &st) != 0) return ErrnoError(errno, "open " + path);
   if ((st.st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH)) != 0) {
-    return Error(absl::StatusCode::kPermissionDenied, "IDENTITY_EXPOSED", fmt::format("{} holds a private key and others may read it", path),
-                 fmt::format("chmod 600 {}", path));
+    return Error(absl::StatusCode::kPermissionDenied, "IDENTITY_EXPOSED",
+                 fmt::format("{} holds a private key and others may read it", path), fmt::format("chmod 600 {}", path));
   }
   LF_ASSIGN_OR_RETURN(const std::string pem, io::ReadFile(path, 256 * 1024));
   auto identity = ParseIdentity(pem);

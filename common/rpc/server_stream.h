@@ -194,7 +194,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   const StreamLimits limits_;
   std::shared_ptr<void> self_;  // set by LaunchStream, cleared by OnDone
   std::shared_ptr<CallHold> hold_;
-  Out current_;                 // owned by the write in flight
+  Out current_;  // owned by the write in flight
 
   mutable Mutex mu_;
   std::deque<std::pair<Out, size_t>> queue_ ABSL_GUARDED_BY(mu_);

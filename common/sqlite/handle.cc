@@ -62,7 +62,8 @@ absl::Status Execute(sqlite3* db, const std::string& sql) {
 
 absl::StatusOr<Statement> Statement::Prepare(sqlite3* db, std::string_view sql, bool persistent) {
   sqlite3_stmt* raw = nullptr;
-  const int rc = sqlite3_prepare_v3(db, sql.data(), static_cast<int>(sql.size()), persistent ? SQLITE_PREPARE_PERSISTENT : 0, &raw, nullptr);
+  const int rc =
+      sqlite3_prepare_v3(db, sql.data(), static_cast<int>(sql.size()), persistent ? SQLITE_PREPARE_PERSISTENT : 0, &raw, nullptr);
   if (rc != SQLITE_OK) return ToStatus(rc, db, sql.substr(0, 80));
   return Statement(StatementHandle(raw));
 }
@@ -72,7 +73,8 @@ Statement& Statement::Bind(int at, int64_t value) {
   return *this;
 }
 Statement& Statement::Bind(int at, std::string_view text) {
-  const int rc = sqlite3_bind_text64(handle_.get(), at, text.data() == nullptr ? "" : text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
+  const int rc =
+      sqlite3_bind_text64(handle_.get(), at, text.data() == nullptr ? "" : text.data(), text.size(), SQLITE_TRANSIENT, SQLITE_UTF8);
   if (rc != SQLITE_OK) bind_error_ = rc;
   return *this;
 }

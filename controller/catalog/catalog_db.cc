@@ -9,8 +9,8 @@
 namespace litefleet::catalog {
 namespace {
 
-constexpr size_t kMaxGroup = 512;       // changes a transaction
-constexpr size_t kMaxIdleReaders = 8;   // connections kept open
+constexpr size_t kMaxGroup = 512;      // changes a transaction
+constexpr size_t kMaxIdleReaders = 8;  // connections kept open
 constexpr int kBusyTimeoutMs = 10'000;
 
 absl::Status Migrate(sqlite3* db, const std::string& path, std::span<const Migration> migrations) {
@@ -18,7 +18,8 @@ absl::Status Migrate(sqlite3* db, const std::string& path, std::span<const Migra
   const auto known = static_cast<int64_t>(migrations.size());
   if (version > known) {
     return Error(absl::StatusCode::kFailedPrecondition, "CATALOG_TOO_NEW",
-                 fmt::format("{} has version {}, this program knows up to {}", path, version, known), "install the newer litefleet-controller again");
+                 fmt::format("{} has version {}, this program knows up to {}", path, version, known),
+                 "install the newer litefleet-controller again");
   }
   for (int64_t next = version; next < known; ++next) {
     LF_RETURN_IF_ERROR(sqlite::Execute(db, "begin immediate"));
@@ -107,8 +108,9 @@ void CatalogDb::WriterLoop() {
       if (!pending->status.ok()) sqlite::Execute(db, "rollback to change").IgnoreError();
       // A failure such as a full disk may have rolled the whole transaction back: then nobody's change is there.
       if (sqlite3_get_autocommit(db) != 0) {
-        status = pending->status.ok() ? Error(absl::StatusCode::kInternal, "CATALOG_ROLLED_BACK", "the catalog's transaction was rolled back")
-                                      : pending->status;
+        status = pending->status.ok()
+                     ? Error(absl::StatusCode::kInternal, "CATALOG_ROLLED_BACK", "the catalog's transaction was rolled back")
+                     : pending->status;
         break;
       }
       status = sqlite::Execute(db, "release change");
@@ -138,7 +140,8 @@ absl::Status CatalogDb::Read(absl::FunctionRef<absl::Status(sqlite3*)> look) con
   }
   if (db == nullptr) {
     // Read-write, because a reader of a WAL database may have to make the wal-index; it never checkpoints.
-    LF_ASSIGN_OR_RETURN(db, OpenConnection(path_, SQLITE_OPEN_READWRITE, "pragma wal_autocheckpoint=0; pragma query_only=on; pragma temp_store=memory"));
+    LF_ASSIGN_OR_RETURN(
+        db, OpenConnection(path_, SQLITE_OPEN_READWRITE, "pragma wal_autocheckpoint=0; pragma query_only=on; pragma temp_store=memory"));
     sqlite3_db_config(db.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
   }
   LF_RETURN_IF_ERROR(sqlite::Execute(db.get(), "begin"));

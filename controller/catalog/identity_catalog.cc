@@ -32,9 +32,12 @@ CertificateRow ReadCertificate(const Statement& row) {
   return certificate;
 }
 
-absl::Status RevokeCertificates(sqlite3* db, std::string_view device, int64_t before, int64_t now_ms, std::vector<CertificateRow>& changed) {
-  LF_ASSIGN_OR_RETURN(Statement revoke, Statement::Prepare(db, fmt::format("update certificate set revoked_ms = ? where device_id = ? and number < ? and"
-                                                                           " revoked_ms is null returning {}", kCertificateColumns)));
+absl::Status RevokeCertificates(sqlite3* db, std::string_view device, int64_t before, int64_t now_ms,
+                                std::vector<CertificateRow>& changed) {
+  LF_ASSIGN_OR_RETURN(Statement revoke,
+                      Statement::Prepare(db, fmt::format("update certificate set revoked_ms = ? where device_id = ? and number < ? and"
+                                                         " revoked_ms is null returning {}",
+                                                         kCertificateColumns)));
   revoke.Bind(1, now_ms).Bind(2, device).Bind(3, before);
   for (;;) {
     LF_ASSIGN_OR_RETURN(const bool row, revoke.Step());
@@ -44,12 +47,16 @@ absl::Status RevokeCertificates(sqlite3* db, std::string_view device, int64_t be
 }
 
 absl::StatusOr<v1::Device> ReadDevice(sqlite3* db, std::string_view id) {
-  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
-      "select name, state, enrolled_ms, last_seen_ms, version, sqlite_version, platform, clock_offset_ms, uptime_ms, free_bytes,"
-      " (select max(not_after_ms) from certificate where device_id = device.id and revoked_ms is null) from device where id = ?"));
+  LF_ASSIGN_OR_RETURN(
+      Statement get,
+      Statement::Prepare(
+          db,
+          "select name, state, enrolled_ms, last_seen_ms, version, sqlite_version, platform, clock_offset_ms, uptime_ms, free_bytes,"
+          " (select max(not_after_ms) from certificate where device_id = device.id and revoked_ms is null) from device where id = ?"));
   LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, id).Step());
   if (!found) {
-    return Error(absl::StatusCode::kNotFound, "DEVICE_NOT_FOUND", fmt::format("there is no device {}", id), "`litefleet device list` shows the devices");
+    return Error(absl::StatusCode::kNotFound, "DEVICE_NOT_FOUND", fmt::format("there is no device {}", id),
+                 "`litefleet device list` shows the devices");
   }
   v1::Device device;
   device.set_id(std::string(id));
@@ -89,23 +96,30 @@ absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate) 
       LF_RETURN_IF_ERROR(update.BindBlob(1, View(certificate.key_hash)).Bind(2, device).Bind(3, int64_t{v1::DEVICE_STATE_ACTIVE}).Run());
       if (sqlite3_changes(db) != 1) return DeviceRevoked(device);
     } else {
-      LF_ASSIGN_OR_RETURN(Statement find, Statement::Prepare(db, "select 1 from certificate where operator_name = ? and revoked_ms is null and not_after_ms > ?"));
+      LF_ASSIGN_OR_RETURN(
+          Statement find,
+          Statement::Prepare(db, "select 1 from certificate where operator_name = ? and revoked_ms is null and not_after_ms > ?"));
       LF_ASSIGN_OR_RETURN(const bool exists, find.Bind(1, certificate.operator_name).Bind(2, ToUnixMillis(certificate.issued_at)).Step());
       if (exists) {
-        return Error(absl::StatusCode::kAlreadyExists, "OPERATOR_EXISTS", fmt::format("there is an operator {} already", certificate.operator_name),
-                     "choose another name");
+        return Error(absl::StatusCode::kAlreadyExists, "OPERATOR_EXISTS",
+                     fmt::format("there is an operator {} already", certificate.operator_name), "choose another name");
       }
     }
-    LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into certificate (serial, device_id, operator_name, role, key_hash, issued_ms,"
-                                                                 " not_after_ms) values (?,?,?,?,?,?,?)"));
+    LF_ASSIGN_OR_RETURN(Statement insert,
+                        Statement::Prepare(db,
+                                           "insert into certificate (serial, device_id, operator_name, role, key_hash, issued_ms,"
+                                           " not_after_ms) values (?,?,?,?,?,?,?)"));
     insert.Bind(1, certificate.serial);
     if (device.empty()) {
       insert.BindNull(2).Bind(3, certificate.operator_name);
     } else {
       insert.Bind(2, device).BindNull(3);
     }
-    LF_RETURN_IF_ERROR(insert.Bind(4, certificate.role).BindBlob(5, View(certificate.key_hash)).Bind(6, ToUnixMillis(certificate.issued_at))
-                           .Bind(7, ToUnixMillis(certificate.not_after)).Run());
+    LF_RETURN_IF_ERROR(insert.Bind(4, certificate.role)
+                           .BindBlob(5, View(certificate.key_hash))
+                           .Bind(6, ToUnixMillis(certificate.issued_at))
+                           .Bind(7, ToUnixMillis(certificate.not_after))
+                           .Run());
     changed.push_back(certificate);
     return absl::OkStatus();
   });
@@ -113,14 +127,17 @@ absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate) 
 
 absl::Status IdentityCatalog::CertificateUsed(const std::string& serial, SystemTime now) {
   return WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement use, Statement::Prepare(db, fmt::format("update certificate set used_ms = ? where serial = ? and used_ms is null and"
-                                                                          " revoked_ms is null returning number, {}", kCertificateColumns)));
+    LF_ASSIGN_OR_RETURN(Statement use,
+                        Statement::Prepare(db, fmt::format("update certificate set used_ms = ? where serial = ? and used_ms is null and"
+                                                           " revoked_ms is null returning number, {}",
+                                                           kCertificateColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, use.Bind(1, ToUnixMillis(now)).Bind(2, serial).Step());
     if (!found) return absl::OkStatus();
     const int64_t number = use.Int(0);
     const std::string device(use.Text(2));
     LF_RETURN_IF_ERROR(use.Run());
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from certificate where serial = ?", kCertificateColumns)));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {} from certificate where serial = ?", kCertificateColumns)));
     LF_RETURN_IF_ERROR(get.Bind(1, serial).Step().status());
     changed.push_back(ReadCertificate(get));
     get.Reset();
@@ -132,7 +149,8 @@ absl::Status IdentityCatalog::CertificateUsed(const std::string& serial, SystemT
 absl::StatusOr<std::optional<CertificateRow>> IdentityCatalog::FindCertificate(const std::string& serial) const {
   std::optional<CertificateRow> result;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from certificate where serial = ?", kCertificateColumns)));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {} from certificate where serial = ?", kCertificateColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, serial).Step());
     if (found) result = ReadCertificate(get);
     return absl::OkStatus();
@@ -143,7 +161,9 @@ absl::StatusOr<std::optional<CertificateRow>> IdentityCatalog::FindCertificate(c
 absl::StatusOr<std::vector<CertificateRow>> IdentityCatalog::ListCertificates(SystemTime now) const {
   std::vector<CertificateRow> result;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement list, Statement::Prepare(db, fmt::format("select {} from certificate where not_after_ms > ? order by number", kCertificateColumns)));
+    LF_ASSIGN_OR_RETURN(
+        Statement list,
+        Statement::Prepare(db, fmt::format("select {} from certificate where not_after_ms > ? order by number", kCertificateColumns)));
     list.Bind(1, ToUnixMillis(now));
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());

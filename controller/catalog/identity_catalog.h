@@ -33,25 +33,25 @@ struct Page {
 using KeyHash = std::array<std::byte, 32>;  // SHA-256 of the SubjectPublicKeyInfo
 
 struct NewToken {
-  std::string id;              // ULID
-  KeyHash secret_hash{};       // SHA-256 of the secret
+  std::string id;         // ULID
+  KeyHash secret_hash{};  // SHA-256 of the secret
   SystemTime created_at;
   SystemTime expires_at;
   int uses = 1;
   std::map<std::string, std::string> labels;
-  std::string for_device_id;   // empty: a new device
+  std::string for_device_id;  // empty: a new device
 };
 
 struct CertificateRow {
-  std::string serial;          // hexadecimal, lower case
-  DeviceId device;             // or
-  std::string operator_name;   // an operator's
-  std::string role;            // operators
+  std::string serial;         // hexadecimal, lower case
+  DeviceId device;            // or
+  std::string operator_name;  // an operator's
+  std::string role;           // operators
   KeyHash key_hash{};
   SystemTime issued_at;
   SystemTime not_after;
-  bool revoked = false;        // or superseded by one that was issued later and used
-  bool used = false;           // by the device, in a call
+  bool revoked = false;  // or superseded by one that was issued later and used
+  bool used = false;     // by the device, in a call
 };
 
 // Told after the commit of every change of certificates, on the thread that made it, so maybe out of order: what was revoked stays so.
@@ -64,7 +64,7 @@ class CertificateObserver {
 struct EnrollmentResult {
   DeviceId device;
   std::string name;
-  bool repeated = false;       // the same key with the same token came again
+  bool repeated = false;  // the same key with the same token came again
 };
 
 class IdentityCatalog {
@@ -83,7 +83,8 @@ class IdentityCatalog {
   // of a device, taken over with its older certificates revoked; the name is `wanted_name`. A repeat with the key that the device still
   // has is answered also after the token has expired. Errors: kUnauthenticated TOKEN_INVALID, kAlreadyExists DEVICE_NAME_TAKEN,
   // kPermissionDenied DEVICE_REVOKED, kInvalidArgument DEVICE_NAME_INVALID.
-  absl::StatusOr<EnrollmentResult> Enroll(const KeyHash& token_hash, const KeyHash& key_hash, const std::string& wanted_name, SystemTime now);
+  absl::StatusOr<EnrollmentResult> Enroll(const KeyHash& token_hash, const KeyHash& key_hash, const std::string& wanted_name,
+                                          SystemTime now);
 
   // ---- certificates; every one that was issued is known here, or it is not valid
   // A device's key becomes the certificate's. kPermissionDenied DEVICE_REVOKED where the device is not active (any more), kAlreadyExists
@@ -99,7 +100,8 @@ class IdentityCatalog {
   absl::StatusOr<v1::Device> ResolveDevice(const std::string& reference) const;
   absl::StatusOr<Page<v1::Device>> ListDevices(const std::string& selector, int page_size, const std::string& page_token) const;
   absl::StatusOr<v1::Device> UpdateDevice(const DeviceId& device, const std::optional<std::string>& name,
-                                          const std::map<std::string, std::string>& set_labels, const std::vector<std::string>& remove_labels);
+                                          const std::map<std::string, std::string>& set_labels,
+                                          const std::vector<std::string>& remove_labels);
   // With all its certificates.
   absl::StatusOr<v1::Device> RevokeDevice(const DeviceId& device);
   // kFailedPrecondition DEVICE_ACTIVE; DEVICE_HAS_SNAPSHOTS where other tables still refer to it.

@@ -22,7 +22,8 @@ absl::StatusOr<std::vector<Label>> ParseSelector(std::string_view selector) {
     const std::string_view item = selector.substr(0, comma);
     const size_t equals = item.find('=');
     if (equals == std::string_view::npos || equals == 0) {
-      return Error(absl::StatusCode::kInvalidArgument, "SELECTOR_INVALID", fmt::format("\"{}\" is no selector", item), "write key=value,key2=value2");
+      return Error(absl::StatusCode::kInvalidArgument, "SELECTOR_INVALID", fmt::format("\"{}\" is no selector", item),
+                   "write key=value,key2=value2");
     }
     labels.push_back({std::string(item.substr(0, equals)), std::string(item.substr(equals + 1))});
     selector = comma == std::string_view::npos ? std::string_view() : selector.substr(comma + 1);
@@ -31,7 +32,8 @@ absl::StatusOr<std::vector<Label>> ParseSelector(std::string_view selector) {
 }
 
 absl::Status NotFound(std::string_view reference) {
-  return Error(absl::StatusCode::kNotFound, "DEVICE_NOT_FOUND", fmt::format("there is no device {}", reference), "`litefleet device list` shows the devices");
+  return Error(absl::StatusCode::kNotFound, "DEVICE_NOT_FOUND", fmt::format("there is no device {}", reference),
+               "`litefleet device list` shows the devices");
 }
 
 int64_t Millis(const google::protobuf::Duration& duration) { return duration.seconds() * 1000 + duration.nanos() / 1'000'000; }
@@ -43,8 +45,10 @@ absl::StatusOr<v1::Device> IdentityCatalog::ResolveDevice(const std::string& ref
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     if (reference.empty()) return NotFound("\"\"");
     // A name wins over an id that begins like it.
-    LF_ASSIGN_OR_RETURN(Statement find, Statement::Prepare(db, "select id, name, name = ?1 from device where name = ?1 or substr(id, 1, length(?1)) = lower(?1)"
-                                                               " order by name = ?1 desc, id limit 6"));
+    LF_ASSIGN_OR_RETURN(Statement find,
+                        Statement::Prepare(db,
+                                           "select id, name, name = ?1 from device where name = ?1 or substr(id, 1, length(?1)) = lower(?1)"
+                                           " order by name = ?1 desc, id limit 6"));
     find.Bind(1, reference);
     std::string id, candidates;
     int count = 0;
@@ -70,18 +74,21 @@ absl::StatusOr<v1::Device> IdentityCatalog::ResolveDevice(const std::string& ref
   return device;
 }
 
-absl::StatusOr<Page<v1::Device>> IdentityCatalog::ListDevices(const std::string& selector, int page_size, const std::string& page_token) const {
+absl::StatusOr<Page<v1::Device>> IdentityCatalog::ListDevices(const std::string& selector, int page_size,
+                                                              const std::string& page_token) const {
   LF_ASSIGN_OR_RETURN(const std::vector<Label> labels, ParseSelector(selector));
   Page<v1::Device> page;
   const auto limit = static_cast<size_t>(BoundedPageSize(page_size));
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     std::string sql = "select id from device where name > ?1";
     for (size_t i = 0; i < labels.size(); ++i) {
-      sql += fmt::format(" and exists (select 1 from device_label where device_id = device.id and key = ?{} and value = ?{})", 3 + 2 * i, 4 + 2 * i);
+      sql += fmt::format(" and exists (select 1 from device_label where device_id = device.id and key = ?{} and value = ?{})", 3 + 2 * i,
+                         4 + 2 * i);
     }
     LF_ASSIGN_OR_RETURN(Statement list, Statement::Prepare(db, sql + " order by name limit ?2"));
     list.Bind(1, page_token).Bind(2, static_cast<int64_t>(limit) + 1);
-    for (size_t i = 0; i < labels.size(); ++i) list.Bind(static_cast<int>(3 + 2 * i), labels[i].key).Bind(static_cast<int>(4 + 2 * i), labels[i].value);
+    for (size_t i = 0; i < labels.size(); ++i)
+      list.Bind(static_cast<int>(3 + 2 * i), labels[i].key).Bind(static_cast<int>(4 + 2 * i), labels[i].value);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
       if (!row) return absl::OkStatus();
@@ -105,7 +112,8 @@ absl::StatusOr<v1::Device> IdentityCatalog::UpdateDevice(const DeviceId& id, con
       LF_ASSIGN_OR_RETURN(Statement taken, Statement::Prepare(db, "select 1 from device where name = ? and id <> ?"));
       LF_ASSIGN_OR_RETURN(const bool is_taken, taken.Bind(1, *name).Bind(2, id.value()).Step());
       if (is_taken) {
-        return Error(absl::StatusCode::kAlreadyExists, "DEVICE_NAME_TAKEN", fmt::format("there is a device named {} already", *name), "choose another name");
+        return Error(absl::StatusCode::kAlreadyExists, "DEVICE_NAME_TAKEN", fmt::format("there is a device named {} already", *name),
+                     "choose another name");
       }
       LF_ASSIGN_OR_RETURN(Statement rename, Statement::Prepare(db, "update device set name = ? where id = ?"));
       LF_RETURN_IF_ERROR(rename.Bind(1, *name).Bind(2, id.value()).Run());
@@ -150,8 +158,8 @@ absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
       LF_ASSIGN_OR_RETURN(Statement remove, Statement::Prepare(db, sql));
       const absl::Status status = remove.Bind(1, id.value()).Run();
       if (!status.ok() && (sqlite3_extended_errcode(db) & 0xff) == SQLITE_CONSTRAINT) {
-        return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_HAS_SNAPSHOTS", fmt::format("device {} still has snapshots", device.name()),
-                     "add --delete-snapshots");
+        return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_HAS_SNAPSHOTS",
+                     fmt::format("device {} still has snapshots", device.name()), "add --delete-snapshots");
       }
       LF_RETURN_IF_ERROR(status);
     }
@@ -172,7 +180,8 @@ absl::StatusOr<IdentityCatalog::Contact> IdentityCatalog::LastContact(const Devi
   return contact;
 }
 
-absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) {
+absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
+                                   const v1::Health* health) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
     if (hello != nullptr) {
       LF_ASSIGN_OR_RETURN(Statement keep, Statement::Prepare(db, "update device set seen_before_ms = last_seen_ms where id = ?"));
@@ -181,7 +190,9 @@ absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const
     LF_ASSIGN_OR_RETURN(Statement seen, Statement::Prepare(db, "update device set last_seen_ms = ?, clock_offset_ms = ? where id = ?"));
     LF_RETURN_IF_ERROR(seen.Bind(1, ToUnixMillis(now)).Bind(2, clock_offset_ms).Bind(3, device.value()).Run());
     if (hello != nullptr) {
-      LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update device set version = ?, sqlite_version = ?, platform = ?, uptime_ms = ? where id = ?"));
+      LF_ASSIGN_OR_RETURN(
+          Statement set,
+          Statement::Prepare(db, "update device set version = ?, sqlite_version = ?, platform = ?, uptime_ms = ? where id = ?"));
       set.Bind(1, hello->agent_version()).Bind(2, hello->sqlite_version()).Bind(3, hello->platform()).Bind(4, Millis(hello->uptime()));
       LF_RETURN_IF_ERROR(set.Bind(5, device.value()).Run());
     }

@@ -71,7 +71,8 @@ absl::StatusOr<EnrollmentResult> Repeat(sqlite3* db, const std::string& device, 
   return EnrollmentResult{DeviceId(device), std::string(find.Text(0)), true};
 }
 
-absl::StatusOr<EnrollmentResult> NewDevice(sqlite3* db, const TokenRow& token, const KeyHash& key, const std::string& name, int64_t now_ms) {
+absl::StatusOr<EnrollmentResult> NewDevice(sqlite3* db, const TokenRow& token, const KeyHash& key, const std::string& name,
+                                           int64_t now_ms) {
   if (!IsName(name)) {
     return Error(absl::StatusCode::kInvalidArgument, "DEVICE_NAME_INVALID", fmt::format("\"{}\" cannot be a device's name", name),
                  "use letters, digits, \".\", \"_\" and \"-\", at most 63");
@@ -83,9 +84,12 @@ absl::StatusOr<EnrollmentResult> NewDevice(sqlite3* db, const TokenRow& token, c
                  "give another one with --name, or enrol that device anew with a token of `litefleet token create --for-device`");
   }
   const std::string id = NewUuid();
-  LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into device (id, name, state, key_hash, enrolled_ms) values (?,?,?,?,?)"));
-  LF_RETURN_IF_ERROR(insert.Bind(1, id).Bind(2, name).Bind(3, int64_t{v1::DEVICE_STATE_ACTIVE}).BindBlob(4, View(key)).Bind(5, now_ms).Run());
-  LF_ASSIGN_OR_RETURN(Statement labels, Statement::Prepare(db, "insert into device_label select ?, key, value from token_label where token_id = ?"));
+  LF_ASSIGN_OR_RETURN(Statement insert,
+                      Statement::Prepare(db, "insert into device (id, name, state, key_hash, enrolled_ms) values (?,?,?,?,?)"));
+  LF_RETURN_IF_ERROR(
+      insert.Bind(1, id).Bind(2, name).Bind(3, int64_t{v1::DEVICE_STATE_ACTIVE}).BindBlob(4, View(key)).Bind(5, now_ms).Run());
+  LF_ASSIGN_OR_RETURN(Statement labels,
+                      Statement::Prepare(db, "insert into device_label select ?, key, value from token_label where token_id = ?"));
   LF_RETURN_IF_ERROR(labels.Bind(1, id).Bind(2, token.id).Run());
   return EnrollmentResult{DeviceId(id), name, false};
 }
@@ -107,9 +111,14 @@ absl::StatusOr<EnrollmentResult> TakeOver(sqlite3* db, const std::string& device
 absl::StatusOr<v1::Token> IdentityCatalog::CreateToken(const NewToken& token) {
   v1::Token created;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into token (id, secret_hash, created_ms, expires_ms, uses_total, uses_left, for_device)"
-                                                                 " values (?,?,?,?,?,?,?)"));
-    insert.Bind(1, token.id).BindBlob(2, View(token.secret_hash)).Bind(3, ToUnixMillis(token.created_at)).Bind(4, ToUnixMillis(token.expires_at));
+    LF_ASSIGN_OR_RETURN(Statement insert,
+                        Statement::Prepare(db,
+                                           "insert into token (id, secret_hash, created_ms, expires_ms, uses_total, uses_left, for_device)"
+                                           " values (?,?,?,?,?,?,?)"));
+    insert.Bind(1, token.id)
+        .BindBlob(2, View(token.secret_hash))
+        .Bind(3, ToUnixMillis(token.created_at))
+        .Bind(4, ToUnixMillis(token.expires_at));
     LF_RETURN_IF_ERROR(insert.Bind(5, int64_t{token.uses}).Bind(6, int64_t{token.uses}).Bind(7, token.for_device_id).Run());
     for (const auto& [key, value] : token.labels) {
       LF_ASSIGN_OR_RETURN(Statement label, Statement::Prepare(db, "insert into token_label values (?,?,?)"));
@@ -127,7 +136,9 @@ absl::StatusOr<Page<v1::Token>> IdentityCatalog::ListTokens(int page_size, const
   Page<v1::Token> page;
   const auto limit = static_cast<size_t>(BoundedPageSize(page_size));
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement list, Statement::Prepare(db, fmt::format("select {} from token where ?1 = '' or id < ?1 order by id desc limit ?2", kTokenColumns)));
+    LF_ASSIGN_OR_RETURN(
+        Statement list,
+        Statement::Prepare(db, fmt::format("select {} from token where ?1 = '' or id < ?1 order by id desc limit ?2", kTokenColumns)));
     list.Bind(1, page_token).Bind(2, static_cast<int64_t>(limit) + 1);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
@@ -146,8 +157,11 @@ absl::StatusOr<Page<v1::Token>> IdentityCatalog::ListTokens(int page_size, const
 absl::StatusOr<v1::Token> IdentityCatalog::RevokeToken(const std::string& reference) {
   v1::Token token;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement find, Statement::Prepare(db, fmt::format("select {} from token where substr(id, 1, length(?1)) = upper(?1) and ?1 <> '' order by id limit 6",
-                                                                           kTokenColumns)));
+    LF_ASSIGN_OR_RETURN(
+        Statement find,
+        Statement::Prepare(db,
+                           fmt::format("select {} from token where substr(id, 1, length(?1)) = upper(?1) and ?1 <> '' order by id limit 6",
+                                       kTokenColumns)));
     find.Bind(1, reference);
     std::vector<v1::Token> found;
     for (;;) {
@@ -156,12 +170,14 @@ absl::StatusOr<v1::Token> IdentityCatalog::RevokeToken(const std::string& refere
       found.push_back(ReadToken(find));
     }
     if (found.empty()) {
-      return Error(absl::StatusCode::kNotFound, "TOKEN_NOT_FOUND", fmt::format("there is no token {}", reference), "`litefleet token list` shows the ids");
+      return Error(absl::StatusCode::kNotFound, "TOKEN_NOT_FOUND", fmt::format("there is no token {}", reference),
+                   "`litefleet token list` shows the ids");
     }
     if (found.size() > 1) {
       std::string ids;
       for (const v1::Token& each : found) ids += (ids.empty() ? "" : ", ") + each.id();
-      return Error(absl::StatusCode::kFailedPrecondition, "AMBIGUOUS", fmt::format("{} fits several tokens: {}", reference, ids), "write more of the id");
+      return Error(absl::StatusCode::kFailedPrecondition, "AMBIGUOUS", fmt::format("{} fits several tokens: {}", reference, ids),
+                   "write more of the id");
     }
     token = found.front();
     LF_ASSIGN_OR_RETURN(Statement revoke, Statement::Prepare(db, "update token set revoked = 1 where id = ?"));

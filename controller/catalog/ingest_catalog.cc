@@ -56,8 +56,7 @@ UploadSessionRow ToSession(const Statement& row) {
 }
 
 // Text of the condition under which a row of device_chunk (d) is a right for session ?2.
-constexpr char kMayRefer[] =
-    "not exists (select 1 from upload_session s where s.id = d.session and s.state <> 2 and s.id <> ?2)";
+constexpr char kMayRefer[] = "not exists (select 1 from upload_session s where s.id = d.session and s.state <> 2 and s.id <> ?2)";
 
 }  // namespace
 
@@ -66,7 +65,8 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
   UploadSessionRow result;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const int64_t owner, OwnerOf(db, device));
-    LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into database (device, name) values (?, ?) on conflict do nothing"));
+    LF_ASSIGN_OR_RETURN(Statement insert,
+                        Statement::Prepare(db, "insert into database (device, name) values (?, ?) on conflict do nothing"));
     LF_RETURN_IF_ERROR(insert.Bind(1, device.value()).Bind(2, database).Run());
     LF_ASSIGN_OR_RETURN(Statement known, Statement::Prepare(db, "select id, timeline from database where device = ? and name = ?"));
     LF_ASSIGN_OR_RETURN(const bool is_known, known.Bind(1, device.value()).Bind(2, database).Step());
@@ -77,10 +77,12 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
                    fmt::format("{} claims timeline {}, the highest that was ever given is {}", database, timeline, known.Int(1)),
                    "was the controller's catalog restored from an old copy? order a restore or enrol the device again");
     }
-    LF_ASSIGN_OR_RETURN(Statement make, Statement::Prepare(db, "insert into upload_session (session, owner, database, state, expires_at) "
-                                                               "values (?, ?, ?, 1, ?) on conflict do nothing"));
+    LF_ASSIGN_OR_RETURN(Statement make, Statement::Prepare(db,
+                                                           "insert into upload_session (session, owner, database, state, expires_at) "
+                                                           "values (?, ?, ?, 1, ?) on conflict do nothing"));
     LF_RETURN_IF_ERROR(make.Bind(1, session.value()).Bind(2, owner).Bind(3, database_id).Bind(4, ToUnixMillis(expires_at)).Run());
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from upload_session where session = ?", kSessionColumns)));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {} from upload_session where session = ?", kSessionColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.value()).Step());
     if (!found) return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", "an upload session's row is missing");
     if (get.Int(1) != owner || get.Int(2) != database_id) {
@@ -91,8 +93,10 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
     result = ToSession(get);
     if (!result.committed) {
       // A resumed session takes a new pin: what it had found under the old one is offered again.
-      LF_ASSIGN_OR_RETURN(Statement extend, Statement::Prepare(db, "update upload_session set expires_at = ?1, pinned = coalesce((select s.id from database d "
-                                                                   "join snapshot s on s.key = d.newest where d.id = ?2), '') where id = ?3 returning pinned"));
+      LF_ASSIGN_OR_RETURN(Statement extend,
+                          Statement::Prepare(db,
+                                             "update upload_session set expires_at = ?1, pinned = coalesce((select s.id from database d "
+                                             "join snapshot s on s.key = d.newest where d.id = ?2), '') where id = ?3 returning pinned"));
       LF_ASSIGN_OR_RETURN(const bool extended, extend.Bind(1, ToUnixMillis(expires_at)).Bind(2, database_id).Bind(3, result.id).Step());
       if (extended) result.pinned = SnapshotId(std::string(extend.Text(0)));
     }
@@ -102,12 +106,15 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
 }
 
 absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSessionRow& session, std::span<const format::ChunkName> names,
-                                                                    const std::vector<bool>& pinned) {
+                                                                  const std::vector<bool>& pinned) {
   std::vector<Presence> result(names.size(), Presence::kMissing);
   bool any = false;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select exists (select 1 from device_chunk d where d.owner = ?1 and d.chunk = c.id "
-                                                                          "and {}) from chunk c where c.name = ?3 and c.state = 1", kMayRefer)));
+    LF_ASSIGN_OR_RETURN(
+        Statement get,
+        Statement::Prepare(db, fmt::format("select exists (select 1 from device_chunk d where d.owner = ?1 and d.chunk = c.id "
+                                           "and {}) from chunk c where c.name = ?3 and c.state = 1",
+                                           kMayRefer)));
     get.Bind(1, session.owner).Bind(2, session.id);
     for (size_t i = 0; i < names.size(); ++i) {
       LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(3, names[i].bytes).Step());
@@ -123,8 +130,10 @@ absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSe
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     claimed = result;
     LF_RETURN_IF_ERROR(CheckOpen(db, session.id));
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select c.id from chunk c join device_chunk d on d.owner = ?1 and d.chunk = c.id "
-                                                                          "where c.name = ?3 and c.state = 1 and {}", kMayRefer)));
+    LF_ASSIGN_OR_RETURN(
+        Statement get, Statement::Prepare(db, fmt::format("select c.id from chunk c join device_chunk d on d.owner = ?1 and d.chunk = c.id "
+                                                          "where c.name = ?3 and c.state = 1 and {}",
+                                                          kMayRefer)));
     LF_ASSIGN_OR_RETURN(Statement claim, Statement::Prepare(db, "insert into claim (session, chunk) values (?, ?) on conflict do nothing"));
     get.Bind(1, session.owner).Bind(2, session.id);
     for (size_t i = 0; i < names.size(); ++i) {
@@ -148,14 +157,21 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::RecordChunks(const UploadSession
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_RETURN_IF_ERROR(CheckOpen(db, session.id));
     LF_ASSIGN_OR_RETURN(Statement find, Statement::Prepare(db, "select id, state from chunk where name = ?"));
-    LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into chunk (name, page_size, page_count, codec, stored_bytes, pack, offset, state) "
-                                                                 "values (?, ?, ?, ?, ?, ?, ?, 1)"));
-    LF_ASSIGN_OR_RETURN(Statement replace, Statement::Prepare(db, "update chunk set codec = ?, stored_bytes = ?, pack = ?, offset = ?, state = 1 where id = ?"));
-    LF_ASSIGN_OR_RETURN(Statement pack, Statement::Prepare(db, "insert into pack (id, chunks, stored_bytes) values (?1, 1, ?2) on conflict (id) do update "
-                                                               "set chunks = chunks + 1, stored_bytes = stored_bytes + ?2"));
+    LF_ASSIGN_OR_RETURN(Statement insert,
+                        Statement::Prepare(db,
+                                           "insert into chunk (name, page_size, page_count, codec, stored_bytes, pack, offset, state) "
+                                           "values (?, ?, ?, ?, ?, ?, ?, 1)"));
+    LF_ASSIGN_OR_RETURN(
+        Statement replace,
+        Statement::Prepare(db, "update chunk set codec = ?, stored_bytes = ?, pack = ?, offset = ?, state = 1 where id = ?"));
+    LF_ASSIGN_OR_RETURN(Statement pack,
+                        Statement::Prepare(db,
+                                           "insert into pack (id, chunks, stored_bytes) values (?1, 1, ?2) on conflict (id) do update "
+                                           "set chunks = chunks + 1, stored_bytes = stored_bytes + ?2"));
     LF_ASSIGN_OR_RETURN(Statement claim, Statement::Prepare(db, "insert into claim (session, chunk) values (?, ?) on conflict do nothing"));
-    LF_ASSIGN_OR_RETURN(Statement right, Statement::Prepare(db, "insert into device_chunk (owner, chunk, session) values (?, ?, ?) "
-                                                                "on conflict do update set session = excluded.session"));
+    LF_ASSIGN_OR_RETURN(Statement right, Statement::Prepare(db,
+                                                            "insert into device_chunk (owner, chunk, session) values (?, ?, ?) "
+                                                            "on conflict do update set session = excluded.session"));
     int64_t bytes = 0;
     int64_t grown = 0;
     for (const ArrivedChunk& chunk : chunks) {
@@ -165,12 +181,18 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::RecordChunks(const UploadSession
       find.Reset();
       if (!good) {
         if (!chunk.place.has_value()) {
-          return Error(absl::StatusCode::kAborted, "CHUNK_VANISHED", "a chunk that the store had was removed meanwhile", "resume the upload");
+          return Error(absl::StatusCode::kAborted, "CHUNK_VANISHED", "a chunk that the store had was removed meanwhile",
+                       "resume the upload");
         }
         const auto in_pack = static_cast<int64_t>(chunk.place->pack);
         const auto offset = static_cast<int64_t>(chunk.place->offset);
         if (found) {
-          LF_RETURN_IF_ERROR(replace.Bind(1, static_cast<int64_t>(chunk.codec)).Bind(2, int64_t{chunk.stored_bytes}).Bind(3, in_pack).Bind(4, offset).Bind(5, id).Run());
+          LF_RETURN_IF_ERROR(replace.Bind(1, static_cast<int64_t>(chunk.codec))
+                                 .Bind(2, int64_t{chunk.stored_bytes})
+                                 .Bind(3, in_pack)
+                                 .Bind(4, offset)
+                                 .Bind(5, id)
+                                 .Run());
         } else {
           insert.BindBlob(1, chunk.name.bytes).Bind(2, int64_t{chunk.page_size}).Bind(3, int64_t{chunk.page_count});
           insert.Bind(4, static_cast<int64_t>(chunk.codec)).Bind(5, int64_t{chunk.stored_bytes}).Bind(6, in_pack).Bind(7, offset);
@@ -184,8 +206,9 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::RecordChunks(const UploadSession
       LF_RETURN_IF_ERROR(right.Bind(1, session.owner).Bind(2, id).Bind(3, session.id).Run());
       bytes += chunk.stored_bytes;
     }
-    LF_ASSIGN_OR_RETURN(Statement count, Statement::Prepare(db, "update upload_session set chunks = chunks + ?, bytes = bytes + ?, "
-                                                                "stored_bytes = stored_bytes + ? where id = ?"));
+    LF_ASSIGN_OR_RETURN(Statement count, Statement::Prepare(db,
+                                                            "update upload_session set chunks = chunks + ?, bytes = bytes + ?, "
+                                                            "stored_bytes = stored_bytes + ? where id = ?"));
     LF_RETURN_IF_ERROR(count.Bind(1, static_cast<int64_t>(chunks.size())).Bind(2, bytes).Bind(3, grown).Bind(4, session.id).Run());
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from upload_session where id = ?", kSessionColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.id).Step());
@@ -200,8 +223,9 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::RecordChunks(const UploadSession
 absl::StatusOr<CommitFacts> IngestCatalog::GetCommitFacts(const UploadSessionRow& session) const {
   CommitFacts facts;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select d.sequence, s.effective_at from database d left join snapshot s "
-                                                              "on s.database = d.id and s.sequence = d.sequence where d.id = ?"));
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
+                                                          "select d.sequence, s.effective_at from database d left join snapshot s "
+                                                          "on s.database = d.id and s.sequence = d.sequence where d.id = ?"));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.database).Step());
     if (!found) return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND", "the upload's database is gone");
     facts.next_sequence = static_cast<uint64_t>(get.Int(0)) + 1;
@@ -211,8 +235,8 @@ absl::StatusOr<CommitFacts> IngestCatalog::GetCommitFacts(const UploadSessionRow
   return facts;
 }
 
-absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record, PackPlace place,
-                                                 std::span<const ManifestPlace> manifest) {
+absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record,
+                                                 PackPlace place, std::span<const ManifestPlace> manifest) {
   SnapshotId result;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from upload_session where id = ?", kSessionColumns)));
@@ -223,12 +247,16 @@ absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session
       return absl::OkStatus();
     }
     get.Reset();
-    LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, R"sql(insert into snapshot (id, device, database, timeline, sequence, method, state, page_size,
+    LF_ASSIGN_OR_RETURN(
+        Statement insert,
+        Statement::Prepare(db, R"sql(insert into snapshot (id, device, database, timeline, sequence, method, state, page_size,
       page_count, root, root_version, manifest_kind, manifest_parts, parent, taken_at, received_at, effective_at, journal_mode, source_check,
       source_check_message, check_state, pages_sent, wire_bytes, stored_bytes, duration_ms, pinned_ms, read_bytes, operation, session, pack, offset)
       values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
     insert.Bind(1, record.snapshot_id()).Bind(2, record.device_id()).Bind(3, session.database);
-    insert.Bind(4, static_cast<int64_t>(record.timeline())).Bind(5, static_cast<int64_t>(record.sequence())).Bind(6, int64_t{record.method()});
+    insert.Bind(4, static_cast<int64_t>(record.timeline()))
+        .Bind(5, static_cast<int64_t>(record.sequence()))
+        .Bind(6, int64_t{record.method()});
     insert.Bind(7, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Bind(8, int64_t{record.page_size()}).Bind(9, int64_t{record.page_count()});
     insert.BindBlob(10, AsBytes(record.root_digest())).Bind(11, int64_t{record.root_version()}).Bind(12, int64_t{record.manifest_kind()});
     insert.Bind(13, int64_t{record.manifest_parts()}).Bind(14, record.parent_id()).Bind(15, int64_t{record.taken_at_ms()});
@@ -240,15 +268,23 @@ absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session
     insert.Bind(31, static_cast<int64_t>(place.offset));
     LF_RETURN_IF_ERROR(insert.Run());
     const int64_t key = sqlite3_last_insert_rowid(db);
-    LF_ASSIGN_OR_RETURN(Statement part, Statement::Prepare(db, "insert into manifest_part (snapshot, part, first_page, pack, offset) values (?, ?, ?, ?, ?)"));
+    LF_ASSIGN_OR_RETURN(
+        Statement part,
+        Statement::Prepare(db, "insert into manifest_part (snapshot, part, first_page, pack, offset) values (?, ?, ?, ?, ?)"));
     for (size_t i = 0; i < manifest.size(); ++i) {
       part.Bind(1, key).Bind(2, static_cast<int64_t>(i)).Bind(3, int64_t{manifest[i].first_page});
-      LF_RETURN_IF_ERROR(part.Bind(4, static_cast<int64_t>(manifest[i].place.pack)).Bind(5, static_cast<int64_t>(manifest[i].place.offset)).Run());
+      LF_RETURN_IF_ERROR(
+          part.Bind(4, static_cast<int64_t>(manifest[i].place.pack)).Bind(5, static_cast<int64_t>(manifest[i].place.offset)).Run());
     }
-    LF_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(db, "update database set newest = ?1, sequence = ?2, snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
+    LF_ASSIGN_OR_RETURN(
+        Statement newest,
+        Statement::Prepare(
+            db, "update database set newest = ?1, sequence = ?2, snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
     LF_RETURN_IF_ERROR(newest.Bind(1, key).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database).Run());
-    if (sqlite3_changes(db) != 1) return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");
-    LF_ASSIGN_OR_RETURN(Statement done, Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ? where id = ?"));
+    if (sqlite3_changes(db) != 1)
+      return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");
+    LF_ASSIGN_OR_RETURN(Statement done,
+                        Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ? where id = ?"));
     const int64_t forget_at = record.received_at_ms() + std::chrono::duration_cast<std::chrono::milliseconds>(kKeepCommitted).count();
     LF_RETURN_IF_ERROR(done.Bind(1, record.snapshot_id()).Bind(2, forget_at).Bind(3, session.id).Run());
     result = SnapshotId(record.snapshot_id());
@@ -261,8 +297,9 @@ absl::Status IngestCatalog::DropClaims(int64_t session) {
   for (;;) {
     int changed = 0;
     LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-      LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db, "delete from claim where session = ?1 and chunk in "
-                                                                 "(select chunk from claim where session = ?1 limit ?2)"));
+      LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db,
+                                                             "delete from claim where session = ?1 and chunk in "
+                                                             "(select chunk from claim where session = ?1 limit ?2)"));
       LF_RETURN_IF_ERROR(drop.Bind(1, session).Bind(2, int64_t{kRowsATransaction}).Run());
       changed = sqlite3_changes(db);
       return absl::OkStatus();
@@ -275,7 +312,8 @@ absl::StatusOr<int> IngestCatalog::RemoveExpiredSessions(SystemTime now) {
   for (int removed = 0;; ++removed) {
     int64_t session = 0;
     LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-      LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select id, state from upload_session where expires_at < ? order by expires_at limit 1"));
+      LF_ASSIGN_OR_RETURN(Statement get,
+                          Statement::Prepare(db, "select id, state from upload_session where expires_at < ? order by expires_at limit 1"));
       LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, ToUnixMillis(now)).Step());
       if (!found) return absl::OkStatus();
       session = get.Int(0);
@@ -289,11 +327,15 @@ absl::StatusOr<int> IngestCatalog::RemoveExpiredSessions(SystemTime now) {
     // Rights that came with an upload that was never committed go with it; those of a committed one stay.
     for (int changed = kRowsATransaction; changed == kRowsATransaction;) {
       LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-        LF_ASSIGN_OR_RETURN(Statement rights, Statement::Prepare(db, "delete from device_chunk where session = ?1 and owner = (select owner from upload_session "
-                                                                     "where id = ?1 and state = 3) and chunk in (select chunk from claim where session = ?1 limit ?2)"));
+        LF_ASSIGN_OR_RETURN(
+            Statement rights,
+            Statement::Prepare(db,
+                               "delete from device_chunk where session = ?1 and owner = (select owner from upload_session "
+                               "where id = ?1 and state = 3) and chunk in (select chunk from claim where session = ?1 limit ?2)"));
         LF_RETURN_IF_ERROR(rights.Bind(1, session).Bind(2, int64_t{kRowsATransaction}).Run());
-        LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db, "delete from claim where session = ?1 and chunk in "
-                                                                   "(select chunk from claim where session = ?1 limit ?2)"));
+        LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db,
+                                                               "delete from claim where session = ?1 and chunk in "
+                                                               "(select chunk from claim where session = ?1 limit ?2)"));
         LF_RETURN_IF_ERROR(drop.Bind(1, session).Bind(2, int64_t{kRowsATransaction}).Run());
         changed = sqlite3_changes(db);
         if (changed == kRowsATransaction) return absl::OkStatus();
@@ -307,8 +349,10 @@ absl::StatusOr<int> IngestCatalog::RemoveExpiredSessions(SystemTime now) {
 absl::StatusOr<SnapshotLayout> IngestCatalog::GetLayout(const SnapshotId& snapshot) const {
   SnapshotLayout layout;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select key, page_size, page_count, root, root_version, manifest_kind, manifest_parts "
-                                                              "from snapshot where id = ?"));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db,
+                                           "select key, page_size, page_count, root, root_version, manifest_kind, manifest_parts "
+                                           "from snapshot where id = ?"));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, snapshot.value()).Step());
     if (!found) return Error(absl::StatusCode::kNotFound, "SNAPSHOT_NOT_FOUND", fmt::format("there is no snapshot {}", snapshot.value()));
     layout.key = get.Int(0);
@@ -328,7 +372,10 @@ absl::StatusOr<SnapshotLayout> IngestCatalog::GetLayout(const SnapshotId& snapsh
 absl::StatusOr<std::vector<ManifestPlace>> IngestCatalog::ManifestParts(int64_t snapshot_key, uint32_t first, uint32_t limit) const {
   std::vector<ManifestPlace> parts;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select first_page, pack, offset from manifest_part where snapshot = ? and part >= ? order by part limit ?"));
+    LF_ASSIGN_OR_RETURN(
+        Statement get,
+        Statement::Prepare(db,
+                           "select first_page, pack, offset from manifest_part where snapshot = ? and part >= ? order by part limit ?"));
     get.Bind(1, snapshot_key).Bind(2, int64_t{first}).Bind(3, int64_t{limit});
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, get.Step());
@@ -343,7 +390,8 @@ absl::StatusOr<std::vector<ManifestPlace>> IngestCatalog::ManifestParts(int64_t 
 absl::StatusOr<std::vector<std::optional<ChunkRow>>> IngestCatalog::FindChunks(std::span<const format::ChunkName> names) const {
   std::vector<std::optional<ChunkRow>> rows(names.size());
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select page_size, page_count, state, pack, offset from chunk where name = ?"));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, "select page_size, page_count, state, pack, offset from chunk where name = ?"));
     for (size_t i = 0; i < names.size(); ++i) {
       LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(1, names[i].bytes).Step());
       if (found) {

@@ -33,17 +33,17 @@ struct UploadSessionRow {
   int64_t owner = 0;
   int64_t database = 0;
   bool committed = false;
-  SnapshotId snapshot;          // where committed
-  SnapshotId pinned;            // may not be deleted while the session is open; empty: none
+  SnapshotId snapshot;  // where committed
+  SnapshotId pinned;    // may not be deleted while the session is open; empty: none
   uint64_t durable_chunks = 0;
   int64_t durable_bytes = 0;
-  int64_t stored_bytes = 0;     // what the store grew by
+  int64_t stored_bytes = 0;  // what the store grew by
 };
 
 enum class Presence {
-  kMissing,   // not in the store
-  kForeign,   // in the store, but this device has to show that it has it
-  kClaimed,   // this device may refer to it, and the claim is durable
+  kMissing,  // not in the store
+  kForeign,  // in the store, but this device has to show that it has it
+  kClaimed,  // this device may refer to it, and the claim is durable
 };
 
 struct ArrivedChunk {
@@ -88,8 +88,9 @@ class IngestCatalog {
  public:
   explicit IngestCatalog(CatalogDb& db) : db_(db) {}
 
-  // Makes or finds the session, moves its expiry, pins the newest snapshot of the database. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another
-  // database), kFailedPrecondition TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
+  // Makes or finds the session, moves its expiry, pins the newest snapshot of the database. Errors: kPermissionDenied SESSION_NOT_YOURS
+  // (another device's, or for another database), kFailedPrecondition TIMELINE_UNKNOWN (above what was ever reserved), kAborted
+  // SESSION_EXPIRED (being removed).
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
                                                 uint64_t timeline, SystemTime expires_at);
 

@@ -81,11 +81,12 @@ std::string Stored(v1::Operation operation) {
 }
 
 absl::Status Insert(sqlite3* db, const OperationRow& row) {
-  LF_ASSIGN_OR_RETURN(sqlite::Statement insert,
-                      sqlite::Statement::Prepare(db,
-                                                 "insert into operation (id, device, database, kind, state, active, origin, created_ms, ended_ms, "
-                                                 "expires_ms, ordered_by, request_id, operation, device_order) "
-                                                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+  LF_ASSIGN_OR_RETURN(
+      sqlite::Statement insert,
+      sqlite::Statement::Prepare(db,
+                                 "insert into operation (id, device, database, kind, state, active, origin, created_ms, ended_ms, "
+                                 "expires_ms, ordered_by, request_id, operation, device_order) "
+                                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const v1::Operation& operation = row.operation;
   insert.Bind(1, operation.id()).Bind(2, operation.device_id()).Bind(3, operation.database());
   insert.Bind(4, operation.kind()).Bind(5, operation.state()).Bind(6, IsActive(operation.state()) ? 1 : 0);
@@ -106,8 +107,9 @@ absl::Status Insert(sqlite3* db, const OperationRow& row) {
 }
 
 absl::Status Save(sqlite3* db, const v1::Operation& operation) {
-  LF_ASSIGN_OR_RETURN(sqlite::Statement update,
-                      sqlite::Statement::Prepare(db, "update operation set state = ?, active = ?, ended_ms = ?, operation = ? where id = ?"));
+  LF_ASSIGN_OR_RETURN(
+      sqlite::Statement update,
+      sqlite::Statement::Prepare(db, "update operation set state = ?, active = ?, ended_ms = ?, operation = ? where id = ?"));
   update.Bind(1, operation.state()).Bind(2, IsActive(operation.state()) ? 1 : 0);
   if (operation.has_ended_at()) {
     update.Bind(3, TimestampMillis(operation.ended_at()));
@@ -140,8 +142,9 @@ absl::StatusOr<v1::Operation> FindByPrefix(sqlite3* db, const std::string& refer
   const bool plausible = !prefix.empty() && prefix.size() <= 26 &&
                          std::all_of(prefix.begin(), prefix.end(), [](char c) { return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z'); });
   if (!plausible) return NotFound(reference);
-  LF_ASSIGN_OR_RETURN(sqlite::Statement select,
-                      sqlite::Statement::Prepare(db, "select id, operation from operation where id >= ? and id < ? order by id desc limit ?"));
+  LF_ASSIGN_OR_RETURN(
+      sqlite::Statement select,
+      sqlite::Statement::Prepare(db, "select id, operation from operation where id >= ? and id < ? order by id desc limit ?"));
   select.Bind(1, prefix).Bind(2, prefix + "~").Bind(3, kMaxCandidates + 1);
   std::vector<std::string> ids;
   v1::Operation operation;
@@ -156,7 +159,8 @@ absl::StatusOr<v1::Operation> FindByPrefix(sqlite3* db, const std::string& refer
   const bool more = ids.size() > kMaxCandidates;
   if (more) ids.pop_back();
   return Error(absl::StatusCode::kFailedPrecondition, "AMBIGUOUS",
-               fmt::format("{} fits several operations: {}{}", reference, fmt::join(ids, ", "), more ? ", ..." : ""), "give more of the id");
+               fmt::format("{} fits several operations: {}{}", reference, fmt::join(ids, ", "), more ? ", ..." : ""),
+               "give more of the id");
 }
 
 absl::StatusOr<int64_t> ParsePageToken(const std::string& token) {
@@ -173,8 +177,9 @@ absl::StatusOr<int64_t> ParsePageToken(const std::string& token) {
 absl::StatusOr<std::vector<v1::Operation>> ExpireQueued(sqlite3* db, SystemTime now) {
   std::vector<v1::Operation> expired;
   {
-    LF_ASSIGN_OR_RETURN(sqlite::Statement select,
-                        sqlite::Statement::Prepare(db, "select operation from operation where state = 1 and expires_ms <= ? order by sequence"));
+    LF_ASSIGN_OR_RETURN(
+        sqlite::Statement select,
+        sqlite::Statement::Prepare(db, "select operation from operation where state = 1 and expires_ms <= ? order by sequence"));
     select.Bind(1, ToUnixMillis(now));
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool found, select.Step());
@@ -199,8 +204,9 @@ absl::Status DeleteOld(sqlite3* db, SystemTime now) {
   LF_RETURN_IF_ERROR(aged.Run());
   std::vector<std::string> devices;
   {
-    LF_ASSIGN_OR_RETURN(sqlite::Statement many,
-                        sqlite::Statement::Prepare(db, "select device from operation where active = 0 group by device having count(*) > ?"));
+    LF_ASSIGN_OR_RETURN(
+        sqlite::Statement many,
+        sqlite::Statement::Prepare(db, "select device from operation where active = 0 group by device having count(*) > ?"));
     many.Bind(1, OperationCatalog::kMaxEndedPerDevice);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool found, many.Step());
@@ -209,10 +215,11 @@ absl::Status DeleteOld(sqlite3* db, SystemTime now) {
     }
   }
   // From the newest one that is too many downwards.
-  LF_ASSIGN_OR_RETURN(sqlite::Statement drop,
-                      sqlite::Statement::Prepare(db,
-                                                 "delete from operation where device = ?1 and active = 0 and sequence <= (select sequence from "
-                                                 "operation where device = ?1 and active = 0 order by sequence desc limit 1 offset ?2)"));
+  LF_ASSIGN_OR_RETURN(
+      sqlite::Statement drop,
+      sqlite::Statement::Prepare(db,
+                                 "delete from operation where device = ?1 and active = 0 and sequence <= (select sequence from "
+                                 "operation where device = ?1 and active = 0 order by sequence desc limit 1 offset ?2)"));
   for (const std::string& device : devices) {
     drop.Bind(1, device).Bind(2, OperationCatalog::kMaxEndedPerDevice);
     LF_RETURN_IF_ERROR(drop.Run());
@@ -308,8 +315,8 @@ absl::StatusOr<std::vector<OperationRow>> OperationCatalog::ActiveOf(const Devic
   std::vector<OperationRow> rows;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(sqlite::Statement select,
-                        sqlite::Statement::Prepare(db, fmt::format("select {} from operation where active = 1{} order by sequence", kRowColumns,
-                                                                   device.value().empty() ? "" : " and device = ?1")));
+                        sqlite::Statement::Prepare(db, fmt::format("select {} from operation where active = 1{} order by sequence",
+                                                                   kRowColumns, device.value().empty() ? "" : " and device = ?1")));
     if (!device.value().empty()) select.Bind(1, device.value());
     LF_ASSIGN_OR_RETURN(rows, RowsOf(select));
     return absl::OkStatus();
@@ -317,7 +324,8 @@ absl::StatusOr<std::vector<OperationRow>> OperationCatalog::ActiveOf(const Devic
   return rows;
 }
 
-absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operation, absl::FunctionRef<absl::Status(v1::Operation&)> change) {
+absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operation,
+                                                       absl::FunctionRef<absl::Status(v1::Operation&)> change) {
   v1::Operation result;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(OperationRow row, Find(db, operation));

@@ -31,10 +31,10 @@ enum class Origin : int {
 };
 
 struct OperationRow {
-  v1::Operation operation;   // device_name and device_connected are not stored
-  v1::Order order;           // what the device gets; empty unless ordered
+  v1::Operation operation;  // device_name and device_connected are not stored
+  v1::Order order;          // what the device gets; empty unless ordered
   Origin origin = Origin::kOrdered;
-  std::string request_id;    // unique together with ordered_by where not empty
+  std::string request_id;  // unique together with ordered_by where not empty
 };
 
 // Not in one of the ends.

@@ -36,7 +36,8 @@ constexpr std::string_view kSnapshotColumns =
     "s.key, s.id, s.device, coalesce((select name from device where device.id = s.device), s.device), "
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
-    "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, s.operation";
+    "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
+    "s.operation";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -78,7 +79,8 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
 int PageLimit(int page_size) { return page_size <= 0 ? kDefaultPage : std::min(page_size, kMaxPage); }
 
 absl::Status BadPageToken() {
-  return Error(absl::StatusCode::kInvalidArgument, "PAGE_TOKEN_INVALID", "the page token is not one that was given", "begin with the first page");
+  return Error(absl::StatusCode::kInvalidArgument, "PAGE_TOKEN_INVALID", "the page token is not one that was given",
+               "begin with the first page");
 }
 
 // One row of `query`, which ends in "... limit 1" or finds at most one.
@@ -91,7 +93,8 @@ absl::StatusOr<v1::Snapshot> One(Statement& get, const absl::Status& otherwise) 
 std::string Label(const DeviceId& device, const std::string& database) { return fmt::format("{}/{}", device.value(), database); }
 
 constexpr std::string_view kDatabaseColumns =
-    "d.id, d.device, coalesce((select name from device where device.id = d.device), d.device) as device_name, d.name, d.timeline, d.snapshots, "
+    "d.id, d.device, coalesce((select name from device where device.id = d.device), d.device) as device_name, d.name, d.timeline, "
+    "d.snapshots, "
     "(select taken_at from snapshot p where p.key = d.proven), d.health, d.reported_at";
 constexpr int kDatabaseColumnCount = 9;
 
@@ -132,8 +135,10 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::Resolve(const std::string& referen
   if (prefix.empty() || prefix.size() > 26) return not_found;
   std::vector<v1::Snapshot> found;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where s.id >= ?1 and s.id < ?1 || '~' order by s.id limit 5",
-                                                                          kSnapshotColumns)));
+    LF_ASSIGN_OR_RETURN(
+        Statement get,
+        Statement::Prepare(
+            db, fmt::format("select {} from snapshot s where s.id >= ?1 and s.id < ?1 || '~' order by s.id limit 5", kSnapshotColumns)));
     get.Bind(1, prefix);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, get.Step());
@@ -145,7 +150,8 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::Resolve(const std::string& referen
   if (found.size() == 1) return found[0];
   std::string candidates;
   for (const v1::Snapshot& snapshot : found) candidates += (candidates.empty() ? "" : ", ") + snapshot.id();
-  return Error(absl::StatusCode::kFailedPrecondition, "AMBIGUOUS", fmt::format("{} fits several snapshots: {}", reference, candidates), "give more of the id");
+  return Error(absl::StatusCode::kFailedPrecondition, "AMBIGUOUS", fmt::format("{} fits several snapshots: {}", reference, candidates),
+               "give more of the id");
 }
 
 absl::StatusOr<Page<v1::Snapshot>> SnapshotCatalog::List(const DeviceId& device, const std::string& database, int page_size,
@@ -161,7 +167,8 @@ absl::StatusOr<Page<v1::Snapshot>> SnapshotCatalog::List(const DeviceId& device,
     std::string where = "s.key < ?1";
     if (!device.value().empty()) where += " and s.device = ?2";
     if (!database.empty()) where += " and s.database in (select id from database where name = ?3)";
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where {} order by s.key desc limit ?4", kSnapshotColumns, where)));
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where {} order by s.key desc limit ?4",
+                                                                          kSnapshotColumns, where)));
     get.Bind(1, before).Bind(4, int64_t{limit} + 1);
     if (!device.value().empty()) get.Bind(2, device.value());
     if (!database.empty()) get.Bind(3, database);
@@ -183,24 +190,30 @@ absl::StatusOr<Page<v1::Snapshot>> SnapshotCatalog::List(const DeviceId& device,
 absl::StatusOr<v1::Snapshot> SnapshotCatalog::Newest(const DeviceId& device, const std::string& database) const {
   absl::StatusOr<v1::Snapshot> snapshot = absl::InternalError("");
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where device = ? and "
-                                                                          "name = ?) and s.state = {} order by s.sequence desc limit 1",
-                                                                          kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
+    LF_ASSIGN_OR_RETURN(
+        Statement get,
+        Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where device = ? and "
+                                           "name = ?) and s.state = {} order by s.sequence desc limit 1",
+                                           kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
     get.Bind(1, device.value()).Bind(2, database);
-    snapshot = One(get, Error(absl::StatusCode::kNotFound, "NO_SNAPSHOT", fmt::format("{} has no snapshot", Label(device, database)), "back it up first"));
+    snapshot = One(get, Error(absl::StatusCode::kNotFound, "NO_SNAPSHOT", fmt::format("{} has no snapshot", Label(device, database)),
+                              "back it up first"));
     return absl::OkStatus();
   }));
   return snapshot;
 }
 
-absl::StatusOr<v1::Snapshot> SnapshotCatalog::At(const DeviceId& device, const std::string& database, SystemTime at, std::optional<uint64_t> timeline) const {
+absl::StatusOr<v1::Snapshot> SnapshotCatalog::At(const DeviceId& device, const std::string& database, SystemTime at,
+                                                 std::optional<uint64_t> timeline) const {
   absl::StatusOr<v1::Snapshot> snapshot = absl::InternalError("");
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     // A timeline was live from its first snapshot until the next one's: of those that had begun, the highest.
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where device = ?1 and "
-                                                                          "name = ?2) and s.state = {} and s.taken_at <= ?3 and (?4 is null or s.timeline = ?4) "
-                                                                          "order by s.timeline desc, s.taken_at desc, s.sequence desc limit 1",
-                                                                          kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
+    LF_ASSIGN_OR_RETURN(
+        Statement get,
+        Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where device = ?1 and "
+                                           "name = ?2) and s.state = {} and s.taken_at <= ?3 and (?4 is null or s.timeline = ?4) "
+                                           "order by s.timeline desc, s.taken_at desc, s.sequence desc limit 1",
+                                           kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
     get.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(at));
     if (timeline.has_value()) get.Bind(4, static_cast<int64_t>(*timeline));
     snapshot = One(get, Error(absl::StatusCode::kNotFound, "NO_SNAPSHOT_THEN",
@@ -211,8 +224,8 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::At(const DeviceId& device, const s
   return snapshot;
 }
 
-absl::StatusOr<Page<v1::Database>> SnapshotCatalog::ListDatabases(const DeviceId& device, std::optional<SystemTime> stale_before, int page_size,
-                                                                  const std::string& page_token) const {
+absl::StatusOr<Page<v1::Database>> SnapshotCatalog::ListDatabases(const DeviceId& device, std::optional<SystemTime> stale_before,
+                                                                  int page_size, const std::string& page_token) const {
   std::string after_device;
   std::string after_name;
   if (!page_token.empty()) {
@@ -227,8 +240,10 @@ absl::StatusOr<Page<v1::Database>> SnapshotCatalog::ListDatabases(const DeviceId
     std::string where = "(device_name, d.name) > (?1, ?2)";
     if (!device.value().empty()) where += " and d.device = ?3";
     if (stale_before.has_value()) where += " and (s.key is null or s.taken_at < ?4)";
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {}, {} from database d left join snapshot s on s.key = d.newest where {} "
-                                                                          "order by device_name, d.name limit ?5", kDatabaseColumns, kSnapshotColumns, where)));
+    LF_ASSIGN_OR_RETURN(
+        Statement get, Statement::Prepare(db, fmt::format("select {}, {} from database d left join snapshot s on s.key = d.newest where {} "
+                                                          "order by device_name, d.name limit ?5",
+                                                          kDatabaseColumns, kSnapshotColumns, where)));
     get.Bind(1, after_device).Bind(2, after_name).Bind(5, int64_t{limit} + 1);
     if (!device.value().empty()) get.Bind(3, device.value());
     if (stale_before.has_value()) get.Bind(4, ToUnixMillis(*stale_before));
@@ -248,8 +263,10 @@ absl::StatusOr<Page<v1::Database>> SnapshotCatalog::ListDatabases(const DeviceId
 absl::StatusOr<v1::Database> SnapshotCatalog::GetDatabase(const DeviceId& device, const std::string& database) const {
   std::optional<v1::Database> result;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {}, {} from database d left join snapshot s on s.key = d.newest "
-                                                                          "where d.device = ? and d.name = ?", kDatabaseColumns, kSnapshotColumns)));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {}, {} from database d left join snapshot s on s.key = d.newest "
+                                                           "where d.device = ? and d.name = ?",
+                                                           kDatabaseColumns, kSnapshotColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, device.value()).Bind(2, database).Step());
     if (found) result = ToDatabase(get);
     return absl::OkStatus();
@@ -263,8 +280,11 @@ absl::StatusOr<v1::Database> SnapshotCatalog::GetDatabase(const DeviceId& device
 
 absl::Status SnapshotCatalog::ReportDatabases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement put, Statement::Prepare(db, "insert into database (device, name, reported_at, health) values (?, ?, ?, ?) "
-                                                              "on conflict (device, name) do update set reported_at = excluded.reported_at, health = excluded.health"));
+    LF_ASSIGN_OR_RETURN(
+        Statement put,
+        Statement::Prepare(db,
+                           "insert into database (device, name, reported_at, health) values (?, ?, ?, ?) "
+                           "on conflict (device, name) do update set reported_at = excluded.reported_at, health = excluded.health"));
     for (const v1::DatabaseHealth& health : databases) {
       if (!IsName(health.name())) continue;
       put.Bind(1, device.value()).Bind(2, health.name()).Bind(3, ToUnixMillis(now)).BindBlob(4, AsBytes(health.SerializeAsString()));
@@ -285,7 +305,8 @@ absl::StatusOr<uint64_t> SnapshotCatalog::HighestTimeline(const DeviceId& device
   return timeline;
 }
 
-absl::StatusOr<uint64_t> SnapshotCatalog::ReserveTimeline(const DeviceId& device, const std::string& database, const OperationId& operation) {
+absl::StatusOr<uint64_t> SnapshotCatalog::ReserveTimeline(const DeviceId& device, const std::string& database,
+                                                          const OperationId& operation) {
   uint64_t timeline = 0;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const int64_t row, DatabaseRow(db, device, database));
@@ -295,7 +316,8 @@ absl::StatusOr<uint64_t> SnapshotCatalog::ReserveTimeline(const DeviceId& device
       timeline = static_cast<uint64_t>(known.Int(0));
       return absl::OkStatus();
     }
-    LF_ASSIGN_OR_RETURN(Statement next, Statement::Prepare(db, "update database set timeline = timeline + 1 where id = ? returning timeline"));
+    LF_ASSIGN_OR_RETURN(Statement next,
+                        Statement::Prepare(db, "update database set timeline = timeline + 1 where id = ? returning timeline"));
     LF_ASSIGN_OR_RETURN(const bool found, next.Bind(1, row).Step());
     if (!found) return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", "a database's row is missing");
     timeline = static_cast<uint64_t>(next.Int(0));
@@ -308,15 +330,21 @@ absl::StatusOr<uint64_t> SnapshotCatalog::ReserveTimeline(const DeviceId& device
 
 absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckState state, std::string_view message, SystemTime at) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update snapshot set check_state = ?, check_message = ?, checked_at = ? where id = ? returning key, database"));
+    LF_ASSIGN_OR_RETURN(
+        Statement set,
+        Statement::Prepare(db,
+                           "update snapshot set check_state = ?, check_message = ?, checked_at = ? where id = ? returning key, database"));
     const bool ended = state != v1::CHECK_STATE_UNKNOWN && state != v1::CHECK_STATE_PENDING && state != v1::CHECK_STATE_SUPERSEDED;
     set.Bind(1, int64_t{state}).Bind(2, message).Bind(3, ended ? ToUnixMillis(at) : int64_t{-1}).Bind(4, snapshot.value());
     LF_ASSIGN_OR_RETURN(const bool found, set.Step());
     if (!found) return Error(absl::StatusCode::kNotFound, "SNAPSHOT_NOT_FOUND", fmt::format("there is no snapshot {}", snapshot.value()));
     const int64_t database = set.Int(1);
     set.Reset();
-    LF_ASSIGN_OR_RETURN(Statement proven, Statement::Prepare(db, "update database set proven = (select key from snapshot where database = ?1 and check_state = ?2 "
-                                                                 "and state = ?3 order by sequence desc limit 1) where id = ?1"));
+    LF_ASSIGN_OR_RETURN(
+        Statement proven,
+        Statement::Prepare(db,
+                           "update database set proven = (select key from snapshot where database = ?1 and check_state = ?2 "
+                           "and state = ?3 order by sequence desc limit 1) where id = ?1"));
     return proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Run();
   });
 }
@@ -331,9 +359,12 @@ absl::StatusOr<SnapshotCatalog::Totals> SnapshotCatalog::GetTotals() const {
     LF_ASSIGN_OR_RETURN(totals.store_bytes, sqlite::QueryInt(db, "select coalesce(sum(stored_bytes), 0) from pack"));
     LF_ASSIGN_OR_RETURN(totals.logical_bytes, sqlite::QueryInt(db, "select coalesce(sum(page_size * page_count), 0) from snapshot"));
     for (const bool proven : {false, true}) {
-      LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select s.taken_at, coalesce((select name from device where device.id = d.device), d.device) "
-                                                                            "|| '/' || d.name from database d join snapshot s on s.key = d.{} "
-                                                                            "order by s.taken_at limit 1", proven ? "proven" : "newest")));
+      LF_ASSIGN_OR_RETURN(
+          Statement get,
+          Statement::Prepare(db, fmt::format("select s.taken_at, coalesce((select name from device where device.id = d.device), d.device) "
+                                             "|| '/' || d.name from database d join snapshot s on s.key = d.{} "
+                                             "order by s.taken_at limit 1",
+                                             proven ? "proven" : "newest")));
       LF_ASSIGN_OR_RETURN(const bool found, get.Step());
       if (!found) continue;
       (proven ? totals.oldest_proven_at : totals.oldest_newest_at) = FromUnixMillis(get.Int(0));

@@ -33,11 +33,13 @@ class SnapshotCatalog {
 
   absl::StatusOr<v1::Snapshot> Resolve(const std::string& reference) const;
   // `device` and `database` may be empty. Newest first.
-  absl::StatusOr<Page<v1::Snapshot>> List(const DeviceId& device, const std::string& database, int page_size, const std::string& page_token) const;
+  absl::StatusOr<Page<v1::Snapshot>> List(const DeviceId& device, const std::string& database, int page_size,
+                                          const std::string& page_token) const;
   // Newest committed; kNotFound NO_SNAPSHOT.
   absl::StatusOr<v1::Snapshot> Newest(const DeviceId& device, const std::string& database) const;
   // cli.md: the newest with taken_at <= at on the timeline that was live at `at` (or on `timeline`); kNotFound NO_SNAPSHOT_THEN.
-  absl::StatusOr<v1::Snapshot> At(const DeviceId& device, const std::string& database, SystemTime at, std::optional<uint64_t> timeline) const;
+  absl::StatusOr<v1::Snapshot> At(const DeviceId& device, const std::string& database, SystemTime at,
+                                  std::optional<uint64_t> timeline) const;
 
   // Databases: `health` and names of devices are filled from what was reported. By device name, then name.
   absl::StatusOr<Page<v1::Database>> ListDatabases(const DeviceId& device, std::optional<SystemTime> stale_before, int page_size,

@@ -155,13 +155,21 @@ absl::Status DeviceFleet::Received(const DeviceId& device, DeviceLink& link, con
     session->heard_at = parts_.clock->Steady();
   }
   switch (message.message_case()) {
-    case v1::ControlRequest::kHello: return BadMessage("a second hello in one stream");
-    case v1::ControlRequest::kHealth: return OnHealth(device, session, message.health());
-    case v1::ControlRequest::kOrderAccepted: return OnAccepted(device, message.order_accepted().operation_id());
-    case v1::ControlRequest::kProgress: return OnProgress(device, session, message.progress());
-    case v1::ControlRequest::kResult: return OnResult(device, session, message.result());
-    case v1::ControlRequest::kQueryResult: OnQueryResult(session, message.query_result()); return absl::OkStatus();
-    case v1::ControlRequest::MESSAGE_NOT_SET: return absl::OkStatus();  // of a newer agent
+    case v1::ControlRequest::kHello:
+      return BadMessage("a second hello in one stream");
+    case v1::ControlRequest::kHealth:
+      return OnHealth(device, session, message.health());
+    case v1::ControlRequest::kOrderAccepted:
+      return OnAccepted(device, message.order_accepted().operation_id());
+    case v1::ControlRequest::kProgress:
+      return OnProgress(device, session, message.progress());
+    case v1::ControlRequest::kResult:
+      return OnResult(device, session, message.result());
+    case v1::ControlRequest::kQueryResult:
+      OnQueryResult(session, message.query_result());
+      return absl::OkStatus();
+    case v1::ControlRequest::MESSAGE_NOT_SET:
+      return absl::OkStatus();  // of a newer agent
   }
   return absl::OkStatus();
 }
@@ -400,7 +408,8 @@ void DeviceFleet::Tick() {
     if (purge) purged_at_ = steady;
   }
   for (const auto& [device, session] : silent) {
-    const absl::Status why = Error(absl::StatusCode::kDeadlineExceeded, "HEARTBEAT_MISSING", "nothing was heard of the device for three intervals");
+    const absl::Status why =
+        Error(absl::StatusCode::kDeadlineExceeded, "HEARTBEAT_MISSING", "nothing was heard of the device for three intervals");
     spdlog::warn("device {}: {}", device.value(), MessageOf(why));
     Drop(device, session, &why);
   }
@@ -421,7 +430,8 @@ void DeviceFleet::Tick() {
   }
   if (persist) table_->PersistProgress();
   if (purge) {
-    if (const auto expired = parts_.operations->Expire(now); !expired.ok()) spdlog::warn("old operations stay: {}", MessageOf(expired.status()));
+    if (const auto expired = parts_.operations->Expire(now); !expired.ok())
+      spdlog::warn("old operations stay: {}", MessageOf(expired.status()));
   }
 }
 

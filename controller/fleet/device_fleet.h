@@ -71,8 +71,9 @@ class DeviceFleet final : public Fleet {
   void QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
                         absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
   absl::StatusOr<v1::Operation> Cancel(const OperationId& operation) override;
-  absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind kind, const DeviceId& device, const std::string& database, const SnapshotId& snapshot,
-                                           const std::string& request_id, const std::string& ordered_by, std::function<void()> on_cancel) override;
+  absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind kind, const DeviceId& device, const std::string& database,
+                                           const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by,
+                                           std::function<void()> on_cancel) override;
   absl::Status UpdateLocal(const v1::Operation& operation) override;
   std::vector<v1::Operation> ActiveLocal() const override;
   absl::Status AdoptLocal(const OperationId& operation, std::function<void()> on_cancel) override;
@@ -126,7 +127,8 @@ class DeviceFleet final : public Fleet {
                                                      const std::string& database, const google::protobuf::Timestamp* started_at,
                                                      std::chrono::milliseconds clock_offset) const;
 
-  v1::Operation NewOperation(v1::OperationKind kind, const DeviceId& device, const std::string& database, const std::string& ordered_by) const;
+  v1::Operation NewOperation(v1::OperationKind kind, const DeviceId& device, const std::string& database,
+                             const std::string& ordered_by) const;
   absl::Status CheckRoom(const std::map<DeviceId, size_t>& wanted) const;
   void CallOnCancel(const OperationId& operation);
   void SendOrders(const std::vector<OperationTable::Entry>& entries);

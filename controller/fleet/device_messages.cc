@@ -15,7 +15,8 @@ constexpr size_t kMaxWord = 256;
 }  // namespace
 
 absl::Status BadMessage(std::string_view what) {
-  return Error(absl::StatusCode::kInvalidArgument, "BAD_MESSAGE", what, "agent and controller do not understand each other: update the agent");
+  return Error(absl::StatusCode::kInvalidArgument, "BAD_MESSAGE", what,
+               "agent and controller do not understand each other: update the agent");
 }
 
 absl::Status CheckHello(const v1::Hello& hello, int max_operations) {
@@ -48,7 +49,8 @@ absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::p
                                                                  int most) {
   if (databases.size() > most) {
     return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_DATABASES",
-                 fmt::format("the device reports {} databases, at most {} are taken", databases.size(), most), "configure fewer databases on it");
+                 fmt::format("the device reports {} databases, at most {} are taken", databases.size(), most),
+                 "configure fewer databases on it");
   }
   std::vector<v1::DatabaseHealth> checked;
   std::set<std::string_view> names;

@@ -20,7 +20,8 @@ absl::Status CheckHello(const v1::Hello& hello, int max_operations);
 // Hello without lists, texts cut.
 v1::Hello CutHello(const v1::Hello& hello);
 // Without databases of invalid or repeated names; texts cut. Errors: kResourceExhausted TOO_MANY_DATABASES.
-absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::protobuf::RepeatedPtrField<v1::DatabaseHealth>& databases, int most);
+absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::protobuf::RepeatedPtrField<v1::DatabaseHealth>& databases,
+                                                                 int most);
 
 v1::ControlResponse OrderMessage(const v1::Order& order);
 v1::ControlResponse CancelMessage(const std::string& operation);

@@ -22,15 +22,18 @@ class DeviceReports {
   virtual ~DeviceReports() = default;
   // kPermissionDenied DEVICE_REVOKED, kNotFound DEVICE_NOT_FOUND.
   virtual absl::StatusOr<std::string> NameOfActive(const DeviceId& device) = 0;
-  virtual absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) = 0;
+  virtual absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
+                            const v1::Health* health) = 0;
   virtual absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) = 0;
 };
 
 class CatalogReports final : public DeviceReports {
  public:
-  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots) : identities_(identities), snapshots_(snapshots) {}
+  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots)
+      : identities_(identities), snapshots_(snapshots) {}
   absl::StatusOr<std::string> NameOfActive(const DeviceId& device) override;
-  absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) override;
+  absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
+                    const v1::Health* health) override;
   absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) override;
 
  private:

@@ -45,7 +45,8 @@ absl::StatusOr<std::vector<OperationTable::Entry>> OperationTable::Create(const 
     if (made.ok()) {
       for (const catalog::OperationRow& row : *made) {
         // A row of an earlier call with the same request id is live already, or has ended since.
-        const bool ours = std::any_of(rows.begin(), rows.end(), [&](const auto& wanted) { return wanted.operation.id() == row.operation.id(); });
+        const bool ours =
+            std::any_of(rows.begin(), rows.end(), [&](const auto& wanted) { return wanted.operation.id() == row.operation.id(); });
         if (ours && catalog::IsActive(row.operation.state())) Insert(row);
         entries.push_back(Entry{row.operation, row.order, row.origin});
       }
@@ -56,7 +57,8 @@ absl::StatusOr<std::vector<OperationTable::Entry>> OperationTable::Create(const 
   return entries;
 }
 
-absl::StatusOr<OperationTable::Changed> OperationTable::Change(const OperationId& operation, absl::FunctionRef<Outcome(v1::Operation&)> change) {
+absl::StatusOr<OperationTable::Changed> OperationTable::Change(const OperationId& operation,
+                                                               absl::FunctionRef<Outcome(v1::Operation&)> change) {
   v1::Progress progress;
   {
     MutexLock lock(mu_);
@@ -115,7 +117,8 @@ bool OperationTable::KeepProgress(const OperationId& operation, const v1::Progre
     const auto at = live_.find(operation);
     if (at == live_.end()) return false;
     Live& live = at->second;
-    if (live.entry.operation.state() != v1::OPERATION_STATE_RUNNING && live.entry.operation.state() != v1::OPERATION_STATE_CANCELLING) return false;
+    if (live.entry.operation.state() != v1::OPERATION_STATE_RUNNING && live.entry.operation.state() != v1::OPERATION_STATE_CANCELLING)
+      return false;
     MergeProgress(*live.entry.operation.mutable_progress(), progress);
     live.progress_unsaved = true;
     notice = NoticeOf(live);
@@ -135,7 +138,9 @@ void OperationTable::PersistProgress() {
   }
   for (const OperationId& id : unsaved) {
     // Lost progress is not worth an error: the next report brings it again.
-    Change(id, [](v1::Operation& operation) { return catalog::IsActive(operation.state()) ? Outcome::kChanged : Outcome::kEnded; }).IgnoreError();
+    Change(id, [](v1::Operation& operation) {
+      return catalog::IsActive(operation.state()) ? Outcome::kChanged : Outcome::kEnded;
+    }).IgnoreError();
   }
 }
 

@@ -75,7 +75,7 @@ class OperationTable {
  private:
   struct Live {
     Entry entry;
-    uint64_t state_version = 0;    // of the catalog's writer thread
+    uint64_t state_version = 0;  // of the catalog's writer thread
     bool progress_unsaved = false;
     std::map<uint64_t, std::shared_ptr<Watch>> watches;
   };

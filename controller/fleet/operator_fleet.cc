@@ -78,9 +78,10 @@ absl::Status DeviceFleet::CheckRoom(const std::map<DeviceId, size_t>& wanted) co
   for (const auto& [device, count] : wanted) {
     const size_t active = table_->CountActive(device, catalog::Origin::kOrdered);
     if (active + count <= kMaxOrdersPerDevice) continue;
-    return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS",
-                 fmt::format("device {} has {} operations that have not ended, at most {} are kept", device.value(), active, kMaxOrdersPerDevice),
-                 "wait for them or cancel some");
+    return Error(
+        absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS",
+        fmt::format("device {} has {} operations that have not ended, at most {} are kept", device.value(), active, kMaxOrdersPerDevice),
+        "wait for them or cancel some");
   }
   return absl::OkStatus();
 }
@@ -142,7 +143,8 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartRestore(const DeviceId& device, 
   return operation;
 }
 
-void DeviceFleet::QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout, PlanDone done) {
+void DeviceFleet::QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
+                                   PlanDone done) {
   SessionPtr session;
   absl::Status refused;
   {
@@ -205,8 +207,8 @@ void DeviceFleet::CallOnCancel(const OperationId& operation) {
 }
 
 absl::StatusOr<v1::Operation> DeviceFleet::StartLocal(v1::OperationKind kind, const DeviceId& device, const std::string& database,
-                                                      const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by,
-                                                      std::function<void()> on_cancel) {
+                                                      const SnapshotId& snapshot, const std::string& request_id,
+                                                      const std::string& ordered_by, std::function<void()> on_cancel) {
   if (table_->CountActive(device, catalog::Origin::kLocal) >= kMaxOrdersPerDevice) {
     return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS", "too many checks of this device's snapshots wait already",
                  "wait for them or cancel some");
@@ -252,7 +254,8 @@ std::vector<v1::Operation> DeviceFleet::ActiveLocal() const {
 absl::Status DeviceFleet::AdoptLocal(const OperationId& operation, std::function<void()> on_cancel) {
   const std::optional<OperationTable::Entry> entry = table_->FindActive(operation);
   if (!entry.has_value() || entry->origin != catalog::Origin::kLocal) {
-    return Error(absl::StatusCode::kNotFound, "OPERATION_NOT_FOUND", fmt::format("{} is no operation of the controller that runs", operation.value()));
+    return Error(absl::StatusCode::kNotFound, "OPERATION_NOT_FOUND",
+                 fmt::format("{} is no operation of the controller that runs", operation.value()));
   }
   MutexLock lock(mu_);
   on_cancel_[operation] = std::move(on_cancel);

@@ -38,7 +38,8 @@ void Begin(v1::Operation& operation, SystemTime at) {
 }
 
 // The device's time by the controller's clock, but never before the operation was made nor after now.
-SystemTime OnOurClock(const google::protobuf::Timestamp& time, std::chrono::milliseconds offset, const v1::Operation& operation, SystemTime now) {
+SystemTime OnOurClock(const google::protobuf::Timestamp& time, std::chrono::milliseconds offset, const v1::Operation& operation,
+                      SystemTime now) {
   const SystemTime earliest = std::min(now, FromProtoTime(operation.created_at()));
   return std::clamp(FromProtoTime(time) + offset, earliest, now);
 }
@@ -50,7 +51,8 @@ bool WasLost(const v1::Operation& operation) {
 }  // namespace
 
 absl::Status OperationLost() {
-  return Error(absl::StatusCode::kAborted, kLost, "the device no longer knows this operation", "look at the agent's log and order it again");
+  return Error(absl::StatusCode::kAborted, kLost, "the device no longer knows this operation",
+               "look at the agent's log and order it again");
 }
 
 bool IsResultState(v1::OperationState state) {

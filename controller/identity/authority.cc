@@ -43,8 +43,10 @@ absl::Status Authority::Create(const std::string& directory, const std::vector<s
   RandomBytes(random);
   const std::string suffix = ToHex(random);
   LF_ASSIGN_OR_RETURN(const crypto::Key root_key, crypto::GenerateKey());
-  LF_ASSIGN_OR_RETURN(const crypto::Certificate root, Issue({Kind::kRoot, fmt::format("litefleet root {}", suffix), {}, now + kCaLifetime}, *root_key, nullptr, *root_key));
-  const std::pair<std::string_view, Kind> kIntermediates[] = {{"servers", Kind::kServersCa}, {"devices", Kind::kClientsCa}, {"operators", Kind::kClientsCa}};
+  LF_ASSIGN_OR_RETURN(const crypto::Certificate root,
+                      Issue({Kind::kRoot, fmt::format("litefleet root {}", suffix), {}, now + kCaLifetime}, *root_key, nullptr, *root_key));
+  const std::pair<std::string_view, Kind> kIntermediates[] = {
+      {"servers", Kind::kServersCa}, {"devices", Kind::kClientsCa}, {"operators", Kind::kClientsCa}};
   for (const auto& [name, kind] : kIntermediates) {
     LF_ASSIGN_OR_RETURN(const crypto::Key key, crypto::GenerateKey());
     LF_ASSIGN_OR_RETURN(const crypto::Certificate certificate,
@@ -64,7 +66,8 @@ absl::StatusOr<Authority::Signer> Authority::Read(const std::string& directory, 
   LF_ASSIGN_OR_RETURN(signer.certificate, crypto::CertificateFromPem(signer.pem));
   LF_ASSIGN_OR_RETURN(const std::string key, io::ReadFile(KeyFile(directory, name), kMaxFileBytes));
   LF_ASSIGN_OR_RETURN(signer.key, crypto::KeyFromPem(key));
-  if (crypto::PublicKeyHash(*signer.key) != crypto::PublicKeyHash(*signer.certificate)) return Damaged(path, "its key belongs to another certificate");
+  if (crypto::PublicKeyHash(*signer.key) != crypto::PublicKeyHash(*signer.certificate))
+    return Damaged(path, "its key belongs to another certificate");
   return signer;
 }
 
@@ -74,13 +77,18 @@ absl::StatusOr<std::unique_ptr<Authority>> Authority::Open(const std::string& di
                  "run `litefleet-controller init`, or put the directory `ca` back from a backup");
   }
   std::unique_ptr<Authority> authority(new Authority(directory));
-  const std::pair<std::string_view, Signer*> kSigners[] = {
-      {"root", &authority->root_}, {"servers", &authority->servers_}, {"devices", &authority->devices_}, {"operators", &authority->operators_}};
+  const std::pair<std::string_view, Signer*> kSigners[] = {{"root", &authority->root_},
+                                                           {"servers", &authority->servers_},
+                                                           {"devices", &authority->devices_},
+                                                           {"operators", &authority->operators_}};
   for (const auto& [name, signer] : kSigners) {
     auto read = Read(directory, name);
-    if (!read.ok()) return WithReason(Annotate(read.status(), CertificateFile(directory, name)), "CA_DAMAGED", "put the directory `ca` back from a backup");
+    if (!read.ok())
+      return WithReason(Annotate(read.status(), CertificateFile(directory, name)), "CA_DAMAGED",
+                        "put the directory `ca` back from a backup");
     *signer = *std::move(read);
-    if (!crypto::WasIssuedBy(*signer->certificate, *authority->root_.certificate)) return Damaged(CertificateFile(directory, name), "the root did not issue it");
+    if (!crypto::WasIssuedBy(*signer->certificate, *authority->root_.certificate))
+      return Damaged(CertificateFile(directory, name), "the root did not issue it");
   }
   authority->root_pem_ = authority->root_.pem;
   authority->root_fingerprint_ = crypto::Fingerprint(*authority->root_.certificate);
@@ -102,8 +110,8 @@ absl::StatusOr<Issued> Authority::IssueOperator(const std::string& name, EVP_PKE
   }
   const CertificateWish wish{Kind::kClient, name, {fmt::format("URI:{}{}", kOperatorUri, name)}, now + kOperatorLifetime};
   LF_ASSIGN_OR_RETURN(const crypto::Certificate certificate, Issue(wish, key, operators_.certificate.get(), *operators_.key));
-  return Issued{crypto::CertificateToPem(*certificate) + operators_.pem, crypto::SerialOf(*certificate), crypto::PublicKeyHash(*certificate),
-                crypto::NotAfter(*certificate)};
+  return Issued{crypto::CertificateToPem(*certificate) + operators_.pem, crypto::SerialOf(*certificate),
+                crypto::PublicKeyHash(*certificate), crypto::NotAfter(*certificate)};
 }
 
 bool Authority::IssuedForDevice(X509& certificate) const { return crypto::WasIssuedBy(certificate, *devices_.certificate); }
@@ -160,7 +168,8 @@ absl::Status Authority::RemoveHost(const std::string& host) {
   const auto found = std::find(hosts.begin(), hosts.end(), checked);
   if (found == hosts.end()) return Error(absl::StatusCode::kNotFound, "HOST_NOT_FOUND", fmt::format("{} is not certified", checked));
   if (hosts.size() == 1) {
-    return Error(absl::StatusCode::kFailedPrecondition, "LAST_HOST", fmt::format("{} is the only host that is certified", checked), "add another one first");
+    return Error(absl::StatusCode::kFailedPrecondition, "LAST_HOST", fmt::format("{} is the only host that is certified", checked),
+                 "add another one first");
   }
   hosts.erase(found);
   return WriteHosts(hosts);
@@ -181,7 +190,8 @@ absl::StatusOr<rpc::Identity> Authority::EnsureServerIdentity(SystemTime now) {
   if (server.certificate == nullptr) {
     LF_ASSIGN_OR_RETURN(server.key, crypto::GenerateKey());
     const SystemTime not_after = std::min(now + kServerLifetime, crypto::NotAfter(*servers_.certificate));
-    LF_ASSIGN_OR_RETURN(server.certificate, Issue({Kind::kServer, hosts.front().substr(0, 64), names, not_after}, *server.key, servers_.certificate.get(), *servers_.key));
+    LF_ASSIGN_OR_RETURN(server.certificate, Issue({Kind::kServer, hosts.front().substr(0, 64), names, not_after}, *server.key,
+                                                  servers_.certificate.get(), *servers_.key));
     LF_RETURN_IF_ERROR(Write(directory_, "server", *server.key, *server.certificate));
     server.pem = crypto::CertificateToPem(*server.certificate);
   }

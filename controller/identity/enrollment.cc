@@ -19,14 +19,16 @@ constexpr size_t kChallengeBytes = kNonceBytes + 8 + 32;
 constexpr std::string_view kProofContext("litefleet-renew\0", 16);
 
 absl::Status ProofInvalid(std::string_view why) {
-  return Error(absl::StatusCode::kUnauthenticated, "PROOF_INVALID", fmt::format("the proof of the expired certificate is not accepted: {}", why),
+  return Error(absl::StatusCode::kUnauthenticated, "PROOF_INVALID",
+               fmt::format("the proof of the expired certificate is not accepted: {}", why),
                "enrol the device anew with a token of `litefleet token create --for-device`");
 }
 
 std::string Hmac(std::span<const std::byte> key, std::string_view data) {
   unsigned char mac[32] = {};
   unsigned size = 0;
-  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(data.data()), data.size(), mac, &size);
+  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()), reinterpret_cast<const unsigned char*>(data.data()), data.size(), mac,
+       &size);
   return {reinterpret_cast<const char*>(mac), size};
 }
 
@@ -73,16 +75,20 @@ absl::StatusOr<std::string> Enrollment::IssueTo(const DeviceId& device, EVP_PKEY
 
 absl::StatusOr<v1::EnrollResponse> Enrollment::Enroll(const v1::EnrollRequest& request) {
   switch (request.credential_case()) {
-    case v1::EnrollRequest::kToken: return EnrollByToken(request);
-    case v1::EnrollRequest::kExpired: return EnrollByProof(request);
-    default: return Error(absl::StatusCode::kInvalidArgument, "CREDENTIAL_MISSING", "the request holds neither a token nor a proof");
+    case v1::EnrollRequest::kToken:
+      return EnrollByToken(request);
+    case v1::EnrollRequest::kExpired:
+      return EnrollByProof(request);
+    default:
+      return Error(absl::StatusCode::kInvalidArgument, "CREDENTIAL_MISSING", "the request holds neither a token nor a proof");
   }
 }
 
 absl::StatusOr<v1::EnrollResponse> Enrollment::EnrollByToken(const v1::EnrollRequest& request) {
   LF_ASSIGN_OR_RETURN(const crypto::Key key, crypto::KeyOfSigningRequest(request.csr()));
-  LF_ASSIGN_OR_RETURN(const catalog::EnrollmentResult enrolled,
-                      catalog_.Enroll(crypto::HashOfSecret(request.token()), crypto::PublicKeyHash(*key), request.device_name(), clock_.Now()));
+  LF_ASSIGN_OR_RETURN(
+      const catalog::EnrollmentResult enrolled,
+      catalog_.Enroll(crypto::HashOfSecret(request.token()), crypto::PublicKeyHash(*key), request.device_name(), clock_.Now()));
   LF_CRASH_POINT("enroll.after_token");
   v1::EnrollResponse response;
   LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(enrolled.device, *key));

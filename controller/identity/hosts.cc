@@ -15,7 +15,8 @@ namespace litefleet::identity {
 namespace {
 
 void AddOnce(std::vector<std::string>& hosts, const std::string& host) {
-  if (const auto checked = CheckHost(host); checked.ok() && std::find(hosts.begin(), hosts.end(), *checked) == hosts.end()) hosts.push_back(*checked);
+  if (const auto checked = CheckHost(host); checked.ok() && std::find(hosts.begin(), hosts.end(), *checked) == hosts.end())
+    hosts.push_back(*checked);
 }
 
 void AddAddresses(std::vector<std::string>& hosts) {
@@ -46,7 +47,8 @@ absl::StatusOr<std::string> CheckHost(std::string_view host) {
     if (address.ok()) return address->host;
   } else if (rpc::IsIpAddress(host) || rpc::IsHostName(host)) {
     std::string name(host);
-    std::transform(name.begin(), name.end(), name.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    std::transform(name.begin(), name.end(), name.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
     if (name.back() == '.') name.pop_back();
     return name;
   }

@@ -77,8 +77,9 @@ absl::StatusOr<crypto::Certificate> Issue(const CertificateWish& wish, EVP_PKEY&
   crypto::Certificate certificate(X509_new());
   const auto end = static_cast<time_t>(std::chrono::floor<std::chrono::seconds>(wish.not_after.time_since_epoch()).count());
   if (certificate == nullptr || X509_set_version(certificate.get(), X509_VERSION_3) != 1 || !SetSerial(*certificate) ||
-      ASN1_TIME_set(X509_getm_notBefore(certificate.get()), 0) == nullptr || ASN1_TIME_set(X509_getm_notAfter(certificate.get()), end) == nullptr ||
-      !SetNames(*certificate, wish.common_name, issuer) || X509_set_pubkey(certificate.get(), &subject) != 1) {
+      ASN1_TIME_set(X509_getm_notBefore(certificate.get()), 0) == nullptr ||
+      ASN1_TIME_set(X509_getm_notAfter(certificate.get()), end) == nullptr || !SetNames(*certificate, wish.common_name, issuer) ||
+      X509_set_pubkey(certificate.get(), &subject) != 1) {
     return Failed("build a certificate");
   }
   for (const auto& [nid, value] : ExtensionsOf(wish, issuer == nullptr)) {

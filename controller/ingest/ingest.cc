@@ -47,7 +47,8 @@ void Ingest::Register(const SessionId& id, const std::shared_ptr<UploadSession>&
     if (!inserted) older = std::exchange(it->second, session);
   }
   if (older == nullptr) return;
-  older->Abort(Error(absl::StatusCode::kAborted, "REPLACED_BY_NEWER_STREAM", fmt::format("upload {} goes on in another stream", id.value())));
+  older->Abort(
+      Error(absl::StatusCode::kAborted, "REPLACED_BY_NEWER_STREAM", fmt::format("upload {} goes on in another stream", id.value())));
   older->WaitEnded(std::chrono::steady_clock::now() + kReplaceWait);
 }
 

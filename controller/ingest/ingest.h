@@ -27,16 +27,16 @@
 namespace litefleet::ingest {
 
 struct IngestLimits {
-  int64_t window_bytes = 32 << 20;           // payload that a device may send before it is durable; costs no memory
-  int64_t mark_bytes = 8 << 20;              // payload after which what was received is made durable
-  size_t mark_chunks = 4096;                 // the same, in chunks
-  uint32_t max_offered_chunks = 1024;        // told to the device
-  size_t max_expected_chunks = 65536;        // answered as missing and not yet received: about 100 bytes each
-  int64_t in_flight_bytes = 3 << 20;         // payload of one upload that waits for verification
-  size_t entries_per_part = 1024;            // of the manifest; about 50 bytes each
+  int64_t window_bytes = 32 << 20;     // payload that a device may send before it is durable; costs no memory
+  int64_t mark_bytes = 8 << 20;        // payload after which what was received is made durable
+  size_t mark_chunks = 4096;           // the same, in chunks
+  uint32_t max_offered_chunks = 1024;  // told to the device
+  size_t max_expected_chunks = 65536;  // answered as missing and not yet received: about 100 bytes each
+  int64_t in_flight_bytes = 3 << 20;   // payload of one upload that waits for verification
+  size_t entries_per_part = 1024;      // of the manifest; about 50 bytes each
   uint64_t max_database_bytes = 16ull << 40;
-  size_t max_uploads = 256;                  // at once
-  std::chrono::hours session_life{24 * 7};   // of an upload that nobody continues
+  size_t max_uploads = 256;                 // at once
+  std::chrono::hours session_life{24 * 7};  // of an upload that nobody continues
 };
 
 struct CommittedSnapshot {

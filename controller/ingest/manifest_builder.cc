@@ -15,7 +15,8 @@ absl::Status BadOffer(std::string_view why) {
 
 }  // namespace
 
-ManifestBuilder::ManifestBuilder(store::Store& store, const SnapshotId& snapshot, uint32_t page_size, uint32_t page_count, size_t entries_per_part)
+ManifestBuilder::ManifestBuilder(store::Store& store, const SnapshotId& snapshot, uint32_t page_size, uint32_t page_count,
+                                 size_t entries_per_part)
     : store_(store), page_size_(page_size), page_count_(page_count), entries_per_part_(entries_per_part), root_(page_size, page_count) {
   part_.set_snapshot_id(snapshot.value());
 }
@@ -45,14 +46,16 @@ absl::Status ManifestBuilder::WritePart() {
   LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(format::RecordType::kManifestPart, AsBytes(part_.SerializeAsString())));
   mixed_epochs_ |= epoch_.has_value() && *epoch_ != placed.epoch;
   epoch_ = placed.epoch;
-  places_.push_back({.first_page = part_.entries(0).runs(0).first_page(), .place = {.pack = placed.location.pack, .offset = placed.location.offset}});
+  places_.push_back(
+      {.first_page = part_.entries(0).runs(0).first_page(), .place = {.pack = placed.location.pack, .offset = placed.location.offset}});
   part_.clear_entries();
   return absl::OkStatus();
 }
 
 absl::Status ManifestBuilder::Finish(const format::RootDigest& root) {
   if (const uint32_t extents = format::ExtentCount(page_size_, page_count_); next_extent_ != extents) {
-    return Error(absl::StatusCode::kInvalidArgument, "MANIFEST_INCOMPLETE", fmt::format("{} of {} extents were offered", next_extent_, extents));
+    return Error(absl::StatusCode::kInvalidArgument, "MANIFEST_INCOMPLETE",
+                 fmt::format("{} of {} extents were offered", next_extent_, extents));
   }
   if (const format::RootDigest actual = root_.Finish(); actual != root) {
     return Error(absl::StatusCode::kInvalidArgument, "ROOT_MISMATCH",
@@ -63,7 +66,8 @@ absl::Status ManifestBuilder::Finish(const format::RootDigest& root) {
 }
 
 absl::StatusOr<std::optional<uint64_t>> ManifestBuilder::epoch() const {
-  if (mixed_epochs_) return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
+  if (mixed_epochs_)
+    return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
   return epoch_;
 }
 

@@ -33,7 +33,8 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   const int64_t received = ToUnixMillis(facts.received_at);
   const int64_t taken = commit.has_taken_at() ? std::max<int64_t>(Millis(commit.taken_at()) + facts.clock_offset_ms, 0) : received;
   const int64_t claimed = commit.has_age() ? received - Millis(commit.age()) : taken;
-  const int64_t not_before = facts.not_before.has_value() ? std::min(ToUnixMillis(*facts.not_before), received) : std::min(claimed, received);
+  const int64_t not_before =
+      facts.not_before.has_value() ? std::min(ToUnixMillis(*facts.not_before), received) : std::min(claimed, received);
   storage::v1::SnapshotRecord record;
   record.set_snapshot_id(facts.snapshot.value());
   record.set_device_id(facts.device.value());

@@ -16,7 +16,9 @@ namespace {
 
 constexpr int kMaxChunksPerOffer = 256;
 
-absl::Status Invalid(std::string_view reason, const std::string& message) { return Error(absl::StatusCode::kInvalidArgument, reason, message); }
+absl::Status Invalid(std::string_view reason, const std::string& message) {
+  return Error(absl::StatusCode::kInvalidArgument, reason, message);
+}
 absl::Status OutOfOrder(std::string_view what) {
   return Invalid("UPLOAD_OUT_OF_ORDER", fmt::format("{} does not belong here: begin, then offers and chunks, then one commit", what));
 }
@@ -47,8 +49,7 @@ void UploadSession::Abort(const absl::Status& why) { Fail(why); }
 
 void UploadSession::WaitEnded(SteadyTime deadline) {
   MutexLock lock(mu_);
-  while (!ended_ && changed_.WaitUntil(mu_, deadline)) {
-  }
+  while (!ended_ && changed_.WaitUntil(mu_, deadline)) {}
 }
 
 absl::Status UploadSession::Handle(v1::UploadRequest& request) {
@@ -80,13 +81,17 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   if (!begin.operation_id().empty() && !IsUlid(begin.operation_id())) return Invalid("BEGIN_INVALID", "the operation id is no ULID");
   if (!IsName(begin.database())) return Invalid("BEGIN_INVALID", "the database's name is none");
   if (begin.timeline() == 0 || begin.timeline() > INT64_MAX) return Invalid("BEGIN_INVALID", "timelines count from 1");
-  if (!v1::Method_IsValid(begin.method()) || begin.method() == v1::METHOD_UNSPECIFIED) return Invalid("BEGIN_INVALID", "the method is unknown");
+  if (!v1::Method_IsValid(begin.method()) || begin.method() == v1::METHOD_UNSPECIFIED)
+    return Invalid("BEGIN_INVALID", "the method is unknown");
   if (!format::IsPageSize(begin.page_size())) return Invalid("BEGIN_INVALID", fmt::format("{} is no page size", begin.page_size()));
-  if (begin.page_count() > format::kMaxPageCount || format::DatabaseBytes(begin.page_size(), begin.page_count()) > limits.max_database_bytes) {
-    return Invalid("DATABASE_TOO_LARGE", fmt::format("{} pages of {} bytes are more than is accepted", begin.page_count(), begin.page_size()));
+  if (begin.page_count() > format::kMaxPageCount ||
+      format::DatabaseBytes(begin.page_size(), begin.page_count()) > limits.max_database_bytes) {
+    return Invalid("DATABASE_TOO_LARGE",
+                   fmt::format("{} pages of {} bytes are more than is accepted", begin.page_count(), begin.page_size()));
   }
   if (!begin.base_snapshot_id().empty()) {
-    return Error(absl::StatusCode::kFailedPrecondition, "DELTA_UNSUPPORTED", "this controller takes full snapshots only", "offer all extents, without a base");
+    return Error(absl::StatusCode::kFailedPrecondition, "DELTA_UNSUPPORTED", "this controller takes full snapshots only",
+                 "offer all extents, without a base");
   }
   LF_RETURN_IF_ERROR(ingest_.deps().store.CheckSpace());
   const SessionId session(begin.session_id());
@@ -95,7 +100,8 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   registered_ = true;
   begin_ = begin;
   LF_ASSIGN_OR_RETURN(const catalog::UploadSessionRow row,
-                      ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(), ingest_.deps().clock.Now() + limits.session_life));
+                      ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(),
+                                                          ingest_.deps().clock.Now() + limits.session_life));
   {
     MutexLock lock(mu_);
     row_ = row;
@@ -121,7 +127,8 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
 }
 
 absl::Status UploadSession::Offer(const v1::UploadOffer& offer) {
-  if (offer.offer_id() != next_offer_) return Invalid("OFFER_INVALID", fmt::format("offer {} came, {} is next", offer.offer_id(), next_offer_));
+  if (offer.offer_id() != next_offer_)
+    return Invalid("OFFER_INVALID", fmt::format("offer {} came, {} is next", offer.offer_id(), next_offer_));
   if (offer.chunks_size() < 1 || offer.chunks_size() > kMaxChunksPerOffer) {
     return Invalid("OFFER_INVALID", fmt::format("an offer of {} chunks, 1 to {} are allowed", offer.chunks_size(), kMaxChunksPerOffer));
   }
@@ -190,7 +197,8 @@ absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
   {
     MutexLock lock(mu_);
     if (undurable_ > 0 && undurable_ + bytes > limits.window_bytes) {
-      return Invalid("WINDOW_EXCEEDED", fmt::format("{} bytes are not durable yet, the window is {}", undurable_ + bytes, limits.window_bytes));
+      return Invalid("WINDOW_EXCEEDED",
+                     fmt::format("{} bytes are not durable yet, the window is {}", undurable_ + bytes, limits.window_bytes));
     }
     while (in_flight_ > 0 && in_flight_ + bytes > limits.in_flight_bytes && status_.ok()) changed_.Wait(mu_);
     LF_RETURN_IF_ERROR(status_);
@@ -309,7 +317,8 @@ absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, std::opti
   for (const Slot& slot : slots) {
     if (slot.chunk.place.has_value()) {
       if (epoch.has_value() && *epoch != slot.epoch) {
-        return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
+        return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload",
+                     "the backup will be tried again");
       }
       epoch = slot.epoch;
     }
@@ -346,7 +355,8 @@ absl::Status UploadSession::Commit(const v1::UploadCommit& commit) {
   if (commit.page_size() != begin_.page_size() || commit.page_count() != begin_.page_count()) {
     return Invalid("COMMIT_INVALID", "the commit's geometry is not the one that the upload began with");
   }
-  if (commit.root_version() != format::kRootVersion) return Invalid("COMMIT_INVALID", fmt::format("version {} of the root digest is unknown", commit.root_version()));
+  if (commit.root_version() != format::kRootVersion)
+    return Invalid("COMMIT_INVALID", fmt::format("version {} of the root digest is unknown", commit.root_version()));
   const auto root = format::RootDigest::FromBytes(commit.root_digest());
   if (!root.has_value()) return Invalid("COMMIT_INVALID", "the root digest is not 32 bytes long");
   LF_RETURN_IF_ERROR(manifest_->Finish(*root));
@@ -394,7 +404,9 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
   }
   LF_RETURN_IF_ERROR(MakeDurable(slots, placed.epoch, /*tell=*/false));
   LF_CRASH_POINT("ingest.before_commit_tx");
-  LF_ASSIGN_OR_RETURN(const SnapshotId committed, deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, manifest_->parts()));
+  LF_ASSIGN_OR_RETURN(
+      const SnapshotId committed,
+      deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, manifest_->parts()));
   LF_CRASH_POINT("ingest.after_commit_tx");
   state_ = State::kCommitted;
   const bool created = committed == snapshot_;
@@ -403,7 +415,8 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
   response.mutable_committed()->set_created(created);
   sink_->Send(response);
   Fail(absl::OkStatus());  // closes the stream well
-  if (created && deps.on_committed) deps.on_committed({.snapshot = committed, .device = device_, .database = begin_.database(), .method = begin_.method()});
+  if (created && deps.on_committed)
+    deps.on_committed({.snapshot = committed, .device = device_, .database = begin_.database(), .method = begin_.method()});
   return absl::OkStatus();
 }
 

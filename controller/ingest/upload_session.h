@@ -64,8 +64,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   // A chunk that was received. Slots are in the order of arrival; a mark takes a prefix that is all done.
   struct Slot {
     catalog::ArrivedChunk chunk;
-    bool put = false;     // to be written, not only verified
-    bool done = false;    // verified and written, or given up
+    bool put = false;   // to be written, not only verified
+    bool done = false;  // verified and written, or given up
     bool good = false;
     uint64_t epoch = 0;
   };
@@ -116,12 +116,12 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   CondVar changed_;
   catalog::UploadSessionRow row_ ABSL_GUARDED_BY(mu_);
   absl::Status status_ ABSL_GUARDED_BY(mu_);
-  bool closed_ ABSL_GUARDED_BY(mu_) = false;                 // the sink was told
+  bool closed_ ABSL_GUARDED_BY(mu_) = false;  // the sink was told
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);              // received, not yet taken by a mark; references stay valid
-  int64_t in_flight_ ABSL_GUARDED_BY(mu_) = 0;               // payload that waits for verification
-  int64_t unmarked_ ABSL_GUARDED_BY(mu_) = 0;                // payload in slots_
-  int64_t undurable_ ABSL_GUARDED_BY(mu_) = 0;               // payload received and not durable: the window
+  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);                         // received, not yet taken by a mark; references stay valid
+  int64_t in_flight_ ABSL_GUARDED_BY(mu_) = 0;                          // payload that waits for verification
+  int64_t unmarked_ ABSL_GUARDED_BY(mu_) = 0;                           // payload in slots_
+  int64_t undurable_ ABSL_GUARDED_BY(mu_) = 0;                          // payload received and not durable: the window
   absl::flat_hash_set<format::ChunkName> recent_ ABSL_GUARDED_BY(mu_);  // received and not durable
   bool marking_ ABSL_GUARDED_BY(mu_) = false;
   bool mark_queued_ ABSL_GUARDED_BY(mu_) = false;

@@ -32,9 +32,9 @@ struct StoredChunk {
   format::ChunkName name;
   format::Codec codec = format::Codec::kRaw;
   uint32_t raw_bytes = 0;
-  std::string data;              // as stored
-  Bytes raw;                     // decompressed and verified
-  uint32_t first_page = 0;       // full snapshots: one run, ascending, without holes
+  std::string data;         // as stored
+  Bytes raw;                // decompressed and verified
+  uint32_t first_page = 0;  // full snapshots: one run, ascending, without holes
   uint32_t page_count = 0;
 };
 

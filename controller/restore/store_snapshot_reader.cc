@@ -17,7 +17,8 @@ constexpr size_t kChunksAtOnce = 64;  // looked up in one transaction
 constexpr uint32_t kBaseManifest = 1;
 
 absl::Status Damaged(std::string_view reason, const std::string& message) {
-  return Error(absl::StatusCode::kDataLoss, reason, message, "restore another snapshot of this database; the device still has its own copy");
+  return Error(absl::StatusCode::kDataLoss, reason, message,
+               "restore another snapshot of this database; the device still has its own copy");
 }
 
 struct Entry {
@@ -31,8 +32,14 @@ class StoreSnapshotReader final : public SnapshotReader {
  public:
   StoreSnapshotReader(const catalog::IngestCatalog& catalog, store::Store& store, const catalog::SnapshotLayout& layout, SnapshotId id,
                       std::span<const WantedRun> wanted, std::shared_ptr<SnapshotPins> pins)
-      : catalog_(catalog), store_(store), layout_(layout), geometry_{.page_size = layout.page_size, .page_count = layout.page_count, .root = layout.root},
-        id_(std::move(id)), wanted_(wanted.begin(), wanted.end()), full_(wanted.empty()), pins_(std::move(pins)),
+      : catalog_(catalog),
+        store_(store),
+        layout_(layout),
+        geometry_{.page_size = layout.page_size, .page_count = layout.page_count, .root = layout.root},
+        id_(std::move(id)),
+        wanted_(wanted.begin(), wanted.end()),
+        full_(wanted.empty()),
+        pins_(std::move(pins)),
         root_(layout.page_size, layout.page_count) {
     pins_->Add(id_);
   }
@@ -70,8 +77,9 @@ class StoreSnapshotReader final : public SnapshotReader {
     chunk.data = std::move(record->payload);
     chunk.first_page = entry.first_page;
     chunk.page_count = entry.page_count;
-    LF_RETURN_IF_ERROR(Annotate(decompressor_.Open(chunk.codec, AsBytes(chunk.data), chunk.raw_bytes, layout_.page_size, chunk.name, chunk.raw),
-                                "snapshot " + id_.value()));
+    LF_RETURN_IF_ERROR(
+        Annotate(decompressor_.Open(chunk.codec, AsBytes(chunk.data), chunk.raw_bytes, layout_.page_size, chunk.name, chunk.raw),
+                 "snapshot " + id_.value()));
     return chunk;
   }
 
@@ -79,9 +87,11 @@ class StoreSnapshotReader final : public SnapshotReader {
   absl::StatusOr<std::optional<StoredChunk>> Finish() {
     if (full_ && !proven_) {
       if (uint64_t{next_page_} != uint64_t{layout_.page_count} + 1) {
-        return Damaged("CHUNK_MISSING", fmt::format("the manifest of snapshot {} ends at page {} of {}", id_.value(), next_page_ - 1, layout_.page_count));
+        return Damaged("CHUNK_MISSING",
+                       fmt::format("the manifest of snapshot {} ends at page {} of {}", id_.value(), next_page_ - 1, layout_.page_count));
       }
-      if (root_.Finish() != layout_.root) return Damaged("ROOT_MISMATCH", fmt::format("snapshot {} does not have its root digest", id_.value()));
+      if (root_.Finish() != layout_.root)
+        return Damaged("ROOT_MISMATCH", fmt::format("snapshot {} does not have its root digest", id_.value()));
       proven_ = true;
     }
     return std::nullopt;
@@ -118,21 +128,25 @@ class StoreSnapshotReader final : public SnapshotReader {
       if (next_part_ >= layout_.manifest_parts) return false;
       LF_ASSIGN_OR_RETURN(places_, catalog_.ManifestParts(layout_.key, next_part_, kPartsAtOnce));
       next_in_places_ = 0;
-      if (places_.empty()) return Damaged("CHUNK_MISSING", fmt::format("part {} of the manifest of snapshot {} is not in the catalog", next_part_, id_.value()));
+      if (places_.empty())
+        return Damaged("CHUNK_MISSING",
+                       fmt::format("part {} of the manifest of snapshot {} is not in the catalog", next_part_, id_.value()));
     }
     const catalog::PackPlace place = places_[next_in_places_].place;
     // Whole parts that end before the next wanted page are not read.
-    const bool skip = !full_ && (next_wanted_ == wanted_.size() || (next_in_places_ + 1 < places_.size() &&
-                                                                    places_[next_in_places_ + 1].first_page <= wanted_[next_wanted_].first_page));
+    const bool skip =
+        !full_ && (next_wanted_ == wanted_.size() ||
+                   (next_in_places_ + 1 < places_.size() && places_[next_in_places_ + 1].first_page <= wanted_[next_wanted_].first_page));
     const uint32_t part = next_part_++;
     ++next_in_places_;
     if (skip) return true;
     absl::StatusOr<store::StoredRecord> record = store_.Read({.pack = place.pack, .offset = place.offset});
     if (!record.ok()) return Annotate(record.status(), fmt::format("read the manifest of snapshot {}", id_.value()));
     storage::v1::ManifestPart manifest;
-    if (record->header.type != format::RecordType::kManifestPart || !manifest.ParseFromString(record->payload) || manifest.snapshot_id() != id_.value() ||
-        manifest.part() != part) {
-      return Damaged("CHUNK_DAMAGED", fmt::format("part {} of the manifest of snapshot {} is not where the catalog says", part, id_.value()));
+    if (record->header.type != format::RecordType::kManifestPart || !manifest.ParseFromString(record->payload) ||
+        manifest.snapshot_id() != id_.value() || manifest.part() != part) {
+      return Damaged("CHUNK_DAMAGED",
+                     fmt::format("part {} of the manifest of snapshot {} is not where the catalog says", part, id_.value()));
     }
     for (const storage::v1::ManifestEntry& entry : manifest.entries()) LF_RETURN_IF_ERROR(AddEntry(entry));
     return true;
@@ -143,14 +157,17 @@ class StoreSnapshotReader final : public SnapshotReader {
     const bool sound = name.has_value() && entry.runs_size() == 1 && entry.runs(0).page_count() > 0 && entry.runs(0).first_page() > 0 &&
                        uint64_t{entry.runs(0).first_page()} + entry.runs(0).page_count() <= uint64_t{layout_.page_count} + 1 &&
                        (full_ ? entry.runs(0).first_page() == next_page_ : entry.runs(0).first_page() >= next_page_);
-    if (!sound) return Damaged("CHUNK_DAMAGED", fmt::format("the manifest of snapshot {} makes no sense behind page {}", id_.value(), next_page_ - 1));
+    if (!sound)
+      return Damaged("CHUNK_DAMAGED",
+                     fmt::format("the manifest of snapshot {} makes no sense behind page {}", id_.value(), next_page_ - 1));
     const uint32_t first = entry.runs(0).first_page();
     const uint32_t count = entry.runs(0).page_count();
     next_page_ = first + count;
     if (full_) {
       root_.Add(*name);
     } else {
-      while (next_wanted_ < wanted_.size() && wanted_[next_wanted_].first_page + (wanted_[next_wanted_].page_count - 1) < first) ++next_wanted_;
+      while (next_wanted_ < wanted_.size() && wanted_[next_wanted_].first_page + (wanted_[next_wanted_].page_count - 1) < first)
+        ++next_wanted_;
       if (next_wanted_ == wanted_.size() || wanted_[next_wanted_].first_page >= next_page_) return absl::OkStatus();
     }
     entries_.push_back({.name = *name, .first_page = first, .page_count = count, .location = {}});
@@ -173,8 +190,8 @@ class StoreSnapshotReader final : public SnapshotReader {
   uint32_t next_part_ = 0;
   uint32_t next_page_ = 1;
   size_t next_wanted_ = 0;
-  std::deque<Entry> entries_;                   // of one part, not yet looked up
-  std::deque<Entry> ready_;                     // with their locations
+  std::deque<Entry> entries_;  // of one part, not yet looked up
+  std::deque<Entry> ready_;    // with their locations
   bool proven_ = false;
   bool failed_ = false;
 };
@@ -194,16 +211,19 @@ bool SnapshotPins::IsPinned(const SnapshotId& snapshot) const {
   return pins_.count(snapshot) != 0;
 }
 
-absl::StatusOr<std::unique_ptr<SnapshotReader>> StoreSnapshotReaderFactory::Open(const SnapshotId& snapshot, std::span<const WantedRun> wanted) {
+absl::StatusOr<std::unique_ptr<SnapshotReader>> StoreSnapshotReaderFactory::Open(const SnapshotId& snapshot,
+                                                                                 std::span<const WantedRun> wanted) {
   LF_ASSIGN_OR_RETURN(const catalog::SnapshotLayout layout, catalog_.GetLayout(snapshot));
   if (layout.manifest_kind != kBaseManifest || layout.root_version != format::kRootVersion) {
-    return Error(absl::StatusCode::kUnimplemented, "MANIFEST_UNKNOWN", fmt::format("snapshot {} was made by a newer controller", snapshot.value()),
+    return Error(absl::StatusCode::kUnimplemented, "MANIFEST_UNKNOWN",
+                 fmt::format("snapshot {} was made by a newer controller", snapshot.value()),
                  "install the newer litefleet-controller again");
   }
   uint64_t next = 1;
   for (const WantedRun& run : wanted) {
     if (run.page_count == 0 || run.first_page < next || uint64_t{run.first_page} + run.page_count > uint64_t{layout.page_count} + 1) {
-      return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID", fmt::format("pages {} and {} following are not wanted in order, or not there", run.first_page, run.page_count));
+      return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID",
+                   fmt::format("pages {} and {} following are not wanted in order, or not there", run.first_page, run.page_count));
     }
     next = uint64_t{run.first_page} + run.page_count;
   }

@@ -20,7 +20,8 @@ class AgentServiceImpl final : public v1::AgentService::CallbackService {
  public:
   explicit AgentServiceImpl(AgentServiceParts parts) : parts_(std::move(parts)) {}
 
-  grpc::ServerUnaryReactor* Enroll(grpc::CallbackServerContext* context, const v1::EnrollRequest* request, v1::EnrollResponse* response) override {
+  grpc::ServerUnaryReactor* Enroll(grpc::CallbackServerContext* context, const v1::EnrollRequest* request,
+                                   v1::EnrollResponse* response) override {
     const auto caller = parts_.authenticator->Authenticate(*context, "/litefleet.v1.AgentService/Enroll");
     if (!caller.ok()) return Refuse(context, caller.status());
     const std::string peer = context->peer();
@@ -31,7 +32,8 @@ class AgentServiceImpl final : public v1::AgentService::CallbackService {
         return enrolled.status();
       }
       *response = *std::move(enrolled);
-      if (response->challenge().empty()) spdlog::info("device {} ({}) enrolled from {}", response->device_name(), response->device_id(), peer);
+      if (response->challenge().empty())
+        spdlog::info("device {} ({}) enrolled from {}", response->device_name(), response->device_id(), peer);
       return absl::OkStatus();
     });
   }
@@ -79,7 +81,8 @@ class AgentServiceImpl final : public v1::AgentService::CallbackService {
   grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Work work) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
     if (!parts_.work->TryPost([reactor, work = std::move(work)]() mutable { reactor->Finish(ToGrpc(work())); })) {
-      reactor->Finish(ToGrpc(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too much to do", "try again later")));
+      reactor->Finish(
+          ToGrpc(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too much to do", "try again later")));
     }
     return reactor;
   }

@@ -20,8 +20,8 @@ enum class Role { kNone, kDevice, kOperator };
 
 struct Caller {
   Role role = Role::kNone;
-  DeviceId device;            // for devices
-  std::string name;           // operators: their name, "local" over the unix socket
+  DeviceId device;                 // for devices
+  std::string name;                // operators: their name, "local" over the unix socket
   std::string certificate_serial;  // hexadecimal; empty over the unix socket
   std::string ordered_by() const { return "operator:" + name; }
   // Of a device's stream, for KeepUntilDone: until it is told of the call's end, or goes, revoking the device cancels the call.

@@ -34,8 +34,8 @@ CertificateAuthenticator::CertificateAuthenticator(const identity::Authority& au
 CertificateAuthenticator::~CertificateAuthenticator() { catalog_.SetObserver(nullptr); }
 
 absl::StatusOr<std::unique_ptr<CertificateAuthenticator>> CertificateAuthenticator::Create(const identity::Authority& authority,
-                                                                                          catalog::IdentityCatalog& catalog, Executor& work,
-                                                                                          const Clock& clock) {
+                                                                                           catalog::IdentityCatalog& catalog,
+                                                                                           Executor& work, const Clock& clock) {
   std::unique_ptr<CertificateAuthenticator> created(new CertificateAuthenticator(authority, catalog, work, clock));
   LF_RETURN_IF_ERROR(created->Refresh());
   catalog.SetObserver(created.get());
@@ -63,8 +63,9 @@ absl::StatusOr<Caller> CertificateAuthenticator::Authenticate(const grpc::Server
   }
   const std::string pem = transport == "ssl" ? Property(*auth, GRPC_X509_PEM_CERT_PROPERTY_NAME) : std::string();
   if (pem.empty()) {
-    return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_REQUIRED", "this call needs a client certificate",
-                 wanted == Role::kOperator ? "name an operator's identity file with --identity" : "enrol the device with `litefleet-agent enroll`");
+    return Error(
+        absl::StatusCode::kUnauthenticated, "CERTIFICATE_REQUIRED", "this call needs a client certificate",
+        wanted == Role::kOperator ? "name an operator's identity file with --identity" : "enrol the device with `litefleet-agent enroll`");
   }
   LF_ASSIGN_OR_RETURN(Caller caller, Identify(pem, wanted));
   if (caller.role != Role::kDevice) return caller;
@@ -91,7 +92,8 @@ absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, 
   }
   caller.certificate_serial = crypto::SerialOf(*certificate);
   const auto unknown = [&] {
-    return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_UNKNOWN", fmt::format("certificate {} is not in the catalog", caller.certificate_serial),
+    return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_UNKNOWN",
+                 fmt::format("certificate {} is not in the catalog", caller.certificate_serial),
                  "enrol the device anew, or use another identity file");
   };
   if (caller.role == Role::kNone) return unknown();
@@ -101,14 +103,17 @@ absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, 
     const auto found = by_serial_.find(caller.certificate_serial);
     if (found == by_serial_.end()) return unknown();
     const catalog::CertificateRow& row = found->second;
-    if (row.key_hash != crypto::PublicKeyHash(*certificate) || row.device != caller.device || row.operator_name != caller.name) return unknown();
+    if (row.key_hash != crypto::PublicKeyHash(*certificate) || row.device != caller.device || row.operator_name != caller.name)
+      return unknown();
     if (row.revoked) {
-      return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_REVOKED",
-                   fmt::format("certificate {} was revoked, or replaced by a newer one that is in use", caller.certificate_serial),
-                   caller.role == Role::kDevice ? "if nobody revoked it, two machines may have the same identity; enrol this one anew" : "");
+      return Error(
+          absl::StatusCode::kUnauthenticated, "CERTIFICATE_REVOKED",
+          fmt::format("certificate {} was revoked, or replaced by a newer one that is in use", caller.certificate_serial),
+          caller.role == Role::kDevice ? "if nobody revoked it, two machines may have the same identity; enrol this one anew" : "");
     }
     if (row.not_after < clock_.Now()) {
-      return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_EXPIRED", fmt::format("certificate {} has expired", caller.certificate_serial));
+      return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_EXPIRED",
+                   fmt::format("certificate {} has expired", caller.certificate_serial));
     }
     first_use = !row.used;
   }

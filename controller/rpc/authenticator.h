@@ -25,8 +25,9 @@ class LiveCalls;
 class CertificateAuthenticator final : public Authenticator, public catalog::CertificateObserver {
  public:
   // Reads the catalog and becomes its observer. `work` records the first use of a certificate.
-  static absl::StatusOr<std::unique_ptr<CertificateAuthenticator>> Create(const identity::Authority& authority, catalog::IdentityCatalog& catalog,
-                                                                          Executor& work, const Clock& clock);
+  static absl::StatusOr<std::unique_ptr<CertificateAuthenticator>> Create(const identity::Authority& authority,
+                                                                          catalog::IdentityCatalog& catalog, Executor& work,
+                                                                          const Clock& clock);
   ~CertificateAuthenticator() override;
 
   absl::StatusOr<Caller> Authenticate(const grpc::ServerContextBase& context, std::string_view method) override;

@@ -49,7 +49,8 @@ class ControlStream final : public Base, public fleet::DeviceLink {
       MutexLock lock(mu_);
       handling_ = false;
     }
-    Abort(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too much to do", "the agent comes again by itself"));
+    Abort(
+        Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too much to do", "the agent comes again by itself"));
   }
 
   // A device that says no more can do no more either.
@@ -75,7 +76,8 @@ class ControlStream final : public Base, public fleet::DeviceLink {
   }
 
   absl::Status Connect() {
-    if (!message().has_hello()) return Error(absl::StatusCode::kInvalidArgument, "HELLO_EXPECTED", "the first message of a control stream is hello");
+    if (!message().has_hello())
+      return Error(absl::StatusCode::kInvalidArgument, "HELLO_EXPECTED", "the first message of a control stream is hello");
     hello_alarm_.Cancel();
     {
       MutexLock lock(mu_);
@@ -125,7 +127,8 @@ class ControlStream final : public Base, public fleet::DeviceLink {
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlResponse>* NewControlReactor(const ControlDeps& deps, const absl::StatusOr<Caller>& caller,
+grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlResponse>* NewControlReactor(const ControlDeps& deps,
+                                                                                    const absl::StatusOr<Caller>& caller,
                                                                                     grpc::CallbackServerContext* context) {
   return LaunchStream<ControlStream>(deps, caller, context);
 }

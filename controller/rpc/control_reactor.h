@@ -30,7 +30,8 @@ struct ControlDeps {
 };
 
 // For the handler to return to gRPC. An error instead of a caller ends the stream with it.
-grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlResponse>* NewControlReactor(const ControlDeps& deps, const absl::StatusOr<Caller>& caller,
+grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlResponse>* NewControlReactor(const ControlDeps& deps,
+                                                                                    const absl::StatusOr<Caller>& caller,
                                                                                     grpc::CallbackServerContext* context);
 
 }  // namespace litefleet::rpc

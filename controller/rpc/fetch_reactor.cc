@@ -19,7 +19,10 @@ constexpr int kMaxRuns = 100'000;
 class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResponse>, v1::FetchResponse> {
  public:
   Fetch(grpc::CallbackServerContext* context, const FetchDeps& deps, const Caller& caller, const v1::FetchRequest& request)
-      : OutboundStream(context, StreamLimits{.max_messages = kMessagesAhead, .max_bytes = 4 << 20}), deps_(deps), caller_(caller), request_(request) {
+      : OutboundStream(context, StreamLimits{.max_messages = kMessagesAhead, .max_bytes = 4 << 20}),
+        deps_(deps),
+        caller_(caller),
+        request_(request) {
     KeepUntilDone(caller.live_call);
   }
 
@@ -89,7 +92,8 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
                    fmt::format("no restore order {} of this device names snapshot {}", request_.operation_id(), request_.snapshot_id()));
     }
     if (request_.runs_size() > kMaxRuns) {
-      return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID", fmt::format("{} runs, at most {} are allowed", request_.runs_size(), kMaxRuns));
+      return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID",
+                   fmt::format("{} runs, at most {} are allowed", request_.runs_size(), kMaxRuns));
     }
     std::vector<restore::WantedRun> wanted;
     wanted.reserve(static_cast<size_t>(request_.runs_size()));
@@ -108,8 +112,8 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
 
 }  // namespace
 
-grpc::ServerWriteReactor<v1::FetchResponse>* NewFetchReactor(grpc::CallbackServerContext* context, const FetchDeps& deps, const Caller& caller,
-                                                             const v1::FetchRequest& request) {
+grpc::ServerWriteReactor<v1::FetchResponse>* NewFetchReactor(grpc::CallbackServerContext* context, const FetchDeps& deps,
+                                                             const Caller& caller, const v1::FetchRequest& request) {
   return LaunchStream<Fetch>(context, deps, caller, request);
 }
 

@@ -25,8 +25,8 @@ struct FetchDeps {
 };
 
 // Deletes itself in OnDone.
-grpc::ServerWriteReactor<v1::FetchResponse>* NewFetchReactor(grpc::CallbackServerContext* context, const FetchDeps& deps, const Caller& caller,
-                                                             const v1::FetchRequest& request);
+grpc::ServerWriteReactor<v1::FetchResponse>* NewFetchReactor(grpc::CallbackServerContext* context, const FetchDeps& deps,
+                                                             const Caller& caller, const v1::FetchRequest& request);
 
 }  // namespace litefleet::rpc
 

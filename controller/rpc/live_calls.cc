@@ -4,7 +4,8 @@ namespace litefleet::rpc {
 
 class LiveCalls::Hold final : public CallHold {
  public:
-  Hold(std::shared_ptr<LiveCalls> calls, std::string device, uint64_t number) : calls_(std::move(calls)), device_(std::move(device)), number_(number) {}
+  Hold(std::shared_ptr<LiveCalls> calls, std::string device, uint64_t number)
+      : calls_(std::move(calls)), device_(std::move(device)), number_(number) {}
   ~Hold() override { Ended(); }
   void Ended() override { calls_->Remove(device_, number_); }
 

@@ -105,8 +105,8 @@ class Upload final : public Base {
 
 }  // namespace
 
-grpc::ServerBidiReactor<v1::UploadRequest, v1::UploadResponse>* NewUploadReactor(grpc::CallbackServerContext* context, const UploadDeps& deps,
-                                                                                 const Caller& caller) {
+grpc::ServerBidiReactor<v1::UploadRequest, v1::UploadResponse>* NewUploadReactor(grpc::CallbackServerContext* context,
+                                                                                 const UploadDeps& deps, const Caller& caller) {
   return LaunchStream<Upload>(context, deps, caller);
 }
 

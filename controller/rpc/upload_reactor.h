@@ -24,8 +24,8 @@ struct UploadDeps {
 };
 
 // Deletes itself in OnDone.
-grpc::ServerBidiReactor<v1::UploadRequest, v1::UploadResponse>* NewUploadReactor(grpc::CallbackServerContext* context, const UploadDeps& deps,
-                                                                                 const Caller& caller);
+grpc::ServerBidiReactor<v1::UploadRequest, v1::UploadResponse>* NewUploadReactor(grpc::CallbackServerContext* context,
+                                                                                 const UploadDeps& deps, const Caller& caller);
 
 }  // namespace litefleet::rpc
 

@@ -31,7 +31,10 @@ absl::Status StoreFailed() {
 }  // namespace
 
 FileStore::FileStore(FileStoreOptions options, const Clock& clock, FileSystem& files)
-    : options_(std::move(options)), packs_directory_(fmt::format("{}/{}", options_.directory, format::kPacksDirectory)), clock_(clock), files_(files) {}
+    : options_(std::move(options)),
+      packs_directory_(fmt::format("{}/{}", options_.directory, format::kPacksDirectory)),
+      clock_(clock),
+      files_(files) {}
 
 absl::StatusOr<std::unique_ptr<FileStore>> FileStore::Open(FileStoreOptions options, const Clock& clock, FileSystem& files) {
   std::unique_ptr<FileStore> store(new FileStore(std::move(options), clock, files));
@@ -294,12 +297,14 @@ absl::StatusOr<FileStore::Reader> FileStore::ReaderOf(uint64_t id) {
   LF_ASSIGN_OR_RETURN(const size_t got, (*file)->ReadAt(0, bytes));
   LF_ASSIGN_OR_RETURN(const format::PackHeader header, format::DecodePackHeader(ByteView(bytes).first(got)));
   if (header.pack_id != id) {
-    return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED", fmt::format("the file of pack {:016x} holds pack {:016x}", id, header.pack_id));
+    return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED",
+                 fmt::format("the file of pack {:016x} holds pack {:016x}", id, header.pack_id));
   }
   constexpr size_t kMaxReaders = 64;
   MutexLock lock(readers_mu_);
   if (readers_.size() >= kMaxReaders) {
-    readers_.erase(std::min_element(readers_.begin(), readers_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+    readers_.erase(
+        std::min_element(readers_.begin(), readers_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
   }
   Reader reader{.file = *std::move(file), .tag = header.tag, .used = ++reader_uses_};
   readers_[id] = reader;

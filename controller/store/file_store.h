@@ -31,18 +31,19 @@
 namespace litefleet::store {
 
 struct FileStoreOptions {
-  std::string directory;                          // DATA/store; made when missing
+  std::string directory;  // DATA/store; made when missing
   uint64_t seal_bytes = 128ull << 20;
   uint64_t seal_records = 131072;
-  uint64_t reserve_bytes = 512ull << 20;          // of free space that ingest does not eat
-  uint64_t writeback_bytes = 4ull << 20;          // the kernel is told to write after so many
-  uint64_t first_pack_id = 1;                     // at least this: what the catalog knows of may be gone from the disk
+  uint64_t reserve_bytes = 512ull << 20;  // of free space that ingest does not eat
+  uint64_t writeback_bytes = 4ull << 20;  // the kernel is told to write after so many
+  uint64_t first_pack_id = 1;             // at least this: what the catalog knows of may be gone from the disk
 };
 
 class FileStore final : public Store {
  public:
   // Recovers the open packs. `clock` and `files` outlive the store. Errors: of the file system; a pack that cannot be used is not one.
-  static absl::StatusOr<std::unique_ptr<FileStore>> Open(FileStoreOptions options, const Clock& clock, FileSystem& files = PosixFileSystem());
+  static absl::StatusOr<std::unique_ptr<FileStore>> Open(FileStoreOptions options, const Clock& clock,
+                                                         FileSystem& files = PosixFileSystem());
   // What is not durable may be lost. REQUIRES: no call is running.
   ~FileStore() override = default;
 
@@ -59,12 +60,12 @@ class FileStore final : public Store {
     uint64_t id = 0;
     uint64_t tag = 0;
     std::shared_ptr<File> file;
-    uint64_t size = 0;              // the end of the last good record
+    uint64_t size = 0;  // the end of the last good record
     uint64_t records = 0;
     uint64_t chunks = 0;
     uint64_t written_back = 0;
-    bool new_name = false;          // the directory must be synced with it
-    bool footer = false;            // to be renamed after the next fsync
+    bool new_name = false;  // the directory must be synced with it
+    bool footer = false;    // to be renamed after the next fsync
   };
   struct Known {
     bool sealed = false;
@@ -100,20 +101,20 @@ class FileStore final : public Store {
   CondVar synced_;
   bool appending_ ABSL_GUARDED_BY(mu_) = false;
   bool syncing_ ABSL_GUARDED_BY(mu_) = false;
-  std::shared_ptr<Pack> open_ ABSL_GUARDED_BY(mu_);                             // what it points to: the appender, under mu_
-  std::list<std::shared_ptr<Pack>> dirty_ ABSL_GUARDED_BY(mu_);                 // oldest first; holds open_ when it has unsynced bytes
-  uint64_t appended_ ABSL_GUARDED_BY(mu_) = 0;                                  // records, since the start
+  std::shared_ptr<Pack> open_ ABSL_GUARDED_BY(mu_);              // what it points to: the appender, under mu_
+  std::list<std::shared_ptr<Pack>> dirty_ ABSL_GUARDED_BY(mu_);  // oldest first; holds open_ when it has unsynced bytes
+  uint64_t appended_ ABSL_GUARDED_BY(mu_) = 0;                   // records, since the start
   uint64_t durable_ ABSL_GUARDED_BY(mu_) = 0;
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t next_pack_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<uint64_t, Known> known_ ABSL_GUARDED_BY(mu_);
-  uint64_t free_bytes_ ABSL_GUARDED_BY(mu_) = 0;                                // estimate, refreshed by time and bytes
+  uint64_t free_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // estimate, refreshed by time and bytes
   SteadyTime free_read_at_ ABSL_GUARDED_BY(mu_){};
   uint64_t damaged_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<std::string> problems_ ABSL_GUARDED_BY(mu_);
 
   Mutex readers_mu_;
-  std::map<uint64_t, Reader> readers_ ABSL_GUARDED_BY(readers_mu_);             // a cache of at most kMaxReaders
+  std::map<uint64_t, Reader> readers_ ABSL_GUARDED_BY(readers_mu_);  // a cache of at most kMaxReaders
   uint64_t reader_uses_ ABSL_GUARDED_BY(readers_mu_) = 0;
 };
 

@@ -50,7 +50,7 @@ class PosixFile final : public File {
     return absl::OkStatus();
   }
   absl::StatusOr<uint64_t> Size() override {
-    struct stat st{};
+    struct stat st {};
     if (fstat(fd_.get(), &st) != 0) return ErrnoError(errno, "stat " + path_);
     return static_cast<uint64_t>(st.st_size);
   }

@@ -52,10 +52,10 @@ struct StoredRecord {
 
 struct StoreStats {
   uint64_t packs = 0;
-  uint64_t stored_bytes = 0;   // of all packs
-  uint64_t free_bytes = 0;     // of the file system
-  uint64_t reserve_bytes = 0;  // uploads are refused below this
-  uint64_t damaged_bytes = 0;  // skipped when packs were recovered
+  uint64_t stored_bytes = 0;          // of all packs
+  uint64_t free_bytes = 0;            // of the file system
+  uint64_t reserve_bytes = 0;         // uploads are refused below this
+  uint64_t damaged_bytes = 0;         // skipped when packs were recovered
   std::vector<std::string> problems;  // for people: packs left alone, failures since the start
 };
 

@@ -46,7 +46,8 @@ class FakeUploadController final : public upload::UploadTransport {
   absl::Status WaitConnected(SteadyTime deadline, const CancelToken& cancel) override {
     while (!connected) {
       if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled");
-      if (std::chrono::steady_clock::now() >= deadline) return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_UNREACHABLE", "offline");
+      if (std::chrono::steady_clock::now() >= deadline)
+        return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_UNREACHABLE", "offline");
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     return absl::OkStatus();
@@ -81,7 +82,8 @@ class FakeUploadController final : public upload::UploadTransport {
 
   class Stream final : public upload::UploadStream {
    public:
-    Stream(FakeUploadController& controller, std::shared_ptr<upload::StreamEvents> events) : controller_(controller), link_(std::make_shared<Link>()) {
+    Stream(FakeUploadController& controller, std::shared_ptr<upload::StreamEvents> events)
+        : controller_(controller), link_(std::make_shared<Link>()) {
       link_->events = std::move(events);
     }
     void Start() override {
@@ -89,7 +91,8 @@ class FakeUploadController final : public upload::UploadTransport {
       ++controller_.streams_;
     }
     void Write(v1::UploadRequest request) override {
-      controller_.Post([this_link = link_, &controller = controller_, request = std::move(request)] { controller.Handle(*this_link, request); });
+      controller_.Post(
+          [this_link = link_, &controller = controller_, request = std::move(request)] { controller.Handle(*this_link, request); });
     }
     void Finish() override { Close(absl::OkStatus()); }
     void Cancel() override { Close(Error(absl::StatusCode::kCancelled, "CANCELLED", "the stream was cancelled")); }
@@ -202,7 +205,8 @@ class FakeUploadController final : public upload::UploadTransport {
         response.mutable_committed()->set_created(true);
         break;
       }
-      case v1::UploadRequest::MESSAGE_NOT_SET: break;
+      case v1::UploadRequest::MESSAGE_NOT_SET:
+        break;
     }
     if (response.has_accepted()) {
       response.mutable_accepted()->set_window_bytes(window_bytes);
@@ -219,7 +223,10 @@ class FakeUploadController final : public upload::UploadTransport {
       link.expected.pop_front();
       const auto name = format::ChunkName::FromBytes(chunk.name());
       Bytes raw;
-      if (!name || !decompressor.Open(static_cast<format::Codec>(chunk.codec()), AsBytes(chunk.data()), chunk.raw_bytes(), link.page_size, *name, raw).ok()) {
+      if (!name ||
+          !decompressor
+               .Open(static_cast<format::Codec>(chunk.codec()), AsBytes(chunk.data()), chunk.raw_bytes(), link.page_size, *name, raw)
+               .ok()) {
         return false;
       }
       link.undurable += static_cast<int64_t>(chunk.data().size());

@@ -27,7 +27,8 @@ using google::protobuf::FileDescriptor;
 using google::protobuf::MethodDescriptor;
 
 std::vector<const FileDescriptor*> Files() {
-  return {v1::ErrorInfo::descriptor()->file(), v1::Progress::descriptor()->file(), v1::Hello::descriptor()->file(), v1::Device::descriptor()->file()};
+  return {v1::ErrorInfo::descriptor()->file(), v1::Progress::descriptor()->file(), v1::Hello::descriptor()->file(),
+          v1::Device::descriptor()->file()};
 }
 
 void ForEachMethod(const std::function<void(const MethodDescriptor&)>& visit) {
@@ -120,7 +121,8 @@ TEST(WireTest, EveryCallIsInTheTableOfRolesAndOnlyEnrolmentIsForNobody) {
   });
   EXPECT_EQ(counts[rpc::Role::kNone], 1);
   EXPECT_EQ(*rpc::RequiredRole("/grpc.health.v1.Health/Check"), rpc::Role::kNone);
-  for (const char* unknown : {"", "/", "/litefleet.v1.AdminService/", "/litefleet.v1.AdminService/Nothing", "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}) {
+  for (const char* unknown : {"", "/", "/litefleet.v1.AdminService/", "/litefleet.v1.AdminService/Nothing",
+                              "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}) {
     EXPECT_EQ(rpc::RequiredRole(unknown).status().code(), absl::StatusCode::kPermissionDenied) << unknown;
   }
 }

@@ -213,8 +213,8 @@ void Programs::Enroll(const std::string& device, const std::vector<std::string>&
   const std::string token_file = directory_ + "/" + device + ".token";
   std::ofstream(token_file) << token.out;
   const std::string state = directory_ + "/" + device + "-state";
-  const Result enrolled = Run(
-      {Path("litefleet-agent"), "enroll", "--controller", address_, "--token-file", token_file, "--state", state, "--name", device});
+  const Result enrolled =
+      Run({Path("litefleet-agent"), "enroll", "--controller", address_, "--token-file", token_file, "--state", state, "--name", device});
   ASSERT_EQ(enrolled.exit_code, 0) << enrolled.out << enrolled.err;
   std::ofstream config(AgentConfig(device));
   config << "state = \"" << state << "\"\ncontroller = \"" << address_ << "\"\n";
@@ -224,7 +224,8 @@ void Programs::Enroll(const std::string& device, const std::vector<std::string>&
 }
 
 void Programs::StartAgent(const std::string& device, const Environment& environment) {
-  agents[device] = Daemon({Path("litefleet-agent"), "run", "--config", AgentConfig(device)}, directory_ + "/" + device + ".log", environment);
+  agents[device] =
+      Daemon({Path("litefleet-agent"), "run", "--config", AgentConfig(device)}, directory_ + "/" + device + ".log", environment);
 }
 
 bool Programs::AwaitConnected(const std::string& device, bool connected) const {

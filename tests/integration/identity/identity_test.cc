@@ -116,7 +116,7 @@ TEST_F(ServerTest, ReadyFileSocketAndSecondInstance) {
   std::string line;
   std::getline(ready, line);
   EXPECT_EQ(line, server_->address());
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(stat(io::AdminSocketPath(data_.path).c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0600u);
   ServerOptions options{data_, {}, ""};
@@ -146,7 +146,8 @@ TEST_F(ServerTest, EnrolsOnceAndRenews) {
   ASSERT_TRUE(now.ok()) << now.status();
   EXPECT_NE(device->certificate_chain, before);
   // As if it had expired: by the proof of its key, without a client certificate.
-  const auto late = enroll::Renew(root_ + "/pump-1", server_->address(), clock_.Now() + std::chrono::hours(24 * 365), enroll::Renewal::kNow, seconds(20), *device);
+  const auto late = enroll::Renew(root_ + "/pump-1", server_->address(), clock_.Now() + std::chrono::hours(24 * 365), enroll::Renewal::kNow,
+                                  seconds(20), *device);
   ASSERT_TRUE(late.ok()) << late.status();
   EXPECT_EQ(state::LoadIdentity(root_ + "/pump-1")->certificate_chain, device->certificate_chain);
 }
@@ -209,13 +210,11 @@ TEST_F(ServerTest, RevokedDeviceIsRefusedAndItsStreamsEnd) {
 
   RevokeDevice("pump-1");
   v1::ControlResponse response;
-  while (control->Read(&response)) {
-  }
+  while (control->Read(&response)) {}
   const grpc::Status ended = control->Finish();
   EXPECT_FALSE(ended.ok());
   v1::UploadResponse upload_response;
-  while (upload->Read(&upload_response)) {
-  }
+  while (upload->Read(&upload_response)) {}
   EXPECT_FALSE(upload->Finish().ok());
   EXPECT_LT(std::chrono::system_clock::now(), deadline - seconds(10));
   EXPECT_EQ(Renew(IdentityOf(*device)), "CERTIFICATE_REVOKED");

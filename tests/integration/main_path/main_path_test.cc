@@ -37,7 +37,8 @@ void Fill(const std::string& path) {
   const auto db = OpenDatabase(path);
   Do(db.get(),
      "pragma journal_mode=wal; create table account(id integer primary key, balance integer, padding blob);"
-     "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100) insert into account select i, 10, randomblob(10000) from n");
+     "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100) insert into account select i, 10, randomblob(10000) "
+     "from n");
 }
 
 // What a restored or downloaded database must hold whatever moment it shows.

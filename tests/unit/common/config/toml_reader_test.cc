@@ -20,7 +20,8 @@ TEST(ParseDurationTest, TakesTheUnitsOfTheContract) {
   EXPECT_EQ(*ParseDuration("7d"), hours(168));
   EXPECT_EQ(*ParseDuration("250ms"), milliseconds(250));
   EXPECT_EQ(*ParseDuration("1.5s"), milliseconds(1500));
-  for (const char* bad : {"", "5", "s", "-1s", "1 s", "1y", "1e9s", "99999999999999999999d", "1..5s"}) EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
+  for (const char* bad : {"", "5", "s", "-1s", "1 s", "1y", "1e9s", "99999999999999999999d", "1..5s"})
+    EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
 }
 
 TEST(ParseSizeTest, TakesTheUnitsOfTheContract) {
@@ -66,7 +67,8 @@ TEST(ControllerConfigTest, EverythingHasADefault) {
 TEST(ControllerConfigTest, ReadsAll) {
   const auto config = ParseControllerConfig(
       "listen = \"127.0.0.1:0\"\nallow_network_file_system = true\n[log]\nlevel = \"debug\"\nformat = \"json\"\n"
-      "[limits]\nconnection_memory = \"64MiB\"\nstreams_per_connection = 8\nworkers = 4\nuploads = 9\n[store]\nreserve = 1000000\n", "c.toml");
+      "[limits]\nconnection_memory = \"64MiB\"\nstreams_per_connection = 8\nworkers = 4\nuploads = 9\n[store]\nreserve = 1000000\n",
+      "c.toml");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->listen, "127.0.0.1:0");
   EXPECT_EQ(config->connection_memory, 64 << 20);
@@ -75,8 +77,8 @@ TEST(ControllerConfigTest, ReadsAll) {
 }
 
 TEST(ControllerConfigTest, RefusesWrongValues) {
-  for (const char* bad : {"listen = \"::1:5\"", "listen = \"unix:/a\"", "[log]\nlevel = \"loud\"", "[limits]\nworkers = 0", "[store]\nreserve = \"much\"",
-                          "log = 1", "[[log]]\nlevel = \"info\""}) {
+  for (const char* bad : {"listen = \"::1:5\"", "listen = \"unix:/a\"", "[log]\nlevel = \"loud\"", "[limits]\nworkers = 0",
+                          "[store]\nreserve = \"much\"", "log = 1", "[[log]]\nlevel = \"info\""}) {
     const auto config = ParseControllerConfig(bad, "c.toml");
     EXPECT_EQ(ReasonOf(config.status()), "CONFIG_INVALID") << bad;
   }

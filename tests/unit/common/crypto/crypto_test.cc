@@ -35,8 +35,8 @@ TEST(TokenTest, RoundTripsWithWhiteSpaceAround) {
 
 TEST(TokenTest, RefusesAnythingElseWithoutRepeatingIt) {
   const std::string good = FormatToken(NewEnrollmentToken(HashOf("ca")));
-  for (const std::string& bad : {std::string(), std::string("secret"), good.substr(0, good.size() - 1), good.substr(1), good + "A", std::string("lft1.."),
-                                 "lft2." + good.substr(5)}) {
+  for (const std::string& bad : {std::string(), std::string("secret"), good.substr(0, good.size() - 1), good.substr(1), good + "A",
+                                 std::string("lft1.."), "lft2." + good.substr(5)}) {
     const auto parsed = ParseToken(bad);
     ASSERT_FALSE(parsed.ok()) << bad;
     EXPECT_EQ(ReasonOf(parsed.status()), "TOKEN_MALFORMED");

@@ -25,7 +25,8 @@ Bytes Payload(size_t size, unsigned seed) {
 struct FakePack {
   FakePack() {
     bytes.resize(kPackHeaderBytes);
-    EncodePackHeader({.features = 0, .pack_id = 7, .tag = kTag, .created_at_ms = 1'800'000'000'000}, std::span<std::byte, kPackHeaderBytes>(bytes.data(), kPackHeaderBytes));
+    EncodePackHeader({.features = 0, .pack_id = 7, .tag = kTag, .created_at_ms = 1'800'000'000'000},
+                     std::span<std::byte, kPackHeaderBytes>(bytes.data(), kPackHeaderBytes));
   }
   // Returns the offset.
   size_t Add(RecordType type, ByteView payload) {
@@ -85,8 +86,8 @@ TEST(StoreNames, MadeAndParsed) {
   ASSERT_TRUE(parsed.has_value());
   EXPECT_EQ(parsed->id, 0xa7u);
   EXPECT_TRUE(parsed->sealed);
-  for (const char* bad : {"", "0000000000000000.pack", "00000000000000A7.pack", "00000000000000a7.tmp", "0000000000000a7.pack", "x0000000000000a7.open",
-                          "00000000000000a7.pack "}) {
+  for (const char* bad : {"", "0000000000000000.pack", "00000000000000A7.pack", "00000000000000a7.tmp", "0000000000000a7.pack",
+                          "x0000000000000a7.open", "00000000000000a7.pack "}) {
     EXPECT_FALSE(ParsePackFileName(bad).has_value()) << bad;
   }
 }
@@ -96,7 +97,13 @@ TEST(PackRecord, GoldenBytes) {
   std::array<std::byte, kPackHeaderBytes> pack;
   EncodePackHeader({.features = 0, .pack_id = 0x0102, .tag = kTag, .created_at_ms = 1'800'000'000'000}, pack);
   EXPECT_EQ(ToHex(pack),
-            "4c465041434b0d0a0100000040000000" "0000000000000000" "0201000000000000" "8877665544332211" "00505c18a3010000" "000000000000000000000000" + ToHex(ByteView(pack).last(4)));
+            "4c465041434b0d0a0100000040000000"
+            "0000000000000000"
+            "0201000000000000"
+            "8877665544332211"
+            "00505c18a3010000"
+            "000000000000000000000000" +
+                ToHex(ByteView(pack).last(4)));
   EXPECT_EQ(LoadLittleEndian<uint32_t>(pack.data() + 60), Crc32c(ByteView(pack).first(60)));
 
   RecordHeader header;
@@ -111,8 +118,17 @@ TEST(PackRecord, GoldenBytes) {
   std::array<std::byte, kRecordHeaderBytes> record;
   EncodeRecordHeader(header, kTag, record);
   EXPECT_EQ(ToHex(ByteView(record).first(68)),
-            "4c465231" "01" "02" "0000" "8877665544332211" "34120000" "00200000" "00100000" "02000000"
-            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f" "efbeadde");
+            "4c465231"
+            "01"
+            "02"
+            "0000"
+            "8877665544332211"
+            "34120000"
+            "00200000"
+            "00100000"
+            "02000000"
+            "000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f"
+            "efbeadde");
   EXPECT_EQ(LoadLittleEndian<uint32_t>(record.data() + 68), Crc32c(ByteView(record).first(68)));
   const auto decoded = DecodeRecordHeader(record, kTag);
   ASSERT_TRUE(decoded.ok()) << decoded.status();
@@ -152,7 +168,14 @@ TEST(PackRecord, SizesAreBounded) {
     EncodeRecordHeader(header, kTag, bytes);
     return DecodeRecordHeader(bytes, kTag).ok();
   };
-  RecordHeader chunk{.type = RecordType::kChunk, .codec = Codec::kZstd, .stored_bytes = 10, .raw_bytes = 512, .page_size = 512, .page_count = 1, .name = {}, .payload_crc = 0};
+  RecordHeader chunk{.type = RecordType::kChunk,
+                     .codec = Codec::kZstd,
+                     .stored_bytes = 10,
+                     .raw_bytes = 512,
+                     .page_size = 512,
+                     .page_count = 1,
+                     .name = {},
+                     .payload_crc = 0};
   EXPECT_TRUE(encode(chunk));
   RecordHeader bad = chunk;
   bad.page_count = 2;
@@ -169,7 +192,14 @@ TEST(PackRecord, SizesAreBounded) {
   bad = chunk;
   bad.codec = static_cast<Codec>(9);
   EXPECT_FALSE(encode(bad));
-  bad = {.type = static_cast<RecordType>(99), .codec = Codec::kRaw, .stored_bytes = kMaxRecordPayload, .raw_bytes = kMaxRecordPayload, .page_size = 0, .page_count = 0, .name = {}, .payload_crc = 0};
+  bad = {.type = static_cast<RecordType>(99),
+         .codec = Codec::kRaw,
+         .stored_bytes = kMaxRecordPayload,
+         .raw_bytes = kMaxRecordPayload,
+         .page_size = 0,
+         .page_count = 0,
+         .name = {},
+         .payload_crc = 0};
   EXPECT_TRUE(encode(bad)) << "unknown types are skipped, not fatal";
   bad.stored_bytes = bad.raw_bytes = kMaxRecordPayload + 1;
   EXPECT_FALSE(encode(bad));
@@ -178,7 +208,8 @@ TEST(PackRecord, SizesAreBounded) {
 TEST(PackScanner, ReadsAllRecords) {
   FakePack pack;
   std::vector<uint64_t> offsets;
-  for (unsigned i = 0; i < 50; ++i) offsets.push_back(pack.Add(i % 5 == 0 ? RecordType::kManifestPart : RecordType::kChunk, Payload(512 * (1 + i * 7 % 500), i)));
+  for (unsigned i = 0; i < 50; ++i)
+    offsets.push_back(pack.Add(i % 5 == 0 ? RecordType::kManifestPart : RecordType::kChunk, Payload(512 * (1 + i * 7 % 500), i)));
   auto scanner = pack.Scan();
   ASSERT_TRUE(scanner.ok()) << scanner.status();
   EXPECT_EQ(pack.Offsets(*scanner), offsets);
@@ -227,7 +258,14 @@ TEST(PackScanner, DamageInTheMiddleIsSkipped) {
 TEST(PackScanner, PayloadCannotForgeARecord) {
   FakePack other;
   other.bytes.clear();
-  RecordHeader header{.type = RecordType::kSnapshot, .codec = Codec::kRaw, .stored_bytes = 4, .raw_bytes = 4, .page_size = 0, .page_count = 0, .name = {}, .payload_crc = Crc32c(AsBytes("evil"))};
+  RecordHeader header{.type = RecordType::kSnapshot,
+                      .codec = Codec::kRaw,
+                      .stored_bytes = 4,
+                      .raw_bytes = 4,
+                      .page_size = 0,
+                      .page_count = 0,
+                      .name = {},
+                      .payload_crc = Crc32c(AsBytes("evil"))};
   Bytes forged(kRecordHeaderBytes);
   EncodeRecordHeader(header, kTag + 1, std::span<std::byte, kRecordHeaderBytes>(forged.data(), kRecordHeaderBytes));
   for (const char c : std::string_view("evil")) forged.push_back(static_cast<std::byte>(c));
@@ -250,8 +288,12 @@ TEST(PackScanner, RandomBytesNeverCrash) {
     for (unsigned i = 0; i < changes; ++i) {
       const size_t at = kPackHeaderBytes + random() % (pack.bytes.size() - kPackHeaderBytes);
       switch (random() % 3) {
-        case 0: pack.bytes[at] = static_cast<std::byte>(random()); break;
-        case 1: std::memcpy(pack.bytes.data() + std::min(at, pack.bytes.size() - 4), "LFR1", 4); break;
+        case 0:
+          pack.bytes[at] = static_cast<std::byte>(random());
+          break;
+        case 1:
+          std::memcpy(pack.bytes.data() + std::min(at, pack.bytes.size() - 4), "LFR1", 4);
+          break;
         default:
           if (random() % 10 == 0) pack.bytes.resize(std::max<size_t>(at, kPackHeaderBytes + 1));
       }

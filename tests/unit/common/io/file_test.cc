@@ -30,7 +30,7 @@ TEST_F(FileTest, AtomicWriteReplacesAndSetsTheMode) {
   ASSERT_TRUE(WriteFileAtomic(path, "one").ok());
   ASSERT_TRUE(WriteFileAtomic(path, "two", 0640).ok());
   EXPECT_EQ(*ReadFile(path), "two");
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(stat(path.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0640u);
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(directory_), {}), 1);
@@ -79,8 +79,8 @@ TEST_F(FileTest, ASecondProcessIsRefusedByName) {
   const pid_t child = fork();
   if (child == 0) {
     const auto second = ProcessLock::Acquire(path);
-    const bool refused = !second.ok() && ReasonOf(second.status()) == "ALREADY_RUNNING" &&
-                         MessageOf(second.status()).find(owner) != std::string::npos;
+    const bool refused =
+        !second.ok() && ReasonOf(second.status()) == "ALREADY_RUNNING" && MessageOf(second.status()).find(owner) != std::string::npos;
     _exit(refused ? 0 : 1);
   }
   int status = 0;

@@ -45,7 +45,8 @@ TEST(NotifyTest, SendsToTheSocketOfTheEnvironment) {
   address.sun_family = AF_UNIX;
   memcpy(address.sun_path + 1, name.data(), name.size());
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-  ASSERT_EQ(bind(fd, reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())), 0);
+  ASSERT_EQ(
+      bind(fd, reinterpret_cast<const sockaddr*>(&address), static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size())), 0);
   setenv("NOTIFY_SOCKET", ("@" + name).c_str(), 1);
   EXPECT_TRUE(Notify("READY=1"));
   char buffer[64];

@@ -116,8 +116,7 @@ TEST_F(CatalogDbTest, WhatWasAnsweredSurvivesAKill) {
   }
   close(pipe_fds[1]);
   int64_t last = 0;
-  while (last < 50 && read(pipe_fds[0], &last, sizeof last) == sizeof last) {
-  }
+  while (last < 50 && read(pipe_fds[0], &last, sizeof last) == sizeof last) {}
   kill(child, SIGKILL);
   int64_t more = 0;
   while (read(pipe_fds[0], &more, sizeof more) == sizeof more) last = more;

@@ -176,8 +176,7 @@ class ControlReactorTest : public testing::Test {
   // Reads to the end and says how it ended.
   static absl::Status End(Stream& stream) {
     v1::ControlResponse message;
-    while (stream.Read(&message)) {
-    }
+    while (stream.Read(&message)) {}
     return ToAbsl(stream.Finish());
   }
 

@@ -104,8 +104,8 @@ TEST_F(DeviceFleetTest, WhatTheCatalogEndedIsNotKeptAlive) {
 TEST_F(DeviceFleetTest, OrdersOfADeviceAreBounded) {
   std::vector<Fleet::BackupOrder> orders(DeviceFleet::kMaxOrdersPerDevice, {.device = kDevice, .database = "db"});
   ASSERT_TRUE(fleet_->StartBackups(orders, std::chrono::hours(1), "", "operator:ada").ok());
-  const auto one_more = fleet_->StartBackups({{.device = kOther, .database = "db"}, {.device = kDevice, .database = "db"}}, std::chrono::hours(1),
-                                             "", "operator:ada");
+  const auto one_more = fleet_->StartBackups({{.device = kOther, .database = "db"}, {.device = kDevice, .database = "db"}},
+                                             std::chrono::hours(1), "", "operator:ada");
   EXPECT_EQ(ReasonOf(one_more.status()), "TOO_MANY_OPERATIONS");
   EXPECT_TRUE(operations_->ActiveOf(kOther)->empty()) << "all or none";
 }
@@ -239,7 +239,8 @@ TEST_F(DeviceFleetTest, ADeviceCannotTouchOperationsOfOthers) {
 
 TEST_F(DeviceFleetTest, GarbageEndsTheStreamAndChangesNothing) {
   const auto link = Connect(kDevice);
-  for (const std::string& id : {std::string(), std::string("x"), std::string(26, '\0'), std::string(100'000, 'A'), std::string("' or 1=1; --")}) {
+  for (const std::string& id :
+       {std::string(), std::string("x"), std::string(26, '\0'), std::string(100'000, 'A'), std::string("' or 1=1; --")}) {
     EXPECT_EQ(ReasonOf(Accept(*link, id, kDevice)), "BAD_MESSAGE");
     EXPECT_EQ(ReasonOf(Progress(*link, id, 1, 2, kDevice, v1::OPERATION_KIND_BACKUP)), "BAD_MESSAGE");
     EXPECT_EQ(ReasonOf(Result(*link, id, OPERATION_STATE_FAILED, kDevice, v1::OPERATION_KIND_BACKUP)), "BAD_MESSAGE");
@@ -453,7 +454,8 @@ TEST_F(DeviceFleetTest, AWatcherSeesTheStateNowAndEveryChangeToTheEnd) {
   seen.clear();
   ASSERT_TRUE(fleet_->Watch(OperationId(id), [&](const v1::Operation& operation) { seen.push_back(operation.state()); }).ok());
   EXPECT_EQ(seen, std::vector{OPERATION_STATE_SUCCEEDED}) << "one that has ended is told once";
-  EXPECT_EQ(ReasonOf(fleet_->Watch(OperationId("01JZZZZZZZZZZZZZZZZZZZZZZZ"), [](const v1::Operation&) {}).status()), "OPERATION_NOT_FOUND");
+  EXPECT_EQ(ReasonOf(fleet_->Watch(OperationId("01JZZZZZZZZZZZZZZZZZZZZZZZ"), [](const v1::Operation&) {}).status()),
+            "OPERATION_NOT_FOUND");
 }
 
 TEST_F(DeviceFleetTest, AWatcherMayUnwatchItself) {
@@ -473,14 +475,16 @@ TEST_F(DeviceFleetTest, AWatcherMayUnwatchItself) {
 
 TEST_F(DeviceFleetTest, WatchersAreBounded) {
   const std::string id = Backup(kDevice);
-  for (size_t i = 0; i < OperationTable::kMaxWatchesPerOperation; ++i) ASSERT_TRUE(fleet_->Watch(OperationId(id), [](const v1::Operation&) {}).ok());
+  for (size_t i = 0; i < OperationTable::kMaxWatchesPerOperation; ++i)
+    ASSERT_TRUE(fleet_->Watch(OperationId(id), [](const v1::Operation&) {}).ok());
   EXPECT_EQ(ReasonOf(fleet_->Watch(OperationId(id), [](const v1::Operation&) {}).status()), "TOO_MANY_WATCHERS");
 }
 
 TEST_F(DeviceFleetTest, WatchersLearnThatTheDeviceCameAndWent) {
   const std::string id = Backup(kDevice);
   std::vector<bool> connected;
-  ASSERT_TRUE(fleet_->Watch(OperationId(id), [&](const v1::Operation& operation) { connected.push_back(operation.device_connected()); }).ok());
+  ASSERT_TRUE(
+      fleet_->Watch(OperationId(id), [&](const v1::Operation& operation) { connected.push_back(operation.device_connected()); }).ok());
   const auto link = Connect(kDevice);
   fleet_->Disconnected(kDevice, *link);
   EXPECT_EQ(connected, (std::vector{false, true, false}));

@@ -45,12 +45,24 @@ class FakeLink final : public DeviceLink {
     std::vector<std::string> words;
     for (const v1::ControlResponse& message : Take()) {
       switch (message.message_case()) {
-        case v1::ControlResponse::kWelcome: words.push_back("welcome"); break;
-        case v1::ControlResponse::kOrder: words.push_back("order " + message.order().operation_id()); break;
-        case v1::ControlResponse::kResultRecorded: words.push_back("recorded " + message.result_recorded().operation_id()); break;
-        case v1::ControlResponse::kQuery: words.push_back("query"); break;
-        case v1::ControlResponse::kCancel: words.push_back("cancel " + message.cancel().operation_id()); break;
-        case v1::ControlResponse::MESSAGE_NOT_SET: words.push_back("nothing"); break;
+        case v1::ControlResponse::kWelcome:
+          words.push_back("welcome");
+          break;
+        case v1::ControlResponse::kOrder:
+          words.push_back("order " + message.order().operation_id());
+          break;
+        case v1::ControlResponse::kResultRecorded:
+          words.push_back("recorded " + message.result_recorded().operation_id());
+          break;
+        case v1::ControlResponse::kQuery:
+          words.push_back("query");
+          break;
+        case v1::ControlResponse::kCancel:
+          words.push_back("cancel " + message.cancel().operation_id());
+          break;
+        case v1::ControlResponse::MESSAGE_NOT_SET:
+          words.push_back("nothing");
+          break;
       }
     }
     return words;
@@ -121,7 +133,8 @@ class FleetTest : public testing::Test {
     db_ = *std::move(db);
     operations_.emplace(*db_);
     options_.own_ticker = false;
-    auto fleet = DeviceFleet::Create({.operations = &*operations_, .reports = &reports_, .clock = &clock_, .controller_version = "test"}, options_);
+    auto fleet =
+        DeviceFleet::Create({.operations = &*operations_, .reports = &reports_, .clock = &clock_, .controller_version = "test"}, options_);
     ASSERT_TRUE(fleet.ok()) << fleet.status();
     fleet_ = *std::move(fleet);
   }

@@ -19,19 +19,27 @@ class StatesTest : public FleetTest, public testing::WithParamInterface<bool> {
     link_ = Connect(kDevice);
     const std::string id = Backup(kDevice);
     switch (state) {
-      case OPERATION_STATE_QUEUED: break;
-      case OPERATION_STATE_SENT: EXPECT_TRUE(Accept(*link_, id, kDevice).ok()); break;
-      case OPERATION_STATE_RUNNING: EXPECT_TRUE(Progress(*link_, id, 10, 100, kDevice).ok()); break;
+      case OPERATION_STATE_QUEUED:
+        break;
+      case OPERATION_STATE_SENT:
+        EXPECT_TRUE(Accept(*link_, id, kDevice).ok());
+        break;
+      case OPERATION_STATE_RUNNING:
+        EXPECT_TRUE(Progress(*link_, id, 10, 100, kDevice).ok());
+        break;
       case OPERATION_STATE_CANCELLING:
         EXPECT_TRUE(Progress(*link_, id, 10, 100, kDevice).ok());
         EXPECT_TRUE(fleet_->Cancel(OperationId(id)).ok());
         break;
-      case OPERATION_STATE_CANCELLED: EXPECT_TRUE(fleet_->Cancel(OperationId(id)).ok()); break;
+      case OPERATION_STATE_CANCELLED:
+        EXPECT_TRUE(fleet_->Cancel(OperationId(id)).ok());
+        break;
       case OPERATION_STATE_EXPIRED:
         clock_.Advance(std::chrono::hours(2));
         fleet_->Tick();
         break;
-      default: EXPECT_TRUE(Result(*link_, id, state, kDevice).ok());
+      default:
+        EXPECT_TRUE(Result(*link_, id, state, kDevice).ok());
     }
     EXPECT_EQ(State(id), state);
     if (GetParam()) Start();

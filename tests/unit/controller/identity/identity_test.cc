@@ -75,7 +75,7 @@ class IdentityTest : public ::testing::Test {
 
 TEST_F(IdentityTest, FilesAreForTheOwnerAlone) {
   for (const auto& entry : std::filesystem::directory_iterator(root_ + "/ca")) {
-    struct stat st{};
+    struct stat st {};
     ASSERT_EQ(stat(entry.path().c_str(), &st), 0);
     EXPECT_EQ(st.st_mode & 0777, 0600u) << entry.path();
   }
@@ -113,7 +113,8 @@ TEST_F(IdentityTest, ServerCertificateStaysUntilAThirdOfItsLifeIsLeftOrHostsChan
 }
 
 TEST_F(IdentityTest, OpenRefusesAKeyOfAnotherCertificate) {
-  std::filesystem::copy_file(root_ + "/ca/devices-key.pem", root_ + "/ca/servers-key.pem", std::filesystem::copy_options::overwrite_existing);
+  std::filesystem::copy_file(root_ + "/ca/devices-key.pem", root_ + "/ca/servers-key.pem",
+                             std::filesystem::copy_options::overwrite_existing);
   EXPECT_EQ(ReasonOf(Authority::Open(root_ + "/ca").status()), "CA_DAMAGED");
 }
 
@@ -209,7 +210,9 @@ TEST_F(IdentityTest, TokenForADeviceKeepsItsIdAndVoidsItsCertificate) {
   ASSERT_TRUE(after.ok()) << after.status();
   EXPECT_EQ(after->device_id(), before->device_id());
   EXPECT_EQ(after->device_name(), "pump-1");
-  const auto serial = [](const v1::EnrollResponse& response) { return crypto::SerialOf(**crypto::CertificateFromPem(response.certificate_chain())); };
+  const auto serial = [](const v1::EnrollResponse& response) {
+    return crypto::SerialOf(**crypto::CertificateFromPem(response.certificate_chain()));
+  };
   EXPECT_TRUE((*identities_->FindCertificate(serial(*before)))->revoked);
   EXPECT_FALSE((*identities_->FindCertificate(serial(*after)))->revoked);
   EXPECT_EQ(ReasonOf(Enroll(first_token, *old_key, "pump-1").status()), "TOKEN_INVALID");  // the old key is nobody's now

@@ -38,15 +38,16 @@ struct DataPath {
     readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
     session_executor = std::make_unique<ThreadPoolExecutor>(8, 1024);
     verify_executor = std::make_unique<ThreadPoolExecutor>(2, 1024);
-    ingest = std::make_unique<Ingest>(IngestDeps{.store = *store,
-                                                 .catalog = *ingest_catalog,
-                                                 .clock = clock,
-                                                 .session_executor = *session_executor,
-                                                 .verify_executor = *verify_executor,
-                                                 .clock_offset_ms = [this](const DeviceId&) { return clock_offset_ms; },
-                                                 .previous_contact = [this](const DeviceId&) { return previous_contact; },
-                                                 .on_committed = [this](const CommittedSnapshot& snapshot) { committed.push_back(snapshot); }},
-                                      limits);
+    ingest =
+        std::make_unique<Ingest>(IngestDeps{.store = *store,
+                                            .catalog = *ingest_catalog,
+                                            .clock = clock,
+                                            .session_executor = *session_executor,
+                                            .verify_executor = *verify_executor,
+                                            .clock_offset_ms = [this](const DeviceId&) { return clock_offset_ms; },
+                                            .previous_contact = [this](const DeviceId&) { return previous_contact; },
+                                            .on_committed = [this](const CommittedSnapshot& snapshot) { committed.push_back(snapshot); }},
+                                 limits);
   }
   ~DataPath() {
     session_executor.reset();
@@ -69,10 +70,10 @@ struct DataPath {
   int64_t Count(const std::string& sql) {
     int64_t count = -1;
     EXPECT_TRUE(db->Read([&](sqlite3* connection) -> absl::Status {
-      const auto value = sqlite::QueryInt(connection, sql);
-      count = value.value_or(-1);
-      return value.status();
-    }).ok());
+                    const auto value = sqlite::QueryInt(connection, sql);
+                    count = value.value_or(-1);
+                    return value.status();
+                  }).ok());
     return count;
   }
 

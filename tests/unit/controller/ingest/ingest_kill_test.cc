@@ -22,7 +22,7 @@ struct Report {
 FakeDatabase DatabaseOf(unsigned seed) {
   FakeDatabase database = FakeDatabase::Make(4096, 64 * 6 + 1, 1);
   for (unsigned i = 0; i < 4; ++i) database.seeds[i] = seed * 10 + i;  // some extents are new, some are old
-  if (seed % 2 == 1) std::swap(database.seeds[4], database.seeds[5]);          // and some have moved
+  if (seed % 2 == 1) std::swap(database.seeds[4], database.seeds[5]);  // and some have moved
   return database;
 }
 
@@ -89,9 +89,9 @@ TEST_P(IngestKillTest, WhatWasAcknowledgedRestores) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Points, IngestKillTest,
-                         testing::Values("ingest.after_chunk_write", "ingest.after_pack_sync", "ingest.after_record_chunks", "ingest.after_claim",
-                                         "ingest.before_commit_tx", "ingest.after_commit_tx", "store.after_append", "store.seal.after_footer",
-                                         "store.seal.after_rename"));
+                         testing::Values("ingest.after_chunk_write", "ingest.after_pack_sync", "ingest.after_record_chunks",
+                                         "ingest.after_claim", "ingest.before_commit_tx", "ingest.after_commit_tx", "store.after_append",
+                                         "store.seal.after_footer", "store.seal.after_rename"));
 
 }  // namespace
 }  // namespace litefleet::ingest

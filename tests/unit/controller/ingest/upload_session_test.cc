@@ -184,8 +184,10 @@ TEST_F(IngestTest, WantedRunsOnly) {
   EXPECT_THAT(pages({{700, 1}, {705, 1}, {1601, 1}}), testing::ElementsAre(641, 705 - 0, 1601));
   EXPECT_THAT(pages({{1, 64 * 25 + 1}}).size(), 26u);
   EXPECT_FALSE(path_->readers->pins().IsPinned(SnapshotId(outcome.snapshot_id)));
-  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId(outcome.snapshot_id), std::vector<restore::WantedRun>{{5, 2}, {6, 1}}).status()), "RUNS_INVALID");
-  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId(outcome.snapshot_id), std::vector<restore::WantedRun>{{1601, 2}}).status()), "RUNS_INVALID");
+  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId(outcome.snapshot_id), std::vector<restore::WantedRun>{{5, 2}, {6, 1}}).status()),
+            "RUNS_INVALID");
+  EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId(outcome.snapshot_id), std::vector<restore::WantedRun>{{1601, 2}}).status()),
+            "RUNS_INVALID");
   EXPECT_EQ(ReasonOf(path_->readers->Open(SnapshotId("01ARZ3NDEKTSV4RRFFQ69G5FAV"), {}).status()), "SNAPSHOT_NOT_FOUND");
 }
 
@@ -197,15 +199,18 @@ TEST_F(IngestTest, Materialise) {
   const std::string file = directory_ + "/copy.db";
   uint64_t last = 0;
   ASSERT_TRUE(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file, [&](uint64_t written) {
-    last = written;
-    return absl::OkStatus();
-  }).ok());
+                last = written;
+                return absl::OkStatus();
+              }).ok());
   EXPECT_EQ(last, std::filesystem::file_size(file));
   std::ifstream in(file, std::ios::binary);
   const std::string content((std::istreambuf_iterator<char>(in)), {});
   EXPECT_EQ(content, AsText(WholeOf(database)));
-  EXPECT_EQ(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file, [](uint64_t) { return absl::OkStatus(); }).code(), absl::StatusCode::kAlreadyExists);
-  EXPECT_EQ(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file + "2", [](uint64_t) { return absl::CancelledError("stop"); }).code(),
+  EXPECT_EQ(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file, [](uint64_t) { return absl::OkStatus(); }).code(),
+            absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(restore::Materialise(*path_->readers, SnapshotId(outcome.snapshot_id), file + "2",
+                                 [](uint64_t) { return absl::CancelledError("stop"); })
+                .code(),
             absl::StatusCode::kCancelled);
   EXPECT_FALSE(std::filesystem::exists(file + "2"));
 }
@@ -278,7 +283,9 @@ TEST_F(IngestTest, TimesAreCorrectedAndClamped) {
 TEST_F(IngestTest, TimelinesAreOnlyThoseThatWereGiven) {
   Open();
   const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
-  const auto on = [&](uint64_t timeline) { return fakes::RunUpload(*path_->ingest, device_, database, {.session_id = NewSession(), .timeline = timeline}).status; };
+  const auto on = [&](uint64_t timeline) {
+    return fakes::RunUpload(*path_->ingest, device_, database, {.session_id = NewSession(), .timeline = timeline}).status;
+  };
   EXPECT_TRUE(on(1).ok());
   EXPECT_EQ(ReasonOf(on(2)), "TIMELINE_UNKNOWN");
   EXPECT_EQ(ReasonOf(on(0)), "BEGIN_INVALID");
@@ -295,7 +302,8 @@ TEST_F(IngestTest, SessionsBelongToTheirDevice) {
   const std::string session = NewSession();
   ASSERT_TRUE(Upload(database, device_, session).status.ok());
   EXPECT_EQ(ReasonOf(Upload(database, other_, session).status), "SESSION_NOT_YOURS");
-  EXPECT_EQ(ReasonOf(fakes::RunUpload(*path_->ingest, device_, database, {.session_id = session, .database = "other"}).status), "SESSION_NOT_YOURS");
+  EXPECT_EQ(ReasonOf(fakes::RunUpload(*path_->ingest, device_, database, {.session_id = session, .database = "other"}).status),
+            "SESSION_NOT_YOURS");
 }
 
 TEST_F(IngestTest, ExpiredSessionsAreRemovedWithTheirRights) {
@@ -438,7 +446,10 @@ TEST_F(HostileTest, Offers) {
   EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks(1)->clear_runs(); }), "OFFER_INVALID");
   EXPECT_EQ(offer([](v1::UploadOffer& o) { *o.mutable_chunks(1)->add_runs() = o.chunks(0).runs(0); }), "OFFER_INVALID");
   EXPECT_EQ(offer([](v1::UploadOffer& o) { o.mutable_chunks()->SwapElements(0, 1); }), "OFFER_INVALID");
-  EXPECT_EQ(offer([](v1::UploadOffer& o) { for (int i = 0; i < 300; ++i) *o.add_chunks() = o.chunks(0); }), "OFFER_INVALID");
+  EXPECT_EQ(offer([](v1::UploadOffer& o) {
+              for (int i = 0; i < 300; ++i) *o.add_chunks() = o.chunks(0);
+            }),
+            "OFFER_INVALID");
   v1::UploadRequest beyond = OfferRequest(database_, 2, 4, 1);
   EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5), beyond}), "OFFER_INVALID");
 }
@@ -446,7 +457,8 @@ TEST_F(HostileTest, Offers) {
 TEST_F(HostileTest, Chunks) {
   const v1::UploadRequest offer = OfferRequest(database_, 1, 0, 3);
   const auto chunk = [&](const std::function<void(v1::ChunkData&)>& change) {
-    return Refused({Begin(), offer, Changed(ChunkRequest(database_, 0), [&](v1::UploadRequest& r) { change(*r.mutable_chunks()->mutable_chunks(0)); })});
+    return Refused({Begin(), offer,
+                    Changed(ChunkRequest(database_, 0), [&](v1::UploadRequest& r) { change(*r.mutable_chunks()->mutable_chunks(0)); })});
   };
   EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 1)}), "CHUNK_NOT_WANTED");
   EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 0), ChunkRequest(database_, 0)}), "CHUNK_NOT_WANTED");
@@ -459,10 +471,11 @@ TEST_F(HostileTest, Chunks) {
   EXPECT_EQ(chunk([](v1::ChunkData& c) { c.mutable_data()->resize(c.data().size() / 2); }), "CHUNK_INVALID");
   EXPECT_EQ(chunk([](v1::ChunkData& c) { c.set_codec(v1::CODEC_RAW); }), "CHUNK_INVALID");
   EXPECT_EQ(chunk([&](v1::ChunkData& c) {
-    const Bytes other = FakeDatabase::Make(4096, 64, 9).Extent(0);
-    c.set_codec(v1::CODEC_RAW);
-    c.set_data(std::string(AsText(other)));
-  }), "CHUNK_INVALID");
+              const Bytes other = FakeDatabase::Make(4096, 64, 9).Extent(0);
+              c.set_codec(v1::CODEC_RAW);
+              c.set_data(std::string(AsText(other)));
+            }),
+            "CHUNK_INVALID");
   EXPECT_EQ(path_->Count("select count(*) from chunk"), 1) << "only the one good chunk of the duplicate case";
 }
 
@@ -492,7 +505,8 @@ TEST_F(HostileTest, WindowAndOffersAreLimited) {
   limits.max_expected_chunks = 4;
   Open(limits);
   const v1::UploadRequest offer = OfferRequest(database_, 1, 0, 3);
-  EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 0), ChunkRequest(database_, 1), ChunkRequest(database_, 2)}), "WINDOW_EXCEEDED");
+  EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 0), ChunkRequest(database_, 1), ChunkRequest(database_, 2)}),
+            "WINDOW_EXCEEDED");
   EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5)}), "TOO_MANY_OFFERS");
 }
 

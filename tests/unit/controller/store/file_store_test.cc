@@ -62,8 +62,12 @@ class FaultyFiles final : public FileSystem {
   };
 
   absl::StatusOr<std::unique_ptr<File>> Create(const std::string& path) override { return Wrap(PosixFileSystem().Create(path)); }
-  absl::StatusOr<std::unique_ptr<File>> OpenForWriting(const std::string& path) override { return Wrap(PosixFileSystem().OpenForWriting(path)); }
-  absl::StatusOr<std::unique_ptr<File>> OpenForReading(const std::string& path) override { return Wrap(PosixFileSystem().OpenForReading(path)); }
+  absl::StatusOr<std::unique_ptr<File>> OpenForWriting(const std::string& path) override {
+    return Wrap(PosixFileSystem().OpenForWriting(path));
+  }
+  absl::StatusOr<std::unique_ptr<File>> OpenForReading(const std::string& path) override {
+    return Wrap(PosixFileSystem().OpenForReading(path));
+  }
   absl::Status Rename(const std::string& from, const std::string& to) override { return PosixFileSystem().Rename(from, to); }
   absl::Status Remove(const std::string& path) override { return PosixFileSystem().Remove(path); }
   absl::Status SyncDirectory(const std::string& path) override { return PosixFileSystem().SyncDirectory(path); }
@@ -98,8 +102,11 @@ class FileStoreTest : public testing::Test {
     store_ = *std::move(store);
   }
   static absl::StatusOr<Placed> Put(Store& store, const Bytes& content) {
-    return store.PutChunk({.name = format::NameChunkOf(512, content), .codec = format::Codec::kRaw, .page_size = 512,
-                           .page_count = static_cast<uint32_t>(content.size() / 512), .stored = content});
+    return store.PutChunk({.name = format::NameChunkOf(512, content),
+                           .codec = format::Codec::kRaw,
+                           .page_size = 512,
+                           .page_count = static_cast<uint32_t>(content.size() / 512),
+                           .stored = content});
   }
   std::vector<std::string> Files() const {
     std::vector<std::string> names;
@@ -157,11 +164,13 @@ TEST_F(FileStoreTest, SealsByRenameAndGoesOn) {
   Open();
   for (const auto& [location, content] : chunks) ExpectHolds(location, content);
   size_t seen = 0;
-  ASSERT_TRUE(store_->ForEachRecord([&](const Location&, const format::ScannedRecord& record) {
-    EXPECT_EQ(record.header.type, format::RecordType::kChunk);
-    ++seen;
-    return absl::OkStatus();
-  }).ok());
+  ASSERT_TRUE(store_
+                  ->ForEachRecord([&](const Location&, const format::ScannedRecord& record) {
+                    EXPECT_EQ(record.header.type, format::RecordType::kChunk);
+                    ++seen;
+                    return absl::OkStatus();
+                  })
+                  .ok());
   EXPECT_EQ(seen, chunks.size());
   const auto stats = store_->Stats();
   ASSERT_TRUE(stats.ok());
@@ -298,7 +307,8 @@ TEST_F(FileStoreTest, ManyThreadsShareFsyncs) {
   for (auto& thread : threads) thread.join();
   EXPECT_LT(files_.syncs.load(), kThreads * static_cast<int>(kEach) * 3 / 4);
   for (int t = 0; t < kThreads; ++t) {
-    for (unsigned i = 0; i < kEach; ++i) ExpectHolds(placed[static_cast<size_t>(t)][i].location, Content(4096, static_cast<unsigned>(t) * 1000 + i));
+    for (unsigned i = 0; i < kEach; ++i)
+      ExpectHolds(placed[static_cast<size_t>(t)][i].location, Content(4096, static_cast<unsigned>(t) * 1000 + i));
   }
 }
 
@@ -334,15 +344,16 @@ TEST_P(StoreKillTest, WhatWasSyncedIsThere) {
     ASSERT_EQ(waitpid(child, &status, 0), child);
     ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "round " << round << " ended by itself: " << WEXITSTATUS(status);
     Open();
-    for (const auto& [pack, offset, seed] : reports) ExpectHolds({.pack = pack, .offset = offset}, Content(1024, static_cast<unsigned>(seed)));
+    for (const auto& [pack, offset, seed] : reports)
+      ExpectHolds({.pack = pack, .offset = offset}, Content(1024, static_cast<unsigned>(seed)));
     EXPECT_THAT(store_->Stats()->problems, testing::IsEmpty());
     store_.reset();
   }
 }
 
 INSTANTIATE_TEST_SUITE_P(Points, StoreKillTest,
-                         testing::Values("store.after_append", "store.before_sync", "store.after_sync", "store.seal.after_footer", "store.seal.after_sync",
-                                         "store.seal.after_rename"));
+                         testing::Values("store.after_append", "store.before_sync", "store.after_sync", "store.seal.after_footer",
+                                         "store.seal.after_sync", "store.seal.after_rename"));
 
 TEST_F(FileStoreTest, KilledWhileAPackIsMade) {
   const pid_t child = fork();
