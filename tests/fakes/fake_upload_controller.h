@@ -27,7 +27,7 @@ namespace litefleet::fakes {
 
 class FakeUploadController final : public upload::UploadTransport {
  public:
-  // Asked for each request before it is answered. Not OK: the stream ends with it.
+  // Asked for each request. Not OK: the stream ends with it.
   std::function<absl::Status(const v1::UploadRequest&)> on_request;
   bool connected = true;
   // Requests are swallowed from the one on for which this says so.
@@ -148,8 +148,7 @@ class FakeUploadController final : public upload::UploadTransport {
       durable_[link.session] += link.arrived.size();
       count = durable_[link.session];
     }
-    link.arrived.clear();
-    link.undurable = 0;
+    link.arrived.clear(), link.undurable = 0;
     if (!tell) return;
     v1::UploadResponse response;
     response.mutable_durable()->set_durable_chunks(count);
