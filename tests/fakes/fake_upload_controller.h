@@ -1,7 +1,5 @@
 // The controller's end of an upload without gRPC: answers as the protocol says, on one thread of its own, and can fail where a test wants
-// it to. What is durable survives a cut, as in the real one.
-//
-// Thread safety: any thread.
+// it to. What is durable survives a cut, as in the real one. Thread safety: any thread.
 #ifndef LITEFLEET_TESTS_FAKES_FAKE_UPLOAD_CONTROLLER_H_
 #define LITEFLEET_TESTS_FAKES_FAKE_UPLOAD_CONTROLLER_H_
 
@@ -56,7 +54,6 @@ class FakeUploadController final : public upload::UploadTransport {
   std::shared_ptr<upload::UploadStream> Open(std::shared_ptr<upload::StreamEvents> events) override {
     return std::make_shared<Stream>(*this, std::move(events));
   }
-
   // Facts, for tests.
   int streams() const { return Get(streams_); }
   int64_t received_chunks() const { return Get(received_chunks_); }
@@ -136,8 +133,7 @@ class FakeUploadController final : public upload::UploadTransport {
   void Close(Link& link, const absl::Status& status) {
     if (std::exchange(link.closed, true)) return;
     MakeDurable(link, false);
-    link.events->OnClosed(status);
-    link.events.reset();
+    std::exchange(link.events, nullptr)->OnClosed(status);
   }
 
   void MakeDurable(Link& link, bool tell) {
@@ -154,7 +150,6 @@ class FakeUploadController final : public upload::UploadTransport {
     response.mutable_durable()->set_durable_chunks(count);
     link.events->OnResponse(response);
   }
-
   void Handle(Link& link, const v1::UploadRequest& request) {
     if (link.closed) return;
     {
@@ -214,7 +209,6 @@ class FakeUploadController final : public upload::UploadTransport {
     link.events->OnWritten();
     link.events->OnResponse(response);
   }
-
   bool Take(Link& link, const v1::UploadChunks& chunks) {
     format::ChunkDecompressor decompressor;
     for (const v1::ChunkData& chunk : chunks.chunks()) {
@@ -236,7 +230,6 @@ class FakeUploadController final : public upload::UploadTransport {
     }
     return true;
   }
-
   mutable Mutex mu_;
   CondVar work_;
   std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mu_);
