@@ -55,13 +55,13 @@ class FakeUploadController final : public upload::UploadTransport {
     return std::make_shared<Stream>(*this, std::move(events));
   }
   // Facts, for tests.
-  int streams() const { return Get(streams_); }
-  int64_t received_chunks() const { return Get(received_chunks_); }
-  int64_t max_undurable() const { return Get(max_undurable_); }
-  size_t largest_message() const { return Get(largest_message_); }
-  std::vector<v1::UploadCommit> commits() const { return Get(commits_); }
+  int streams() const { return MutexLock(mu_), streams_; }
+  int64_t received_chunks() const { return MutexLock(mu_), received_chunks_; }
+  int64_t max_undurable() const { return MutexLock(mu_), max_undurable_; }
+  size_t largest_message() const { return MutexLock(mu_), largest_message_; }
+  std::vector<v1::UploadCommit> commits() const { return MutexLock(mu_), commits_; }
   // The database as the last commit has it.
-  std::string Content() const { return Get(content_); }
+  std::string Content() const { return MutexLock(mu_), content_; }
 
  private:
   struct Link {
@@ -101,12 +101,6 @@ class FakeUploadController final : public upload::UploadTransport {
     FakeUploadController& controller_;
     const std::shared_ptr<Link> link_;
   };
-
-  template <class T>
-  T Get(const T& value) const {
-    MutexLock lock(mu_);
-    return value;
-  }
 
   void Post(std::function<void()> job) {
     {

@@ -1,6 +1,7 @@
 // A whole controller in this process, over real TLS: who gets in, who does not, and what revoking does.
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/security/server_credentials.h>
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -18,7 +19,9 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/server_credentials.h"
 #include "common/rpc/status.h"
+#include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
+#include "controller/identity/issue.h"
 #include "controller/server.h"
 #include "fmt/format.h"
 #include "litefleet/v1/admin_service.grpc.pb.h"
@@ -105,7 +108,7 @@ class ServerTest : public ::testing::Test {
     ASSERT_TRUE(LocalAdmin()->RevokeDevice(&context, request, &response).ok());
   }
 
-  const RealClock clock_;
+  const RealClock clock_{};
   const std::string root_ = TemporaryDirectory();
   const DataDirectory data_{root_ + "/data"};
   std::unique_ptr<Server> server_;
@@ -266,6 +269,124 @@ class ImpostorService final : public v1::AgentService::Service {
   }
   std::atomic<int> calls = 0;
 };
+
+// What comes of a call to a server with this identity, at `host`, by a client that trusts `root`.
+std::string CallTo(const rpc::Identity& server, const std::string& root, const std::string& host) {
+  rpc::ServerCertificates certificates;
+  EXPECT_TRUE(certificates.Set(server).ok());
+  ImpostorService service;
+  grpc::ServerBuilder builder;
+  int port = 0;
+  builder.AddListeningPort(host + ":0", rpc::TlsCredentials(certificates), &port);
+  builder.RegisterService(&service);
+  const auto running = builder.BuildAndStart();
+  if (running == nullptr) return "cannot listen";
+  const auto channel = rpc::MakeChannel({*rpc::ParseAddress(fmt::format("{}:{}", host, port)), {"", "", root}, "test"});
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+  v1::EnrollResponse response;
+  const grpc::Status status = v1::AgentService::NewStub(*channel)->Enroll(&context, {}, &response);
+  running->Shutdown();
+  EXPECT_EQ(service.calls, status.ok() ? 1 : 0);
+  return status.ok() ? "OK" : status.error_message();
+}
+
+// A device cannot tell an old certificate from a clock that is ahead: the date decides nothing, everything else does.
+TEST_F(ServerTest, ServersAreKnownByChainPurposeAndNameWhateverTheClockSays) {
+  using ::testing::HasSubstr;
+  const std::string ca = root_ + "/ca";
+  std::filesystem::copy(data_.ca(), ca);
+  std::filesystem::remove(ca + "/server.pem");
+  const auto authority = identity::Authority::Open(ca);
+  ASSERT_TRUE(authority.ok()) << authority.status();
+  const std::string root = (*authority)->root_pem();
+  const rpc::Identity ended = *(*authority)->EnsureServerIdentity(clock_.Now() - 2 * identity::kServerLifetime);
+  ASSERT_LT(crypto::NotAfter(**crypto::CertificateFromPem(ended.certificate_chain)), clock_.Now());
+  EXPECT_EQ(CallTo(ended, root, "127.0.0.1"), "OK");
+  EXPECT_EQ(CallTo(ended, root, "localhost"), "OK");
+  EXPECT_THAT(CallTo(ended, root, "127.0.0.2"), HasSubstr("does not name 127.0.0.2"));
+
+  ASSERT_TRUE(identity::Authority::Create(root_ + "/other-ca", {"127.0.0.1"}, clock_.Now()).ok());
+  rpc::Identity foreign = *(*identity::Authority::Open(root_ + "/other-ca"))->EnsureServerIdentity(clock_.Now());
+  foreign.certificate_chain += root;
+  EXPECT_THAT(CallTo(foreign, root, "127.0.0.1"), HasSubstr("not of the controller that is trusted"));
+
+  // A device's own certificate, and one for servers by whoever has the key of the devices' intermediate.
+  const auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  const rpc::Identity as_device{device->private_key, device->certificate_chain + root, root};
+  EXPECT_THAT(CallTo(as_device, root, "127.0.0.1"), HasSubstr("not of the controller that is trusted"));
+  const std::string devices_pem = *io::ReadFile(ca + "/devices.pem");
+  const auto devices = crypto::CertificateFromPem(devices_pem);
+  const auto devices_key = crypto::KeyFromPem(*io::ReadFile(ca + "/devices-key.pem"));
+  const auto key = crypto::GenerateKey();
+  const auto forged = identity::Issue({identity::Kind::kServer, "x", {"IP:127.0.0.1"}, clock_.Now() + seconds(3600)}, **key,
+                                      devices->get(), **devices_key);
+  ASSERT_TRUE(forged.ok()) << forged.status();
+  const rpc::Identity by_devices{*crypto::KeyToPem(**key), crypto::CertificateToPem(**forged) + devices_pem + root, root};
+  EXPECT_THAT(CallTo(by_devices, root, "127.0.0.1"), HasSubstr("not of the controller that is trusted"));
+}
+
+TEST_F(ServerTest, ExpiredCertificateIsRenewedWhateverTheClockSays) {
+  auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  {
+    const auto authority = identity::Authority::Open(data_.ca());
+    const auto key = crypto::KeyFromPem(device->private_key);
+    const SystemTime then = clock_.Now() - 2 * identity::kDeviceLifetime;
+    const auto issued = (*authority)->IssueDevice(device->device, **key, then);
+    catalog::CertificateRow row;
+    row.serial = issued->serial;
+    row.device = device->device;
+    row.role = "device";
+    row.key_hash = issued->key_hash;
+    row.issued_at = then;
+    row.not_after = issued->not_after;
+    const auto db = catalog::CatalogDb::Open(data_.catalog(), false, catalog::Migrations());
+    ASSERT_TRUE(catalog::IdentityCatalog(**db).AddCertificate(row).ok());
+    device->certificate_chain = issued->certificate_chain;
+  }
+  EXPECT_NE(Renew(IdentityOf(*device)), "OK");
+  for (const SystemTime now : {SystemTime{}, clock_.Now() + 30 * identity::kServerLifetime}) {
+    state::DeviceIdentity renewed = *device;
+    const auto result = enroll::Renew(root_ + "/pump-1", server_->address(), now, enroll::Renewal::kNow, seconds(20), renewed);
+    ASSERT_TRUE(result.ok()) << result.status();
+    EXPECT_TRUE(*result);
+    EXPECT_GT(*state::ExpiryOf(renewed), clock_.Now());
+    EXPECT_EQ(Renew(IdentityOf(renewed)), "OK");
+    device->certificate_chain = renewed.certificate_chain;
+  }
+}
+
+TEST_F(ServerTest, ViewersLookAndRevokedOperatorsDoNot) {
+  ASSERT_EQ(ReasonOf(CreateOperator(data_, "eve", "owner", root_ + "/eve.pem", clock_)), "ROLE_INVALID");
+  ASSERT_TRUE(CreateOperator(data_, "vic", "viewer", root_ + "/vic.pem", clock_).ok());
+  ASSERT_TRUE(server_->Reload({}).ok());
+  const auto vic = v1::AdminService::NewStub(Channel(server_->address(), *rpc::ReadIdentityFile(root_ + "/vic.pem")));
+  EXPECT_EQ(Version(*vic), "OK");
+  {
+    grpc::ClientContext context;
+    v1::ListDevicesResponse response;
+    EXPECT_EQ(ReasonOrCode(vic->ListDevices(&context, {}, &response)), "OK");
+  }
+  {
+    grpc::ClientContext context;
+    v1::CreateTokenResponse response;
+    EXPECT_EQ(ReasonOrCode(vic->CreateToken(&context, {}, &response)), "WRONG_ROLE");
+  }
+  {
+    grpc::ClientContext context;
+    const auto download = vic->DownloadSnapshot(&context, {});
+    v1::DownloadSnapshotResponse response;
+    EXPECT_FALSE(download->Read(&response));
+    EXPECT_EQ(ReasonOrCode(download->Finish()), "WRONG_ROLE");
+  }
+  ASSERT_TRUE(RevokeOperator(data_, "vic", clock_).ok());
+  ASSERT_TRUE(server_->Reload({}).ok());
+  EXPECT_EQ(Version(*vic), "CERTIFICATE_REVOKED");
+  EXPECT_EQ(ReasonOf(RevokeOperator(data_, "vic", clock_)), "OPERATOR_NOT_FOUND");
+  EXPECT_TRUE(CreateOperator(data_, "vic", "viewer", root_ + "/vic-2.pem", clock_).ok());
+}
 
 TEST_F(ServerTest, ImpostorLearnsNothing) {
   const std::string token = Token();
