@@ -1,12 +1,34 @@
 #include "controller/cli/exit_code.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "common/base/error_detail.h"
+#include "common/base/status.h"
 
 namespace litefleet::cli {
+namespace {
+
+struct ReasonExit {
+  std::string_view reason;
+  ExitCode code;
+};
+
+// Reasons whose canonical code says "try again" or "too late" (which callers between programs act on) without that anything was
+// unreachable: a script that waits for a device to come back must not wait for these.
+constexpr ReasonExit kByReason[] = {
+    {"ADDRESS_IN_USE", kConflict}, {"ALREADY_RUNNING", kConflict}, {"DATABASE_BUSY", kConflict},
+    {"IN_USE", kConflict},         {"WAL_INDEX_BUSY", kConflict},  {"WRITER_STALL", kConflict},
+    {"CHECK_TIMEOUT", kFailed},    {"PIN_TOO_LONG", kFailed},      {"STORE_FAILED", kFailed},
+};
+
+}  // namespace
 
 int ExitCodeOf(const absl::Status& status) {
+  if (status.ok()) return kDone;
+  const auto known = std::find_if(std::begin(kByReason), std::end(kByReason),
+                                  [reason = ReasonOf(status)](const ReasonExit& each) { return each.reason == reason; });
+  if (known != std::end(kByReason)) return known->code;
   switch (status.code()) {
     case absl::StatusCode::kOk:
       return kDone;

@@ -25,7 +25,7 @@ enum ExitCode : int {
   kInterrupted = 130,
 };
 
-// Of a call that failed.
+// Of a call that failed: by its reason where that has a code of its own, else by its canonical code.
 int ExitCodeOf(const absl::Status& status);
 // Of an operation that has ended. An argument that the device did not accept is a failure, not wrong usage of this program.
 int ExitCodeOf(const v1::Operation& ended);

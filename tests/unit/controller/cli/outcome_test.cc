@@ -57,6 +57,23 @@ TEST(ExitCodes, OfOperations) {
   EXPECT_EQ(ExitCodeOf(operation), 1) << "the command line was right";
 }
 
+TEST(ExitCodes, ALockedDatabaseIsNotAnUnreachableOne) {
+  v1::Operation operation;
+  operation.set_state(v1::OPERATION_STATE_FAILED);
+  operation.mutable_error()->set_code(static_cast<int>(absl::StatusCode::kUnavailable));
+  EXPECT_EQ(ExitCodeOf(operation), 7);
+  for (const char* reason : {"DATABASE_BUSY", "WAL_INDEX_BUSY", "IN_USE", "ALREADY_RUNNING"}) {
+    operation.mutable_error()->mutable_info()->set_reason(reason);
+    EXPECT_EQ(ExitCodeOf(operation), 6) << reason;
+    EXPECT_EQ(ExitCodeOf(Error(absl::StatusCode::kUnavailable, reason, "held")), 6) << reason;
+  }
+  operation.mutable_error()->mutable_info()->set_reason("DEVICE_OFFLINE");
+  EXPECT_EQ(ExitCodeOf(operation), 7);
+  operation.mutable_error()->set_code(static_cast<int>(absl::StatusCode::kDeadlineExceeded));
+  operation.mutable_error()->mutable_info()->set_reason("PIN_TOO_LONG");
+  EXPECT_EQ(ExitCodeOf(operation), 1) << "the device was there";
+}
+
 TEST(ExitCodes, OfSeveral) {
   EXPECT_EQ(Combine(std::vector<int>{}), 0);
   EXPECT_EQ(Combine(std::vector<int>{0, 0}), 0);
