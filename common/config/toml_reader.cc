@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <set>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/io/file.h"
@@ -18,6 +19,7 @@ struct Problem {
   uint32_t line;
   std::string message;
   std::string hint;
+  bool is_absence = false;
 };
 
 // What went wrong, in the order of the file.
@@ -26,9 +28,13 @@ struct Problems {
   std::vector<Problem> list;
 
   void Add(const toml::node& node, std::string message, std::string hint) {
-    list.push_back({static_cast<uint32_t>(node.source().begin.line), std::move(message), std::move(hint)});
+    list.push_back({static_cast<uint32_t>(node.source().begin.line), std::move(message), std::move(hint), false});
   }
-  void Add(uint32_t line, std::string message, std::string hint) { list.push_back({line, std::move(message), std::move(hint)}); }
+  void AddAbsence(const toml::node& table, std::string message, std::string hint) {
+    Add(table, std::move(message), std::move(hint));
+    list.back().is_absence = true;
+  }
+  void Add(uint32_t line, std::string message, std::string hint) { list.push_back({line, std::move(message), std::move(hint), false}); }
 };
 
 std::string_view TypeName(const toml::node& node) {
@@ -66,8 +72,8 @@ class TableImpl final : public TomlTable {
 
   std::string RequiredString(std::string_view key) override {
     if (Find(key) == nullptr) {
-      problems_.Add(table_, fmt::format("\"{}\" is missing{}", key, name_.empty() ? "" : fmt::format(" in [{}]", name_)),
-                    fmt::format("add {} = \"...\"", key));
+      problems_.AddAbsence(table_, fmt::format("\"{}\" is missing{}", key, name_.empty() ? "" : fmt::format(" in [{}]", name_)),
+                           fmt::format("add {} = \"...\"", key));
       return {};
     }
     return OptionalString(key).value_or("");
@@ -278,7 +284,10 @@ absl::Status TomlReader::Finish() {
   rep_->root->ReportUnknown();
   auto& list = rep_->problems.list;
   if (list.empty()) return absl::OkStatus();
-  const auto first = std::min_element(list.begin(), list.end(), [](const Problem& a, const Problem& b) { return a.line < b.line; });
+  // What is there and wrong comes before what is not there: a mistyped key is why another one is missing.
+  const auto first = std::min_element(list.begin(), list.end(), [](const Problem& a, const Problem& b) {
+    return std::pair(a.is_absence, a.line) < std::pair(b.is_absence, b.line);
+  });
   return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID",
                fmt::format("{}:{}: {}", rep_->problems.file, std::max(first->line, 1u), first->message), first->hint);
 }

@@ -38,7 +38,7 @@ class TomlReader {
   ~TomlReader();
 
   TomlTable& root();
-  // The first error by line; asks every table for keys that nobody asked for.
+  // The first error by line, missing keys after all others; asks every table for keys that nobody asked for.
   absl::Status Finish();
 
  private:

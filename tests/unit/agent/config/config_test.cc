@@ -69,6 +69,14 @@ TEST(ConfigTest, AnUnknownKeyIsAnErrorWithItsLineAndTheNearestName) {
   EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\nspool_age = \"1d\"\n"), HasSubstr("spool_age")) << "keys without effect are unknown";
 }
 
+TEST(ConfigTest, AMistypedKeyIsNamedBeforeTheOneThatIsMissingForIt) {
+  const std::string error = ErrorOf(std::string(kHead) + "[[database]]\nname = \"app\"\npth = \"/var/lib/app/app.db\"\n");
+  EXPECT_THAT(error, HasSubstr("agent.toml:4"));
+  EXPECT_THAT(error, HasSubstr("unknown key \"pth\""));
+  EXPECT_THAT(error, HasSubstr("did you mean \"path\"?"));
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[[database]]\nname = \"app\"\n"), HasSubstr("\"path\" is missing"));
+}
+
 TEST(ConfigTest, RefusesWhatIsNotSupportedYet) {
   EXPECT_THAT(ErrorOf(std::string(kHead) + "[restore]\npush_restore = \"signed\"\n"), HasSubstr("not supported by this version"));
   EXPECT_THAT(ErrorOf(WithDatabase("push_restore = \"local-confirm\"\n")), HasSubstr("not supported by this version"));
