@@ -26,6 +26,7 @@ find_package(OpenSSL REQUIRED)
 find_package(SQLite3 REQUIRED)
 find_package(CLI11 CONFIG REQUIRED)
 find_package(tomlplusplus CONFIG REQUIRED)
+find_package(prometheus-cpp CONFIG REQUIRED)
 
 add_library(lf_options INTERFACE)
 target_include_directories(lf_options INTERFACE "${CMAKE_SOURCE_DIR}")

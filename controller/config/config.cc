@@ -28,6 +28,15 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
   if (TomlTable* store = root.Table("store")) {
     config.store_reserve = store->Size("reserve", config.store_reserve, 0, int64_t{1} << 50);
   }
+  if (TomlTable* metrics = root.Table("metrics")) {
+    config.metrics_listen = metrics->String("listen", config.metrics_listen);
+    if (!config.metrics_listen.empty()) {
+      if (const auto address = rpc::ParseListenAddress(config.metrics_listen); !address.ok() || address->is_unix()) {
+        metrics->Reject("listen", address.ok() ? "it must be HOST:PORT" : MessageOf(address.status()), "write 127.0.0.1:9742, or \"\" for no metrics");
+      }
+    }
+    config.metrics_databases = metrics->Integer("databases", config.metrics_databases, 0, 1'000'000);
+  }
   LF_RETURN_IF_ERROR(reader.Finish());
   return config;
 }

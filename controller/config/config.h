@@ -5,6 +5,7 @@
 //   [log]     level = "info" (trace debug info warn error off)   format = "text" (json)
 //   [limits]  connection_memory = "512MiB"   streams_per_connection = 64   workers = 16   uploads = 256
 //   [store]   reserve = "512MiB"         free space that uploads do not use
+//   [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
 //
 // Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
 #ifndef LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
@@ -28,6 +29,8 @@ struct ControllerConfig {
   int workers = 16;
   int uploads = 256;
   int64_t store_reserve = int64_t{512} << 20;
+  std::string metrics_listen;  // empty: off
+  int64_t metrics_databases = 10'000;
 };
 
 absl::StatusOr<ControllerConfig> ReadControllerConfig(const std::string& path);
