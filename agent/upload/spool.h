@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,12 @@ namespace litefleet::upload {
 struct SpoolOptions {
   int compressors = 2;
   int compression_level = 1;
-  // Free space that stays.
-  uint64_t reserve_bytes = 64 << 20;
+  // Free space that stays; by default what SpoolReserve says of the file system.
+  std::optional<uint64_t> reserve_bytes;
 };
+
+// What a spool leaves free on a file system of this size: the smaller of 64 MiB and a tenth of it, and at least 1 MiB.
+uint64_t SpoolReserve(uint64_t file_system_bytes);
 
 class Spool {
  public:

@@ -200,7 +200,9 @@ TEST_F(BackupTest, ADatabaseThatChangesBetweenAttemptsIsExact) {
 }
 
 TEST_F(BackupTest, ALostAnswerToTheCommitIsNoSecondSnapshot) {
-  controller_.swallow = [cut = false](const v1::UploadRequest& request) mutable { return request.has_commit() && !std::exchange(cut, true); };
+  controller_.swallow = [cut = false](const v1::UploadRequest& request) mutable {
+    return request.has_commit() && !std::exchange(cut, true);
+  };
   ExpectDone(Run());
   EXPECT_EQ(controller_.streams(), 2);
 }
@@ -286,12 +288,11 @@ TEST_F(BackupTest, ProgressGrowsUnderARateLimit) {
   rate_.SetRate(4 << 20);
   std::atomic<int> reports{0};
   const auto began = std::chrono::steady_clock::now();
-  const BackupOutcome outcome =
-      RunBackup(job_, options_, controller_, rate_, clock_, cancel_, [&](const v1::Progress& progress) {
-        EXPECT_GE(progress.done_bytes(), last_.done_bytes());
-        last_ = progress;
-        ++reports;
-      });
+  const BackupOutcome outcome = RunBackup(job_, options_, controller_, rate_, clock_, cancel_, [&](const v1::Progress& progress) {
+    EXPECT_GE(progress.done_bytes(), last_.done_bytes());
+    last_ = progress;
+    ++reports;
+  });
   ExpectDone(outcome);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   EXPECT_GE(seconds, static_cast<double>(outcome.progress.wire_bytes()) / (4 << 20) - 0.6);
@@ -335,7 +336,23 @@ TEST_F(BackupTest, CancelBetweenAttempts) {
 TEST_F(BackupTest, AFullDiskEndsTheSpool) {
   Content(RandomContent(4, 3), false);
   options_.spool.reserve_bytes = uint64_t{1} << 62;
+  const absl::Status full = Run().status;
+  EXPECT_EQ(ReasonOf(full), "DISK_FULL");
+  EXPECT_THAT(HintOf(full), testing::HasSubstr("the smaller of 64 MiB and 10 % of the file system"));
+}
+
+TEST_F(BackupTest, AHugeReserveDoesNotWrapAround) {
+  Content(RandomContent(4, 3), false);
+  options_.spool.reserve_bytes = UINT64_MAX;
   EXPECT_EQ(ReasonOf(Run().status), "DISK_FULL");
+}
+
+TEST(SpoolReserveTest, IsATenthOfASmallFileSystem) {
+  EXPECT_EQ(SpoolReserve(uint64_t{1} << 40), 64U << 20);
+  EXPECT_EQ(SpoolReserve(640U << 20), 64U << 20);
+  EXPECT_EQ(SpoolReserve(100'000'000), 10'000'000U);
+  EXPECT_EQ(SpoolReserve(4 << 20), 1U << 20);
+  EXPECT_EQ(SpoolReserve(0), 1U << 20);
 }
 
 // The real source: what arrives is a database with the same content, in both journal modes.
@@ -349,7 +366,8 @@ TEST_P(RealDatabaseTest, ArrivesExactly) {
   ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
   const std::string sql = fmt::format(
       "pragma journal_mode={}; create table t(a, b); with recursive n(i) as (select 1 union all select i + 1 from n where i < 20000) "
-      "insert into t select i, hex(randomblob(100)) from n; create index x on t(b);", GetParam());
+      "insert into t select i, hex(randomblob(100)) from n; create index x on t(b);",
+      GetParam());
   char* error = nullptr;
   ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, &error), SQLITE_OK) << error;
   job_.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
@@ -366,7 +384,8 @@ TEST_P(RealDatabaseTest, ArrivesExactly) {
   sqlite3_close(db);
   ASSERT_EQ(sqlite3_open(copy.c_str(), &db), SQLITE_OK);
   sqlite3_stmt* check = nullptr;
-  ASSERT_EQ(sqlite3_prepare_v2(db, "select (select count(*) from t), (select * from pragma_integrity_check)", -1, &check, nullptr), SQLITE_OK);
+  ASSERT_EQ(sqlite3_prepare_v2(db, "select (select count(*) from t), (select * from pragma_integrity_check)", -1, &check, nullptr),
+            SQLITE_OK);
   ASSERT_EQ(sqlite3_step(check), SQLITE_ROW);
   EXPECT_EQ(sqlite3_column_int(check, 0), 20000);
   EXPECT_STREQ(reinterpret_cast<const char*>(sqlite3_column_text(check, 1)), "ok");
