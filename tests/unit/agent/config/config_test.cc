@@ -19,7 +19,9 @@ std::string ErrorOf(const std::string& text) {
   return MessageOf(config.status()) + " " + HintOf(config.status());
 }
 
-std::string WithDatabase(const std::string& lines) { return std::string(kHead) + "[[database]]\nname = \"app\"\npath = \"/var/lib/app/app.db\"\n" + lines; }
+std::string WithDatabase(const std::string& lines) {
+  return std::string(kHead) + "[[database]]\nname = \"app\"\npath = \"/var/lib/app/app.db\"\n" + lines;
+}
 
 TEST(ConfigTest, ReadsEverythingAndKnowsDefaults) {
   const auto config = ParseConfig(R"(state = "/var/lib/agent"
@@ -43,7 +45,8 @@ push_restore = "allow"
 [[database]]
 name = "other.db"
 path = "/srv/other"
-)", "agent.toml");
+)",
+                                  "agent.toml");
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->state, "/var/lib/agent");
   EXPECT_EQ(config->controller.Text(), "[2001:db8::1]:9000");
