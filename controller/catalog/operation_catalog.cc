@@ -120,6 +120,17 @@ absl::Status Save(sqlite3* db, const v1::Operation& operation) {
   return update.Run();
 }
 
+// After a restore the timeline that was reserved for it is the live one.
+absl::Status BeginTimeline(sqlite3* db, const OperationRow& restored) {
+  if (!restored.order.has_restore()) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(sqlite::Statement begin,
+                      sqlite::Statement::Prepare(db,
+                                                 "update timeline set live_from = ? where timeline = ? and live_from < 0 and "
+                                                 "database = (select id from database where device = ? and name = ?)"));
+  begin.Bind(1, TimestampMillis(restored.operation.ended_at())).Bind(2, static_cast<int64_t>(restored.order.restore().new_timeline()));
+  return begin.Bind(3, restored.operation.device_id()).Bind(4, restored.order.restore().database()).Run();
+}
+
 absl::StatusOr<OperationRow> Find(sqlite3* db, const OperationId& id) {
   LF_ASSIGN_OR_RETURN(sqlite::Statement select,
                       sqlite::Statement::Prepare(db, fmt::format("select {} from operation where id = ?", kRowColumns)));
@@ -329,8 +340,10 @@ absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operat
   v1::Operation result;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(OperationRow row, Find(db, operation));
+    const bool was_active = IsActive(row.operation.state());
     LF_RETURN_IF_ERROR(change(row.operation));
     LF_RETURN_IF_ERROR(Save(db, row.operation));
+    if (was_active && row.operation.state() == v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimeline(db, row));
     result = std::move(row.operation);
     return absl::OkStatus();
   }));

@@ -9,6 +9,7 @@ namespace litefleet::catalog {
 const std::vector<Migration>& Migrations() {
   static const std::vector<Migration> kMigrations = {
       Migration{kIdentitySchema1, kSnapshotSchema1, kOperationSchema1},
+      Migration{kSnapshotSchema2},
   };
   return kMigrations;
 }

@@ -25,6 +25,7 @@
 namespace litefleet::catalog {
 
 extern const std::string_view kSnapshotSchema1;
+extern const std::string_view kSnapshotSchema2;
 
 // ---- what operators see (rpc/, cli)
 class SnapshotCatalog {
@@ -37,7 +38,9 @@ class SnapshotCatalog {
                                           const std::string& page_token) const;
   // Newest committed; kNotFound NO_SNAPSHOT.
   absl::StatusOr<v1::Snapshot> Newest(const DeviceId& device, const std::string& database) const;
-  // cli.md: the newest with taken_at <= at on the timeline that was live at `at` (or on `timeline`); kNotFound NO_SNAPSHOT_THEN.
+  // The newest with taken_at <= at on the timeline that was live at `at` (or on `timeline`); kNotFound NO_SNAPSHOT_THEN. A timeline is
+  // live from the end of its restore, or from its first snapshot where that is earlier or all that is known, until the next one is:
+  // between a restore and the first backup after it there is no answer, since an older snapshot is not what the database was then.
   absl::StatusOr<v1::Snapshot> At(const DeviceId& device, const std::string& database, SystemTime at,
                                   std::optional<uint64_t> timeline) const;
 

@@ -134,4 +134,9 @@ create table claim (
 create index claim_chunk on claim (chunk);
 )sql";
 
+// When the restore that a timeline was reserved for ended well; -1: it has not, or that was before this column.
+const std::string_view kSnapshotSchema2 = R"sql(
+alter table timeline add column live_from integer not null default -1;
+)sql";
+
 }  // namespace litefleet::catalog

@@ -18,6 +18,7 @@
 #include "common/base/mutex.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "controller/catalog/schema.h"
 #include "controller/fleet/device_fleet.h"
 
 namespace litefleet::fleet {
@@ -127,8 +128,7 @@ class FleetTest : public testing::Test {
   // A restart of the controller: only what was durable is left.
   void Start() {
     Stop();
-    const std::vector<catalog::Migration> migrations = {catalog::Migration{catalog::kOperationSchema1}};
-    auto db = catalog::CatalogDb::Open(directory_ + "/catalog.db", true, migrations);
+    auto db = catalog::CatalogDb::Open(directory_ + "/catalog.db", true, catalog::Migrations());
     ASSERT_TRUE(db.ok()) << db.status();
     db_ = *std::move(db);
     operations_.emplace(*db_);

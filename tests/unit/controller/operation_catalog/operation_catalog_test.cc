@@ -6,6 +6,7 @@
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "controller/catalog/schema.h"
 
 namespace litefleet::catalog {
 namespace {
@@ -28,8 +29,7 @@ class OperationCatalogTest : public testing::Test {
   void Open() {
     operations_.reset();
     db_.reset();
-    const std::vector<Migration> migrations = {Migration{kOperationSchema1}};
-    auto db = CatalogDb::Open(directory_ + "/catalog.db", true, migrations);
+    auto db = CatalogDb::Open(directory_ + "/catalog.db", true, Migrations());
     ASSERT_TRUE(db.ok()) << db.status();
     db_ = *std::move(db);
     operations_.emplace(*db_);
