@@ -1,13 +1,15 @@
 // Server streams of gRPC's callback API with a bounded outbound queue: one write in flight, Finish exactly once, deleted after OnDone.
 //
-// Two bases: OutboundStream over grpc::ServerWriteReactor<Out> or grpc::ServerBidiReactor<In, Out>, and BidiStream for the latter, which
-// also reads one message at a time. Not for unary calls.
+// OutboundStream stands over grpc::ServerWriteReactor<Out> or, with reads, grpc::ServerBidiReactor<In, Out> (bidi_stream.h). Not for unary
+// calls.
 //   class Download : public OutboundStream<grpc::ServerWriteReactor<Response>, Response> { ... };
 //   grpc::ServerWriteReactor<Response>* Handler(...) { return LaunchStream<Download>(context, StreamLimits{}, ...); }
 //
 // Thread safety: the public members may be called from any thread, also before the handler has returned and after the stream has
 // ended (then they do nothing); none blocks. Hooks run on gRPC's threads, without a lock: they must not block, hand work to an executor.
 // Ownership: the stream owns itself until OnDone; who keeps it longer keeps a shared_ptr (shared_from_this) and may go on calling.
+//
+// Bounds: the queue, and the time of a write (StreamLimits). A call that ends by the latter is cancelled, OnPeerGone is not called.
 //
 // Law: no gRPC call is made under mu_, since a reaction may run inside of it. Who calls StartRead, StartWrite or TryCancel has claimed it
 // under mu_, and Finish waits until all claims have been given back.
@@ -17,6 +19,7 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <memory>
@@ -25,14 +28,18 @@
 
 #include "absl/status/status.h"
 #include "common/base/mutex.h"
+#include "common/base/status.h"
 #include "common/rpc/call_hold.h"
 #include "common/rpc/status.h"
+#include "common/rpc/write_watch.h"
 
 namespace litefleet::rpc {
 
 struct StreamLimits {
   size_t max_messages = 256;
   size_t max_bytes = 4 << 20;  // a message that is larger is taken when nothing else waits
+  // A write that has not completed after this long ends the call: the peer is connected and does not read (PEER_STALLED).
+  std::chrono::milliseconds write_timeout{60'000};
 };
 
 template <class Reactor, class Out>
@@ -120,7 +127,20 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   template <class Stream, class... Args>
   friend Stream* LaunchStream(Args&&... args);
 
+  void Stalled() {
+    {
+      MutexLock lock(mu_);
+      if (!writing_) return;
+      if (!end_.has_value()) end_ = ToGrpc(Error(absl::StatusCode::kDeadlineExceeded, "PEER_STALLED", "the peer does not read"));
+      DropQueue();
+      ++claims_;
+    }
+    context_->TryCancel();
+    GiveBack();
+  }
+
   void OnWriteDone(bool ok) final {
+    write_watch_->End();
     bool room = false;
     {
       MutexLock lock(mu_);
@@ -178,6 +198,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
     }
     // From here on this may be deleted by OnDone as soon as Finish was called.
     if (write != nullptr) {
+      write_watch_->Begin();
       this->StartWrite(write);
     } else {
       this->Finish(std::move(status));
@@ -192,7 +213,8 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
 
   grpc::CallbackServerContext* const context_;  // valid until Finish was called
   const StreamLimits limits_;
-  std::shared_ptr<void> self_;  // set by LaunchStream, cleared by OnDone
+  std::shared_ptr<void> self_;               // set by LaunchStream, cleared by OnDone
+  std::shared_ptr<WriteWatch> write_watch_;  // set by LaunchStream
   std::shared_ptr<CallHold> hold_;
   Out current_;  // owned by the write in flight
 
@@ -206,41 +228,14 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mu_);
 };
 
-// A bidirectional stream: the derived class asks for each message by ReadNext and gets OnMessage, or OnReadsEnded when the peer has
-// closed its side or has gone (which look the same; after the latter OnPeerGone follows, or has come before).
-template <class In, class Out>
-class BidiStream : public OutboundStream<grpc::ServerBidiReactor<In, Out>, Out> {
- protected:
-  using OutboundStream<grpc::ServerBidiReactor<In, Out>, Out>::OutboundStream;
-
-  // Takes the next message from the peer; at most one at a time. Not asking is the backpressure. Nothing happens after the end.
-  void ReadNext() {
-    if (!this->Claim()) return;
-    this->StartRead(&in_);
-    this->GiveBack();
-  }
-  // `message` may be moved from; it is untouched until ReadNext.
-  virtual void OnMessage(In& message) = 0;
-  virtual void OnReadsEnded() = 0;
-  In& message() { return in_; }  // what OnMessage was called with
-
- private:
-  void OnReadDone(bool ok) final {
-    if (ok) {
-      OnMessage(in_);
-    } else {
-      OnReadsEnded();
-    }
-  }
-
-  In in_;  // owned by the read in flight, else by the derived class
-};
-
 // Makes a stream that owns itself, calls its public Begin() (the first push or read), and returns it for the handler to return to gRPC.
 template <class Stream, class... Args>
 Stream* LaunchStream(Args&&... args) {
   auto stream = std::make_shared<Stream>(std::forward<Args>(args)...);
   stream->self_ = stream;
+  stream->write_watch_ = std::make_shared<WriteWatch>(stream->limits_.write_timeout, [weak = std::weak_ptr<Stream>(stream)] {
+    if (const auto self = weak.lock()) self->Stalled();
+  });
   stream->Begin();
   return stream.get();
 }

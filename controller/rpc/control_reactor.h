@@ -14,7 +14,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/executor.h"
-#include "common/rpc/server_stream.h"
+#include "common/rpc/bidi_stream.h"
 #include "controller/fleet/fleet.h"
 #include "controller/rpc/auth.h"
 #include "litefleet/v1/agent_service.pb.h"

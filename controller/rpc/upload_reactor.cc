@@ -5,7 +5,7 @@
 
 #include "common/base/mutex.h"
 #include "common/base/status.h"
-#include "common/rpc/server_stream.h"
+#include "common/rpc/bidi_stream.h"
 #include "controller/ingest/upload_session.h"
 
 namespace litefleet::rpc {

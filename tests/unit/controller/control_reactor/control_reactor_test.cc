@@ -281,6 +281,13 @@ TEST_F(ControlReactorTest, CloseEndsTheStreamAtOnceWithItsReason) {
   v1::ControlResponse welcome;
   ASSERT_TRUE(stream->Read(&welcome));
   ASSERT_TRUE(fleet_.AwaitConnected(1));
+  // The welcome may be here before its write is known to be complete there: a stream that waits is what this is about.
+  for (int i = 0; i < 20; ++i) {
+    v1::ControlRequest message;
+    message.mutable_progress()->mutable_progress()->set_done_bytes(i);
+    ASSERT_TRUE(stream->Write(message));
+    ASSERT_TRUE(fleet_.AwaitSeen(static_cast<size_t>(i) + 1));
+  }
   const auto link = fleet_.link();
   link->Close(Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", "revoked"));
   link->Close(absl::AbortedError("a second one changes nothing"));
