@@ -11,7 +11,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <string_view>
 #include <thread>
+#include <utility>
 
 #include "common/base/executor.h"
 #include "common/base/status.h"
@@ -29,6 +31,7 @@
 #include "controller/fleet/device_fleet.h"
 #include "controller/identity/enrollment.h"
 #include "controller/ingest/ingest.h"
+#include "controller/metrics/metrics_server.h"
 #include "controller/restore/store_snapshot_reader.h"
 #include "controller/rpc/admin_service.h"
 #include "controller/rpc/agent_service.h"
@@ -111,11 +114,13 @@ struct Server::Parts {
   std::unique_ptr<v1::AgentService::CallbackService> agent_service;
   std::unique_ptr<v1::AdminService::CallbackService> admin_service;
   std::unique_ptr<grpc::Server> server;
+  std::unique_ptr<metrics::MetricsServer> metrics;
 
   absl::Status Open();
   absl::Status OpenStore();
   absl::Status MakeServices();
   absl::Status Listen();
+  absl::Status ServeMetrics();
   absl::Status RefreshCertificate();
   void Stop();
 };
@@ -248,7 +253,18 @@ absl::Status Server::Parts::Listen() {
   return absl::OkStatus();
 }
 
+absl::Status Server::Parts::ServeMetrics() {
+  const config::ControllerConfig& config = options.config;
+  if (config.metrics_listen.empty()) return absl::OkStatus();
+  const metrics::Sources sources{db.get(), identities.get(), snapshots.get(), fleet.get(), store.get(), &clock};
+  LF_ASSIGN_OR_RETURN(auto figures, metrics::FleetMetrics::Create(sources, config.metrics_databases));
+  LF_ASSIGN_OR_RETURN(metrics, metrics::MetricsServer::Start(config.metrics_listen, std::move(figures)));
+  spdlog::info("metrics on {}, port {}", config.metrics_listen, metrics->port());
+  return absl::OkStatus();
+}
+
 void Server::Parts::Stop() {
+  metrics.reset();
   if (!options.ready_file.empty()) io::RemoveFile(options.ready_file).IgnoreError();
   if (server != nullptr) {
     if (auto* health = server->GetHealthCheckService()) health->Shutdown();
@@ -278,6 +294,7 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   parts->options = options;
   std::unique_ptr<Server> server(new Server(std::move(parts)));
   LF_RETURN_IF_ERROR(server->parts_->Open());
+  LF_RETURN_IF_ERROR(server->parts_->ServeMetrics());
   LF_RETURN_IF_ERROR(server->parts_->Listen());
   spdlog::info("serving {} on {} and {}", options.data.path, server->parts_->address, server->parts_->socket_path);
   return server;
@@ -286,6 +303,20 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 const std::string& Server::address() const { return parts_->address; }
 
 absl::Status Server::Reload(const config::ControllerConfig& config) {
+  const config::ControllerConfig& running = parts_->options.config;
+  const std::pair<bool, std::string_view> kWaiting[] = {
+      {config.listen != running.listen, "listen"},
+      {config.allow_network_file_system != running.allow_network_file_system, "allow_network_file_system"},
+      {config.connection_memory != running.connection_memory, "limits.connection_memory"},
+      {config.streams_per_connection != running.streams_per_connection, "limits.streams_per_connection"},
+      {config.workers != running.workers, "limits.workers"},
+      {config.uploads != running.uploads, "limits.uploads"},
+      {config.store_reserve != running.store_reserve, "store.reserve"},
+      {config.metrics_listen != running.metrics_listen, "metrics.listen"},
+      {config.metrics_databases != running.metrics_databases, "metrics.databases"}};
+  for (const auto& [changed, name] : kWaiting) {
+    if (changed) spdlog::warn("reload: `{}` has changed: that takes effect after a restart", name);
+  }
   LF_RETURN_IF_ERROR(obs::SetupLog({config.log_level, config.log_format}));
   LF_RETURN_IF_ERROR(parts_->RefreshCertificate());
   return parts_->authenticator->Refresh();

@@ -32,7 +32,8 @@ class Server {
 
   // HOST:PORT with the port that was taken.
   const std::string& address() const;
-  // Certificates and what is known of them, log level. Keeps what it had where the new is bad.
+  // Certificates and what is known of them, log level. Keeps what it had where the new is bad. What else has changed in `config` is
+  // logged: it waits for a restart.
   absl::Status Reload(const config::ControllerConfig& config);
   // What is due by time: the server's own certificate, uploads nobody continued. Call it once a minute.
   void Maintain();

@@ -32,7 +32,8 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.metrics_listen = metrics->String("listen", config.metrics_listen);
     if (!config.metrics_listen.empty()) {
       if (const auto address = rpc::ParseListenAddress(config.metrics_listen); !address.ok() || address->is_unix()) {
-        metrics->Reject("listen", address.ok() ? "it must be HOST:PORT" : MessageOf(address.status()), "write 127.0.0.1:9742, or \"\" for no metrics");
+        metrics->Reject("listen", address.ok() ? "it must be HOST:PORT" : MessageOf(address.status()),
+                        "write 127.0.0.1:9742, or \"\" for no metrics");
       }
     }
     config.metrics_databases = metrics->Integer("databases", config.metrics_databases, 0, 1'000'000);
