@@ -33,7 +33,7 @@ absl::StatusOr<state::DeviceIdentity> Enroll(const EnrollOptions& options);
 std::string DefaultDeviceName();
 
 enum class Renewal {
-  kIfDue,  // 30 days before the end, and after it; at most once a day
+  kIfDue,  // 30 days before the end, and after it
   kNow,    // whatever the clock says: for an agent whose connections are refused for long (its clock may be behind, its certificate over)
 };
 

@@ -1,7 +1,6 @@
 #include "agent/enroll/enroll.h"
 
 #include <grpcpp/client_context.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/enroll/preflight.h"
@@ -18,7 +17,6 @@ namespace litefleet::enroll {
 namespace {
 
 constexpr std::string_view kProofContext("litefleet-renew\0", 16);
-constexpr std::chrono::hours kRenewAtMostEvery{24};
 
 std::string UserAgent() { return std::string("litefleet-agent/") + LITEFLEET_VERSION; }
 
@@ -66,14 +64,6 @@ absl::StatusOr<v1::RenewCertificateResponse> RenewByCertificate(const rpc::Addre
   SetDeadline(context, timeout);
   LF_RETURN_IF_ERROR(rpc::ToAbsl(stub->RenewCertificate(&context, request, &response)));
   return response;
-}
-
-// By the file's time, which is this device's clock's, as the system's clock is: both may be wrong together.
-bool RenewedLately(const std::string& state_directory) {
-  struct stat st {};
-  if (stat((state_directory + "/identity/device.pem").c_str(), &st) != 0) return false;
-  const auto age = std::chrono::system_clock::now() - std::chrono::system_clock::from_time_t(st.st_mtime);
-  return age >= std::chrono::seconds(0) && age < kRenewAtMostEvery;
 }
 
 }  // namespace
@@ -127,7 +117,7 @@ absl::StatusOr<state::DeviceIdentity> Enroll(const EnrollOptions& options) {
 absl::StatusOr<bool> Renew(const std::string& state_directory, const std::string& controller, SystemTime now, Renewal when,
                            std::chrono::milliseconds timeout, state::DeviceIdentity& identity) {
   LF_ASSIGN_OR_RETURN(const SystemTime expiry, state::ExpiryOf(identity));
-  if (when == Renewal::kIfDue && (!state::ShouldRenew(expiry, now) || RenewedLately(state_directory))) return false;
+  if (when == Renewal::kIfDue && !state::ShouldRenew(expiry, now)) return false;
   LF_ASSIGN_OR_RETURN(const rpc::Address address, rpc::ParseAddress(controller));
   LF_ASSIGN_OR_RETURN(const crypto::Key key, crypto::KeyFromPem(identity.private_key));
   LF_ASSIGN_OR_RETURN(const std::string csr, crypto::MakeSigningRequest(*key, "litefleet device"));

@@ -4,14 +4,16 @@
 #include <netdb.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <poll.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "common/base/status.h"
+#include "common/crypto/server_chain.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 
@@ -23,8 +25,6 @@ using Steady = std::chrono::steady_clock;
 struct FreeTls {
   void operator()(SSL_CTX* context) const noexcept { SSL_CTX_free(context); }
   void operator()(SSL* ssl) const noexcept { SSL_free(ssl); }
-  void operator()(X509_STORE* store) const noexcept { X509_STORE_free(store); }
-  void operator()(X509_STORE_CTX* context) const noexcept { X509_STORE_CTX_free(context); }
   void operator()(addrinfo* list) const noexcept { freeaddrinfo(list); }
 };
 template <class T>
@@ -89,24 +89,15 @@ absl::Status Handshake(SSL& ssl, int fd, const rpc::Address& address, Steady::ti
   }
 }
 
-// The time is left out: a device's clock may be anywhere, and whoever holds the token trusts this very root.
-bool LeadsTo(X509& leaf, STACK_OF(X509) * chain, X509& root) {
-  const Owned<X509_STORE> store(X509_STORE_new());
-  const Owned<X509_STORE_CTX> context(X509_STORE_CTX_new());
-  if (store == nullptr || context == nullptr || X509_STORE_add_cert(store.get(), &root) != 1 ||
-      X509_STORE_CTX_init(context.get(), store.get(), &leaf, chain) != 1) {
-    return false;
+std::vector<crypto::Certificate> ChainOf(SSL& ssl) {
+  STACK_OF(X509)* sent = SSL_get_peer_cert_chain(&ssl);
+  std::vector<crypto::Certificate> chain;
+  for (int i = 0; i < sk_X509_num(sent); ++i) {
+    X509* each = sk_X509_value(sent, i);
+    X509_up_ref(each);
+    chain.emplace_back(each);
   }
-  X509_STORE_CTX_set_flags(context.get(), X509_V_FLAG_NO_CHECK_TIME);
-  X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_SERVER);
-  const bool verified = X509_verify_cert(context.get()) == 1;
-  ERR_clear_error();
-  return verified;
-}
-
-bool Names(X509& leaf, const std::string& host) {
-  return rpc::IsIpAddress(host) ? X509_check_ip_asc(&leaf, host.substr(0, host.find('%')).c_str(), 0) == 1
-                                : X509_check_host(&leaf, host.c_str(), host.size(), X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS, nullptr) == 1;
+  return chain;
 }
 
 }  // namespace
@@ -127,26 +118,17 @@ absl::StatusOr<std::string> FetchTrustedRoot(const rpc::Address& address, const 
   if (!rpc::IsIpAddress(address.host)) SSL_set_tlsext_host_name(ssl.get(), address.host.c_str());
   LF_RETURN_IF_ERROR(Handshake(*ssl, fd.get(), address, deadline));
 
-  STACK_OF(X509)* chain = SSL_get_peer_cert_chain(ssl.get());
-  X509* root = nullptr;
-  for (int i = 0; i < sk_X509_num(chain); ++i) {
-    X509* each = sk_X509_value(chain, i);
-    if (crypto::Fingerprint(*each) == fingerprint) root = each;
-  }
-  if (root == nullptr || !crypto::IsSelfSigned(*root) || !LeadsTo(*sk_X509_value(chain, 0), chain, *root)) {
+  const std::vector<crypto::Certificate> chain = ChainOf(*ssl);
+  const auto root = std::find_if(chain.begin(), chain.end(), [&](const auto& each) { return crypto::Fingerprint(*each) == fingerprint; });
+  const bool found = root != chain.end() && crypto::IsSelfSigned(**root);
+  const absl::Status trusted = found ? crypto::CheckServerChain(chain, **root, address.host) : absl::OkStatus();
+  if (ReasonOf(trusted) == "CONTROLLER_NAME_MISMATCH") return trusted;
+  if (!found || !trusted.ok()) {
     return Error(absl::StatusCode::kPermissionDenied, "CONTROLLER_UNTRUSTED",
                  fmt::format("{} is not the controller that the token was made by; the token was not sent", address.Text()),
                  "check the address; somebody may be in between, or the token is of another controller");
   }
-  X509& leaf = *sk_X509_value(chain, 0);
-  if (!Names(leaf, address.host)) {
-    std::string names;
-    for (const std::string& name : crypto::NamesOf(leaf)) names += (names.empty() ? "" : ", ") + name;
-    return Error(absl::StatusCode::kPermissionDenied, "CONTROLLER_NAME_MISMATCH",
-                 fmt::format("the controller's certificate does not name {}, only {}", address.host, names),
-                 fmt::format("use one of these, or run `litefleet-controller host add {}` there", address.host));
-  }
-  return crypto::CertificateToPem(*root);
+  return crypto::CertificateToPem(**root);
 }
 
 }  // namespace litefleet::enroll

@@ -9,6 +9,7 @@
 
 #include "absl/synchronization/mutex.h"
 #include "common/base/status.h"
+#include "common/rpc/client_credentials.h"
 #include "fmt/format.h"
 
 namespace litefleet::rpc {
@@ -61,11 +62,7 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions&
       return Error(absl::StatusCode::kInvalidArgument, "IDENTITY_MISSING", fmt::format("{} needs an identity", options.address.Text()),
                    "name the file with --identity or LITEFLEET_IDENTITY");
     }
-    grpc::SslCredentialsOptions tls;
-    tls.pem_root_certs = options.identity.ca_certificate;
-    tls.pem_private_key = options.identity.private_key;
-    tls.pem_cert_chain = options.identity.certificate_chain;
-    credentials = grpc::SslCredentials(tls);
+    LF_ASSIGN_OR_RETURN(credentials, ClientCredentials(options.identity, options.address));
   }
   return grpc::CreateCustomChannel(options.address.Target(), credentials, ClientArguments(options));
 }

@@ -29,7 +29,7 @@ struct ChannelOptions {
   std::string user_agent;  // "litefleet-agent/0.1.0"
 };
 
-// Connects when the first call is made. kInvalidArgument where a TLS address comes without a root.
+// Connects when the first call is made. kInvalidArgument where a TLS address comes without a root, or with something else than one.
 absl::StatusOr<std::shared_ptr<grpc::Channel>> MakeChannel(const ChannelOptions& options);
 
 struct ServerLimits {
