@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include <charconv>
+#include <filesystem>
+#include <system_error>
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
@@ -27,11 +29,31 @@ absl::StatusOr<bool> IsEmpty(const std::string& path) {
   bool empty = true;
   while (const dirent* entry = readdir(directory)) {
     const std::string_view name = entry->d_name;
-    // What mkfs leaves at the top of a file system of its own.
-    if (name != "." && name != ".." && name != "lost+found") empty = false;
+    // What mkfs leaves at the top of a file system of its own; and the lock, the first thing that `init` makes.
+    if (name != "." && name != ".." && name != "lost+found" && name != "lock") empty = false;
   }
   closedir(directory);
   return empty;
+}
+
+absl::Status CheckVacant(const DataDirectory& data) {
+  if (io::Exists(data.unfinished())) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const bool empty, IsEmpty(data.path));
+  if (empty) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "DATA_NOT_EMPTY", fmt::format("{} is not empty", data.path),
+               "choose an empty directory; nothing was changed");
+}
+
+// Nobody can have used any of it: `serve` refuses a directory with the mark.
+absl::Status ClearUnfinished(const DataDirectory& data) {
+  const std::string catalog = data.catalog(), admin = data.admin_pem();
+  for (const std::string& path : {data.ca(), data.store(), data.scratch(), catalog, catalog + "-wal", catalog + "-shm",
+                                  catalog + "-journal", admin, admin + ".tmp"}) {
+    std::error_code error;
+    std::filesystem::remove_all(path, error);
+    if (error) return ErrnoError(error.value(), "remove " + path);
+  }
+  return io::SyncDirectory(data.path);
 }
 
 absl::StatusOr<rpc::Identity> NewOperator(const DataDirectory& data, bool create, const std::string& name, const std::string& role,
@@ -53,6 +75,11 @@ absl::Status DataDirectory::CheckInitialized() const {
   if (!io::Exists(path)) {
     return Error(absl::StatusCode::kNotFound, "DATA_NOT_FOUND", fmt::format("there is no data directory {}", path),
                  fmt::format("run `litefleet-controller init --data {}` first", path));
+  }
+  if (io::Exists(unfinished())) {
+    return Error(absl::StatusCode::kFailedPrecondition, "INIT_UNFINISHED",
+                 fmt::format("`litefleet-controller init` was cut off before it had made all of {}", path),
+                 fmt::format("run `litefleet-controller init --data {}` again: it begins anew; there is nothing to lose yet", path));
   }
   if (io::Exists(catalog()) && io::Exists(ca() + "/root.pem")) return absl::OkStatus();
   return Error(absl::StatusCode::kNotFound, "DATA_NOT_FOUND", fmt::format("{} holds no catalog and CA of litefleet", path),
@@ -85,20 +112,23 @@ absl::Status InitDataDirectory(const DataDirectory& data, const std::vector<std:
   }
   if (checked.empty()) checked = identity::DefaultHosts();
   LF_RETURN_IF_ERROR(io::MakeDirectory(data.path, 0700));
-  LF_ASSIGN_OR_RETURN(const bool empty, IsEmpty(data.path));
-  if (!empty) {
-    return Error(absl::StatusCode::kFailedPrecondition, "DATA_NOT_EMPTY", fmt::format("{} is not empty", data.path),
-                 "choose an empty directory; nothing was changed");
-  }
+  LF_RETURN_IF_ERROR(CheckVacant(data));
   LF_RETURN_IF_ERROR(data.CheckFileSystem(allow_network));
   LF_ASSIGN_OR_RETURN(const io::ProcessLock lock, io::ProcessLock::Acquire(data.lock()));
+  LF_RETURN_IF_ERROR(CheckVacant(data));  // another one may have finished before the lock was ours
+  LF_CRASH_POINT("init.after_lock");
+  LF_RETURN_IF_ERROR(io::Open(data.unfinished(), O_WRONLY | O_CREAT).status());
+  LF_RETURN_IF_ERROR(ClearUnfinished(data));
+  LF_CRASH_POINT("init.after_mark");
   LF_RETURN_IF_ERROR(io::MakeDirectory(data.store(), 0700));
   LF_RETURN_IF_ERROR(io::MakeDirectory(data.scratch(), 0700));
   LF_RETURN_IF_ERROR(identity::Authority::Create(data.ca(), checked, clock.Now()));
   LF_CRASH_POINT("init.after_ca");
   LF_ASSIGN_OR_RETURN(const rpc::Identity admin, NewOperator(data, true, kFirstOperator, "admin", clock));
   LF_CRASH_POINT("init.after_catalog");
-  return io::WriteFileAtomic(data.admin_pem(), rpc::FormatIdentity(admin), 0600);
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(data.admin_pem(), rpc::FormatIdentity(admin), 0600));
+  LF_CRASH_POINT("init.after_operator");
+  return io::RemoveFile(data.unfinished());
 }
 
 absl::Status CreateOperator(const DataDirectory& data, const std::string& name, const std::string& role, const std::string& output,
@@ -115,6 +145,14 @@ absl::Status CreateOperator(const DataDirectory& data, const std::string& name, 
     return identity.status();
   }
   LF_RETURN_IF_ERROR(io::WriteFileAtomic(output, rpc::FormatIdentity(*identity), 0600));
+  TellServer(data);
+  return absl::OkStatus();
+}
+
+absl::Status RevokeOperator(const DataDirectory& data, const std::string& name, const Clock& clock) {
+  LF_RETURN_IF_ERROR(data.CheckInitialized());
+  LF_ASSIGN_OR_RETURN(const auto db, catalog::CatalogDb::Open(data.catalog(), false, catalog::Migrations()));
+  LF_RETURN_IF_ERROR(catalog::IdentityCatalog(*db).RevokeOperator(name, clock.Now()));
   TellServer(data);
   return absl::OkStatus();
 }

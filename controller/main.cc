@@ -14,6 +14,7 @@
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/channel.h"
+#include "controller/catalog/identity_catalog.h"
 #include "controller/identity/authority.h"
 #include "controller/server.h"
 #include "fmt/format.h"
@@ -165,8 +166,16 @@ int main(int argc, char** argv) {
   CLI::App* create = operators->add_subcommand("create", "Make an operator's identity file");
   add_data(create);
   create->add_option("NAME", name, "The operator's name")->required();
-  create->add_option("--role", role, "Its role")->check(CLI::IsMember({"admin"}))->capture_default_str();
+  create
+      ->add_option("--role", role,
+                   "What it may do: admin everything; viewer look at the fleet, but neither change anything nor download backups")
+      ->check(CLI::IsMember({std::string(catalog::kAdminRole), std::string(catalog::kViewerRole)}))
+      ->capture_default_str();
   create->add_option("--output", output, "The file to write")->required();
+
+  CLI::App* revoke = operators->add_subcommand("revoke", "Make an operator's identity file worthless");
+  add_data(revoke);
+  revoke->add_option("NAME", name, "The operator's name")->required();
 
   CLI::App* version = app.add_subcommand("version", "Print the version");
 
@@ -197,6 +206,9 @@ int main(int argc, char** argv) {
   } else if (create->parsed()) {
     status = CreateOperator(directory, name, role, output, clock);
     if (status.ok()) fmt::print("operator {} is in {}; it holds a private key\n", name, output);
+  } else if (revoke->parsed()) {
+    status = RevokeOperator(directory, name, clock);
+    if (status.ok()) fmt::print("operator {} may do nothing any more\n", name);
   } else {
     status = ChangeHost(directory, name, host_add->parsed());
     if (status.ok())

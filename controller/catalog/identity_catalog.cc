@@ -102,7 +102,8 @@ absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate) 
       LF_ASSIGN_OR_RETURN(const bool exists, find.Bind(1, certificate.operator_name).Bind(2, ToUnixMillis(certificate.issued_at)).Step());
       if (exists) {
         return Error(absl::StatusCode::kAlreadyExists, "OPERATOR_EXISTS",
-                     fmt::format("there is an operator {} already", certificate.operator_name), "choose another name");
+                     fmt::format("there is an operator {} already", certificate.operator_name),
+                     "choose another name, or run `litefleet-controller operator revoke` first");
       }
     }
     LF_ASSIGN_OR_RETURN(Statement insert,
@@ -143,6 +144,23 @@ absl::Status IdentityCatalog::CertificateUsed(const std::string& serial, SystemT
     get.Reset();
     if (device.empty()) return absl::OkStatus();
     return RevokeCertificates(db, device, number, ToUnixMillis(now), changed);
+  });
+}
+
+absl::Status IdentityCatalog::RevokeOperator(const std::string& name, SystemTime now) {
+  return WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement revoke,
+                        Statement::Prepare(db, fmt::format("update certificate set revoked_ms = ?1 where operator_name = ?2 and"
+                                                           " revoked_ms is null and not_after_ms > ?1 returning {}",
+                                                           kCertificateColumns)));
+    revoke.Bind(1, ToUnixMillis(now)).Bind(2, name);
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, revoke.Step());
+      if (!row) break;
+      changed.push_back(ReadCertificate(revoke));
+    }
+    if (!changed.empty()) return absl::OkStatus();
+    return Error(absl::StatusCode::kNotFound, "OPERATOR_NOT_FOUND", fmt::format("there is no operator {} with a valid certificate", name));
   });
 }
 

@@ -42,11 +42,15 @@ struct NewToken {
   std::string for_device_id;  // empty: a new device
 };
 
+// What an operator may do, as the catalog keeps it: everything, or look (rpc/auth has the table).
+inline constexpr std::string_view kAdminRole = "admin";
+inline constexpr std::string_view kViewerRole = "viewer";
+
 struct CertificateRow {
   std::string serial;         // hexadecimal, lower case
   DeviceId device;            // or
   std::string operator_name;  // an operator's
-  std::string role;           // operators
+  std::string role;           // operators: one of the above; else "device"
   KeyHash key_hash{};
   SystemTime issued_at;
   SystemTime not_after;
@@ -92,6 +96,8 @@ class IdentityCatalog {
   absl::Status AddCertificate(const CertificateRow& certificate);
   // The device has called with it: what was issued to the device before is void from now on.
   absl::Status CertificateUsed(const std::string& serial, SystemTime now);
+  // All certificates of that name. kNotFound OPERATOR_NOT_FOUND where none is valid.
+  absl::Status RevokeOperator(const std::string& name, SystemTime now);
   absl::StatusOr<std::optional<CertificateRow>> FindCertificate(const std::string& serial) const;
   // All that are not expired, for the authenticator's cache.
   absl::StatusOr<std::vector<CertificateRow>> ListCertificates(SystemTime now) const;

@@ -47,7 +47,7 @@ struct Issued {
 class Authority {
  public:
   // Makes everything but the server certificate. REQUIRES: `directory` is missing or empty. A crash leaves a directory that Open
-  // refuses.
+  // refuses: remove it.
   static absl::Status Create(const std::string& directory, const std::vector<std::string>& hosts, SystemTime now);
   static absl::StatusOr<std::unique_ptr<Authority>> Open(const std::string& directory);
 

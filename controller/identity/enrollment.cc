@@ -141,6 +141,10 @@ absl::StatusOr<v1::RenewCertificateResponse> Enrollment::Renew(const DeviceId& d
 }
 
 absl::StatusOr<rpc::Identity> Enrollment::CreateOperator(const std::string& name, const std::string& role) {
+  if (role != catalog::kAdminRole && role != catalog::kViewerRole) {
+    return Error(absl::StatusCode::kInvalidArgument, "ROLE_INVALID", fmt::format("\"{}\" is no role", role),
+                 fmt::format("use {} or {}", catalog::kAdminRole, catalog::kViewerRole));
+  }
   LF_ASSIGN_OR_RETURN(const crypto::Key key, crypto::GenerateKey());
   const SystemTime now = clock_.Now();
   LF_ASSIGN_OR_RETURN(Issued issued, authority_.IssueOperator(name, *key, now));

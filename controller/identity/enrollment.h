@@ -39,7 +39,7 @@ class Enrollment {
   absl::StatusOr<v1::EnrollResponse> Enroll(const v1::EnrollRequest& request);
   absl::StatusOr<v1::RenewCertificateResponse> Renew(const DeviceId& device, const v1::RenewCertificateRequest& request);
 
-  // A new key and its certificate. `role` is kept for later; every operator may do everything so far. kAlreadyExists OPERATOR_EXISTS.
+  // A new key and its certificate. kAlreadyExists OPERATOR_EXISTS; kInvalidArgument ROLE_INVALID.
   absl::StatusOr<rpc::Identity> CreateOperator(const std::string& name, const std::string& role);
 
  private:

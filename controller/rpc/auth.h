@@ -16,7 +16,11 @@
 
 namespace litefleet::rpc {
 
-enum class Role { kNone, kDevice, kOperator };
+// kViewer: an operator who may look at the fleet, but neither change anything nor read what is in a backup; kOperator may both.
+enum class Role { kNone, kDevice, kViewer, kOperator };
+
+// Whether who is `has` may call what demands `wanted`.
+constexpr bool Suffices(Role has, Role wanted) { return has == wanted || (has == Role::kOperator && wanted == Role::kViewer); }
 
 struct Caller {
   Role role = Role::kNone;
@@ -28,8 +32,8 @@ struct Caller {
   std::shared_ptr<CallHold> live_call;
 };
 
-// What a method ("/litefleet.v1.AgentService/Control") demands; kNone: enrol and health only. Methods that are not in the table are
-// refused. A test walks the descriptors and holds this table to them.
+// What a method ("/litefleet.v1.AgentService/Control") demands at least; kNone: enrol and health only. Methods that are not in the table
+// are refused. A test walks the descriptors and holds this table to them.
 absl::StatusOr<Role> RequiredRole(std::string_view method);
 
 class Authenticator {

@@ -19,10 +19,20 @@ std::string Property(const grpc::AuthContext& auth, const char* name) {
   return values.empty() ? std::string() : std::string(values.front().data(), values.front().size());
 }
 
-absl::Status WrongRole(Role wanted) {
-  return Error(absl::StatusCode::kPermissionDenied, "WRONG_ROLE",
-               wanted == Role::kOperator ? "this call is for operators" : "this call is for devices",
-               wanted == Role::kOperator ? "use an operator's identity file" : "use `litefleet-agent`");
+absl::Status WrongRole(Role has, Role wanted) {
+  if (has == Role::kViewer && wanted == Role::kOperator) {
+    return Error(absl::StatusCode::kPermissionDenied, "WRONG_ROLE", "a viewer may look at the fleet, but not do this",
+                 "use the identity file of an operator with the role admin");
+  }
+  const bool operators = wanted != Role::kDevice;
+  return Error(absl::StatusCode::kPermissionDenied, "WRONG_ROLE", operators ? "this call is for operators" : "this call is for devices",
+               operators ? "use an operator's identity file" : "use `litefleet-agent`");
+}
+
+// A role that this version does not know may do nothing.
+Role RoleOf(const catalog::CertificateRow& row) {
+  if (row.role == catalog::kAdminRole) return Role::kOperator;
+  return row.role == catalog::kViewerRole ? Role::kViewer : Role::kNone;
 }
 
 }  // namespace
@@ -55,7 +65,7 @@ absl::StatusOr<Caller> CertificateAuthenticator::Authenticate(const grpc::Server
   const std::string transport = auth == nullptr ? std::string() : Property(*auth, GRPC_TRANSPORT_SECURITY_TYPE_PROPERTY_NAME);
   if (transport == "local" && context.peer().rfind("unix:", 0) == 0) {
     // Whoever can open the socket (its mode is 0600) is the operator of this host.
-    if (wanted != Role::kOperator) return WrongRole(wanted);
+    if (!Suffices(Role::kOperator, wanted)) return WrongRole(Role::kOperator, wanted);
     Caller caller;
     caller.role = Role::kOperator;
     caller.name = "local";
@@ -65,7 +75,7 @@ absl::StatusOr<Caller> CertificateAuthenticator::Authenticate(const grpc::Server
   if (pem.empty()) {
     return Error(
         absl::StatusCode::kUnauthenticated, "CERTIFICATE_REQUIRED", "this call needs a client certificate",
-        wanted == Role::kOperator ? "name an operator's identity file with --identity" : "enrol the device with `litefleet-agent enroll`");
+        wanted == Role::kDevice ? "enrol the device with `litefleet-agent enroll`" : "name an operator's identity file with --identity");
   }
   LF_ASSIGN_OR_RETURN(Caller caller, Identify(pem, wanted));
   if (caller.role != Role::kDevice) return caller;
@@ -116,8 +126,9 @@ absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, 
                    fmt::format("certificate {} has expired", caller.certificate_serial));
     }
     first_use = !row.used;
+    if (caller.role == Role::kOperator) caller.role = RoleOf(row);
   }
-  if (caller.role != wanted) return WrongRole(wanted);
+  if (!Suffices(caller.role, wanted)) return WrongRole(caller.role, wanted);
   if (first_use) RecordUse(caller.certificate_serial);
   return caller;
 }

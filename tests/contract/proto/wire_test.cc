@@ -114,12 +114,22 @@ TEST(WireTest, EveryCallIsInTheTableOfRolesAndOnlyEnrolmentIsForNobody) {
     ASSERT_TRUE(role.ok()) << method.full_name();
     ++counts[*role];
     if (method.service()->name() == "AdminService") {
-      EXPECT_EQ(*role, rpc::Role::kOperator) << method.full_name();
+      // Looking is for viewers too. What changes anything, or hands out what is in a backup, is not.
+      const std::string& name = method.name();
+      const bool looks = name.rfind("Get", 0) == 0 || name.rfind("List", 0) == 0 || name == "RunDoctor" || name == "PlanRestore" ||
+                         name == "WatchOperation";
+      EXPECT_EQ(*role, looks ? rpc::Role::kViewer : rpc::Role::kOperator) << method.full_name();
     } else {
       EXPECT_EQ(*role, method.name() == "Enroll" ? rpc::Role::kNone : rpc::Role::kDevice) << method.full_name();
     }
   });
   EXPECT_EQ(counts[rpc::Role::kNone], 1);
+  EXPECT_TRUE(rpc::Suffices(rpc::Role::kOperator, rpc::Role::kViewer));
+  EXPECT_FALSE(rpc::Suffices(rpc::Role::kViewer, rpc::Role::kOperator));
+  for (const rpc::Role role : {rpc::Role::kNone, rpc::Role::kViewer, rpc::Role::kOperator}) {
+    EXPECT_FALSE(rpc::Suffices(rpc::Role::kDevice, role) && role != rpc::Role::kDevice);
+    EXPECT_FALSE(rpc::Suffices(role, rpc::Role::kDevice));
+  }
   EXPECT_EQ(*rpc::RequiredRole("/grpc.health.v1.Health/Check"), rpc::Role::kNone);
   for (const char* unknown : {"", "/", "/litefleet.v1.AdminService/", "/litefleet.v1.AdminService/Nothing",
                               "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"}) {

@@ -1,7 +1,7 @@
 // A whole controller in this process, over real TLS: who gets in, who does not, and what revoking does.
+#include <gmock/gmock.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/security/server_credentials.h>
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -19,6 +19,7 @@
 #include "common/rpc/channel.h"
 #include "common/rpc/server_credentials.h"
 #include "common/rpc/status.h"
+#include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
 #include "controller/identity/issue.h"
@@ -320,8 +321,8 @@ TEST_F(ServerTest, ServersAreKnownByChainPurposeAndNameWhateverTheClockSays) {
   const auto devices = crypto::CertificateFromPem(devices_pem);
   const auto devices_key = crypto::KeyFromPem(*io::ReadFile(ca + "/devices-key.pem"));
   const auto key = crypto::GenerateKey();
-  const auto forged = identity::Issue({identity::Kind::kServer, "x", {"IP:127.0.0.1"}, clock_.Now() + seconds(3600)}, **key,
-                                      devices->get(), **devices_key);
+  const auto forged =
+      identity::Issue({identity::Kind::kServer, "x", {"IP:127.0.0.1"}, clock_.Now() + seconds(3600)}, **key, devices->get(), **devices_key);
   ASSERT_TRUE(forged.ok()) << forged.status();
   const rpc::Identity by_devices{*crypto::KeyToPem(**key), crypto::CertificateToPem(**forged) + devices_pem + root, root};
   EXPECT_THAT(CallTo(by_devices, root, "127.0.0.1"), HasSubstr("not of the controller that is trusted"));
