@@ -1,0 +1,189 @@
+#!/usr/bin/env python3
+"""install-agent into a Debian root without anything: with the libraries brought along and no network but the loopback device, and with
+packages. Nightly (LITEFLEET_SLOW=1, as tests/run --slow sets it), since it makes such a root once, from the network."""
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+
+import lf
+from lf import Fleet, expect, expect_equal
+
+BUILD = os.path.dirname(lf.BIN)
+INSTALLER = os.path.join("share", "litefleet", "install-agent")
+CLONE_NEWNET = 0x40000000
+
+
+def run(*args, timeout=900, **options):
+    return subprocess.run(list(map(str, args)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
+                          **options)
+
+
+def test_layout():
+    """What cmake --install puts where; it works from there without the build."""
+    with Fleet() as fleet:
+        tree = fleet.path("tree")
+        done = run("cmake", "--install", BUILD, "--prefix", tree)
+        expect_equal(done.returncode, 0, f"cmake --install\n{done.stdout}")
+        for name in ("bin/litefleet", "bin/litefleet-agent", "bin/litefleet-controller", "libexec/litefleet/litefleet-check", "lib/systemd/system/litefleet-agent.service",
+                     "lib/systemd/system/litefleet-controller.service", "lib/sysusers.d/litefleet.conf", "share/doc/litefleet/OPERATIONS.md",
+                     "share/doc/litefleet/THREATS.md", "share/doc/litefleet/alerts.yml", "share/doc/litefleet/examples/agent.toml",
+                     "share/doc/litefleet/examples/controller.toml", INSTALLER):
+            expect(os.path.isfile(os.path.join(tree, name)), f"{name} was not installed")
+        for name in ("litefleet", "litefleet-agent", "litefleet-controller"):
+            done = run(os.path.join(tree, "bin", name), "version")
+            expect_equal(done.returncode, 0, done.stdout)
+        fleet.init()
+        fleet.serve()
+        agent = fleet.agent("device", {"app": lf.make_database(fleet.path("app.db"))}, start=False)
+        agent.write_config()
+        done = run(os.path.join(tree, "bin", "litefleet-agent"), "doctor", "--config", agent.config)
+        expect("check-helper" not in done.stdout or "FAIL" not in done.stdout.upper().split("CHECK-HELPER")[0].splitlines()[-1], done.stdout)
+
+
+def test_refuses_wrong_usage():
+    installer = os.path.join(lf.TOP, "deploy", "install-agent")
+    for args in ([], ["--root", "/nowhere"], ["host"], ["--root", "/", "--controller", "nonsense"], ["--root", "/", "--controller", "h:1", "--database", "a=relative"],
+                 ["--root", "/", "--controller", "h:1", "--name", "a'b"], ["host", "--root", "/", "--controller", "h:1"], ["host", "--what"]):
+        expect_equal(run(installer, *args).returncode, 2, f"exit code of {args}")
+
+
+def bare_root():
+    """A Debian 12 root with nothing but its smallest packages, as an archive that is made once."""
+    if os.environ.get("LITEFLEET_SLOW") != "1":
+        raise lf.Skip("nightly: tests/run --slow")
+    if os.geteuid() != 0:
+        raise lf.Skip("needs root for chroot")
+    cache = os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "litefleet")
+    archive = os.path.join(cache, "bookworm-minbase.tar")
+    if not os.path.exists(archive):
+        if shutil.which("mmdebstrap") is None:
+            raise lf.Skip("there is no mmdebstrap")
+        os.makedirs(cache, exist_ok=True)
+        done = run("mmdebstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", archive + ".new.tar", timeout=500)
+        if done.returncode != 0:
+            raise lf.Skip(f"mmdebstrap made no root: {done.stdout[-200:]!r}")
+        os.rename(archive + ".new.tar", archive)
+    return archive
+
+
+def listing(root):
+    """Every file that matters, with owner, mode and content; what packages note of themselves is left out."""
+    found = {}
+    for folder, folders, files in os.walk(root):
+        relative = os.path.relpath(folder, root)
+        folders[:] = [name for name in folders if os.path.join(relative, name) not in
+                      ("./proc", "./sys", "./dev", "./tmp", "var/lib/dpkg", "var/lib/apt", "var/log", "var/cache", "./run", "proc", "sys", "dev", "tmp", "run")]
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            state = os.lstat(path)
+            content = ""
+            if os.path.islink(path):
+                content = os.readlink(path)
+            elif os.path.isfile(path):
+                with open(path, "rb") as file:
+                    content = hashlib.sha256(file.read()).hexdigest()
+            found[os.path.relpath(path, root)] = (state.st_mode, state.st_uid, state.st_gid, content)
+    return found
+
+
+class AloneOnTheNetwork:
+    """This process and what it starts have a loopback device and nothing else."""
+
+    def __enter__(self):
+        self.before = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        if self.libc.unshare(CLONE_NEWNET) != 0:
+            os.close(self.before)
+            raise lf.Skip("network namespaces cannot be made here")
+        expect_equal(run("ip", "link", "set", "lo", "up").returncode, 0, "ip link")
+
+    def __exit__(self, *_):
+        self.libc.setns(self.before, CLONE_NEWNET)
+        os.close(self.before)
+
+
+class Device:
+    """An unpacked root, and the installer from an installed tree."""
+
+    def __init__(self, fleet, archive):
+        self.fleet, self.root, self.tree = fleet, fleet.path("root"), fleet.path("tree")
+        os.makedirs(self.root)
+        expect_equal(run("tar", "-C", self.root, "-xf", archive).returncode, 0, "tar")
+        done = run("cmake", "--install", BUILD, "--prefix", self.tree)
+        expect_equal(done.returncode, 0, f"cmake --install\n{done.stdout}")
+        self.token = fleet.path("token")
+        fleet.init()
+        fleet.serve()
+
+    def install(self, *args, token=True, controller=None):
+        if token:
+            with open(self.token, "w", encoding="utf-8") as file:
+                file.write(self.fleet.cli("token", "create").out)
+        return run(os.path.join(self.tree, INSTALLER), "--root", self.root, "--controller", controller or self.fleet.address, "--name", "device", "--database",
+                   "app=/var/lib/app/app.db", "--timeout", "30", *(["--token-file", self.token] if token else []), *args)
+
+
+def backs_up(device):
+    """The installed agent works in its root as a service would run it."""
+    lf.make_database(os.path.join(device.root, "var/lib/app/app.db"))
+    device.fleet.processes.append(lf.Process(["unshare", "-m", "--propagation", "private", "sh", "-c",
+                                              'mount -t proc proc "$0/proc" && exec chroot "$0" /usr/bin/litefleet-agent run --config /etc/litefleet/agent.toml',
+                                              device.root], device.fleet.path("device.log")))
+    snapshot = device.fleet.snapshot("device/app")
+    expect_equal(lf.content(device.fleet.download(snapshot)), lf.content(os.path.join(device.root, "var/lib/app/app.db")), "content of the backup")
+    device.fleet.cli("restore", "device/app", "--snapshot", snapshot, "--mode", "replace", "--yes")
+
+
+def test_bundle_without_network():
+    archive = bare_root()
+    with AloneOnTheNetwork(), Fleet() as fleet:
+        device = Device(fleet, archive)
+        os.makedirs(os.path.join(device.root, "var/lib/app"))
+        before = listing(device.root)
+
+        # Failures leave nothing: a token that is not good, a controller that is not there.
+        with open(device.token, "w", encoding="utf-8") as file:
+            file.write("nonsense")
+        failed = run(os.path.join(device.tree, INSTALLER), "--root", device.root, "--controller", fleet.address, "--bundle", "--token-file", device.token)
+        expect(failed.returncode != 0 and "taken back" in failed.stdout, f"a bad token was taken\n{failed.stdout}")
+        expect_equal(difference(before, listing(device.root)), [], f"what a failure left\n{failed.stdout}")
+        failed = device.install("--bundle", controller="127.0.0.1:1")
+        expect(failed.returncode != 0, f"it was content without a controller\n{failed.stdout}")
+        expect_equal(difference(before, listing(device.root)), [], f"what a failure left\n{failed.stdout}")
+
+        done = device.install("--bundle")
+        expect_equal(done.returncode, 0, done.stdout)
+        expect("was connected to" in done.stdout and "To undo it" in done.stdout, f"it says too little\n{done.stdout}")
+        listed = fleet.cli("-o", "json", "device", "list").json["items"]
+        expect_equal([one["name"] for one in listed], ["device"], "devices")
+        expect(listed[0]["last_seen_at"], "the controller never saw it")
+        after = listing(device.root)
+        again = device.install("--bundle", token=False)
+        expect_equal(again.returncode, 0, again.stdout)
+        expect("nothing to do" in again.stdout, f"the second run did something\n{again.stdout}")
+        expect_equal(difference(after, listing(device.root)), [], "what the second run changed")
+        backs_up(device)
+
+
+def test_packages():
+    archive = bare_root()
+    with Fleet() as fleet:
+        device = Device(fleet, archive)
+        os.makedirs(os.path.join(device.root, "var/lib/app"))
+        done = device.install()
+        if "nstall: apt" in done.stdout or "Unable to" in done.stdout or "Temporary failure" in done.stdout:
+            raise lf.Skip(f"no packages can be had from here: {done.stdout[-200:]!r}")
+        expect_equal(done.returncode, 0, done.stdout[-3000:])
+        again = device.install(token=False)
+        expect("nothing to do" in again.stdout, f"the second run did something\n{again.stdout}")
+        backs_up(device)
+
+
+def difference(one, other):
+    return sorted(f"{name}: {one.get(name)} became {other.get(name)}" for name in one.keys() | other.keys() if one.get(name) != other.get(name))
+
+
+if __name__ == "__main__":
+    lf.main(globals())
