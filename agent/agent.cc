@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <optional>
 #include <set>
 #include <thread>
@@ -42,6 +43,7 @@ constexpr milliseconds kSettle{1000};
 // With --once: how long orders may come in after the welcome.
 constexpr milliseconds kOrdersWait{1500};
 constexpr std::chrono::hours kRenewalInterval{1};
+constexpr seconds kClockOffWarn{60};
 
 // SIGTERM, SIGINT or SIGHUP within `wait`; 0 when none came.
 int WaitSignal(milliseconds wait) {
@@ -216,6 +218,11 @@ class Agent::Impl final : public control::OperationListener {
     connection.set_controller_version(control.welcome->controller_version());
     connection.set_device_name(control.welcome->device_name());
     if (const absl::Status status = state_.WriteConnection(connection); !status.ok()) spdlog::error("{}", MessageOf(status));
+    const seconds offset(connection.clock_offset_ms() / 1000);
+    if (offset > kClockOffWarn || offset < -kClockOffWarn) {
+      spdlog::warn("this device's clock is {} s {} the controller's; times are corrected by that, everything goes on",
+                   std::abs(offset.count()), offset.count() > 0 ? "behind" : "ahead of");
+    }
   }
 
   void Schedule() {

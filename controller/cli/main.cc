@@ -1,3 +1,4 @@
+#include "common/obs/log.h"
 #include "common/rpc/channel.h"
 #include "controller/cli/app.h"
 #include "controller/cli/interrupt.h"
@@ -6,6 +7,8 @@ int main(int argc, char** argv) {
   litefleet::cli::Interrupts interrupts;
   interrupts.Install();
   const litefleet::rpc::GrpcRuntime runtime;
+  // What the libraries warn of goes to standard error; standard output is the command's alone.
+  litefleet::obs::SetupLog({.level = "warn"}).IgnoreError();
   const litefleet::RealClock clock;
   return litefleet::cli::Run(argc, argv, clock, interrupts);
 }

@@ -207,17 +207,18 @@ void Programs::StartController(const Environment& environment) {
   while (!address_.empty() && address_.back() == '\n') address_.pop_back();
 }
 
-void Programs::Enroll(const std::string& device, const std::vector<std::string>& databases, const std::string& extra) {
+void Programs::Enroll(const std::string& device, const std::vector<std::string>& databases, const std::string& extra,
+                      const Environment& environment) {
   const Result token = Cli({"token", "create"});
   ASSERT_EQ(token.exit_code, 0) << token.err;
   const std::string token_file = directory_ + "/" + device + ".token";
   std::ofstream(token_file) << token.out;
-  const std::string state = directory_ + "/" + device + "-state";
-  const Result enrolled =
-      Run({Path("litefleet-agent"), "enroll", "--controller", address_, "--token-file", token_file, "--state", state, "--name", device});
+  const Result enrolled = Run(
+      {Path("litefleet-agent"), "enroll", "--controller", address_, "--token-file", token_file, "--state", state(device), "--name", device},
+      seconds(60), environment);
   ASSERT_EQ(enrolled.exit_code, 0) << enrolled.out << enrolled.err;
   std::ofstream config(AgentConfig(device));
-  config << "state = \"" << state << "\"\ncontroller = \"" << address_ << "\"\n";
+  config << "state = \"" << state(device) << "\"\ncontroller = \"" << address_ << "\"\n";
   for (const std::string& name : databases) {
     config << "\n[[database]]\nname = \"" << name << "\"\npath = \"" << database(device, name) << "\"\n" << extra;
   }

@@ -56,6 +56,9 @@ class Programs {
   static std::string Path(const std::string& program);
 
   const std::string& directory() const { return directory_; }
+  std::string state(const std::string& device) const { return directory_ + "/" + device + "-state"; }
+  // HOST:PORT of the controller, once it has served.
+  const std::string& address() const { return address_; }
   std::string data() const { return directory_ + "/controller"; }
   std::string database(const std::string& device, const std::string& name) const { return directory_ + "/" + device + "-" + name + ".db"; }
 
@@ -70,7 +73,8 @@ class Programs {
   // Waits until it serves. The same port as before, after the first time.
   void StartController(const Environment& environment = {});
   // Configures one database for each name; `extra` is put behind each database's lines.
-  void Enroll(const std::string& device, const std::vector<std::string>& databases, const std::string& extra = {});
+  void Enroll(const std::string& device, const std::vector<std::string>& databases, const std::string& extra = {},
+              const Environment& environment = {});
   void StartAgent(const std::string& device, const Environment& environment = {});
   // Until the controller says that the device is connected or not.
   bool AwaitConnected(const std::string& device, bool connected) const;
