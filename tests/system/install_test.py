@@ -167,6 +167,36 @@ def test_bundle_without_network():
         backs_up(device)
 
 
+def test_over_ssh():
+    """The same by the way that a host is reached: ssh is played by a script that enters the root."""
+    archive = bare_root()
+    with AloneOnTheNetwork(), Fleet() as fleet:
+        device = Device(fleet, archive)
+        os.makedirs(os.path.join(device.root, "var/lib/app"))
+        shims = fleet.path("shims")
+        os.mkdir(shims)
+        with open(os.path.join(shims, "ssh"), "w", encoding="utf-8") as file:
+            file.write('#!/bin/sh\ntest "$1 $2 $3" = "-o BatchMode=yes root@device" || exit 255\n'
+                       f'exec unshare -m --propagation private sh -c \'mount -t proc proc "$0/proc" && exec chroot "$0" /bin/sh -c "$1"\' "{device.root}" "$4"\n')
+        os.chmod(os.path.join(shims, "ssh"), 0o755)
+        with open(device.token, "w", encoding="utf-8") as file:
+            file.write(fleet.cli("token", "create").out)
+        args = [os.path.join(device.tree, INSTALLER), "root@device", "--controller", fleet.address, "--name", "device", "--database", "app=/var/lib/app/app.db",
+                "--schedule", "1h", "--bundle", "--timeout", "30"]
+        env = {**os.environ, "PATH": f"{shims}:{os.environ['PATH']}"}
+        before = listing(device.root)
+        failed = run(*args, env=env)
+        expect_equal(failed.returncode, 2, f"without a token\n{failed.stdout}")
+        expect_equal(difference(before, listing(device.root)), [], f"what a failure left\n{failed.stdout}")
+        done = run(*args, "--token-file", device.token, env=env)
+        expect_equal(done.returncode, 0, done.stdout)
+        after = listing(device.root)
+        expect_equal([name for name in os.listdir(os.path.join(device.root, "tmp"))], [], "what is left in /tmp")
+        again = run(*args, env=env)
+        expect("nothing to do" in again.stdout, f"the second run did something\n{again.stdout}")
+        expect_equal(difference(after, listing(device.root)), [], "what the second run changed")
+
+
 def test_packages():
     archive = bare_root()
     with Fleet() as fleet:
