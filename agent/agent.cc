@@ -51,7 +51,7 @@ int WaitSignal(milliseconds wait) {
   sigemptyset(&set);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
   const auto whole = std::chrono::duration_cast<seconds>(wait);
-  const struct timespec timeout{static_cast<time_t>(whole.count()), static_cast<long>((wait - whole).count() * 1'000'000)};
+  const struct timespec timeout { static_cast<time_t>(whole.count()), static_cast<long>((wait - whole).count() * 1'000'000) };
   const int number = sigtimedwait(&set, nullptr, &timeout);
   return number < 0 ? 0 : number;
 }
@@ -70,7 +70,8 @@ void LetNextSignalKill() {
 absl::Status RefuseNetworkFileSystem(const config::AgentConfig& config) {
   const std::string name = io::NetworkFileSystemName(config.state);
   if (name.empty() || config.allow_network_file_system) return absl::OkStatus();
-  return Error(absl::StatusCode::kFailedPrecondition, "NETWORK_FILE_SYSTEM", fmt::format("{} is on a network file system ({})", config.state, name),
+  return Error(absl::StatusCode::kFailedPrecondition, "NETWORK_FILE_SYSTEM",
+               fmt::format("{} is on a network file system ({})", config.state, name),
                "keep the state on a local disk, or set allow_network_file_system = true");
 }
 
@@ -99,8 +100,8 @@ class Agent::Impl final : public control::OperationListener {
     restore::RestorerOptions restores;
     restores.state_folder = state.restore_path();
     LF_ASSIGN_OR_RETURN(std::unique_ptr<restore::LocalRestorer> restorer, restore::LocalRestorer::Open(restores, *fetcher));
-    return std::make_unique<Impl>(options, config, std::move(state), std::move(lock), std::move(identity), std::move(hub), std::move(fetches),
-                                  std::move(fetcher), std::move(restorer));
+    return std::make_unique<Impl>(options, config, std::move(state), std::move(lock), std::move(identity), std::move(hub),
+                                  std::move(fetches), std::move(fetcher), std::move(restorer));
   }
 
   Impl(const Options& options, const config::AgentConfig& config, state::StateDirectory state, io::ProcessLock lock,
@@ -118,7 +119,8 @@ class Agent::Impl final : public control::OperationListener {
         rate_(config.upload_bytes_per_second),
         transport_(upload::MakeGrpcTransport(*hub_)),
         connector_(control::MakeGrpcConnector([this] { return ChannelOptions(); }, *hub_)),
-        health_(state_, clock_, [this] { return Config(); }, [this] { return queue_.ActiveIds(); }),
+        health_(
+            state_, clock_, [this] { return Config(); }, [this] { return queue_.ActiveIds(); }),
         executor_({state_, clock_, *transport_, *restorer_, rate_, [this] { return Config(); }, {}, std::chrono::hours(24)}),
         queue_(state_, executor_, clock_, {}),
         scheduler_(clock_, options.once ? milliseconds(0) : kSettle),
@@ -332,8 +334,10 @@ class Agent::Impl final : public control::OperationListener {
                    "what is due stays due");
     }
     // The wait begins anew while something happens.
-    if (!control.idle || !queue_.idle() || !scheduler_.Due().empty()) quiet_since_.reset();
-    else if (!quiet_since_) quiet_since_ = now;
+    if (!control.idle || !queue_.idle() || !scheduler_.Due().empty())
+      quiet_since_.reset();
+    else if (!quiet_since_)
+      quiet_since_ = now;
     if (!quiet_since_ || now - *quiet_since_ < kOrdersWait) return std::nullopt;
     if (!failed_.load()) return absl::OkStatus();
     return Error(absl::StatusCode::kUnknown, "OPERATIONS_FAILED", "an operation failed; the log and the controller have the reason");

@@ -43,15 +43,18 @@ class Examination {
 };
 
 void LookAtState(const config::AgentConfig& config, Examination& found) {
-  struct stat st{};
+  struct stat st {};
   if (stat(config.state.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
-    return found.Add(Level::kFail, "state", fmt::format("there is no state directory {}", config.state), "enrol this device: litefleet-agent enroll");
+    return found.Add(Level::kFail, "state", fmt::format("there is no state directory {}", config.state),
+                     "enrol this device: litefleet-agent enroll");
   }
   if (access(config.state.c_str(), R_OK | W_OK | X_OK) != 0) {
-    return found.Add(Level::kFail, "state", fmt::format("{} may not be written by this user", config.state), "run the agent as the owner of the directory");
+    return found.Add(Level::kFail, "state", fmt::format("{} may not be written by this user", config.state),
+                     "run the agent as the owner of the directory");
   }
   if (const std::string name = io::NetworkFileSystemName(config.state); !name.empty() && !config.allow_network_file_system) {
-    return found.Add(Level::kFail, "state", fmt::format("{} is on a network file system ({})", config.state, name), "keep the state on a local disk");
+    return found.Add(Level::kFail, "state", fmt::format("{} is on a network file system ({})", config.state, name),
+                     "keep the state on a local disk");
   }
   if ((st.st_mode & 077) != 0) {
     found.Add(Level::kWarn, "state", fmt::format("{} can be read by others", config.state), fmt::format("chmod 700 {}", config.state));
@@ -73,7 +76,7 @@ std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& c
     found.Fail("identity", identity.status(), "enrol this device: litefleet-agent enroll");
     return std::nullopt;
   }
-  struct stat st{};
+  struct stat st {};
   const std::string key = config.state + "/identity/key.pem";
   if (stat(key.c_str(), &st) == 0 && (st.st_mode & 077) != 0) {
     found.Add(Level::kFail, "identity", fmt::format("{} can be read by others", key), fmt::format("chmod 600 {}", key));
@@ -89,7 +92,8 @@ std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& c
               "start the agent: it gets a new one by its key; or enrol anew with a token made by --for-device");
   } else if (*expiry - now < std::chrono::hours(24 * 25)) {
     // It should have been renewed by now.
-    found.Add(Level::kWarn, "certificate", fmt::format("the certificate ends at {}", FormatRfc3339(*expiry)), "let the agent reach the controller: it renews by itself");
+    found.Add(Level::kWarn, "certificate", fmt::format("the certificate ends at {}", FormatRfc3339(*expiry)),
+              "let the agent reach the controller: it renews by itself");
   } else {
     found.Add(Level::kOk, "certificate", fmt::format("valid until {}", FormatRfc3339(*expiry)));
   }
@@ -110,11 +114,14 @@ void LookAtController(const config::AgentConfig& config, const std::optional<sta
     found.Add(Level::kOk, "name-resolution", fmt::format("{} has an address", config.controller.host));
   }
   if (!identity) return;
-  const rpc::ChannelOptions options{config.controller, {identity->private_key, identity->certificate_chain, identity->ca_certificate},
+  const rpc::ChannelOptions options{config.controller,
+                                    {identity->private_key, identity->certificate_chain, identity->ca_certificate},
                                     "litefleet-agent/" LITEFLEET_VERSION};
   const absl::Status answer = control::ProbeController(options, std::chrono::seconds(10));
-  if (answer.ok()) return found.Add(Level::kOk, "tls", fmt::format("{} answers, and is the controller of this device", config.controller.Text()));
-  found.Fail("tls", answer, "look whether the controller runs, whether a firewall is between, and whether its certificate names this address");
+  if (answer.ok())
+    return found.Add(Level::kOk, "tls", fmt::format("{} answers, and is the controller of this device", config.controller.Text()));
+  found.Fail("tls", answer,
+             "look whether the controller runs, whether a firewall is between, and whether its certificate names this address");
 }
 
 void LookAtClock(const config::AgentConfig& config, Examination& found) {
@@ -138,15 +145,16 @@ void LookAtSpace(const config::DatabaseConfig& database, uint64_t size, Examinat
   if (!free.ok()) return found.Fail("database-space", free.status(), "look at the disk", database.name);
   // A restore keeps the new database and the old one for a while.
   const uint64_t needed = 2 * size + kReserveBytes;
-  if (*free >= needed) return found.Add(Level::kOk, "database-space", fmt::format("{} MiB are free beside it", *free >> 20), {}, database.name);
+  if (*free >= needed)
+    return found.Add(Level::kOk, "database-space", fmt::format("{} MiB are free beside it", *free >> 20), {}, database.name);
   found.Add(Level::kWarn, "database-space", fmt::format("{} MiB are free beside it, a restore may need {} MiB", *free >> 20, needed >> 20),
             "free space there, or restore this database elsewhere", database.name);
 }
 
 void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseConfig& database, Examination& found) {
-  struct stat st{};
+  struct stat st {};
   const bool present = stat(database.path.c_str(), &st) == 0;
-  struct stat shm{};
+  struct stat shm {};
   const bool has_shm = stat((database.path + "-shm").c_str(), &shm) == 0;
   capture::UserDatabaseOptions options;
   options.path = database.path;
@@ -160,7 +168,8 @@ void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseCon
       const absl::StatusOr<Bytes> start = (*opened)->ReadStart(capture::kHeaderBytes);
       if (start.ok()) {
         const auto header = capture::ParseHeader(*start);
-        found.Add(Level::kOk, "database-opens", fmt::format("{}, {} mode", database.path, header && header->wal ? "WAL" : "rollback journal"), {}, database.name);
+        found.Add(Level::kOk, "database-opens",
+                  fmt::format("{}, {} mode", database.path, header && header->wal ? "WAL" : "rollback journal"), {}, database.name);
         if (header && !header->wal && st.st_size > (int64_t{256} << 20)) {
           found.Add(Level::kWarn, "database-journal-mode", "in rollback-journal mode a backup holds its writers up while it reads",
                     "consider `pragma journal_mode=wal` in the application, or raise rollback_stall", database.name);
@@ -203,7 +212,8 @@ std::vector<Finding> Diagnose(const std::string& config_path, const absl::Status
   LookAtController(*config, identity, found);
   if (io::Exists(config->state)) LookAtClock(*config, found);
   if (check::Checker({}).helper().empty()) {
-    found.Add(Level::kFail, "check-helper", "the program litefleet-check was not found", "install it beside litefleet-agent; restores need it");
+    found.Add(Level::kFail, "check-helper", "the program litefleet-check was not found",
+              "install it beside litefleet-agent; restores need it");
   } else {
     found.Add(Level::kOk, "check-helper", check::Checker({}).helper());
   }
@@ -220,17 +230,23 @@ int RunDoctor(const std::string& config_path, const absl::StatusOr<config::Agent
     failed += finding.level == Level::kFail ? 1 : 0;
     warned += finding.level == Level::kWarn ? 1 : 0;
     if (json) {
-      items += fmt::format("{}{{\"level\":\"{}\",\"check\":{},\"database\":{},\"message\":{},\"fix\":{}}}", items.empty() ? "" : ",", Word(finding.level),
-                           JsonText(finding.check), JsonTextOrNull(finding.subject), JsonText(finding.message), JsonTextOrNull(finding.fix));
+      items += fmt::format("{}{{\"level\":\"{}\",\"check\":{},\"database\":{},\"message\":{},\"fix\":{}}}", items.empty() ? "" : ",",
+                           Word(finding.level), JsonText(finding.check), JsonTextOrNull(finding.subject), JsonText(finding.message),
+                           JsonTextOrNull(finding.fix));
       continue;
     }
-    fmt::print(out, "{:<4}  {}{}: {}\n", Word(finding.level), finding.check, finding.subject.empty() ? "" : " of " + finding.subject, finding.message);
+    fmt::print(out, "{:<4}  {}{}: {}\n", Word(finding.level), finding.check, finding.subject.empty() ? "" : " of " + finding.subject,
+               finding.message);
     if (!finding.fix.empty()) fmt::print(out, "      fix: {}\n", finding.fix);
   }
   if (json) {
-    fmt::print(out, "{{\"schema\":1,\"kind\":\"doctor\",\"ok\":{},\"failed\":{},\"warned\":{},\"findings\":[{}]}}\n", failed == 0, failed, warned, items);
+    fmt::print(out, "{{\"schema\":1,\"kind\":\"doctor\",\"ok\":{},\"failed\":{},\"warned\":{},\"findings\":[{}]}}\n", failed == 0, failed,
+               warned, items);
   } else {
-    fmt::print(out, "{}\n", failed != 0 ? fmt::format("{} failed, {} to look at", failed, warned) : warned != 0 ? fmt::format("{} to look at", warned) : "all is well");
+    fmt::print(out, "{}\n",
+               failed != 0   ? fmt::format("{} failed, {} to look at", failed, warned)
+               : warned != 0 ? fmt::format("{} to look at", warned)
+                             : "all is well");
   }
   return failed != 0 ? 1 : 0;
 }

@@ -77,8 +77,8 @@ v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& o
                         "install a newer litefleet-agent on the device"));
 }
 
-v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
-                                           const std::function<void(const v1::Progress&)>& progress) {
+v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
+                                           const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
   if (!database.ok()) return ResultOf(database.status());
   storage::v1::AgentDatabase kept = Remembered(order.database());
@@ -138,8 +138,8 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const v1::RestoreO
   return restore::Target{database.name, database.path, database.push_restore};
 }
 
-v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
-                                            const std::function<void(const v1::Progress&)>& progress) {
+v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order,
+                                            const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = RestoreTarget(order);
   if (!target.ok()) return ResultOf(target.status());
   v1::Progress last;
@@ -179,7 +179,8 @@ absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::RestoreOrder& ord
 }
 
 void DeviceExecutor::Forget(const std::string& operation_id) {
-  if (const absl::Status status = deps_.restorer.Forget(operation_id); !status.ok()) spdlog::error("operation {}: {}", operation_id, MessageOf(status));
+  if (const absl::Status status = deps_.restorer.Forget(operation_id); !status.ok())
+    spdlog::error("operation {}: {}", operation_id, MessageOf(status));
 }
 
 }  // namespace litefleet

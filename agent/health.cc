@@ -18,13 +18,13 @@ google::protobuf::Duration Uptime(const Clock& clock) {
 }
 
 std::string Platform() {
-  struct utsname name{};
+  struct utsname name {};
   if (uname(&name) != 0) return "unknown";
   return fmt::format("{} {} {}", name.sysname, name.release, name.machine);
 }
 
 int64_t SizeOf(const std::string& path, bool* present = nullptr) {
-  struct stat st{};
+  struct stat st {};
   const bool is_file = stat(path.c_str(), &st) == 0 && S_ISREG(st.st_mode);
   if (present != nullptr) *present = is_file;
   return is_file ? static_cast<int64_t>(st.st_size) : 0;

@@ -27,18 +27,26 @@ using litefleet::Error;
 // The codes of the command's contract.
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {
-    case absl::StatusCode::kOk: return 0;
-    case absl::StatusCode::kInvalidArgument: return 2;
-    case absl::StatusCode::kNotFound: return 4;
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+      return 2;
+    case absl::StatusCode::kNotFound:
+      return 4;
     case absl::StatusCode::kPermissionDenied:
-    case absl::StatusCode::kUnauthenticated: return 5;
+    case absl::StatusCode::kUnauthenticated:
+      return 5;
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kAlreadyExists:
-    case absl::StatusCode::kAborted: return 6;
+    case absl::StatusCode::kAborted:
+      return 6;
     case absl::StatusCode::kUnavailable:
-    case absl::StatusCode::kDeadlineExceeded: return 7;
-    case absl::StatusCode::kDataLoss: return 8;
-    default: return 1;
+    case absl::StatusCode::kDeadlineExceeded:
+      return 7;
+    case absl::StatusCode::kDataLoss:
+      return 8;
+    default:
+      return 1;
   }
 }
 
@@ -113,7 +121,7 @@ int Run(const Arguments& arguments, const litefleet::config::AgentConfig& config
 
 }  // namespace
 
-int main(int argc, char** argv) {
+static int Main(int argc, char** argv) {
   umask(0077);
   BoundMemory();
   const litefleet::rpc::GrpcRuntime runtime;
@@ -161,3 +169,5 @@ int main(int argc, char** argv) {
   if (status->parsed()) return litefleet::PrintStatus(*config, json, std::cout);
   return Run(arguments, *config);
 }
+
+int main(int argc, char** argv) { litefleet::rpc::EndProcess(Main(argc, argv)); }

@@ -41,7 +41,7 @@ std::string Ago(int64_t millis, SystemTime now) {
 DatabaseLine Look(const state::StateDirectory& state, const config::DatabaseConfig& config) {
   DatabaseLine line;
   line.config = config;
-  struct stat st{};
+  struct stat st {};
   line.present = stat(config.path.c_str(), &st) == 0;
   line.size = line.present ? static_cast<int64_t>(st.st_size) : 0;
   if (auto kept = state.ReadDatabase(config.name); kept.ok()) line.kept = *std::move(kept);
@@ -57,7 +57,8 @@ DatabaseLine Look(const state::StateDirectory& state, const config::DatabaseConf
 
 int PrintStatus(const config::AgentConfig& config, bool json, std::ostream& out) {
   if (!io::Exists(config.state)) {
-    fmt::print(stderr, "litefleet-agent: there is no state directory {}\n  enrol this device first: litefleet-agent enroll\n", config.state);
+    fmt::print(stderr, "litefleet-agent: there is no state directory {}\n  enrol this device first: litefleet-agent enroll\n",
+               config.state);
     return 4;
   }
   const absl::StatusOr<state::StateDirectory> state = state::StateDirectory::Open(config.state);
@@ -93,12 +94,13 @@ int PrintStatus(const config::AgentConfig& config, bool json, std::ostream& out)
           JsonTextOrNull(line.kept.last_snapshot_id()),
           line.reason.empty() ? "null" : fmt::format("{{\"reason\":{},\"message\":{}}}", JsonText(line.reason), JsonText(line.error)));
     }
-    fmt::print(out,
-               "{{\"schema\":1,\"kind\":\"agent_status\",\"device\":{},\"name\":{},\"controller\":{},\"running\":{},\"certificate_expires_at\":{},"
-               "\"last_connected_at\":{},\"clock_offset_ms\":{},\"active_operations\":{},\"unreported_results\":{},\"databases\":[{}]}}\n",
-               identity.ok() ? JsonText(identity->device.value()) : "null", identity.ok() ? JsonText(identity->name) : "null",
-               JsonText(config.controller.Text()), running, JsonTextOrNull(expires), TimeOrNull(connection ? connection->welcomed_at_ms() : 0),
-               connection ? fmt::format("{}", connection->clock_offset_ms()) : "null", active, unreported, items);
+    fmt::print(
+        out,
+        "{{\"schema\":1,\"kind\":\"agent_status\",\"device\":{},\"name\":{},\"controller\":{},\"running\":{},\"certificate_expires_at\":{},"
+        "\"last_connected_at\":{},\"clock_offset_ms\":{},\"active_operations\":{},\"unreported_results\":{},\"databases\":[{}]}}\n",
+        identity.ok() ? JsonText(identity->device.value()) : "null", identity.ok() ? JsonText(identity->name) : "null",
+        JsonText(config.controller.Text()), running, JsonTextOrNull(expires), TimeOrNull(connection ? connection->welcomed_at_ms() : 0),
+        connection ? fmt::format("{}", connection->clock_offset_ms()) : "null", active, unreported, items);
     return 0;
   }
   fmt::print(out, "device       {}\n", identity.ok() ? fmt::format("{} ({})", identity->name, identity->device.value()) : "not enrolled");

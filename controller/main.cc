@@ -126,7 +126,7 @@ int Serve(const ServeArguments& arguments) {
 }  // namespace
 }  // namespace litefleet
 
-int main(int argc, char** argv) {
+static int Main(int argc, char** argv) {
   using namespace litefleet;
   umask(0077);
   const char* from_environment = getenv("LITEFLEET_DATA");
@@ -217,3 +217,5 @@ int main(int argc, char** argv) {
   }
   return status.ok() ? 0 : Fail(status);
 }
+
+int main(int argc, char** argv) { litefleet::rpc::EndProcess(Main(argc, argv)); }

@@ -42,7 +42,8 @@ DatabaseConfig ReadDatabase(TomlTable& table, const std::string& push_restore) {
   DatabaseConfig database;
   database.name = table.RequiredString("name");
   if (table.Has("name") && !IsName(database.name)) {
-    table.Reject("name", fmt::format("\"{}\" is not a name", database.name), "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit");
+    table.Reject("name", fmt::format("\"{}\" is not a name", database.name),
+                 "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit");
   }
   database.path = table.RequiredString("path");
   if (table.Has("path") && !IsPlainPath(database.path)) {
@@ -55,7 +56,7 @@ DatabaseConfig ReadDatabase(TomlTable& table, const std::string& push_restore) {
   database.schedule = table.OptionalDuration("schedule", seconds(1), 366 * kDay);
   if (database.schedule) {
     const auto total = std::chrono::duration_cast<seconds>(*database.schedule).count();
-    database.schedule_text = total % 86400 == 0 ? fmt::format("{}d", total / 86400)
+    database.schedule_text = total % 86400 == 0  ? fmt::format("{}d", total / 86400)
                              : total % 3600 == 0 ? fmt::format("{}h", total / 3600)
                              : total % 60 == 0   ? fmt::format("{}m", total / 60)
                                                  : fmt::format("{}s", total);

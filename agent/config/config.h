@@ -37,10 +37,10 @@ struct AgentConfig {
   std::string state = "/var/lib/litefleet-agent";
   rpc::Address controller;
   obs::LogOptions log;
-  int64_t upload_bytes_per_second = 0;    // 0: no limit
+  int64_t upload_bytes_per_second = 0;  // 0: no limit
   bool allow_network_file_system = false;
   std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
-  std::vector<DatabaseConfig> databases;  // names are unique
+  std::vector<DatabaseConfig> databases;                            // names are unique
 
   // Null where there is none.
   const DatabaseConfig* Find(std::string_view name) const;

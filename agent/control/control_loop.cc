@@ -209,7 +209,8 @@ absl::Status ControlLoop::Serve(ControlSession& session, ControlStream& stream, 
         welcomed = true;
         backoff.Connected(clock_.Steady());
         connector_.Welcomed();
-        spdlog::info("connected to the controller as {} (clock offset {} ms)", session.welcome().device_name(), session.welcome().clock_offset_ms());
+        spdlog::info("connected to the controller as {} (clock offset {} ms)", session.welcome().device_name(),
+                     session.welcome().clock_offset_ms());
       }
     }
     if (mail.closed) {

@@ -67,9 +67,7 @@ class ControlLoop final : public OperationListener {
     std::deque<v1::OperationResult> results;
     std::deque<std::pair<uint64_t, v1::QueryResult>> query_results;
 
-    bool empty() const {
-      return !response && !written && !closed && progress.empty() && results.empty() && query_results.empty();
-    }
+    bool empty() const { return !response && !written && !closed && progress.empty() && results.empty() && query_results.empty(); }
   };
 
   void Run(OperationRunner& runner);

@@ -35,14 +35,15 @@ absl::Status ProbeController(const rpc::ChannelOptions& options, std::chrono::mi
   // An empty HealthCheckRequest: the server as a whole.
   const grpc::Slice empty;
   call->request = grpc::ByteBuffer(&empty, 1);
-  stub.UnaryCall(&call->context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &call->request, &call->response, [call](grpc::Status status) {
-    {
-      const std::lock_guard<std::mutex> lock(call->mu);
-      call->status = std::move(status);
-      call->done = true;
-    }
-    call->ended.notify_all();
-  });
+  stub.UnaryCall(&call->context, "/grpc.health.v1.Health/Check", grpc::StubOptions(), &call->request, &call->response,
+                 [call](grpc::Status status) {
+                   {
+                     const std::lock_guard<std::mutex> lock(call->mu);
+                     call->status = std::move(status);
+                     call->done = true;
+                   }
+                   call->ended.notify_all();
+                 });
   std::unique_lock<std::mutex> lock(call->mu);
   if (!call->ended.wait_for(lock, timeout + std::chrono::seconds(2), [&] { return call->done; })) {
     return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_UNREACHABLE", "the controller did not answer in time");

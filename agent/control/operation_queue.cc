@@ -28,7 +28,9 @@ v1::OperationResult CancelledResult() {
 
 }  // namespace
 
-const std::string& DatabaseOf(const v1::Order& order) { return order.has_restore() ? order.restore().database() : order.backup().database(); }
+const std::string& DatabaseOf(const v1::Order& order) {
+  return order.has_restore() ? order.restore().database() : order.backup().database();
+}
 
 OperationQueue::OperationQueue(const state::StateDirectory& state, OperationExecutor& executor, const Clock& clock, Options options)
     : state_(state), executor_(executor), clock_(clock), options_(options) {}
@@ -80,8 +82,8 @@ absl::Status OperationQueue::Add(storage::v1::AgentOperation record, const v1::O
     if (operations_.contains(record.operation_id()) || results_.contains(record.operation_id())) return absl::OkStatus();
     if (stop_) return Error(absl::StatusCode::kUnavailable, "STOPPING", "the agent is stopping");
     if (operations_.size() >= options_.max_operations) {
-      return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS", fmt::format("{} operations are waiting already", operations_.size()),
-                   "wait until some have ended, or cancel them");
+      return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_OPERATIONS",
+                   fmt::format("{} operations are waiting already", operations_.size()), "wait until some have ended, or cancel them");
     }
   }
   LF_RETURN_IF_ERROR(state_.WriteOperation(record));
@@ -163,7 +165,8 @@ void OperationQueue::ResultRecorded(const std::string& operation_id) {
     MutexLock lock(mu_);
     if (results_.erase(operation_id) == 0) return;
   }
-  if (const absl::Status status = state_.RemoveResult(operation_id); !status.ok()) spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
+  if (const absl::Status status = state_.RemoveResult(operation_id); !status.ok())
+    spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
 }
 
 void OperationQueue::Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) {
@@ -262,7 +265,8 @@ void OperationQueue::RunOne(Operation& operation) {
   } else {
     LF_CRASH_POINT("agent.operation.started");
     ReportProgress(operation, v1::Progress());
-    result = executor_.Execute(record, operation.order, operation.cancel, [&](const v1::Progress& progress) { ReportProgress(operation, progress); });
+    result = executor_.Execute(record, operation.order, operation.cancel,
+                               [&](const v1::Progress& progress) { ReportProgress(operation, progress); });
   }
   {
     MutexLock lock(mu_);

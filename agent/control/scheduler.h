@@ -1,8 +1,8 @@
 // When a database is due by its interval schedule.
 //
-// The time of the last run is persisted by the caller, so that a device that restarts often neither skips runs nor makes them too often; runs
-// that were missed are caught up once. The first look comes a little after the start, different for each device.
-// A clock that was set back does not stop the schedule: a last run in the future counts as unknown.
+// The time of the last run is persisted by the caller, so that a device that restarts often neither skips runs nor makes them too often;
+// runs that were missed are caught up once. The first look comes a little after the start, different for each device. A clock that was set
+// back does not stop the schedule: a last run in the future counts as unknown.
 //
 // Thread safety: none. Times are the system clock's, since they survive a reboot.
 #ifndef LITEFLEET_AGENT_CONTROL_SCHEDULER_H_

@@ -14,7 +14,8 @@ namespace litefleet::control {
 namespace {
 
 absl::Status Protocol(std::string_view what) {
-  return Error(absl::StatusCode::kInternal, "CONTROL_PROTOCOL", fmt::format("the controller {}", what), "run the same release on both sides");
+  return Error(absl::StatusCode::kInternal, "CONTROL_PROTOCOL", fmt::format("the controller {}", what),
+               "run the same release on both sides");
 }
 
 }  // namespace
@@ -87,7 +88,8 @@ void ControlSession::OnQuery(const v1::Query& query) {
   if (query.query_case() != v1::Query::kRestorePlan) {
     v1::QueryResult result;
     result.set_query_id(id);
-    *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kUnimplemented, "QUERY_UNKNOWN", "this agent does not know the question"));
+    *result.mutable_error() =
+        ToErrorDetail(Error(absl::StatusCode::kUnimplemented, "QUERY_UNKNOWN", "this agent does not know the question"));
     OnQueryResult(stream, std::move(result));
     return;
   }
@@ -166,7 +168,8 @@ std::optional<v1::ControlRequest> ControlSession::NextProgress(SteadyTime now) {
 SteadyTime ControlSession::NextDue() const {
   if (!connected_ || !welcome_) return SteadyTime::max();
   SteadyTime due = health_due_;
-  for (const auto& [id, running] : progress_) due = std::min(due, running.announced ? running.sent_at + kProgressInterval : SteadyTime::min());
+  for (const auto& [id, running] : progress_)
+    due = std::min(due, running.announced ? running.sent_at + kProgressInterval : SteadyTime::min());
   return due;
 }
 

@@ -3,8 +3,8 @@
 //   hello -> welcome -> orders, cancels, queries | health, acknowledgements, progress, results
 //
 // What it keeps between streams is only what is worth sending again: results that the controller has not recorded, and the newest
-// progress of each operation. Outbound order: hello first, then answers, results, progress, health. The queue of answers is bounded: while it is
-// full nothing more is read (ready_to_read()).
+// progress of each operation. Outbound order: hello first, then answers, results, progress, health. The queue of answers is bounded: while
+// it is full nothing more is read (ready_to_read()).
 //
 // Thread safety: none. Errors: what the peer does against the protocol is kInternal CONTROL_PROTOCOL and ends the stream.
 #ifndef LITEFLEET_AGENT_CONTROL_SESSION_H_

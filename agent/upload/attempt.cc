@@ -85,7 +85,8 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
       if (session_.has_chunks_ready() && rate_.Budget(now) <= 0) last_progress_ = now;  // held back by ourselves
       if (now - std::max(last_progress_, began) >= no_progress) {
         return Error(absl::StatusCode::kDeadlineExceeded, "UPLOAD_STALLED",
-                     fmt::format("nothing was heard from the controller for {} s", std::chrono::duration_cast<std::chrono::seconds>(no_progress).count()),
+                     fmt::format("nothing was heard from the controller for {} s",
+                                 std::chrono::duration_cast<std::chrono::seconds>(no_progress).count()),
                      "look at the link to the controller; the upload goes on from where it was");
       }
       if (!flushed) session_.FlushOffers();

@@ -54,8 +54,15 @@ class Backup {
  public:
   Backup(const BackupJob& job, const BackupOptions& options, UploadTransport& transport, RateLimit& rate, const Clock& clock,
          const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress)
-      : job_(job), options_(options), transport_(transport), rate_(rate), clock_(clock), cancel_(cancel), report_(progress),
-        began_(Now()), backoff_(options.backoff, std::random_device{}()) {}
+      : job_(job),
+        options_(options),
+        transport_(transport),
+        rate_(rate),
+        clock_(clock),
+        cancel_(cancel),
+        report_(progress),
+        began_(Now()),
+        backoff_(options.backoff, std::random_device{}()) {}
 
   BackupOutcome Run() {
     absl::StatusOr<v1::UploadCommitted> committed = Loop();
@@ -143,8 +150,8 @@ class Backup {
     progress_.set_phase(phase);
     UploadSession::Counts counts;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
-        options_.attempt, transport_, begin, feed, complete, rate_, cancel_,
-        [&](const UploadSession::Counts& now) { Report(now, false); }, counts);
+        options_.attempt, transport_, begin, feed, complete, rate_, cancel_, [&](const UploadSession::Counts& now) { Report(now, false); },
+        counts);
     Report(counts, true);
     wire_before_ += counts.wire_bytes;
     brought_something_ = counts.durable_bytes > 0 || counts.answered_chunks > 0;

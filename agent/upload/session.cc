@@ -14,7 +14,8 @@ constexpr size_t kMaxMessageBytes = 600 << 10;
 constexpr size_t kMaxChunksPerOffer = 256;
 
 absl::Status Protocol(std::string_view what) {
-  return Error(absl::StatusCode::kInternal, "UPLOAD_PROTOCOL", fmt::format("the controller {}", what), "run the same release on both sides");
+  return Error(absl::StatusCode::kInternal, "UPLOAD_PROTOCOL", fmt::format("the controller {}", what),
+               "run the same release on both sides");
 }
 
 }  // namespace

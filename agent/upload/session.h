@@ -58,7 +58,7 @@ class UploadSession {
     size_t message_bytes = 256 << 10;
   };
   struct Counts {
-    int64_t dealt_bytes = 0;    // raw: found at the controller, or sent
+    int64_t dealt_bytes = 0;  // raw: found at the controller, or sent
     int64_t sent_raw_bytes = 0;
     int64_t wire_bytes = 0;     // payload sent
     int64_t durable_bytes = 0;  // payload durable
@@ -131,10 +131,10 @@ class UploadSession {
   std::deque<SentOffer> offered_;  // unanswered, in order
   size_t offered_chunks_ = 0;
 
-  std::deque<Chunk> wanted_;       // answered as missing, nobody has taken them
+  std::deque<Chunk> wanted_;  // answered as missing, nobody has taken them
   uint64_t next_number_ = 1;
-  std::deque<Sending> ready_;      // taken, in order; the first ones with `packed` can be sent
-  size_t packed_bytes_ = 0;        // of ready_
+  std::deque<Sending> ready_;  // taken, in order; the first ones with `packed` can be sent
+  size_t packed_bytes_ = 0;    // of ready_
 
   std::optional<v1::UploadCommit> commit_;
   bool commit_sent_ = false;

@@ -6,6 +6,10 @@
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/credentials.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <iostream>
 
 #include "absl/synchronization/mutex.h"
 #include "common/base/status.h"
@@ -91,6 +95,11 @@ GrpcRuntime::GrpcRuntime() {
   gpr_set_log_function(Log);
   grpc_init();
 }
-GrpcRuntime::~GrpcRuntime() { grpc_shutdown(); }
+void EndProcess(int exit_code) {
+  spdlog::default_logger()->flush();
+  std::cout.flush();
+  std::fflush(nullptr);
+  _exit(exit_code);
+}
 
 }  // namespace litefleet::rpc

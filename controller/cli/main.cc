@@ -10,5 +10,5 @@ int main(int argc, char** argv) {
   // What the libraries warn of goes to standard error; standard output is the command's alone.
   litefleet::obs::SetupLog({.level = "warn"}).IgnoreError();
   const litefleet::RealClock clock;
-  return litefleet::cli::Run(argc, argv, clock, interrupts);
+  litefleet::rpc::EndProcess(litefleet::cli::Run(argc, argv, clock, interrupts));
 }

@@ -119,7 +119,9 @@ class OperationQueueTest : public testing::Test {
   OperationQueueTest() : path_(testing::TempDir() + fmt::format("/lf-queue-{}", getpid())), state_(*state::StateDirectory::Open(path_)) {}
   ~OperationQueueTest() override { std::filesystem::remove_all(path_); }
 
-  bool OnDisk(const char* folder, const v1::Order& order) const { return std::filesystem::exists(fmt::format("{}/{}/{}", path_, folder, order.operation_id())); }
+  bool OnDisk(const char* folder, const v1::Order& order) const {
+    return std::filesystem::exists(fmt::format("{}/{}/{}", path_, folder, order.operation_id()));
+  }
 
   const std::string path_;
   const state::StateDirectory state_;
@@ -287,7 +289,8 @@ TEST_P(KilledAt, EndsWithOneResultAfterTheNextStart) {
 }
 
 INSTANTIATE_TEST_SUITE_P(CrashPoints, KilledAt,
-                         testing::Values("agent.order.accepted", "agent.operation.started", "agent.result.persisted", "agent.cancel.persisted"));
+                         testing::Values("agent.order.accepted", "agent.operation.started", "agent.result.persisted",
+                                         "agent.cancel.persisted"));
 #endif
 
 }  // namespace

@@ -72,7 +72,8 @@ class ControlSessionTest : public testing::Test {
   FakeRunner runner_;
   FakeHealth health_;
   std::vector<std::pair<uint64_t, v1::QueryResult>> answers_;
-  ControlSession session_{runner_, health_, [this](uint64_t stream, v1::QueryResult result) { answers_.emplace_back(stream, std::move(result)); }};
+  ControlSession session_{runner_, health_,
+                          [this](uint64_t stream, v1::QueryResult result) { answers_.emplace_back(stream, std::move(result)); }};
   SteadyTime now_{std::chrono::hours(5)};
 };
 

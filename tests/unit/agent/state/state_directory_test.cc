@@ -46,7 +46,7 @@ class StateDirectoryTest : public testing::Test {
 
 TEST_F(StateDirectoryTest, MakesItsFoldersForItsOwnerAlone) {
   const StateDirectory state = Open();
-  struct stat st{};
+  struct stat st {};
   ASSERT_EQ(stat(path_.c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777, 0700u);
   ASSERT_TRUE(state.WriteOperation(Operation(kId)).ok());
