@@ -109,6 +109,7 @@ int Enroll(const Arguments& arguments) {
 int Run(const Arguments& arguments, const litefleet::config::AgentConfig& config) {
   if (const absl::Status status = litefleet::obs::SetupLog(config.log); !status.ok()) return Fail(status, 2);
   BlockSignals();
+  litefleet::rpc::KeepCallbackThreads();
   litefleet::Agent::Options options;
   options.config_path = arguments.config;
   options.once = arguments.once;

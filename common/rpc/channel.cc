@@ -3,6 +3,7 @@
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/credentials.h>
 #include <spdlog/spdlog.h>
@@ -10,6 +11,7 @@
 
 #include <cstdio>
 #include <iostream>
+#include <memory>
 
 #include "absl/synchronization/mutex.h"
 #include "common/base/status.h"
@@ -95,6 +97,20 @@ GrpcRuntime::GrpcRuntime() {
   gpr_set_log_function(Log);
   grpc_init();
 }
+
+void KeepCallbackThreads() {
+  struct Call {
+    grpc::ClientContext context;
+    grpc::Slice nothing;
+    grpc::ByteBuffer request{&nothing, 1};
+    grpc::ByteBuffer response;
+  };
+  // A channel without credentials is one that fails every call at once, without a connection; the call makes it hold the threads.
+  static const auto& channel = *new std::shared_ptr<grpc::Channel>(grpc::CreateChannel("", nullptr));
+  const auto call = std::make_shared<Call>();
+  grpc::GenericStub(channel).UnaryCall(&call->context, "/none", {}, &call->request, &call->response, [call](const grpc::Status&) {});
+}
+
 void EndProcess(int exit_code) {
   spdlog::default_logger()->flush();
   std::cout.flush();

@@ -48,6 +48,11 @@ class GrpcRuntime {
   GrpcRuntime& operator=(const GrpcRuntime&) = delete;
 };
 
+// Keeps gRPC's callback threads for the rest of the process. REQUIRES: GrpcRuntime. Whoever gives up a channel and makes another needs
+// it: gRPC 1.51 ends those threads with the last channel, and where its last reference goes in one of their callbacks the thread joins
+// itself in vain and polls what was freed (a double free in grpc_cq_internal_unref).
+void KeepCallbackThreads();
+
 // Ends a program that has used gRPC; everything of value has been closed before. Without exit handlers: threads of gRPC's that poll for
 // callbacks outlive the last channel for a moment, and abort when a handler destroys what they use (seen in one of ten ends under load).
 [[noreturn]] void EndProcess(int exit_code);

@@ -215,7 +215,7 @@ absl::Status FileStore::SyncPack(Pack& pack) {
   bool new_name;
   {
     MutexLock lock(mu_);
-    footer = pack.footer;
+    footer = pack.footer && !pack.renamed;
     new_name = pack.new_name;
   }
   LF_CRASH_POINT("store.before_sync");
@@ -225,6 +225,7 @@ absl::Status FileStore::SyncPack(Pack& pack) {
     LF_RETURN_IF_ERROR(files_.Rename(PathOf(pack.id, false), PathOf(pack.id, true)));
     LF_CRASH_POINT("store.seal.after_rename");
     MutexLock lock(mu_);
+    pack.renamed = true;
     known_[pack.id].sealed = true;
   }
   if (footer || new_name) LF_RETURN_IF_ERROR(files_.SyncDirectory(packs_directory_));

@@ -66,6 +66,7 @@ class FileStore final : public Store {
     uint64_t written_back = 0;
     bool new_name = false;  // the directory must be synced with it
     bool footer = false;    // to be renamed after the next fsync
+    bool renamed = false;   // a pack may be in two batches of syncs when it is sealed beside one
   };
   struct Known {
     bool sealed = false;

@@ -7,6 +7,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <vector>
 
@@ -38,16 +39,19 @@ struct DataPath {
     readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
     session_executor = std::make_unique<ThreadPoolExecutor>(8, 1024);
     verify_executor = std::make_unique<ThreadPoolExecutor>(2, 1024);
-    ingest =
-        std::make_unique<Ingest>(IngestDeps{.store = *store,
-                                            .catalog = *ingest_catalog,
-                                            .clock = clock,
-                                            .session_executor = *session_executor,
-                                            .verify_executor = *verify_executor,
-                                            .clock_offset_ms = [this](const DeviceId&) { return clock_offset_ms; },
-                                            .previous_contact = [this](const DeviceId&) { return previous_contact; },
-                                            .on_committed = [this](const CommittedSnapshot& snapshot) { committed.push_back(snapshot); }},
-                                 limits);
+    ingest = std::make_unique<Ingest>(IngestDeps{.store = *store,
+                                                 .catalog = *ingest_catalog,
+                                                 .clock = clock,
+                                                 .session_executor = *session_executor,
+                                                 .verify_executor = *verify_executor,
+                                                 .clock_offset_ms = [this](const DeviceId&) { return clock_offset_ms; },
+                                                 .previous_contact = [this](const DeviceId&) { return previous_contact; },
+                                                 .on_committed =
+                                                     [this](const CommittedSnapshot& snapshot) {
+                                                       const std::scoped_lock lock(committed_mu);
+                                                       committed.push_back(snapshot);
+                                                     }},
+                                      limits);
   }
   ~DataPath() {
     session_executor.reset();
@@ -79,7 +83,8 @@ struct DataPath {
 
   int64_t clock_offset_ms = 0;
   std::optional<SystemTime> previous_contact;
-  std::vector<CommittedSnapshot> committed;
+  std::mutex committed_mu;
+  std::vector<CommittedSnapshot> committed;  // read when no upload runs
   std::unique_ptr<catalog::CatalogDb> db;
   std::unique_ptr<catalog::SnapshotCatalog> snapshots;
   std::unique_ptr<catalog::IngestCatalog> ingest_catalog;

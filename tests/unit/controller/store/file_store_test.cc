@@ -312,6 +312,31 @@ TEST_F(FileStoreTest, ManyThreadsShareFsyncs) {
   }
 }
 
+TEST_F(FileStoreTest, SealsBesideSyncsOfOthers) {
+  options_.seal_records = 2;
+  Open();
+  constexpr unsigned kThreads = 8;
+  constexpr unsigned kEach = 60;
+  std::vector<std::thread> threads;
+  std::vector<std::vector<Placed>> placed(kThreads);
+  for (unsigned t = 0; t < kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (unsigned i = 0; i < kEach; ++i) {
+        const auto put = Put(*store_, Content(512, t * 1000 + i));
+        ASSERT_TRUE(put.ok()) << put.status();
+        const absl::Status synced = store_->Sync(put->epoch);
+        ASSERT_TRUE(synced.ok()) << synced;
+        placed[t].push_back(*put);
+      }
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  for (unsigned t = 0; t < kThreads; ++t) {
+    for (unsigned i = 0; i < kEach; ++i) ExpectHolds(placed[t][i].location, Content(512, t * 1000 + i));
+  }
+  EXPECT_TRUE(store_->Stats()->problems.empty());
+}
+
 // A child puts, syncs and reports until it is killed at a point; then everything that it reported is there.
 class StoreKillTest : public FileStoreTest, public testing::WithParamInterface<const char*> {};
 
