@@ -26,7 +26,16 @@ inline constexpr uint32_t kMaxChunkPayload = 256 * 1024;
 inline constexpr uint32_t kMaxRecordPayload = 1 << 20;
 
 // Values are on disk: do not change them.
-enum class RecordType : uint8_t { kChunk = 1, kManifestPart = 2, kSnapshot = 3, kDevice = 4, kFooter = 127 };
+enum class RecordType : uint8_t {
+  kChunk = 1,
+  kManifestPart = 2,
+  kSnapshot = 3,
+  kDevice = 4,
+  kSnapshotMarks = 5,
+  kDatabase = 8,
+  kOperator = 9,
+  kFooter = 127,
+};
 
 struct PackHeader {
   uint64_t features = 0;
