@@ -27,6 +27,10 @@ constexpr uint32_t PagesIn(uint32_t page_size, uint32_t page_count, uint32_t ext
   return std::min(PagesPerExtent(page_size), page_count - extent * PagesPerExtent(page_size));
 }
 constexpr uint32_t LockBytePage(uint32_t page_size) { return 0x40000000u / page_size + 1; }
+// A stretch is 64 MiB of consecutive pages, aligned, counted from 0: no chunk's pages belong to two of them.
+inline constexpr uint32_t kExtentsPerStretch = 256;
+constexpr uint32_t PagesPerStretch(uint32_t page_size) { return kExtentsPerStretch * PagesPerExtent(page_size); }
+constexpr uint32_t StretchOf(uint32_t page_size, uint32_t page) { return (page - 1) / PagesPerStretch(page_size); }
 constexpr uint64_t DatabaseBytes(uint32_t page_size, uint32_t page_count) { return static_cast<uint64_t>(page_size) * page_count; }
 
 }  // namespace litefleet::format
