@@ -14,10 +14,6 @@ namespace {
 
 using Code = absl::StatusCode;
 
-// Written pages are handed to the disk in stretches of this size, at most two of them unwritten: the sync at the end is short, and a
-// slow disk slows the fetch down instead of filling the memory.
-constexpr uint64_t kStretch = 8 << 20;
-
 absl::Status CheckRoot(const format::RootDigest& actual, const format::RootDigest& expected) {
   if (actual == expected) return absl::OkStatus();
   return Error(Code::kDataLoss, "ROOT_MISMATCH",
@@ -68,27 +64,15 @@ absl::Status StagingFile::Append(const FetchedExtent& extent) {
   LF_RETURN_IF_ERROR(io::PwriteAll(fd(), extent.pages, offset, path()));
   root_.Add(extent.name);
   ++next_extent_;
-  if (offset + extent.pages.size() >= written_back_ + kStretch) WriteBack(offset + extent.pages.size());
+  writeback_.Wrote(fd(), offset + extent.pages.size());
   return absl::OkStatus();
-}
-
-void StagingFile::WriteBack(uint64_t end) {
-  // A hint: what fails here fails again at the sync, which counts.
-  const auto range = [&](uint64_t from, uint64_t to, unsigned flags) {
-    sync_file_range(fd(), static_cast<off_t>(from), static_cast<off_t>(to - from), flags);
-  };
-  range(written_back_, end, SYNC_FILE_RANGE_WRITE);
-  if (written_back_ >= kStretch) {
-    range(written_back_ - kStretch, written_back_, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-  }
-  written_back_ = end;
 }
 
 absl::Status StagingFile::Finish(const format::RootDigest& expected) {
   if (next_extent_ != format::ExtentCount(page_size_, page_count_)) {
     return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("only {} extents of {} pages came", next_extent_, page_count_));
   }
-  if (bytes() > written_back_) WriteBack(bytes());
+  writeback_.Finish(fd(), bytes());
   return CheckRoot(root_.Finish(), expected);
 }
 

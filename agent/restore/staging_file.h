@@ -15,6 +15,7 @@
 #include "agent/restore/target_place.h"
 #include "common/format/digest.h"
 #include "common/io/file.h"
+#include "common/io/writeback.h"
 
 namespace litefleet::restore {
 
@@ -49,7 +50,6 @@ class StagingFile {
 
  private:
   StagingFile(const TargetPlace& place, std::string name, uint32_t page_size, uint32_t page_count, io::UniqueFd fd);
-  void WriteBack(uint64_t end);
 
   const TargetPlace& place_;
   const std::string name_;
@@ -57,7 +57,7 @@ class StagingFile {
   const uint32_t page_count_;
   io::UniqueFd fd_;
   uint32_t next_extent_ = 0;
-  uint64_t written_back_ = 0;
+  io::Writeback writeback_;
   format::RootBuilder root_;
 };
 

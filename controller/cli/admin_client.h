@@ -62,11 +62,11 @@ class AdminClient {
   std::unique_ptr<Cancellable> Watch(const std::string& operation, std::function<void(const v1::Operation&)> on_change,
                                      std::function<void(const absl::Status&)> on_end);
 
-  // Calls `on_header` once and then `on_data` in order on this thread; what they return other than OK ends the download with it.
+  // Calls `on_header` once and then `on_pages` in order on this thread; what they return other than OK ends the download with it.
   // `cancel` gets, before the first call, what ends the download from elsewhere.
   absl::Status Download(const std::string& snapshot, const std::function<void(Cancellable*)>& cancel,
                         const std::function<absl::Status(const v1::Snapshot&)>& on_header,
-                        const std::function<absl::Status(const std::string&)>& on_data);
+                        const std::function<absl::Status(const v1::DownloadPages&)>& on_pages);
 
   const rpc::Address& address() const { return address_; }
 

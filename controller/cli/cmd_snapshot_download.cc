@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "common/base/bytes.h"
+#include "common/format/chunk_codec.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/download.h"
@@ -49,6 +50,8 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
 
   v1::Snapshot snapshot;
   std::optional<RootVerifier> verifier;
+  format::ChunkDecompressor decompressor;
+  Bytes data;
   RateMeter meter;
   int64_t done = 0;
   SteadyTime drawn{};
@@ -66,9 +69,11 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
         verifier.emplace(std::move(made));
         return absl::OkStatus();
       },
-      [&](const std::string& data) -> absl::Status {
-        LF_RETURN_IF_ERROR(verifier->Add(AsBytes(data)));
-        LF_RETURN_IF_ERROR(to_stdout ? io::WriteAll(STDOUT_FILENO, AsBytes(data), "standard output") : file->Write(AsBytes(data)));
+      [&](const v1::DownloadPages& pages) -> absl::Status {
+        LF_RETURN_IF_ERROR(
+            decompressor.Decompress(static_cast<format::Codec>(pages.codec()), AsBytes(pages.data()), pages.raw_bytes(), data));
+        LF_RETURN_IF_ERROR(verifier->Add(data));
+        LF_RETURN_IF_ERROR(to_stdout ? io::WriteAll(STDOUT_FILENO, data, "standard output") : file->Write(data));
         done += static_cast<int64_t>(data.size());
         const SteadyTime now = session.clock().Steady();
         meter.Add(now, done);

@@ -40,6 +40,11 @@ absl::Status RootVerifier::Add(ByteView data) {
   if (data.size() > left_) return Error(absl::StatusCode::kDataLoss, "TOO_MUCH_DATA", "the controller sent more than the snapshot has");
   left_ -= data.size();
   while (!data.empty()) {
+    if (extent_.empty() && data.size() >= format::kExtentBytes) {
+      builder_.Add(format::NameChunkOf(page_size_, data.first(format::kExtentBytes)));
+      data = data.subspan(format::kExtentBytes);
+      continue;
+    }
     const size_t take = std::min<size_t>(data.size(), format::kExtentBytes - extent_.size());
     extent_.insert(extent_.end(), data.begin(), data.begin() + static_cast<std::ptrdiff_t>(take));
     data = data.subspan(take);
@@ -93,7 +98,12 @@ absl::StatusOr<NewFile> NewFile::Make(const std::string& path, bool replace) {
   return NewFile(path, temporary, std::move(fd), replace);
 }
 
-absl::Status NewFile::Write(ByteView data) { return io::WriteAll(fd_.get(), data, temporary_); }
+absl::Status NewFile::Write(ByteView data) {
+  LF_RETURN_IF_ERROR(io::WriteAll(fd_.get(), data, temporary_));
+  written_ += data.size();
+  writeback_.Wrote(fd_.get(), written_);
+  return absl::OkStatus();
+}
 
 absl::Status NewFile::Finish() {
   LF_RETURN_IF_ERROR(io::Sync(fd_.get(), temporary_));

@@ -13,6 +13,7 @@
 #include "common/base/bytes.h"
 #include "common/format/digest.h"
 #include "common/io/file.h"
+#include "common/io/writeback.h"
 
 namespace litefleet::cli {
 
@@ -57,6 +58,8 @@ class NewFile {
   std::string temporary_;  // empty once there is nothing to remove
   io::UniqueFd fd_;
   bool replace_;
+  io::Writeback writeback_;
+  uint64_t written_ = 0;
 };
 
 }  // namespace litefleet::cli

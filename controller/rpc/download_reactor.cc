@@ -11,7 +11,7 @@
 namespace litefleet::rpc {
 namespace {
 
-constexpr size_t kMessagesAhead = 4;
+constexpr size_t kMessagesAhead = 8;
 
 class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::DownloadSnapshotResponse>, v1::DownloadSnapshotResponse> {
  public:
@@ -78,7 +78,11 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
     }
     if (chunk->first_page != next_page_) return Hole(fmt::format("page {}", chunk->first_page), next_page_);
     next_page_ += chunk->page_count;
-    message.set_data(std::string(AsText(chunk->raw)));
+    // As stored: checked here when it was read, and by the client against the root digest.
+    v1::DownloadPages& pages = *message.mutable_pages();
+    pages.set_codec(static_cast<v1::Codec>(chunk->codec));
+    pages.set_raw_bytes(chunk->raw_bytes);
+    pages.set_data(std::move(chunk->data));
     return message;
   }
 

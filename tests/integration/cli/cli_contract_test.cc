@@ -89,7 +89,9 @@ class FakeAdmin final : public v1::AdminService::Service {
     *message.mutable_header()->mutable_snapshot() = snapshot;
     writer->Write(message);
     for (size_t at = 0; at < data.size(); at += 262'144) {
-      message.set_data(data.substr(at, 262'144));
+      message.mutable_pages()->set_codec(v1::CODEC_RAW);
+      message.mutable_pages()->set_data(data.substr(at, 262'144));
+      message.mutable_pages()->set_raw_bytes(static_cast<uint32_t>(message.pages().data().size()));
       writer->Write(message);
     }
     return status;

@@ -1,0 +1,25 @@
+// Tells the kernel to write a file while it is still being made, a stretch at a time, so that little is left for the sync at the end
+// and a large file does not fill the page cache with dirty pages. A hint: what fails here fails again at the sync, which counts.
+#ifndef LITEFLEET_COMMON_IO_WRITEBACK_H_
+#define LITEFLEET_COMMON_IO_WRITEBACK_H_
+
+#include <cstdint>
+
+namespace litefleet::io {
+
+// For a file that is written from its beginning to its end by one thread.
+class Writeback {
+ public:
+  // Everything before `end` has been written: begins to write what makes a whole stretch, and waits for the stretch before it.
+  void Wrote(int fd, uint64_t end);
+  // Begins to write what is left.
+  void Finish(int fd, uint64_t end);
+
+ private:
+  void Start(int fd, uint64_t end);
+  uint64_t started_ = 0;
+};
+
+}  // namespace litefleet::io
+
+#endif  // LITEFLEET_COMMON_IO_WRITEBACK_H_
