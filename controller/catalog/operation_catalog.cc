@@ -85,8 +85,8 @@ absl::Status Insert(sqlite3* db, const OperationRow& row) {
       sqlite::Statement insert,
       sqlite::Statement::Prepare(db,
                                  "insert into operation (id, device, database, kind, state, active, origin, created_ms, ended_ms, "
-                                 "expires_ms, ordered_by, request_id, operation, device_order) "
-                                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+                                 "expires_ms, ordered_by, request_id, operation, device_order, snapshot) "
+                                 "values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
   const v1::Operation& operation = row.operation;
   insert.Bind(1, operation.id()).Bind(2, operation.device_id()).Bind(3, operation.database());
   insert.Bind(4, operation.kind()).Bind(5, operation.state()).Bind(6, IsActive(operation.state()) ? 1 : 0);
@@ -103,7 +103,8 @@ absl::Status Insert(sqlite3* db, const OperationRow& row) {
   }
   insert.Bind(11, operation.ordered_by()).Bind(12, row.request_id);
   insert.BindBlob(13, AsBytes(Stored(operation))).BindBlob(14, AsBytes(row.order.SerializeAsString()));
-  return insert.Run();
+  // What the order needs until it has ended: nobody may delete it meanwhile.
+  return insert.Bind(15, row.order.restore().snapshot_id()).Run();
 }
 
 absl::Status Save(sqlite3* db, const v1::Operation& operation) {

@@ -1,5 +1,6 @@
 #include "controller/catalog/schema.h"
 
+#include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
@@ -10,6 +11,7 @@ const std::vector<Migration>& Migrations() {
   static const std::vector<Migration> kMigrations = {
       Migration{kIdentitySchema1, kSnapshotSchema1, kOperationSchema1},
       Migration{kSnapshotSchema2},
+      Migration{kDeletionSchema},
   };
   return kMigrations;
 }

@@ -1,0 +1,19 @@
+// The states of a row of the table chunk. Values are stored: do not change them.
+#ifndef LITEFLEET_CONTROLLER_CATALOG_CHUNK_STATE_H_
+#define LITEFLEET_CONTROLLER_CATALOG_CHUNK_STATE_H_
+
+#include <cstdint>
+
+namespace litefleet::catalog {
+
+enum ChunkState : int64_t {
+  kChunkGood = 1,
+  // Nothing refers to it; its bytes are there until a prune sweeps it. It counts as present: a dedup hit makes it good again.
+  kChunkTrash = 2,
+  // What is in the store is not what its name says. It counts as absent.
+  kChunkQuarantined = 3,
+};
+
+}  // namespace litefleet::catalog
+
+#endif  // LITEFLEET_CONTROLLER_CATALOG_CHUNK_STATE_H_
