@@ -189,15 +189,14 @@ class Agent::Impl final : public control::OperationListener {
                                "litefleet-agent/" LITEFLEET_VERSION};
   }
 
-  // Restores that nobody will run again are rolled back, before anything else touches their databases.
+  // Restores that nobody will run again are finished or rolled back, before anything else touches their databases.
   absl::Status RecoverRestores() {
     std::vector<std::string> damaged;
     LF_ASSIGN_OR_RETURN(const std::vector<storage::v1::AgentOperation> operations, state_.ReadOperations(damaged));
     for (const std::string& sentence : damaged) spdlog::error("{}", sentence);
     std::set<std::string> active;
     for (const storage::v1::AgentOperation& operation : operations) active.insert(operation.operation_id());
-    for (const std::string& sentence : restorer_->Recover(active)) spdlog::warn("{}", sentence);
-    return absl::OkStatus();
+    return executor_.Recover(active);
   }
 
   void DropOldUndos() {

@@ -27,7 +27,6 @@ using Level = Finding::Level;
 // A device that was never set, or a machine that forgot: nothing of this program existed then.
 constexpr int64_t kPlausibleSeconds = 1'760'000'000;
 constexpr int64_t kOffsetWarnMillis = 5'000;
-constexpr uint64_t kReserveBytes = 64 << 20;
 
 class Examination {
  public:
@@ -63,8 +62,11 @@ void LookAtState(const config::AgentConfig& config, Examination& found) {
   }
   const absl::StatusOr<uint64_t> free = io::FreeBytes(config.state);
   if (!free.ok()) return found.Fail("state-space", free.status(), "look at the disk");
-  if (*free < kReserveBytes) {
-    found.Add(Level::kFail, "state-space", fmt::format("{} MiB are free at {}", *free >> 20, config.state), "free at least 64 MiB there");
+  const absl::StatusOr<uint64_t> reserve = config.disk_reserve.At(config.state);
+  if (!reserve.ok()) return found.Fail("state-space", reserve.status(), "look at the disk");
+  if (*free < *reserve) {
+    found.Add(Level::kFail, "state-space", fmt::format("{} MiB are free at {}, less than the reserve", *free >> 20, config.state),
+              fmt::format("free at least {} MiB there, or lower `[limits] disk_reserve`", *reserve >> 20));
   } else {
     found.Add(Level::kOk, "state-space", fmt::format("{} MiB are free", *free >> 20));
   }
@@ -140,11 +142,13 @@ void LookAtClock(const config::AgentConfig& config, Examination& found) {
   found.Add(Level::kOk, "clock", fmt::format("{} ms from the controller's", offset));
 }
 
-void LookAtSpace(const config::DatabaseConfig& database, uint64_t size, Examination& found) {
+void LookAtSpace(const config::AgentConfig& config, const config::DatabaseConfig& database, uint64_t size, Examination& found) {
   const absl::StatusOr<uint64_t> free = io::FreeBytes(io::DirectoryOf(database.path));
   if (!free.ok()) return found.Fail("database-space", free.status(), "look at the disk", database.name);
-  // A restore keeps the new database and the old one for a while.
-  const uint64_t needed = 2 * size + kReserveBytes;
+  const absl::StatusOr<uint64_t> reserve = config.disk_reserve.At(io::DirectoryOf(database.path));
+  if (!reserve.ok()) return found.Fail("database-space", reserve.status(), "look at the disk", database.name);
+  // A live restore keeps the staging file, the undo copy, and the log or journal of the copy, for a while.
+  const uint64_t needed = 3 * size + *reserve;
   if (*free >= needed)
     return found.Add(Level::kOk, "database-space", fmt::format("{} MiB are free beside it", *free >> 20), {}, database.name);
   found.Add(Level::kWarn, "database-space", fmt::format("{} MiB are free beside it, a restore may need {} MiB", *free >> 20, needed >> 20),
@@ -189,7 +193,7 @@ void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseCon
   } else if (has_shm) {
     found.Add(Level::kOk, "database-shm-owner", "-shm belongs to the database's owner", {}, database.name);
   }
-  if (present) LookAtSpace(database, static_cast<uint64_t>(st.st_size), found);
+  if (present) LookAtSpace(config, database, static_cast<uint64_t>(st.st_size), found);
 }
 
 const char* Word(Level level) { return level == Level::kOk ? "ok" : level == Level::kWarn ? "warn" : "fail"; }

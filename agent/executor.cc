@@ -14,6 +14,9 @@
 namespace litefleet {
 namespace {
 
+// A live restore of so many bytes tells how fast the next one will be.
+constexpr int64_t kRateFromBytes = 1 << 20;
+
 v1::OperationResult ResultOf(const absl::Status& status) {
   v1::OperationResult result;
   if (status.ok()) {
@@ -91,6 +94,8 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
                             "order the backup without --method"));
   } else {
     int32_t journal_mode = kept.journal_mode();
+    upload::BackupOptions upload = deps_.backup;
+    upload.spool.reserve = deps_.config()->disk_reserve;
     upload::BackupJob job;
     job.operation_id = operation.operation_id();
     job.session_id = operation.session_id();
@@ -110,7 +115,7 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
       LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, capture::OpenOnlineSource(options));
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
-    const upload::BackupOutcome outcome = upload::RunBackup(job, deps_.backup, deps_.transport, deps_.rate, deps_.clock, cancel, progress);
+    const upload::BackupOutcome outcome = upload::RunBackup(job, upload, deps_.transport, deps_.rate, deps_.clock, cancel, progress);
     result = ResultOf(outcome.status);
     result.set_snapshot_id(outcome.snapshot_id);
     *result.mutable_progress() = outcome.progress;
@@ -135,7 +140,11 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const v1::RestoreO
                  fmt::format("the device does not let \"{}\" be restored from afar", order.database()),
                  "set push_restore = \"allow\" in agent.toml on the device, or download the snapshot");
   }
-  return restore::Target{database.name, database.path, database.push_restore};
+  return restore::Target{database.name,
+                         database.path,
+                         database.push_restore,
+                         deps_.config()->disk_reserve,
+                         {Remembered(database.name).copy_bytes_per_second()}};
 }
 
 v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order,
@@ -147,20 +156,42 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
     last = now;
     progress(now);
   });
+  return Restored(order, outcome, std::move(last));
+}
+
+v1::OperationResult DeviceExecutor::Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const {
   v1::OperationResult result = ResultOf(outcome.status);
-  if (outcome.status.ok()) {
+  if (outcome.applied) {
     // Before the result is durable: where this is lost, the restore runs again, finds itself done, and comes here again.
     storage::v1::AgentDatabase kept = Remembered(order.database());
     kept.set_timeline(std::max(kept.timeline(), order.new_timeline()));
+    // Less than that says nothing about a rate.
+    if (outcome.stall_bytes >= kRateFromBytes && outcome.stall_ms > 0)
+      kept.set_copy_bytes_per_second(outcome.stall_bytes * 1000 / outcome.stall_ms);
     Remember(kept);
-    last.set_done_bytes(last.total_bytes());
   }
+  if (outcome.status.ok()) progress.set_done_bytes(progress.total_bytes());
   result.set_snapshot_id(order.snapshot_id());
-  *result.mutable_progress() = last;
+  *result.mutable_progress() = std::move(progress);
   for (const std::string& step : outcome.steps) result.add_steps(step);
   result.set_undo(outcome.undo);
   *result.mutable_stall() = ToProtoDuration(std::chrono::milliseconds(outcome.stall_ms));
   return result;
+}
+
+absl::Status DeviceExecutor::Recover(const std::set<std::string>& active) {
+  restore::LocalRestorer::Recovery recovery = deps_.restorer.Recover(active);
+  for (const std::string& sentence : recovery.said) spdlog::warn("{}", sentence);
+  for (const restore::LocalRestorer::Recovered& ended : recovery.ended) {
+    v1::OperationResult result = Restored(ended.order, ended.outcome, v1::Progress());
+    result.set_operation_id(ended.operation_id);
+    result.set_kind(v1::OPERATION_KIND_RESTORE);
+    result.set_database(ended.order.database());
+    *result.mutable_ended_at() = ToProtoTime(deps_.clock.Now());
+    LF_RETURN_IF_ERROR(deps_.state.WriteResult(result));
+    LF_RETURN_IF_ERROR(deps_.restorer.Forget(ended.operation_id));
+  }
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::RestoreOrder& order) {

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <set>
 #include <string>
 
 #include "agent/config/config.h"
@@ -40,11 +41,17 @@ class DeviceExecutor final : public control::OperationExecutor {
   absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) override;
   void Forget(const std::string& operation_id) override;
 
+  // At start, before anything else touches the databases: finishes restores whose order is lost, or rolls them back. How they ended is
+  // among the results then. `active` are the operations whose orders are there.
+  absl::Status Recover(const std::set<std::string>& active);
+
  private:
   v1::OperationResult Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
                              const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);
+  // Remembers what a restore has done to its database, and says how it ended.
+  v1::OperationResult Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const;
   // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.
   absl::StatusOr<config::DatabaseConfig> Configured(const std::string& database) const;
   absl::StatusOr<restore::Target> RestoreTarget(const v1::RestoreOrder& order) const;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "common/io/disk_reserve.h"
 #include "common/obs/log.h"
 #include "common/rpc/address.h"
 
@@ -38,6 +39,7 @@ struct AgentConfig {
   rpc::Address controller;
   obs::LogOptions log;
   int64_t upload_bytes_per_second = 0;  // 0: no limit
+  io::DiskReserve disk_reserve;         // stays free beside databases and in the state directory
   bool allow_network_file_system = false;
   std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
   std::vector<DatabaseConfig> databases;                            // names are unique

@@ -69,7 +69,7 @@ void OperationQueue::Stop() {
   {
     MutexLock lock(mu_);
     stop_ = true;
-    for (const auto& [id, operation] : operations_) operation->cancel.Cancel();
+    for (const auto& [id, operation] : operations_) operation->cancel.Interrupt();
   }
   work_.SignalAll();
   for (std::thread& thread : threads_) thread.join();

@@ -43,6 +43,7 @@ absl::Status ApplyContext::Enter(storage::v1::RestoreStep step) {
 
 absl::Status ApplyContext::Applied() {
   if (const absl::Status synced = place.Sync(); !synced.ok()) Say(MessageOf(synced));
+  state.set_applied(true);
   if (const absl::Status entered = Enter(storage::v1::RESTORE_STEP_APPLIED); !entered.ok()) Say(MessageOf(entered));
   return absl::OkStatus();
 }
@@ -63,50 +64,50 @@ absl::Status MoveCompanionsAside(ApplyContext& context) {
   return context.place.Sync();
 }
 
-void PutCompanionsBack(ApplyContext& context) {
+void PutCompanionsBack(const TargetPlace& place, storage::v1::RestoreState& state) {
   for (const std::string_view suffix : kCompanions) {
-    if (!HasPart(context.state, suffix)) continue;
-    const std::string name = context.place.name() + std::string(suffix);
-    const std::string aside = context.temporary_undo() + std::string(suffix);
-    const auto there = context.place.Stat(aside);
+    if (!HasPart(state, suffix)) continue;
+    const std::string name = place.name() + std::string(suffix);
+    const std::string aside = TargetPlace::TemporaryUndoName(state.operation_id()) + std::string(suffix);
+    const auto there = place.Stat(aside);
     if (!there.ok() || !there->has_value()) continue;
-    const absl::Status moved = context.place.RenameNew(aside, name);
-    if (!moved.ok()) context.Say(fmt::format("could not move {} back: {}", name, MessageOf(moved)));
+    const absl::Status moved = place.RenameNew(aside, name);
+    if (!moved.ok()) state.add_steps(fmt::format("could not move {} back: {}", name, MessageOf(moved)));
   }
-  static_cast<void>(context.place.Sync());
+  static_cast<void>(place.Sync());
 }
 
-absl::Status InstallUndo(ApplyContext& context) {
-  const std::string undo = context.place.UndoName();
-  const std::string temporary = context.temporary_undo();
+absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal, storage::v1::RestoreState& state) {
+  const std::string undo = place.UndoName();
+  const std::string temporary = TargetPlace::TemporaryUndoName(state.operation_id());
   for (const std::string_view suffix :
        {std::string_view("-journal"), std::string_view("-shm"), std::string_view("-wal"), std::string_view()}) {
     const std::string from = temporary + std::string(suffix);
     const std::string to = undo + std::string(suffix);
-    if (!HasPart(context.state, suffix)) {
-      LF_RETURN_IF_ERROR(context.place.Remove(to));  // of an older undo
+    if (!HasPart(state, suffix)) {
+      LF_RETURN_IF_ERROR(place.Remove(to));  // of an older undo
       continue;
     }
-    LF_ASSIGN_OR_RETURN(const auto there, context.place.Stat(from));
-    if (there.has_value()) LF_RETURN_IF_ERROR(context.place.Rename(from, to));
+    LF_ASSIGN_OR_RETURN(const auto there, place.Stat(from));
+    if (there.has_value()) LF_RETURN_IF_ERROR(place.Rename(from, to));
     LF_CRASH_POINT("restore.undo_part_installed");
   }
-  LF_RETURN_IF_ERROR(context.place.Sync());
-  if (context.state.undo_parts().empty()) {
-    return context.journal.RemoveUndo(context.state.database());
+  LF_RETURN_IF_ERROR(place.Sync());
+  if (state.undo_parts().empty()) {
+    return journal.RemoveUndo(state.database());
   }
   storage::v1::UndoRecord record;
-  record.set_database(context.state.database());
-  record.set_path(context.place.path());
-  record.set_undo(context.place.PathOf(undo));
-  *record.mutable_parts() = context.state.undo_parts();
-  record.set_operation_id(context.state.operation_id());
-  record.set_snapshot_id(context.state.snapshot_id());
-  record.set_mode(context.state.mode());
+  record.set_database(state.database());
+  record.set_path(place.path());
+  record.set_undo(place.PathOf(undo));
+  *record.mutable_parts() = state.undo_parts();
+  record.set_operation_id(state.operation_id());
+  record.set_snapshot_id(state.snapshot_id());
+  record.set_mode(state.mode());
   record.set_made_at_ms(ToUnixMillis(RealClock().Now()));
-  LF_RETURN_IF_ERROR(context.journal.SaveUndo(record));
-  context.state.set_undo(record.undo());
-  context.Say(fmt::format("kept the previous state as {}", record.undo()));
+  LF_RETURN_IF_ERROR(journal.SaveUndo(record));
+  state.set_undo(record.undo());
+  state.add_steps(fmt::format("kept the previous state as {}", record.undo()));
   return absl::OkStatus();
 }
 

@@ -1,15 +1,17 @@
 // The three ways of a verified staging file into its target; README.md has the steps, `new`, `live` and `replace`.
 //
-// Each returns OK with the step APPLIED recorded, or an error with the old state in its place. They may be called again after a crash in
-// the step APPLYING, as the README says. Thread safety: none; one restore a database at a time. Law 3: nobody in this process has the
-// target open through SQLite but what is opened here.
+// Each returns OK with the step APPLIED recorded, or an error with the old state in its place (step UNDOING: again in its place). They may
+// be called again after a crash in the step APPLYING, as the README says. Thread safety: none; one restore a database at a time. Law 3:
+// nobody in this process has the target open through SQLite but what is opened here.
 #ifndef LITEFLEET_AGENT_RESTORE_APPLY_H_
 #define LITEFLEET_AGENT_RESTORE_APPLY_H_
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -29,6 +31,8 @@ struct ApplyOptions {
   // In rollback mode readers hold writers up: the read-back after a live restore ends after this long.
   std::chrono::milliseconds rollback_stall{2'000};
   bool allow_network_fs = false;
+  // For tests of damage, on the way of a live copy: "committed", before it is read back, and "differs", before it is undone.
+  std::function<void(std::string_view)> at_point = {};
 };
 
 struct ApplyContext {
@@ -40,7 +44,7 @@ struct ApplyContext {
   storage::v1::RestoreState& state;
   const CancelToken& cancel;
   ProgressMeter& progress;
-  // Set by ApplyLive when what was committed is not what was ordered: the new state is in place, the outcome is this error.
+  // Set by ApplyLive when what was committed is not what was ordered and could not be undone: it is in place, the outcome is this error.
   absl::Status read_back;
 
   // Makes the step durable.
@@ -56,18 +60,26 @@ absl::Status ApplyNew(ApplyContext& context);
 absl::Status ApplyLive(ApplyContext& context);
 absl::Status ApplyReplace(ApplyContext& context);
 
-// After a crash in APPLYING of a live restore: whether the copy was committed.
-absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context);
+// In how many pages a live target differs from the snapshot and from its previous state.
+struct LiveDifference {
+  uint64_t from_new = 0;
+  uint64_t from_old = 0;
+  // Others may have committed since: the majority says.
+  bool committed() const { return from_new < from_old || from_new == 0; }
+};
+// After a crash in APPLYING of a live restore. Opens the target through SQLite, which rolls an unfinished transaction back.
+absl::StatusOr<LiveDifference> CompareLive(const TargetPlace& place, const ApplyOptions& options, const StagingFile& staging,
+                                           storage::v1::RestoreState& state, const CancelToken& cancel);
 // Folds the WAL that the copy made into the database. Best effort.
-void CheckpointLive(ApplyContext& context);
+void CheckpointLive(const TargetPlace& place, const ApplyOptions& options, storage::v1::RestoreState& state, const CancelToken& cancel);
 
 // ---- shared
 
 // -wal, -shm, -journal that lie beside the target, to the temporary undo names; recorded in undo_parts by the caller before.
 absl::Status MoveCompanionsAside(ApplyContext& context);
-void PutCompanionsBack(ApplyContext& context);
+void PutCompanionsBack(const TargetPlace& place, storage::v1::RestoreState& state);
 // The undo under its temporary name becomes the undo of the database, in place of an older one, with its record.
-absl::Status InstallUndo(ApplyContext& context);
+absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal, storage::v1::RestoreState& state);
 
 // Owner, group, mode and extended attributes of `like`, a name beside, on the file behind `fd`.
 absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int fd, const std::string& what);

@@ -7,6 +7,8 @@
 
 #include "agent/restore/apply.h"
 #include "agent/restore/page_stream.h"
+#include "agent/restore/plan.h"
+#include "agent/restore/undo_copy.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
@@ -20,8 +22,6 @@ using Code = absl::StatusCode;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kStepBytes = 1 << 20;
-constexpr int kCheckpointRounds = 3;
-constexpr std::chrono::milliseconds kCheckpointWait{1000};
 
 // A path in a URI file name.
 std::string Escaped(const std::string& path) {
@@ -42,68 +42,6 @@ uint32_t DataVersion(sqlite3* db) {
   return version;
 }
 
-// The previous state, as a database file of its own.
-class UndoCopy {
- public:
-  UndoCopy(const TargetPlace& place, std::string name, io::UniqueFd fd) : place_(place), name_(std::move(name)), fd_(std::move(fd)) {}
-
-  static absl::StatusOr<UndoCopy> Create(const TargetPlace& place, const std::string& name) {
-    LF_RETURN_IF_ERROR(place.Remove(name));
-    LF_ASSIGN_OR_RETURN(io::UniqueFd fd, place.Open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
-    return UndoCopy(place, name, std::move(fd));
-  }
-
-  // The state that `database` sees. The second time only what differs is written.
-  absl::Status Take(capture::UserDatabase& database, const capture::PinnedRead& read, const CancelToken& cancel) {
-    uint64_t bytes = 0;
-    Bytes before;
-    LF_RETURN_IF_ERROR(StreamPages(database, read, cancel, [&](const StreamedExtent& at) -> absl::Status {
-      const uint64_t offset = static_cast<uint64_t>(at.extent) * format::kExtentBytes;
-      bytes = static_cast<uint64_t>(at.page_size) * at.page_count;
-      if (offset + at.pages.size() <= size_) {
-        before.resize(at.pages.size());
-        LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), before, offset, path()));
-        if (std::equal(before.begin(), before.end(), at.pages.begin())) return absl::OkStatus();
-      }
-      return io::PwriteAll(fd_.get(), at.pages, offset, path());
-    }));
-    return Truncate(bytes);
-  }
-
-  // The bytes of the file itself. REQUIRES: an exclusive lock, rollback mode.
-  absl::Status TakeRaw(capture::UserDatabase& database, const CancelToken& cancel) {
-    LF_ASSIGN_OR_RETURN(const uint64_t bytes, database.FileBytes());
-    Bytes buffer(format::kExtentBytes);
-    sqlite3_file* const file = database.file();
-    for (uint64_t at = 0; at < bytes; at += buffer.size()) {
-      if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
-      const auto size = static_cast<int>(std::min<uint64_t>(buffer.size(), bytes - at));
-      const int rc = file->pMethods->xRead(file, buffer.data(), size, static_cast<sqlite3_int64>(at));
-      if (rc != SQLITE_OK) return database.ErrorFor(rc, "read");
-      LF_RETURN_IF_ERROR(io::PwriteAll(fd_.get(), ByteView(buffer).first(static_cast<size_t>(size)), at, path()));
-    }
-    return Truncate(bytes);
-  }
-
-  absl::Status Finish() {
-    LF_RETURN_IF_ERROR(TakeOwnerOf(place_, place_.name(), fd_.get(), path()));
-    return io::Sync(fd_.get(), path());
-  }
-  void StartWriteBack() { sync_file_range(fd_.get(), 0, 0, SYNC_FILE_RANGE_WRITE); }
-  std::string path() const { return place_.PathOf(name_); }
-
- private:
-  absl::Status Truncate(uint64_t bytes) {
-    size_ = bytes;
-    return ftruncate(fd_.get(), static_cast<off_t>(bytes)) == 0 ? absl::OkStatus() : ErrnoError(errno, "truncate " + path());
-  }
-
-  const TargetPlace& place_;
-  std::string name_;
-  io::UniqueFd fd_;
-  uint64_t size_ = 0;
-};
-
 // Restores by SQLite's backup API; one object an attempt.
 class LiveCopy {
  public:
@@ -113,10 +51,15 @@ class LiveCopy {
  private:
   absl::Status Prepare();
   absl::Status TakeUndoAhead();
-  absl::Status Lock();
+  // Waits for the destination's lock to copy `from` into it.
+  absl::Status Lock(sqlite3* from);
   absl::Status CompleteUndo();
   absl::Status Copy();
-  void ReadBack();
+  absl::Status ReadBack();
+  // Whether what is committed is in the first `bytes` bytes of `fd`; kDataLoss READ_BACK_DIFFERS.
+  absl::Status CompareWith(int fd, uint64_t bytes, const std::string& path);
+  absl::Status PutBack(const absl::Status& difference);
+  absl::Status CopyUndo();
 
   ApplyContext& context_;
   LiveTarget target_;
@@ -163,8 +106,8 @@ absl::Status LiveCopy::TakeUndoAhead() {
   return absl::OkStatus();
 }
 
-absl::Status LiveCopy::Lock() {
-  backup_.reset(sqlite3_backup_init(destination_->db(), "main", source_.get(), "main"));
+absl::Status LiveCopy::Lock(sqlite3* from) {
+  backup_.reset(sqlite3_backup_init(destination_->db(), "main", from, "main"));
   if (backup_ == nullptr) return destination_->ErrorFor(sqlite3_errcode(destination_->db()), "begin to restore into");
   sqlite3_busy_timeout(destination_->db(), 200);
   const auto deadline = Clock::now() + context_.options.lock_timeout;
@@ -219,64 +162,120 @@ absl::Status LiveCopy::Copy() {
   if (rc != SQLITE_DONE) return destination_->ErrorFor(rc, "commit the copy into");
   LF_CRASH_POINT("restore.live.after_commit");
   sqlite3_backup_finish(backup_.release());
+  context_.state.set_stall_bytes(static_cast<int64_t>(BytesToCopy(target_, context_.staging.bytes())));
   context_.state.set_stall_ms(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - locked_at_).count());
   context_.Say(fmt::format("copied {} pages into {} in one transaction; writers waited {} ms", context_.staging.page_count(),
                            context_.place.path(), context_.state.stall_ms()));
   return context_.Applied();
 }
 
-// Compares what this very commit made with what was ordered. The root digest was proven on the staging file; this looks at the way into
-// the target, and is left out where somebody has committed since.
-void LiveCopy::ReadBack() {
-  if (context_.staging.page_count() == 0) return;
-  const auto read = capture::PinnedRead::Begin(*destination_);
-  if (!read.ok()) {
-    context_.Say("the read-back was left out: " + MessageOf(read.status()));
-    return;
-  }
+absl::Status LiveCopy::CompareWith(int fd, uint64_t bytes, const std::string& path) {
+  // From the files, not from what this connection remembers of its own commit.
+  sqlite3_db_release_memory(destination_->db());
+  LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*destination_));
   const auto deadline =
       Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.options.rollback_stall);
   absl::Status status;
   if (DataVersion(destination_->db()) != locked_version_ + 1) {
-    context_.Say("the read-back was left out: others have committed since");
+    status = Error(Code::kAborted, "OTHERS_COMMITTED", "others have committed since");
   } else {
     Bytes wanted;
-    status = StreamPages(*destination_, **read, context_.cancel, [&](const StreamedExtent& at) -> absl::Status {
+    status = StreamPages(*destination_, *read, context_.cancel, [&](const StreamedExtent& at) -> absl::Status {
       if (Clock::now() > deadline) return Error(Code::kDeadlineExceeded, "READ_BACK_BUDGET", "it would hold writers up for too long");
-      wanted.resize(at.pages.size());
-      if (at.page_count != context_.staging.page_count() || at.page_size != context_.staging.page_size()) {
+      if (uint64_t{at.page_size} * at.page_count > bytes) {
         return Error(Code::kDataLoss, "READ_BACK_DIFFERS", "the database has another size than the snapshot");
       }
-      LF_RETURN_IF_ERROR(
-          io::PreadAll(context_.staging.fd(), wanted, static_cast<uint64_t>(at.extent) * format::kExtentBytes, context_.staging.path()));
+      wanted.resize(at.pages.size());
+      LF_RETURN_IF_ERROR(io::PreadAll(fd, wanted, static_cast<uint64_t>(at.extent) * format::kExtentBytes, path));
       if (SamePages(at.extent, at.pages, wanted)) return absl::OkStatus();
       return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("extent {} of the database is not as restored", at.extent));
     });
-    if (status.ok())
-      context_.Say("read the committed state back: it is the snapshot");
-    else if (status.code() != Code::kDataLoss)
-      context_.Say("the read-back was left out: " + MessageOf(status));
   }
-  (*read)->End();
-  if (status.code() != Code::kDataLoss) return;
+  read->End();
+  // SQLite's own word for pages that it does not understand any more.
+  if (status.code() == Code::kDataLoss) return WithReason(status, "READ_BACK_DIFFERS", "");
+  return status;
+}
+
+// Compares what this very commit made with what was ordered. The root digest was proven on the staging file; this looks at the way into
+// the target, and is left out where somebody has committed since.
+absl::Status LiveCopy::ReadBack() {
+  if (context_.staging.page_count() == 0) return absl::OkStatus();
+  const absl::Status status = CompareWith(context_.staging.fd(), context_.staging.bytes(), context_.staging.path());
+  if (status.ok()) {
+    context_.Say("read the committed state back: it is the snapshot");
+    return absl::OkStatus();
+  }
+  if (status.code() != Code::kDataLoss) {
+    context_.Say("the read-back was left out: " + MessageOf(status));
+    return absl::OkStatus();
+  }
   context_.Say("the read-back found a difference: " + MessageOf(status));
-  context_.read_back =
-      WithReason(status, "READ_BACK_DIFFERS", "the previous state is kept as the undo; look at the storage of that machine");
+  if (context_.options.at_point) context_.options.at_point("differs");
+  return PutBack(status);
+}
+
+// Undo is automatic only while nobody else has committed. OK: it was not undone, and read_back is the outcome.
+absl::Status LiveCopy::PutBack(const absl::Status& difference) {
+  const absl::Status undone = CopyUndo();
+  if (undone.ok()) {
+    context_.Say("put the previous state back: nobody had committed since");
+    return Error(Code::kDataLoss, "READ_BACK_DIFFERS",
+                 fmt::format("what was committed was not what was ordered ({}): the previous state was put back", MessageOf(difference)),
+                 "look at the storage of that machine, then restore again");
+  }
+  context_.Say("the previous state was not put back: " + MessageOf(undone));
+  context_.read_back = Error(
+      Code::kDataLoss, "READ_BACK_DIFFERS",
+      fmt::format("what was committed is not what was ordered ({}), and it was not undone: {}", MessageOf(difference), MessageOf(undone)),
+      fmt::format("the previous state is kept as {}; look at the storage of that machine, stop the application, and choose which of the "
+                  "two to keep",
+                  context_.place.PathOf(context_.place.UndoName())));
+  return absl::OkStatus();
+}
+
+absl::Status LiveCopy::CopyUndo() {
+  if (undo_->bytes() == 0) return Error(Code::kFailedPrecondition, "UNDO_EMPTY", "there was an empty file before");
+  const uint32_t ours = locked_version_ + 1;
+  LF_ASSIGN_OR_RETURN(source_, OpenImmutable(undo_->path()));
+  LF_RETURN_IF_ERROR(Lock(source_.get()));
+  absl::Status status;
+  if (locked_version_ != ours) {
+    status = Error(Code::kAborted, "OTHERS_COMMITTED", "others have committed since");
+  } else {
+    status = context_.Enter(storage::v1::RESTORE_STEP_UNDOING);
+  }
+  LF_CRASH_POINT("restore.live.undoing");
+  if (status.ok()) {
+    const int rc = sqlite3_backup_step(backup_.get(), -1);
+    if (rc != SQLITE_DONE) status = destination_->ErrorFor(rc, "put the previous state back into");
+  }
+  backup_.reset();
+  LF_CRASH_POINT("restore.live.undone");
+  if (status.ok()) status = CompareWith(undo_->fd(), undo_->bytes(), undo_->path());
+  // Committed, and others have committed on top of it by now: that is as good as read back.
+  if (ReasonOf(status) == "OTHERS_COMMITTED" && locked_version_ == ours) status = absl::OkStatus();
+  if (status.ok()) {
+    context_.state.set_applied(false);
+    return absl::OkStatus();
+  }
+  static_cast<void>(context_.Applied());
+  return status;
 }
 
 absl::Status LiveCopy::Run() {
   LF_RETURN_IF_ERROR(Prepare());
   LF_RETURN_IF_ERROR(TakeUndoAhead());
   LF_CRASH_POINT("restore.live.before_lock");
-  LF_RETURN_IF_ERROR(Lock());
+  LF_RETURN_IF_ERROR(Lock(source_.get()));
   LF_CRASH_POINT("restore.live.locked");
   LF_RETURN_IF_ERROR(CompleteUndo());
   reader_.reset();
   LF_CRASH_POINT("restore.live.undo_complete");
   LF_RETURN_IF_ERROR(Copy());
   LF_CRASH_POINT("restore.live.applied");
-  ReadBack();
-  return absl::OkStatus();
+  if (context_.options.at_point) context_.options.at_point("committed");
+  return ReadBack();
 }
 
 }  // namespace
@@ -284,56 +283,6 @@ absl::Status LiveCopy::Run() {
 absl::Status ApplyLive(ApplyContext& context) {
   context.progress.Begin("applying", 80, 100);
   return LiveCopy(context).Run();
-}
-
-void CheckpointLive(ApplyContext& context) {
-  const auto database = OpenTarget(context.place, context.options, context.cancel);
-  if (!database.ok() || !(*database)->BeginRead().ok()) return;
-  (*database)->EndRead();
-  if ((*database)->wal_file() == nullptr) return;
-  sqlite3* const db = (*database)->db();
-  sqlite3_exec(db, "pragma query_only=0", nullptr, nullptr, nullptr);
-  // The first round copies the bulk while writers go on; TRUNCATE reads the header under the write lock, and gives the space back.
-  sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
-  sqlite3_busy_timeout(db, static_cast<int>(kCheckpointWait.count()));
-  for (int round = 0; round < kCheckpointRounds && !context.cancel.cancelled(); ++round) {
-    if (sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr) == SQLITE_OK) {
-      context.Say("folded the write-ahead log");
-      return;
-    }
-  }
-  context.Say("the write-ahead log stays large until its readers let go: it is reused from then on");
-}
-
-absl::StatusOr<bool> LiveWasCommitted(ApplyContext& context) {
-  LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(context.place, context.options, context.cancel));
-  LF_ASSIGN_OR_RETURN(const auto pinned, capture::PinnedRead::Begin(*database));  // rolls an unfinished transaction back
-  LF_ASSIGN_OR_RETURN(const io::UniqueFd undo, context.place.Open(context.temporary_undo(), O_RDONLY));
-  struct stat undo_stat {};
-  if (fstat(undo.get(), &undo_stat) != 0) return ErrnoError(errno, "look at the undo of " + context.place.path());
-  uint64_t unlike_new = 0, unlike_old = 0, bytes = 0;
-  Bytes is_new, is_old;
-  const auto read = [](int fd, uint64_t file_bytes, uint64_t offset, size_t size, Bytes& out) -> absl::Status {
-    out.resize(offset >= file_bytes ? 0 : std::min<uint64_t>(size, file_bytes - offset));
-    return io::PreadAll(fd, out, offset, "a kept state");
-  };
-  LF_RETURN_IF_ERROR(StreamPages(*database, *pinned, context.cancel, [&](const StreamedExtent& at) -> absl::Status {
-    const uint64_t offset = static_cast<uint64_t>(at.extent) * format::kExtentBytes;
-    LF_RETURN_IF_ERROR(read(context.staging.fd(), context.staging.bytes(), offset, at.pages.size(), is_new));
-    LF_RETURN_IF_ERROR(read(undo.get(), static_cast<uint64_t>(undo_stat.st_size), offset, at.pages.size(), is_old));
-    unlike_new += CountDifferent(at.extent, at.page_size, at.pages, is_new);
-    unlike_old += CountDifferent(at.extent, at.page_size, at.pages, is_old);
-    bytes += at.pages.size();
-    return absl::OkStatus();
-  }));
-  // Pages beyond its end are missing as well.
-  if (context.staging.bytes() > bytes) unlike_new += (context.staging.bytes() - bytes) / context.staging.page_size();
-  if (static_cast<uint64_t>(undo_stat.st_size) > bytes)
-    unlike_old += (static_cast<uint64_t>(undo_stat.st_size) - bytes) / context.staging.page_size();
-  pinned->End();
-  context.Say(fmt::format("after the interruption the database differs in {} pages from the snapshot and in {} from its previous state",
-                          unlike_new, unlike_old));
-  return unlike_new < unlike_old || unlike_new == 0;
 }
 
 }  // namespace litefleet::restore

@@ -10,7 +10,7 @@ namespace {
 
 // What was moved aside before must not come back beside a file that it does not belong to.
 absl::Status Appeared(ApplyContext& context) {
-  static_cast<void>(InstallUndo(context));
+  static_cast<void>(InstallUndo(context.place, context.journal, context.state));
   return Error(absl::StatusCode::kFailedPrecondition, "TARGET_EXISTS",
                fmt::format("a database has appeared at {} meanwhile", context.place.path()),
                "restore again: it is restored live then, or with --mode replace");
@@ -39,7 +39,7 @@ absl::Status ApplyNew(ApplyContext& context) {
   if (status.ok()) status = context.place.RenameNew(context.staging.name(), context.place.name());
   if (status.code() == absl::StatusCode::kAlreadyExists) return Appeared(context);
   if (!status.ok()) {
-    PutCompanionsBack(context);
+    PutCompanionsBack(context.place, context.state);
     return status;
   }
   LF_CRASH_POINT("restore.new.after_rename");

@@ -111,13 +111,13 @@ absl::Status Swap(ApplyContext& context) {
   if (status.ok()) status = context.place.Rename(context.staging.name(), context.place.name());
   LF_CRASH_POINT("restore.replace.after_rename");
   if (!status.ok()) {
-    if (context.state.move_aside()) PutCompanionsBack(context);
+    if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
     return status;
   }
   if (SomebodyCame(lease, {old->st_dev, old->st_ino})) {
     const absl::Status back = context.place.Rename(context.temporary_undo(), context.place.name());
     if (back.ok()) {
-      if (context.state.move_aside()) PutCompanionsBack(context);
+      if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
       static_cast<void>(context.place.Sync());
       return InUse(context, ": somebody opened it during the restore, which was taken back");
     }

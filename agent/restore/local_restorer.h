@@ -11,13 +11,15 @@
 //   CHECK_FAILED          kInternal            the checks could not be carried out
 //   FETCH_STALLED         kUnavailable         the controller could not be reached for long
 //   DATABASE_BUSY         kUnavailable         the lock of a live target was not to be had
-//   CANCELLED             kCancelled
+//   RESTORE_OUTCOME_UNKNOWN                    a crash, and then neither the snapshot nor the previous state could be compared with the
+//   target CANCELLED             kCancelled
 #ifndef LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
 #define LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
 
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,11 +36,8 @@ namespace litefleet::restore {
 
 struct RestorerOptions {
   std::string state_folder;  // STATE/restore
-  uint64_t reserve_bytes = 64 << 20;
   // Without a single extent for this long the fetch is given up.
   std::chrono::seconds fetch_patience{900};
-  // For plans: how fast a live copy goes.
-  int64_t copy_bytes_per_second = 150'000'000;
   ApplyOptions apply;
   check::Checker::Options check;
 };
@@ -52,11 +51,21 @@ class LocalRestorer final : public Restorer {
               const std::function<void(const v1::Progress&)>& progress) override;
   absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order, const Target& target) override;
 
-  // The outcome is durable elsewhere.
+  // The outcome is durable elsewhere. One that was never run to its end is settled as Recover does.
   absl::Status Forget(const std::string& operation_id);
-  // At start, before the first Run: rolls back what a restore left that nobody will run again, and removes its files. Those in
-  // `active` are finished by Run. Returns what it did, for the log.
-  std::vector<std::string> Recover(const std::set<std::string>& active);
+
+  struct Recovered {
+    std::string operation_id;
+    v1::RestoreOrder order;  // as far as it is known
+    Outcome outcome;
+  };
+  struct Recovery {
+    std::vector<std::string> said;  // for the log
+    std::vector<Recovered> ended;   // to be reported, then Forget
+  };
+  // At start, before the first Run, without the network: finishes what has reached its target, rolls everything else back, and removes its
+  // files. Those in `active` will be finished by Run. What was rolled back is forgotten: an order for it that comes again begins anew.
+  Recovery Recover(const std::set<std::string>& active);
 
   // Undo states, for status and for the limit keep_previous.
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
@@ -66,9 +75,10 @@ class LocalRestorer final : public Restorer {
   std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock);
 
  private:
-  class Session;
   LocalRestorer(RestorerOptions options, PageFetcher& fetcher, RestoreJournal journal)
       : options_(std::move(options)), fetcher_(fetcher), journal_(std::move(journal)), checker_(options_.check) {}
+
+  std::optional<Outcome> Settle(const storage::v1::RestoreState& state);
 
   const RestorerOptions options_;
   PageFetcher& fetcher_;

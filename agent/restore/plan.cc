@@ -1,9 +1,14 @@
 #include "agent/restore/plan.h"
 
+#include <fcntl.h>
 #include <google/protobuf/util/time_util.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <chrono>
+#include <optional>
+#include <random>
 #include <vector>
 
 #include "agent/restore/in_use.h"
@@ -19,11 +24,44 @@ namespace {
 
 using Code = absl::StatusCode;
 
+constexpr uint64_t kSampleBytes = 8 << 20;
+constexpr uint64_t kSampleStep = 1 << 20;
+constexpr std::chrono::milliseconds kSampleTime{500};
+// Of a slow card.
+constexpr int64_t kAssumedBytesPerSecond = 10'000'000;
+
 // A frame of the WAL or an entry of the journal is a little larger than its page.
 uint64_t WithFrames(uint64_t bytes) { return bytes + bytes / 16; }
 
 std::string Size(uint64_t bytes) {
   return bytes >= (1 << 20) ? fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)) : fmt::format("{} bytes", bytes);
+}
+
+// What may be written for a sample without touching the reserve.
+uint64_t FreeAbove(const TargetPlace& place, const Target& target) {
+  const auto free = io::FreeBytes(place.directory());
+  const auto reserve = target.reserve.At(place.directory());
+  return free.ok() && reserve.ok() && *free > *reserve ? *free - *reserve : 0;
+}
+
+// Into a file without a name, which goes with its descriptor.
+std::optional<CopyRate> SampleWrites(const TargetPlace& place, uint64_t bytes) {
+  if (bytes < kSampleStep) return std::nullopt;
+  const io::UniqueFd fd(openat(place.directory_fd(), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600));
+  if (!fd.valid()) return std::nullopt;
+  // Not compressible: some file systems would only pretend to write.
+  Bytes block(kSampleStep);
+  std::minstd_rand random(1);
+  for (std::byte& byte : block) byte = static_cast<std::byte>(random());
+  const auto begin = std::chrono::steady_clock::now();
+  uint64_t written = 0;
+  while (written + kSampleStep <= bytes && std::chrono::steady_clock::now() - begin < kSampleTime) {
+    if (!io::PwriteAll(fd.get(), block, written, "a sample").ok()) return std::nullopt;
+    written += kSampleStep;
+  }
+  if (fdatasync(fd.get()) != 0) return std::nullopt;
+  const std::chrono::duration<double> took = std::chrono::steady_clock::now() - begin;
+  return CopyRate{std::max<int64_t>(1, static_cast<int64_t>(static_cast<double>(written) / std::max(took.count(), 1e-6)))};
 }
 
 bool OthersHaveItOpen(const TargetPlace& place) {
@@ -33,6 +71,20 @@ bool OthersHaveItOpen(const TargetPlace& place) {
     if (st.ok() && st->has_value()) files.push_back({(*st)->st_dev, (*st)->st_ino});
   }
   return capture::LockedByOthers(files) || !FindUsers(files).pids.empty();
+}
+
+struct PlannedRate {
+  CopyRate rate;
+  std::string basis;  // for people
+};
+
+PlannedRate RateFor(const TargetPlace& place, const Target& target) {
+  if (target.rate.bytes_per_second > 0) return {target.rate, "as the last live restore of this database took"};
+  const uint64_t sample = std::min<uint64_t>(kSampleBytes, FreeAbove(place, target));
+  if (const auto written = SampleWrites(place, sample); written.has_value()) {
+    return {*written, fmt::format("as a sample of {} took that was just written and synced beside it", Size(sample))};
+  }
+  return {{kAssumedBytesPerSecond}, "which is assumed: nothing was measured here yet, and no sample could be written"};
 }
 
 void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal) {
@@ -114,8 +166,12 @@ absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed) {
       "free space there; a restore with --mode replace needs less than a live one");
 }
 
-absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options, uint64_t reserve,
-                                         int64_t copy_bytes_per_second) {
+uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes) {
+  // Rollback mode: the old pages go into the undo copy and into the journal.
+  return target.wal ? new_bytes : new_bytes + 2 * target.bytes;
+}
+
+absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options) {
   v1::RestorePlan plan;
   const auto obstacle = [&](const absl::Status& status) {
     if (!status.ok()) *plan.add_obstacles() = ToErrorDetail(status);
@@ -140,13 +196,16 @@ absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Ta
   plan.set_mode(*mode);
   plan.set_in_use(OthersHaveItOpen(*place));
   LiveTarget live;
+  PlannedRate rate;
   if (*mode == v1::RESTORE_MODE_LIVE) {
     const auto looked = LookAtLiveTarget(*place, options, CancelToken());
     if (looked.ok()) {
       live = *looked;
       obstacle(CheckPageSize(live, order.page_size()));
-      const auto copied = live.wal ? bytes : bytes + 2 * live.bytes;
-      plan.mutable_expected_stall()->set_seconds(static_cast<int64_t>(copied) / copy_bytes_per_second + 1);
+      rate = RateFor(*place, target);
+      *plan.mutable_expected_stall() = google::protobuf::util::TimeUtil::MillisecondsToDuration(
+          static_cast<int64_t>(static_cast<double>(BytesToCopy(live, bytes)) * 1000.0 / static_cast<double>(rate.rate.bytes_per_second)) +
+          1);
     } else {
       obstacle(looked.status());
     }
@@ -156,7 +215,9 @@ absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Ta
     obstacle(Error(Code::kFailedPrecondition, "IN_USE", fmt::format("other processes have {} open", place->path()),
                    "stop the application first, or restore with --mode live"));
   }
-  const SpaceNeeded needed = SpaceFor(*mode, bytes, live, reserve);
+  const auto reserve = target.reserve.At(place->directory());
+  obstacle(reserve.status());
+  const SpaceNeeded needed = SpaceFor(*mode, bytes, live, reserve.value_or(0));
   plan.set_staging_bytes(static_cast<int64_t>(needed.staging));
   plan.set_undo_bytes(static_cast<int64_t>(needed.undo));
   plan.set_journal_bytes(static_cast<int64_t>(needed.journal));
@@ -165,6 +226,10 @@ absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Ta
   if (available.ok()) plan.set_free_bytes(static_cast<int64_t>(*available));
   obstacle(CheckSpace(*place, needed));
   DescribeSteps(plan, *place, live.wal);
+  if (plan.has_expected_stall()) {
+    plan.add_steps(fmt::format("expected wait: {} at {} a second, {}", Size(BytesToCopy(live, bytes)),
+                               Size(static_cast<uint64_t>(rate.rate.bytes_per_second)), rate.basis));
+  }
   return plan;
 }
 

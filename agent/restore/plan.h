@@ -29,8 +29,10 @@ SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget&
 // NOT_ENOUGH_SPACE.
 absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed);
 
-absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options, uint64_t reserve,
-                                         int64_t copy_bytes_per_second);
+// What a live copy reads and writes while the application waits.
+uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes);
+
+absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options);
 
 }  // namespace litefleet::restore
 

@@ -75,6 +75,7 @@ absl::Status RestoreJournal::Save(const storage::v1::RestoreState& state) const 
 
 absl::Status RestoreJournal::Remove(const std::string& operation_id) const {
   LF_RETURN_IF_ERROR(CheckId(operation_id));
+  LF_RETURN_IF_ERROR(io::RemoveFile(ExtentsFile(operation_id)));
   return io::RemoveFile(StateFile(operation_id));
 }
 

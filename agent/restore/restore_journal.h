@@ -23,7 +23,10 @@ class RestoreJournal {
   // Nothing where there is none. kDataLoss STATE_DAMAGED.
   absl::StatusOr<std::optional<storage::v1::RestoreState>> Load(const std::string& operation_id) const;
   absl::Status Save(const storage::v1::RestoreState& state) const;
+  // With its extents file.
   absl::Status Remove(const std::string& operation_id) const;
+  // Where the StagingLog of an operation is.
+  std::string ExtentsFile(const std::string& operation_id) const { return folder_ + "/" + operation_id + ".extents"; }
   // All that can be read.
   absl::StatusOr<std::vector<storage::v1::RestoreState>> List() const;
 

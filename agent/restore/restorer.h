@@ -15,15 +15,23 @@
 #include "common/base/bytes.h"
 #include "common/base/cancel_token.h"
 #include "common/format/digest.h"
+#include "common/io/disk_reserve.h"
 #include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::restore {
+
+// How fast pages are copied into a live database, both reading and writing counted.
+struct CopyRate {
+  int64_t bytes_per_second = 0;  // 0: not known
+};
 
 // The target, from the device's own configuration (design law 8).
 struct Target {
   std::string database;      // configured name
   std::string path;          // absolute
   std::string push_restore;  // never | local-confirm | signed | allow
+  io::DiskReserve reserve;   // stays free beside it
+  CopyRate rate;             // of the last live restore of it, if there was one
 };
 
 using litefleet::CancelToken;
@@ -53,7 +61,9 @@ struct Outcome {
   std::vector<std::string> steps;  // for people, in order
   std::string undo;                // where the previous state is, empty: nowhere
   int64_t stall_ms = 0;
+  int64_t stall_bytes = 0;  // read and written meanwhile: what the next plan goes by
   v1::RestoreMode mode = v1::RESTORE_MODE_UNSPECIFIED;
+  bool applied = false;  // the restored state is in place, and the database on its new timeline, whatever the status
 };
 
 class Restorer {

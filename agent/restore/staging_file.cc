@@ -54,6 +54,22 @@ absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Reopen(const TargetPla
   return std::unique_ptr<StagingFile>(new StagingFile(place, name, page_size, page_count, std::move(fd)));
 }
 
+absl::Status StagingFile::Resume(const StagingLog& log, const CancelToken& cancel, const std::function<void(uint32_t)>& read) {
+  Bytes buffer;
+  while (next_extent_ < format::ExtentCount(page_size_, page_count_)) {
+    if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
+    LF_ASSIGN_OR_RETURN(const auto name, log.At(next_extent_));
+    if (!name.has_value()) break;
+    buffer.resize(static_cast<size_t>(format::PagesIn(page_size_, page_count_, next_extent_)) * page_size_);
+    LF_RETURN_IF_ERROR(io::PreadAll(fd(), buffer, static_cast<uint64_t>(next_extent_) * format::kExtentBytes, path()));
+    if (format::NameChunkOf(page_size_, buffer) != *name) break;
+    root_.Add(*name);
+    read(++next_extent_);
+  }
+  written_back_ = static_cast<uint64_t>(next_extent_) * format::kExtentBytes / kStretch * kStretch;
+  return absl::OkStatus();
+}
+
 absl::Status StagingFile::Append(const FetchedExtent& extent) {
   const uint64_t offset = static_cast<uint64_t>(next_extent_) * format::kExtentBytes;
   if (extent.extent != next_extent_ || extent.extent >= format::ExtentCount(page_size_, page_count_) ||

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/restore/restorer.h"
+#include "agent/restore/staging_log.h"
 #include "agent/restore/target_place.h"
 #include "common/format/digest.h"
 #include "common/io/file.h"
@@ -24,10 +25,13 @@ class StagingFile {
   // A new file of mode 0600, with its space reserved where the file system can do that. `place` outlives it.
   static absl::StatusOr<std::unique_ptr<StagingFile>> Create(const TargetPlace& place, const std::string& name, uint32_t page_size,
                                                              uint32_t page_count);
-  // One that was complete before; hash it with Verify.
+  // One of before; hash it with Verify where it is complete, with Resume where it is not.
   static absl::StatusOr<std::unique_ptr<StagingFile>> Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size,
                                                              uint32_t page_count);
 
+  // Believes the extents from the first one on whose content has the name that `log` has of them, so that Append goes on behind them.
+  // `read` is told after each. REQUIRES: nothing was appended yet. kCancelled CANCELLED.
+  absl::Status Resume(const StagingLog& log, const CancelToken& cancel, const std::function<void(uint32_t)>& read);
   // REQUIRES: extents come in ascending order without holes, with as many pages as they have.
   absl::Status Append(const FetchedExtent& extent);
   uint32_t next_extent() const { return next_extent_; }

@@ -1,7 +1,6 @@
 #include "agent/upload/spool.h"
 
 #include <fcntl.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,25 +20,15 @@ namespace {
 
 constexpr size_t kMaxWaiting = 16;  // chunks, 4 MiB
 
-absl::StatusOr<uint64_t> FileSystemBytes(const std::string& path) {
-  struct statvfs st {};
-  if (statvfs(path.c_str(), &st) != 0) return ErrnoError(errno, "statvfs " + path);
-  return uint64_t{st.f_blocks} * st.f_frsize;
-}
-
 absl::Status DiskFull(const std::string& path, uint64_t free, uint64_t reserve, const std::string& wanted) {
   constexpr double kMiB = 1 << 20;
   return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
                fmt::format("{:.1f} MiB are free where {} is, {} and a reserve of {:.1f} MiB stays free", static_cast<double>(free) / kMiB,
                            path, wanted, static_cast<double>(reserve) / kMiB),
-               "free space where the state directory is; the reserve is the smaller of 64 MiB and 10 % of the file system");
+               "free space where the state directory is; the reserve is `[limits] disk_reserve` of agent.toml");
 }
 
 }  // namespace
-
-uint64_t SpoolReserve(uint64_t file_system_bytes) {
-  return std::max<uint64_t>(std::min<uint64_t>(file_system_bytes / 10, 64 << 20), 1 << 20);
-}
 
 struct Spool::SpooledPayload final : PackablePayload {
   SpooledPayload(const Spool& owner, const Entry& at) : spool(owner), entry(at) {}
@@ -175,8 +164,7 @@ absl::StatusOr<std::unique_ptr<Spool>> Spool::Fill(const std::string& path, Sour
   std::unique_ptr<Spool> spool(new Spool(path, std::move(fd)));
   const uint64_t bytes = format::DatabaseBytes(feed.page_size(), feed.page_count());
   LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(path));
-  LF_ASSIGN_OR_RETURN(const uint64_t file_system, FileSystemBytes(path));
-  const uint64_t reserve = options.reserve_bytes.value_or(SpoolReserve(file_system));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, options.reserve.At(path));
   // Chunks are compressed: an eighth of the database is the least that it may take, what it takes is seen below.
   if (free < reserve || free - reserve < bytes / 8) {
     const double mib = static_cast<double>(bytes) / (1 << 20);

@@ -11,7 +11,6 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -19,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "agent/upload/chunk_feed.h"
 #include "common/base/cancel_token.h"
+#include "common/io/disk_reserve.h"
 #include "common/io/file.h"
 
 namespace litefleet::upload {
@@ -26,12 +26,8 @@ namespace litefleet::upload {
 struct SpoolOptions {
   int compressors = 2;
   int compression_level = 1;
-  // Free space that stays; by default what SpoolReserve says of the file system.
-  std::optional<uint64_t> reserve_bytes;
+  io::DiskReserve reserve;
 };
-
-// What a spool leaves free on a file system of this size: the smaller of 64 MiB and a tenth of it, and at least 1 MiB.
-uint64_t SpoolReserve(uint64_t file_system_bytes);
 
 class Spool {
  public:

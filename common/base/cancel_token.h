@@ -8,11 +8,19 @@ namespace litefleet {
 
 class CancelToken {
  public:
-  void Cancel() { cancelled_.store(true); }
-  bool cancelled() const { return cancelled_.load(); }
+  // For good: nothing of the work is to stay.
+  void Cancel() { state_.store(State::kCancelled); }
+  // The program ends: the work stops as at a cancel, but leaves what it has for its next start. A cancel before or after this counts more.
+  void Interrupt() {
+    State running = State::kRunning;
+    state_.compare_exchange_strong(running, State::kInterrupted);
+  }
+  bool cancelled() const { return state_.load() != State::kRunning; }
+  bool interrupted() const { return state_.load() == State::kInterrupted; }
 
  private:
-  std::atomic<bool> cancelled_{false};
+  enum class State { kRunning, kInterrupted, kCancelled };
+  std::atomic<State> state_{State::kRunning};
 };
 
 }  // namespace litefleet

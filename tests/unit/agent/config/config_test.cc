@@ -31,6 +31,7 @@ level = "debug"
 format = "json"
 [limits]
 upload = "1MiB"
+disk_reserve = "1GiB"
 [restore]
 push_restore = "never"
 keep_previous = "2h"
@@ -53,6 +54,7 @@ path = "/srv/other"
   EXPECT_EQ(config->log.level, "debug");
   EXPECT_EQ(config->upload_bytes_per_second, 1 << 20);
   EXPECT_EQ(config->keep_previous, std::chrono::hours(2));
+  EXPECT_EQ(config->disk_reserve, io::DiskReserve(uint64_t{1} << 30));
   ASSERT_EQ(config->databases.size(), 2u);
   EXPECT_EQ(config->databases[0].schedule, std::chrono::minutes(15));
   EXPECT_EQ(config->databases[0].schedule_text, "15m");

@@ -142,11 +142,8 @@ TEST_F(LocalRestorerTest, DamagedSnapshotNeedsAnOverride) {
 
 TEST_F(LocalRestorerTest, TooLittleSpaceIsSeenBeforeTheFetch) {
   MakeSnapshot("wal");
-  RestorerOptions options;
-  options.state_folder = folder_ + "/state";
-  options.reserve_bytes = uint64_t{1} << 60;
-  const auto restorer = LocalRestorer::Open(options, fetcher_);
-  const Outcome outcome = (*restorer)->Run(kOperation, order_, target_, cancel_, nullptr);
+  target_.reserve = io::DiskReserve(uint64_t{1} << 60);
+  const Outcome outcome = Run();
   EXPECT_EQ(ReasonOf(outcome.status), "NOT_ENOUGH_SPACE");
   EXPECT_EQ(fetcher_.calls, 0);
 }
@@ -156,7 +153,7 @@ TEST_F(LocalRestorerTest, FullDiskLeavesNothing) {
   MakeSnapshot("wal", 4000);
   RestorerOptions options;
   options.state_folder = folder_ + "/state";
-  options.reserve_bytes = 0;
+  target_.reserve = io::DiskReserve(0);
   {
     const auto restorer = LocalRestorer::Open(options, fetcher_);
     // Filled after the space was looked at.
@@ -431,7 +428,8 @@ TEST_F(LocalRestorerTest, PlanSaysWhatWouldHappenAndChangesNothing) {
   EXPECT_GT(plan->undo_bytes(), 0);
   EXPECT_GT(plan->journal_bytes(), 0);
   EXPECT_GT(plan->free_bytes(), 0);
-  EXPECT_GE(plan->expected_stall().seconds(), 1);
+  EXPECT_GT(plan->expected_stall().seconds() + plan->expected_stall().nanos(), 0);
+  EXPECT_THAT(plan->steps(), Contains(HasSubstr("a sample of 8.0 MiB")));
   EXPECT_TRUE(plan->obstacles().empty()) << plan->DebugString();
   EXPECT_GE(plan->steps_size(), 4);
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
@@ -440,6 +438,32 @@ TEST_F(LocalRestorerTest, PlanSaysWhatWouldHappenAndChangesNothing) {
   EXPECT_EQ(replace->obstacles(0).info().reason(), "IN_USE");
   EXPECT_EQ(application.Stop(), 0);
   EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(data_), {}), 1) << "the sample had no name";
+}
+
+TEST_F(LocalRestorerTest, PlanGoesByTheLastRestoreWhereThereWasOne) {
+  Make(path_, "old", "wal", 3000);
+  MakeSnapshot("wal", 6000);
+  target_.rate.bytes_per_second = 1000;
+  const auto plan = Open()->Plan(order_, target_);
+  ASSERT_TRUE(plan.ok()) << plan.status();
+  EXPECT_EQ(plan->expected_stall().seconds(), int64_t{order_.page_count()} * order_.page_size() / 1000);
+  EXPECT_THAT(plan->steps(), Contains(HasSubstr("as the last live restore of this database took")));
+  // Without room for a sample a slow disk is assumed.
+  target_.rate.bytes_per_second = 0;
+  target_.reserve = io::DiskReserve(uint64_t{1} << 60);
+  const auto assumed = Open()->Plan(order_, target_);
+  EXPECT_THAT(assumed->steps(), Contains(HasSubstr("assumed")));
+  EXPECT_EQ(assumed->obstacles(0).info().reason(), "NOT_ENOUGH_SPACE");
+}
+
+TEST_F(LocalRestorerTest, ALiveRestoreSaysHowFastItWas) {
+  Make(path_, "old", "wal", 3000);
+  MakeSnapshot("wal", 6000);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(outcome.stall_bytes, int64_t{order_.page_count()} * order_.page_size());
 }
 
 // ---- crashes
@@ -475,16 +499,36 @@ TEST_P(CrashTest, OldOrNewThenFinished) {
   EXPECT_EQ(LeftOver(), "");
 }
 
-TEST_P(CrashTest, ForgottenOperationIsRolledBackOrReported) {
+TEST_P(CrashTest, OperationWithoutAnOrderIsFinishedOrRolledBackOffline) {
   const CrashCase& c = GetParam();
   if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
   MakeSnapshot("wal", 6000);
   order_.set_mode(c.mode);
   ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
-  Open()->Recover({});
-  if (std::filesystem::exists(path_)) {
-    EXPECT_THAT(Label(path_), ::testing::AnyOf("old", "new")) << c.point;
+  const auto recovery = Open()->Recover({});
+  EXPECT_EQ(recovery.said.size(), 1u);
+  EXPECT_EQ(LeftOver(), "") << c.point;
+  EXPECT_EQ(fetcher_.calls, 0) << "nothing is fetched";
+  const std::string label = std::filesystem::exists(path_) ? Label(path_) : "none";
+  const std::string before = c.mode == v1::RESTORE_MODE_NEW ? "none" : "old";
+  if (recovery.ended.empty()) {
+    EXPECT_EQ(label, before) << c.point;
+    EXPECT_THAT(recovery.said[0], HasSubstr("rolled")) << c.point;
+  } else {
+    EXPECT_EQ(label, "new") << c.point << recovery.said[0];
+    EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
+    EXPECT_TRUE(recovery.ended[0].outcome.applied);
+    EXPECT_EQ(recovery.ended[0].order.new_timeline(), 2u);
+    if (before == "old") {
+      EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+    }
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
   }
+  EXPECT_TRUE(Open()->Recover({}).said.empty()) << "once";
+  if (!recovery.ended.empty()) return;
+  // The same order again begins anew.
+  EXPECT_TRUE(Run().status.ok());
+  EXPECT_EQ(Label(path_), "new");
 }
 
 constexpr auto kNew = v1::RESTORE_MODE_NEW;

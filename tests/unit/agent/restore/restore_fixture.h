@@ -45,6 +45,7 @@ class FileFetcher final : public PageFetcher {
       }
       pages.resize(static_cast<size_t>(format::PagesIn(order.page_size(), order.page_count(), extent)) * order.page_size());
       LF_RETURN_IF_ERROR(io::PreadAll(fd.get(), pages, static_cast<uint64_t>(extent) * format::kExtentBytes, path));
+      ++extents;
       if (spoil) pages[pages.size() / 2] ^= std::byte{1};
       LF_RETURN_IF_ERROR(sink({extent, format::NameChunkOf(order.page_size(), pages), pages, static_cast<int64_t>(pages.size() / 2)}));
     }
@@ -55,6 +56,7 @@ class FileFetcher final : public PageFetcher {
   int cuts = 0;        // ends an attempt after one extent, so many times
   bool spoil = false;  // another content under its own right name
   int calls = 0;
+  int extents = 0;  // handed on
   std::function<void()> before_fetch;
 };
 
@@ -68,7 +70,7 @@ class RestoreFixture : public ::testing::Test {
     ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
     path_ = data_ + "/app.db";
     fetcher_.path = folder_ + "/snapshot.db";
-    target_ = {"app", path_, "allow"};
+    target_ = {"app", path_, "allow", io::DiskReserve(1 << 20), {}};
   }
   void TearDown() override {
     if (folder_.empty()) return;
@@ -119,8 +121,8 @@ class RestoreFixture : public ::testing::Test {
   std::unique_ptr<LocalRestorer> Open() {
     RestorerOptions options;
     options.state_folder = folder_ + "/state";
-    options.reserve_bytes = 1 << 20;
     options.apply.lock_timeout = lock_timeout_;
+    options.apply.at_point = at_point_;
     options.fetch_patience = std::chrono::seconds(20);
     auto restorer = LocalRestorer::Open(options, fetcher_);
     EXPECT_TRUE(restorer.ok()) << restorer.status();
@@ -194,6 +196,7 @@ class RestoreFixture : public ::testing::Test {
   CancelToken cancel_;
   v1::Progress last_;
   std::chrono::milliseconds lock_timeout_{3000};
+  std::function<void(std::string_view)> at_point_;
 };
 
 }  // namespace litefleet::restore

@@ -335,24 +335,16 @@ TEST_F(BackupTest, CancelBetweenAttempts) {
 
 TEST_F(BackupTest, AFullDiskEndsTheSpool) {
   Content(RandomContent(4, 3), false);
-  options_.spool.reserve_bytes = uint64_t{1} << 62;
+  options_.spool.reserve = io::DiskReserve(uint64_t{1} << 62);
   const absl::Status full = Run().status;
   EXPECT_EQ(ReasonOf(full), "DISK_FULL");
-  EXPECT_THAT(HintOf(full), testing::HasSubstr("the smaller of 64 MiB and 10 % of the file system"));
+  EXPECT_THAT(HintOf(full), testing::HasSubstr("disk_reserve"));
 }
 
 TEST_F(BackupTest, AHugeReserveDoesNotWrapAround) {
   Content(RandomContent(4, 3), false);
-  options_.spool.reserve_bytes = UINT64_MAX;
+  options_.spool.reserve = io::DiskReserve(UINT64_MAX);
   EXPECT_EQ(ReasonOf(Run().status), "DISK_FULL");
-}
-
-TEST(SpoolReserveTest, IsATenthOfASmallFileSystem) {
-  EXPECT_EQ(SpoolReserve(uint64_t{1} << 40), 64U << 20);
-  EXPECT_EQ(SpoolReserve(640U << 20), 64U << 20);
-  EXPECT_EQ(SpoolReserve(100'000'000), 10'000'000U);
-  EXPECT_EQ(SpoolReserve(4 << 20), 1U << 20);
-  EXPECT_EQ(SpoolReserve(0), 1U << 20);
 }
 
 // The real source: what arrives is a database with the same content, in both journal modes.

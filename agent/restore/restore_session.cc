@@ -1,0 +1,440 @@
+#include "agent/restore/restore_session.h"
+
+#include <algorithm>
+#include <thread>
+#include <utility>
+
+#include "agent/restore/plan.h"
+#include "common/base/backoff.h"
+#include "common/base/clock.h"
+#include "common/base/crash_point.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+using Code = absl::StatusCode;
+using storage::v1::RestoreState;
+using storage::v1::RestoreStep;
+
+absl::Status StatusOf(const RestoreState& state) {
+  if (state.code() == 0) return absl::OkStatus();
+  return Error(static_cast<Code>(state.code()), state.reason(), state.message(), state.hint());
+}
+
+bool MayHelpToRetry(const absl::Status& status) {
+  switch (status.code()) {
+    case Code::kUnavailable:
+    case Code::kDeadlineExceeded:
+    case Code::kAborted:
+      return true;
+    case Code::kResourceExhausted:
+      return ReasonOf(status) != "DISK_FULL";
+    default:
+      return false;
+  }
+}
+
+bool IsInode(const std::optional<struct stat>& st, const RestoreState& state) {
+  return st.has_value() && state.staging_inode() != 0 && st->st_ino == state.staging_inode() && st->st_dev == state.staging_device();
+}
+
+}  // namespace
+
+Outcome OutcomeOf(const RestoreState& state) {
+  Outcome outcome;
+  outcome.status = StatusOf(state);
+  outcome.steps.assign(state.steps().begin(), state.steps().end());
+  outcome.undo = state.undo();
+  outcome.stall_ms = state.stall_ms();
+  outcome.stall_bytes = state.stall_bytes();
+  outcome.mode = static_cast<v1::RestoreMode>(state.mode());
+  outcome.applied = state.applied();
+  return outcome;
+}
+
+RestoreSession::RestoreSession(const Parts& parts, const std::string& operation_id, const v1::RestoreOrder& order, const Target& target,
+                               const CancelToken& cancel, const ProgressMeter::Report& report)
+    : parts_(parts),
+      order_(order),
+      target_(target),
+      cancel_(cancel),
+      report_(report),
+      root_(format::RootDigest::FromBytes(order.root_digest()).value_or(format::RootDigest{})),
+      progress_(report_, static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count()))) {
+  state_.set_operation_id(operation_id);
+  state_.set_database(target.database);
+  state_.set_snapshot_id(order.snapshot_id());
+  state_.set_root_digest(order.root_digest());
+  state_.set_order(order.SerializeAsString());
+}
+
+absl::Status RestoreSession::CheckCancelled() const {
+  return cancel_.cancelled() ? Error(Code::kCancelled, "CANCELLED", "the restore was cancelled") : absl::OkStatus();
+}
+
+absl::Status RestoreSession::Enter(RestoreStep step) {
+  state_.set_step(step);
+  return parts_.journal.Save(state_);
+}
+
+absl::Status RestoreSession::EnterApplied() {
+  state_.set_applied(true);
+  return Enter(storage::v1::RESTORE_STEP_APPLIED);
+}
+
+ApplyContext RestoreSession::Context() {
+  return {parts_.options.apply, order_, *place_, *staging_, parts_.journal, state_, cancel_, progress_, absl::OkStatus()};
+}
+
+Outcome RestoreSession::Run() {
+  absl::Status status = Go();
+  if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
+  if (absl::IsCancelled(status) && cancel_.interrupted()) {
+    // The program ends: what a crash would leave stays, and the next run goes on from there.
+    Outcome outcome;
+    outcome.status = status;
+    return outcome;
+  }
+  if (!status.ok()) CleanUp();
+  if (status.ok()) status = read_back_;
+  if (status.ok()) progress_.Finish();
+  state_.set_code(static_cast<int>(status.code()));
+  state_.set_reason(ReasonOf(status));
+  state_.set_message(MessageOf(status));
+  state_.set_hint(HintOf(status));
+  LF_CRASH_POINT("restore.before_done");
+  // Without it a crash before the caller has made the outcome durable would repeat the restore: no harm, it ends in the same state.
+  static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  LF_CRASH_POINT("restore.done");
+  return OutcomeOf(state_);
+}
+
+std::optional<Outcome> RestoreSession::Settle() {
+  abandoned_ = Error(Code::kAborted, "RESTORE_ABANDONED", "nobody asks for the restore any more");
+  Outcome outcome = Run();
+  if (ReasonOf(outcome.status) == "RESTORE_ABANDONED") return std::nullopt;
+  return outcome;
+}
+
+absl::Status RestoreSession::Go() {
+  LF_ASSIGN_OR_RETURN(auto before, parts_.journal.Load(state_.operation_id()));
+  if (before.has_value()) {
+    LF_RETURN_IF_ERROR(TakeUp(*std::move(before)));
+  } else {
+    LF_RETURN_IF_ERROR(CheckOrder(order_, target_));
+    LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(target_.path));
+    place_.emplace(std::move(place));
+    LF_RETURN_IF_ERROR(Begin());
+  }
+  if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
+  if (!abandoned_.ok() && state_.step() != storage::v1::RESTORE_STEP_APPLIED) return RollBack();
+  if (state_.step() == storage::v1::RESTORE_STEP_PREPARED) LF_RETURN_IF_ERROR(FetchAll());
+  if (state_.step() == storage::v1::RESTORE_STEP_STAGED) LF_RETURN_IF_ERROR(Check());
+  if (state_.step() != storage::v1::RESTORE_STEP_APPLIED) LF_RETURN_IF_ERROR(Apply());
+  return Finish();
+}
+
+absl::Status RestoreSession::Begin() {
+  LF_RETURN_IF_ERROR(CheckCancelled());
+  LF_ASSIGN_OR_RETURN(const v1::RestoreMode mode, DecideMode(order_, *place_));
+  LiveTarget live;
+  if (mode == v1::RESTORE_MODE_LIVE) {
+    LF_ASSIGN_OR_RETURN(live, LookAtLiveTarget(*place_, parts_.options.apply, cancel_));
+    LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
+  }
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, target_.reserve.At(place_->directory()));
+  LF_RETURN_IF_ERROR(CheckSpace(*place_, SpaceFor(mode, format::DatabaseBytes(order_.page_size(), order_.page_count()), live, reserve)));
+  state_.set_path(place_->path());
+  state_.set_mode(mode);
+  state_.set_started_at_ms(ToUnixMillis(RealClock().Now()));
+  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_PREPARED));
+  LF_CRASH_POINT("restore.prepared");
+  return absl::OkStatus();
+}
+
+// What a former run left is at the path that it went to. Where the order or the configuration has changed since, it is abandoned.
+absl::Status RestoreSession::TakeUp(RestoreState before) {
+  if (before.step() == storage::v1::RESTORE_STEP_DONE) {
+    state_ = std::move(before);
+    return absl::OkStatus();
+  }
+  if (abandoned_.ok()) abandoned_ = CheckOrder(order_, target_);
+  if (abandoned_.ok()) {
+    const auto now = TargetPlace::Resolve(target_.path);
+    abandoned_ = now.status();
+    if (now.ok() && (before.root_digest() != order_.root_digest() || before.path() != now->path())) {
+      abandoned_ = Error(Code::kFailedPrecondition, "ORDER_INVALID",
+                         fmt::format("the restore {} began with another snapshot or for {}", before.operation_id(), before.path()),
+                         "bring the configuration of the device back, or order the restore again");
+    }
+  }
+  if (!abandoned_.ok() && !before.order().empty() && order_.ParseFromString(before.order())) {
+    root_ = format::RootDigest::FromBytes(order_.root_digest()).value_or(format::RootDigest{});
+  }
+  state_ = std::move(before);
+  LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(state_.path()));
+  place_.emplace(std::move(place));
+  return Continue();
+}
+
+// Takes up what a former run left, as the table says.
+absl::Status RestoreSession::Continue() {
+  state_.add_steps("went on after an interruption");
+  if (state_.step() == storage::v1::RESTORE_STEP_UNDOING) return ContinueUndoing();
+  LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
+  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && !live() && IsInode(target, state_)) {
+    LF_RETURN_IF_ERROR(place_->Sync());
+    return EnterApplied();
+  }
+  if (state_.step() == storage::v1::RESTORE_STEP_PREPARED || state_.step() == storage::v1::RESTORE_STEP_APPLIED) return absl::OkStatus();
+  if (!abandoned_.ok() && (state_.step() != storage::v1::RESTORE_STEP_APPLYING || !live())) return absl::OkStatus();
+
+  auto staging = StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count());
+  absl::Status usable = staging.status();
+  if (usable.ok()) {
+    staging_ = *std::move(staging);
+    usable = staging_->Verify(root_, state_.versions(), cancel_);
+  }
+  if (absl::IsCancelled(usable)) return usable;
+  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && live()) return ContinueLive(usable);
+  if (usable.ok()) return absl::OkStatus();
+  // The staging file is lost: fetched again as far as it is, with whatever was moved aside back in its place.
+  if (!live()) PutCompanionsBack(*place_, state_);
+  if (staging_ != nullptr && state_.versions().size() == 2) static_cast<void>(staging_->WriteVersions(state_.versions()));
+  staging_.reset();
+  state_.clear_versions();
+  state_.add_steps("the staging file was not complete: what it lacks is fetched again");
+  return Enter(storage::v1::RESTORE_STEP_PREPARED);
+}
+
+absl::Status RestoreSession::ContinueLive(const absl::Status& staging) {
+  const absl::StatusOr<LiveDifference> difference =
+      staging.ok() ? CompareLive(*place_, parts_.options.apply, *staging_, state_, cancel_) : absl::StatusOr<LiveDifference>(staging);
+  if (absl::IsCancelled(difference.status())) return difference.status();
+  if (!difference.ok()) {
+    // Whatever the database holds now, the former state is kept.
+    static_cast<void>(InstallUndo(*place_, parts_.journal, state_));
+    return WithReason(Annotate(difference.status(), "whether the interrupted restore had ended cannot be told"), "RESTORE_OUTCOME_UNKNOWN",
+                      "look at the database; its previous state is kept as the undo");
+  }
+  return difference->committed() ? EnterApplied() : Enter(storage::v1::RESTORE_STEP_CHECKED);
+}
+
+// The read-back had found a difference, nobody had committed, and the former state was on its way back in one transaction.
+absl::Status RestoreSession::ContinueUndoing() {
+  auto staging = StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count());
+  const absl::StatusOr<LiveDifference> difference = staging.ok() ? CompareLive(*place_, parts_.options.apply, **staging, state_, cancel_)
+                                                                 : absl::StatusOr<LiveDifference>(staging.status());
+  if (absl::IsCancelled(difference.status())) return difference.status();
+  const std::string_view what = "what was committed was not what was ordered";
+  if (difference.ok() && difference->from_old == 0) {
+    state_.set_applied(false);
+    return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("{}: the previous state was put back", what),
+                 "look at the storage of that machine, then restore again");
+  }
+  // Others may have committed since: nothing of theirs is undone.
+  LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
+  return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("{}, and putting the previous state back was interrupted", what),
+               fmt::format("look at the database and at the storage of that machine; the previous state is kept as {}", state_.undo()));
+}
+
+absl::Status RestoreSession::RollBack() {
+  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && !live()) {
+    LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
+    // What lies beside a database that somebody made meanwhile belongs to it.
+    if (state_.mode() == v1::RESTORE_MODE_NEW && target.has_value()) {
+      LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
+    } else {
+      PutCompanionsBack(*place_, state_);
+    }
+  }
+  return abandoned_;
+}
+
+void RestoreSession::Wait(std::chrono::milliseconds time) {
+  const auto until = std::chrono::steady_clock::now() + time;
+  while (!cancel_.cancelled() && std::chrono::steady_clock::now() < until) {
+    std::this_thread::sleep_for(
+        std::min<std::chrono::nanoseconds>(std::chrono::milliseconds(50), until - std::chrono::steady_clock::now()));
+    progress_.Tick();
+  }
+}
+
+// The staging file with what a former run had fetched, else a new one.
+absl::Status RestoreSession::OpenStaging() {
+  const std::string log_file = parts_.journal.ExtentsFile(state_.operation_id());
+  auto staging = StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count());
+  auto log = StagingLog::Open(log_file, root_);
+  if (staging.ok() && log.ok()) {
+    const uint32_t extents = format::ExtentCount(order_.page_size(), order_.page_count());
+    const absl::Status resumed = (*staging)->Resume(**log, cancel_, [&](uint32_t held) { progress_.At(held, extents); });
+    if (absl::IsCancelled(resumed)) return resumed;
+    if (resumed.ok()) {
+      staging_ = *std::move(staging);
+      log_ = *std::move(log);
+      held_ = staging_->next_extent();
+      if (held_ > 0) state_.add_steps(fmt::format("found {} of {} extents in the staging file, each with its digest", held_, extents));
+      return absl::OkStatus();
+    }
+  }
+  held_ = 0;
+  LF_RETURN_IF_ERROR(place_->Remove(staging_name()));
+  LF_ASSIGN_OR_RETURN(staging_, StagingFile::Create(*place_, staging_name(), order_.page_size(), order_.page_count()));
+  // Where it cannot be made a crash costs a fetch from the beginning, nothing else.
+  auto fresh = StagingLog::Create(log_file, root_);
+  log_ = fresh.ok() ? *std::move(fresh) : nullptr;
+  LF_CRASH_POINT("restore.staging_created");
+  return absl::OkStatus();
+}
+
+absl::Status RestoreSession::FetchAll() {
+  progress_.Begin("fetching", 0, 60);
+  LF_RETURN_IF_ERROR(OpenStaging());
+  LF_RETURN_IF_ERROR(FetchRest());
+  absl::Status finished = staging_->Finish(root_);
+  if (ReasonOf(finished) == "ROOT_MISMATCH" && held_ > 0) {
+    // Every extent had its digest, and yet they are not this snapshot's.
+    state_.add_steps("what was there before is not of this snapshot: all of it is fetched again");
+    staging_.reset();
+    LF_RETURN_IF_ERROR(place_->Remove(staging_name()));
+    LF_RETURN_IF_ERROR(OpenStaging());
+    LF_RETURN_IF_ERROR(FetchRest());
+    finished = staging_->Finish(root_);
+  }
+  LF_RETURN_IF_ERROR(finished);
+  log_.reset();
+  struct stat st {};
+  if (fstat(staging_->fd(), &st) != 0) return ErrnoError(errno, "look at " + staging_->path());
+  state_.set_staging_device(st.st_dev);
+  state_.set_staging_inode(st.st_ino);
+  state_.add_steps(fmt::format("fetched {} pages and proved their root digest", order_.page_count()));
+  // Made durable by the first sync before APPLYING; until then a crash is taken up in the step before.
+  state_.set_step(storage::v1::RESTORE_STEP_STAGED);
+  LF_CRASH_POINT("restore.staged");
+  return absl::OkStatus();
+}
+
+absl::Status RestoreSession::FetchRest() {
+  const uint32_t extents = format::ExtentCount(order_.page_size(), order_.page_count());
+  const auto sink = [&](const FetchedExtent& extent) -> absl::Status {
+    LF_RETURN_IF_ERROR(CheckCancelled());
+    LF_RETURN_IF_ERROR(staging_->Append(extent));
+    if (log_ != nullptr && !log_->Put(extent.extent, extent.name).ok()) log_.reset();
+    progress_.AddWireBytes(extent.wire_bytes);
+    progress_.At(staging_->next_extent(), extents);
+    LF_CRASH_POINT("restore.fetching");
+    return absl::OkStatus();
+  };
+  Backoff backoff({}, std::hash<std::string>()(state_.operation_id()));
+  auto last_gain = std::chrono::steady_clock::now();
+  while (staging_->next_extent() < extents) {
+    LF_RETURN_IF_ERROR(CheckCancelled());
+    const uint32_t had = staging_->next_extent();
+    const absl::Status status = parts_.fetcher.Fetch(state_.operation_id(), order_, had, cancel_, sink);
+    LF_RETURN_IF_ERROR(CheckCancelled());
+    if (status.ok()) break;
+    if (!MayHelpToRetry(status)) return status;
+    const auto now = std::chrono::steady_clock::now();
+    if (staging_->next_extent() > had) {
+      last_gain = now;
+      backoff.Connected(now - std::chrono::minutes(2));
+    }
+    if (now - last_gain > parts_.options.fetch_patience) {
+      return Error(Code::kUnavailable, "FETCH_STALLED",
+                   fmt::format("nothing came for {} s: {}", parts_.options.fetch_patience.count(), MessageOf(status)),
+                   "look at the connection to the controller, then order the restore again");
+    }
+    Wait(backoff.Next(now));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status RestoreSession::Check() {
+  progress_.Begin("checking", 60, 80);
+  check::CheckRequest request;
+  request.cancelled = [this] { return cancel_.cancelled(); };
+  request.progress = [this](int64_t bytes) { progress_.At(bytes, static_cast<int64_t>(staging_->bytes())); };
+  const check::CheckResult result = parts_.checker.Check(staging_->fd(), request);
+  if (result.status.code() == Code::kCancelled) return result.status;
+  LF_RETURN_IF_ERROR(CheckCancelled());
+  const check::State found = result.status.ok() ? result.verdict.state : check::State::kFailed;
+  const std::string words = result.status.ok() ? result.Text() : MessageOf(result.status);
+  switch (found) {
+    case check::State::kOk:
+      state_.add_steps("SQLite's checks found nothing");
+      break;
+    case check::State::kCannotTell:
+      state_.add_steps("SQLite's checks cannot tell without the application: " + words);
+      break;
+    case check::State::kDamaged:
+      if (!order_.check_override() && order_.check_state() != v1::CHECK_STATE_DAMAGED) {
+        return Error(Code::kDataLoss, "SNAPSHOT_DAMAGED", "SQLite's checks found damage in the snapshot: " + words,
+                     "restore another snapshot, or this one although it is damaged by overriding the check");
+      }
+      state_.add_steps("SQLite's checks found damage, as was known or is overridden: " + words);
+      break;
+    case check::State::kFailed:
+      if (!order_.check_override()) {
+        return Error(
+            Code::kInternal, "CHECK_FAILED", "SQLite's checks could not be carried out: " + words,
+            "look at the memory of the device and at the installation of litefleet-check, or override the check: the bytes are proven");
+      }
+      state_.add_steps("SQLite's checks could not be carried out, which is overridden: " + words);
+      break;
+  }
+  LF_RETURN_IF_ERROR(staging_->Sync());
+  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_CHECKED));
+  LF_CRASH_POINT("restore.checked");
+  return absl::OkStatus();
+}
+
+absl::Status RestoreSession::Apply() {
+  LF_RETURN_IF_ERROR(CheckCancelled());
+  auto context = Context();
+  absl::Status status;
+  switch (state_.mode()) {
+    case v1::RESTORE_MODE_NEW:
+      status = ApplyNew(context);
+      break;
+    case v1::RESTORE_MODE_LIVE:
+      status = ApplyLive(context);
+      break;
+    default:
+      status = ApplyReplace(context);
+      break;
+  }
+  read_back_ = context.read_back;
+  return status;
+}
+
+absl::Status RestoreSession::Finish() {
+  if (const absl::Status kept = InstallUndo(*place_, parts_.journal, state_); !kept.ok())
+    state_.add_steps("the previous state could not be kept: " + MessageOf(kept));
+  LF_CRASH_POINT("restore.undo_installed");
+  if (live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
+  LF_CRASH_POINT("restore.checkpointed");
+  staging_.reset();
+  if (live()) {
+    if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
+  }
+  static_cast<void>(place_->Sync());
+  return absl::OkStatus();
+}
+
+// After an error: the old state is in place, what the restore made goes.
+void RestoreSession::CleanUp() {
+  staging_.reset();
+  log_.reset();
+  if (!place_.has_value() || state_.path().empty()) return;
+  const auto target = place_->Stat(place_->name());
+  if (state_.mode() != v1::RESTORE_MODE_NEW && (!target.ok() || !target->has_value())) return;  // then the undo is all there is
+  if (state_.step() == storage::v1::RESTORE_STEP_UNDOING) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
+  for (const std::string& name : {staging_name(), TargetPlace::TemporaryUndoName(state_.operation_id())}) {
+    if (const absl::Status removed = place_->Remove(name); !removed.ok()) state_.add_steps(MessageOf(removed));
+  }
+  static_cast<void>(place_->Sync());
+}
+
+}  // namespace litefleet::restore

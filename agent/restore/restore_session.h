@@ -1,0 +1,87 @@
+// One restore, from its order or from what a former run left on the disk, to its outcome: the table of steps of README.md.
+//
+// An *abandoned* one is a restore that nobody wants to go on with (its order is lost, or the configuration does not allow it any more):
+// it fetches nothing; what has reached the target is finished, everything else is rolled back.
+// Thread safety: none. Ownership: borrows all that it is given.
+#ifndef LITEFLEET_AGENT_RESTORE_RESTORE_SESSION_H_
+#define LITEFLEET_AGENT_RESTORE_RESTORE_SESSION_H_
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "agent/restore/apply.h"
+#include "agent/restore/local_restorer.h"
+#include "agent/restore/progress_meter.h"
+#include "agent/restore/restore_journal.h"
+#include "agent/restore/restorer.h"
+#include "agent/restore/staging_file.h"
+#include "agent/restore/staging_log.h"
+#include "common/base/status.h"
+#include "common/check/checker.h"
+
+namespace litefleet::restore {
+
+class RestoreSession {
+ public:
+  struct Parts {
+    const RestorerOptions& options;
+    PageFetcher& fetcher;
+    const RestoreJournal& journal;
+    const check::Checker& checker;
+  };
+  RestoreSession(const Parts& parts, const std::string& operation_id, const v1::RestoreOrder& order, const Target& target,
+                 const CancelToken& cancel, const ProgressMeter::Report& report);
+
+  Outcome Run();
+  // As Run, abandoned. Nothing where it was rolled back.
+  std::optional<Outcome> Settle();
+
+ private:
+  absl::Status Go();
+  absl::Status Begin();
+  absl::Status TakeUp(storage::v1::RestoreState before);
+  absl::Status Continue();
+  absl::Status ContinueLive(const absl::Status& staging);
+  absl::Status ContinueUndoing();
+  absl::Status RollBack();
+  absl::Status OpenStaging();
+  absl::Status FetchAll();
+  absl::Status FetchRest();
+  absl::Status Check();
+  absl::Status Apply();
+  absl::Status Finish();
+  void CleanUp();
+  absl::Status CheckCancelled() const;
+  absl::Status Enter(storage::v1::RestoreStep step);
+  absl::Status EnterApplied();
+  void Wait(std::chrono::milliseconds time);
+  ApplyContext Context();
+  std::string staging_name() const { return TargetPlace::StagingName(state_.operation_id()); }
+  bool live() const { return state_.mode() == v1::RESTORE_MODE_LIVE; }
+
+  const Parts parts_;
+  v1::RestoreOrder order_;
+  const Target target_;
+  const CancelToken& cancel_;
+  const ProgressMeter::Report report_;
+  format::RootDigest root_;
+  ProgressMeter progress_;
+  storage::v1::RestoreState state_;
+  absl::Status abandoned_;  // why, if it is
+  std::optional<TargetPlace> place_;
+  std::unique_ptr<StagingFile> staging_;
+  std::unique_ptr<StagingLog> log_;  // while extents are fetched; null where it cannot be written
+  uint32_t held_ = 0;                // extents that the staging file had before this run
+  absl::Status read_back_;
+};
+
+// What DONE recorded.
+Outcome OutcomeOf(const storage::v1::RestoreState& state);
+
+}  // namespace litefleet::restore
+
+#endif  // LITEFLEET_AGENT_RESTORE_RESTORE_SESSION_H_

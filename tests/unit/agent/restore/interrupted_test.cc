@@ -1,0 +1,262 @@
+// Fetches that were interrupted, restores whose order changed meanwhile, and copies that are not what was ordered.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+
+#include "tests/unit/agent/restore/restore_fixture.h"
+
+namespace litefleet::restore {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+
+class InterruptedTest : public RestoreFixture {
+ protected:
+  int Extents() const { return static_cast<int>(format::ExtentCount(order_.page_size(), order_.page_count())); }
+  std::string Staging() const { return data_ + "/.litefleet-" + kOperation + ".staging"; }
+};
+
+TEST_F(InterruptedTest, ACrashedFetchGoesOnBehindWhatTheStagingFileHolds) {
+  MakeSnapshot("wal", 20000);
+  ASSERT_GT(Extents(), 6);
+  ASSERT_TRUE(RunAndCrashAt("restore.fetching:5"));
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(fetcher_.extents, Extents() - 5);
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("found 5 of")));
+  EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+  EXPECT_EQ(LeftOver(), "");
+  ASSERT_TRUE(Open()->Forget(kOperation).ok());
+  EXPECT_TRUE(std::filesystem::is_empty(folder_ + "/state"));
+}
+
+TEST_F(InterruptedTest, AFetchThatWasCompleteIsNotRepeated) {
+  MakeSnapshot("wal", 20000);
+  for (const char* point : {"restore.staged", "restore.checked"}) {
+    std::filesystem::remove(path_);
+    std::filesystem::remove_all(folder_ + "/state");
+    fetcher_.extents = 0;
+    ASSERT_TRUE(RunAndCrashAt(point));
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(fetcher_.extents, 0) << point;
+    EXPECT_EQ(Label(path_), "new");
+  }
+}
+
+TEST_F(InterruptedTest, WhatAPowerCutTookIsFetchedAgain) {
+  MakeSnapshot("wal", 20000);
+  ASSERT_TRUE(RunAndCrashAt("restore.fetching:5"));
+  {
+    // The names were on the disk, the content of the fourth extent was not.
+    auto fd = io::Open(Staging(), O_RDWR);
+    ASSERT_TRUE(io::PwriteAll(fd->get(), Bytes(4096), 3 * format::kExtentBytes + 8192, "staging").ok());
+  }
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(fetcher_.extents, Extents() - 3);
+  EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+}
+
+TEST_F(InterruptedTest, NamesThatLieCostAFetchAndNothingElse) {
+  MakeSnapshot("wal", 20000);
+  ASSERT_TRUE(RunAndCrashAt("restore.fetching:5"));
+  {
+    // Content and name fit each other, and are of another snapshot.
+    const Bytes other(format::kExtentBytes, std::byte{7});
+    auto staging = io::Open(Staging(), O_RDWR);
+    ASSERT_TRUE(io::PwriteAll(staging->get(), other, format::kExtentBytes, "staging").ok());
+    auto log = io::Open(folder_ + "/state/" + kOperation + ".extents", O_RDWR);
+    ASSERT_TRUE(io::PwriteAll(log->get(), AsBytes(format::NameChunkOf(order_.page_size(), other).AsString()), 8 + 32 + 32, "names").ok());
+  }
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(fetcher_.extents, Extents() - 5 + Extents());
+  EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+}
+
+TEST_F(InterruptedTest, ADamagedListOfNamesMeansAFetchFromTheBeginning) {
+  MakeSnapshot("wal", 20000);
+  for (const std::string& list : {std::string(), std::string("short"), std::string(200, 'x')}) {
+    std::filesystem::remove(path_);
+    std::filesystem::remove_all(folder_ + "/state");
+    fetcher_.extents = 0;
+    ASSERT_TRUE(RunAndCrashAt("restore.fetching:5"));
+    ASSERT_TRUE(io::WriteFileAtomic(folder_ + "/state/" + kOperation + ".extents", list).ok());
+    ASSERT_TRUE(Run().status.ok());
+    EXPECT_EQ(fetcher_.extents, Extents());
+  }
+}
+
+TEST_F(InterruptedTest, TheEndOfTheProgramKeepsWhatWasFetched) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal", 20000);
+  for (const char* phase : {"fetching", "checking", "applying"}) {
+    CancelToken ending;
+    const Outcome stopped = Open()->Run(kOperation, order_, target_, ending, [&](const v1::Progress& progress) {
+      if (progress.phase() == phase) ending.Interrupt();
+    });
+    ASSERT_EQ(stopped.status.code(), absl::StatusCode::kCancelled) << phase;
+    EXPECT_TRUE(std::filesystem::exists(Staging())) << phase;
+    EXPECT_EQ(Label(path_), "old") << phase;
+  }
+  const int fetched = fetcher_.extents;
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(fetcher_.extents, fetched);
+  EXPECT_EQ(fetched, Extents());
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(InterruptedTest, ACancelAfterTheProgramsEndLeavesNothing) {
+  MakeSnapshot("wal", 20000);
+  CancelToken both;
+  both.Interrupt();
+  both.Cancel();
+  EXPECT_FALSE(both.interrupted());
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, both, nullptr);
+  EXPECT_EQ(outcome.status.code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(LeftOver(), "");
+}
+
+// ---- the order or the configuration changes between a crash and the next run
+
+TEST_F(InterruptedTest, AConfigurationThatChangedSettlesTheRestoreWhereItBegan) {
+  for (const char* point : {"restore.replace.linked", "restore.replace.after_rename", "restore.checked"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    Make(path_, "old", "wal", 100);
+    MakeSnapshot("wal");
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    ASSERT_TRUE(RunAndCrashAt(point)) << point;
+    ASSERT_TRUE(io::MakeDirectory(folder_ + "/elsewhere", 0755).ok());
+    Target elsewhere = target_;
+    elsewhere.path = folder_ + "/elsewhere/app.db";
+    const Outcome outcome = Open()->Run(kOperation, order_, elsewhere, cancel_, nullptr);
+    const bool placed = std::string(point) == "restore.replace.after_rename";
+    EXPECT_EQ(outcome.status.ok(), placed) << outcome.status;
+    EXPECT_EQ(Label(path_), placed ? "new" : "old") << point;
+    EXPECT_EQ(LeftOver(), "") << point;
+    EXPECT_TRUE(std::filesystem::is_empty(folder_ + "/elsewhere")) << point;
+  }
+}
+
+TEST_F(InterruptedTest, ARefusalAfterACrashDoesNotLeaveHalfARestore) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  ASSERT_TRUE(RunAndCrashAt("restore.replace.linked"));
+  target_.push_restore = "never";
+  EXPECT_EQ(ReasonOf(Run().status), "PUSH_RESTORE_DENIED");
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(InterruptedTest, ForgettingAnOperationThatNeverEndedSettlesIt) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal");
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  ASSERT_TRUE(RunAndCrashAt("restore.replace.linked"));
+  ASSERT_TRUE(Open()->Forget(kOperation).ok());
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(LeftOver(), "");
+  EXPECT_TRUE(std::filesystem::is_empty(folder_ + "/state"));
+}
+
+TEST_F(InterruptedTest, ALostUndoAndStagingFileAreNoReasonToGuess) {
+  Make(path_, "old", "wal", 3000);
+  MakeSnapshot("wal", 6000);
+  ASSERT_TRUE(RunAndCrashAt("restore.live.before_commit"));
+  std::filesystem::remove(Staging());
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "RESTORE_OUTCOME_UNKNOWN") << outcome.status;
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+// ---- what was committed is not what was ordered
+
+class ReadBackTest : public InterruptedTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    InterruptedTest::SetUp();
+    Make(path_, "old", GetParam(), 3000);
+    MakeSnapshot("wal", 6000);
+    at_point_ = [this](std::string_view point) {
+      if (point == "committed") SpoilACommittedPage();
+      if (point == "differs" && others_commit_) CommitFromAnotherProcess();
+    };
+  }
+  // By another process: closing a descriptor of the database here would drop SQLite's locks.
+  void SpoilACommittedPage() const {
+    const bool wal = std::string(GetParam()) == "wal";
+    const uint64_t at = wal ? 32 + 40 * (4096 + 24) + 24 + 200 : 40 * 4096 + 200;
+    const std::string command =
+        fmt::format("printf damage | dd of='{}{}' bs=1 seek={} conv=notrunc 2>/dev/null", path_, wal ? "-wal" : "", at);
+    ASSERT_EQ(std::system(command.c_str()), 0);
+  }
+  void CommitFromAnotherProcess() const {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE);
+      _exit(db.ok() && sqlite::Execute(db->get(), "insert into log values(1)").ok() ? 0 : 1);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    ASSERT_EQ(status, 0);
+  }
+  bool others_commit_ = false;
+};
+
+TEST_P(ReadBackTest, ADifferenceIsUndoneWhileNobodyHasCommitted) {
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+  EXPECT_THAT(MessageOf(outcome.status), HasSubstr("the previous state was put back"));
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_EQ(outcome.undo, "");
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(JournalMode(path_), GetParam());
+  EXPECT_EQ(LeftOver(), "");
+  EXPECT_FALSE(std::filesystem::exists(path_ + ".litefleet-undo"));
+}
+
+TEST_P(ReadBackTest, ADifferenceIsReportedAndTheUndoKeptWhereOthersHaveCommitted) {
+  others_commit_ = true;
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+  EXPECT_THAT(MessageOf(outcome.status), HasSubstr("others have committed since"));
+  EXPECT_THAT(HintOf(outcome.status), HasSubstr(path_ + ".litefleet-undo"));
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+  EXPECT_EQ(LogRows(path_), 1) << "nothing of theirs was undone";
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_P(ReadBackTest, ACrashWhileUndoingIsFinished) {
+  for (const char* point : {"restore.live.undoing", "restore.live.undone"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    Make(path_, "old", GetParam(), 3000);
+    ASSERT_TRUE(RunAndCrashAt(point)) << point;
+    const auto spoil = std::exchange(at_point_, nullptr);
+    const Outcome outcome = Run();
+    at_point_ = spoil;
+    EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+    EXPECT_EQ(LeftOver(), "") << point;
+    if (outcome.applied) {
+      EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old") << point;
+    } else {
+      EXPECT_EQ(Label(path_), "old") << point;
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ReadBackTest, ::testing::Values("wal", "delete"));
+
+}  // namespace
+}  // namespace litefleet::restore
