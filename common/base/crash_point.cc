@@ -27,7 +27,7 @@ void CrashPoint(const char* name) {
   const size_t length = std::strlen(name);
   if (std::strncmp(wanted, name, length) != 0 || (wanted[length] != '\0' && wanted[length] != ':')) return;
   static std::atomic<int> passed{0};
-  const int at = wanted[length] == ':' ? std::atoi(wanted + length + 1) : 1;
+  const int at = wanted[length] == ':' ? static_cast<int>(std::strtol(wanted + length + 1, nullptr, 10)) : 1;
   if (++passed == at) kill(getpid(), SIGKILL);
 }
 

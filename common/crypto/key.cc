@@ -4,6 +4,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/pem.h>
+#include <openssl/pkcs12.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
@@ -17,6 +18,9 @@ namespace {
 struct FreeMore {
   void operator()(BIO* bio) const noexcept { BIO_free_all(bio); }
   void operator()(EVP_MD_CTX* context) const noexcept { EVP_MD_CTX_free(context); }
+  void operator()(PKCS8_PRIV_KEY_INFO* key) const noexcept { PKCS8_PRIV_KEY_INFO_free(key); }
+  void operator()(X509_ALGOR* how) const noexcept { X509_ALGOR_free(how); }
+  void operator()(X509_SIG* sealed) const noexcept { X509_SIG_free(sealed); }
 };
 using Bio = std::unique_ptr<BIO, FreeMore>;
 using MdContext = std::unique_ptr<EVP_MD_CTX, FreeMore>;
@@ -61,6 +65,37 @@ absl::StatusOr<Key> KeyFromPem(std::string_view pem) {
   const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
   Key key(bio == nullptr ? nullptr : PEM_read_bio_PrivateKey(bio.get(), nullptr, NoPassword, nullptr));
   if (key == nullptr) return CryptoError(absl::StatusCode::kInvalidArgument, "KEY_INVALID", "read a private key (PEM, not encrypted)");
+  return key;
+}
+
+absl::StatusOr<std::string> KeyToEncryptedPem(EVP_PKEY& key, std::string_view passphrase) {
+  constexpr uint64_t kN = 1 << 17, kR = 8, kP = 1;
+  const std::unique_ptr<PKCS8_PRIV_KEY_INFO, FreeMore> plain(EVP_PKEY2PKCS8(&key));
+  std::unique_ptr<X509_ALGOR, FreeMore> how(PKCS5_pbe2_set_scrypt(EVP_aes_256_cbc(), nullptr, 0, nullptr, kN, kR, kP));
+  std::unique_ptr<X509_SIG, FreeMore> sealed;
+  if (plain != nullptr && how != nullptr) {
+    sealed.reset(PKCS8_set0_pbe(passphrase.data(), static_cast<int>(passphrase.size()), plain.get(), how.get()));
+    if (sealed != nullptr) static_cast<void>(how.release());  // it belongs to the result now
+  }
+  const Bio bio(BIO_new(BIO_s_mem()));
+  if (sealed == nullptr || bio == nullptr || PEM_write_bio_PKCS8(bio.get(), sealed.get()) != 1) {
+    return CryptoError(absl::StatusCode::kInternal, "CRYPTO_FAILED", "encrypt a key");
+  }
+  char* data = nullptr;
+  const long size = BIO_get_mem_data(bio.get(), &data);
+  return std::string(data, static_cast<size_t>(size));
+}
+
+absl::StatusOr<Key> KeyFromEncryptedPem(std::string_view pem, std::string_view passphrase) {
+  const Bio bio(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+  const std::unique_ptr<X509_SIG, FreeMore> sealed(bio == nullptr ? nullptr : PEM_read_bio_PKCS8(bio.get(), nullptr, nullptr, nullptr));
+  std::unique_ptr<PKCS8_PRIV_KEY_INFO, FreeMore> plain;
+  if (sealed != nullptr) plain.reset(PKCS8_decrypt(sealed.get(), passphrase.data(), static_cast<int>(passphrase.size())));
+  Key key(plain == nullptr ? nullptr : EVP_PKCS82PKEY(plain.get()));
+  ERR_clear_error();
+  if (key == nullptr) {
+    return Error(absl::StatusCode::kPermissionDenied, "PASSPHRASE_WRONG", "the passphrase does not open the key", "try again");
+  }
   return key;
 }
 
@@ -144,7 +179,7 @@ absl::StatusOr<std::string> MakeSigningRequest(EVP_PKEY& key, std::string_view c
 }
 
 absl::StatusOr<Key> KeyOfSigningRequest(std::string_view der) {
-  constexpr size_t kMaxBytes = 16 * 1024;
+  constexpr size_t kMaxBytes = size_t{16} * 1024;
   if (der.size() > kMaxBytes)
     return Error(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "the certificate signing request is too large");
   const unsigned char* at = Data(der);

@@ -31,14 +31,14 @@ def test_full_store_refuses_uploads_and_recovers():
     with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "200m") as disk:
         fleet.data = os.path.join(disk, "controller")
         with open(fleet.path("controller.toml"), "w", encoding="utf-8") as file:
-            file.write('[store]\nreserve = "4MiB"\n')
+            file.write('[store]\nreserve = "16MiB"\n')  # the catalog's WAL takes up to 4 MiB of it
         fleet.init()
         fleet.serve(extra=("--config", fleet.path("controller.toml")))
         small = lf.make_database(fleet.path("small.db"), rows=3000)
         large = lf.make_database(fleet.path("large.db"), rows=80000)
         fleet.agent("alpha", {"small": small, "large": large})
         snapshot = fleet.snapshot("alpha/small")
-        fill(disk, 6 << 20)
+        fill(disk, 18 << 20)
         refused = fleet.cli("-o", "json", "backup", "alpha/large", check=False)
         lf.expect(refused.code == 1, f"a full disk is a failure\n{refused}")
         lf.expect("DISK_FULL" in refused.out + refused.err or "space" in (refused.out + refused.err).lower(), f"the reason is said\n{refused}")
