@@ -66,7 +66,6 @@ absl::Status StagingFile::Resume(const StagingLog& log, const CancelToken& cance
     root_.Add(*name);
     read(++next_extent_);
   }
-  written_back_ = static_cast<uint64_t>(next_extent_) * format::kExtentBytes / kStretch * kStretch;
   return absl::OkStatus();
 }
 
