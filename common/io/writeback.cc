@@ -23,8 +23,9 @@ void Writeback::Finish(int fd, uint64_t end) {
 
 void Writeback::Start(int fd, uint64_t end) {
   Range(fd, started_, end, SYNC_FILE_RANGE_WRITE);
-  if (started_ >= kStretch) {
-    Range(fd, started_ - kStretch, started_, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  if (started_ > waited_ + behind_) {
+    Range(fd, waited_, started_ - behind_, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    waited_ = started_ - behind_;
   }
   started_ = end;
 }

@@ -10,14 +10,18 @@ namespace litefleet::io {
 // For a file that is written from its beginning to its end by one thread.
 class Writeback {
  public:
-  // Everything before `end` has been written: begins to write what makes a whole stretch, and waits for the stretch before it.
+  // At most `behind` bytes, and a stretch of 8 MiB, wait for the disk: a slow one slows the writer down instead of filling the memory.
+  explicit Writeback(uint64_t behind = 8 << 20) : behind_(behind) {}
+  // Everything before `end` has been written: begins to write it once it makes a stretch.
   void Wrote(int fd, uint64_t end);
   // Begins to write what is left.
   void Finish(int fd, uint64_t end);
 
  private:
   void Start(int fd, uint64_t end);
+  uint64_t behind_;
   uint64_t started_ = 0;
+  uint64_t waited_ = 0;
 };
 
 }  // namespace litefleet::io

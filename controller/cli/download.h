@@ -58,7 +58,7 @@ class NewFile {
   std::string temporary_;  // empty once there is nothing to remove
   io::UniqueFd fd_;
   bool replace_;
-  io::Writeback writeback_;
+  io::Writeback writeback_{64 << 20};
   uint64_t written_ = 0;
 };
 
