@@ -86,6 +86,8 @@ class DeletionCatalog {
   };
   // Ascending keys from `after_key` on. `held` is called inside the transaction: somebody reads this snapshot.
   absl::StatusOr<Removed> RemoveSome(SystemTime before, int64_t after_key, absl::FunctionRef<bool(const SnapshotId&)> held);
+  // In the trash since `before`, held or not.
+  absl::StatusOr<int64_t> CountRemovable(SystemTime before) const;
 
  private:
   CatalogDb& db_;

@@ -103,4 +103,15 @@ absl::StatusOr<DeletionCatalog::Removed> DeletionCatalog::RemoveSome(SystemTime 
   return result;
 }
 
+absl::StatusOr<int64_t> DeletionCatalog::CountRemovable(SystemTime before) const {
+  int64_t count = 0;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select count(*) from snapshot where state = 3 and trashed_at <= ?"));
+    LF_RETURN_IF_ERROR(get.Bind(1, ToUnixMillis(before)).Step().status());
+    count = get.Int(0);
+    return absl::OkStatus();
+  }));
+  return count;
+}
+
 }  // namespace litefleet::catalog

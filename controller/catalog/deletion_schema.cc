@@ -23,7 +23,9 @@ create table key_floor (                      -- keys up to this one were given
   name text primary key,
   value integer not null
 ) strict, without rowid;
-insert into key_floor values ('snapshot', 0), ('chunk', 0);
+insert into key_floor values ('snapshot', 0), ('chunk', 0), ('pack', 0);
+create trigger pack_gone after delete on pack begin
+  update key_floor set value = old.id where name = 'pack' and value < old.id; end;
 create trigger snapshot_gone after delete on snapshot begin
   update key_floor set value = old.key where name = 'snapshot' and value < old.key; end;
 create trigger chunk_gone after delete on chunk begin

@@ -83,7 +83,7 @@ absl::StatusOr<Placed> FileStore::PutChunk(const ChunkToPut& chunk) {
   if (chunk.stored.size() > format::kMaxChunkPayload) {
     return Error(absl::StatusCode::kInvalidArgument, "CHUNK_TOO_LARGE", fmt::format("a chunk of {} bytes", chunk.stored.size()));
   }
-  return Append(header, chunk.stored, /*respect_reserve=*/true);
+  return Append(header, chunk.stored, /*respect_reserve=*/!chunk.may_use_reserve);
 }
 
 absl::StatusOr<Placed> FileStore::PutRecord(format::RecordType type, ByteView payload) {

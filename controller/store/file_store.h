@@ -52,6 +52,11 @@ class FileStore final : public Store {
   absl::Status Sync(uint64_t epoch) override;
   absl::StatusOr<StoredRecord> Read(const Location& location) override;
   absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) override;
+  std::vector<PackInfo> Packs() override;
+  absl::StatusOr<PackScan> ScanPack(uint64_t pack,
+                                    absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) override;
+  absl::Status SealOpenPack() override;
+  absl::Status RemovePack(uint64_t pack) override;
   absl::Status CheckSpace() override;
   absl::StatusOr<StoreStats> Stats() override;
 

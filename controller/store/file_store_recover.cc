@@ -87,25 +87,44 @@ absl::Status FileStore::RecoverOpenPack(uint64_t id) {
   return SyncPack(*to_seal);
 }
 
-absl::Status FileStore::ForEachRecord(absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) {
-  std::vector<std::pair<uint64_t, uint64_t>> packs;
+std::vector<PackInfo> FileStore::Packs() {
+  std::vector<PackInfo> packs;
+  MutexLock lock(mu_);
+  packs.reserve(known_.size());
+  for (const auto& [id, known] : known_) packs.push_back({.id = id, .sealed = known.sealed, .size = known.size});
+  return packs;
+}
+
+absl::StatusOr<PackScan> FileStore::ScanPack(uint64_t pack,
+                                             absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) {
+  uint64_t size = 0;
   {
     MutexLock lock(mu_);
-    for (const auto& [id, known] : known_) packs.emplace_back(id, known.size);
+    if (const auto it = known_.find(pack); it != known_.end()) size = it->second.size;
   }
-  for (const auto& [id, size] : packs) {
-    const absl::StatusOr<Reader> reader = ReaderOf(id);
-    if (!reader.ok()) {
-      Problem(fmt::format("pack {:016x} could not be read: {}", id, MessageOf(reader.status())));
-      continue;
-    }
-    LF_ASSIGN_OR_RETURN(format::PackScanner scanner, Scan(reader->file, size));
-    for (;;) {
-      LF_ASSIGN_OR_RETURN(const auto record, scanner.Next());
-      if (!record.has_value()) break;
-      if (record->header.type == format::RecordType::kFooter) continue;
-      LF_RETURN_IF_ERROR(visit({.pack = id, .offset = record->offset}, *record));
-    }
+  LF_ASSIGN_OR_RETURN(const Reader reader, ReaderOf(pack));
+  LF_ASSIGN_OR_RETURN(format::PackScanner scanner, Scan(reader.file, size));
+  PackScan scan;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const auto record, scanner.Next());
+    if (!record.has_value()) break;
+    if (record->header.type == format::RecordType::kFooter) continue;
+    ++scan.records;
+    LF_RETURN_IF_ERROR(visit({.pack = pack, .offset = record->offset}, *record));
+  }
+  scan.damaged_bytes = scanner.damaged_bytes() + (size - std::min(size, scanner.end_of_records()));
+  return scan;
+}
+
+absl::Status FileStore::ForEachRecord(absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) {
+  for (const PackInfo& pack : Packs()) {
+    absl::Status visited = absl::OkStatus();
+    const auto scan = ScanPack(pack.id, [&](const Location& location, const format::ScannedRecord& record) {
+      visited = visit(location, record);
+      return visited;
+    });
+    if (!visited.ok()) return visited;
+    if (!scan.ok()) Problem(fmt::format("pack {:016x} could not be read: {}", pack.id, MessageOf(scan.status())));
   }
   return absl::OkStatus();
 }

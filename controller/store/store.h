@@ -43,11 +43,23 @@ struct ChunkToPut {
   uint32_t page_size = 0;
   uint32_t page_count = 0;
   ByteView stored;
+  bool may_use_reserve = false;  // for what frees more than it takes
 };
 
 struct StoredRecord {
   format::RecordHeader header;
   std::string payload;  // as stored; its checksum has been verified
+};
+
+struct PackInfo {
+  uint64_t id = 0;
+  bool sealed = false;
+  uint64_t size = 0;
+};
+
+struct PackScan {
+  uint64_t records = 0;        // that checked
+  uint64_t damaged_bytes = 0;  // skipped, a torn end included
 };
 
 struct StoreStats {
@@ -75,6 +87,20 @@ class Store {
 
   // All records of all packs, durable or not, in the order of packs and offsets; the payload is valid during the call. Damage is skipped.
   virtual absl::Status ForEachRecord(absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) = 0;
+
+  // All packs, ascending.
+  virtual std::vector<PackInfo> Packs() = 0;
+  // As above, of one pack, without its footer. Errors: kDataLoss CHUNK_MISSING, PACK_DAMAGED; kFailedPrecondition PACK_TOO_NEW; those of
+  // `visit`.
+  virtual absl::StatusOr<PackScan> ScanPack(uint64_t pack,
+                                            absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) = 0;
+
+  // ---- for prune
+  // The open pack is sealed where it holds anything, so that it may be rewritten.
+  virtual absl::Status SealOpenPack() = 0;
+  // The file is gone, durably, when it returns; bytes that somebody reads just now stay readable to them. One that is not there is fine.
+  // REQUIRES: nothing refers to the pack any more. Errors: kFailedPrecondition PACK_OPEN.
+  virtual absl::Status RemovePack(uint64_t pack) = 0;
 
   // OK where an upload may begin now.
   virtual absl::Status CheckSpace() = 0;

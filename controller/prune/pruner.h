@@ -1,0 +1,86 @@
+// Frees what nothing needs: removes snapshots whose time in the trash is over, marks, trashes, sweeps, rewrites packs.
+//
+// controller/README.md, "How data goes", has the order of the steps, what makes each safe, and what a crash leaves. Recover clears that up.
+// Not thread-safe: one thread calls, one run at a time; everything else goes on beside it. Memory: a bitmap of at most
+// `bitmap_bytes`, a number for each pack, one part of a manifest, the records of one pack that are moved (about 100 bytes each).
+#ifndef LITEFLEET_CONTROLLER_PRUNE_PRUNER_H_
+#define LITEFLEET_CONTROLLER_PRUNE_PRUNER_H_
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "controller/catalog/deletion_catalog.h"
+#include "controller/catalog/prune_catalog.h"
+#include "controller/prune/mark_writer.h"
+#include "controller/store/store.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::prune {
+
+struct PruneOptions {
+  std::chrono::milliseconds snapshot_grace = std::chrono::hours(24 * 7);  // in the trash
+  std::chrono::milliseconds chunk_grace = std::chrono::hours(24);         // unreferenced
+  int64_t sweeps = 1;                                                     // later marks that must find a chunk unreferenced too
+  int rewrite_percent = 50;                                               // packs of which at least so much is dead
+  bool dry_run = false;
+};
+
+struct PrunerDeps {
+  catalog::PruneCatalog& catalog;
+  catalog::DeletionCatalog& deletions;
+  MarkWriter& marks;
+  store::Store& store;
+  // Somebody reads this snapshot; called inside a transaction.
+  std::function<bool(const SnapshotId&)> held;
+  size_t bitmap_bytes = 64u << 20;
+};
+
+// Where a run is, for people; OK, or the error that ends it.
+using PruneProgress = std::function<absl::Status(std::string_view phase, double share)>;
+
+class Pruner {
+ public:
+  explicit Pruner(PrunerDeps deps) : deps_(std::move(deps)) {}
+
+  // What a crash left: once, at start.
+  absl::Status Recover();
+  // `now` is the controller's monotone time. What had been done when an error came stays done.
+  absl::StatusOr<v1::PruneReport> Run(const PruneOptions& options, SystemTime now, const PruneProgress& progress);
+
+ private:
+  struct Window {
+    int64_t first = 0;
+    int64_t count = 0;
+    std::vector<uint64_t> bits;
+    bool Has(int64_t id) const;
+    void Set(int64_t id);
+  };
+
+  absl::Status RemoveSnapshots(const PruneOptions& options, SystemTime now, v1::PruneReport& report);
+  absl::Status MarkAndSweep(const PruneOptions& options, SystemTime now, const PruneProgress& progress, v1::PruneReport& report);
+  absl::Status MarkWindow(Window& window, std::optional<SystemTime> gone_before, bool count, const PruneProgress& progress,
+                          v1::PruneReport& report);
+  absl::Status TrashWindow(const Window& window, int64_t newest, const PruneOptions& options, SystemTime now, int64_t run,
+                           const PruneProgress& progress, v1::PruneReport& report);
+  absl::Status SweepWindow(const Window& window, const PruneOptions& options, SystemTime now, int64_t run, v1::PruneReport& report);
+  absl::Status DropRights();
+  absl::Status RewritePacks(const PruneOptions& options, const PruneProgress& progress, v1::PruneReport& report);
+  // pack_rewriter.cc
+  absl::Status RewritePack(const store::PackInfo& pack, uint64_t oldest_pack, v1::PruneReport& report);
+  absl::Status RemovePack(uint64_t pack);
+
+  const PrunerDeps deps_;
+  std::map<uint64_t, int64_t> record_bytes_;  // of the run
+};
+
+}  // namespace litefleet::prune
+
+#endif  // LITEFLEET_CONTROLLER_PRUNE_PRUNER_H_
