@@ -122,7 +122,7 @@ class Agent::Impl final : public control::OperationListener {
         health_(
             state_, clock_, [this] { return Config(); }, [this] { return queue_.ActiveIds(); }),
         executor_({state_, clock_, *transport_, *restorer_, rate_, [this] { return Config(); }, {}, std::chrono::hours(24)}),
-        queue_(state_, executor_, clock_, {}),
+        queue_(state_, executor_, clock_, QueueOptions()),
         scheduler_(clock_, options.once ? milliseconds(0) : kSettle),
         loop_(health_, *connector_, clock_, {}) {}
 
@@ -177,6 +177,12 @@ class Agent::Impl final : public control::OperationListener {
   }
 
  private:
+  control::OperationQueue::Options QueueOptions() const {
+    control::OperationQueue::Options options;
+    options.online = [this] { return hub_->Current() != nullptr; };
+    return options;
+  }
+
   std::shared_ptr<const config::AgentConfig> Config() const {
     MutexLock lock(mu_);
     return config_;
@@ -284,7 +290,11 @@ class Agent::Impl final : public control::OperationListener {
       Schedule();
       spdlog::info("the configuration was read again");
     }
-    if (reconnect) loop_.Reconnect();
+    if (reconnect) {
+      loop_.Reconnect();
+    } else if (config.ok()) {
+      loop_.ReportHealth();
+    }
   }
 
   void RenewWhenDue() {

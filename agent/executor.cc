@@ -73,15 +73,16 @@ void DeviceExecutor::Remember(const storage::v1::AgentDatabase& database) const 
 }
 
 v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                            const std::function<void(const v1::Progress&)>& progress) {
+                                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
   if (order.has_restore()) return Restore(operation, order.restore(), cancel, progress);
-  if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress);
+  if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress, turn);
   return ResultOf(Error(absl::StatusCode::kUnimplemented, "ORDER_UNKNOWN", "this agent does not know the order",
                         "install a newer litefleet-agent on the device"));
 }
 
 v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
-                                           const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress) {
+                                           const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress,
+                                           control::Turn& turn) {
   const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
   if (!database.ok()) return ResultOf(database.status());
   storage::v1::AgentDatabase kept = Remembered(order.database());
@@ -102,6 +103,7 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     job.database = order.database();
     job.timeline = kept.timeline();
     job.spool_file = deps_.state.SpoolFile(operation.operation_id());
+    job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
     job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
     job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
       capture::OnlineOptions options;

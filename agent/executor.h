@@ -37,7 +37,7 @@ class DeviceExecutor final : public control::OperationExecutor {
   explicit DeviceExecutor(Dependencies dependencies) : deps_(std::move(dependencies)) {}
 
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const std::function<void(const v1::Progress&)>& progress) override;
+                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) override;
   absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) override;
   void Forget(const std::string& operation_id) override;
 
@@ -47,7 +47,7 @@ class DeviceExecutor final : public control::OperationExecutor {
 
  private:
   v1::OperationResult Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
-                             const std::function<void(const v1::Progress&)>& progress);
+                             const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);
   // Remembers what a restore has done to its database, and says how it ended.

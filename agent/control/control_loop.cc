@@ -69,6 +69,14 @@ void ControlLoop::Stop() {
   if (thread_.joinable()) thread_.join();
 }
 
+void ControlLoop::ReportHealth() {
+  {
+    MutexLock lock(mu_);
+    mail_.health = true;
+  }
+  changed_.SignalAll();
+}
+
 void ControlLoop::Reconnect() {
   {
     MutexLock lock(mu_);
@@ -113,6 +121,7 @@ ControlLoop::Mail ControlLoop::WaitMail(SteadyTime until) {
 void ControlLoop::TakeReports(ControlSession& session, Mail& mail) {
   for (const auto& [id, progress] : mail.progress) session.OnProgress(progress);
   for (const v1::OperationResult& result : mail.results) session.OnResult(result);
+  if (mail.health) session.HealthChanged();
   for (auto& [stream, result] : mail.query_results) session.OnQueryResult(stream, std::move(result));
 }
 

@@ -49,6 +49,8 @@ class ControlLoop final : public OperationListener {
   void Start(OperationRunner& runner);
   // Ends the stream and the thread; within a second unless the runner blocks. Idempotent.
   void Stop();
+  // Databases or their settings have changed: health goes out at once. Without a connection the next hello has it.
+  void ReportHealth();
   // Ends the stream, and connects again at once: identity or address have changed.
   void Reconnect();
   State state() const;
@@ -62,12 +64,15 @@ class ControlLoop final : public OperationListener {
   struct Mail {
     std::optional<v1::ControlResponse> response;
     bool written = false;
+    bool health = false;
     std::optional<absl::Status> closed;
     std::map<std::string, v1::OperationProgress> progress;
     std::deque<v1::OperationResult> results;
     std::deque<std::pair<uint64_t, v1::QueryResult>> query_results;
 
-    bool empty() const { return !response && !written && !closed && progress.empty() && results.empty() && query_results.empty(); }
+    bool empty() const {
+      return !response && !written && !health && !closed && progress.empty() && results.empty() && query_results.empty();
+    }
   };
 
   void Run(OperationRunner& runner);

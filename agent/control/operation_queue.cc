@@ -16,6 +16,7 @@ namespace litefleet::control {
 namespace {
 
 constexpr size_t kMaxPlans = 16;
+constexpr std::chrono::milliseconds kLook{100};
 
 v1::OperationKind KindOf(const v1::Order& order) { return order.has_restore() ? v1::OPERATION_KIND_RESTORE : v1::OPERATION_KIND_BACKUP; }
 
@@ -61,19 +62,21 @@ absl::Status OperationQueue::Start(OperationListener& listener) {
     LF_RETURN_IF_ERROR(state_.RemoveOperation(result.operation_id()));
     listener_->OnResult(result);
   }
+  MutexLock lock(mu_);
   for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { Run(); });
   return absl::OkStatus();
 }
 
 void OperationQueue::Stop() {
+  std::vector<std::thread> threads;
   {
     MutexLock lock(mu_);
     stop_ = true;
+    threads.swap(threads_);
     for (const auto& [id, operation] : operations_) operation->cancel.Interrupt();
   }
   work_.SignalAll();
-  for (std::thread& thread : threads_) thread.join();
-  threads_.clear();
+  for (std::thread& thread : threads) thread.join();
 }
 
 absl::Status OperationQueue::Add(storage::v1::AgentOperation record, const v1::Order& order) {
@@ -206,16 +209,67 @@ std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
   for (const auto& [id, operation] : operations_) {
     if (operation->running) busy.insert(DatabaseOf(operation->order));
   }
+  const bool online = !options_.online || options_.online();
+  offline_ = false;
   for (const auto& [id, operation] : operations_) {
     if (operation->running) continue;
     // An older operation of the database stands before it.
     if (!busy.insert(DatabaseOf(operation->order)).second) continue;
-    if (operation->order.has_backup() && running_backups_ >= options_.backups) continue;
+    if (!HasPlace(*operation) || (resuming_ > 0 && operation->order.has_backup())) continue;
+    if (operation->order.has_backup() && !online) {
+      offline_ = true;
+      continue;
+    }
     operation->running = true;
-    if (operation->order.has_backup()) ++running_backups_;
+    Count(*operation, 1);
     return operation;
   }
   return nullptr;
+}
+
+bool OperationQueue::HasPlace(const Operation& operation) const {
+  return running_ < options_.workers && (!operation.order.has_backup() || running_backups_ < options_.backups);
+}
+
+void OperationQueue::Count(const Operation& operation, int places) {
+  running_ += places;
+  if (operation.order.has_backup()) running_backups_ += places;
+}
+
+class OperationQueue::TurnOf final : public Turn {
+ public:
+  TurnOf(OperationQueue& queue, Operation& operation) : queue_(queue), operation_(operation) {}
+  void Yield() override { queue_.Yield(operation_); }
+  void Resume(const CancelToken& cancel) override { queue_.Resume(operation_, cancel); }
+
+ private:
+  OperationQueue& queue_;
+  Operation& operation_;
+};
+
+void OperationQueue::Yield(Operation& operation) {
+  {
+    MutexLock lock(mu_);
+    if (operation.yielded || stop_ || yielded_ >= options_.max_yielded) return;
+    operation.yielded = true;
+    ++yielded_;
+    Count(operation, -1);
+    // This thread waits; another one works for it.
+    if (threads_.size() < static_cast<size_t>(options_.workers + yielded_)) threads_.emplace_back([this] { Run(); });
+  }
+  work_.SignalAll();
+}
+
+void OperationQueue::Resume(Operation& operation, const CancelToken& cancel) {
+  MutexLock lock(mu_);
+  if (!operation.yielded) return;
+  ++resuming_;
+  while (!stop_ && !cancel.cancelled() && !HasPlace(operation)) work_.WaitUntil(mu_, std::chrono::steady_clock::now() + kLook);
+  --resuming_;
+  if (stop_ || cancel.cancelled()) return;  // it ends without a turn
+  operation.yielded = false;
+  --yielded_;
+  Count(operation, 1);
 }
 
 void OperationQueue::Run() {
@@ -233,15 +287,23 @@ void OperationQueue::Run() {
         }
         operation = TakeNext();
         if (operation != nullptr) break;
-        work_.Wait(mu_);
+        if (offline_) {
+          work_.WaitUntil(mu_, std::chrono::steady_clock::now() + kLook);
+        } else {
+          work_.Wait(mu_);
+        }
       }
     }
     for (auto& [order, done] : plan) done(executor_.Plan(order));
     if (operation == nullptr) continue;
     RunOne(*operation);
-    if (operation->order.has_backup()) {
+    {
       MutexLock lock(mu_);
-      --running_backups_;
+      if (operation->yielded) {
+        --yielded_;
+      } else {
+        Count(*operation, -1);
+      }
     }
     work_.SignalAll();
   }
@@ -265,8 +327,9 @@ void OperationQueue::RunOne(Operation& operation) {
   } else {
     LF_CRASH_POINT("agent.operation.started");
     ReportProgress(operation, v1::Progress());
-    result = executor_.Execute(record, operation.order, operation.cancel,
-                               [&](const v1::Progress& progress) { ReportProgress(operation, progress); });
+    TurnOf turn(*this, operation);
+    result = executor_.Execute(
+        record, operation.order, operation.cancel, [&](const v1::Progress& progress) { ReportProgress(operation, progress); }, turn);
   }
   {
     MutexLock lock(mu_);

@@ -6,8 +6,8 @@
 //   results/ID                  ended; reported until the controller has recorded it (an order beside it is removed at start)
 //
 // Thread safety: all members may be called from any thread. Accept, Cancel and ResultRecorded write a small file and sync it; nothing
-// else blocks. Lock order: disk_mu_ (what an operation's files say, for the length of a small write), then mu_; nothing of
-// the executor but Forget is called under either, the listener under none, and the disk not under mu_.
+// else blocks. Options::online is asked under mu_. Lock order: disk_mu_ (what an operation's files say, for the length of a small write),
+// then mu_; nothing of the executor but Forget is called under either, the listener under none, and the disk not under mu_.
 #ifndef LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_
 #define LITEFLEET_AGENT_CONTROL_OPERATION_QUEUE_H_
 
@@ -29,6 +29,16 @@
 
 namespace litefleet::control {
 
+// The turn of an operation that runs, for times in which it only waits: for the network, or to try again.
+class Turn {
+ public:
+  virtual ~Turn() = default;
+  // Others may go. Calls alternate with Resume; both may do nothing.
+  virtual void Yield() = 0;
+  // Blocks until it is this operation's turn again, or `cancel` was set (100 ms at most), or the queue stops.
+  virtual void Resume(const CancelToken& cancel) = 0;
+};
+
 // Does the work. Thread safety: called from several threads, for one database from one at a time.
 class OperationExecutor {
  public:
@@ -36,7 +46,7 @@ class OperationExecutor {
   // Blocks until the operation has ended, within 2 s after `cancel` was set. `operation` has its times and session id, and is durable. The
   // result needs state, error, snapshot, progress and what else is known; the queue adds the rest.
   virtual v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                      const std::function<void(const v1::Progress&)>& progress) = 0;
+                                      const std::function<void(const v1::Progress&)>& progress, Turn& turn) = 0;
   virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) = 0;
   // The result of an operation is durable: nothing needs to be kept for it.
   virtual void Forget(const std::string& operation_id) = 0;
@@ -49,6 +59,10 @@ class OperationQueue final : public OperationRunner {
     int workers = 2;
     int backups = 1;
     size_t max_operations = 1000;
+    // Operations that may wait beside those that run, each on a thread of its own; one more keeps its turn while it waits.
+    int max_yielded = 8;
+    // Whether the controller can be reached; a backup begins only then. Empty: always. Must not block.
+    std::function<bool()> online = {};
   };
 
   // `state`, `executor` and `clock` outlive the queue.
@@ -80,8 +94,10 @@ class OperationQueue final : public OperationRunner {
     v1::Order order;
     CancelToken cancel;
     bool running = false;
+    bool yielded = false;  // its turn is given away
     v1::Progress progress;
   };
+  class TurnOf;
   using Plans = std::deque<std::pair<v1::RestoreOrder, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>>>;
 
   // Writes what the operation is now; nothing once it has ended.
@@ -91,6 +107,11 @@ class OperationQueue final : public OperationRunner {
   // The next operation that may run; null when there is none. Marks it as running.
   std::shared_ptr<Operation> TakeNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunOne(Operation& operation);
+  void Yield(Operation& operation);
+  void Resume(Operation& operation, const CancelToken& cancel);
+  // Takes or gives back the place of an operation that runs.
+  void Count(const Operation& operation, int places) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  bool HasPlace(const Operation& operation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Makes the result durable and reports it.
   void End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result);
   void ReportProgress(Operation& operation, const v1::Progress& progress);
@@ -100,7 +121,6 @@ class OperationQueue final : public OperationRunner {
   const Clock& clock_;
   const Options options_;
   OperationListener* listener_ = nullptr;  // constant after Start
-  std::vector<std::thread> threads_;
 
   Mutex disk_mu_;
   mutable Mutex mu_;
@@ -109,7 +129,12 @@ class OperationQueue final : public OperationRunner {
   std::map<std::string, std::shared_ptr<Operation>> operations_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, v1::OperationResult> results_ ABSL_GUARDED_BY(mu_);  // durable, not recorded by the controller
   Plans plans_ ABSL_GUARDED_BY(mu_);
+  int running_ ABSL_GUARDED_BY(mu_) = 0;  // with a turn
   int running_backups_ ABSL_GUARDED_BY(mu_) = 0;
+  int yielded_ ABSL_GUARDED_BY(mu_) = 0;
+  int resuming_ ABSL_GUARDED_BY(mu_) = 0;      // yielded ones that want their turn: they come before others
+  bool offline_ ABSL_GUARDED_BY(mu_) = false;  // TakeNext left a backup for that
+  std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
 };
 

@@ -56,6 +56,9 @@ class ControlSession {
   // An answer to a query of stream number `stream`; a later stream drops it.
   void OnQueryResult(uint64_t stream, v1::QueryResult result);
 
+  // Something that health tells of has changed: it is due at once.
+  void HealthChanged() { health_due_ = {}; }
+
   // The next message, if one is due.
   std::optional<v1::ControlRequest> NextRequest(SteadyTime now);
   // When NextRequest may have something although nothing happened.

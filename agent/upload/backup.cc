@@ -18,6 +18,8 @@ namespace {
 
 using google::protobuf::util::TimeUtil;
 
+constexpr std::chrono::milliseconds kKeepTurn{1000};
+
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
 
 absl::Status Cancelled() { return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled"); }
@@ -30,6 +32,22 @@ bool Pause(std::chrono::milliseconds delay, SteadyTime give_up_at, const CancelT
   }
   return !cancel.cancelled();
 }
+
+// For as long as nothing is done but wait.
+class Waiting {
+ public:
+  explicit Waiting(const BackupJob& job) : job_(job) {
+    if (job_.waits) job_.waits(true);
+  }
+  ~Waiting() {
+    if (job_.waits) job_.waits(false);
+  }
+  Waiting(const Waiting&) = delete;
+  Waiting& operator=(const Waiting&) = delete;
+
+ private:
+  const BackupJob& job_;
+};
 
 enum class Retry { kNo, kLimited, kYes };
 
@@ -84,7 +102,7 @@ class Backup {
     int fruitless = 0;
     for (;;) {
       Phase("connecting");
-      LF_RETURN_IF_ERROR(transport_.WaitConnected(job_.give_up_at, cancel_));
+      LF_RETURN_IF_ERROR(Connect());
       bool source_failed = false;
       absl::StatusOr<v1::UploadCommitted> committed = Pass(source_failed);
       if (committed.ok()) return committed;
@@ -103,9 +121,22 @@ class Backup {
       }
       Phase("waiting");
       if (brought_something_) backoff_ = Backoff(options_.backoff, std::random_device{}());
-      if (!Pause(backoff_.Next(Now()), job_.give_up_at, cancel_)) return Cancelled();
+      if (!PauseFor(backoff_.Next(Now()))) return Cancelled();
       if (Now() >= job_.give_up_at) return status;
     }
+  }
+
+  // A short wait is not worth the turn.
+  absl::Status Connect() {
+    const absl::Status soon = transport_.WaitConnected(std::min(Now() + kKeepTurn, job_.give_up_at), cancel_);
+    if (soon.ok() || cancel_.cancelled() || Now() >= job_.give_up_at) return soon;
+    const Waiting waiting(job_);
+    return transport_.WaitConnected(job_.give_up_at, cancel_);
+  }
+  bool PauseFor(std::chrono::milliseconds delay) {
+    if (delay < kKeepTurn) return Pause(delay, job_.give_up_at, cancel_);
+    const Waiting waiting(job_);
+    return Pause(delay, job_.give_up_at, cancel_);
   }
 
   absl::StatusOr<v1::UploadCommitted> Pass(bool& source_failed) {

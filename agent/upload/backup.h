@@ -35,6 +35,8 @@ struct BackupJob {
   // Opens and pins the database; called once a pass.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
   SteadyTime give_up_at;
+  // Told before and after the backup only waits, with nothing pinned; it may block in the latter, until its turn comes. May be empty.
+  std::function<void(bool waits)> waits;
 };
 
 struct BackupOutcome {

@@ -6,8 +6,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
+#include <set>
 
+#include "absl/cleanup/cleanup.h"
 #include "common/base/error_detail.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
@@ -33,7 +36,13 @@ v1::Order Order(int number, const std::string& database, bool restore = false) {
 class FakeExecutor final : public OperationExecutor {
  public:
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const std::function<void(const v1::Progress&)>& progress) override {
+                              const std::function<void(const v1::Progress&)>& progress, Turn& turn) override {
+    const bool waits = waiting.contains(DatabaseOf(order));
+    if (waits) turn.Yield();
+    const auto resume = [&] {
+      if (waits) turn.Resume(cancel);
+    };
+    const absl::Cleanup resumed = resume;
     MutexLock lock(mu_);
     begun.push_back(operation.operation_id());
     sessions.push_back(operation.session_id());
@@ -75,6 +84,7 @@ class FakeExecutor final : public OperationExecutor {
   }
 
   bool hold = true;
+  std::set<std::string> waiting;  // databases whose operations only wait
   std::vector<std::string> begun, sessions, forgotten;
   std::map<std::string, int> running;
 
@@ -178,6 +188,85 @@ TEST_F(OperationQueueTest, ARestoreNeedNotWaitForALongBackup) {
   EXPECT_TRUE(executor_.WaitBegun(2));
   executor_.Release();
   EXPECT_EQ(listener_.Wait(2).size(), 2u);
+}
+
+TEST_F(OperationQueueTest, ABackupThatOnlyWaitsLetsOthersGoAndComesBackInItsTurn) {
+  executor_.waiting = {"db1"};
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.Accept(Order(1, "db1")).ok());
+  ASSERT_TRUE(executor_.WaitBegun(1));
+  ASSERT_TRUE(queue.Accept(Order(2, "db2")).ok());
+  ASSERT_TRUE(queue.Accept(Order(3, "db3", true)).ok());
+  EXPECT_TRUE(executor_.WaitBegun(3)) << "a backup and a restore beside the one that waits";
+  ASSERT_TRUE(queue.Accept(Order(4, "db4")).ok());
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(executor_.Begun(), 3u) << "no more than may run";
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(4).size(), 4u);
+  EXPECT_TRUE(queue.idle());
+}
+
+TEST_F(OperationQueueTest, ABackupThatWaitsIsCancelledAtOnceAlsoWhileAnotherHasItsTurn) {
+  executor_.waiting = {"db1"};
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.Accept(Order(1, "db1")).ok());
+  ASSERT_TRUE(executor_.WaitBegun(1));
+  ASSERT_TRUE(queue.Accept(Order(2, "db2")).ok());
+  ASSERT_TRUE(executor_.WaitBegun(2));
+  queue.Cancel(Order(1, "db1").operation_id());
+  const auto results = listener_.Wait(1, seconds(2));
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].state(), v1::OPERATION_STATE_CANCELLED);
+  ASSERT_TRUE(queue.Accept(Order(3, "db3")).ok());
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(executor_.Begun(), 2u) << "the turn is that of db2";
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(3).size(), 3u);
+}
+
+TEST_F(OperationQueueTest, ThreadsForThoseThatWaitAreBounded) {
+  for (int i = 1; i <= 6; ++i) executor_.waiting.insert(fmt::format("db{}", i));
+  OperationQueue queue(state_, executor_, clock_, {.max_yielded = 3});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  for (int i = 1; i <= 6; ++i) ASSERT_TRUE(queue.Accept(Order(i, fmt::format("db{}", i))).ok());
+  EXPECT_TRUE(executor_.WaitBegun(4));
+  std::this_thread::sleep_for(milliseconds(100));
+  EXPECT_EQ(executor_.Begun(), 4u) << "the fourth keeps its turn";
+  ASSERT_TRUE(queue.Accept(Order(7, "db7", true)).ok());
+  EXPECT_TRUE(executor_.WaitBegun(5)) << "a restore has a place";
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(7).size(), 7u);
+}
+
+TEST_F(OperationQueueTest, StoppingEndsThoseThatWait) {
+  executor_.waiting = {"db1", "db2"};
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  for (int i = 1; i <= 3; ++i) ASSERT_TRUE(queue.Accept(Order(i, fmt::format("db{}", i))).ok());
+  ASSERT_TRUE(executor_.WaitBegun(3));
+  queue.Stop();
+  EXPECT_TRUE(listener_.Wait(1, milliseconds(1)).empty());
+  for (int i = 1; i <= 3; ++i) EXPECT_TRUE(OnDisk("orders", Order(i, fmt::format("db{}", i))));
+}
+
+TEST_F(OperationQueueTest, ABackupBeginsWhenTheControllerCanBeReached) {
+  std::atomic<bool> online = false;
+  OperationQueue queue(state_, executor_, clock_, {.online = [&] { return online.load(); }});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.Accept(Order(1, "db1")).ok());
+  ASSERT_TRUE(queue.Accept(Order(2, "db2", true)).ok());
+  ASSERT_TRUE(executor_.WaitBegun(1)) << "a restore may have all that it needs";
+  std::this_thread::sleep_for(milliseconds(200));
+  EXPECT_EQ(executor_.Begun(), 1u);
+  queue.Cancel(Order(1, "db1").operation_id());
+  EXPECT_EQ(listener_.Wait(1, seconds(2)).size(), 1u);
+  ASSERT_TRUE(queue.Accept(Order(3, "db3")).ok());
+  online = true;
+  EXPECT_TRUE(executor_.WaitBegun(2));
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(3).size(), 3u);
 }
 
 TEST_F(OperationQueueTest, CancelsWhatRunsWhatWaitsAndWhatNobodyKnows) {

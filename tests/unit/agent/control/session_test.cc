@@ -86,6 +86,15 @@ TEST_F(ControlSessionTest, ReportsHealthAtTheIntervalOfTheWelcome) {
   EXPECT_TRUE(session_.NextRequest(now_ += seconds(11))->has_health());
 }
 
+TEST_F(ControlSessionTest, SaysAtOnceWhenHealthHasChanged) {
+  Welcome(seconds(10));
+  EXPECT_FALSE(session_.NextRequest(now_));
+  session_.HealthChanged();
+  EXPECT_LE(session_.NextDue(), now_);
+  EXPECT_TRUE(session_.NextRequest(now_)->has_health());
+  EXPECT_FALSE(session_.NextRequest(now_)) << "once";
+}
+
 TEST_F(ControlSessionTest, ClampsTheInterval) {
   Welcome(milliseconds(0));
   EXPECT_EQ(session_.NextDue(), now_ + seconds(1));

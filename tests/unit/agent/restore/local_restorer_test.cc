@@ -413,59 +413,6 @@ TEST_F(LocalRestorerTest, UndoIsReplacedByTheNextRestoreAndDroppedOnRequest) {
   EXPECT_TRUE(restorer->ListUndos()->empty());
 }
 
-// ---- plan
-
-TEST_F(LocalRestorerTest, PlanSaysWhatWouldHappenAndChangesNothing) {
-  Make(path_, "old", "wal", 3000);
-  MakeSnapshot("wal", 6000);
-  Application application(path_, Application::kIdle);
-  const auto plan = Open()->Plan(order_, target_);
-  ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->mode(), v1::RESTORE_MODE_LIVE);
-  EXPECT_TRUE(plan->in_use());
-  EXPECT_EQ(plan->journal_mode(), v1::JOURNAL_MODE_WAL);
-  EXPECT_GT(plan->staging_bytes(), 0);
-  EXPECT_GT(plan->undo_bytes(), 0);
-  EXPECT_GT(plan->journal_bytes(), 0);
-  EXPECT_GT(plan->free_bytes(), 0);
-  EXPECT_GT(plan->expected_stall().seconds() + plan->expected_stall().nanos(), 0);
-  EXPECT_THAT(plan->steps(), Contains(HasSubstr("a sample of 8.0 MiB")));
-  EXPECT_TRUE(plan->obstacles().empty()) << plan->DebugString();
-  EXPECT_GE(plan->steps_size(), 4);
-  order_.set_mode(v1::RESTORE_MODE_REPLACE);
-  const auto replace = Open()->Plan(order_, target_);
-  ASSERT_EQ(replace->obstacles_size(), 1);
-  EXPECT_EQ(replace->obstacles(0).info().reason(), "IN_USE");
-  EXPECT_EQ(application.Stop(), 0);
-  EXPECT_EQ(Label(path_), "old");
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(data_), {}), 1) << "the sample had no name";
-}
-
-TEST_F(LocalRestorerTest, PlanGoesByTheLastRestoreWhereThereWasOne) {
-  Make(path_, "old", "wal", 3000);
-  MakeSnapshot("wal", 6000);
-  target_.rate.bytes_per_second = 1000;
-  const auto plan = Open()->Plan(order_, target_);
-  ASSERT_TRUE(plan.ok()) << plan.status();
-  EXPECT_EQ(plan->expected_stall().seconds(), int64_t{order_.page_count()} * order_.page_size() / 1000);
-  EXPECT_THAT(plan->steps(), Contains(HasSubstr("as the last live restore of this database took")));
-  // Without room for a sample a slow disk is assumed.
-  target_.rate.bytes_per_second = 0;
-  target_.reserve = io::DiskReserve(uint64_t{1} << 60);
-  const auto assumed = Open()->Plan(order_, target_);
-  EXPECT_THAT(assumed->steps(), Contains(HasSubstr("assumed")));
-  EXPECT_EQ(assumed->obstacles(0).info().reason(), "NOT_ENOUGH_SPACE");
-}
-
-TEST_F(LocalRestorerTest, ALiveRestoreSaysHowFastItWas) {
-  Make(path_, "old", "wal", 3000);
-  MakeSnapshot("wal", 6000);
-  const Outcome outcome = Run();
-  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  EXPECT_TRUE(outcome.applied);
-  EXPECT_EQ(outcome.stall_bytes, int64_t{order_.page_count()} * order_.page_size());
-}
-
 // ---- crashes
 
 struct CrashCase {
