@@ -72,12 +72,16 @@ absl::Status ChunkDecompressor::Decompress(Codec codec, ByteView stored, uint32_
 }
 
 absl::Status ChunkDecompressor::Open(Codec codec, ByteView stored, uint32_t raw_bytes, uint32_t page_size, const ChunkName& name,
-                                     Bytes& out) {
+                                     Bytes& out, std::vector<PageDigest>* digests) {
   if (!IsPageSize(page_size) || raw_bytes == 0 || raw_bytes % page_size != 0) {
     return Damaged(fmt::format("{} bytes are no pages of {} bytes", raw_bytes, page_size));
   }
   LF_RETURN_IF_ERROR(Decompress(codec, stored, raw_bytes, out));
-  const ChunkName actual = NameChunkOf(page_size, out);
+  std::vector<PageDigest> own;
+  std::vector<PageDigest>& pages = digests != nullptr ? *digests : own;
+  pages.clear();
+  DigestPages(page_size, out, pages);
+  const ChunkName actual = NameChunk(page_size, pages);
   if (actual != name) return Damaged(fmt::format("its content is {}, expected {}", actual.Hex(), name.Hex()));
   return absl::OkStatus();
 }

@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,8 +46,9 @@ class ChunkDecompressor {
   // Errors: kDataLoss CHUNK_DAMAGED.
   absl::Status Decompress(Codec codec, ByteView stored, uint32_t raw_bytes, Bytes& out);
 
-  // Decompress, hash, compare. `out` holds the pages on success. Errors: kDataLoss CHUNK_DAMAGED.
-  absl::Status Open(Codec codec, ByteView stored, uint32_t raw_bytes, uint32_t page_size, const ChunkName& name, Bytes& out);
+  // Decompress, hash, compare. `out` holds the pages on success, `digests` theirs unless it is null. Errors: kDataLoss CHUNK_DAMAGED.
+  absl::Status Open(Codec codec, ByteView stored, uint32_t raw_bytes, uint32_t page_size, const ChunkName& name, Bytes& out,
+                    std::vector<PageDigest>* digests = nullptr);
 
  private:
   struct State;

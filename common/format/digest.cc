@@ -54,6 +54,11 @@ ChunkName NameChunkOf(uint32_t page_size, ByteView raw) {
   return Finish<ChunkName>(context);
 }
 
+void DigestPages(uint32_t page_size, ByteView raw, std::vector<PageDigest>& out) {
+  out.reserve(out.size() + raw.size() / page_size);
+  for (size_t at = 0; at + page_size <= raw.size(); at += page_size) out.push_back(DigestPage(raw.subspan(at, page_size)));
+}
+
 struct RootBuilder::State {
   SHA256_CTX context;
 };

@@ -17,6 +17,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/bytes.h"
 
@@ -56,6 +57,9 @@ PageDigest DigestPage(ByteView page);
 ChunkName NameChunk(uint32_t page_size, std::span<const PageDigest> pages);
 // Hashes each page of `raw`. REQUIRES: raw.size() is a multiple of page_size.
 ChunkName NameChunkOf(uint32_t page_size, ByteView raw);
+
+// The digests of the pages of `raw`, appended. REQUIRES: raw.size() is a multiple of page_size.
+void DigestPages(uint32_t page_size, ByteView raw, std::vector<PageDigest>& out);
 
 // Takes the names of all extents in ascending order.
 class RootBuilder {

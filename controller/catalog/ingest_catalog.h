@@ -74,25 +74,42 @@ struct ChunkRow {
   PackPlace place;
 };
 
+// Of a manifest: common/format/FORMAT.md, "Manifests".
+struct ManifestLayer {
+  std::string id;
+  uint32_t parts = 0;
+  int64_t bytes = 0;        // of its parts
+  uint32_t first_part = 0;  // of the snapshot's parts
+};
+
 struct SnapshotLayout {
   int64_t key = 0;
+  SnapshotId id;
   uint32_t page_size = 0;
   uint32_t page_count = 0;
   format::RootDigest root;
   uint32_t root_version = 0;
   uint32_t manifest_kind = 0;
-  uint32_t manifest_parts = 0;
+  std::vector<ManifestLayer> layers;  // the lowest first
+};
+
+// What a commit writes as the manifest of its snapshot: layers that exist, the lowest first, and on top of them one of its own, if any.
+struct NewManifest {
+  SnapshotId base;                    // whose layers are kept; may be empty
+  std::vector<ManifestLayer> layers;  // kept, then the own one
+  uint32_t kept_parts = 0;            // the first parts of `base`, as many as the kept layers have
+  std::vector<ManifestPlace> own;
 };
 
 class IngestCatalog {
  public:
   explicit IngestCatalog(CatalogDb& db) : db_(db) {}
 
-  // Makes or finds the session, moves its expiry, pins the newest snapshot of the database. Errors: kPermissionDenied SESSION_NOT_YOURS
-  // (another device's, or for another database), kFailedPrecondition TIMELINE_UNKNOWN (above what was ever reserved), kAborted
-  // SESSION_EXPIRED (being removed).
+  // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database, else the newest one. Errors:
+  // kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition TIMELINE_UNKNOWN (above what was
+  // ever reserved), kAborted SESSION_EXPIRED (being removed).
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
-                                                uint64_t timeline, SystemTime expires_at);
+                                                uint64_t timeline, const SnapshotId& base, SystemTime expires_at);
 
   // For each name in turn; claims what may be claimed, in one transaction. `pinned[i]`: the pinned snapshot holds it, which is claim
   // enough and saves the transaction.
@@ -100,15 +117,16 @@ class IngestCatalog {
                                                      const std::vector<bool>& pinned);
 
   // Chunks that were verified and are durable in the store: rows, claims and the device's right, in one transaction. Returns the session's
-  // totals. Errors: kAborted CHUNK_VANISHED when one without a place is gone; SESSION_EXPIRED.
-  absl::StatusOr<UploadSessionRow> RecordChunks(const UploadSessionRow& session, std::span<const ArrivedChunk> chunks);
+  // totals. `own`: the controller made them out of what it had; they count as stored and not as uploaded. Errors: kAborted CHUNK_VANISHED
+  // when one without a place is gone; SESSION_EXPIRED.
+  absl::StatusOr<UploadSessionRow> RecordChunks(const UploadSessionRow& session, std::span<const ArrivedChunk> chunks, bool own = false);
 
   absl::StatusOr<CommitFacts> GetCommitFacts(const UploadSessionRow& session) const;
 
   // The snapshot exists when this returns. Where the session had been committed before, its snapshot is returned and nothing is
   // changed. Errors: kAborted SESSION_EXPIRED, COMMIT_CONFLICT (the sequence has been taken).
   absl::StatusOr<SnapshotId> Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record, PackPlace place,
-                                    std::span<const ManifestPlace> manifest);
+                                    const NewManifest& manifest);
 
   // Claims of a committed session that are no longer needed, in short transactions.
   absl::Status DropClaims(int64_t session);
@@ -128,6 +146,9 @@ class IngestCatalog {
  private:
   CatalogDb& db_;
 };
+
+// For the slices of the catalog: the row of a snapshot as its record says, committed and unchecked; its key.
+absl::StatusOr<int64_t> InsertSnapshotRow(sqlite3* db, const storage::v1::SnapshotRecord& record, int64_t database, PackPlace place);
 
 }  // namespace litefleet::catalog
 

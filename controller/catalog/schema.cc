@@ -12,6 +12,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kIdentitySchema1, kSnapshotSchema1, kOperationSchema1},
       Migration{kSnapshotSchema2},
       Migration{kDeletionSchema},
+      Migration{kSnapshotSchema3},
   };
   return kMigrations;
 }

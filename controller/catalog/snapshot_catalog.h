@@ -26,6 +26,7 @@ namespace litefleet::catalog {
 
 extern const std::string_view kSnapshotSchema1;
 extern const std::string_view kSnapshotSchema2;
+extern const std::string_view kSnapshotSchema3;
 
 // ---- what operators see (rpc/, cli)
 class SnapshotCatalog {

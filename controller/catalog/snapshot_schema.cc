@@ -139,4 +139,15 @@ const std::string_view kSnapshotSchema2 = R"sql(
 alter table timeline add column live_from integer not null default -1;
 )sql";
 
+// Manifests as stacks of layers (common/format/FORMAT.md). A layer has no row: each snapshot has the places of all parts of all its layers
+// in manifest_part, the lowest layer's first and counted on, so that its rows say everything that it needs. A part's record may so stand in
+// the rows of many snapshots, and goes when the last one goes.
+const std::string_view kSnapshotSchema3 = R"sql(
+-- "ID:PARTS:BYTES " for each layer, the lowest first; empty: the one layer that the snapshot wrote. BYTES is the payload of its parts.
+alter table snapshot add column layers text not null default '';
+alter table snapshot add column pages_changed integer not null default -1;
+-- When the device last said that the newest snapshot is still what it has; -1: not since it was taken.
+alter table database add column unchanged_at integer not null default -1;
+)sql";
+
 }  // namespace litefleet::catalog

@@ -13,7 +13,7 @@ constexpr auto kReplaceWait = std::chrono::seconds(5);
 
 }  // namespace
 
-Ingest::Ingest(IngestDeps deps, IngestLimits limits) : deps_(std::move(deps)), limits_(limits) {}
+Ingest::Ingest(IngestDeps deps, IngestLimits limits) : deps_(std::move(deps)), limits_(limits), digests_(limits.digest_cache_bytes) {}
 Ingest::~Ingest() = default;
 
 absl::StatusOr<std::shared_ptr<UploadSession>> Ingest::NewUpload(const DeviceId& device, std::shared_ptr<UploadSink> sink) {

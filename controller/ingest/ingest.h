@@ -21,19 +21,21 @@
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
 #include "controller/catalog/ingest_catalog.h"
+#include "controller/manifest/digest_cache.h"
 #include "controller/store/store.h"
 #include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::ingest {
 
 struct IngestLimits {
-  int64_t window_bytes = 32 << 20;     // payload that a device may send before it is durable; costs no memory
-  int64_t mark_bytes = 8 << 20;        // payload after which what was received is made durable
-  size_t mark_chunks = 4096;           // the same, in chunks
-  uint32_t max_offered_chunks = 1024;  // told to the device
-  size_t max_expected_chunks = 65536;  // answered as missing and not yet received: about 100 bytes each
-  int64_t in_flight_bytes = 3 << 20;   // payload of one upload that waits for verification
-  size_t entries_per_part = 1024;      // of the manifest; about 50 bytes each
+  int64_t window_bytes = 32 << 20;       // payload that a device may send before it is durable; costs no memory
+  int64_t mark_bytes = 8 << 20;          // payload after which what was received is made durable
+  size_t mark_chunks = 4096;             // the same, in chunks
+  uint32_t max_offered_chunks = 1024;    // told to the device
+  size_t max_expected_chunks = 65536;    // answered as missing and not yet received: about 100 bytes each
+  int64_t in_flight_bytes = 3 << 20;     // payload of one upload that waits for verification
+  size_t entries_per_part = 4096;        // of the manifest; about 50 bytes each
+  size_t digest_cache_bytes = 64 << 20;  // page digests of chunks, for all uploads together
   uint64_t max_database_bytes = 16ull << 40;
   size_t max_uploads = 256;                 // at once
   std::chrono::hours session_life{24 * 7};  // of an upload that nobody continues
@@ -91,6 +93,7 @@ class Ingest {
   // ---- for UploadSession
   const IngestDeps& deps() const { return deps_; }
   const IngestLimits& limits() const { return limits_; }
+  manifest::DigestCache& digests() { return digests_; }
   // One stream a session: a newer one ends the older one, and waits (5 s at most) until it has.
   void Register(const SessionId& id, const std::shared_ptr<UploadSession>& session);
   void Unregister(const SessionId& id, UploadSession* session);
@@ -102,6 +105,7 @@ class Ingest {
  private:
   const IngestDeps deps_;
   const IngestLimits limits_;
+  manifest::DigestCache digests_;
   mutable Mutex mu_;
   CondVar changed_;
   std::map<std::string, std::shared_ptr<UploadSession>> running_ ABSL_GUARDED_BY(mu_);

@@ -43,7 +43,9 @@ absl::StatusOr<OfferedChunk> ManifestBuilder::Add(const v1::ChunkOffer& offer) {
 
 absl::Status ManifestBuilder::WritePart() {
   part_.set_part(static_cast<uint32_t>(places_.size()));
-  LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(format::RecordType::kManifestPart, AsBytes(part_.SerializeAsString())));
+  const std::string payload = part_.SerializeAsString();
+  LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(format::RecordType::kManifestPart, AsBytes(payload)));
+  bytes_ += static_cast<int64_t>(payload.size());
   mixed_epochs_ |= epoch_.has_value() && *epoch_ != placed.epoch;
   epoch_ = placed.epoch;
   places_.push_back(
@@ -63,6 +65,13 @@ absl::Status ManifestBuilder::Finish(const format::RootDigest& root) {
   }
   if (part_.entries_size() > 0) return WritePart();
   return absl::OkStatus();
+}
+
+catalog::NewManifest ManifestBuilder::TakeManifest() {
+  catalog::NewManifest manifest;
+  manifest.own = places_;
+  manifest.layers.push_back({.id = part_.snapshot_id(), .parts = static_cast<uint32_t>(places_.size()), .bytes = bytes_});
+  return manifest;
 }
 
 absl::StatusOr<std::optional<uint64_t>> ManifestBuilder::epoch() const {

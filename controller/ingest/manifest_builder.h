@@ -36,6 +36,7 @@ class ManifestBuilder {
   absl::Status Finish(const format::RootDigest& root);
 
   const std::vector<catalog::ManifestPlace>& parts() const { return places_; }
+  catalog::NewManifest TakeManifest();
   // The write epoch of all parts; nothing without parts. Errors: kUnavailable STORE_FAILED when the store failed in between.
   absl::StatusOr<std::optional<uint64_t>> epoch() const;
 
@@ -50,6 +51,7 @@ class ManifestBuilder {
   uint32_t next_extent_ = 0;
   storage::v1::ManifestPart part_;
   std::vector<catalog::ManifestPlace> places_;
+  int64_t bytes_ = 0;
   std::optional<uint64_t> epoch_;
   bool mixed_epochs_ = false;
 };

@@ -1,52 +1,32 @@
 #include "controller/ingest/pinned_manifest.h"
 
-#include "common/base/status.h"
+#include <utility>
+
+#include "common/format/extent.h"
 
 namespace litefleet::ingest {
-namespace {
 
-constexpr uint32_t kBaseManifest = 1;
-
-}  // namespace
-
-PinnedManifest::PinnedManifest(const catalog::IngestCatalog& catalog, store::Store& store, const SnapshotId& snapshot, uint32_t page_size)
-    : catalog_(catalog), store_(store) {
+PinnedManifest::PinnedManifest(const catalog::IngestCatalog& catalog, store::Store& store, const SnapshotId& snapshot, uint32_t page_size) {
   if (snapshot.value().empty()) return;
-  const absl::StatusOr<catalog::SnapshotLayout> layout = catalog_.GetLayout(snapshot);
-  if (!layout.ok() || layout->page_size != page_size || layout->manifest_kind != kBaseManifest) return;
-  layout_ = *layout;
-  usable_ = true;
-}
-
-absl::Status PinnedManifest::NextPart() {
-  if (next_part_ >= layout_.manifest_parts) return absl::OutOfRangeError("the end");
-  LF_ASSIGN_OR_RETURN(const std::vector<catalog::ManifestPlace> places, catalog_.ManifestParts(layout_.key, next_part_, 1));
-  if (places.empty()) return absl::NotFoundError("a part is missing");
-  LF_ASSIGN_OR_RETURN(const store::StoredRecord record, store_.Read({.pack = places[0].place.pack, .offset = places[0].place.offset}));
-  if (record.header.type != format::RecordType::kManifestPart || !part_.ParseFromString(record.payload) || part_.part() != next_part_) {
-    return absl::DataLossError("a part is damaged");
-  }
-  ++next_part_;
-  at_ = 0;
-  return absl::OkStatus();
+  absl::StatusOr<catalog::SnapshotLayout> layout = catalog.GetLayout(snapshot);
+  if (!layout.ok() || layout->page_size != page_size) return;
+  absl::StatusOr<manifest::ManifestReader> reader = manifest::ManifestReader::Open(catalog, store, *std::move(layout));
+  if (reader.ok()) reader_.emplace(*std::move(reader));
 }
 
 bool PinnedManifest::Holds(uint32_t first_page, const format::ChunkName& name) {
-  while (usable_) {
-    if (at_ == part_.entries_size()) {
-      usable_ = NextPart().ok();
-      continue;
-    }
-    const storage::v1::ManifestEntry& entry = part_.entries(at_);
-    if (entry.runs_size() != 1) {
-      usable_ = false;
-    } else if (entry.runs(0).first_page() < first_page) {
-      ++at_;
-    } else {
-      return entry.runs(0).first_page() == first_page && entry.chunk_name() == name.AsString();
-    }
+  if (!reader_.has_value()) return false;
+  const uint32_t number = format::StretchOf(reader_->layout().page_size, first_page);
+  if (number >= reader_->stretch_count()) return false;
+  if (!read_ || stretch_.number() != number) {
+    read_ = reader_->Read(number, stretch_).ok();
+    if (!read_) reader_.reset();
+    if (!read_) return false;
   }
-  return false;
+  const uint32_t at = first_page - stretch_.first_page();
+  if (at >= stretch_.page_count()) return false;
+  const auto whole = stretch_.WholeChunk(at / format::PagesPerExtent(stretch_.page_size()));
+  return whole.has_value() && stretch_.chunks()[*whole].name == name;
 }
 
 }  // namespace litefleet::ingest

@@ -46,7 +46,7 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   record.set_page_count(commit.page_count());
   record.set_root_digest(commit.root_digest());
   record.set_root_version(commit.root_version());
-  record.set_manifest_parts(facts.manifest_parts);
+  record.set_manifest_parts(static_cast<uint32_t>(facts.manifest.own.size()));
   record.set_taken_at_ms(taken);
   record.set_received_at_ms(received);
   record.set_effective_at_ms(std::clamp(claimed, not_before, received));
@@ -63,7 +63,16 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   record.set_read_bytes(std::max<int64_t>(commit.read_bytes(), 0));
   record.set_operation_id(begin.operation_id());
   record.set_session_id(begin.session_id());
-  record.set_manifest_kind(1);
+  const bool layered = facts.manifest.layers.size() != 1 || facts.manifest.layers[0].id != facts.snapshot.value();
+  record.set_manifest_kind(layered ? 2 : 1);
+  for (const catalog::ManifestLayer& layer : facts.manifest.layers) {
+    storage::v1::ManifestLayer& out = *record.add_layers();
+    out.set_id(layer.id);
+    out.set_parts(layer.parts);
+    out.set_bytes(layer.bytes);
+  }
+  record.set_parent_id(facts.manifest.base.value());
+  record.set_pages_changed(facts.pages_changed);
   return record;
 }
 

@@ -7,6 +7,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/ids.h"
+#include "controller/catalog/ingest_catalog.h"
 #include "litefleet/storage/v1/records.pb.h"
 #include "litefleet/v1/agent_service.pb.h"
 
@@ -16,7 +17,8 @@ struct RecordFacts {
   SnapshotId snapshot;
   DeviceId device;
   uint64_t sequence = 0;
-  uint32_t manifest_parts = 0;
+  catalog::NewManifest manifest;
+  uint32_t pages_changed = 0;
   SystemTime received_at;
   int64_t clock_offset_ms = 0;           // controller time minus device time
   std::optional<SystemTime> not_before;  // effective time is not before this: the previous contact, the previous snapshot

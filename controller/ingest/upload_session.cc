@@ -14,8 +14,6 @@
 namespace litefleet::ingest {
 namespace {
 
-constexpr int kMaxChunksPerOffer = 256;
-
 absl::Status Invalid(std::string_view reason, const std::string& message) {
   return Error(absl::StatusCode::kInvalidArgument, reason, message);
 }
@@ -73,94 +71,6 @@ absl::Status UploadSession::Dispatch(v1::UploadRequest& request) {
       break;
   }
   return OutOfOrder("an unknown message");
-}
-
-absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
-  const IngestLimits& limits = ingest_.limits();
-  if (!IsUlid(begin.session_id())) return Invalid("BEGIN_INVALID", "the session id is no ULID");
-  if (!begin.operation_id().empty() && !IsUlid(begin.operation_id())) return Invalid("BEGIN_INVALID", "the operation id is no ULID");
-  if (!IsName(begin.database())) return Invalid("BEGIN_INVALID", "the database's name is none");
-  if (begin.timeline() == 0 || begin.timeline() > INT64_MAX) return Invalid("BEGIN_INVALID", "timelines count from 1");
-  if (!v1::Method_IsValid(begin.method()) || begin.method() == v1::METHOD_UNSPECIFIED)
-    return Invalid("BEGIN_INVALID", "the method is unknown");
-  if (!format::IsPageSize(begin.page_size())) return Invalid("BEGIN_INVALID", fmt::format("{} is no page size", begin.page_size()));
-  if (begin.page_count() > format::kMaxPageCount ||
-      format::DatabaseBytes(begin.page_size(), begin.page_count()) > limits.max_database_bytes) {
-    return Invalid("DATABASE_TOO_LARGE",
-                   fmt::format("{} pages of {} bytes are more than is accepted", begin.page_count(), begin.page_size()));
-  }
-  if (!begin.base_snapshot_id().empty()) {
-    return Error(absl::StatusCode::kFailedPrecondition, "DELTA_UNSUPPORTED", "this controller takes full snapshots only",
-                 "offer all extents, without a base");
-  }
-  LF_RETURN_IF_ERROR(ingest_.deps().store.CheckSpace());
-  const SessionId session(begin.session_id());
-  // First the older stream of this session ends, so that what it received is claimed.
-  ingest_.Register(session, shared_from_this());
-  registered_ = true;
-  begin_ = begin;
-  LF_ASSIGN_OR_RETURN(const catalog::UploadSessionRow row,
-                      ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(),
-                                                          ingest_.deps().clock.Now() + limits.session_life));
-  {
-    MutexLock lock(mu_);
-    row_ = row;
-  }
-  v1::UploadResponse response;
-  v1::UploadAccepted& accepted = *response.mutable_accepted();
-  accepted.set_durable_chunks(row.durable_chunks);
-  accepted.set_window_bytes(limits.window_bytes);
-  accepted.set_max_offered_chunks(limits.max_offered_chunks);
-  sink_->Send(response);
-  if (row.committed) {
-    state_ = State::kCommitted;
-    v1::UploadResponse committed;
-    committed.mutable_committed()->set_snapshot_id(row.snapshot.value());
-    sink_->Send(committed);
-    Fail(absl::OkStatus());
-    return absl::OkStatus();
-  }
-  state_ = State::kRunning;
-  manifest_.emplace(ingest_.deps().store, snapshot_, begin.page_size(), begin.page_count(), limits.entries_per_part);
-  pinned_.emplace(ingest_.deps().catalog, ingest_.deps().store, row.pinned, begin.page_size());
-  return absl::OkStatus();
-}
-
-absl::Status UploadSession::Offer(const v1::UploadOffer& offer) {
-  if (offer.offer_id() != next_offer_)
-    return Invalid("OFFER_INVALID", fmt::format("offer {} came, {} is next", offer.offer_id(), next_offer_));
-  if (offer.chunks_size() < 1 || offer.chunks_size() > kMaxChunksPerOffer) {
-    return Invalid("OFFER_INVALID", fmt::format("an offer of {} chunks, 1 to {} are allowed", offer.chunks_size(), kMaxChunksPerOffer));
-  }
-  if (expected_.size() + static_cast<size_t>(offer.chunks_size()) > ingest_.limits().max_expected_chunks) {
-    return Invalid("TOO_MANY_OFFERS", fmt::format("{} chunks are wanted and were not sent", expected_.size()));
-  }
-  ++next_offer_;
-  std::vector<OfferedChunk> chunks;
-  std::vector<format::ChunkName> names;
-  std::vector<bool> pinned;
-  chunks.reserve(static_cast<size_t>(offer.chunks_size()));
-  for (const v1::ChunkOffer& chunk : offer.chunks()) {
-    LF_ASSIGN_OR_RETURN(chunks.emplace_back(), manifest_->Add(chunk));
-    names.push_back(chunks.back().name);
-    pinned.push_back(pinned_->Holds(chunk.runs(0).first_page(), chunks.back().name));
-  }
-  catalog::UploadSessionRow row;
-  {
-    MutexLock lock(mu_);
-    row = row_;
-  }
-  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence, ingest_.deps().catalog.ClaimOffered(row, names, pinned));
-  v1::UploadResponse response;
-  v1::UploadMissing& missing = *response.mutable_missing();
-  missing.set_offer_id(offer.offer_id());
-  for (size_t i = 0; i < chunks.size(); ++i) {
-    if (presence[i] == catalog::Presence::kClaimed) continue;
-    missing.add_positions(static_cast<uint32_t>(i));
-    expected_.push_back({.name = chunks[i].name, .page_count = chunks[i].page_count, .stored = presence[i] == catalog::Presence::kForeign});
-  }
-  sink_->Send(response);
-  return absl::OkStatus();
 }
 
 absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
@@ -245,8 +155,10 @@ absl::Status UploadSession::VerifyOne(const Slot& slot, const std::string& data,
   thread_local format::ChunkDecompressor decompressor;
   thread_local Bytes raw;
   const catalog::ArrivedChunk& chunk = slot.chunk;
+  auto digests = std::make_shared<std::vector<format::PageDigest>>();
   const absl::Status opened =
-      decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size, chunk.name, raw);
+      decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size, chunk.name, raw, digests.get());
+  if (opened.ok()) ingest_.digests().Put(chunk.name, std::move(digests));
   if (!opened.ok()) return Invalid("CHUNK_INVALID", "what the device sent is not what it offered: " + MessageOf(opened));
   if (!slot.put) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(placed, ingest_.deps().store.PutChunk({.name = chunk.name,
@@ -359,11 +271,21 @@ absl::Status UploadSession::Commit(const v1::UploadCommit& commit) {
     return Invalid("COMMIT_INVALID", fmt::format("version {} of the root digest is unknown", commit.root_version()));
   const auto root = format::RootDigest::FromBytes(commit.root_digest());
   if (!root.has_value()) return Invalid("COMMIT_INVALID", "the root digest is not 32 bytes long");
-  LF_RETURN_IF_ERROR(manifest_->Finish(*root));
+  if (manifest_.has_value()) LF_RETURN_IF_ERROR(manifest_->Finish(*root));
   TakeMark();
-  absl::Status result = CommitWithMark(commit);
+  absl::Status result = FinishDelta(*root);
+  if (result.ok()) result = CommitWithMark(commit);
   GiveMark();
   return result;
+}
+
+absl::Status UploadSession::FinishDelta(const format::RootDigest& root) {
+  if (!delta_.has_value()) return absl::OkStatus();
+  // Everything that came is in the catalog before it is read.
+  const std::deque<Slot> slots = TakeSlots();
+  LF_RETURN_IF_ERROR(status());
+  LF_RETURN_IF_ERROR(MakeDurable(slots, std::nullopt, /*tell=*/false));
+  return delta_->Finish(root);
 }
 
 absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
@@ -375,7 +297,7 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
     MutexLock lock(mu_);
     row = row_;
   }
-  LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> manifest_epoch, manifest_->epoch());
+  LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> manifest_epoch, delta_.has_value() ? delta_->epoch() : manifest_->epoch());
   ingest_.BeginCommit(row.database);
   const auto end_commit = absl::MakeCleanup([this, &row] { ingest_.EndCommit(row.database); });
   LF_ASSIGN_OR_RETURN(const catalog::CommitFacts facts, deps.catalog.GetCommitFacts(row));
@@ -384,7 +306,8 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
   about.snapshot = snapshot_;
   about.device = device_;
   about.sequence = facts.next_sequence;
-  about.manifest_parts = static_cast<uint32_t>(manifest_->parts().size());
+  about.manifest = delta_.has_value() ? delta_->TakeManifest() : manifest_->TakeManifest();
+  about.pages_changed = delta_.has_value() ? delta_->pages_changed() : commit.page_count();
   about.received_at = deps.clock.Now();
   about.clock_offset_ms = deps.clock_offset_ms ? deps.clock_offset_ms(device_) : 0;
   about.not_before = facts.previous_effective_at;
@@ -397,16 +320,20 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
     about.wire_bytes += slot.chunk.stored_bytes;
     if (slot.chunk.place.has_value()) about.stored_bytes += slot.chunk.stored_bytes;
   }
+  if (delta_.has_value()) {
+    for (const catalog::ArrivedChunk& chunk : delta_->own_chunks()) about.stored_bytes += chunk.stored_bytes;
+  }
   const storage::v1::SnapshotRecord record = MakeSnapshotRecord(begin_, commit, about);
   LF_ASSIGN_OR_RETURN(const store::Placed placed, deps.store.PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())));
   if (manifest_epoch.has_value() && *manifest_epoch != placed.epoch) {
     return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
   }
   LF_RETURN_IF_ERROR(MakeDurable(slots, placed.epoch, /*tell=*/false));
+  if (delta_.has_value() && !delta_->own_chunks().empty())
+    LF_RETURN_IF_ERROR(deps.catalog.RecordChunks(row, delta_->own_chunks(), /*own=*/true).status());
   LF_CRASH_POINT("ingest.before_commit_tx");
-  LF_ASSIGN_OR_RETURN(
-      const SnapshotId committed,
-      deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, manifest_->parts()));
+  LF_ASSIGN_OR_RETURN(const SnapshotId committed,
+                      deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, about.manifest));
   LF_CRASH_POINT("ingest.after_commit_tx");
   state_ = State::kCommitted;
   const bool created = committed == snapshot_;

@@ -30,6 +30,7 @@
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
 #include "controller/catalog/ingest_catalog.h"
+#include "controller/ingest/delta_builder.h"
 #include "controller/ingest/ingest.h"
 #include "controller/ingest/manifest_builder.h"
 #include "controller/ingest/pinned_manifest.h"
@@ -76,7 +77,11 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
 
   absl::Status Dispatch(v1::UploadRequest& request);
   absl::Status Begin(const v1::UploadBegin& begin);
+  // Decides what the upload is compared with, and makes the builders.
+  absl::Status ChooseBase(const v1::UploadBegin& begin, const catalog::UploadSessionRow& row, v1::UploadAccepted& accepted);
   absl::Status Offer(const v1::UploadOffer& offer);
+  absl::Status OfferWithoutBase(const v1::UploadOffer& offer, v1::UploadMissing& missing);
+  absl::Status OfferOnBase(const v1::UploadOffer& offer, v1::UploadMissing& missing);
   absl::Status Chunks(v1::UploadChunks& chunks);
   absl::Status Commit(const v1::UploadCommit& commit);
 
@@ -93,6 +98,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   std::deque<Slot> TakeSlots() ABSL_LOCKS_EXCLUDED(mu_);
   // REQUIRES: the mark. `other_epoch`: of records that must be durable with them.
   absl::Status MakeDurable(const std::deque<Slot>& slots, std::optional<uint64_t> other_epoch, bool tell) ABSL_LOCKS_EXCLUDED(mu_);
+  absl::Status FinishDelta(const format::RootDigest& root) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status CommitWithMark(const v1::UploadCommit& commit) ABSL_LOCKS_EXCLUDED(mu_);
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status status() const;
@@ -106,8 +112,9 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   // Handle's and End's alone.
   State state_ = State::kNew;
   v1::UploadBegin begin_;
-  std::optional<ManifestBuilder> manifest_;
+  std::optional<ManifestBuilder> manifest_;  // without a base
   std::optional<PinnedManifest> pinned_;
+  std::optional<DeltaBuilder> delta_;  // with one
   uint64_t next_offer_ = 1;
   std::deque<Expected> expected_;
   bool registered_ = false;

@@ -1,6 +1,7 @@
 // Reads a snapshot out of the store, every byte checked: for fetches by devices, downloads, checks and drills.
 //
-// Thread safety: none; one instance per reader, used by one thread at a time. Memory: constant (one manifest part, one chunk).
+// Thread safety: none; one instance per reader, used by one thread at a time. Memory: constant (a part of each layer of the
+// manifest, a stretch, up to 28 MiB of chunks).
 // What it reads is pinned against prune as long as it lives.
 #ifndef LITEFLEET_CONTROLLER_RESTORE_SNAPSHOT_READER_H_
 #define LITEFLEET_CONTROLLER_RESTORE_SNAPSHOT_READER_H_
@@ -27,16 +28,19 @@ struct SnapshotGeometry {
   format::RootDigest root;
 };
 
-// One chunk as it is stored, its content verified, and the pages that it stands for.
+// One extent: the chunk that it is as it is stored, or put together of several; its content verified.
 struct StoredChunk {
   format::ChunkName name;
   format::Codec codec = format::Codec::kRaw;
   uint32_t raw_bytes = 0;
-  std::string data;         // as stored
+  std::string data;         // as stored; empty where it was put together: Pack makes it
   Bytes raw;                // decompressed and verified
   uint32_t first_page = 0;  // full snapshots: one run, ascending, without holes
   uint32_t page_count = 0;
 };
+
+// Makes `data` of what was put together; nothing is done for others.
+absl::Status Pack(StoredChunk& chunk, format::ChunkCompressor& compressor);
 
 class SnapshotReader {
  public:

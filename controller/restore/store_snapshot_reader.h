@@ -1,7 +1,7 @@
 // The snapshot reader over catalog and store.
 //
 // Thread safety: the factory may be used from any thread; a reader as its interface says. Ownership: catalog and store outlive both.
-// Until deltas exist, a snapshot whose manifest is one is refused (kUnimplemented MANIFEST_UNKNOWN).
+// A snapshot that a newer controller has written is refused (kUnimplemented MANIFEST_UNKNOWN).
 #ifndef LITEFLEET_CONTROLLER_RESTORE_STORE_SNAPSHOT_READER_H_
 #define LITEFLEET_CONTROLLER_RESTORE_STORE_SNAPSHOT_READER_H_
 

@@ -76,6 +76,7 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
       if (next_page_ != uint64_t{geometry.page_count} + 1) return Hole("the end", next_page_);
       return std::optional<v1::DownloadSnapshotResponse>();
     }
+    LF_RETURN_IF_ERROR(restore::Pack(*chunk, compressor_));
     if (chunk->first_page != next_page_) return Hole(fmt::format("page {}", chunk->first_page), next_page_);
     next_page_ += chunk->page_count;
     // As stored: checked here when it was read, and by the client against the root digest.
@@ -99,6 +100,7 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
   std::unique_ptr<restore::SnapshotReader> reader_;
   std::optional<v1::DownloadSnapshotResponse> next_;
   uint64_t next_page_ = 1;
+  format::ChunkCompressor compressor_{1};
 };
 
 }  // namespace

@@ -70,6 +70,7 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
     while (bytes < kMessageBytes) {
       LF_ASSIGN_OR_RETURN(std::optional<restore::StoredChunk> chunk, reader_->Next());
       if (!chunk.has_value()) break;
+      LF_RETURN_IF_ERROR(restore::Pack(*chunk, compressor_));
       bytes += chunk->data.size();
       v1::FetchedChunk& out = *message.mutable_chunks()->add_chunks();
       out.mutable_chunk()->set_name(std::string(chunk->name.AsString()));
@@ -108,6 +109,7 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
   // The running Produce's.
   std::unique_ptr<restore::SnapshotReader> reader_;
   std::optional<v1::FetchResponse> next_;
+  format::ChunkCompressor compressor_{1};
 };
 
 }  // namespace

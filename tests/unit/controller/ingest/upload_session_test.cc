@@ -510,12 +510,12 @@ TEST_F(HostileTest, WindowAndOffersAreLimited) {
   EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5)}), "TOO_MANY_OFFERS");
 }
 
-TEST_F(HostileTest, DeltasAreRefusedWithAReason) {
+TEST_F(HostileTest, ABaseThatIsNoIdIsRefused) {
   auto sink = std::make_shared<RecordingSink>();
   auto session = *path_->ingest->NewUpload(device_, sink);
   v1::UploadRequest request = Begin();
-  request.mutable_begin()->set_base_snapshot_id(NewSession());
-  EXPECT_EQ(ReasonOf(session->Handle(request)), "DELTA_UNSUPPORTED");
+  request.mutable_begin()->set_base_snapshot_id("../x");
+  EXPECT_EQ(ReasonOf(session->Handle(request)), "BEGIN_INVALID");
   session->End();
 }
 

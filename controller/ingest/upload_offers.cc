@@ -1,0 +1,167 @@
+// The part of UploadSession that decides what an upload is compared with, and what of it is wanted.
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "controller/ingest/upload_session.h"
+#include "fmt/format.h"
+
+namespace litefleet::ingest {
+namespace {
+
+constexpr int kMaxChunksPerOffer = 256;
+
+absl::Status Invalid(std::string_view reason, const std::string& message) {
+  return Error(absl::StatusCode::kInvalidArgument, reason, message);
+}
+
+}  // namespace
+
+absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
+  const IngestLimits& limits = ingest_.limits();
+  if (!IsUlid(begin.session_id())) return Invalid("BEGIN_INVALID", "the session id is no ULID");
+  if (!begin.operation_id().empty() && !IsUlid(begin.operation_id())) return Invalid("BEGIN_INVALID", "the operation id is no ULID");
+  if (!IsName(begin.database())) return Invalid("BEGIN_INVALID", "the database's name is none");
+  if (begin.timeline() == 0 || begin.timeline() > INT64_MAX) return Invalid("BEGIN_INVALID", "timelines count from 1");
+  if (!v1::Method_IsValid(begin.method()) || begin.method() == v1::METHOD_UNSPECIFIED)
+    return Invalid("BEGIN_INVALID", "the method is unknown");
+  if (!format::IsPageSize(begin.page_size())) return Invalid("BEGIN_INVALID", fmt::format("{} is no page size", begin.page_size()));
+  if (begin.page_count() > format::kMaxPageCount ||
+      format::DatabaseBytes(begin.page_size(), begin.page_count()) > limits.max_database_bytes) {
+    return Invalid("DATABASE_TOO_LARGE",
+                   fmt::format("{} pages of {} bytes are more than is accepted", begin.page_count(), begin.page_size()));
+  }
+  if (!begin.base_snapshot_id().empty() && !IsUlid(begin.base_snapshot_id())) return Invalid("BEGIN_INVALID", "the base's id is no ULID");
+  LF_RETURN_IF_ERROR(ingest_.deps().store.CheckSpace());
+  const SessionId session(begin.session_id());
+  // First the older stream of this session ends, so that what it received is claimed.
+  ingest_.Register(session, shared_from_this());
+  registered_ = true;
+  begin_ = begin;
+  LF_ASSIGN_OR_RETURN(
+      const catalog::UploadSessionRow row,
+      ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(), SnapshotId(begin.base_snapshot_id()),
+                                          ingest_.deps().clock.Now() + limits.session_life));
+  {
+    MutexLock lock(mu_);
+    row_ = row;
+  }
+  v1::UploadResponse response;
+  v1::UploadAccepted& accepted = *response.mutable_accepted();
+  accepted.set_durable_chunks(row.durable_chunks);
+  accepted.set_window_bytes(limits.window_bytes);
+  accepted.set_max_offered_chunks(limits.max_offered_chunks);
+  if (!row.committed) LF_RETURN_IF_ERROR(ChooseBase(begin, row, accepted));
+  sink_->Send(response);
+  if (row.committed) {
+    state_ = State::kCommitted;
+    v1::UploadResponse committed;
+    committed.mutable_committed()->set_snapshot_id(row.snapshot.value());
+    sink_->Send(committed);
+    Fail(absl::OkStatus());
+    return absl::OkStatus();
+  }
+  state_ = State::kRunning;
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::ChooseBase(const v1::UploadBegin& begin, const catalog::UploadSessionRow& row, v1::UploadAccepted& accepted) {
+  const IngestDeps& deps = ingest_.deps();
+  if (!row.pinned.value().empty() && (begin.compare() || !begin.base_snapshot_id().empty())) {
+    absl::StatusOr<catalog::SnapshotLayout> layout = deps.catalog.GetLayout(row.pinned);
+    const bool named = layout.ok() && row.pinned.value() == begin.base_snapshot_id() && layout->root.AsString() == begin.base_root_digest();
+    // A base of another page size shares nothing; one that a newer controller wrote cannot be read.
+    if (layout.ok() && layout->page_size == begin.page_size() && (named || begin.compare())) {
+      absl::StatusOr<manifest::ManifestReader> base = manifest::ManifestReader::Open(deps.catalog, deps.store, *std::move(layout));
+      if (base.ok()) {
+        accepted.set_base_snapshot_id(row.pinned.value());
+        accepted.set_base_root_digest(std::string(base->layout().root.AsString()));
+        delta_.emplace(deps.catalog, deps.store, ingest_.digests(), snapshot_, begin.page_count(), *std::move(base));
+        return absl::OkStatus();
+      }
+    }
+  }
+  manifest_.emplace(deps.store, snapshot_, begin.page_size(), begin.page_count(), ingest_.limits().entries_per_part);
+  pinned_.emplace(deps.catalog, deps.store, row.pinned, begin.page_size());
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::Offer(const v1::UploadOffer& offer) {
+  if (offer.offer_id() != next_offer_)
+    return Invalid("OFFER_INVALID", fmt::format("offer {} came, {} is next", offer.offer_id(), next_offer_));
+  if (offer.chunks_size() < 1 || offer.chunks_size() > kMaxChunksPerOffer) {
+    return Invalid("OFFER_INVALID", fmt::format("an offer of {} chunks, 1 to {} are allowed", offer.chunks_size(), kMaxChunksPerOffer));
+  }
+  if (expected_.size() + static_cast<size_t>(offer.chunks_size()) > ingest_.limits().max_expected_chunks) {
+    return Invalid("TOO_MANY_OFFERS", fmt::format("{} chunks are wanted and were not sent", expected_.size()));
+  }
+  ++next_offer_;
+  v1::UploadResponse response;
+  v1::UploadMissing& missing = *response.mutable_missing();
+  missing.set_offer_id(offer.offer_id());
+  LF_RETURN_IF_ERROR(delta_.has_value() ? OfferOnBase(offer, missing) : OfferWithoutBase(offer, missing));
+  sink_->Send(response);
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::OfferWithoutBase(const v1::UploadOffer& offer, v1::UploadMissing& missing) {
+  std::vector<OfferedChunk> chunks;
+  std::vector<format::ChunkName> names;
+  std::vector<bool> pinned;
+  chunks.reserve(static_cast<size_t>(offer.chunks_size()));
+  for (const v1::ChunkOffer& chunk : offer.chunks()) {
+    LF_ASSIGN_OR_RETURN(chunks.emplace_back(), manifest_->Add(chunk));
+    names.push_back(chunks.back().name);
+    pinned.push_back(pinned_->Holds(chunk.runs(0).first_page(), chunks.back().name));
+  }
+  catalog::UploadSessionRow row;
+  {
+    MutexLock lock(mu_);
+    row = row_;
+  }
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence, ingest_.deps().catalog.ClaimOffered(row, names, pinned));
+  for (size_t i = 0; i < chunks.size(); ++i) {
+    if (presence[i] == catalog::Presence::kClaimed) continue;
+    missing.add_positions(static_cast<uint32_t>(i));
+    expected_.push_back({.name = chunks[i].name, .page_count = chunks[i].page_count, .stored = presence[i] == catalog::Presence::kForeign});
+  }
+  return absl::OkStatus();
+}
+
+absl::Status UploadSession::OfferOnBase(const v1::UploadOffer& offer, v1::UploadMissing& missing) {
+  std::vector<DeltaBuilder::Checked> checked;
+  std::vector<format::ChunkName> names;
+  std::vector<int> positions;  // of `names` in the offer
+  for (int i = 0; i < offer.chunks_size(); ++i) {
+    LF_ASSIGN_OR_RETURN(checked.emplace_back(), delta_->Check(offer.chunks(i)));
+    if (checked.back().same) continue;
+    names.push_back(checked.back().chunk.name);
+    positions.push_back(i);
+  }
+  if (names.empty()) return absl::OkStatus();
+  catalog::UploadSessionRow row;
+  {
+    MutexLock lock(mu_);
+    row = row_;
+  }
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence,
+                      ingest_.deps().catalog.ClaimOffered(row, names, std::vector<bool>(names.size(), false)));
+  for (size_t i = 0; i < names.size(); ++i) {
+    const v1::ChunkOffer& chunk = offer.chunks(positions[i]);
+    const DeltaBuilder::Checked& about = checked[static_cast<size_t>(positions[i])];
+    if (presence[i] != catalog::Presence::kClaimed && about.comparable && begin_.compare() && !chunk.compared()) {
+      v1::DifferingExtent& differing = *missing.add_differing();
+      differing.set_position(static_cast<uint32_t>(positions[i]));
+      LF_ASSIGN_OR_RETURN(*differing.mutable_page_digests(), delta_->DigestPrefixes(chunk));
+      continue;
+    }
+    LF_RETURN_IF_ERROR(delta_->Take(chunk));
+    if (presence[i] == catalog::Presence::kClaimed) continue;
+    missing.add_positions(static_cast<uint32_t>(positions[i]));
+    expected_.push_back(
+        {.name = about.chunk.name, .page_count = about.chunk.page_count, .stored = presence[i] == catalog::Presence::kForeign});
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace litefleet::ingest

@@ -1,0 +1,82 @@
+#include "controller/manifest/chunk_reader.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::manifest {
+namespace {
+
+constexpr size_t kOpenedCap = 28 << 20;
+
+absl::Status Damaged(std::string_view reason, const std::string& message) {
+  return Error(absl::StatusCode::kDataLoss, reason, message,
+               "restore another snapshot of this database; the device still has its own copy");
+}
+
+}  // namespace
+
+absl::Status ChunkReader::Locate(const std::vector<ChunkRef>& chunks) {
+  places_.clear();
+  std::vector<format::ChunkName> names;
+  names.reserve(chunks.size());
+  for (const ChunkRef& chunk : chunks) names.push_back(chunk.name);
+  LF_ASSIGN_OR_RETURN(const auto rows, catalog_.FindChunks(names));
+  for (const auto& row : rows) {
+    if (row.has_value() && row->good) places_.emplace(row->name, store::Location{.pack = row->place.pack, .offset = row->place.offset});
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<store::StoredRecord> ChunkReader::ReadStored(const ChunkRef& chunk) {
+  const auto it = places_.find(chunk.name);
+  if (it == places_.end()) return Damaged("CHUNK_MISSING", fmt::format("chunk {} is not in the store", chunk.name.Hex()));
+  absl::StatusOr<store::StoredRecord> record = store_.Read(it->second);
+  if (!record.ok()) return Annotate(record.status(), fmt::format("read chunk {}", chunk.name.Hex()));
+  if (record->header.type != format::RecordType::kChunk || record->header.name != chunk.name) {
+    return Damaged("CHUNK_MISSING", fmt::format("chunk {} is not where the catalog says", chunk.name.Hex()));
+  }
+  if (record->header.page_size != page_size_ || record->header.page_count != chunk.page_count) {
+    return Damaged("CHUNK_DAMAGED", fmt::format("chunk {} has another geometry than its snapshot", chunk.name.Hex()));
+  }
+  return record;
+}
+
+absl::Status ChunkReader::OpenInto(const ChunkRef& chunk, Bytes& raw, std::vector<format::PageDigest>* digests) {
+  LF_ASSIGN_OR_RETURN(const store::StoredRecord record, ReadStored(chunk));
+  return decompressor_.Open(record.header.codec, AsBytes(record.payload), record.header.raw_bytes, page_size_, chunk.name, raw, digests);
+}
+
+absl::StatusOr<const OpenChunk*> ChunkReader::Open(const ChunkRef& chunk) {
+  if (const auto it = index_.find(chunk.name); it != index_.end()) {
+    opened_.splice(opened_.begin(), opened_, it->second);
+    return &*it->second;
+  }
+  OpenChunk opened{.name = chunk.name, .raw = {}, .digests = nullptr};
+  auto digests = std::make_shared<std::vector<format::PageDigest>>();
+  LF_RETURN_IF_ERROR(OpenInto(chunk, opened.raw, digests.get()));
+  opened.digests = std::move(digests);
+  if (cache_ != nullptr) cache_->Put(chunk.name, opened.digests);
+  opened_bytes_ += opened.raw.size();
+  opened_.push_front(std::move(opened));
+  index_.emplace(chunk.name, opened_.begin());
+  while (opened_bytes_ > kOpenedCap && opened_.size() > 1) {
+    opened_bytes_ -= opened_.back().raw.size();
+    index_.erase(opened_.back().name);
+    opened_.pop_back();
+  }
+  return &opened_.front();
+}
+
+absl::StatusOr<PageDigests> ChunkReader::Digests(const ChunkRef& chunk) {
+  if (cache_ != nullptr) {
+    if (PageDigests digests = cache_->Find(chunk.name); digests != nullptr && digests->size() == chunk.page_count) return digests;
+  }
+  auto digests = std::make_shared<std::vector<format::PageDigest>>();
+  LF_RETURN_IF_ERROR(OpenInto(chunk, scratch_, digests.get()));
+  if (cache_ != nullptr) cache_->Put(chunk.name, digests);
+  return digests;
+}
+
+}  // namespace litefleet::manifest
