@@ -8,6 +8,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "controller/catalog/timelines.h"
 #include "fmt/format.h"
 
 namespace litefleet::catalog {
@@ -122,14 +123,11 @@ absl::Status Save(sqlite3* db, const v1::Operation& operation) {
 }
 
 // After a restore the timeline that was reserved for it is the live one.
-absl::Status BeginTimeline(sqlite3* db, const OperationRow& restored) {
+absl::Status BeginTimelineOf(sqlite3* db, const OperationRow& restored) {
   if (!restored.order.has_restore()) return absl::OkStatus();
-  LF_ASSIGN_OR_RETURN(sqlite::Statement begin,
-                      sqlite::Statement::Prepare(db,
-                                                 "update timeline set live_from = ? where timeline = ? and live_from < 0 and "
-                                                 "database = (select id from database where device = ? and name = ?)"));
-  begin.Bind(1, TimestampMillis(restored.operation.ended_at())).Bind(2, static_cast<int64_t>(restored.order.restore().new_timeline()));
-  return begin.Bind(3, restored.operation.device_id()).Bind(4, restored.order.restore().database()).Run();
+  const v1::RestoreOrder& order = restored.order.restore();
+  return BeginTimeline(db, restored.operation.device_id(), order.database(), order.new_timeline(),
+                       FromUnixMillis(TimestampMillis(restored.operation.ended_at())), order.snapshot_id());
 }
 
 absl::StatusOr<OperationRow> Find(sqlite3* db, const OperationId& id) {
@@ -344,7 +342,7 @@ absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operat
     const bool was_active = IsActive(row.operation.state());
     LF_RETURN_IF_ERROR(change(row.operation));
     LF_RETURN_IF_ERROR(Save(db, row.operation));
-    if (was_active && row.operation.state() == v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimeline(db, row));
+    if (was_active && row.operation.state() == v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimelineOf(db, row));
     result = std::move(row.operation);
     return absl::OkStatus();
   }));

@@ -4,6 +4,7 @@
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
+#include "controller/catalog/timelines.h"
 
 namespace litefleet::catalog {
 
@@ -12,6 +13,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kIdentitySchema1, kSnapshotSchema1, kOperationSchema1},
       Migration{kSnapshotSchema2},
       Migration{kDeletionSchema},
+      Migration{kTimelineSchema},
       Migration{kSnapshotSchema3},
   };
   return kMigrations;

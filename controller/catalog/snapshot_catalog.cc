@@ -6,6 +6,7 @@
 
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "controller/catalog/timelines.h"
 #include "fmt/format.h"
 
 namespace litefleet::catalog {
@@ -125,18 +126,6 @@ absl::StatusOr<int64_t> DatabaseRow(sqlite3* db, const DeviceId& device, const s
   return get.Int(0);
 }
 
-// The highest of those that had begun.
-absl::StatusOr<int64_t> LiveTimeline(sqlite3* db, int64_t database, SystemTime at) {
-  LF_ASSIGN_OR_RETURN(
-      Statement get,
-      Statement::Prepare(db, fmt::format("select max(n) from (select 1 as n "
-                                         "union all select timeline from timeline where database = ?1 and live_from between 0 and ?2 "
-                                         "union all select timeline from snapshot where database = ?1 and taken_at <= ?2 and state = {})",
-                                         static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
-  LF_RETURN_IF_ERROR(get.Bind(1, database).Bind(2, ToUnixMillis(at)).Step().status());
-  return get.Int(0);
-}
-
 }  // namespace
 
 absl::StatusOr<v1::Snapshot> SnapshotCatalog::Resolve(const std::string& reference) const {
@@ -222,21 +211,14 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::At(const DeviceId& device, const s
     LF_ASSIGN_OR_RETURN(Statement row, Statement::Prepare(db, "select id from database where device = ? and name = ?"));
     LF_ASSIGN_OR_RETURN(const bool known, row.Bind(1, device.value()).Bind(2, database).Step());
     const int64_t id = known ? row.Int(0) : -1;
-    LF_ASSIGN_OR_RETURN(const int64_t live, timeline.has_value() ? static_cast<int64_t>(*timeline) : LiveTimeline(db, id, at));
-    LF_ASSIGN_OR_RETURN(
-        Statement get,
-        Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = ?1 and s.state = {} and s.taken_at <= ?2 and "
-                                           "s.timeline = ?3 order by s.taken_at desc, s.sequence desc limit 1",
-                                           kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
-    get.Bind(1, id).Bind(2, ToUnixMillis(at)).Bind(3, live);
-    const std::string restored =
-        live > 1 && !timeline.has_value()
-            ? fmt::format("; it had been restored, and timeline {} was live then: --timeline {} has what was before", live, live - 1)
-            : "";
-    snapshot = One(
-        get, Error(absl::StatusCode::kNotFound, "NO_SNAPSHOT_THEN",
-                   fmt::format("{} has no snapshot that was taken at or before {}{}", Label(device, database), FormatRfc3339(at), restored),
-                   "`litefleet snapshot list` shows when snapshots were taken"));
+    const absl::StatusOr<std::string> then = SnapshotThen(db, id, Label(device, database), at, timeline);
+    if (!then.ok()) {
+      snapshot = then.status();
+      return absl::OkStatus();
+    }
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where s.id = ?1", kSnapshotColumns)));
+    get.Bind(1, *then);
+    snapshot = One(get, Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", "a snapshot's row is missing"));
     return absl::OkStatus();
   }));
   return snapshot;

@@ -39,9 +39,9 @@ class SnapshotCatalog {
                                           const std::string& page_token) const;
   // Newest committed; kNotFound NO_SNAPSHOT.
   absl::StatusOr<v1::Snapshot> Newest(const DeviceId& device, const std::string& database) const;
-  // The newest with taken_at <= at on the timeline that was live at `at` (or on `timeline`); kNotFound NO_SNAPSHOT_THEN. A timeline is
-  // live from the end of its restore, or from its first snapshot where that is earlier or all that is known, until the next one is:
-  // between a restore and the first backup after it there is no answer, since an older snapshot is not what the database was then.
+  // What the database held at `at`: the newest with taken_at <= at on the timeline that was live then (or on `timeline`), or until its
+  // first one the snapshot that was restored, which may be of another database. kNotFound NO_SNAPSHOT_THEN, kFailedPrecondition
+  // TIME_AMBIGUOUS (timelines.h).
   absl::StatusOr<v1::Snapshot> At(const DeviceId& device, const std::string& database, SystemTime at,
                                   std::optional<uint64_t> timeline) const;
 

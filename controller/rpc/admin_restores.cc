@@ -110,6 +110,9 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   DatabaseReference target;
   if (!wanted.target().empty()) {
     LF_ASSIGN_OR_RETURN(target, ResolveDatabaseReference(wanted.target(), "target"));
+  } else if (source.has_value()) {
+    // Not the snapshot's: it may have come to this database from another one.
+    target = *std::move(source);
   } else {
     LF_ASSIGN_OR_RETURN(target.device, deps_.identities->ResolveDevice(snapshot.device_id()));
     target.database = snapshot.database();

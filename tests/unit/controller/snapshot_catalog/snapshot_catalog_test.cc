@@ -43,7 +43,7 @@ class SnapshotCatalogTest : public ingest::IngestTest {
     return outcome.snapshot_id;
   }
   // A restore that ends at this minute; its new timeline. Negative: it fails.
-  uint64_t Restore(int64_t minute) {
+  uint64_t Restore(int64_t minute, const std::string& base = "") {
     OperationCatalog operations(*path_->db);
     OperationRow row;
     const std::string id = NewSession();
@@ -55,6 +55,7 @@ class SnapshotCatalogTest : public ingest::IngestTest {
     row.operation.set_database("main");
     row.order.mutable_restore()->set_database("main");
     row.order.mutable_restore()->set_new_timeline(timeline);
+    row.order.mutable_restore()->set_snapshot_id(base);
     EXPECT_TRUE(operations.Create({row}).ok());
     const auto ended = operations.Update(OperationId(id), [&](v1::Operation& operation) {
       operation.set_state(minute < 0 ? v1::OPERATION_STATE_FAILED : v1::OPERATION_STATE_SUCCEEDED);
@@ -96,11 +97,45 @@ TEST_F(SnapshotCatalogTest, AfterARestoreTheOldTimelineIsNotWhatTheDatabaseWas) 
   EXPECT_EQ(At(29), before);
   EXPECT_EQ(At(39), "NO_SNAPSHOT_THEN");
   EXPECT_EQ(At(40), after);
-  const std::string late = Take(50, 1);  // begun before the restore, and committed late
-  EXPECT_EQ(At(60), after);
+  const std::string late = Take(50, 1);
+  EXPECT_EQ(At(45), after);
+  EXPECT_EQ(At(60), "TIME_AMBIGUOUS") << "a clock was set";
+  const std::string hint = HintOf(path_->snapshots->At(device_, "main", Minute(60), std::nullopt).status());
+  EXPECT_NE(hint.find("--timeline 2 or --timeline 1"), std::string::npos) << hint;
   EXPECT_EQ(At(60, 1), late);
+  EXPECT_EQ(At(60, 2), after);
+  const std::string newer = Take(70, restored);
+  EXPECT_EQ(At(75), newer) << "not for ever";
   const std::string message = MessageOf(path_->snapshots->At(device_, "main", Minute(35), std::nullopt).status());
   EXPECT_NE(message.find("--timeline 1"), std::string::npos) << message;
+}
+
+TEST_F(SnapshotCatalogTest, BetweenARestoreAndTheNextBackupTheDatabaseIsWhatWasRestored) {
+  const std::string first = Take(10);
+  const std::string second = Take(20);
+  const uint64_t restored = Restore(30, first);
+  EXPECT_EQ(At(25), second);
+  EXPECT_EQ(At(30), first);
+  EXPECT_EQ(At(1000), first);
+  EXPECT_EQ(At(35, restored), first);
+  EXPECT_EQ(At(29, restored), "NO_SNAPSHOT_THEN") << "it had not begun";
+  EXPECT_EQ(At(35, 1), second);
+  const uint64_t again = Restore(40, second);
+  EXPECT_EQ(At(35), first);
+  EXPECT_EQ(At(45), second);
+  const std::string after = Take(50, again);
+  EXPECT_EQ(At(49), second);
+  EXPECT_EQ(At(50), after);
+  EXPECT_EQ(At(60), after);
+}
+
+TEST_F(SnapshotCatalogTest, WhatWasRestoredMayBeOfAnotherDatabaseAndMustBeWhole) {
+  Take(10);
+  const std::string foreign = Take(5, 1, "main", &other_);
+  Restore(30, foreign);
+  EXPECT_EQ(At(31), foreign);
+  Change(fmt::format("update snapshot set state = {} where id = '{}'", int{v1::SNAPSHOT_STATE_DAMAGED}, foreign));
+  EXPECT_EQ(At(31), "NO_SNAPSHOT_THEN");
 }
 
 TEST_F(SnapshotCatalogTest, ARestoreThatFailedBeginsNothing) {
