@@ -1,4 +1,4 @@
-// litefleet-controller: init, serve, host, operator, version.
+// litefleet-controller: init, serve, host, operator, rebuild, export-keys, version.
 #include <grpcpp/grpcpp.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
@@ -16,6 +16,7 @@
 #include "common/rpc/channel.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/identity/authority.h"
+#include "controller/rebuild_command.h"
 #include "controller/server.h"
 #include "fmt/format.h"
 
@@ -123,6 +124,50 @@ int Serve(const ServeArguments& arguments) {
   return 0;
 }
 
+absl::Status RunExportKeys(const DataDirectory& data, const std::string& passphrase_file, const std::string& output) {
+  LF_ASSIGN_OR_RETURN(const std::string passphrase, ReadPassphrase(passphrase_file, /*twice=*/true));
+  LF_RETURN_IF_ERROR(ExportKeys(data, passphrase, output));
+  fmt::print("the keys of the CA are in {}, encrypted with the passphrase; keep both apart from the store\n", output);
+  return absl::OkStatus();
+}
+
+void PrintReport(const DataDirectory& data, const RebuildOutcome& outcome) {
+  const rebuild::RebuildReport& report = outcome.report;
+  const auto& things = report.things;
+  fmt::print("read {} packs, {} records, {:.1f} MiB\n", report.packs, report.records, static_cast<double>(report.bytes) / 1048576);
+  fmt::print("recovered {} devices, {} databases, {} snapshots, {} chunks, {} operators\n", things.devices, things.databases,
+             things.snapshots, things.chunks, things.operators);
+  if (report.damaged_bytes > 0) fmt::print("damaged: {} bytes of packs\n", report.damaged_bytes);
+  if (report.snapshots_lost > 0) fmt::print("not recovered: {} snapshots\n", report.snapshots_lost);
+  for (const auto* lines : {&report.problems, &things.notes}) {
+    for (const std::string& line : *lines) fmt::print("  {}\n", line);
+  }
+  fmt::print("tokens that were made before are void\n");
+  if (outcome.new_authority) fmt::print("the CA is a new one: every device must enrol again\n");
+  if (!things.must_enroll_again.empty()) {
+    fmt::print("devices that must enrol again (litefleet token create --for-device NAME):\n");
+    for (const std::string& name : things.must_enroll_again) fmt::print("  {}\n", name);
+  }
+  if (outcome.new_operator) fmt::print("the first operator's new identity is in {}\n", data.admin_pem());
+  fmt::print("next: litefleet-controller serve --data {}\n", data.path);
+}
+
+absl::Status RunRebuild(const DataDirectory& data, RebuildWish wish, const std::string& keys, const std::string& passphrase_file,
+                        const Clock& clock) {
+  if (!keys.empty()) {
+    LF_ASSIGN_OR_RETURN(wish.keys, io::ReadFile(keys, 1 << 20));
+    LF_ASSIGN_OR_RETURN(wish.passphrase, ReadPassphrase(passphrase_file, /*twice=*/false));
+  }
+  if (isatty(STDERR_FILENO) != 0) {
+    wish.progress = [](uint64_t done, uint64_t total) {
+      fmt::print(stderr, "\r{} of {} MiB{}", done >> 20, total >> 20, done == total ? "\n" : "");
+    };
+  }
+  LF_ASSIGN_OR_RETURN(const RebuildOutcome outcome, RebuildDataDirectory(data, wish, clock));
+  PrintReport(data, outcome);
+  return absl::OkStatus();
+}
+
 }  // namespace
 }  // namespace litefleet
 
@@ -177,6 +222,18 @@ static int Main(int argc, char** argv) {
   add_data(revoke);
   revoke->add_option("NAME", name, "The operator's name")->required();
 
+  std::string keys, passphrase_file;
+  CLI::App* rebuild = app.add_subcommand("rebuild", "Make a lost catalog anew out of the packs of the store");
+  add_data(rebuild);
+  rebuild->add_option("--keys", keys, "Where the CA is lost as well: a file that export-keys has written");
+  rebuild->add_option("--passphrase-file", passphrase_file, "File whose first line opens the keys; else the terminal is asked");
+  rebuild->add_option("--host", hosts, "Name or address that a new CA certifies; may be repeated");
+
+  CLI::App* export_keys = app.add_subcommand("export-keys", "Write the keys of the CA to a file, encrypted with a passphrase");
+  add_data(export_keys);
+  export_keys->add_option("--output", output, "The file to write")->required();
+  export_keys->add_option("--passphrase-file", passphrase_file, "File whose first line is the passphrase; else the terminal is asked");
+
   CLI::App* version = app.add_subcommand("version", "Print the version");
 
   try {
@@ -203,6 +260,12 @@ static int Main(int argc, char** argv) {
       if (authority.ok()) fmt::print("certified hosts: {}\n", fmt::join((*authority)->hosts(), ", "));
       fmt::print("next: litefleet-controller serve --data {}\n", data);
     }
+  } else if (rebuild->parsed()) {
+    RebuildWish wish;
+    wish.hosts = hosts;
+    status = RunRebuild(directory, std::move(wish), keys, passphrase_file, clock);
+  } else if (export_keys->parsed()) {
+    status = RunExportKeys(directory, passphrase_file, output);
   } else if (create->parsed()) {
     status = CreateOperator(directory, name, role, output, clock);
     if (status.ok()) fmt::print("operator {} is in {}; it holds a private key\n", name, output);

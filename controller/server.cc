@@ -26,12 +26,14 @@
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/ingest_catalog.h"
 #include "controller/catalog/operation_catalog.h"
+#include "controller/catalog/record_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/identity/enrollment.h"
 #include "controller/ingest/ingest.h"
 #include "controller/metrics/metrics_server.h"
+#include "controller/rebuild/store_records.h"
 #include "controller/restore/store_snapshot_reader.h"
 #include "controller/rpc/admin_service.h"
 #include "controller/rpc/agent_service.h"
@@ -102,6 +104,8 @@ struct Server::Parts {
   std::unique_ptr<fleet::DeviceFleet> fleet;
   std::unique_ptr<catalog::IngestCatalog> ingest_catalog;
   std::unique_ptr<store::FileStore> store;
+  std::unique_ptr<catalog::RecordCatalog> due_records;
+  std::unique_ptr<rebuild::StoreRecords> records;
   std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
   std::unique_ptr<verify::SnapshotVerifier> verifier;
   std::unique_ptr<ingest::Ingest> ingest;
@@ -122,6 +126,8 @@ struct Server::Parts {
   absl::Status Listen();
   absl::Status ServeMetrics();
   absl::Status RefreshCertificate();
+  // What changed while the store could not be written, or by another process.
+  void WriteRecords();
   void Stop();
 };
 
@@ -156,6 +162,11 @@ absl::Status Server::Parts::OpenStore() {
   store_options.reserve_bytes = static_cast<uint64_t>(options.config.store_reserve);
   store_options.first_pack_id = largest + 1;
   LF_ASSIGN_OR_RETURN(store, store::FileStore::Open(store_options, clock));
+  due_records = std::make_unique<catalog::RecordCatalog>(*db);
+  records = std::make_unique<rebuild::StoreRecords>(*due_records, *store, clock);
+  identities->SetRecords(records.get());
+  snapshots->SetRecords(records.get());
+  WriteRecords();
   readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
   verify::VerifierOptions verifier_options;
   verifier_options.scratch = options.data.scratch();
@@ -182,6 +193,10 @@ absl::Status Server::Parts::OpenStore() {
                               }};
   ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
   return ingest->Maintain();
+}
+
+void Server::Parts::WriteRecords() {
+  if (const absl::Status status = records->WriteDue(); !status.ok()) spdlog::error("{}", MessageOf(status));
 }
 
 absl::Status Server::Parts::MakeServices() {
@@ -319,12 +334,14 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
   }
   LF_RETURN_IF_ERROR(obs::SetupLog({config.log_level, config.log_format}));
   LF_RETURN_IF_ERROR(parts_->RefreshCertificate());
+  parts_->WriteRecords();
   return parts_->authenticator->Refresh();
 }
 
 void Server::Maintain() {
   if (const absl::Status status = parts_->RefreshCertificate(); !status.ok())
     spdlog::error("renew the server's certificate: {}", MessageOf(status));
+  parts_->WriteRecords();
   const SteadyTime now = parts_->clock.Steady();
   if (now - parts_->uploads_maintained < kMaintainUploads) return;
   parts_->uploads_maintained = now;

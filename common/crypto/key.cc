@@ -69,7 +69,7 @@ absl::StatusOr<Key> KeyFromPem(std::string_view pem) {
 }
 
 absl::StatusOr<std::string> KeyToEncryptedPem(EVP_PKEY& key, std::string_view passphrase) {
-  constexpr uint64_t kN = 1 << 17, kR = 8, kP = 1;
+  constexpr uint64_t kN = 1 << 14, kR = 8, kP = 5;  // OpenSSL reads with 32 MiB at most: no larger N
   const std::unique_ptr<PKCS8_PRIV_KEY_INFO, FreeMore> plain(EVP_PKEY2PKCS8(&key));
   std::unique_ptr<X509_ALGOR, FreeMore> how(PKCS5_pbe2_set_scrypt(EVP_aes_256_cbc(), nullptr, 0, nullptr, kN, kR, kP));
   std::unique_ptr<X509_SIG, FreeMore> sealed;
@@ -179,7 +179,7 @@ absl::StatusOr<std::string> MakeSigningRequest(EVP_PKEY& key, std::string_view c
 }
 
 absl::StatusOr<Key> KeyOfSigningRequest(std::string_view der) {
-  constexpr size_t kMaxBytes = size_t{16} * 1024;
+  constexpr size_t kMaxBytes = 16 * 1024;
   if (der.size() > kMaxBytes)
     return Error(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "the certificate signing request is too large");
   const unsigned char* at = Data(der);

@@ -40,6 +40,10 @@ absl::Status CryptoError(absl::StatusCode code, std::string_view reason, std::st
 absl::StatusOr<Key> GenerateKey();                    // EC P-256
 absl::StatusOr<std::string> KeyToPem(EVP_PKEY& key);  // PKCS #8
 absl::StatusOr<Key> KeyFromPem(std::string_view pem);
+// PKCS #8 under PBES2 with scrypt (RFC 7914, N = 2^14, r = 8, p = 5) and AES-256-CBC, as `openssl pkey` reads it.
+absl::StatusOr<std::string> KeyToEncryptedPem(EVP_PKEY& key, std::string_view passphrase);
+// kPermissionDenied PASSPHRASE_WRONG, also where the text is damaged: nothing tells the two apart.
+absl::StatusOr<Key> KeyFromEncryptedPem(std::string_view pem, std::string_view passphrase);
 // kInvalidArgument KEY_INVALID unless EC P-256 or P-384, Ed25519, or RSA of 2048 to 8192 bits.
 absl::Status CheckKeyType(EVP_PKEY& key);
 // SHA-256 of the SubjectPublicKeyInfo.

@@ -89,7 +89,7 @@ absl::Status IdentityCatalog::WriteCertificates(absl::FunctionRef<absl::Status(s
 }
 
 absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate) {
-  return WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
+  LF_RETURN_IF_ERROR(WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
     const std::string& device = certificate.device.value();
     if (!device.empty()) {
       LF_ASSIGN_OR_RETURN(Statement update, Statement::Prepare(db, "update device set key_hash = ? where id = ? and state = ?"));
@@ -123,11 +123,12 @@ absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate) 
                            .Run());
     changed.push_back(certificate);
     return absl::OkStatus();
-  });
+  }));
+  return WriteRecords();
 }
 
 absl::Status IdentityCatalog::CertificateUsed(const std::string& serial, SystemTime now) {
-  return WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
+  const absl::Status status = WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement use,
                         Statement::Prepare(db, fmt::format("update certificate set used_ms = ? where serial = ? and used_ms is null and"
                                                            " revoked_ms is null returning number, {}",
@@ -145,10 +146,12 @@ absl::Status IdentityCatalog::CertificateUsed(const std::string& serial, SystemT
     if (device.empty()) return absl::OkStatus();
     return RevokeCertificates(db, device, number, ToUnixMillis(now), changed);
   });
+  WriteRecords().IgnoreError();  // it stays due
+  return status;
 }
 
 absl::Status IdentityCatalog::RevokeOperator(const std::string& name, SystemTime now) {
-  return WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
+  const absl::Status status = WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement revoke,
                         Statement::Prepare(db, fmt::format("update certificate set revoked_ms = ?1 where operator_name = ?2 and"
                                                            " revoked_ms is null and not_after_ms > ?1 returning {}",
@@ -162,6 +165,8 @@ absl::Status IdentityCatalog::RevokeOperator(const std::string& name, SystemTime
     if (!changed.empty()) return absl::OkStatus();
     return Error(absl::StatusCode::kNotFound, "OPERATOR_NOT_FOUND", fmt::format("there is no operator {} with a valid certificate", name));
   });
+  WriteRecords().IgnoreError();
+  return status;
 }
 
 absl::StatusOr<std::optional<CertificateRow>> IdentityCatalog::FindCertificate(const std::string& serial) const {

@@ -18,6 +18,7 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "controller/catalog/catalog_db.h"
+#include "controller/catalog/record_catalog.h"
 #include "litefleet/v1/admin_service.pb.h"
 
 namespace litefleet::catalog {
@@ -77,6 +78,9 @@ class IdentityCatalog {
 
   // Before the first change; null for none. The observer outlives this.
   void SetObserver(CertificateObserver* observer) { observer_ = observer; }
+  // The same. With one, what a changing call did is in the packs as well when it returns. A store that cannot be written fails enrolments,
+  // renewals and changes of names and labels, which may be repeated; revocations count all the same, and are written when it works again.
+  void SetRecords(RecordWriter* records) { records_ = records; }
 
   // ---- tokens
   absl::StatusOr<v1::Token> CreateToken(const NewToken& token);
@@ -121,10 +125,12 @@ class IdentityCatalog {
   absl::Status Seen(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health);
 
  private:
+  absl::Status WriteRecords() const { return records_ == nullptr ? absl::OkStatus() : records_->WriteDue(); }
   absl::Status WriteCertificates(absl::FunctionRef<absl::Status(sqlite3*, std::vector<CertificateRow>& changed)> change);
 
   CatalogDb& db_;
   CertificateObserver* observer_ = nullptr;
+  RecordWriter* records_ = nullptr;
 };
 
 }  // namespace litefleet::catalog

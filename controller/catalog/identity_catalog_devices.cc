@@ -130,6 +130,7 @@ absl::StatusOr<v1::Device> IdentityCatalog::UpdateDevice(const DeviceId& id, con
     LF_ASSIGN_OR_RETURN(device, ReadDevice(db, id.value()));
     return absl::OkStatus();
   }));
+  LF_RETURN_IF_ERROR(WriteRecords());
   return device;
 }
 
@@ -143,11 +144,12 @@ absl::StatusOr<v1::Device> IdentityCatalog::RevokeDevice(const DeviceId& id) {
     LF_ASSIGN_OR_RETURN(device, ReadDevice(db, id.value()));
     return absl::OkStatus();
   }));
+  WriteRecords().IgnoreError();  // revoked it is; the record stays due
   return device;
 }
 
 absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
-  return db_.Write([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const v1::Device device, ReadDevice(db, id.value()));
     if (device.state() != v1::DEVICE_STATE_REVOKED) {
       return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_ACTIVE", fmt::format("device {} is active", device.name()),
@@ -164,7 +166,9 @@ absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
       LF_RETURN_IF_ERROR(status);
     }
     return absl::OkStatus();
-  });
+  }));
+  WriteRecords().IgnoreError();
+  return absl::OkStatus();
 }
 
 absl::StatusOr<IdentityCatalog::Contact> IdentityCatalog::LastContact(const DeviceId& device) const {

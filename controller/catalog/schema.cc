@@ -3,6 +3,7 @@
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
+#include "controller/catalog/record_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/catalog/timelines.h"
 
@@ -15,6 +16,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kDeletionSchema},
       Migration{kTimelineSchema},
       Migration{kSnapshotSchema3},
+      Migration{kRecordSchema},
   };
   return kMigrations;
 }

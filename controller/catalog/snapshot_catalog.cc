@@ -325,6 +325,7 @@ absl::StatusOr<uint64_t> SnapshotCatalog::ReserveTimeline(const DeviceId& device
     LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into timeline (database, timeline, operation) values (?, ?, ?)"));
     return insert.Bind(1, row).Bind(2, static_cast<int64_t>(timeline)).Bind(3, operation.value()).Run();
   }));
+  if (records_ != nullptr) LF_RETURN_IF_ERROR(records_->WriteDue());
   return timeline;
 }
 

@@ -20,6 +20,7 @@
 #include "common/format/digest.h"
 #include "controller/catalog/catalog_db.h"
 #include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/record_catalog.h"
 #include "litefleet/v1/admin_service.pb.h"
 
 namespace litefleet::catalog {
@@ -32,6 +33,9 @@ extern const std::string_view kSnapshotSchema3;
 class SnapshotCatalog {
  public:
   explicit SnapshotCatalog(CatalogDb& db) : db_(db) {}
+
+  // Before the first change; null for none. With one, a timeline is in the packs as well when it is handed out.
+  void SetRecords(RecordWriter* records) { records_ = records; }
 
   absl::StatusOr<v1::Snapshot> Resolve(const std::string& reference) const;
   // `device` and `database` may be empty. Newest first.
@@ -67,6 +71,7 @@ class SnapshotCatalog {
 
  private:
   CatalogDb& db_;
+  RecordWriter* records_ = nullptr;
 };
 
 }  // namespace litefleet::catalog

@@ -51,6 +51,12 @@ class Authority {
   static absl::Status Create(const std::string& directory, const std::vector<std::string>& hosts, SystemTime now);
   static absl::StatusOr<std::unique_ptr<Authority>> Open(const std::string& directory);
 
+  // All keys and certificates of the CA and the hosts as one text, the keys encrypted: PEM, which `openssl` reads piece by piece.
+  absl::StatusOr<std::string> Export(std::string_view passphrase) const;
+  // Makes `directory`, which must be missing or empty, out of such a text. kInvalidArgument KEYS_INVALID, kPermissionDenied
+  // PASSPHRASE_WRONG; nothing is written then.
+  static absl::Status Import(const std::string& directory, std::string_view exported, std::string_view passphrase);
+
   const std::string& root_pem() const { return root_pem_; }
   const crypto::Sha256& root_fingerprint() const { return root_fingerprint_; }
   SystemTime root_not_after() const { return crypto::NotAfter(*root_.certificate); }

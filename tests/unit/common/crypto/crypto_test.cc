@@ -24,6 +24,22 @@ TEST(Base64UrlTest, RefusesWhatNoEncoderWrites) {
   EXPECT_FALSE(FromBase64Url("AA==").has_value());
 }
 
+TEST(KeyTest, AnEncryptedKeyOpensWithItsPassphraseAlone) {
+  const auto key = GenerateKey();
+  ASSERT_TRUE(key.ok());
+  const auto pem = KeyToEncryptedPem(**key, "correct horse");
+  ASSERT_TRUE(pem.ok()) << pem.status();
+  EXPECT_EQ(pem->find("-----BEGIN ENCRYPTED PRIVATE KEY-----"), 0U);
+  const auto opened = KeyFromEncryptedPem(*pem, "correct horse");
+  ASSERT_TRUE(opened.ok()) << opened.status();
+  EXPECT_EQ(PublicKeyHash(**opened), PublicKeyHash(**key));
+  EXPECT_EQ(ReasonOf(KeyFromEncryptedPem(*pem, "wrong horse").status()), "PASSPHRASE_WRONG");
+  std::string damaged = *pem;
+  damaged[damaged.size() / 2] ^= 1;
+  EXPECT_FALSE(KeyFromEncryptedPem(damaged, "correct horse").ok());
+  EXPECT_FALSE(KeyFromPem(*pem).ok()) << "never asks";
+}
+
 TEST(TokenTest, RoundTripsWithWhiteSpaceAround) {
   const EnrollmentToken token = NewEnrollmentToken(HashOf("ca"));
   const auto parsed = ParseToken(" " + FormatToken(token) + "\r\n");

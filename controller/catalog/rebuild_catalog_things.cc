@@ -1,0 +1,209 @@
+// The half of RebuildCatalog that is not about snapshots: devices, certificates, operators, timelines.
+#include <set>
+#include <utility>
+
+#include "common/base/bytes.h"
+#include "common/base/status.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/rebuild_catalog.h"
+#include "fmt/format.h"
+#include "litefleet/v1/types.pb.h"
+
+namespace litefleet::catalog {
+namespace {
+
+using sqlite::Statement;
+
+enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3 };
+constexpr size_t kMaxNotes = 1000;
+
+void Note(RebuildCatalog::Things& things, std::string text) {
+  if (things.notes.size() < kMaxNotes) things.notes.push_back(std::move(text));
+}
+
+bool IsHash(const std::string& hash) { return hash.size() == std::tuple_size_v<KeyHash>; }
+
+template <class Record>
+bool Parse(Statement& row, Record& record) {
+  const ByteView bytes = row.Blob(0);
+  return record.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()));
+}
+
+}  // namespace
+
+absl::Status RebuildCatalog::AddState(int64_t kind, const std::string& subject, uint64_t revision, const std::string& record) {
+  LF_ASSIGN_OR_RETURN(Statement * insert,
+                      Cached("insert into found.state values (?, ?, ?, ?) on conflict (kind, subject) do update set "
+                             "revision = excluded.revision, record = excluded.record where excluded.revision >= revision"));
+  insert->Bind(1, kind).Bind(2, subject).Bind(3, static_cast<int64_t>(revision));
+  return insert->BindBlob(4, AsBytes(record)).Run();
+}
+
+absl::Status RebuildCatalog::AddMark(const storage::v1::SnapshotMark& mark) {
+  LF_ASSIGN_OR_RETURN(
+      Statement * insert,
+      Cached("insert into found.mark values (?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set revision = excluded.revision, "
+             "deleted = excluded.deleted, pinned = excluded.pinned, session = excluded.session, "
+             "sequence = excluded.sequence, last_pack = excluded.last_pack where excluded.revision >= revision"));
+  insert->Bind(1, mark.snapshot_id()).Bind(2, static_cast<int64_t>(mark.revision())).Bind(3, int64_t{mark.deleted()});
+  insert->Bind(4, int64_t{mark.pinned()}).Bind(5, mark.session_id()).Bind(6, static_cast<int64_t>(mark.sequence()));
+  return insert->Bind(7, static_cast<int64_t>(mark.last_pack())).Run();
+}
+
+absl::Status RebuildCatalog::DropDeleted() {
+  sqlite3* db = db_.get();
+  LF_RETURN_IF_ERROR(sqlite::Execute(db, R"sql(
+create index found.mark_session on mark (session) where deleted;
+-- New marks must count more than all that were found; those of what is gone stay until no record of it can be there.
+insert into sqlite_sequence (name, seq) select 'mark_due', max(revision) from found.mark having max(revision) is not null;
+insert into gone_snapshot select id, revision, last_pack from found.mark where deleted;
+delete from found.snapshot where id in (select id from found.mark where deleted);
+delete from found.snapshot where exists (select 1 from found.mark m where m.deleted and m.session <> '' and
+  m.session = found.snapshot.session and found.snapshot.sequence <= m.sequence);
+)sql"));
+  LF_ASSIGN_OR_RETURN(Statement devices, Statement::Prepare(db, "select record, subject from found.state where kind = 1"));
+  LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db, "delete from found.snapshot where device = ?"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, devices.Step());
+    if (!row) return absl::OkStatus();
+    storage::v1::DeviceRecord record;
+    if (Parse(devices, record) && record.forgotten()) LF_RETURN_IF_ERROR(drop.Bind(1, devices.Text(1)).Run());
+  }
+}
+
+absl::Status RebuildCatalog::AddDevice(const storage::v1::DeviceRecord& record) {
+  return AddState(kDevice, record.device_id(), record.revision(), record.SerializeAsString());
+}
+absl::Status RebuildCatalog::AddDatabase(const storage::v1::DatabaseRecord& record) {
+  return AddState(kDatabase, record.device_id() + "/" + record.database(), record.revision(), record.SerializeAsString());
+}
+absl::Status RebuildCatalog::AddOperator(const storage::v1::OperatorRecord& record) {
+  return AddState(kOperator, record.name(), record.revision(), record.SerializeAsString());
+}
+
+absl::Status RebuildCatalog::AddCertificate(const storage::v1::CertificateRecord& record, const std::string& device,
+                                            const std::string& operator_name, const std::string& role) {
+  LF_ASSIGN_OR_RETURN(Statement * insert,
+                      Cached("insert into certificate (serial, device_id, operator_name, role, key_hash, issued_ms, not_after_ms, "
+                             "revoked_ms, used_ms) values (?1, nullif(?2, ''), nullif(?3, ''), ?4, ?5, ?6, ?7, nullif(?8, 0), "
+                             "nullif(?9, 0)) on conflict (serial) do nothing"));
+  insert->Bind(1, record.serial()).Bind(2, device).Bind(3, operator_name).Bind(4, role);
+  insert->BindBlob(5, AsBytes(record.public_key_hash())).Bind(6, record.issued_at_ms()).Bind(7, record.not_after_ms());
+  return insert->Bind(8, record.revoked_at_ms()).Bind(9, record.used_at_ms()).Run();
+}
+
+absl::Status RebuildCatalog::AddDeviceRow(const storage::v1::DeviceRecord& record, bool keep_certificates, Things& things) {
+  const std::string& id = record.device_id();
+  if (record.forgotten() || !IsUuid(id)) return absl::OkStatus();
+  std::string name = IsName(record.name()) ? record.name() : id;
+  LF_ASSIGN_OR_RETURN(Statement * taken, Cached("select 1 from device where name = ?"));
+  LF_ASSIGN_OR_RETURN(const bool is_taken, taken->Bind(1, name).Step());
+  taken->Reset();
+  if (is_taken) {
+    Note(things, fmt::format("device {} is named {} as another one is: it is named by its id now", id, name));
+    name = id;
+  }
+  LF_ASSIGN_OR_RETURN(Statement * insert, Cached("insert into device (id, name, state, key_hash, enrolled_ms) values (?, ?, ?, ?, ?)"));
+  const bool active = record.state() == v1::DEVICE_STATE_ACTIVE;
+  const std::string key = IsHash(record.public_key_hash()) ? record.public_key_hash() : std::string(32, '\0');
+  insert->Bind(1, id).Bind(2, name).Bind(3, int64_t{active ? v1::DEVICE_STATE_ACTIVE : v1::DEVICE_STATE_REVOKED});
+  LF_RETURN_IF_ERROR(insert->BindBlob(4, AsBytes(key)).Bind(5, record.enrolled_at_ms()).Run());
+  ++things.devices;
+  for (const auto& [label, value] : record.labels()) {
+    LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into device_label values (?, ?, ?)"));
+    LF_RETURN_IF_ERROR(put->Bind(1, id).Bind(2, label).Bind(3, value).Run());
+  }
+  bool valid = false;
+  for (const storage::v1::CertificateRecord& certificate : record.certificates()) {
+    if (!keep_certificates || certificate.serial().empty() || !IsHash(certificate.public_key_hash())) continue;
+    valid |= certificate.revoked_at_ms() == 0;
+    LF_RETURN_IF_ERROR(AddCertificate(certificate, id, "", "device"));
+  }
+  if (active && !valid) things.must_enroll_again.push_back(name);
+  return absl::OkStatus();
+}
+
+// Snapshots whose device no record names: it is there so that they can be restored, and may do nothing.
+absl::Status RebuildCatalog::AddUnknownDevices(SystemTime now, Things& things) {
+  LF_ASSIGN_OR_RETURN(Statement list,
+                      Statement::Prepare(db_.get(),
+                                         "select distinct device from database where device not in (select id from device) and "
+                                         "device not in (select subject from found.state where kind = 1)"));
+  std::vector<std::string> unknown;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, list.Step());
+    if (!row) break;
+    unknown.emplace_back(list.Text(0));
+  }
+  for (const std::string& id : unknown) {
+    storage::v1::DeviceRecord record;
+    record.set_device_id(id);
+    record.set_name(fmt::format("recovered-{}", id.substr(0, 8)));
+    record.set_state(v1::DEVICE_STATE_REVOKED);
+    record.set_enrolled_at_ms(ToUnixMillis(now));
+    Note(things,
+         fmt::format("device {} has snapshots and no record: it is named {} and revoked until it is enrolled again", id, record.name()));
+    LF_RETURN_IF_ERROR(AddDeviceRow(record, false, things));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certificates, SystemTime now) {
+  Things things;
+  sqlite3* db = db_.get();
+  // New records must count more than all that were found.
+  LF_ASSIGN_OR_RETURN(const int64_t revision, sqlite::QueryInt(db, "select coalesce(max(revision), 0) from found.state"));
+  LF_RETURN_IF_ERROR(sqlite::Execute(db, "delete from record_due; delete from sqlite_sequence where name = 'record_due'"));
+  LF_ASSIGN_OR_RETURN(Statement * sequence, Cached("insert into sqlite_sequence (name, seq) values ('record_due', ?)"));
+  LF_RETURN_IF_ERROR(sequence->Bind(1, revision).Run());
+
+  std::set<std::string> forgotten;
+  LF_ASSIGN_OR_RETURN(Statement devices, Statement::Prepare(db, "select record from found.state where kind = 1 order by revision desc"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, devices.Step());
+    if (!row) break;
+    storage::v1::DeviceRecord record;
+    if (!Parse(devices, record)) continue;
+    if (record.forgotten()) forgotten.insert(record.device_id());
+    LF_RETURN_IF_ERROR(AddDeviceRow(record, keep_certificates, things));
+  }
+  LF_ASSIGN_OR_RETURN(Statement operators, Statement::Prepare(db, "select record from found.state where kind = 3"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, operators.Step());
+    if (!row) break;
+    storage::v1::OperatorRecord record;
+    if (!keep_certificates || !Parse(operators, record) || !IsName(record.name())) continue;
+    // A role that is unknown here may look and no more.
+    const std::string role(record.role() == kAdminRole ? kAdminRole : kViewerRole);
+    bool any = false;
+    for (const storage::v1::CertificateRecord& certificate : record.certificates()) {
+      any |= certificate.revoked_at_ms() == 0;
+      LF_RETURN_IF_ERROR(AddCertificate(certificate, "", record.name(), role));
+    }
+    things.operators += any ? 1 : 0;
+  }
+  LF_ASSIGN_OR_RETURN(Statement databases, Statement::Prepare(db, "select record from found.state where kind = 2"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, databases.Step());
+    if (!row) break;
+    storage::v1::DatabaseRecord record;
+    if (!Parse(databases, record) || !IsUuid(record.device_id()) || !IsName(record.database())) continue;
+    if (forgotten.contains(record.device_id())) continue;
+    LF_ASSIGN_OR_RETURN(const int64_t id, DatabaseRow(record.device_id(), record.database()));
+    LF_ASSIGN_OR_RETURN(Statement * highest, Cached("update database set timeline = max(timeline, ?) where id = ?"));
+    LF_RETURN_IF_ERROR(highest->Bind(1, static_cast<int64_t>(record.timeline())).Bind(2, id).Run());
+    for (const storage::v1::TimelineRecord& timeline : record.timelines()) {
+      LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into timeline (database, timeline, operation, live_from) values (?, ?, ?, ?) "
+                                                  "on conflict do nothing"));
+      put->Bind(1, id).Bind(2, static_cast<int64_t>(timeline.timeline())).Bind(3, timeline.operation_id());
+      LF_RETURN_IF_ERROR(put->Bind(4, timeline.live_from_ms()).Run());
+    }
+  }
+  LF_RETURN_IF_ERROR(AddUnknownDevices(now, things));
+  LF_ASSIGN_OR_RETURN(things.databases, sqlite::QueryInt(db, "select count(*) from database"));
+  LF_ASSIGN_OR_RETURN(things.snapshots, sqlite::QueryInt(db, "select count(*) from snapshot"));
+  LF_ASSIGN_OR_RETURN(things.chunks, sqlite::QueryInt(db, "select count(*) from chunk"));
+  return things;
+}
+
+}  // namespace litefleet::catalog

@@ -1,0 +1,189 @@
+#include "controller/catalog/record_catalog.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/sqlite/handle.h"
+#include "litefleet/v1/types.pb.h"
+
+namespace litefleet::catalog {
+namespace {
+
+using sqlite::Statement;
+
+enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3 };
+constexpr int64_t kMaxTimelines = 1000;
+
+// `filter` is the condition on the table certificate, its ?1 `subject`.
+absl::Status AddCertificates(sqlite3* db, std::string_view filter, std::string_view subject, int64_t now_ms,
+                             google::protobuf::RepeatedPtrField<storage::v1::CertificateRecord>& out) {
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, std::string("select serial, key_hash, issued_ms, not_after_ms, "
+                                                                        "coalesce(revoked_ms, 0), coalesce(used_ms, 0) from certificate "
+                                                                        "where not_after_ms > ?2 and ") +
+                                                                std::string(filter) + " order by number"));
+  get.Bind(1, subject).Bind(2, now_ms);
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+    if (!row) return absl::OkStatus();
+    storage::v1::CertificateRecord& certificate = *out.Add();
+    certificate.set_serial(std::string(get.Text(0)));
+    certificate.set_public_key_hash(std::string(AsText(get.Blob(1))));
+    certificate.set_issued_at_ms(get.Int(2));
+    certificate.set_not_after_ms(get.Int(3));
+    certificate.set_revoked_at_ms(get.Int(4));
+    certificate.set_used_at_ms(get.Int(5));
+  }
+}
+
+absl::StatusOr<storage::v1::DeviceRecord> DeviceOf(sqlite3* db, const std::string& id, uint64_t revision, int64_t now_ms) {
+  storage::v1::DeviceRecord record;
+  record.set_device_id(id);
+  record.set_written_at_ms(now_ms);
+  record.set_revision(revision);
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select name, state, key_hash, enrolled_ms from device where id = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, id).Step());
+  if (!found) {
+    record.set_forgotten(true);
+    return record;
+  }
+  record.set_name(std::string(get.Text(0)));
+  record.set_state(static_cast<int32_t>(get.Int(1)));
+  record.set_public_key_hash(std::string(AsText(get.Blob(2))));
+  record.set_enrolled_at_ms(get.Int(3));
+  LF_ASSIGN_OR_RETURN(Statement labels, Statement::Prepare(db, "select key, value from device_label where device_id = ?"));
+  labels.Bind(1, id);
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, labels.Step());
+    if (!row) break;
+    (*record.mutable_labels())[std::string(labels.Text(0))] = std::string(labels.Text(1));
+  }
+  LF_RETURN_IF_ERROR(AddCertificates(db, "device_id = ?1", id, now_ms, *record.mutable_certificates()));
+  return record;
+}
+
+absl::StatusOr<storage::v1::OperatorRecord> OperatorOf(sqlite3* db, const std::string& name, uint64_t revision, int64_t now_ms) {
+  storage::v1::OperatorRecord record;
+  record.set_name(name);
+  record.set_written_at_ms(now_ms);
+  record.set_revision(revision);
+  LF_ASSIGN_OR_RETURN(Statement get,
+                      Statement::Prepare(db, "select role from certificate where operator_name = ? order by number desc limit 1"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, name).Step());
+  if (found) record.set_role(std::string(get.Text(0)));
+  LF_RETURN_IF_ERROR(AddCertificates(db, "operator_name = ?1", name, now_ms, *record.mutable_certificates()));
+  return record;
+}
+
+// `subject`: "DEVICE/DATABASE".
+absl::StatusOr<storage::v1::DatabaseRecord> DatabaseOf(sqlite3* db, const std::string& subject, uint64_t revision, int64_t now_ms) {
+  storage::v1::DatabaseRecord record;
+  const size_t slash = subject.find('/');
+  record.set_device_id(subject.substr(0, slash));
+  record.set_database(slash == std::string::npos ? "" : subject.substr(slash + 1));
+  record.set_written_at_ms(now_ms);
+  record.set_revision(revision);
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select id, timeline from database where device = ? and name = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, record.device_id()).Bind(2, record.database()).Step());
+  if (!found) return record;
+  record.set_timeline(static_cast<uint64_t>(get.Int(1)));
+  LF_ASSIGN_OR_RETURN(
+      Statement timelines,
+      Statement::Prepare(db,
+                         "select * from (select timeline, operation, live_from from timeline where database = ? order by timeline "
+                         "desc limit ?) order by timeline"));
+  timelines.Bind(1, get.Int(0)).Bind(2, kMaxTimelines);
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, timelines.Step());
+    if (!row) return record;
+    storage::v1::TimelineRecord& timeline = *record.add_timelines();
+    timeline.set_timeline(static_cast<uint64_t>(timelines.Int(0)));
+    timeline.set_operation_id(std::string(timelines.Text(1)));
+    timeline.set_live_from_ms(timelines.Int(2));
+  }
+}
+
+}  // namespace
+
+// Kinds as in the enum above. The revision is the row's number: it grows, also over rows that are gone.
+const std::string_view kRecordSchema = R"sql(
+create table record_due (
+  revision integer primary key autoincrement,
+  kind integer not null,
+  subject text not null,
+  unique (kind, subject)
+) strict;
+
+create trigger record_device_made after insert on device begin
+  delete from record_due where kind = 1 and subject = new.id; insert into record_due (kind, subject) values (1, new.id); end;
+create trigger record_device_changed after update of name, state, key_hash, enrolled_ms on device begin
+  delete from record_due where kind = 1 and subject = new.id; insert into record_due (kind, subject) values (1, new.id); end;
+create trigger record_device_gone after delete on device begin
+  delete from record_due where kind = 1 and subject = old.id; insert into record_due (kind, subject) values (1, old.id); end;
+create trigger record_label_made after insert on device_label begin
+  delete from record_due where kind = 1 and subject = new.device_id; insert into record_due (kind, subject) values (1, new.device_id); end;
+create trigger record_label_changed after update on device_label begin
+  delete from record_due where kind = 1 and subject = new.device_id; insert into record_due (kind, subject) values (1, new.device_id); end;
+create trigger record_label_gone after delete on device_label begin
+  delete from record_due where kind = 1 and subject = old.device_id; insert into record_due (kind, subject) values (1, old.device_id); end;
+create trigger record_certificate_made after insert on certificate when new.device_id is not null begin
+  delete from record_due where kind = 1 and subject = new.device_id; insert into record_due (kind, subject) values (1, new.device_id); end;
+create trigger record_certificate_changed after update of revoked_ms, used_ms on certificate when new.device_id is not null begin
+  delete from record_due where kind = 1 and subject = new.device_id; insert into record_due (kind, subject) values (1, new.device_id); end;
+create trigger record_operator_made after insert on certificate when new.operator_name is not null begin
+  delete from record_due where kind = 3 and subject = new.operator_name;
+  insert into record_due (kind, subject) values (3, new.operator_name); end;
+create trigger record_operator_changed after update of revoked_ms on certificate when new.operator_name is not null begin
+  delete from record_due where kind = 3 and subject = new.operator_name;
+  insert into record_due (kind, subject) values (3, new.operator_name); end;
+create trigger record_timeline_made after insert on timeline begin
+  delete from record_due where kind = 2 and subject = (select device || '/' || name from database where id = new.database);
+  insert into record_due (kind, subject) select 2, device || '/' || name from database where id = new.database; end;
+create trigger record_timeline_changed after update on timeline begin
+  delete from record_due where kind = 2 and subject = (select device || '/' || name from database where id = new.database);
+  insert into record_due (kind, subject) select 2, device || '/' || name from database where id = new.database; end;
+
+insert into record_due (kind, subject) select 1, id from device;
+insert into record_due (kind, subject) select distinct 3, operator_name from certificate where operator_name is not null;
+insert into record_due (kind, subject) select 2, device || '/' || name from database where timeline > 1;
+)sql";
+
+absl::StatusOr<std::vector<DueRecord>> RecordCatalog::Due(SystemTime now, int limit) const {
+  const int64_t now_ms = ToUnixMillis(now);
+  std::vector<DueRecord> due;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement list, Statement::Prepare(db, "select revision, kind, subject from record_due order by revision limit ?"));
+    list.Bind(1, int64_t{limit});
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, list.Step());
+      if (!row) return absl::OkStatus();
+      DueRecord& next = due.emplace_back();
+      next.revision = static_cast<uint64_t>(list.Int(0));
+      const std::string subject(list.Text(2));
+      switch (list.Int(1)) {
+        case kDevice: {
+          LF_ASSIGN_OR_RETURN(next.record, DeviceOf(db, subject, next.revision, now_ms));
+          break;
+        }
+        case kDatabase: {
+          LF_ASSIGN_OR_RETURN(next.record, DatabaseOf(db, subject, next.revision, now_ms));
+          break;
+        }
+        default: {
+          LF_ASSIGN_OR_RETURN(next.record, OperatorOf(db, subject, next.revision, now_ms));
+          break;
+        }
+      }
+    }
+  }));
+  return due;
+}
+
+absl::Status RecordCatalog::Written(std::span<const DueRecord> records) {
+  return db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement remove, Statement::Prepare(db, "delete from record_due where revision = ?"));
+    for (const DueRecord& record : records) LF_RETURN_IF_ERROR(remove.Bind(1, static_cast<int64_t>(record.revision)).Run());
+    return absl::OkStatus();
+  });
+}
+
+}  // namespace litefleet::catalog

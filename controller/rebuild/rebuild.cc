@@ -1,0 +1,246 @@
+#include "controller/rebuild/rebuild.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+#include "common/format/digest.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+#include "litefleet/storage/v1/records.pb.h"
+
+namespace litefleet::rebuild {
+namespace {
+
+constexpr size_t kMaxProblems = 1000;
+constexpr uint32_t kPartsAtOnce = 64;
+constexpr uint32_t kOneLayer = 1, kLayers = 2;  // SnapshotRecord.manifest_kind
+
+class Rebuilder {
+ public:
+  Rebuilder(store::Store& store, catalog::RebuildCatalog& catalog, const Clock& clock, const RebuildOptions& options)
+      : store_(store), catalog_(catalog), clock_(clock), options_(options) {}
+
+  absl::StatusOr<RebuildReport> Run() {
+    LF_RETURN_IF_ERROR(Scan());
+    LF_RETURN_IF_ERROR(catalog_.Index());
+    LF_RETURN_IF_ERROR(catalog_.ForEachSnapshot([&](const catalog::RebuildCatalog::Found& found) { return ProveAndKeep(found); }));
+    LF_ASSIGN_OR_RETURN(report_.things, catalog_.AddThings(options_.keep_certificates, clock_.Now()));
+    return std::move(report_);
+  }
+
+ private:
+  void Problem(std::string text) {
+    if (report_.problems.size() < kMaxProblems) report_.problems.push_back(std::move(text));
+  }
+
+  absl::Status Scan() {
+    const std::vector<store::PackInfo> packs = store_.Packs();
+    uint64_t total = 0;
+    for (const store::PackInfo& pack : packs) total += pack.size;
+    for (const store::PackInfo& pack : packs) {
+      absl::Status visited = absl::OkStatus();
+      const auto scan = store_.ScanPack(pack.id, [&](const store::Location& location, const format::ScannedRecord& record) {
+        visited = Take(location, record);
+        return visited;
+      });
+      LF_RETURN_IF_ERROR(visited);
+      if (scan.ok()) {
+        report_.records += scan->records;
+        report_.damaged_bytes += scan->damaged_bytes;
+        if (scan->damaged_bytes > 0) Problem(fmt::format("pack {:016x} has {} damaged bytes", pack.id, scan->damaged_bytes));
+      } else {
+        Problem(fmt::format("pack {:016x} could not be read: {}", pack.id, MessageOf(scan.status())));
+      }
+      ++report_.packs;
+      report_.bytes += pack.size;
+      if (options_.progress) options_.progress(report_.bytes, total);
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status Take(const store::Location& location, const format::ScannedRecord& record) {
+    const catalog::PackPlace place{.pack = location.pack, .offset = location.offset};
+    switch (record.header.type) {
+      case format::RecordType::kChunk:
+        return catalog_.AddChunk({.name = record.header.name,
+                                  .page_size = record.header.page_size,
+                                  .page_count = record.header.page_count,
+                                  .codec = record.header.codec,
+                                  .stored_bytes = record.header.stored_bytes,
+                                  .place = place});
+      case format::RecordType::kManifestPart: {
+        storage::v1::ManifestPart part;
+        if (!Parse(record, part) || !IsUlid(part.snapshot_id())) return Strange(location, "a manifest");
+        const bool empty = part.entries_size() == 0 || part.entries(0).runs_size() == 0;
+        const uint32_t first_page = empty ? 0 : part.entries(0).runs(0).first_page();
+        return catalog_.AddManifestPart(part.snapshot_id(), part.part(), {.first_page = first_page, .place = place});
+      }
+      case format::RecordType::kSnapshot: {
+        storage::v1::SnapshotRecord snapshot;
+        const bool sound = Parse(record, snapshot) && IsUlid(snapshot.snapshot_id()) && IsUuid(snapshot.device_id()) &&
+                           IsName(snapshot.database()) && snapshot.root_digest().size() == format::kDigestBytes &&
+                           format::IsPageSize(snapshot.page_size()) && snapshot.sequence() > 0;
+        if (!sound) return Strange(location, "a snapshot");
+        return catalog_.AddSnapshot(snapshot, place);
+      }
+      case format::RecordType::kSnapshotMarks: {
+        storage::v1::SnapshotMarksRecord marks;
+        if (!Parse(record, marks)) return Strange(location, "snapshot marks");
+        for (const storage::v1::SnapshotMark& mark : marks.marks()) LF_RETURN_IF_ERROR(catalog_.AddMark(mark));
+        return absl::OkStatus();
+      }
+      case format::RecordType::kDevice: {
+        storage::v1::DeviceRecord device;
+        return Parse(record, device) ? catalog_.AddDevice(device) : Strange(location, "a device");
+      }
+      case format::RecordType::kDatabase: {
+        storage::v1::DatabaseRecord database;
+        return Parse(record, database) ? catalog_.AddDatabase(database) : Strange(location, "a database");
+      }
+      case format::RecordType::kOperator: {
+        storage::v1::OperatorRecord who;
+        return Parse(record, who) ? catalog_.AddOperator(who) : Strange(location, "an operator");
+      }
+      default:
+        return absl::OkStatus();
+    }
+  }
+
+  template <class Message>
+  static bool Parse(const format::ScannedRecord& record, Message& message) {
+    return message.ParseFromArray(record.payload.data(), static_cast<int>(record.payload.size()));
+  }
+
+  absl::Status Strange(const store::Location& location, std::string_view what) {
+    Problem(fmt::format("the record of {} in pack {:016x} at {} makes no sense", what, location.pack, location.offset));
+    return absl::OkStatus();
+  }
+
+  absl::Status ProveAndKeep(const catalog::RebuildCatalog::Found& found) {
+    const storage::v1::SnapshotRecord& record = found.record;
+    std::string why;
+    LF_RETURN_IF_ERROR(Prove(record, why));
+    if (!why.empty()) {
+      ++report_.snapshots_lost;
+      Problem(fmt::format("snapshot {} of {}/{}: {}", record.snapshot_id(), record.device_id(), record.database(), why));
+      return absl::OkStatus();
+    }
+    LF_RETURN_IF_ERROR(catalog_.Keep(found));
+    // The second walk over the manifest, since nothing may be left of one that fails.
+    return WalkManifest(
+        record, why,
+        [&](const catalog::RebuildCatalog::FoundChunk& chunk, const storage::v1::ManifestEntry&, const format::ChunkName&) -> absl::Status {
+          return catalog_.AddRight(record.device_id(), chunk.id);
+        },
+        /*keep=*/true);
+  }
+
+  using Visit = absl::FunctionRef<absl::Status(const catalog::RebuildCatalog::FoundChunk&, const storage::v1::ManifestEntry&,
+                                               const format::ChunkName&)>;
+
+  // `why` says what is missing; empty: nothing. `keep`: the places become those of the snapshot.
+  absl::Status WalkManifest(const storage::v1::SnapshotRecord& record, std::string& why, Visit visit, bool keep) {
+    std::vector<storage::v1::ManifestLayer> layers(record.layers().begin(), record.layers().end());
+    if (layers.empty()) {
+      layers.emplace_back().set_id(record.snapshot_id());
+      layers.back().set_parts(record.manifest_parts());
+    }
+    uint32_t kept = 0;
+    for (const storage::v1::ManifestLayer& layer : layers) {
+      for (uint32_t next = 0; next < layer.parts();) {
+        LF_ASSIGN_OR_RETURN(const auto places, catalog_.Parts(layer.id(), next, std::min(kPartsAtOnce, layer.parts() - next)));
+        if (places.empty()) {
+          why = fmt::format("part {} of layer {} of its manifest is missing", next, layer.id());
+          return absl::OkStatus();
+        }
+        if (keep) LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), kept, places));
+        kept += static_cast<uint32_t>(places.size());
+        for (const catalog::ManifestPlace& place : places) {
+          LF_RETURN_IF_ERROR(WalkPart(record, layer.id(), next++, place, why, visit));
+          if (!why.empty()) return absl::OkStatus();
+        }
+      }
+    }
+    return absl::OkStatus();
+  }
+
+  absl::Status WalkPart(const storage::v1::SnapshotRecord& record, const std::string& layer, uint32_t number,
+                        const catalog::ManifestPlace& place, std::string& why, Visit visit) {
+    const auto stored = store_.Read({.pack = place.place.pack, .offset = place.place.offset});
+    storage::v1::ManifestPart part;
+    if (!stored.ok() || !part.ParseFromString(stored->payload) || part.snapshot_id() != layer || part.part() != number) {
+      why = fmt::format("part {} of its manifest cannot be read", number);
+      return absl::OkStatus();
+    }
+    for (const storage::v1::ManifestEntry& entry : part.entries()) {
+      const auto name = format::ChunkName::FromBytes(entry.chunk_name());
+      if (!name.has_value()) {
+        why = "its manifest makes no sense";
+        return absl::OkStatus();
+      }
+      LF_ASSIGN_OR_RETURN(const auto chunk, catalog_.FindChunk(*name));
+      if (!chunk.has_value() || chunk->page_size != record.page_size() || chunk->page_count != PagesOf(entry)) {
+        why = fmt::format("chunk {} is missing", name->Hex());
+        return absl::OkStatus();
+      }
+      LF_RETURN_IF_ERROR(visit(*chunk, entry, *name));
+    }
+    return absl::OkStatus();
+  }
+
+  // Of the chunk.
+  static uint64_t PagesOf(const storage::v1::ManifestEntry& entry) {
+    if (entry.chunk_pages() != 0) return entry.chunk_pages();
+    uint64_t pages = 0;
+    for (const storage::v1::ManifestRun& run : entry.runs()) pages += run.page_count();
+    for (int i = 1; i < entry.places_size(); i += 3) pages += entry.places(i);
+    return pages;
+  }
+
+  absl::Status Prove(const storage::v1::SnapshotRecord& record, std::string& why) {
+    if (record.root_version() != format::kRootVersion || (record.manifest_kind() != kOneLayer && record.manifest_kind() != kLayers)) {
+      why = "a newer controller made it";
+      return absl::OkStatus();
+    }
+    format::RootBuilder root(record.page_size(), record.page_count());
+    uint64_t next_page = 1;
+    bool plain = record.manifest_kind() == kOneLayer;
+    bool holes = false;
+    LF_RETURN_IF_ERROR(WalkManifest(
+        record, why,
+        [&](const catalog::RebuildCatalog::FoundChunk&, const storage::v1::ManifestEntry& entry,
+            const format::ChunkName& name) -> absl::Status {
+          plain &= entry.runs_size() == 1;
+          if (!plain) return absl::OkStatus();
+          holes |= entry.runs(0).first_page() != next_page;
+          next_page = uint64_t{entry.runs(0).first_page()} + entry.runs(0).page_count();
+          root.Add(name);
+          return absl::OkStatus();
+        },
+        /*keep=*/false));
+    if (!plain || !why.empty()) return absl::OkStatus();
+    if (holes || next_page != uint64_t{record.page_count()} + 1) {
+      why = "its manifest does not name every page";
+    } else if (root.Finish().AsString() != record.root_digest()) {
+      why = "its manifest does not give its root digest";
+    }
+    return absl::OkStatus();
+  }
+
+  store::Store& store_;
+  catalog::RebuildCatalog& catalog_;
+  const Clock& clock_;
+  const RebuildOptions& options_;
+  RebuildReport report_;
+};
+
+}  // namespace
+
+absl::StatusOr<RebuildReport> Rebuild(store::Store& store, catalog::RebuildCatalog& catalog, const Clock& clock,
+                                      const RebuildOptions& options) {
+  return Rebuilder(store, catalog, clock, options).Run();
+}
+
+}  // namespace litefleet::rebuild

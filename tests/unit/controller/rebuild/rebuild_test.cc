@@ -1,0 +1,262 @@
+// A catalog from packs alone: what was there before must be there after, and nothing that was deleted, revoked or lost.
+#include "controller/rebuild/rebuild.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "controller/catalog/identity_catalog.h"
+#include "controller/rebuild/store_records.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::rebuild {
+namespace {
+
+namespace fs = std::filesystem;
+using fakes::FakeDatabase;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class RebuildTest : public ingest::IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    OpenAll();
+  }
+  void OpenAll() {
+    Open();
+    due_ = std::make_unique<catalog::RecordCatalog>(*path_->db);
+    records_ = std::make_unique<StoreRecords>(*due_, *path_->store, clock_);
+    identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
+    identities_->SetRecords(records_.get());
+    path_->snapshots->SetRecords(records_.get());
+  }
+  void CloseAll() {
+    identities_.reset();
+    path_.reset();
+  }
+  // A device with a valid certificate.
+  DeviceId Enroll(const std::string& name, const std::string& serial) {
+    catalog::NewToken token;
+    token.id = NewUlid(clock_.Now());
+    RandomBytes(token.secret_hash);
+    token.expires_at = clock_.Now() + std::chrono::hours(1);
+    token.labels = {{"site", "north"}};
+    EXPECT_TRUE(identities_->CreateToken(token).ok());
+    catalog::KeyHash key{};
+    RandomBytes(key);
+    const auto enrolled = identities_->Enroll(token.secret_hash, key, name, clock_.Now());
+    EXPECT_TRUE(enrolled.ok()) << enrolled.status();
+    AddCertificate(enrolled->device, key, serial);
+    return enrolled->device;
+  }
+  void AddCertificate(const DeviceId& device, const catalog::KeyHash& key, const std::string& serial) {
+    catalog::CertificateRow row;
+    row.serial = serial;
+    row.device = device;
+    row.role = "device";
+    row.key_hash = key;
+    row.issued_at = clock_.Now();
+    row.not_after = clock_.Now() + std::chrono::hours(90 * 24);
+    const absl::Status added = identities_->AddCertificate(row);
+    EXPECT_TRUE(added.ok()) << added;
+  }
+  RebuildReport Rebuild(bool keep_certificates = true) {
+    CloseAll();
+    for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(directory_ + "/catalog.db" + suffix);
+    RebuildReport report;
+    {
+      store::FileStoreOptions options;
+      options.directory = directory_ + "/store";
+      auto store = store::FileStore::Open(options, clock_);
+      EXPECT_TRUE(store.ok()) << store.status();
+      auto catalog = catalog::RebuildCatalog::Create(directory_ + "/catalog.db");
+      EXPECT_TRUE(catalog.ok()) << catalog.status();
+      auto result = rebuild::Rebuild(**store, **catalog, clock_, {.keep_certificates = keep_certificates, .progress = {}});
+      EXPECT_TRUE(result.ok()) << result.status();
+      if (result.ok()) report = *result;
+      const absl::Status closed = (*catalog)->Close();
+      EXPECT_TRUE(closed.ok()) << closed;
+    }
+    OpenAll();
+    EXPECT_TRUE(records_->WriteDue().ok());
+    return report;
+  }
+  std::vector<std::string> PackFiles() {
+    std::vector<std::string> files;
+    for (const auto& entry : fs::directory_iterator(directory_ + "/store/packs")) files.push_back(entry.path());
+    std::sort(files.begin(), files.end());
+    return files;
+  }
+  void Flip(const std::string& file, uint64_t at) {
+    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
+    stream.seekg(static_cast<std::streamoff>(at));
+    const char c = static_cast<char>(stream.get() ^ 0x40);
+    stream.seekp(static_cast<std::streamoff>(at));
+    stream.put(c);
+  }
+
+  std::unique_ptr<catalog::RecordCatalog> due_;
+  std::unique_ptr<StoreRecords> records_;
+  std::unique_ptr<catalog::IdentityCatalog> identities_;
+};
+
+TEST_F(RebuildTest, EverySnapshotComesBackAndUploadsGoOn) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 9 + 5, 1);
+  const auto first = Upload(database, device);
+  ASSERT_TRUE(first.status.ok()) << first.status;
+  const FakeDatabase old = database;
+  database.seeds[3] = 777;
+  clock_.Advance(std::chrono::minutes(5));
+  const auto second = Upload(database, device);
+  ASSERT_TRUE(second.status.ok()) << second.status;
+  const auto before = path_->snapshots->Resolve(second.snapshot_id);
+  ASSERT_TRUE(before.ok());
+
+  const RebuildReport report = Rebuild();
+  EXPECT_EQ(report.things.snapshots, 2);
+  EXPECT_EQ(report.things.devices, 1);
+  EXPECT_EQ(report.snapshots_lost, 0U);
+  EXPECT_THAT(report.problems, ElementsAre());
+  EXPECT_THAT(report.things.must_enroll_again, ElementsAre());
+  EXPECT_EQ(path_->ReadBack(first.snapshot_id).value(), ingest::WholeOf(old));
+  EXPECT_EQ(path_->ReadBack(second.snapshot_id).value(), ingest::WholeOf(database));
+  const auto after = path_->snapshots->Resolve(second.snapshot_id);
+  ASSERT_TRUE(after.ok()) << after.status();
+  EXPECT_EQ(after->SerializeAsString(), before->SerializeAsString()) << after->DebugString() << before->DebugString();
+  EXPECT_EQ(path_->snapshots->Newest(device, "main")->id(), second.snapshot_id);
+
+  database.seeds[4] = 778;
+  const auto third = Upload(database, device);
+  ASSERT_TRUE(third.status.ok()) << third.status;
+  EXPECT_EQ(third.chunks_sent, 1U) << "the device may still refer to what its snapshots hold";
+  EXPECT_EQ(path_->ReadBack(third.snapshot_id).value(), ingest::WholeOf(database));
+}
+
+TEST_F(RebuildTest, DevicesComeBackAsTheyWereAndRevocationsStay) {
+  const DeviceId alpha = Enroll("alpha", "aa01");
+  const DeviceId beta = Enroll("beta", "bb01");
+  const DeviceId gone = Enroll("gone", "cc01");
+  ASSERT_TRUE(identities_->UpdateDevice(alpha, "renamed", {{"site", "south"}, {"rack", "4"}}, {}).ok());
+  ASSERT_TRUE(identities_->RevokeDevice(beta).ok());
+  ASSERT_TRUE(identities_->RevokeDevice(gone).ok());
+  ASSERT_TRUE(identities_->ForgetDevice(gone).ok());
+  const auto renewed = identities_->FindCertificate("aa01");
+  AddCertificate(alpha, (*renewed)->key_hash, "aa02");
+  ASSERT_TRUE(identities_->CertificateUsed("aa02", clock_.Now()).ok());
+
+  for (int round = 0; round < 2; ++round) {  // what a rebuild writes down is good for the next one
+    const RebuildReport report = Rebuild();
+    EXPECT_EQ(report.things.devices, 2);
+    const auto device = identities_->ResolveDevice("renamed");
+    ASSERT_TRUE(device.ok()) << device.status();
+    EXPECT_EQ(device->id(), alpha.value());
+    EXPECT_EQ(device->state(), v1::DEVICE_STATE_ACTIVE);
+    EXPECT_EQ(device->labels().at("site"), "south");
+    EXPECT_EQ(device->labels().at("rack"), "4");
+    EXPECT_EQ(identities_->ResolveDevice("beta")->state(), v1::DEVICE_STATE_REVOKED);
+    EXPECT_TRUE(absl::IsNotFound(identities_->ResolveDevice("gone").status()));
+    EXPECT_TRUE((*identities_->FindCertificate("aa01"))->revoked) << "replaced by one that was used";
+    EXPECT_FALSE((*identities_->FindCertificate("aa02"))->revoked);
+    EXPECT_TRUE((*identities_->FindCertificate("bb01"))->revoked);
+    EXPECT_FALSE(identities_->FindCertificate("cc01")->has_value());
+    EXPECT_EQ(identities_->ListTokens(10, "")->items.size(), 0U) << "tokens are void";
+  }
+  ASSERT_TRUE(identities_->RevokeDevice(alpha).ok());
+  Rebuild();
+  EXPECT_EQ(identities_->ResolveDevice("renamed")->state(), v1::DEVICE_STATE_REVOKED) << "newer than what the rebuilds wrote";
+}
+
+TEST_F(RebuildTest, WithANewAuthorityEveryDeviceEnrolsAgain) {
+  Enroll("alpha", "aa01");
+  const RebuildReport report = Rebuild(/*keep_certificates=*/false);
+  EXPECT_THAT(report.things.must_enroll_again, ElementsAre("alpha"));
+  EXPECT_FALSE(identities_->FindCertificate("aa01")->has_value());
+}
+
+TEST_F(RebuildTest, TimelinesComeBack) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 10, 1), device).status.ok());
+  const OperationId operation(NewUlid(clock_.Now()));
+  ASSERT_EQ(path_->snapshots->ReserveTimeline(device, "main", operation).value(), 2U);
+  Rebuild();
+  EXPECT_EQ(path_->snapshots->HighestTimeline(device, "main").value(), 2U);
+  EXPECT_EQ(path_->snapshots->ReserveTimeline(device, "main", operation).value(), 2U) << "the same operation has the same one";
+  EXPECT_EQ(path_->snapshots->ReserveTimeline(device, "main", OperationId(NewUlid(clock_.Now()))).value(), 3U);
+}
+
+TEST_F(RebuildTest, ASnapshotIsListedOnlyWhenAllOfItWasFound) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const FakeDatabase small = FakeDatabase::Make(4096, 64 * 3, 1);
+  const auto whole = Upload(small, device);
+  ASSERT_TRUE(whole.status.ok());
+  const int64_t from = path_->Count("select max(offset) from chunk");
+  clock_.Advance(std::chrono::minutes(1));
+  FakeDatabase changed = small;
+  changed.seeds[1] = 4711;
+  const auto torn = Upload(changed, device);
+  ASSERT_TRUE(torn.status.ok());
+  const int64_t bad = path_->Count("select max(offset) from chunk");
+  ASSERT_GT(bad, from);
+  const auto files = PackFiles();
+  ASSERT_EQ(files.size(), 1U);
+  CloseAll();
+  Flip(files[0], static_cast<uint64_t>(bad) + 100);
+
+  const RebuildReport report = Rebuild();
+  EXPECT_EQ(report.things.snapshots, 1);
+  EXPECT_EQ(report.snapshots_lost, 1U);
+  EXPECT_GT(report.damaged_bytes, 0U);
+  EXPECT_THAT(report.problems, testing::Contains(HasSubstr(torn.snapshot_id)));
+  EXPECT_EQ(path_->ReadBack(whole.snapshot_id).value(), ingest::WholeOf(small));
+  EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(torn.snapshot_id).status()));
+}
+
+TEST_F(RebuildTest, SnapshotsOfADeviceWithoutARecordWaitForAnOperator) {
+  ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 10, 1), device_).status.ok());
+  const RebuildReport report = Rebuild();
+  EXPECT_EQ(report.things.snapshots, 1);
+  const auto device = identities_->ResolveDevice(device_.value());
+  ASSERT_TRUE(device.ok()) << device.status();
+  EXPECT_EQ(device->state(), v1::DEVICE_STATE_REVOKED);
+  EXPECT_EQ(device->name(), "recovered-11111111");
+}
+
+TEST_F(RebuildTest, WhatIsDueAfterACrashIsWrittenLater) {
+  identities_->SetRecords(nullptr);  // as if the process had ended between the transaction and the record
+  const DeviceId device = Enroll("alpha", "aa01");
+  EXPECT_EQ(due_->Due(clock_.Now(), 10)->size(), 1U);
+  OpenAll();
+  ASSERT_TRUE(records_->WriteDue().ok());
+  EXPECT_EQ(due_->Due(clock_.Now(), 10)->size(), 0U);
+  Rebuild();
+  EXPECT_EQ(identities_->ResolveDevice("alpha")->id(), device.value());
+}
+
+TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const auto uploaded = Upload(FakeDatabase::Make(4096, 70, 1), device);
+  ASSERT_TRUE(uploaded.status.ok());
+  // The record once more, and one of a commit that was cut off before its transaction and whose number was given again.
+  storage::v1::SnapshotRecord record;
+  ASSERT_TRUE(path_->store
+                  ->ForEachRecord([&](const store::Location&, const format::ScannedRecord& scanned) {
+                    if (scanned.header.type == format::RecordType::kSnapshot)
+                      record.ParseFromArray(scanned.payload.data(), static_cast<int>(scanned.payload.size()));
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
+  storage::v1::SnapshotRecord cut = record;
+  cut.set_session_id(NewSession());
+  cut.set_snapshot_id(NewSession());
+  cut.set_received_at_ms(record.received_at_ms() - 1000);
+  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(cut.SerializeAsString())).ok());
+  const RebuildReport report = Rebuild();
+  EXPECT_EQ(report.things.snapshots, 1);
+  EXPECT_TRUE(path_->snapshots->Resolve(uploaded.snapshot_id).ok());
+}
+
+}  // namespace
+}  // namespace litefleet::rebuild
