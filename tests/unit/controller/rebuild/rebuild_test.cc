@@ -5,7 +5,9 @@
 
 #include <fstream>
 
+#include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/identity_catalog.h"
+#include "controller/prune/mark_writer.h"
 #include "controller/rebuild/store_records.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
@@ -232,6 +234,27 @@ TEST_F(RebuildTest, WhatIsDueAfterACrashIsWrittenLater) {
   EXPECT_EQ(due_->Due(clock_.Now(), 10)->size(), 0U);
   Rebuild();
   EXPECT_EQ(identities_->ResolveDevice("alpha")->id(), device.value());
+}
+
+TEST_F(RebuildTest, WhatWasDeletedStaysAwayAndPinsStay) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const auto kept = Upload(FakeDatabase::Make(4096, 70, 1), device);
+  const auto deleted = Upload(FakeDatabase::Make(4096, 70, 2), device);
+  const auto newest = Upload(FakeDatabase::Make(4096, 70, 3), device);
+  ASSERT_TRUE(newest.status.ok());
+  catalog::DeletionCatalog deletions(*path_->db);
+  ASSERT_TRUE(deletions.SetPinned(SnapshotId(kept.snapshot_id), true).ok());
+  ASSERT_TRUE(deletions.Trash(SnapshotId(deleted.snapshot_id), true, "operator:test", clock_.Now()).ok());
+  prune::MarkWriter marks(deletions, *path_->store, clock_);
+  ASSERT_TRUE(marks.WriteDue().ok());
+  for (int round = 0; round < 2; ++round) {
+    Rebuild();
+    EXPECT_EQ(path_->SnapshotCount(), 2U);
+    EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(deleted.snapshot_id).status()));
+    EXPECT_EQ(path_->Count("select pinned from snapshot where id = '" + kept.snapshot_id + "'"), 1);
+    EXPECT_EQ(path_->Count("select count(*) from gone_snapshot"), 1);
+    EXPECT_GT(path_->Count("select seq from sqlite_sequence where name = 'mark_due'"), 1) << "new marks count more";
+  }
 }
 
 TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {
