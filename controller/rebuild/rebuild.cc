@@ -73,9 +73,7 @@ class Rebuilder {
       case format::RecordType::kManifestPart: {
         storage::v1::ManifestPart part;
         if (!Parse(record, part) || !IsUlid(part.snapshot_id())) return Strange(location, "a manifest");
-        const bool empty = part.entries_size() == 0 || part.entries(0).runs_size() == 0;
-        const uint32_t first_page = empty ? 0 : part.entries(0).runs(0).first_page();
-        return catalog_.AddManifestPart(part.snapshot_id(), part.part(), {.first_page = first_page, .place = place});
+        return catalog_.AddManifestPart(part.snapshot_id(), part.part(), {.first_page = 0, .place = place});
       }
       case format::RecordType::kSnapshot: {
         storage::v1::SnapshotRecord snapshot;
@@ -155,25 +153,26 @@ class Rebuilder {
           why = fmt::format("part {} of layer {} of its manifest is missing", next, layer.id());
           return absl::OkStatus();
         }
-        if (keep) LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), kept, places));
-        kept += static_cast<uint32_t>(places.size());
-        for (const catalog::ManifestPlace& place : places) {
+        for (catalog::ManifestPlace place : places) {
           LF_RETURN_IF_ERROR(WalkPart(record, layer.id(), next++, place, why, visit));
           if (!why.empty()) return absl::OkStatus();
+          if (keep) LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), kept, {place}));
+          ++kept;
         }
       }
     }
     return absl::OkStatus();
   }
 
-  absl::Status WalkPart(const storage::v1::SnapshotRecord& record, const std::string& layer, uint32_t number,
-                        const catalog::ManifestPlace& place, std::string& why, Visit visit) {
+  absl::Status WalkPart(const storage::v1::SnapshotRecord& record, const std::string& layer, uint32_t number, catalog::ManifestPlace& place,
+                        std::string& why, Visit visit) {
     const auto stored = store_.Read({.pack = place.place.pack, .offset = place.place.offset});
     storage::v1::ManifestPart part;
     if (!stored.ok() || !part.ParseFromString(stored->payload) || part.snapshot_id() != layer || part.part() != number) {
       why = fmt::format("part {} of its manifest cannot be read", number);
       return absl::OkStatus();
     }
+    place.first_page = FirstPageOf(part, record.page_size());
     for (const storage::v1::ManifestEntry& entry : part.entries()) {
       const auto name = format::ChunkName::FromBytes(entry.chunk_name());
       if (!name.has_value()) {
@@ -188,6 +187,14 @@ class Rebuilder {
       LF_RETURN_IF_ERROR(visit(*chunk, entry, *name));
     }
     return absl::OkStatus();
+  }
+
+  // Entries stand before names of extents, both ascending; a part may hold names alone.
+  static uint32_t FirstPageOf(const storage::v1::ManifestPart& part, uint32_t page_size) {
+    if (part.entries_size() == 0) return part.extents_size() == 0 ? 0 : format::FirstPageOf(page_size, part.extents(0));
+    const storage::v1::ManifestEntry& entry = part.entries(0);
+    if (entry.runs_size() > 0) return entry.runs(0).first_page();
+    return entry.places_size() > 0 ? entry.places(0) : 0;
   }
 
   // Of the chunk.
