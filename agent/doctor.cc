@@ -27,6 +27,8 @@ using Level = Finding::Level;
 // A device that was never set, or a machine that forgot: nothing of this program existed then.
 constexpr int64_t kPlausibleSeconds = 1'760'000'000;
 constexpr int64_t kOffsetWarnMillis = 5'000;
+// What a device reads at least; so long a backup in rollback-journal mode holds writers up.
+constexpr uint64_t kReadBytesPerSecond = 200'000'000;
 
 class Examination {
  public:
@@ -72,7 +74,7 @@ void LookAtState(const config::AgentConfig& config, Examination& found) {
   }
 }
 
-std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& config, Examination& found) {
+std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& config, const Clock& clock, Examination& found) {
   absl::StatusOr<state::DeviceIdentity> identity = state::LoadIdentity(config.state);
   if (!identity.ok()) {
     found.Fail("identity", identity.status(), "enrol this device: litefleet-agent enroll");
@@ -86,7 +88,7 @@ std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& c
     found.Add(Level::kOk, "identity", fmt::format("{} ({})", identity->name, identity->device.value()));
   }
   const absl::StatusOr<SystemTime> expiry = state::ExpiryOf(*identity);
-  const SystemTime now = RealClock().Now();
+  const SystemTime now = clock.Now();
   if (!expiry.ok()) {
     found.Fail("certificate", expiry.status(), "enrol this device anew with a token made by --for-device");
   } else if (*expiry <= now) {
@@ -102,7 +104,8 @@ std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& c
   return *std::move(identity);
 }
 
-void LookAtController(const config::AgentConfig& config, const std::optional<state::DeviceIdentity>& identity, Examination& found) {
+void LookAtController(const config::AgentConfig& config, const std::optional<state::DeviceIdentity>& identity,
+                      std::chrono::milliseconds timeout, Examination& found) {
   if (!config.controller.is_unix()) {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
@@ -119,15 +122,15 @@ void LookAtController(const config::AgentConfig& config, const std::optional<sta
   const rpc::ChannelOptions options{config.controller,
                                     {identity->private_key, identity->certificate_chain, identity->ca_certificate},
                                     "litefleet-agent/" LITEFLEET_VERSION};
-  const absl::Status answer = control::ProbeController(options, std::chrono::seconds(10));
+  const absl::Status answer = control::ProbeController(options, timeout);
   if (answer.ok())
     return found.Add(Level::kOk, "tls", fmt::format("{} answers, and is the controller of this device", config.controller.Text()));
   found.Fail("tls", answer,
              "look whether the controller runs, whether a firewall is between, and whether its certificate names this address");
 }
 
-void LookAtClock(const config::AgentConfig& config, Examination& found) {
-  const SystemTime now = RealClock().Now();
+void LookAtClock(const config::AgentConfig& config, const Clock& clock, Examination& found) {
+  const SystemTime now = clock.Now();
   const char* fix = "set the clock, for instance by systemd-timesyncd or chrony; backups go on meanwhile";
   if (ToUnixMillis(now) / 1000 < kPlausibleSeconds) {
     return found.Add(Level::kWarn, "clock", fmt::format("the clock says {}", FormatRfc3339(now)), fix);
@@ -155,6 +158,19 @@ void LookAtSpace(const config::AgentConfig& config, const config::DatabaseConfig
             "free space there, or restore this database elsewhere", database.name);
 }
 
+void LookAtJournalMode(const config::DatabaseConfig& database, bool wal, uint64_t size, Examination& found) {
+  if (wal) return found.Add(Level::kOk, "database-journal-mode", "WAL: backups never block writers", {}, database.name);
+  const std::chrono::milliseconds stall(size * 1000 / kReadBytesPerSecond);
+  if (stall <= database.rollback_stall) {
+    return found.Add(Level::kOk, "database-journal-mode",
+                     fmt::format("rollback journal: a backup holds writers up for about {} ms", stall.count()), {}, database.name);
+  }
+  found.Add(Level::kWarn, "database-journal-mode",
+            fmt::format("rollback journal: a backup would hold writers up for about {} ms, rollback_stall allows {} ms", stall.count(),
+                        database.rollback_stall.count()),
+            "set `pragma journal_mode=wal` in the application, or raise rollback_stall", database.name);
+}
+
 void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseConfig& database, Examination& found) {
   struct stat st {};
   const bool present = stat(database.path.c_str(), &st) == 0;
@@ -174,10 +190,7 @@ void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseCon
         const auto header = capture::ParseHeader(*start);
         found.Add(Level::kOk, "database-opens",
                   fmt::format("{}, {} mode", database.path, header && header->wal ? "WAL" : "rollback journal"), {}, database.name);
-        if (header && !header->wal && st.st_size > (int64_t{256} << 20)) {
-          found.Add(Level::kWarn, "database-journal-mode", "in rollback-journal mode a backup holds its writers up while it reads",
-                    "consider `pragma journal_mode=wal` in the application, or raise rollback_stall", database.name);
-        }
+        LookAtJournalMode(database, header && header->wal, static_cast<uint64_t>(st.st_size), found);
       } else {
         status = start.status();
       }
@@ -200,7 +213,9 @@ const char* Word(Level level) { return level == Level::kOk ? "ok" : level == Lev
 
 }  // namespace
 
-std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config) {
+std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config, const DoctorParts& parts) {
+  const RealClock real;
+  const Clock& clock = parts.clock != nullptr ? *parts.clock : real;
   Examination found;
   if (!config.ok()) {
     found.Fail("configuration", config.status(), "correct the file");
@@ -212,14 +227,16 @@ std::vector<Finding> Diagnose(const std::string& config_path, const absl::Status
     found.Add(Level::kOk, "configuration", fmt::format("{}, {} databases", config_path, config->databases.size()));
   }
   LookAtState(*config, found);
-  const std::optional<state::DeviceIdentity> identity = LookAtIdentity(*config, found);
-  LookAtController(*config, identity, found);
-  if (io::Exists(config->state)) LookAtClock(*config, found);
-  if (check::Checker({}).helper().empty()) {
-    found.Add(Level::kFail, "check-helper", "the program litefleet-check was not found",
+  const std::optional<state::DeviceIdentity> identity = LookAtIdentity(*config, clock, found);
+  LookAtController(*config, identity, parts.probe_timeout, found);
+  if (io::Exists(config->state)) LookAtClock(*config, clock, found);
+  const std::string helper = parts.check_helper.empty() ? check::Checker({}).helper() : parts.check_helper;
+  if (helper.empty() || access(helper.c_str(), X_OK) != 0) {
+    found.Add(Level::kFail, "check-helper",
+              helper.empty() ? "the program litefleet-check was not found" : fmt::format("{} cannot be started", helper),
               "install it beside litefleet-agent; restores need it");
   } else {
-    found.Add(Level::kOk, "check-helper", check::Checker({}).helper());
+    found.Add(Level::kOk, "check-helper", helper);
   }
   for (const config::DatabaseConfig& database : config->databases) LookAtDatabase(*config, database, found);
   return found.findings;

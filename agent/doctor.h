@@ -5,12 +5,14 @@
 #ifndef LITEFLEET_AGENT_DOCTOR_H_
 #define LITEFLEET_AGENT_DOCTOR_H_
 
+#include <chrono>
 #include <ostream>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "agent/config/config.h"
+#include "common/base/clock.h"
 
 namespace litefleet {
 
@@ -23,7 +25,17 @@ struct Finding {
   std::string fix;  // empty where all is well
 };
 
-std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config);
+// What it looks with; tests put in their own.
+struct DoctorParts {
+  const Clock* clock = nullptr;  // null: the real one
+  std::string check_helper;      // empty: where restores look for it
+  std::chrono::milliseconds probe_timeout{10'000};
+};
+
+// Checks: configuration, state, state-space, identity, certificate, name-resolution, tls, clock, check-helper, and of each database
+// database-opens, database-journal-mode, database-shm-owner, database-space.
+std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config,
+                              const DoctorParts& parts = {});
 
 // 0, or 1 if anything failed.
 int RunDoctor(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config, bool json, std::ostream& out);
