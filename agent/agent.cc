@@ -121,7 +121,15 @@ class Agent::Impl final : public control::OperationListener {
         connector_(control::MakeGrpcConnector([this] { return ChannelOptions(); }, *hub_)),
         health_(
             state_, clock_, [this] { return Config(); }, [this] { return queue_.ActiveIds(); }),
-        executor_({state_, clock_, *transport_, *restorer_, rate_, [this] { return Config(); }, {}, std::chrono::hours(24)}),
+        executor_({state_,
+                   clock_,
+                   *transport_,
+                   *restorer_,
+                   rate_,
+                   [this] { return Config(); },
+                   identity_.device.value(),
+                   {},
+                   std::chrono::hours(24)}),
         queue_(state_, executor_, clock_, QueueOptions()),
         scheduler_(clock_, options.once ? milliseconds(0) : kSettle),
         loop_(health_, *connector_, clock_, {}) {}

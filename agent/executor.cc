@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "agent/capture/online_source.h"
+#include "agent/ledger/ledger.h"
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
@@ -103,6 +104,13 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     job.database = order.database();
     job.timeline = kept.timeline();
     job.spool_file = deps_.state.SpoolFile(operation.operation_id());
+    job.full = order.full();
+    const absl::StatusOr<std::unique_ptr<ledger::Ledger>> ledger = ledger::Ledger::Open(
+        deps_.state.LedgerFile(order.database()), ledger::LedgerIdentity(deps_.device_id, order.database(), database->path));
+    if (!ledger.ok()) spdlog::warn("{}: without a ledger: {}", order.database(), MessageOf(ledger.status()));
+    if (ledger.ok()) job.ledger = ledger->get();
+    if (job.ledger != nullptr && !job.ledger->problem().empty())
+      spdlog::warn("{}: the backup compares with the controller: {}", order.database(), job.ledger->problem());
     job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
     job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
     job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {

@@ -28,6 +28,8 @@ class DeviceExecutor final : public control::OperationExecutor {
     restore::LocalRestorer& restorer;
     upload::RateLimit& rate;
     std::function<std::shared_ptr<const config::AgentConfig>()> config;
+    // Of this device; a ledger of another one counts for nothing.
+    std::string device_id;
     upload::BackupOptions backup;
     // A backup that did not end within this fails.
     std::chrono::milliseconds give_up{std::chrono::hours(24)};

@@ -65,7 +65,7 @@ absl::Status MoveAside(const std::string& path, std::vector<std::string>& damage
 }  // namespace
 
 absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
-  for (const char* below : {"", "/orders", "/results", "/databases", "/restore", "/spool"}) {
+  for (const char* below : {"", "/orders", "/results", "/databases", "/ledgers", "/restore", "/spool"}) {
     LF_RETURN_IF_ERROR(io::MakeDirectory(path + below));
   }
   for (const char* below : {"", "/orders", "/results", "/databases"}) {

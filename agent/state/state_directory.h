@@ -6,6 +6,7 @@
 //   orders/ID            operations taken on, without result       storage.v1.AgentOperation
 //   results/ID           ended, not yet recorded by the controller  storage.v1.AgentResult
 //   databases/NAME.state what is remembered of a database           storage.v1.AgentDatabase
+//   ledgers/NAME.ledger  what the controller has of a database      agent/ledger/FORMAT.md
 //   connection.state     when a controller last answered            storage.v1.AgentConnection
 //   restore/             owned by agent/restore
 //   spool/ID             chunks of a running backup; emptied at start
@@ -43,6 +44,8 @@ class StateDirectory {
   std::string restore_path() const { return path_ + "/restore"; }
   // REQUIRES: IsUlid(operation_id).
   std::string SpoolFile(const std::string& operation_id) const { return path_ + "/spool/" + operation_id; }
+  // REQUIRES: IsName(database).
+  std::string LedgerFile(const std::string& database) const { return path_ + "/ledgers/" + database + ".ledger"; }
   // Removes what an earlier process left.
   absl::Status ClearSpool() const;
 

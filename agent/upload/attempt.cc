@@ -1,5 +1,6 @@
 #include "agent/upload/attempt.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
@@ -16,7 +17,7 @@ SteadyTime Now() { return std::chrono::steady_clock::now(); }
 }  // namespace
 
 Attempt::Attempt(const AttemptOptions& options, const v1::UploadBegin& begin, RateLimit& rate)
-    : options_(options), rate_(rate), session_(begin, options.limits), last_progress_(Now()) {}
+    : options_(options), rate_(rate), base_(begin.base_snapshot_id()), session_(begin, options.limits), last_progress_(Now()) {}
 
 absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, UploadTransport& transport, const v1::UploadBegin& begin,
                                                  ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, RateLimit& rate,
@@ -46,19 +47,42 @@ absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, 
 absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
                            const std::function<void(const UploadSession::Counts&)>& progress) {
   LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, cancel, progress));
-  for (;;) {
-    LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.CanOffer(); }, options_.no_progress, cancel, progress));
+  {
+    MutexLock lock(mu_);
+    if (!session_.committed() && !base_.empty() && session_.base() != base_) {
+      return Error(absl::StatusCode::kFailedPrecondition, "BASE_GONE",
+                   fmt::format("the controller has snapshot {} not any more, or not as this device knows it", base_));
+    }
+  }
+  PageGatherer gatherer(feed.page_size());
+  const auto ready = [](const UploadSession& session) { return session.CanOffer() || session.has_differing(); };
+  for (bool more = true; more;) {
+    LF_RETURN_IF_ERROR(WaitFor(ready, options_.no_progress, cancel, progress));
     {
       MutexLock lock(mu_);
       if (session_.committed()) return absl::OkStatus();
     }
-    LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
-    if (!chunk) break;
+    LF_RETURN_IF_ERROR(CompareDiffering(gatherer, feed.page_size()));
     {
       MutexLock lock(mu_);
-      session_.Offer(*std::move(chunk));
+      if (!session_.CanOffer()) continue;
     }
-    Pump();
+    LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
+    more = chunk.has_value();
+    if (more) OfferChunk(*std::move(chunk));
+  }
+  // What is answered last is compared too.
+  const auto answered = [](const UploadSession& session) { return session.settled() || session.has_differing(); };
+  for (bool settled = false; !settled;) {
+    LF_RETURN_IF_ERROR(WaitFor(answered, options_.no_progress, cancel, progress));
+    LF_RETURN_IF_ERROR(CompareDiffering(gatherer, feed.page_size()));
+    MutexLock lock(mu_);
+    if (session_.committed()) return absl::OkStatus();
+    settled = session_.settled();
+  }
+  if (std::optional<Chunk> last = gatherer.Flush()) {
+    last->compared = true;
+    OfferChunk(*std::move(last));
   }
   v1::UploadCommit commit = feed.Commit();
   complete(commit);
@@ -69,6 +93,40 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
   Pump();
   LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, cancel, progress));
   return WaitFor([](const UploadSession& session) { return session.committed(); }, options_.commit_wait, cancel, progress);
+}
+
+void Attempt::OfferChunk(Chunk chunk) {
+  {
+    MutexLock lock(mu_);
+    session_.Offer(std::move(chunk));
+  }
+  Pump();
+}
+
+absl::Status Attempt::CompareDiffering(PageGatherer& gatherer, uint32_t page_size) {
+  constexpr size_t kPrefix = 8;
+  for (;;) {
+    std::optional<Differing> differing;
+    {
+      MutexLock lock(mu_);
+      differing = session_.TakeDiffering();
+    }
+    if (!differing) return absl::OkStatus();
+    LF_ASSIGN_OR_RETURN(const std::string raw, static_cast<PackablePayload&>(*differing->chunk.payload).Raw());
+    differing->chunk.payload.reset();
+    std::vector<format::PageDigest> digests;
+    format::DigestPages(page_size, AsBytes(raw), digests);
+    for (size_t i = 0; i < digests.size(); ++i) {
+      const std::string_view theirs =
+          std::string_view(differing->page_digests).substr(std::min(differing->page_digests.size(), i * kPrefix), kPrefix);
+      if (digests[i].AsString().substr(0, kPrefix) == theirs) continue;
+      std::optional<Chunk> chunk = gatherer.Add(differing->chunk.runs[0].first_page + static_cast<uint32_t>(i),
+                                                AsBytes(raw).subspan(i * page_size, page_size), std::span(digests).subspan(i, 1));
+      if (!chunk) continue;
+      chunk->compared = true;
+      OfferChunk(*std::move(chunk));
+    }
+  }
 }
 
 absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,

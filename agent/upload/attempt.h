@@ -1,8 +1,9 @@
 // One attempt to upload what a feed yields: one stream, one session, compressor threads.
 //
-// Thread safety: Run blocks one thread; the events come from the transport's. Lock order: mu_ is the only lock, and no call of the
-// stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress` ends the attempt; a cancel is seen
-// within 100 ms.
+// Errors of Run, besides those of the stream and the feed: BASE_GONE (kFailedPrecondition) when the controller does not compare with the
+// base that `begin` names. Thread safety: Run blocks one thread; the events come from the transport's. Lock order: mu_ is the only lock,
+// and no call of the stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress` ends the attempt;
+// a cancel is seen within 100 ms.
 #ifndef LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
 #define LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
 
@@ -52,6 +53,9 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
  private:
   absl::Status Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
                     const std::function<void(const UploadSession::Counts&)>& progress);
+  // Compares extents that the controller has with another content, and offers what differs.
+  absl::Status CompareDiffering(PageGatherer& gatherer, uint32_t page_size);
+  void OfferChunk(Chunk chunk);
   // Until `done` holds. Errors: what ended the stream, no progress, cancelled.
   absl::Status WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,
                        const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress);
@@ -62,6 +66,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
 
   const AttemptOptions options_;
   RateLimit& rate_;
+  const std::string base_;
   std::shared_ptr<UploadStream> stream_;  // constant after Run has opened it
 
   Mutex mu_;

@@ -80,7 +80,9 @@ class Backup {
         cancel_(cancel),
         report_(progress),
         began_(Now()),
-        backoff_(options.backoff, std::random_device{}()) {}
+        backoff_(options.backoff, std::random_device{}()) {
+    if (job.full) knowledge_ = Knowledge::kController;
+  }
 
   BackupOutcome Run() {
     absl::StatusOr<v1::UploadCommitted> committed = Loop();
@@ -93,6 +95,7 @@ class Backup {
       progress_.set_phase("done");
     }
     outcome.progress = progress_;
+    outcome.ledger_note = ledger_note_;
     return outcome;
   }
 
@@ -108,6 +111,7 @@ class Backup {
       if (committed.ok()) return committed;
       const absl::Status& status = committed.status();
       if (cancel_.cancelled()) return Cancelled();
+      if (FallBack(status)) continue;
       if (source_failed) {
         const std::string reason = ReasonOf(status);
         if ((reason != "WRITER_STALL" && reason != "SOURCE_CHANGED") || ++stalls > options_.stall_retries) return status;
@@ -124,6 +128,23 @@ class Backup {
       if (!PauseFor(backoff_.Next(Now()))) return Cancelled();
       if (Now() >= job_.give_up_at) return status;
     }
+  }
+
+  // Whether the upload is to be made once more with less trust in what was known; each step once.
+  bool FallBack(const absl::Status& status) {
+    const std::string reason = ReasonOf(status);
+    const bool distrust =
+        reason == "BASE_GONE" || reason == "LEDGER_DAMAGED" || reason == "ROOT_MISMATCH" || reason == "MANIFEST_INCOMPLETE";
+    const bool unusable = reason == "DELTA_TOO_LARGE" || reason == "CHUNK_DAMAGED" || reason == "CHUNK_MISSING";
+    if (!distrust && !unusable) return false;
+    const Knowledge next = unusable ? Knowledge::kNone : Knowledge::kController;
+    if (next >= knowledge_) return false;
+    spdlog::warn("{}: {}; the backup goes on without {}", job_.database, MessageOf(status),
+                 next == Knowledge::kNone ? "what the controller has" : "the ledger");
+    ledger_note_ = MessageOf(status);
+    knowledge_ = next;
+    spool_.reset();
+    return true;
   }
 
   // A short wait is not worth the turn.
@@ -147,7 +168,11 @@ class Backup {
       source_failed = !source.ok();
       if (!source.ok()) return source.status();
       const bool wal = (*source)->info().wal;
-      SourceFeed feed(*std::move(source));
+      FeedPlan plan{.ledger = job_.ledger};
+      plan.changes_only = knowledge_ == Knowledge::kLedger && job_.ledger != nullptr && job_.ledger->state().has_value() &&
+                          job_.ledger->state()->page_size == (*source)->info().page_size;
+      SourceFeed feed(*std::move(source), plan);
+      changes_only_ = plan.changes_only;
       Total(feed);
       if (wal) {
         absl::StatusOr<v1::UploadCommitted> committed = Upload(feed, "reading");
@@ -174,19 +199,38 @@ class Backup {
     begin.set_method(v1::METHOD_ONLINE);
     begin.set_page_size(feed.page_size());
     begin.set_page_count(feed.page_count());
+    begin.set_compare(knowledge_ != Knowledge::kNone);
+    if (changes_only_) {
+      begin.set_base_snapshot_id(job_.ledger->state()->snapshot_id);
+      begin.set_base_root_digest(std::string(job_.ledger->state()->root.AsString()));
+    }
+    format::RootDigest root;
     const auto complete = [&](v1::UploadCommit& commit) {
       *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
       *commit.mutable_duration() = TimeUtil::NanosecondsToDuration((Now() - began_).count());
+      root = format::RootDigest::FromBytes(commit.root_digest()).value_or(format::RootDigest());
     };
     progress_.set_phase(phase);
     UploadSession::Counts counts;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
-        options_.attempt, transport_, begin, feed, complete, rate_, cancel_, [&](const UploadSession::Counts& now) { Report(now, false); },
-        counts);
-    Report(counts, true);
+        options_.attempt, transport_, begin, feed, complete, rate_, cancel_,
+        [&](const UploadSession::Counts& now) { Report(now, feed, false); }, counts);
+    Report(counts, feed, true);
+    if (committed.ok() && committed->created()) Advance(committed->snapshot_id(), root);
     wire_before_ += counts.wire_bytes;
     brought_something_ = counts.durable_bytes > 0 || counts.answered_chunks > 0;
     return committed;
+  }
+
+  // The acknowledgement has come: what was read is what the controller has.
+  void Advance(const std::string& snapshot, const format::RootDigest& root) {
+    if (job_.ledger == nullptr) return;
+    const absl::Status advanced = job_.ledger->Commit(snapshot, root);
+    if (advanced.ok()) return;
+    ledger_note_ = MessageOf(advanced);
+    spdlog::warn("{}: the ledger could not be written, the next backup compares with the controller: {}", job_.database,
+                 MessageOf(advanced));
+    job_.ledger->Remove().IgnoreError();
   }
 
   void Total(const ChunkFeed& feed) {
@@ -200,13 +244,17 @@ class Backup {
     reported_at_ = Now();
   }
 
-  void Report(const UploadSession::Counts& counts, bool always) {
-    progress_.set_done_bytes(std::min(std::max(progress_.done_bytes(), counts.dealt_bytes), progress_.total_bytes()));
+  void Report(const UploadSession::Counts& counts, const ChunkFeed& feed, bool always) {
+    const int64_t dealt = changes_only_ ? feed.read_bytes() : counts.dealt_bytes;
+    progress_.set_done_bytes(std::min(std::max(progress_.done_bytes(), dealt), progress_.total_bytes()));
     progress_.set_wire_bytes(wire_before_ + counts.wire_bytes);
     if (!always && Now() - reported_at_ < std::chrono::milliseconds(250)) return;
     report_(progress_);
     reported_at_ = Now();
   }
+
+  // Of what the controller has: from the least to the most.
+  enum class Knowledge { kNone, kController, kLedger };
 
   const BackupJob& job_;
   const BackupOptions& options_;
@@ -218,6 +266,9 @@ class Backup {
   const SteadyTime began_;
   Backoff backoff_;
   std::unique_ptr<Spool> spool_;
+  Knowledge knowledge_ = Knowledge::kLedger;
+  bool changes_only_ = false;  // of the last pass
+  std::string ledger_note_;
   bool brought_something_ = false;
   v1::Progress progress_;
   SteadyTime reported_at_{};

@@ -4,6 +4,9 @@
 //                   what is durable at the controller is not sent again.
 //   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
 //
+// What is sent is what differs from the ledger's snapshot. Where the ledger knows nothing, or the controller does not have that snapshot,
+// or the root does not fit, all extents are offered and compared by the controller, down to pages.
+//
 // Not for several databases: one call each; calls may run side by side. Thread safety: Run blocks. Deadlines: a source is only opened
 // while the controller can be reached; `give_up_at` ends everything. Cancel is seen within 100 ms, SQLite's busy handler aside.
 #ifndef LITEFLEET_AGENT_UPLOAD_BACKUP_H_
@@ -16,6 +19,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/capture/page_source.h"
+#include "agent/ledger/ledger.h"
 #include "agent/upload/attempt.h"
 #include "agent/upload/rate_limit.h"
 #include "agent/upload/spool.h"
@@ -32,6 +36,11 @@ struct BackupJob {
   std::string database;
   uint64_t timeline = 1;
   std::string spool_file;
+  // What the controller has, as far as this device knows; null: nothing is known, and nothing will be. Advanced when the backup is
+  // acknowledged.
+  ledger::Ledger* ledger = nullptr;
+  // Everything is read and compared by the controller, whatever the ledger says.
+  bool full = false;
   // Opens and pins the database; called once a pass.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
   SteadyTime give_up_at;
@@ -43,6 +52,8 @@ struct BackupOutcome {
   absl::Status status;  // kCancelled when the token was set in time
   std::string snapshot_id;
   v1::Progress progress;
+  // Why the ledger was not used, or could not be advanced; empty: it was.
+  std::string ledger_note;
 };
 
 struct BackupOptions {

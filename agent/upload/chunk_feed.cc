@@ -29,49 +29,12 @@ v1::UploadCommit DescribeSource(const capture::PageSource& source, const format:
   return commit;
 }
 
-// Buffers of one extent each, handed out and taken back.
-class SourceFeed::Buffers {
- public:
-  std::unique_ptr<Bytes> Take() {
-    MutexLock lock(mu_);
-    if (free_.empty()) {
-      auto buffer = std::make_unique<Bytes>();
-      buffer->reserve(format::kExtentBytes);
-      return buffer;
-    }
-    auto buffer = std::move(free_.back());
-    free_.pop_back();
-    return buffer;
-  }
-  void GiveBack(std::unique_ptr<Bytes> buffer) {
-    MutexLock lock(mu_);
-    free_.push_back(std::move(buffer));
-  }
-
- private:
-  Mutex mu_;
-  std::vector<std::unique_ptr<Bytes>> free_ ABSL_GUARDED_BY(mu_);
-};
-
-struct SourceFeed::RawPayload final : PackablePayload {
-  RawPayload(std::shared_ptr<Buffers> owner, std::unique_ptr<Bytes> content) : buffers(std::move(owner)), bytes(std::move(content)) {}
-  ~RawPayload() override { buffers->GiveBack(std::move(bytes)); }
-  absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) override {
-    // Compressed into room for the worst case, kept in what it needs.
-    thread_local std::string room;
-    PackedChunk packed;
-    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(*bytes, room));
-    packed.data.assign(room);
-    return packed;
-  }
-  std::string Raw() const override { return std::string(AsText(*bytes)); }
-
-  const std::shared_ptr<Buffers> buffers;
-  std::unique_ptr<Bytes> bytes;
-};
-
-SourceFeed::SourceFeed(std::unique_ptr<capture::PageSource> source)
-    : source_(std::move(source)), buffers_(std::make_shared<Buffers>()), root_(page_size(), page_count()) {}
+SourceFeed::SourceFeed(std::unique_ptr<capture::PageSource> source, FeedPlan plan)
+    : source_(std::move(source)),
+      plan_(plan),
+      known_pages_(plan.changes_only ? plan.ledger->state()->page_count : 0),
+      gatherer_(page_size()),
+      root_(page_size(), page_count()) {}
 
 absl::StatusOr<std::optional<Chunk>> SourceFeed::Next() {
   absl::StatusOr<std::optional<Chunk>> chunk = Read();
@@ -80,32 +43,70 @@ absl::StatusOr<std::optional<Chunk>> SourceFeed::Next() {
 }
 
 absl::StatusOr<std::optional<Chunk>> SourceFeed::Read() {
-  LF_ASSIGN_OR_RETURN(const std::optional<capture::ExtentPages> pages, source_->Next());
-  if (!pages) {
+  if (plan_.ledger != nullptr && !std::exchange(begun_, true)) {
+    LF_RETURN_IF_ERROR(
+        plan_.ledger->Begin(page_size(), page_count(), plan_.changes_only ? ledger::Ledger::kChanges : ledger::Ledger::kAll));
+  }
+  while (ready_.empty() && !commit_.has_value()) {
+    LF_ASSIGN_OR_RETURN(const bool more, ReadExtent());
+    if (more) continue;
     if (next_extent_ != format::ExtentCount(page_size(), page_count())) {
       return Error(absl::StatusCode::kInternal, "SOURCE_SHORT", fmt::format("the source ended before extent {}", next_extent_));
     }
     // What was read stands, whatever letting go says.
     source_->Close().IgnoreError();
     commit_ = DescribeSource(*source_, root_.Finish());
-    return std::nullopt;
+    if (std::optional<Chunk> last = gatherer_.Flush()) ready_.push_back(*std::move(last));
   }
+  if (ready_.empty()) return std::nullopt;
+  Chunk chunk = std::move(ready_.front());
+  ready_.pop_front();
+  return chunk;
+}
+
+absl::StatusOr<bool> SourceFeed::ReadExtent() {
+  LF_ASSIGN_OR_RETURN(const std::optional<capture::ExtentPages> pages, source_->Next());
+  if (!pages) return false;
   if (pages->extent != next_extent_++ || pages->extent >= format::ExtentCount(page_size(), page_count())) {
     return Error(absl::StatusCode::kInternal, "SOURCE_ORDER", fmt::format("extent {} is out of order", pages->extent));
   }
-  Chunk chunk;
-  chunk.first_page = format::FirstPageOf(page_size(), pages->extent);
-  chunk.page_count = static_cast<uint32_t>(pages->data.size() / page_size());
-  chunk.raw_bytes = static_cast<uint32_t>(pages->data.size());
-  if (chunk.page_count != format::PagesIn(page_size(), page_count(), pages->extent)) {
-    return Error(absl::StatusCode::kInternal, "SOURCE_SHORT", fmt::format("extent {} has {} pages", pages->extent, chunk.page_count));
+  const auto count = static_cast<uint32_t>(pages->data.size() / page_size());
+  if (count != format::PagesIn(page_size(), page_count(), pages->extent)) {
+    return Error(absl::StatusCode::kInternal, "SOURCE_SHORT", fmt::format("extent {} has {} pages", pages->extent, count));
   }
-  chunk.name = format::NameChunkOf(page_size(), pages->data);
-  root_.Add(chunk.name);
-  auto buffer = buffers_->Take();
-  buffer->assign(pages->data.begin(), pages->data.end());
-  chunk.payload = std::make_shared<RawPayload>(buffers_, std::move(buffer));
-  return chunk;
+  digests_.clear();
+  format::DigestPages(page_size(), pages->data, digests_);
+  root_.Add(format::NameChunk(page_size(), digests_));
+  read_bytes_ += static_cast<int64_t>(pages->data.size());
+  const uint32_t first_page = format::FirstPageOf(page_size(), pages->extent);
+  if (plan_.changes_only) {
+    LF_RETURN_IF_ERROR(Compare(first_page, pages->data));
+    return true;
+  }
+  if (plan_.ledger != nullptr) LF_RETURN_IF_ERROR(plan_.ledger->Put(first_page, digests_));
+  ready_.push_back(gatherer_.Whole(first_page, pages->data, digests_));
+  return true;
+}
+
+absl::Status SourceFeed::Compare(uint32_t first_page, ByteView pages) {
+  const size_t known = first_page > known_pages_ ? 0 : std::min<size_t>(digests_.size(), known_pages_ - first_page + 1);
+  known_.resize(known);
+  if (known > 0) LF_RETURN_IF_ERROR(plan_.ledger->Read(first_page, known_));
+  for (size_t at = 0; at < digests_.size();) {
+    size_t end = at;
+    while (end < digests_.size() && (end >= known || known_[end] != digests_[end])) ++end;
+    if (end == at) {
+      ++at;
+      continue;
+    }
+    const auto changed = std::span(digests_).subspan(at, end - at);
+    const auto first = first_page + static_cast<uint32_t>(at);
+    LF_RETURN_IF_ERROR(plan_.ledger->Put(first, changed));
+    if (auto chunk = gatherer_.Add(first, pages.subspan(at * page_size(), changed.size() * page_size()), changed))
+      ready_.push_back(*std::move(chunk));
+    at = end;
+  }
+  return absl::OkStatus();
 }
 
 v1::UploadCommit SourceFeed::Commit() { return *commit_; }

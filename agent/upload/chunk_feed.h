@@ -1,31 +1,25 @@
 // Where the chunks of an upload come from: a page source that is being read, or a spool file.
 //
 // Thread safety: a feed is used by one thread; payloads are packed on any thread. Memory: a source feed holds one buffer of 256 KiB for
-// each chunk that is referenced, and uses them again.
+// each chunk that is referenced, and what the ledger needs.
 #ifndef LITEFLEET_AGENT_UPLOAD_CHUNK_FEED_H_
 #define LITEFLEET_AGENT_UPLOAD_CHUNK_FEED_H_
 
 #include <chrono>
+#include <deque>
 #include <memory>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/capture/page_source.h"
+#include "agent/ledger/ledger.h"
+#include "agent/upload/page_gatherer.h"
 #include "agent/upload/session.h"
-#include "common/base/mutex.h"
 #include "common/format/digest.h"
 
 namespace litefleet::upload {
-
-// A payload that can be turned into what is sent.
-struct PackablePayload : Payload {
-  virtual absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) = 0;
-  // Of a chunk that was just read: what it holds.
-  virtual std::string Raw() const = 0;
-};
 
 class ChunkFeed {
  public:
@@ -38,35 +32,54 @@ class ChunkFeed {
   virtual std::chrono::nanoseconds pinned_since_boot() const = 0;
   virtual uint32_t page_size() const = 0;
   virtual uint32_t page_count() const = 0;
+  // Bytes of the database that have been looked at.
+  virtual int64_t read_bytes() const = 0;
+};
+
+// How a source is read.
+struct FeedPlan {
+  // What is read is written there; null: nowhere. Not committed.
+  ledger::Ledger* ledger = nullptr;
+  // Only pages that differ from the ledger's are handed on, not whole extents. REQUIRES: the ledger's state is of this page size.
+  bool changes_only = false;
 };
 
 // What is said of a source once it has been read to the end and closed; `root` belongs to it.
 v1::UploadCommit DescribeSource(const capture::PageSource& source, const format::RootDigest& root);
 
-// Reads, hashes and names extents. When it has come to the end, the source is closed before Next returns.
+// Reads, hashes, compares. When it has come to the end, the source is closed before Next returns.
 class SourceFeed final : public ChunkFeed {
  public:
-  explicit SourceFeed(std::unique_ptr<capture::PageSource> source);
+  explicit SourceFeed(std::unique_ptr<capture::PageSource> source, FeedPlan plan = {});
 
   absl::StatusOr<std::optional<Chunk>> Next() override;
   v1::UploadCommit Commit() override;
   std::chrono::nanoseconds pinned_since_boot() const override { return source_->info().pinned_since_boot; }
-  // The source ended with an error, and not whoever takes the chunks.
+  // The source or the ledger ended with an error, and not whoever takes the chunks.
   bool failed() const { return failed_; }
+  bool changes_only() const { return plan_.changes_only; }
   uint32_t page_size() const override { return source_->info().page_size; }
   uint32_t page_count() const override { return source_->info().page_count; }
+  int64_t read_bytes() const override { return read_bytes_; }
 
  private:
   absl::StatusOr<std::optional<Chunk>> Read();
-
-  class Buffers;
-  struct RawPayload;
+  // The next extent; false at the end.
+  absl::StatusOr<bool> ReadExtent();
+  absl::Status Compare(uint32_t first_page, ByteView pages);
 
   const std::unique_ptr<capture::PageSource> source_;
-  const std::shared_ptr<Buffers> buffers_;
+  const FeedPlan plan_;
+  const uint32_t known_pages_;  // of the ledger
+  PageGatherer gatherer_;
   format::RootBuilder root_;
   uint32_t next_extent_ = 0;
+  bool begun_ = false;
   bool failed_ = false;
+  int64_t read_bytes_ = 0;
+  std::vector<format::PageDigest> digests_;  // of the extent that is read
+  std::vector<format::PageDigest> known_;
+  std::deque<Chunk> ready_;
   std::optional<v1::UploadCommit> commit_;
 };
 

@@ -25,12 +25,19 @@ UploadSession::UploadSession(v1::UploadBegin begin, Limits limits) : limits_(lim
 size_t UploadSession::raw_chunks() const {
   size_t packing = 0;
   for (const Sending& sending : ready_) packing += sending.packed ? 0 : 1;
-  return gathering_.size() + offered_chunks_ + wanted_.size() + packing;
+  return gathering_.size() + offered_chunks_ + wanted_.size() + differing_.size() + packing;
 }
 
 bool UploadSession::CanOffer() const { return accepted_ && !commit_ && raw_chunks() < limits_.max_raw_chunks; }
 
 void UploadSession::Offer(Chunk chunk) { gathering_.push_back(std::move(chunk)); }
+
+std::optional<Differing> UploadSession::TakeDiffering() {
+  if (differing_.empty()) return std::nullopt;
+  Differing differing = std::move(differing_.front());
+  differing_.pop_front();
+  return differing;
+}
 
 void UploadSession::FlushOffers() { flush_ = true; }
 
@@ -76,9 +83,12 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
     for (size_t i = 0; i < count; ++i) {
       v1::ChunkOffer& chunk = *offer.add_chunks();
       chunk.set_name(std::string(gathering_[i].name.AsString()));
-      v1::PageRun& run = *chunk.add_runs();
-      run.set_first_page(gathering_[i].first_page);
-      run.set_page_count(gathering_[i].page_count);
+      for (const PageRun& pages : gathering_[i].runs) {
+        v1::PageRun& run = *chunk.add_runs();
+        run.set_first_page(pages.first_page);
+        run.set_page_count(pages.page_count);
+      }
+      chunk.set_compared(gathering_[i].compared);
       sent.chunks.push_back(std::move(gathering_[i]));
     }
     gathering_.erase(gathering_.begin(), gathering_.begin() + static_cast<std::ptrdiff_t>(count));
@@ -135,7 +145,7 @@ std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
     packed_bytes_ -= sending.packed->data.size();
     undurable_.push_back(static_cast<int64_t>(sending.packed->data.size()));
     *data.mutable_data() = std::move(sending.packed->data);
-    counts_.dealt_bytes += sending.chunk.raw_bytes;
+    if (!sending.chunk.compared) counts_.dealt_bytes += sending.chunk.raw_bytes;
     counts_.sent_raw_bytes += sending.chunk.raw_bytes;
   }
   counts_.wire_bytes += static_cast<int64_t>(bytes);
@@ -150,6 +160,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       window_bytes_ = response.accepted().window_bytes();
       max_offered_ = response.accepted().max_offered_chunks();
       durable_chunks_ = response.accepted().durable_chunks();
+      base_ = response.accepted().base_snapshot_id();
       if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");
       return absl::OkStatus();
     case v1::UploadResponse::kMissing:
@@ -180,13 +191,27 @@ absl::Status UploadSession::OnMissing(const v1::UploadMissing& missing) {
   offered_.pop_front();
   offered_chunks_ -= offer.chunks.size();
   counts_.answered_chunks += offer.chunks.size();
-  size_t next = 0;
-  for (const uint32_t position : missing.positions()) {
-    if (position < next || position >= offer.chunks.size()) return Protocol("asked for a chunk that was not offered");
-    for (; next < position; ++next) counts_.dealt_bytes += offer.chunks[next].raw_bytes;
-    wanted_.push_back(std::move(offer.chunks[next++]));
+  std::vector<bool> left(offer.chunks.size(), true);
+  int64_t last = -1;
+  for (const v1::DifferingExtent& differing : missing.differing()) {
+    if (int64_t{differing.position()} <= last || differing.position() >= offer.chunks.size())
+      return Protocol("compared an extent that was not offered");
+    last = differing.position();
+    left[differing.position()] = false;
+    counts_.dealt_bytes += offer.chunks[differing.position()].raw_bytes;
+    differing_.push_back({std::move(offer.chunks[differing.position()]), differing.page_digests()});
   }
-  for (; next < offer.chunks.size(); ++next) counts_.dealt_bytes += offer.chunks[next].raw_bytes;
+  last = -1;
+  for (const uint32_t position : missing.positions()) {
+    if (int64_t{position} <= last || position >= offer.chunks.size() || !left[position])
+      return Protocol("asked for a chunk that was not offered");
+    last = position;
+    left[position] = false;
+    wanted_.push_back(std::move(offer.chunks[position]));
+  }
+  for (size_t i = 0; i < left.size(); ++i) {
+    if (left[i] && !offer.chunks[i].compared) counts_.dealt_bytes += offer.chunks[i].raw_bytes;
+  }
   return absl::OkStatus();
 }
 

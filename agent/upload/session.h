@@ -33,13 +33,25 @@ struct Payload {
   virtual ~Payload() = default;
 };
 
-// An extent with its name, and whatever holds its content.
-struct Chunk {
-  format::ChunkName name;
+struct PageRun {
   uint32_t first_page = 0;  // 1-based
   uint32_t page_count = 0;
+};
+
+// An extent, or pages that have changed, with their name and whatever holds their content.
+struct Chunk {
+  format::ChunkName name;
+  std::vector<PageRun> runs;  // ascending; one for an extent
   uint32_t raw_bytes = 0;
   std::shared_ptr<Payload> payload;
+  // What is left of extents that the controller has with another content.
+  bool compared = false;
+};
+
+// An extent of which the controller has another content: the first bytes of the digests of its pages.
+struct Differing {
+  Chunk chunk;
+  std::string page_digests;
 };
 
 struct PackedChunk {
@@ -76,8 +88,13 @@ class UploadSession {
   // Producer.
   // The controller has accepted, and there is room for one more chunk.
   bool CanOffer() const;
-  // REQUIRES: CanOffer(); ascending pages.
+  // REQUIRES: CanOffer(), but for what is left of differing extents.
   void Offer(Chunk chunk);
+  // An extent whose pages are to be compared, and what differs to be offered again.
+  std::optional<Differing> TakeDiffering();
+  bool has_differing() const { return !differing_.empty(); }
+  // Everything that was offered has been answered, and nothing waits to be compared.
+  bool settled() const { return gathering_.empty() && offered_.empty() && differing_.empty(); }
   // Sends what has gathered, however little: the producer is about to wait.
   void FlushOffers();
   // After the last Offer, once.
@@ -93,6 +110,8 @@ class UploadSession {
   absl::Status OnResponse(const v1::UploadResponse& response);
 
   bool accepted() const { return accepted_; }
+  // What the controller compares with; empty: nothing. REQUIRES: accepted().
+  const std::string& base() const { return base_; }
   bool committed() const { return committed_.has_value(); }
   // The commit was sent, and the answer is awaited.
   bool commit_sent() const { return commit_sent_; }
@@ -131,6 +150,8 @@ class UploadSession {
   std::deque<SentOffer> offered_;  // unanswered, in order
   size_t offered_chunks_ = 0;
 
+  std::string base_;
+  std::deque<Differing> differing_;
   std::deque<Chunk> wanted_;  // answered as missing, nobody has taken them
   uint64_t next_number_ = 1;
   std::deque<Sending> ready_;  // taken, in order; the first ones with `packed` can be sent

@@ -44,7 +44,14 @@ struct Spool::SpooledPayload final : PackablePayload {
     smaller.data.assign(room);
     return smaller;
   }
-  std::string Raw() const override { return {}; }
+  absl::StatusOr<std::string> Raw() const override {
+    std::string stored(entry.stored_bytes, '\0');
+    LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(stored)), entry.offset, spool.path_));
+    if (entry.codec == format::Codec::kRaw) return stored;
+    Bytes raw;
+    LF_RETURN_IF_ERROR(format::ChunkDecompressor().Decompress(entry.codec, AsBytes(stored), entry.raw_bytes, raw));
+    return std::string(AsText(raw));
+  }
 
   const Spool& spool;
   const Entry entry;
@@ -56,12 +63,13 @@ class Spool::SpoolFeed final : public ChunkFeed {
   absl::StatusOr<std::optional<Chunk>> Next() override {
     if (next_ == spool_.entries_.size()) return std::nullopt;
     const Entry& entry = spool_.entries_[next_++];
-    return Chunk{entry.name, entry.first_page, entry.page_count, entry.raw_bytes, std::make_shared<SpooledPayload>(spool_, entry)};
+    return Chunk{entry.name, entry.runs, entry.raw_bytes, std::make_shared<SpooledPayload>(spool_, entry)};
   }
   v1::UploadCommit Commit() override { return spool_.commit_; }
   std::chrono::nanoseconds pinned_since_boot() const override { return spool_.pinned_since_boot_; }
   uint32_t page_size() const override { return spool_.commit_.page_size(); }
   uint32_t page_count() const override { return spool_.commit_.page_count(); }
+  int64_t read_bytes() const override { return spool_.commit_.read_bytes(); }
 
  private:
   const Spool& spool_;
@@ -132,7 +140,7 @@ class Spool::Writer {
     if (compressor != nullptr) {
       LF_ASSIGN_OR_RETURN(packed, payload.Pack(*compressor));
     } else {
-      packed.data = payload.Raw();
+      LF_ASSIGN_OR_RETURN(packed.data, payload.Raw());
     }
     uint64_t offset;
     {
@@ -166,13 +174,16 @@ absl::StatusOr<std::unique_ptr<Spool>> Spool::Fill(const std::string& path, Sour
   LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(path));
   LF_ASSIGN_OR_RETURN(const uint64_t reserve, options.reserve.At(path));
   // Chunks are compressed: an eighth of the database is the least that it may take, what it takes is seen below.
-  if (free < reserve || free - reserve < bytes / 8) {
+  if (free < reserve || (!feed.changes_only() && free - reserve < bytes / 8)) {
     const double mib = static_cast<double>(bytes) / (1 << 20);
     return DiskFull(path, free, reserve,
                     fmt::format("a database of {:.1f} MiB takes {:.1f} MiB at least while it waits for the network,", mib, mib / 8));
   }
   // All entries at once: compressors fill in places while others are added.
-  spool->entries_.resize(format::ExtentCount(feed.page_size(), feed.page_count()));
+  // Two chunks of changed pages that follow each other fill one at least, but for the last one of a stretch.
+  const uint32_t extents = format::ExtentCount(feed.page_size(), feed.page_count());
+  spool->entries_.resize(feed.changes_only() ? size_t{extents} * 2 + extents / format::kExtentsPerStretch + 2 : extents);
+  size_t used = 0;
   Writer writer(*spool, options);
   for (size_t at = 0;; ++at) {
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
@@ -182,16 +193,17 @@ absl::StatusOr<std::unique_ptr<Spool>> Spool::Fill(const std::string& path, Sour
     }
     LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
     if (!chunk) break;
+    ++used;
     if (at >= spool->entries_.size()) return Error(absl::StatusCode::kInternal, "SOURCE_LONG", "the source yielded more than it announced");
     Entry& entry = spool->entries_[at];
     entry.name = chunk->name;
-    entry.first_page = chunk->first_page;
-    entry.page_count = chunk->page_count;
+    entry.runs = chunk->runs;
     entry.raw_bytes = chunk->raw_bytes;
     LF_CRASH_POINT("upload.spooling");
     LF_RETURN_IF_ERROR(writer.Add(at, *std::move(chunk)));
   }
   LF_RETURN_IF_ERROR(writer.Finish());
+  spool->entries_.resize(used);
   spool->commit_ = feed.Commit();
   spool->pinned_since_boot_ = feed.pinned_since_boot();
   return spool;

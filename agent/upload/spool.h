@@ -4,7 +4,8 @@
 // the processor and never for the network. Where compression cannot keep up, chunks are written as they are and compressed when they
 // are sent. The file needs no format of its own: it does not outlive the process (StateDirectory::ClearSpool).
 //
-// Thread safety: none, except payloads, which may be packed on any thread. Memory: about 100 bytes a chunk, 400 KiB a GiB of database.
+// Thread safety: none, except payloads, which may be packed on any thread. Memory: about 100 bytes a chunk, 400 KiB a GiB of
+// database, and 8 bytes a run of changed pages.
 #ifndef LITEFLEET_AGENT_UPLOAD_SPOOL_H_
 #define LITEFLEET_AGENT_UPLOAD_SPOOL_H_
 
@@ -43,8 +44,7 @@ class Spool {
  private:
   struct Entry {
     format::ChunkName name;
-    uint32_t first_page = 0;
-    uint32_t page_count = 0;
+    std::vector<PageRun> runs;
     uint32_t raw_bytes = 0;
     uint32_t stored_bytes = 0;
     uint64_t offset = 0;

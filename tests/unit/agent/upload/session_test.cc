@@ -33,8 +33,7 @@ class UploadSessionTest : public testing::Test {
   static Chunk MakeChunk(uint32_t number) {
     Chunk chunk;
     chunk.name.bytes[0] = static_cast<std::byte>(number);
-    chunk.first_page = number + 1;
-    chunk.page_count = 1;
+    chunk.runs = {{.first_page = number + 1, .page_count = 1}};
     chunk.raw_bytes = kPage;
     chunk.payload = std::make_shared<Payload>();
     return chunk;

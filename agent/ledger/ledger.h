@@ -1,0 +1,117 @@
+// The page ledger of one database: the digests of the pages of the last snapshot that the controller has acknowledged. FORMAT.md has the
+// bytes.
+//
+//   ledger->Read(first_page, digests);                      // what the controller has
+//   ledger->Begin(page_size, page_count, Ledger::kChanges); // a backup begins
+//   ledger->Put(first_page, digests);                       // ascending: what differs (kChanges), or every page (kAll)
+//   ledger->Commit(snapshot_id, root);                      // acknowledged: from here on it stands for that snapshot
+//
+// Not a proof of anything: what it says is compared by the controller, which knows better. Thread safety: none; one object a database.
+// Memory: 2.2 MiB while it is read, 64 KiB while it is written, whatever the size of the database. A crash leaves the state of the last
+// Commit that returned, or the one after (crash points ledger.before_commit, ledger.committed, ledger.before_rename, ledger.renamed).
+// Errors: kDataLoss LEDGER_DAMAGED in Read; those of the file system.
+#ifndef LITEFLEET_AGENT_LEDGER_LEDGER_H_
+#define LITEFLEET_AGENT_LEDGER_LEDGER_H_
+
+#include <array>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/bytes.h"
+#include "common/format/digest.h"
+#include "common/io/file.h"
+
+namespace litefleet::ledger {
+
+struct LedgerState {
+  std::string snapshot_id;
+  format::RootDigest root;
+  uint32_t page_size = 0;
+  uint32_t page_count = 0;
+};
+
+// Of a database on a device: a ledger of another one does not count.
+std::array<std::byte, 32> LedgerIdentity(const std::string& device_id, const std::string& database, const std::string& path);
+
+class Ledger {
+ public:
+  enum Kind { kChanges, kAll };
+
+  // `path` is that of the base; its directory exists. A ledger that is missing, damaged, of another database or of a later version has no
+  // state, and `problem` says why.
+  static absl::StatusOr<std::unique_ptr<Ledger>> Open(const std::string& path, const std::array<std::byte, 32>& identity);
+  Ledger(const Ledger&) = delete;
+  Ledger& operator=(const Ledger&) = delete;
+
+  const std::optional<LedgerState>& state() const { return state_; }
+  // Empty for one that is fine, and for one that never was.
+  const std::string& problem() const { return problem_; }
+  // On the disk, base and log.
+  uint64_t bytes() const { return base_bytes_ + log_end_; }
+
+  // REQUIRES: state(); the pages are in it, and of one group of 65536.
+  absl::Status Read(uint32_t first_page, std::span<format::PageDigest> out);
+
+  // Whatever an earlier Begin has gathered is forgotten. REQUIRES for kChanges: state() of this page size.
+  absl::Status Begin(uint32_t page_size, uint32_t page_count, Kind kind);
+  // Ascending, without overlaps; of kAll without holes.
+  absl::Status Put(uint32_t first_page, std::span<const format::PageDigest> digests);
+  // Durable. REQUIRES: Begin.
+  absl::Status Commit(const std::string& snapshot_id, const format::RootDigest& root);
+  // The files are gone, and the state.
+  absl::Status Remove();
+
+ private:
+  Ledger(std::string path, const std::array<std::byte, 32>& identity) : path_(std::move(path)), identity_(identity) {}
+
+  std::string log_path() const { return path_ + "-log"; }
+  std::string new_path() const { return path_ + "-new"; }
+  absl::Status OpenBase();
+  absl::Status OpenLog();
+  // Calls `visit` for each run of pages in the log up to `end`.
+  template <class Visit>
+  absl::Status ForEachRun(uint64_t end, Visit visit);
+  absl::Status LoadGroup(uint32_t group);
+  absl::Status StartLog();
+  absl::Status AppendRecord(uint32_t type, ByteView body);
+  absl::Status FlushRuns();
+  absl::Status WriteNew(std::span<const format::PageDigest> digests);
+  // The new base stands for `state`; it takes the place of the old one.
+  absl::Status InstallNew(const LedgerState& state);
+  absl::Status Fold();
+
+  const std::string path_;
+  const std::array<std::byte, 32> identity_;
+  std::optional<LedgerState> state_;
+  std::string problem_;
+
+  io::UniqueFd base_;
+  uint64_t generation_ = 0;
+  uint32_t base_pages_ = 0;
+  uint64_t base_bytes_ = 0;
+  io::UniqueFd log_;
+  uint64_t log_end_ = 0;  // behind the last snapshot record
+
+  std::vector<format::PageDigest> group_;
+  std::optional<uint32_t> loaded_;  // group
+
+  // Of a running backup.
+  std::optional<Kind> writing_;
+  LedgerState next_;
+  uint64_t write_end_ = 0;  // of the log
+  Bytes runs_;              // a record that is not written yet
+  io::UniqueFd new_;
+  uint32_t new_pages_ = 0;
+  Bytes block_;  // digests whose checksum is not known yet
+  std::vector<uint32_t> checksums_;
+};
+
+}  // namespace litefleet::ledger
+
+#endif  // LITEFLEET_AGENT_LEDGER_LEDGER_H_

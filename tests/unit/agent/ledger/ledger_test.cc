@@ -1,0 +1,236 @@
+#include "agent/ledger/ledger.h"
+
+#include <gtest/gtest.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <random>
+
+#include "common/base/ids.h"
+#include "common/base/status.h"
+
+namespace litefleet::ledger {
+namespace {
+
+format::PageDigest Digest(uint64_t seed) {
+  format::PageDigest digest;
+  std::minstd_rand random(static_cast<unsigned>(seed * 2654435761u + 1));
+  for (std::byte& byte : digest.bytes) byte = static_cast<std::byte>(random() >> 8);
+  return digest;
+}
+
+std::string SnapshotName(uint64_t number) {
+  std::string id = "01ARZ3NDEKTSV4RRFFQ6900000";
+  for (size_t i = id.size(); number > 0; number /= 10) id[--i] = static_cast<char>('0' + number % 10);
+  return id;
+}
+
+format::RootDigest Root(uint64_t seed) {
+  format::RootDigest root;
+  root.bytes = Digest(seed).bytes;
+  return root;
+}
+
+class LedgerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/litefleet-ledger-XXXXXX";
+    ASSERT_NE(mkdtemp(name), nullptr);
+    directory_ = name;
+    path_ = directory_ + "/main.ledger";
+  }
+  void TearDown() override { std::filesystem::remove_all(directory_); }
+
+  std::unique_ptr<Ledger> Open(const std::string& device = "device") {
+    auto ledger = Ledger::Open(path_, LedgerIdentity(device, "main", "/srv/main.db"));
+    EXPECT_TRUE(ledger.ok()) << ledger.status();
+    return ledger.ok() ? *std::move(ledger) : nullptr;
+  }
+  static void WriteAll(Ledger& ledger, const std::vector<uint64_t>& pages, uint64_t number, uint32_t page_size = 4096) {
+    ASSERT_TRUE(ledger.Begin(page_size, static_cast<uint32_t>(pages.size()), Ledger::kAll).ok());
+    std::vector<format::PageDigest> digests;
+    for (size_t i = 0; i < pages.size(); ++i) {
+      digests.push_back(Digest(pages[i]));
+      if (digests.size() == 64 || i + 1 == pages.size()) {
+        ASSERT_TRUE(ledger.Put(static_cast<uint32_t>(i + 2 - digests.size()), digests).ok());
+        digests.clear();
+      }
+    }
+    ASSERT_TRUE(ledger.Commit(SnapshotName(number), Root(number)).ok());
+  }
+  static absl::Status WriteChanges(Ledger& ledger, const std::vector<uint64_t>& before, const std::vector<uint64_t>& pages) {
+    LF_RETURN_IF_ERROR(ledger.Begin(4096, static_cast<uint32_t>(pages.size()), Ledger::kChanges));
+    for (size_t i = 0; i < pages.size(); ++i) {
+      if (i < before.size() && before[i] == pages[i]) continue;
+      const format::PageDigest digest = Digest(pages[i]);
+      LF_RETURN_IF_ERROR(ledger.Put(static_cast<uint32_t>(i + 1), std::span(&digest, 1)));
+    }
+    return absl::OkStatus();
+  }
+  static bool Holds(Ledger& ledger, const std::vector<uint64_t>& pages) {
+    if (!ledger.state().has_value() || ledger.state()->page_count != pages.size()) return false;
+    std::vector<format::PageDigest> read;
+    for (size_t i = 0; i < pages.size(); i += 64) {
+      read.resize(std::min<size_t>(64, pages.size() - i));
+      if (!ledger.Read(static_cast<uint32_t>(i + 1), read).ok()) return false;
+      for (size_t k = 0; k < read.size(); ++k) {
+        if (read[k] != Digest(pages[i + k])) return false;
+      }
+    }
+    return true;
+  }
+  static std::vector<uint64_t> Pages(size_t count) {
+    std::vector<uint64_t> pages;
+    for (size_t i = 0; i < count; ++i) pages.push_back(i + 1);
+    return pages;
+  }
+
+  std::string directory_;
+  std::string path_;
+};
+
+TEST_F(LedgerTest, RandomHistoriesWithFoldsAndReopens) {
+  std::minstd_rand random(5);
+  std::vector<uint64_t> pages = Pages(9000);
+  auto ledger = Open();
+  EXPECT_FALSE(ledger->state().has_value());
+  EXPECT_EQ(ledger->problem(), "");
+  WriteAll(*ledger, pages, 1);
+  uint64_t seed = 1'000'000;
+  uint64_t most = 0;  // bytes a page, but for a small log
+  for (uint64_t step = 2; step < 250; ++step) {
+    const std::vector<uint64_t> before = pages;
+    switch (random() % 6) {
+      case 0:
+        for (unsigned n = random() % 700; n > 0; --n) pages.push_back(++seed);
+        break;
+      case 1:
+        pages.resize(pages.size() - random() % 500);
+        break;
+      default:
+        for (unsigned n = random() % 120; n > 0; --n) pages[random() % pages.size()] = ++seed;
+    }
+    if (random() % 5 == 0) {  // an attempt that came to nothing
+      ASSERT_TRUE(WriteChanges(*ledger, before, Pages(pages.size())).ok());
+      if (random() % 2 == 0) ledger = Open();
+      ASSERT_TRUE(Holds(*ledger, before)) << step;
+    }
+    ASSERT_TRUE(WriteChanges(*ledger, before, pages).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(step), Root(step)).ok());
+    if (random() % 3 == 0) ledger = Open();
+    ASSERT_TRUE(Holds(*ledger, pages)) << step;
+    EXPECT_EQ(ledger->state()->snapshot_id, SnapshotName(step));
+    EXPECT_EQ(ledger->state()->root, Root(step));
+    most = std::max(most, (ledger->bytes() - std::min<uint64_t>(ledger->bytes(), 64 << 10)) / pages.size());
+  }
+  EXPECT_LE(most, 45u);
+}
+
+TEST_F(LedgerTest, ManyPagesTakeNoMore) {
+  auto ledger = Open();
+  std::vector<uint64_t> pages = Pages(200'000);
+  WriteAll(*ledger, pages, 1, 512);
+  EXPECT_LE(ledger->bytes(), 45 * pages.size());
+  const auto before = pages;
+  for (size_t i = 0; i < pages.size(); i += 30) pages[i] += 10'000'000;
+  pages.resize(150'000);
+  ASSERT_TRUE(ledger->Begin(512, 150'000, Ledger::kChanges).ok());
+  for (size_t i = 0; i < pages.size(); i += 30) {
+    const auto digest = Digest(pages[i]);
+    ASSERT_TRUE(ledger->Put(static_cast<uint32_t>(i + 1), std::span(&digest, 1)).ok());
+  }
+  ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
+  EXPECT_TRUE(Holds(*ledger, pages));
+  EXPECT_TRUE(Holds(*Open(), pages));
+  EXPECT_LE(ledger->bytes(), 45 * pages.size() + (2 << 20));
+}
+
+TEST_F(LedgerTest, DamageAndStrangersAreNoticed) {
+  const std::vector<uint64_t> pages = Pages(5000);
+  {
+    auto ledger = Open();
+    WriteAll(*ledger, pages, 1);
+    auto changed = pages;
+    changed[7] = 99;
+    ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
+  }
+  EXPECT_FALSE(Open("another device")->state().has_value());
+  EXPECT_NE(Open("another device")->problem(), "");
+  const auto flip = [&](const std::string& path, uint64_t at) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(static_cast<std::streamoff>(at));
+    const char byte = static_cast<char>(file.get() ^ 0x10);
+    file.seekp(static_cast<std::streamoff>(at));
+    file.put(byte);
+  };
+  flip(path_, 256 + 32 * 4000 + 5);  // a digest
+  {
+    auto ledger = Open();
+    ASSERT_TRUE(ledger->state().has_value());
+    std::vector<format::PageDigest> read(64);
+    EXPECT_EQ(ReasonOf(ledger->Read(1, read)), "LEDGER_DAMAGED");
+  }
+  flip(path_, 256 + 32 * 4000 + 5);
+  flip(path_, 60);  // the header
+  EXPECT_FALSE(Open()->state().has_value());
+  flip(path_, 60);
+  flip(path_, 8);  // a later version
+  EXPECT_FALSE(Open()->state().has_value());
+  flip(path_, 8);
+  flip(path_ + "-log", 50);  // a record: what follows does not count, the base does
+  EXPECT_TRUE(Holds(*Open(), pages));
+  EXPECT_EQ(Open()->state()->snapshot_id, SnapshotName(1));
+  std::filesystem::resize_file(path_, 1000);
+  auto cut = Open();
+  EXPECT_FALSE(cut->state().has_value());
+  // And it can be written anew.
+  WriteAll(*cut, pages, 3);
+  EXPECT_TRUE(Holds(*Open(), pages));
+  ASSERT_TRUE(cut->Remove().ok());
+  EXPECT_FALSE(Open()->state().has_value());
+  EXPECT_EQ(Open()->problem(), "");
+}
+
+class LedgerKillTest : public LedgerTest, public testing::WithParamInterface<const char*> {};
+
+TEST_P(LedgerKillTest, OldOrNew) {
+  const std::vector<uint64_t> pages = Pages(4000);
+  std::vector<uint64_t> changed = pages;
+  for (size_t i = 0; i < changed.size(); i += 2) changed[i] += 50'000;  // more than a quarter: folded
+  WriteAll(*Open(), pages, 1);
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("LITEFLEET_CRASH_AT", GetParam(), 1);
+    auto ledger = Open();
+    if (!WriteChanges(*ledger, pages, changed).ok()) _exit(3);
+    static_cast<void>(ledger->Commit(SnapshotName(2), Root(2)));
+    _exit(4);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status)) << status;
+  auto ledger = Open();
+  ASSERT_TRUE(ledger->state().has_value()) << ledger->problem();
+  const bool advanced = ledger->state()->snapshot_id == SnapshotName(2);
+  EXPECT_TRUE(Holds(*ledger, advanced ? changed : pages));
+  EXPECT_EQ(advanced, std::string(GetParam()) != "ledger.before_commit");
+  // It goes on from there.
+  ASSERT_TRUE(WriteChanges(*ledger, advanced ? changed : pages, pages).ok());
+  ASSERT_TRUE(ledger->Commit(SnapshotName(3), Root(3)).ok());
+  EXPECT_TRUE(Holds(*Open(), pages));
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, LedgerKillTest,
+                         testing::Values("ledger.before_commit", "ledger.committed", "ledger.before_rename", "ledger.renamed"),
+                         [](const auto& test) {
+                           std::string name = test.param;
+                           for (char& c : name) c = c == '.' ? '_' : c;
+                           return name;
+                         });
+
+}  // namespace
+}  // namespace litefleet::ledger
