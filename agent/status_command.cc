@@ -105,7 +105,8 @@ int PrintStatus(const config::AgentConfig& config, bool json, std::ostream& out)
   }
   fmt::print(out, "device       {}\n", identity.ok() ? fmt::format("{} ({})", identity->name, identity->device.value()) : "not enrolled");
   fmt::print(out, "agent        {}\n", running ? "running" : "not running");
-  fmt::print(out, "controller   {}, last answered {}\n", config.controller.Text(), Ago(connection ? connection->welcomed_at_ms() : 0, now));
+  fmt::print(out, "controller   {}, last connected {}\n", config.controller.Text(),
+             Ago(connection ? connection->welcomed_at_ms() : 0, now));
   if (!expires.empty()) fmt::print(out, "certificate  until {}\n", expires);
   fmt::print(out, "operations   {} under way, {} not reported yet\n", active, unreported);
   for (const DatabaseLine& line : lines) {

@@ -113,7 +113,7 @@ absl::Status OnlineSource::CheckLimits() const {
         fmt::format("{} is in rollback mode, where a backup blocks its writers: {:.0f} % were read within the {} ms that are allowed{}",
                     options_.path, done * 100, options_.rollback_stall.count(),
                     done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
-        "switch the application to WAL mode, raise rollback_stall, or use the method `file`");
+        "switch the application to WAL mode, or raise rollback_stall");
   }
   if (info_.wal && held > options_.max_pin) {
     return Error(Code::kDeadlineExceeded, "PIN_TOO_LONG",

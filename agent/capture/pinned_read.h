@@ -30,8 +30,8 @@ class PinnedRead {
 
   // By the header: nobody waits for this read.
   bool wal() const { return wal_mode_; }
-  uint32_t page_size() const { return page_size_; }  // 0: the database is an empty file
-  bool empty() const { return page_size_ == 0; }
+  uint32_t page_size() const { return page_size_; }  // of an empty file: the one that SQLite would give it
+  bool empty() const { return first_page_.empty(); }
   ByteView first_page() const { return first_page_; }
   // Null outside WAL mode, and for an immutable database.
   const WalIndex* wal_index() const { return wal_index_ ? &*wal_index_ : nullptr; }
@@ -54,7 +54,7 @@ class PinnedRead {
 
   UserDatabase& database_;
   bool open_ = false;
-  uint32_t page_size_ = 0;
+  uint32_t page_size_ = 4096;
   Bytes first_page_;
   bool wal_mode_ = false;
   std::optional<WalIndex> wal_index_;

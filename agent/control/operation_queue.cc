@@ -378,7 +378,9 @@ void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Or
     operations_.erase(id);
     results_[id] = result;
   }
-  if (result.error().code() == 0) {
+  if (result.database().empty()) {
+    spdlog::info("operation {}, of which nothing is known here, counts as cancelled", id);
+  } else if (result.error().code() == 0) {
     spdlog::info("operation {} of {} ended well", id, result.database());
   } else {
     spdlog::warn("operation {} of {} ended: {} ({})", id, result.database(), result.error().message(), result.error().info().reason());

@@ -1,6 +1,7 @@
 #include "agent/control/session.h"
 
 #include <google/protobuf/util/time_util.h>
+#include <spdlog/spdlog.h>
 
 #include <algorithm>
 #include <utility>
@@ -72,13 +73,23 @@ absl::Status ControlSession::OnResponse(const v1::ControlResponse& response, Ste
 
 absl::Status ControlSession::OnOrder(const v1::Order& order) {
   if (!IsUlid(order.operation_id())) return Protocol("gave an order without an id");
-  // An order that cannot be made durable is not acknowledged, and comes again with the next stream.
-  LF_RETURN_IF_ERROR(Annotate(runner_.Accept(order), fmt::format("taking on operation {}", order.operation_id())));
+  // It may have ended before this stream began.
+  const bool ended = results_.contains(order.operation_id());
+  if (const absl::Status taken = ended ? absl::OkStatus() : runner_.Accept(order); !taken.ok()) {
+    // An agent that stops takes it with the next stream. One whose disk or queue is full says so: the order ends, and others go on.
+    if (absl::IsUnavailable(taken)) return taken;
+    spdlog::warn("operation {} was not taken on: {}", order.operation_id(), MessageOf(taken));
+    v1::OperationResult& refused = results_[order.operation_id()];
+    refused.set_operation_id(order.operation_id());
+    refused.set_state(v1::OPERATION_STATE_FAILED);
+    *refused.mutable_error() = ToErrorDetail(Annotate(taken, "the device could not take the order on"));
+    unsent_results_.insert(order.operation_id());
+    return absl::OkStatus();
+  }
   v1::ControlRequest answer;
   answer.mutable_order_accepted()->set_operation_id(order.operation_id());
   answers_.push_back(std::move(answer));
-  // It may have ended before this stream began.
-  if (results_.contains(order.operation_id())) unsent_results_.insert(order.operation_id());
+  if (ended) unsent_results_.insert(order.operation_id());
   return absl::OkStatus();
 }
 

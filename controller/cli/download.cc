@@ -20,6 +20,16 @@ absl::Status Exists(const std::string& path) {
                "name another file, or overwrite it with --force");
 }
 
+absl::Status LookForLeftOvers(const std::string& path) {
+  for (const char* suffix : {"-wal", "-journal", "-shm"}) {
+    if (!io::Exists(path + suffix)) continue;
+    return Error(absl::StatusCode::kFailedPrecondition, "LEFT_OVER_FILES",
+                 fmt::format("{0}{1} is there, and SQLite would apply it to what is written to {0}", path, suffix),
+                 "move it away (it may hold what another database at this place committed last), or name another file");
+  }
+  return absl::OkStatus();
+}
+
 }  // namespace
 
 RootVerifier::RootVerifier(uint32_t page_size, uint32_t page_count, format::RootDigest expected)
@@ -93,6 +103,7 @@ absl::StatusOr<NewFile> NewFile::Make(const std::string& path, bool replace) {
                    "use --output - for a pipe");
     }
   }
+  LF_RETURN_IF_ERROR(LookForLeftOvers(path));
   const std::string temporary = fmt::format("{}.{}.part", path, getpid());
   LF_ASSIGN_OR_RETURN(io::UniqueFd fd, io::Open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   return NewFile(path, temporary, std::move(fd), replace);
@@ -108,6 +119,7 @@ absl::Status NewFile::Write(ByteView data) {
 absl::Status NewFile::Finish() {
   LF_RETURN_IF_ERROR(io::Sync(fd_.get(), temporary_));
   fd_.Reset(-1);
+  LF_RETURN_IF_ERROR(LookForLeftOvers(path_));
   if (replace_) {
     if (rename(temporary_.c_str(), path_.c_str()) != 0) return ErrnoError(errno, fmt::format("rename {} to {}", temporary_, path_));
     temporary_.clear();

@@ -41,13 +41,14 @@ class RootVerifier {
 // FILE as it will be: written beside its place under another name, which goes when this is not finished.
 class NewFile {
  public:
-  // kAlreadyExists FILE_EXISTS where `path` is there, unless `replace`.
+  // kAlreadyExists FILE_EXISTS where `path` is there, unless `replace`; kFailedPrecondition LEFT_OVER_FILES where a WAL or journal stands
+  // beside it, which SQLite would apply to the new file.
   static absl::StatusOr<NewFile> Make(const std::string& path, bool replace);
   NewFile(NewFile&& other) noexcept;
   NewFile& operator=(NewFile&&) = delete;
   ~NewFile();
   absl::Status Write(ByteView data);
-  // Synced, and under its name.
+  // Synced, and under its name. Errors: as Make.
   absl::Status Finish();
   const std::string& temporary() const { return temporary_; }
 

@@ -140,24 +140,28 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
   job.device = device;
   job.database = database;
   job.not_before = steady_clock::now() + options_.settle;
+  job.marked_pending = MarkPending(*found);
   std::optional<SnapshotId> superseded;
+  bool dropped = false;
   {
     MutexLock lock(mu_);
     const auto older =
         std::find_if(automatic_.begin(), automatic_.end(), [&](const Job& j) { return j.device == device && j.database == database; });
     if (older != automatic_.end()) {
       if (older->snapshot == snapshot) return;
+      // It takes over the other's turn: a database that is backed up more often than its turn comes is checked all the same.
       superseded = older->snapshot;
-      automatic_.erase(older);
+      job.not_before = older->not_before;
+      *older = std::move(job);
     } else if (automatic_.size() >= options_.max_waiting) {
-      return;  // found again at the next start
+      dropped = job.marked_pending;  // found again at the next start
+    } else {
+      automatic_.push_back(std::move(job));
     }
+    wake_.SignalAll();
   }
+  if (dropped) static_cast<void>(snapshots_.SetCheck(snapshot, v1::CHECK_STATE_UNKNOWN, "", clock_.Now()));
   if (superseded.has_value()) static_cast<void>(snapshots_.SetCheck(*superseded, v1::CHECK_STATE_SUPERSEDED, "", clock_.Now()));
-  job.marked_pending = MarkPending(*found);
-  MutexLock lock(mu_);
-  automatic_.push_back(std::move(job));
-  wake_.SignalAll();
 }
 
 void SnapshotVerifier::Work() {

@@ -106,9 +106,32 @@ TEST_F(ControlSessionTest, AcknowledgesAnOrderOnlyWhenItIsDurable) {
   response.mutable_order()->set_operation_id(kId);
   ASSERT_TRUE(session_.OnResponse(response, now_).ok());
   EXPECT_EQ(session_.NextRequest(now_)->order_accepted().operation_id(), kId);
-  runner_.accept = Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "full");
-  EXPECT_EQ(ReasonOf(session_.OnResponse(response, now_)), "DISK_FULL");
+  runner_.accept = Error(absl::StatusCode::kUnavailable, "STOPPING", "stopping");
+  EXPECT_EQ(ReasonOf(session_.OnResponse(response, now_)), "STOPPING");
   EXPECT_FALSE(session_.NextRequest(now_));
+}
+
+TEST_F(ControlSessionTest, AnOrderThatCannotBeTakenOnEndsAndOthersGoOn) {
+  Welcome();
+  v1::ControlResponse response;
+  response.mutable_order()->set_operation_id(kId);
+  runner_.accept = Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "full");
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  const auto request = session_.NextRequest(now_);
+  ASSERT_TRUE(request.has_value() && request->has_result());
+  EXPECT_EQ(request->result().state(), v1::OPERATION_STATE_FAILED);
+  EXPECT_EQ(request->result().error().info().reason(), "DISK_FULL");
+  // It comes again, before the controller could record the result, and is not taken on after all.
+  session_.OnDisconnected();
+  runner_.accept = absl::OkStatus();
+  Welcome();
+  EXPECT_TRUE(session_.NextRequest(now_)->has_result());
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_TRUE(session_.NextRequest(now_)->has_order_accepted());
+  EXPECT_TRUE(session_.NextRequest(now_)->has_result());
+  EXPECT_FALSE(session_.NextRequest(now_));
+  Recorded();
+  EXPECT_TRUE(session_.idle());
 }
 
 TEST_F(ControlSessionTest, SendsResultsUntilTheyAreRecorded) {

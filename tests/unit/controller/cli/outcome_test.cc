@@ -231,6 +231,21 @@ TEST_F(Received, AFileThatIsNotFinishedLeavesNothing) {
   EXPECT_EQ(Files(), 0U);
 }
 
+TEST_F(Received, AJournalOrWalThatStandsThereIsNotAppliedToIt) {
+  for (const std::string suffix : {"-wal", "-journal", "-shm"}) {
+    ASSERT_TRUE(io::WriteFileAtomic(Path("a.db" + suffix), "of another database").ok());
+    for (const bool replace : {false, true}) {
+      EXPECT_EQ(ReasonOf(NewFile::Make(Path("a.db"), replace).status()), "LEFT_OVER_FILES") << suffix;
+    }
+    ASSERT_TRUE(io::RemoveFile(Path("a.db" + suffix)).ok());
+  }
+  auto file = NewFile::Make(Path("a.db"), false);
+  ASSERT_TRUE(file.ok());
+  ASSERT_TRUE(io::WriteFileAtomic(Path("a.db-wal"), "of another database").ok());
+  EXPECT_EQ(ReasonOf(file->Finish()), "LEFT_OVER_FILES");
+  EXPECT_FALSE(io::Exists(Path("a.db")));
+}
+
 TEST_F(Received, AnExistingFileStaysUnlessForced) {
   ASSERT_TRUE(io::WriteFileAtomic(Path("a.db"), "mine").ok());
   EXPECT_EQ(ReasonOf(NewFile::Make(Path("a.db"), false).status()), "FILE_EXISTS");
