@@ -28,10 +28,12 @@
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/record_catalog.h"
 #include "controller/catalog/schema.h"
+#include "controller/catalog/scrub_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/identity/enrollment.h"
 #include "controller/ingest/ingest.h"
+#include "controller/manifest/manifest_reader.h"
 #include "controller/metrics/metrics_server.h"
 #include "controller/rebuild/store_records.h"
 #include "controller/restore/store_snapshot_reader.h"
@@ -41,6 +43,7 @@
 #include "controller/rpc/control_reactor.h"
 #include "controller/rpc/fetch_reactor.h"
 #include "controller/rpc/upload_reactor.h"
+#include "controller/scrub/scrubber.h"
 #include "controller/store/file_store.h"
 #include "controller/verify/snapshot_verifier.h"
 #include "fmt/format.h"
@@ -106,6 +109,8 @@ struct Server::Parts {
   std::unique_ptr<store::FileStore> store;
   std::unique_ptr<catalog::RecordCatalog> due_records;
   std::unique_ptr<rebuild::StoreRecords> records;
+  std::unique_ptr<catalog::ScrubCatalog> scrub_catalog;
+  std::unique_ptr<scrub::Scrubber> scrubber;
   std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
   std::unique_ptr<verify::SnapshotVerifier> verifier;
   std::unique_ptr<ingest::Ingest> ingest;
@@ -172,6 +177,19 @@ absl::Status Server::Parts::OpenStore() {
   verifier_options.scratch = options.data.scratch();
   verifier = std::make_unique<verify::SnapshotVerifier>(*fleet, *snapshots, *readers, clock, verifier_options);
   LF_RETURN_IF_ERROR(verifier->Begin());
+  scrub_catalog = std::make_unique<catalog::ScrubCatalog>(*db);
+  scrub::ScrubberOptions scrub_options;
+  scrub_options.bytes_per_second = options.config.scrub_rate;
+  scrub_options.every = std::chrono::duration_cast<std::chrono::hours>(options.config.scrub_every);
+  const auto needed = [this](const SnapshotId& snapshot, const auto& visit) {
+    return manifest::ForEachNeededChunk(*ingest_catalog, *store, snapshot, [&](std::span<const manifest::ChunkRef> chunks) -> absl::Status {
+      std::vector<format::ChunkName> names;
+      for (const manifest::ChunkRef& chunk : chunks) names.push_back(chunk.name);
+      return visit(names);
+    });
+  };
+  scrubber = std::make_unique<scrub::Scrubber>(*fleet, *store, *ingest_catalog, *scrub_catalog, needed, clock, scrub_options);
+  LF_RETURN_IF_ERROR(scrubber->Begin());
   ingest::IngestLimits limits;
   limits.max_uploads = static_cast<size_t>(options.config.uploads);
   ingest::IngestDeps deps{.store = *store,
@@ -190,6 +208,7 @@ absl::Status Server::Parts::OpenStore() {
                           .on_committed =
                               [this](const ingest::CommittedSnapshot& snapshot) {
                                 verifier->Committed(snapshot.snapshot, snapshot.device, snapshot.database);
+                                scrubber->Committed();
                               }};
   ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
   return ingest->Maintain();
@@ -296,6 +315,7 @@ void Server::Parts::Stop() {
   streams.reset();
   work.reset();
   verifier.reset();
+  scrubber.reset();
 }
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
@@ -327,6 +347,8 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
       {config.workers != running.workers, "limits.workers"},
       {config.uploads != running.uploads, "limits.uploads"},
       {config.store_reserve != running.store_reserve, "store.reserve"},
+      {config.scrub_rate != running.scrub_rate, "store.scrub_rate"},
+      {config.scrub_every != running.scrub_every, "store.scrub_every"},
       {config.metrics_listen != running.metrics_listen, "metrics.listen"},
       {config.metrics_databases != running.metrics_databases, "metrics.databases"}};
   for (const auto& [changed, name] : kWaiting) {

@@ -42,6 +42,16 @@ absl::Status CheckOpen(sqlite3* db, int64_t session) {
   return absl::OkStatus();
 }
 
+// What was answered as present before a quarantine may be what was quarantined.
+absl::Status CheckGeneration(sqlite3* db, int64_t session) {
+  LF_ASSIGN_OR_RETURN(
+      Statement get,
+      Statement::Prepare(db, "select 1 from upload_session where id = ? and generation = (select generation from quarantine_generation)"));
+  LF_ASSIGN_OR_RETURN(const bool same, get.Bind(1, session).Step());
+  if (same) return absl::OkStatus();
+  return Error(absl::StatusCode::kAborted, "CHUNK_VANISHED", "damage was found in the store while the upload ran", "resume the upload");
+}
+
 constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes, pinned";
 
 UploadSessionRow ToSession(const Statement& row) {
@@ -147,12 +157,14 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
     result = ToSession(get);
     if (!result.committed) {
       // A resumed session takes a new pin: what it had found under the old one is offered again.
-      LF_ASSIGN_OR_RETURN(Statement extend,
-                          Statement::Prepare(db,
-                                             "update upload_session set expires_at = ?1, pinned = coalesce("
-                                             "(select id from snapshot where id = ?4 and database = ?2 and state = ?5), "
-                                             "(select s.id from database d join snapshot s on s.key = d.newest where d.id = ?2), '') "
-                                             "where id = ?3 returning pinned"));
+      LF_ASSIGN_OR_RETURN(
+          Statement extend,
+          Statement::Prepare(db,
+                             "update upload_session set expires_at = ?1, pinned = coalesce("
+                             "(select id from snapshot where id = ?4 and database = ?2 and state = ?5), "
+                             "(select s.id from database d join snapshot s on s.key = d.newest where d.id = ?2 and s.state = ?5), ''), "
+                             "generation = (select generation from quarantine_generation) "
+                             "where id = ?3 returning pinned"));
       extend.Bind(1, ToUnixMillis(expires_at)).Bind(2, database_id).Bind(3, result.id);
       extend.Bind(4, base.value()).Bind(5, int64_t{v1::SNAPSHOT_STATE_COMMITTED});
       LF_ASSIGN_OR_RETURN(const bool extended, extend.Step());
@@ -344,6 +356,7 @@ absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session
       return absl::OkStatus();
     }
     get.Reset();
+    LF_RETURN_IF_ERROR(CheckGeneration(db, session.id));
     LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
     LF_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(db,

@@ -4,6 +4,7 @@
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/record_catalog.h"
+#include "controller/catalog/scrub_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/catalog/timelines.h"
 
@@ -17,6 +18,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kTimelineSchema},
       Migration{kSnapshotSchema3},
       Migration{kRecordSchema},
+      Migration{kScrubSchema},
   };
   return kMigrations;
 }

@@ -27,6 +27,8 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
   }
   if (TomlTable* store = root.Table("store")) {
     config.store_reserve = store->Size("reserve", config.store_reserve, 0, int64_t{1} << 50);
+    config.scrub_rate = store->Size("scrub_rate", config.scrub_rate, 0, int64_t{1} << 40);
+    config.scrub_every = store->Duration("scrub_every", config.scrub_every, std::chrono::hours(1), std::chrono::hours(24 * 3660));
   }
   if (TomlTable* metrics = root.Table("metrics")) {
     config.metrics_listen = metrics->String("listen", config.metrics_listen);

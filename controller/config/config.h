@@ -5,12 +5,14 @@
 //   [log]     level = "info" (trace debug info warn error off)   format = "text" (json)
 //   [limits]  connection_memory = "512MiB"   streams_per_connection = 64   workers = 16   uploads = 256
 //   [store]   reserve = "512MiB"         free space that uploads do not use
+//             scrub_rate = "50MiB" a second (0: no limit)   scrub_every = "30d" each pack is read through again
 //   [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
 //
 // Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
 #ifndef LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
 #define LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -29,6 +31,8 @@ struct ControllerConfig {
   int workers = 16;
   int uploads = 256;
   int64_t store_reserve = int64_t{512} << 20;
+  int64_t scrub_rate = int64_t{50} << 20;  // bytes a second; 0: no limit
+  std::chrono::milliseconds scrub_every = std::chrono::hours(24 * 30);
   std::string metrics_listen;  // empty: off
   int64_t metrics_databases = 10'000;
 };

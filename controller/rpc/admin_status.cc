@@ -6,6 +6,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "controller/catalog/scrub_catalog.h"
 #include "controller/rpc/admin_handlers.h"
 #include "fmt/format.h"
 
@@ -24,9 +25,9 @@ constexpr hours kUnprovenAfter{24 * 7};
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 9> kGravity = {"DISK_LOW",        "SNAPSHOT_DAMAGED",    "BACKUP_FAILED",
-                                                      "NEVER_BACKED_UP", "SOURCE_DAMAGED",      "DEVICE_NOT_SEEN",
-                                                      "UNPROVEN",        "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 10> kGravity = {"STORE_DAMAGED",       "DISK_LOW",       "SNAPSHOT_DAMAGED", "BACKUP_FAILED",
+                                                       "NEVER_BACKED_UP",     "SOURCE_DAMAGED", "DEVICE_NOT_SEEN",  "UNPROVEN",
+                                                       "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -146,6 +147,13 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
   response.set_oldest_proven_database(totals.oldest_proven_database);
 
   AlarmList alarms;
+  LF_ASSIGN_OR_RETURN(const catalog::ScrubCatalog::Figures scrub, catalog::ScrubCatalog(*deps_.catalog).GetFigures());
+  if (scrub.quarantined_chunks > 0 || scrub.damaged_snapshots > 0) {
+    alarms.Add("STORE_DAMAGED", "",
+               fmt::format("{} chunks of the store are damaged, {} snapshots need one of them; a full backup of their databases heals what "
+                           "the devices still have",
+                           scrub.quarantined_chunks, scrub.damaged_snapshots));
+  }
   struct statvfs space = {};
   if (statvfs(deps_.data_directory.c_str(), &space) == 0) {
     const auto unit = static_cast<int64_t>(space.f_frsize);

@@ -57,6 +57,7 @@ class FileStore final : public Store {
                                     absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) override;
   absl::Status SealOpenPack() override;
   absl::Status RemovePack(uint64_t pack) override;
+  void ForgetCached(uint64_t pack) override;
   absl::Status CheckSpace() override;
   absl::StatusOr<StoreStats> Stats() override;
 

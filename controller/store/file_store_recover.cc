@@ -116,6 +116,14 @@ absl::StatusOr<PackScan> FileStore::ScanPack(uint64_t pack,
   return scan;
 }
 
+void FileStore::ForgetCached(uint64_t pack) {
+  {
+    MutexLock lock(readers_mu_);
+    readers_.erase(pack);  // a descriptor may outlive its file: what is proven is what a restart would find
+  }
+  if (const absl::StatusOr<Reader> reader = ReaderOf(pack); reader.ok()) reader->file->DropCache();
+}
+
 absl::Status FileStore::ForEachRecord(absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) {
   for (const PackInfo& pack : Packs()) {
     absl::Status visited = absl::OkStatus();

@@ -58,6 +58,7 @@ class PosixFile final : public File {
   void StartWriteback(uint64_t offset, uint64_t size) override {
     static_cast<void>(sync_file_range(fd_.get(), static_cast<off_t>(offset), static_cast<off_t>(size), SYNC_FILE_RANGE_WRITE));
   }
+  void DropCache() override { static_cast<void>(posix_fadvise(fd_.get(), 0, 0, POSIX_FADV_DONTNEED)); }
 
  private:
   const io::UniqueFd fd_;

@@ -30,6 +30,8 @@ class File {
   virtual absl::Status Sync() = 0;
   // Tells the kernel to begin writing this range; a hint, never an error.
   virtual void StartWriteback(uint64_t offset, uint64_t size) = 0;
+  // Asks the kernel to forget what it has cached and written; a hint as well.
+  virtual void DropCache() {}
 };
 
 class FileSystem {

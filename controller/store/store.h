@@ -102,6 +102,9 @@ class Store {
   // REQUIRES: nothing refers to the pack any more. Errors: kFailedPrecondition PACK_OPEN.
   virtual absl::Status RemovePack(uint64_t pack) = 0;
 
+  // A hint before a pack is read to prove it: what was cached of it is let go, so that the disk is asked.
+  virtual void ForgetCached(uint64_t pack) = 0;
+
   // OK where an upload may begin now.
   virtual absl::Status CheckSpace() = 0;
   virtual absl::StatusOr<StoreStats> Stats() = 0;

@@ -34,6 +34,8 @@ TEST(ControllerExampleTest, ShowsTheDefaults) {
     EXPECT_EQ(config->workers, defaults.workers);
     EXPECT_EQ(config->uploads, defaults.uploads);
     EXPECT_EQ(config->store_reserve, defaults.store_reserve);
+    EXPECT_EQ(config->scrub_rate, defaults.scrub_rate);
+    EXPECT_EQ(config->scrub_every, defaults.scrub_every);
     EXPECT_EQ(config->metrics_listen, defaults.metrics_listen);
     EXPECT_EQ(config->metrics_databases, defaults.metrics_databases);
   }

@@ -1,0 +1,78 @@
+// What scrub knows: which packs were proven when, which chunks are quarantined, which snapshots are damaged by that.
+//
+// A quarantined chunk counts as absent for offers and dedup; when it arrives again, ingest makes it good. Every quarantine raises a
+// generation, and an upload that began under an older one may have been told "have it" about a chunk that is bad now: its commit fails
+// (kAborted CHUNK_VANISHED) and the device resumes. Thread safety: all members may be called from any thread. Durability: what a
+// changing call did is durable when it returns.
+#ifndef LITEFLEET_CONTROLLER_CATALOG_SCRUB_CATALOG_H_
+#define LITEFLEET_CONTROLLER_CATALOG_SCRUB_CATALOG_H_
+
+#include <cstdint>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/format/digest.h"
+#include "controller/catalog/catalog_db.h"
+#include "controller/catalog/ingest_catalog.h"
+
+namespace litefleet::catalog {
+
+extern const std::string_view kScrubSchema;
+
+class ScrubCatalog {
+ public:
+  explicit ScrubCatalog(CatalogDb& db) : db_(db) {}
+
+  // When each pack was last read through; packs that never were are not there.
+  absl::StatusOr<std::map<uint64_t, SystemTime>> ProvenPacks() const;
+  absl::Status SetProven(uint64_t pack, SystemTime at);
+
+  struct PlacedChunk {
+    int64_t id = 0;
+    format::ChunkName name;
+    PackPlace place;
+  };
+  // How many good chunks (or ones in the trash) the catalog has in the pack.
+  absl::StatusOr<int64_t> CountChunks(uint64_t pack) const;
+  // The same, one by one: reads the whole table, for packs that are damaged. At most `limit`, ids above `after`.
+  absl::StatusOr<std::vector<PlacedChunk>> ChunksIn(uint64_t pack, int64_t after, int limit) const;
+  // Snapshots with a part of their manifest in the pack, and where; offsets above `after`.
+  absl::StatusOr<std::vector<PackPlace>> ManifestPartsIn(uint64_t pack, int64_t after, int limit) const;
+  absl::StatusOr<std::vector<SnapshotId>> SnapshotsWithPart(PackPlace place) const;
+
+  // Those that still stand where they were found bad. Returns their ids.
+  absl::StatusOr<std::vector<int64_t>> Quarantine(std::span<const PlacedChunk> chunks, std::string_view reason, SystemTime at);
+  // Devices that ever had one of these chunks.
+  absl::StatusOr<std::vector<DeviceId>> OwnersOf(std::span<const int64_t> chunks) const;
+  struct Listed {
+    int64_t key = 0;
+    SnapshotId id;
+    bool damaged = false;
+  };
+  // Snapshots of a device that are listed (not those in the trash), ascending keys above `after`.
+  absl::StatusOr<std::vector<Listed>> SnapshotsOf(const DeviceId& device, int64_t after, int limit) const;
+  // Its state, where it was listed; the newest proven snapshot of its database follows.
+  absl::Status SetDamaged(const SnapshotId& snapshot, bool damaged);
+
+  struct Figures {
+    int64_t quarantined_chunks = 0;
+    int64_t damaged_snapshots = 0;
+  };
+  absl::StatusOr<Figures> GetFigures() const;
+  // Chunks that were quarantined and are good again.
+  absl::StatusOr<std::vector<int64_t>> Healed() const;
+  absl::Status Forget(std::span<const int64_t> healed);
+
+ private:
+  CatalogDb& db_;
+};
+
+}  // namespace litefleet::catalog
+
+#endif  // LITEFLEET_CONTROLLER_CATALOG_SCRUB_CATALOG_H_

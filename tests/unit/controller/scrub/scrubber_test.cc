@@ -1,0 +1,197 @@
+// Bits are flipped in packs: scrub finds them, marks what needs them, and the next backup heals it.
+#include "controller/scrub/scrubber.h"
+
+#include <gmock/gmock.h>
+
+#include <fstream>
+
+#include "controller/fleet/device_fleet.h"
+#include "controller/manifest/manifest_reader.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::scrub {
+namespace {
+
+namespace fs = std::filesystem;
+using fakes::FakeDatabase;
+
+class ScrubberTest : public ingest::IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    OpenAll();
+  }
+  void TearDown() override {
+    CloseAll();
+    IngestTest::TearDown();
+  }
+  void OpenAll() {
+    Open();
+    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+    identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
+    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots);
+    auto fleet = fleet::DeviceFleet::Create({operations_.get(), reports_.get(), &clock_, "test"}, {.own_ticker = false});
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    fleet_ = *std::move(fleet);
+    catalog_ = std::make_unique<catalog::ScrubCatalog>(*path_->db);
+    scrubber_ = std::make_unique<Scrubber>(
+        *fleet_, *path_->store, *path_->ingest_catalog, *catalog_,
+        [this](const SnapshotId& snapshot, const auto& visit) {
+          return manifest::ForEachNeededChunk(*path_->ingest_catalog, *path_->store, snapshot,
+                                              [&](std::span<const manifest::ChunkRef> chunks) -> absl::Status {
+                                                std::vector<format::ChunkName> names;
+                                                for (const auto& chunk : chunks) names.push_back(chunk.name);
+                                                return visit(names);
+                                              });
+        },
+        clock_, ScrubberOptions{.bytes_per_second = 0});
+  }
+  void CloseAll() {
+    scrubber_.reset();
+    catalog_.reset();
+    fleet_.reset();
+    reports_.reset();
+    identities_.reset();
+    operations_.reset();
+    path_.reset();
+  }
+  Scrubber::Report Run() {
+    const CancelToken cancel;
+    const auto report = scrubber_->Run(/*all=*/true, /*unlimited=*/true, cancel, [](uint64_t, uint64_t) {});
+    EXPECT_TRUE(report.ok()) << report.status();
+    return report.value_or(Scrubber::Report());
+  }
+  std::string PackFile() {
+    for (const auto& entry : fs::directory_iterator(directory_ + "/store/packs")) return entry.path();
+    return {};
+  }
+  void FlipChunk(const FakeDatabase& database, uint32_t extent) {
+    const int64_t offset = path_->Count("select offset from chunk where name = x'" + database.Name(extent).Hex() + "'");
+    ASSERT_GT(offset, 0);
+    std::fstream file(PackFile(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(offset + 200);
+    const char c = static_cast<char>(file.get() ^ 1);
+    file.seekp(offset + 200);
+    file.put(c);
+  }
+  v1::SnapshotState StateOf(const std::string& id) { return path_->snapshots->Resolve(id)->state(); }
+
+  std::unique_ptr<catalog::IdentityCatalog> identities_;
+  std::unique_ptr<fleet::CatalogReports> reports_;
+  std::unique_ptr<catalog::OperationCatalog> operations_;
+  std::unique_ptr<fleet::DeviceFleet> fleet_;
+  std::unique_ptr<catalog::ScrubCatalog> catalog_;
+  std::unique_ptr<Scrubber> scrubber_;
+};
+
+TEST_F(ScrubberTest, ASoundStoreIsFoundSound) {
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 4 + 1, 1);
+  ASSERT_TRUE(Upload(database, device_).status.ok());
+  const Scrubber::Report report = Run();
+  EXPECT_EQ(report.chunks_quarantined, 0U);
+  EXPECT_EQ(report.snapshots_damaged, 0U);
+  EXPECT_EQ(report.logical_bytes, uint64_t{4096} * (64 * 4 + 1));
+}
+
+TEST_F(ScrubberTest, AFlippedBitIsFoundMarkedAndHealedByTheNextBackup) {
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 4, 1);
+  const auto first = Upload(database, device_);
+  const FakeDatabase old = database;
+  database.seeds[0] = 4711;
+  const auto second = Upload(database, device_);
+  const FakeDatabase unrelated = FakeDatabase::Make(4096, 64 * 2, 9);
+  const auto other = Upload(unrelated, other_);
+  ASSERT_TRUE(other.status.ok());
+
+  FlipChunk(old, 0);       // of the first snapshot alone
+  FlipChunk(database, 2);  // of the first two
+  const Scrubber::Report report = Run();
+  EXPECT_EQ(report.chunks_quarantined, 2U);
+  EXPECT_EQ(report.snapshots_damaged, 2U);
+  EXPECT_EQ(StateOf(first.snapshot_id), v1::SNAPSHOT_STATE_DAMAGED);
+  EXPECT_EQ(StateOf(second.snapshot_id), v1::SNAPSHOT_STATE_DAMAGED);
+  EXPECT_EQ(StateOf(other.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED);
+  EXPECT_EQ(catalog_->GetFigures()->damaged_snapshots, 2);
+  EXPECT_EQ(Run().chunks_quarantined, 0U) << "found once";
+
+  const auto third = Upload(database, device_);
+  ASSERT_TRUE(third.status.ok()) << third.status;
+  EXPECT_EQ(third.chunks_sent, 1U) << "the quarantined chunk counts as absent";
+  EXPECT_EQ(scrubber_->Heal().value(), 1);
+  EXPECT_EQ(StateOf(second.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED);
+  EXPECT_EQ(StateOf(first.snapshot_id), v1::SNAPSHOT_STATE_DAMAGED) << "what it alone needs has not come back";
+  EXPECT_EQ(path_->ReadBack(second.snapshot_id).value(), ingest::WholeOf(database));
+  EXPECT_EQ(path_->ReadBack(third.snapshot_id).value(), ingest::WholeOf(database));
+
+  ASSERT_TRUE(Upload(old, device_).status.ok()) << "the device is restored to the old state and backed up";
+  EXPECT_EQ(scrubber_->Heal().value(), 1);
+  EXPECT_EQ(StateOf(first.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED);
+  EXPECT_EQ(path_->ReadBack(first.snapshot_id).value(), ingest::WholeOf(old));
+  EXPECT_EQ(catalog_->GetFigures()->quarantined_chunks, 0);
+  EXPECT_EQ(Run().chunks_quarantined, 0U);
+}
+
+TEST_F(ScrubberTest, AnUploadThatBeganBeforeAQuarantineIsNotCommittedOnIt) {
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 3, 1);
+  ASSERT_TRUE(Upload(database, device_).status.ok());
+  auto sink = std::make_shared<fakes::RecordingSink>();
+  auto session = path_->ingest->NewUpload(device_, sink);
+  ASSERT_TRUE(session.ok());
+  const fakes::UploadPlan plan{.session_id = NewSession()};
+  auto begin = fakes::BeginRequest(database, plan);
+  auto offer = fakes::OfferRequest(database, 1, 0, 3);
+  ASSERT_TRUE((*session)->Handle(begin).ok());
+  ASSERT_TRUE((*session)->Handle(offer).ok());
+  const auto missing = sink->Next(v1::UploadResponse::kMissing);
+  ASSERT_TRUE(missing.has_value());
+  EXPECT_EQ(missing->missing().positions_size(), 0) << "all of it is there";
+  FlipChunk(database, 1);
+  EXPECT_EQ(Run().chunks_quarantined, 1U);
+  auto commit = fakes::CommitRequest(database);
+  const absl::Status status = (*session)->Handle(commit);
+  EXPECT_EQ(ReasonOf(status), "CHUNK_VANISHED") << status;
+  (*session)->End();
+  const auto resumed = fakes::RunUpload(*path_->ingest, device_, database, plan);
+  ASSERT_TRUE(resumed.status.ok()) << resumed.status;
+  EXPECT_EQ(resumed.chunks_sent, 1U);
+  EXPECT_EQ(path_->ReadBack(resumed.snapshot_id).value(), ingest::WholeOf(database));
+}
+
+TEST_F(ScrubberTest, AMissingPackIsDamageAndAMissingStoreIsNot) {
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 3, 1);
+  const auto uploaded = Upload(database, device_);
+  ASSERT_TRUE(uploaded.status.ok());
+  fs::rename(directory_ + "/store/packs", directory_ + "/store/away");
+  const CancelToken cancel;
+  EXPECT_FALSE(scrubber_->Run(true, true, cancel, [](uint64_t, uint64_t) {}).ok());
+  EXPECT_EQ(StateOf(uploaded.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED) << "nothing is concluded";
+  fs::rename(directory_ + "/store/away", directory_ + "/store/packs");
+  EXPECT_EQ(Run().chunks_quarantined, 0U);
+
+  fs::remove(PackFile());
+  EXPECT_EQ(Run().chunks_quarantined, 3U);
+  EXPECT_EQ(StateOf(uploaded.snapshot_id), v1::SNAPSHOT_STATE_DAMAGED);
+}
+
+TEST_F(ScrubberTest, ARunIsAnOperationThatCanBeCancelled) {
+  ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 64 * 3, 1), device_).status.ok());
+  ASSERT_TRUE(scrubber_->Begin().ok());
+  const auto operation = scrubber_->Start(true, "", "operator:test");
+  ASSERT_TRUE(operation.ok()) << operation.status();
+  const auto ended = [&] {
+    const auto row = operations_->Get(OperationId(operation->id()));
+    return row.ok() && !catalog::IsActive(row->operation.state());
+  };
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!ended() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  const auto row = operations_->Get(OperationId(operation->id()));
+  ASSERT_TRUE(row.ok());
+  EXPECT_EQ(row->operation.state(), v1::OPERATION_STATE_SUCCEEDED) << row->operation.DebugString();
+
+  CancelToken cancelled;
+  cancelled.Cancel();
+  EXPECT_EQ(scrubber_->Run(true, true, cancelled, [](uint64_t, uint64_t) {}).status().code(), absl::StatusCode::kCancelled);
+}
+
+}  // namespace
+}  // namespace litefleet::scrub
