@@ -1,0 +1,222 @@
+#include "tests/fuzz/targets.h"
+
+#include <sqlite3.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "agent/capture/database_header.h"
+#include "agent/capture/wal_index.h"
+#include "agent/config/config.h"
+#include "common/config/toml_reader.h"
+#include "common/crypto/token.h"
+#include "common/crypto/x509.h"
+#include "common/format/chunk_codec.h"
+#include "common/format/extent.h"
+#include "common/format/pack_record.h"
+#include "common/format/store_names.h"
+#include "common/rpc/address.h"
+#include "common/rpc/identity_file.h"
+#include "controller/config/config.h"
+#include "controller/retention/policy.h"
+#include "litefleet/storage/v1/records.pb.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::fuzz {
+
+void Require(bool holds, const char* what) {
+  if (holds) return;
+  std::fprintf(stderr, "not as it must be: %s\n", what);
+  std::abort();
+}
+
+namespace {
+
+// A whole pack; where its header is sound the records are walked.
+void Pack(ByteView input) {
+  const auto read = [input](uint64_t offset, std::span<std::byte> out) -> absl::StatusOr<size_t> {
+    if (offset >= input.size()) return size_t{0};
+    const size_t n = std::min<size_t>(out.size(), input.size() - offset);
+    std::memcpy(out.data(), input.data() + offset, n);
+    return n;
+  };
+  auto scanner = format::PackScanner::Open(read, input.size());
+  if (!scanner.ok()) return;
+  uint64_t last = 0;
+  for (;;) {
+    const auto record = scanner->Next();
+    Require(record.ok(), "only errors of the file are errors");
+    if (!record->has_value()) break;
+    Require((*record)->offset > last || last == 0, "records come in order");
+    last = (*record)->offset;
+    Require((*record)->payload.size() == (*record)->header.stored_bytes, "a payload is whole");
+    Require(format::CheckPayload((*record)->header, (*record)->payload).ok(), "a payload is checked");
+  }
+  Require(scanner->end_of_records() <= input.size(), "nothing is read behind the end");
+}
+
+// The same with right checksums: what only a sound header reaches.
+void PackRecord(ByteView input) {
+  if (input.size() < format::kRecordHeaderBytes) return;
+  const auto direct = format::DecodeRecordHeader(input, LoadLittleEndian<uint64_t>(input.data() + 8));
+  if (!direct.ok()) return;
+  std::array<std::byte, format::kRecordHeaderBytes> again{};
+  format::EncodeRecordHeader(*direct, LoadLittleEndian<uint64_t>(input.data() + 8), again);
+  Require(std::equal(again.begin(), again.end(), input.begin()), "a header that is accepted is written the same way");
+}
+
+void ChunkFrame(ByteView input) {
+  if (input.size() < 8) return;
+  static format::ChunkDecompressor decompressor;
+  const uint32_t raw = LoadLittleEndian<uint32_t>(input.data()) % (format::kExtentBytes + 2);
+  Bytes out;
+  const auto codec = static_cast<format::Codec>(LoadLittleEndian<uint32_t>(input.data() + 4) % 4);
+  if (decompressor.Decompress(codec, input.subspan(8), raw, out).ok()) Require(out.size() == raw, "exactly as many bytes as said");
+}
+
+template <class Message>
+void Reparse(ByteView input) {
+  Message message;
+  if (!message.ParseFromArray(input.data(), static_cast<int>(input.size()))) return;
+  Message again;
+  Require(again.ParseFromString(message.SerializeAsString()), "what was read can be written and read");
+}
+
+void Records(ByteView input) {
+  Reparse<storage::v1::ManifestPart>(input);
+  Reparse<storage::v1::SnapshotRecord>(input);
+  Reparse<storage::v1::DeviceRecord>(input);
+  Reparse<storage::v1::DatabaseRecord>(input);
+  Reparse<storage::v1::OperatorRecord>(input);
+  Reparse<storage::v1::SnapshotMarksRecord>(input);
+}
+
+void Text(ByteView input) {
+  const std::string_view text = AsText(input);
+  if (const auto token = crypto::ParseToken(text); token.ok()) {
+    const auto again = crypto::ParseToken(crypto::FormatToken(*token));
+    Require(again.ok() && again->secret == token->secret, "a token is written as it was read");
+  }
+  if (const auto address = rpc::ParseAddress(text); address.ok())
+    Require(rpc::ParseAddress(address->Text()).ok(), "an address reads its own text");
+  rpc::ParseListenAddress(text).status().IgnoreError();
+  config::ParseDuration(text).status().IgnoreError();
+  config::ParseSize(text).status().IgnoreError();
+  if (const auto name = format::ParsePackFileName(text); name.has_value())
+    Require(format::MakePackFileName(name->id, name->sealed) == text, "a file's name is made as it was parsed");
+  static_cast<void>(crypto::FromBase64Url(text));
+  static_cast<void>(FromHex(text));
+}
+
+void Toml(ByteView input) {
+  const std::string_view text = AsText(input);
+  config::ParseConfig(text, "agent.toml").status().IgnoreError();
+  config::ParseControllerConfig(text, "controller.toml").status().IgnoreError();
+  retention::ParsePolicy(text, "policy.toml").status().IgnoreError();
+}
+
+void Keys(ByteView input) {
+  const std::string_view text = AsText(input);
+  crypto::KeyOfSigningRequest(text).status().IgnoreError();
+  crypto::CertificateFromDer(text).status().IgnoreError();
+  if (const auto chain = crypto::CertificatesFromPem(text); chain.ok()) {
+    for (const auto& certificate : *chain) {
+      static_cast<void>(crypto::UriOf(*certificate));
+      static_cast<void>(crypto::NamesOf(*certificate));
+      static_cast<void>(crypto::NotAfter(*certificate));
+      static_cast<void>(crypto::SerialOf(*certificate));
+    }
+  }
+  rpc::ParseIdentity(text).status().IgnoreError();
+  crypto::KeyFromPem(text).status().IgnoreError();
+}
+
+// SQLite's first page, as a device's own file may hold it.
+void DatabaseHeader(ByteView input) {
+  static_cast<void>(capture::HasMagic(input));
+  static_cast<void>(capture::ParseHeader(input));
+  if (input.size() >= 512) static_cast<void>(capture::InspectFirstPage(input.first(512), 7));
+}
+
+// A wal-index and a WAL made of the input: two regions of 32 KiB, then the file.
+struct FakeShm {
+  sqlite3_file base{};
+  ByteView file;
+  std::array<std::vector<std::byte>, 4> regions;
+};
+
+const sqlite3_io_methods& FakeMethods() {
+  static const sqlite3_io_methods methods = [] {
+    sqlite3_io_methods m{};
+    m.iVersion = 2;
+    m.xRead = [](sqlite3_file* f, void* out, int n, sqlite3_int64 at) -> int {
+      const ByteView file = reinterpret_cast<FakeShm*>(f)->file;
+      if (at < 0 || static_cast<uint64_t>(at) + static_cast<uint64_t>(n) > file.size()) return SQLITE_IOERR_SHORT_READ;
+      std::memcpy(out, file.data() + at, static_cast<size_t>(n));
+      return SQLITE_OK;
+    };
+    m.xFileSize = [](sqlite3_file* f, sqlite3_int64* size) -> int {
+      *size = static_cast<sqlite3_int64>(reinterpret_cast<FakeShm*>(f)->file.size());
+      return SQLITE_OK;
+    };
+    m.xShmMap = [](sqlite3_file* f, int number, int, int, void volatile** out) -> int {
+      auto& regions = reinterpret_cast<FakeShm*>(f)->regions;
+      *out = number >= 0 && static_cast<size_t>(number) < regions.size() ? regions[static_cast<size_t>(number)].data() : nullptr;
+      return SQLITE_OK;
+    };
+    m.xShmBarrier = [](sqlite3_file*) {};
+    m.xShmLock = [](sqlite3_file*, int, int, int) -> int { return SQLITE_OK; };
+    return m;
+  }();
+  return methods;
+}
+
+void WalIndex(ByteView input) {
+  constexpr size_t kRegion = 32768;
+  FakeShm shm;
+  shm.base.pMethods = &FakeMethods();
+  for (size_t i = 0; i < shm.regions.size(); ++i) {
+    shm.regions[i].resize(kRegion);
+    const size_t from = std::min(input.size(), i * 512);
+    std::memcpy(shm.regions[i].data(), input.data() + from, std::min(kRegion, input.size() - from));
+  }
+  // A header that checks: version, initialised, checksum, both copies equal. Else nothing behind it would ever be read.
+  std::byte* const header = shm.regions[0].data();
+  const uint32_t version = 3007000;
+  std::memcpy(header, &version, sizeof version);
+  header[12] = std::byte{1};
+  uint32_t sums[2] = {0, 0};
+  for (size_t i = 0; i < 40; i += 8) {
+    uint32_t words[2];
+    std::memcpy(words, header + i, sizeof words);
+    sums[0] += words[0] + sums[1];
+    sums[1] += words[1] + sums[0];
+  }
+  std::memcpy(header + 40, sums, sizeof sums);
+  std::memcpy(header + 48, header, 48);
+  shm.file = input;
+  const capture::WalIndex index(&shm.base, &shm.base);
+  const auto read = index.ReadState();
+  Require(read.ok(), "a header that checks is read");
+  const capture::WalState& state = *read;
+  if (state.page_size < 512 || state.page_size > 65536) return;
+  Bytes page(state.page_size);
+  for (const uint32_t number : {1U, 2U, 77U, 4096U}) {
+    const auto frame = index.FindFrame(number, state);
+    if (frame.ok()) Require(*frame <= state.max_frame, "no frame behind the last committed one");
+    index.ReadPage(number, state, page).status().IgnoreError();
+  }
+}
+
+}  // namespace
+
+const std::vector<Target>& Targets() {
+  static const std::vector<Target> targets = {
+      {"pack", Pack}, {"pack_record", PackRecord},         {"chunk", ChunkFrame},   {"records", Records}, {"text", Text}, {"toml", Toml},
+      {"keys", Keys}, {"database_header", DatabaseHeader}, {"wal_index", WalIndex},
+  };
+  return targets;
+}
+
+}  // namespace litefleet::fuzz
