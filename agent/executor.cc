@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/capture/file_facts.h"
 #include "agent/capture/online_source.h"
 #include "agent/ledger/ledger.h"
 #include "common/base/error_detail.h"
@@ -15,6 +16,8 @@
 namespace litefleet {
 namespace {
 
+// What the files' times say is proven by a read at least this often.
+constexpr std::chrono::hours kReadAnyway{24};
 // A live restore of so many bytes tells how fast the next one will be.
 constexpr int64_t kRateFromBytes = 1 << 20;
 
@@ -90,8 +93,24 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
   kept.set_last_run_at_ms(ToUnixMillis(deps_.clock.Now()));
   Remember(kept);
 
+  const absl::StatusOr<std::unique_ptr<ledger::Ledger>> ledger = ledger::Ledger::Open(
+      deps_.state.LedgerFile(order.database()), ledger::LedgerIdentity(deps_.device_id, order.database(), database->path));
+  if (!ledger.ok()) spdlog::warn("{}: without a ledger: {}", order.database(), MessageOf(ledger.status()));
+  const auto facts = capture::FileFactsOf(database->path, deps_.clock.Now());
   v1::OperationResult result;
-  if (order.method() != v1::METHOD_UNSPECIFIED && order.method() != v1::METHOD_ONLINE) {
+  // The ledger knows which device's and which file's snapshot that was.
+  const bool known = ledger.ok() && (*ledger)->state().has_value() && (*ledger)->state()->snapshot_id == kept.last_snapshot_id();
+  const bool online = order.method() == v1::METHOD_UNSPECIFIED || order.method() == v1::METHOD_ONLINE;
+  if (online && !order.full() && known && facts.has_value() && IsUnchanged(kept, *facts)) {
+    kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
+    kept.set_unchanged_at_ms(kept.last_success_at_ms());
+    Remember(kept);
+    result = ResultOf(absl::OkStatus());
+    result.set_snapshot_id(kept.last_snapshot_id());
+    result.add_steps("nothing has changed since this snapshot: its files were not written");
+    return result;
+  }
+  if (!online) {
     result = ResultOf(Error(absl::StatusCode::kUnimplemented, "METHOD_UNSUPPORTED", "this agent makes backups by the method online alone",
                             "order the backup without --method"));
   } else {
@@ -105,9 +124,6 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     job.timeline = kept.timeline();
     job.spool_file = deps_.state.SpoolFile(operation.operation_id());
     job.full = order.full();
-    const absl::StatusOr<std::unique_ptr<ledger::Ledger>> ledger = ledger::Ledger::Open(
-        deps_.state.LedgerFile(order.database()), ledger::LedgerIdentity(deps_.device_id, order.database(), database->path));
-    if (!ledger.ok()) spdlog::warn("{}: without a ledger: {}", order.database(), MessageOf(ledger.status()));
     if (ledger.ok()) job.ledger = ledger->get();
     if (job.ledger != nullptr && !job.ledger->problem().empty())
       spdlog::warn("{}: the backup compares with the controller: {}", order.database(), job.ledger->problem());
@@ -136,11 +152,21 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
   if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_last_snapshot_id(result.snapshot_id());
+    // As they were before anything was read: what is written later shows.
+    kept.set_file_facts(facts.has_value() && facts->settled ? facts->text : "");
+    kept.set_read_at_ms(kept.last_run_at_ms());
+    kept.clear_unchanged_at_ms();
   } else {
     kept.set_last_error(result.error().SerializeAsString());
   }
   Remember(kept);
   return result;
+}
+
+bool DeviceExecutor::IsUnchanged(const storage::v1::AgentDatabase& kept, const capture::FileFacts& facts) const {
+  const int64_t since_read = ToUnixMillis(deps_.clock.Now()) - kept.read_at_ms();
+  return facts.settled && !kept.file_facts().empty() && kept.file_facts() == facts.text && kept.last_error().empty() && since_read >= 0 &&
+         since_read < std::chrono::duration_cast<std::chrono::milliseconds>(kReadAnyway).count();
 }
 
 absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const v1::RestoreOrder& order) const {

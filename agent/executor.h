@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 
+#include "agent/capture/file_facts.h"
 #include "agent/config/config.h"
 #include "agent/control/operation_queue.h"
 #include "agent/restore/local_restorer.h"
@@ -57,6 +58,8 @@ class DeviceExecutor final : public control::OperationExecutor {
   // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.
   absl::StatusOr<config::DatabaseConfig> Configured(const std::string& database) const;
   absl::StatusOr<restore::Target> RestoreTarget(const v1::RestoreOrder& order) const;
+  // By its files' times and sizes, without opening it.
+  bool IsUnchanged(const storage::v1::AgentDatabase& kept, const capture::FileFacts& facts) const;
   // What is remembered; begins anew, with a word in the log, where that cannot be read.
   storage::v1::AgentDatabase Remembered(const std::string& database) const;
   void Remember(const storage::v1::AgentDatabase& database) const;

@@ -49,6 +49,7 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
     if (kept->last_run_at_ms() != 0) *health.mutable_last_run_at() = MillisTimestamp(kept->last_run_at_ms());
     if (kept->last_success_at_ms() != 0) *health.mutable_last_success_at() = MillisTimestamp(kept->last_success_at_ms());
     health.set_last_snapshot_id(kept->last_snapshot_id());
+    if (kept->unchanged_at_ms() != 0) *health.mutable_unchanged_at() = MillisTimestamp(kept->unchanged_at_ms());
     if (!kept->last_error().empty()) {
       v1::ErrorDetail error;
       if (error.ParseFromString(kept->last_error())) *health.mutable_last_error() = error;

@@ -212,9 +212,11 @@ class Backup {
     };
     progress_.set_phase(phase);
     UploadSession::Counts counts;
+    AttemptOptions attempt = options_.attempt;
+    if (changes_only_) attempt.compression_level = options_.changes_level;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
-        options_.attempt, transport_, begin, feed, complete, rate_, cancel_,
-        [&](const UploadSession::Counts& now) { Report(now, feed, false); }, counts);
+        attempt, transport_, begin, feed, complete, rate_, cancel_, [&](const UploadSession::Counts& now) { Report(now, feed, false); },
+        counts);
     Report(counts, feed, true);
     if (committed.ok() && committed->created()) Advance(committed->snapshot_id(), root);
     wire_before_ += counts.wire_bytes;

@@ -59,6 +59,8 @@ struct BackupOutcome {
 struct BackupOptions {
   AttemptOptions attempt;
   SpoolOptions spool;
+  // zstd's level for changed pages: they are few, and worth more time than a first backup's.
+  int changes_level = 3;
   // Passes after one that held writers up for too long.
   int stall_retries = 5;
   // Attempts in a row that brought nothing and did not fail for the link alone.

@@ -359,9 +359,10 @@ absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session
     LF_RETURN_IF_ERROR(CheckGeneration(db, session.id));
     LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
-    LF_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(db,
-                                                             "update database set newest = ?1, sequence = ?2, snapshots = snapshots + 1, "
-                                                             "unchanged_at = -1 where id = ?3 and sequence = ?2 - 1"));
+    LF_ASSIGN_OR_RETURN(
+        Statement newest,
+        Statement::Prepare(
+            db, "update database set newest = ?1, sequence = ?2, snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
     LF_RETURN_IF_ERROR(newest.Bind(1, key).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database).Run());
     if (sqlite3_changes(db) != 1)
       return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");

@@ -38,7 +38,7 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation";
+    "s.operation, s.pages_changed";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -73,6 +73,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_journal_mode(static_cast<v1::JournalMode>(number(26)));
   SetDuration(snapshot.mutable_pinned(), number(27));
   snapshot.set_read_bytes(number(28));
+  if (number(30) >= 0) snapshot.set_pages_changed(static_cast<uint32_t>(number(30)));
   snapshot.set_operation_id(text(29));
   return snapshot;
 }

@@ -146,8 +146,6 @@ const std::string_view kSnapshotSchema3 = R"sql(
 -- "ID:PARTS:BYTES " for each layer, the lowest first; empty: the one layer that the snapshot wrote. BYTES is the payload of its parts.
 alter table snapshot add column layers text not null default '';
 alter table snapshot add column pages_changed integer not null default -1;
--- When the device last said that the newest snapshot is still what it has; -1: not since it was taken.
-alter table database add column unchanged_at integer not null default -1;
 )sql";
 
 }  // namespace litefleet::catalog

@@ -106,6 +106,8 @@ CommandResult Show(Session& session, const ShowOptions& options) {
     facts.Add("newest snapshot", fmt::format("{}, taken {} ({}), {}", newest.id(), LocalTimeText(FromProtoTime(newest.taken_at())),
                                              AgeText(FromProtoTime(newest.taken_at()), now), SizeText(newest.size_bytes())));
   }
+  if (database.health().has_unchanged_at() && database.health().last_snapshot_id() == database.newest_snapshot().id())
+    facts.Add("unchanged since", fmt::format("that, as of {}", LocalTimeText(FromProtoTime(database.health().unchanged_at()))));
   facts.Add("newest proven", database.has_newest_proven_at() ? LocalTimeText(FromProtoTime(database.newest_proven_at())) : "none");
   if (health.has_last_run_at()) facts.Add("last run", LocalTimeText(FromProtoTime(health.last_run_at())));
   if (health.has_last_error()) {

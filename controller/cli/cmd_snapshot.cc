@@ -20,6 +20,12 @@ struct SnapshotOptions : LongActionOptions {
   std::string snapshot;
 };
 
+// ", 1 byte for 2.4": of pages. Empty where nothing was sent.
+std::string RatioText(int64_t pages, int64_t bytes) {
+  if (pages <= 0 || bytes <= 0) return {};
+  return fmt::format(", 1 byte for {:.1f}", static_cast<double>(pages) / static_cast<double>(bytes));
+}
+
 Cell CheckCell(const v1::Snapshot& snapshot) {
   if (snapshot.state() == v1::SNAPSHOT_STATE_DAMAGED) return {"lost chunks", Tone::kBad};
   const std::string word = snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check());
@@ -100,8 +106,14 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   facts.Add("method", Word(snapshot.method())).AddIf("journal mode", Word(snapshot.journal_mode()));
   facts.Add("size", fmt::format("{} ({} pages of {} bytes)", SizeText(snapshot.size_bytes()), snapshot.page_count(), snapshot.page_size()));
   facts.Add("root digest", ToHex(AsBytes(snapshot.root_digest())));
-  facts.Add("sent", fmt::format("{} in {} pages", SizeText(snapshot.wire_bytes()), snapshot.pages_sent()))
-      .Add("stored", SizeText(snapshot.stored_bytes()));
+  facts.Add("read", SizeText(snapshot.read_bytes()));
+  if (snapshot.has_pages_changed()) {
+    facts.Add("changed",
+              fmt::format("{} in {} pages", SizeText(int64_t{snapshot.pages_changed()} * snapshot.page_size()), snapshot.pages_changed()));
+  }
+  facts.Add("sent", fmt::format("{} for {} pages{}", SizeText(snapshot.wire_bytes()), snapshot.pages_sent(),
+                                RatioText(int64_t{snapshot.pages_sent()} * snapshot.page_size(), snapshot.wire_bytes())));
+  facts.Add("stored", SizeText(snapshot.stored_bytes()) + RatioText(snapshot.size_bytes(), snapshot.stored_bytes()));
   facts.Add("took", snapshot.has_pinned() ? fmt::format("{}, of which the database was held for {}",
                                                         DurationText(Millis(snapshot.duration())), DurationText(Millis(snapshot.pinned())))
                                           : DurationText(Millis(snapshot.duration())));

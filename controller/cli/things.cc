@@ -164,6 +164,7 @@ Json ToJson(const v1::DatabaseHealth& health) {
       .Set("schedule", Json::OrNull(health.schedule()))
       .Set("last_run_at", TimeJson(health.has_last_run_at(), health.last_run_at()))
       .Set("last_success_at", TimeJson(health.has_last_success_at(), health.last_success_at()))
+      .Set("unchanged_at", TimeJson(health.has_unchanged_at(), health.unchanged_at()))
       .Set("last_error", health.has_last_error() ? ToJson(health.last_error()) : Json());
   return result;
 }
@@ -196,6 +197,7 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("page_count", snapshot.page_count())
       .Set("size_bytes", snapshot.size_bytes())
       .Set("root_digest", Json::OrNull(ToHex(AsBytes(snapshot.root_digest()))))
+      .Set("pages_changed", snapshot.has_pages_changed() ? Json(int64_t{snapshot.pages_changed()}) : Json())
       .Set("pages_sent", snapshot.pages_sent())
       .Set("wire_bytes", snapshot.wire_bytes())
       .Set("stored_bytes", snapshot.stored_bytes())

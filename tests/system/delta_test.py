@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""Backups of what changed, counted at a proxy: a small change, a lost or damaged ledger, another file, VACUUM, nothing changed."""
+import os
+import random
+import sqlite3
+import time
+
+import lf
+
+
+def mutate(path, statement):
+    connection = sqlite3.connect(path)
+    connection.execute(statement)
+    connection.commit()
+    connection.close()
+
+
+class Counted:
+    """One device behind a proxy, with a database of some MiB that compression does not shrink."""
+
+    def __init__(self, fleet, mib=24):
+        self.fleet = fleet
+        fleet.init()
+        fleet.serve()
+        self.proxy = fleet.proxy()
+        self.database = lf.make_database(fleet.path("x.db"), rows=mib * 1024 * 1024 // 320)
+        self.agent = fleet.agent("alpha", {"main": self.database}, controller=f"127.0.0.1:{self.proxy.port}")
+        self.bytes = 0
+
+    def backup(self, *args):
+        before = self.proxy.up + self.proxy.down
+        snapshot = self.fleet.snapshot("alpha/main", *args)
+        self.bytes = self.proxy.up + self.proxy.down - before
+        return snapshot
+
+    def facts(self, snapshot):
+        return {one["id"]: one for one in self.fleet.snapshots()}[snapshot]
+
+    def ledger(self):
+        return os.path.join(self.agent.state, "ledgers", "main.ledger")
+
+    def expect_content(self, snapshot):
+        lf.expect_equal(lf.content(self.fleet.download(snapshot)), lf.content(self.database), "content of the snapshot")
+
+
+def test_a_small_change_costs_little_and_everything_else_comes_from_before():
+    with lf.Fleet() as fleet:
+        device = Counted(fleet)
+        device.backup()
+        first = device.bytes
+        mutate(device.database, "update item set data = randomblob(100) where id in (7, 40000)")
+        second = device.backup()
+        facts = device.facts(second)
+        print(f"first {first} bytes, second {device.bytes} bytes, {facts['pages_changed']} pages changed, {facts['pages_sent']} sent, stored {facts['stored_bytes']}")
+        lf.expect(device.bytes < 40_000, f"{device.bytes} bytes for a change of two rows")
+        lf.expect(facts["pages_sent"] <= 6, f"{facts['pages_sent']} pages were sent")
+        lf.expect_equal(facts["pages_changed"], facts["pages_sent"], "pages changed and sent")
+        device.expect_content(second)
+
+
+def test_a_ledger_that_is_lost_or_damaged_costs_no_full_upload():
+    with lf.Fleet() as fleet:
+        device = Counted(fleet)
+        device.backup()
+        first = device.bytes
+        for what in ("lost", "flipped", "cut"):
+            mutate(device.database, f"update item set data = randomblob(100) where id = {random.Random(what).randrange(50000)}")
+            if what == "lost":
+                os.unlink(device.ledger())
+            elif what == "flipped":
+                with open(device.ledger(), "r+b") as file:
+                    file.seek(5000)
+                    byte = file.read(1)
+                    file.seek(5000)
+                    file.write(bytes([byte[0] ^ 1]))
+            else:
+                os.truncate(device.ledger(), 3000)
+            snapshot = device.backup()
+            print(f"{what}: {device.bytes} of {first} bytes, {device.facts(snapshot)['pages_sent']} pages sent")
+            lf.expect(device.bytes * 50 < first, f"{what}: {device.bytes} bytes of {first}")
+            device.expect_content(snapshot)
+
+
+def test_the_controller_is_killed_and_the_next_change_goes_on():
+    with lf.Fleet() as fleet:
+        device = Counted(fleet, 8)
+        device.backup()
+        mutate(device.database, "update item set data = randomblob(100) where id = 77")
+        fleet.controller.kill()
+        fleet.serve()
+        device.agent.wait_connected()
+        snapshot = device.backup()
+        lf.expect(device.facts(snapshot)["pages_sent"] <= 4, "only the change is sent")
+        device.agent.process.kill()
+        device.agent.start()
+        device.agent.wait_connected()
+        mutate(device.database, "delete from item where id > 20000")
+        mutate(device.database, "vacuum")
+        device.expect_content(device.backup())
+
+
+def test_nothing_changed_costs_nothing_and_is_said():
+    with lf.Fleet() as fleet:
+        device = Counted(fleet, 8)
+        time.sleep(3)  # real time: files that were just written are read
+        first = device.backup()
+        second = device.backup()
+        print(f"nothing changed: {device.bytes} bytes")
+        lf.expect_equal(second, first, "the snapshot of a database that has not changed")
+        lf.expect(device.bytes < 4096, f"{device.bytes} bytes for nothing")
+
+        def said():
+            return fleet.cli("-o", "json", "database", "show", "alpha/main").json["health"]["unchanged_at"] is not None
+
+        lf.wait_until("the controller knows that nothing has changed", said, 90)
+        lf.expect("unchanged" in fleet.cli("database", "show", "alpha/main").out, "`database show` says it")
+        third = device.backup("--full")
+        lf.expect(third != first, "--full reads everything")
+        lf.expect_equal(device.facts(third)["pages_sent"], 0, "pages sent for nothing")
+        mutate(device.database, "update item set data = randomblob(100) where id = 7")
+        fourth = device.backup()
+        lf.expect(fourth not in (first, third), "a change makes a snapshot")
+        device.expect_content(fourth)
+
+
+if __name__ == "__main__":
+    lf.main(globals())
