@@ -35,6 +35,7 @@
 #include "controller/ingest/ingest.h"
 #include "controller/manifest/manifest_reader.h"
 #include "controller/metrics/metrics_server.h"
+#include "controller/prune/maintenance.h"
 #include "controller/rebuild/store_records.h"
 #include "controller/restore/store_snapshot_reader.h"
 #include "controller/rpc/admin_service.h"
@@ -113,6 +114,14 @@ struct Server::Parts {
   std::unique_ptr<scrub::Scrubber> scrubber;
   std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
   std::unique_ptr<verify::SnapshotVerifier> verifier;
+  std::unique_ptr<catalog::DeletionCatalog> deletions;
+  std::unique_ptr<catalog::PruneCatalog> pruning;
+  std::unique_ptr<catalog::PolicyCatalog> policies;
+  std::unique_ptr<prune::MarkWriter> marks;
+  std::unique_ptr<prune::Pruner> pruner;
+  std::unique_ptr<retention::ControllerTime> time;
+  std::unique_ptr<retention::Retention> retention;
+  std::unique_ptr<prune::Maintenance> maintenance;
   std::unique_ptr<ingest::Ingest> ingest;
   std::unique_ptr<rpc::AdminHandlers> admin_handlers;
 
@@ -127,6 +136,7 @@ struct Server::Parts {
 
   absl::Status Open();
   absl::Status OpenStore();
+  absl::Status OpenMaintenance();
   absl::Status MakeServices();
   absl::Status Listen();
   absl::Status ServeMetrics();
@@ -156,6 +166,7 @@ absl::Status Server::Parts::Open() {
   fleet::DeviceFleetParts fleet_parts{operations.get(), reports.get(), &clock, LITEFLEET_VERSION};
   LF_ASSIGN_OR_RETURN(fleet, fleet::DeviceFleet::Create(fleet_parts, {}));
   LF_RETURN_IF_ERROR(OpenStore());
+  LF_RETURN_IF_ERROR(OpenMaintenance());
   return MakeServices();
 }
 
@@ -214,6 +225,34 @@ absl::Status Server::Parts::OpenStore() {
   return ingest->Maintain();
 }
 
+absl::Status Server::Parts::OpenMaintenance() {
+  deletions = std::make_unique<catalog::DeletionCatalog>(*db);
+  pruning = std::make_unique<catalog::PruneCatalog>(*db);
+  policies = std::make_unique<catalog::PolicyCatalog>(*db);
+  marks = std::make_unique<prune::MarkWriter>(*deletions, *store, clock);
+  pruner = std::make_unique<prune::Pruner>(prune::PrunerDeps{
+      .catalog = *pruning, .deletions = *deletions, .marks = *marks, .store = *store, .held = [this](const SnapshotId& id) {
+        return readers->pins().IsPinned(id);
+      }});
+  time = std::make_unique<retention::ControllerTime>(*policies, clock, BootId());
+  LF_RETURN_IF_ERROR(time->Tick().status());
+  retention = std::make_unique<retention::Retention>(*policies, *deletions, [this] { return marks->WriteDue(); });
+  prune::MaintenanceOptions maintenance_options;
+  maintenance_options.prune.snapshot_grace = options.config.prune_grace;
+  maintenance_options.prune.chunk_grace = options.config.prune_chunk_grace;
+  maintenance_options.prune.rewrite_percent = options.config.prune_rewrite_percent;
+  maintenance_options.prune_every = options.config.prune_every;
+  maintenance_options.retention_every = options.config.retention_every;
+  maintenance = std::make_unique<prune::Maintenance>(prune::MaintenanceDeps{.pruner = *pruner,
+                                                                            .retention = *retention,
+                                                                            .time = *time,
+                                                                            .fleet = *fleet,
+                                                                            .store = *store,
+                                                                            .last_prune = [this] { return pruning->LastPrune(); }},
+                                                     maintenance_options);
+  return maintenance->Begin();
+}
+
 void Server::Parts::WriteRecords() {
   if (const absl::Status status = records->WriteDue(); !status.ok()) spdlog::error("{}", MessageOf(status));
 }
@@ -227,6 +266,15 @@ absl::Status Server::Parts::MakeServices() {
   admin.fleet = fleet.get();
   admin.readers = readers.get();
   admin.verifier = verifier.get();
+  admin.deletions = deletions.get();
+  admin.pruning = pruning.get();
+  admin.policies = policies.get();
+  admin.store = store.get();
+  admin.marks = marks.get();
+  admin.maintenance = maintenance.get();
+  admin.retention = retention.get();
+  admin.time = time.get();
+  admin.is_read = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); };
   admin.clock = &clock;
   admin.data_directory = options.data.path;
   admin.issue_token = [this](const rpc::TokenWish& wish) {
@@ -314,6 +362,7 @@ void Server::Parts::Stop() {
   digests.reset();
   streams.reset();
   work.reset();
+  maintenance.reset();
   verifier.reset();
   scrubber.reset();
 }
@@ -349,6 +398,10 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
       {config.store_reserve != running.store_reserve, "store.reserve"},
       {config.scrub_rate != running.scrub_rate, "store.scrub_rate"},
       {config.scrub_every != running.scrub_every, "store.scrub_every"},
+      {config.prune_grace != running.prune_grace || config.prune_chunk_grace != running.prune_chunk_grace ||
+           config.prune_rewrite_percent != running.prune_rewrite_percent || config.prune_every != running.prune_every ||
+           config.retention_every != running.retention_every,
+       "prune"},
       {config.metrics_listen != running.metrics_listen, "metrics.listen"},
       {config.metrics_databases != running.metrics_databases, "metrics.databases"}};
   for (const auto& [changed, name] : kWaiting) {
@@ -363,6 +416,8 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
 void Server::Maintain() {
   if (const absl::Status status = parts_->RefreshCertificate(); !status.ok())
     spdlog::error("renew the server's certificate: {}", MessageOf(status));
+  // Once a minute: a jump is seen only by who looks at both clocks.
+  if (const auto time = parts_->time->Tick(); !time.ok()) spdlog::error("keep the controller's time: {}", MessageOf(time.status()));
   parts_->WriteRecords();
   const SteadyTime now = parts_->clock.Steady();
   if (now - parts_->uploads_maintained < kMaintainUploads) return;

@@ -161,7 +161,7 @@ absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
       const absl::Status status = remove.Bind(1, id.value()).Run();
       if (!status.ok() && (sqlite3_extended_errcode(db) & 0xff) == SQLITE_CONSTRAINT) {
         return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_HAS_SNAPSHOTS",
-                     fmt::format("device {} still has snapshots", device.name()), "add --delete-snapshots");
+                     fmt::format("device {} still has data in the catalog", device.name()), "forget it with --delete-snapshots");
       }
       LF_RETURN_IF_ERROR(status);
     }

@@ -437,8 +437,8 @@ absl::StatusOr<SnapshotLayout> IngestCatalog::GetLayout(const SnapshotId& snapsh
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement get,
                         Statement::Prepare(db,
-                                           "select key, page_size, page_count, root, root_version, manifest_kind, manifest_parts, layers "
-                                           "from snapshot where id = ?"));
+                                           "select key, page_size, page_count, root, root_version, manifest_kind, manifest_parts, layers, "
+                                           "state from snapshot where id = ?"));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, snapshot.value()).Step());
     if (!found) return Error(absl::StatusCode::kNotFound, "SNAPSHOT_NOT_FOUND", fmt::format("there is no snapshot {}", snapshot.value()));
     layout.key = get.Int(0);
@@ -450,6 +450,7 @@ absl::StatusOr<SnapshotLayout> IngestCatalog::GetLayout(const SnapshotId& snapsh
     layout.root = *root;
     layout.root_version = static_cast<uint32_t>(get.Int(4));
     layout.manifest_kind = static_cast<uint32_t>(get.Int(5));
+    layout.in_trash = get.Int(8) == v1::SNAPSHOT_STATE_TRASH;
     if (!ParseLayers(get.Text(7), layout.layers))
       return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED",
                    fmt::format("the layers of snapshot {} make no sense", snapshot.value()));
@@ -460,58 +461,6 @@ absl::StatusOr<SnapshotLayout> IngestCatalog::GetLayout(const SnapshotId& snapsh
     return absl::OkStatus();
   }));
   return layout;
-}
-
-absl::StatusOr<std::vector<ManifestPlace>> IngestCatalog::ManifestParts(int64_t snapshot_key, uint32_t first, uint32_t limit) const {
-  std::vector<ManifestPlace> parts;
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(
-        Statement get,
-        Statement::Prepare(db,
-                           "select first_page, pack, offset from manifest_part where snapshot = ? and part >= ? order by part limit ?"));
-    get.Bind(1, snapshot_key).Bind(2, int64_t{first}).Bind(3, int64_t{limit});
-    for (;;) {
-      LF_ASSIGN_OR_RETURN(const bool row, get.Step());
-      if (!row) return absl::OkStatus();
-      parts.push_back({.first_page = static_cast<uint32_t>(get.Int(0)),
-                       .place = {.pack = static_cast<uint64_t>(get.Int(1)), .offset = static_cast<uint64_t>(get.Int(2))}});
-    }
-  }));
-  return parts;
-}
-
-absl::StatusOr<std::vector<std::optional<ChunkRow>>> IngestCatalog::FindChunks(std::span<const format::ChunkName> names) const {
-  std::vector<std::optional<ChunkRow>> rows(names.size());
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get,
-                        Statement::Prepare(db, "select page_size, page_count, state, pack, offset from chunk where name = ?"));
-    for (size_t i = 0; i < names.size(); ++i) {
-      LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(1, names[i].bytes).Step());
-      if (found) {
-        rows[i] = ChunkRow{.name = names[i],
-                           .page_size = static_cast<uint32_t>(get.Int(0)),
-                           .page_count = static_cast<uint32_t>(get.Int(1)),
-                           .good = get.Int(2) == kChunkGood || get.Int(2) == kChunkTrash,
-                           .place = {.pack = static_cast<uint64_t>(get.Int(3)), .offset = static_cast<uint64_t>(get.Int(4))}};
-      }
-      get.Reset();
-    }
-    return absl::OkStatus();
-  }));
-  return rows;
-}
-
-absl::StatusOr<uint64_t> IngestCatalog::LargestPack() const {
-  uint64_t largest = 0;
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(const int64_t pack,
-                        sqlite::QueryInt(db,
-                                         "select max(coalesce((select max(id) from pack), 0), (select value from key_floor "
-                                         "where name = 'pack'))"));
-    largest = static_cast<uint64_t>(pack);
-    return absl::OkStatus();
-  }));
-  return largest;
 }
 
 }  // namespace litefleet::catalog

@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_
 #define LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_
 
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -26,6 +27,7 @@ namespace litefleet::catalog {
 struct PackPlace {
   uint64_t pack = 0;
   uint64_t offset = 0;
+  friend auto operator<=>(const PackPlace&, const PackPlace&) = default;
 };
 
 struct UploadSessionRow {
@@ -90,6 +92,7 @@ struct SnapshotLayout {
   format::RootDigest root;
   uint32_t root_version = 0;
   uint32_t manifest_kind = 0;
+  bool in_trash = false;
   std::vector<ManifestLayer> layers;  // the lowest first
 };
 

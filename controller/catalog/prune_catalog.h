@@ -42,6 +42,9 @@ class PruneCatalog {
   // The claims that were kept go, in short transactions. Also for what a crash left; nothing to do is fine.
   absl::Status EndMarking();
   absl::Status SaveReport(const v1::PruneReport& report, SystemTime now);
+  absl::StatusOr<std::optional<SystemTime>> LastPrune() const;
+  // All but what the store itself knows (bytes and number of packs) and names of devices. `growth_since`: of growth_bytes_per_day.
+  absl::StatusOr<v1::GetStoreStatsResponse> Stats(SystemTime growth_since) const;
 
   // ---- mark: places of manifest parts, ascending and each once, after `after`. With `gone_before` those are left out that only snapshots
   // hold that are in the trash since then.

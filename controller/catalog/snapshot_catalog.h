@@ -41,6 +41,8 @@ class SnapshotCatalog {
   // `device` and `database` may be empty. Newest first.
   absl::StatusOr<Page<v1::Snapshot>> List(const DeviceId& device, const std::string& database, int page_size,
                                           const std::string& page_token) const;
+  // In the order of their commits; removed_after is left out, and so are those of forgotten devices.
+  absl::StatusOr<Page<v1::TrashItem>> ListTrash(int page_size, const std::string& page_token) const;
   // Newest committed; kNotFound NO_SNAPSHOT.
   absl::StatusOr<v1::Snapshot> Newest(const DeviceId& device, const std::string& database) const;
   // What the database held at `at`: the newest with taken_at <= at on the timeline that was live then (or on `timeline`), or until its

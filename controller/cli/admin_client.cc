@@ -22,7 +22,8 @@ namespace {
 using Stub = v1::AdminService::Stub;
 
 constexpr std::chrono::seconds kDeadline{30};
-constexpr std::chrono::seconds kDoctorDeadline{300};  // reads the whole catalog
+constexpr std::chrono::seconds kDoctorDeadline{300};   // reads the whole catalog
+constexpr std::chrono::seconds kForgetDeadline{3600};  // deletes all snapshots of a device
 
 // What gRPC reports without a reason of ours never came from the service.
 absl::Status Explained(const grpc::Status& status, const rpc::Address& address) {
@@ -132,13 +133,26 @@ LF_CLIENT_CALL(ListDevices)
 LF_CLIENT_CALL(GetDevice)
 LF_CLIENT_CALL(UpdateDevice)
 LF_CLIENT_CALL(RevokeDevice)
-LF_CLIENT_CALL(ForgetDevice)
 LF_CLIENT_CALL(ListDatabases)
 LF_CLIENT_CALL(GetDatabase)
 LF_CLIENT_CALL(StartBackups)
 LF_CLIENT_CALL(ListSnapshots)
 LF_CLIENT_CALL(GetSnapshot)
 LF_CLIENT_CALL(CheckSnapshot)
+LF_CLIENT_CALL(DeleteSnapshot)
+LF_CLIENT_CALL(PinSnapshot)
+LF_CLIENT_CALL(UnpinSnapshot)
+LF_CLIENT_CALL(ListTrash)
+LF_CLIENT_CALL(RestoreTrash)
+LF_CLIENT_CALL(GetStoreStats)
+LF_CLIENT_CALL(StartPrune)
+LF_CLIENT_CALL(ApplyPolicy)
+LF_CLIENT_CALL(ListPolicies)
+LF_CLIENT_CALL(GetPolicy)
+LF_CLIENT_CALL(DeletePolicy)
+LF_CLIENT_CALL(ListPolicyVerdicts)
+LF_CLIENT_CALL(ListHolds)
+LF_CLIENT_CALL(ReleaseHold)
 LF_CLIENT_CALL(PlanRestore)
 LF_CLIENT_CALL(StartRestore)
 LF_CLIENT_CALL(ListOperations)
@@ -148,6 +162,10 @@ LF_CLIENT_CALL(CancelOperation)
 
 absl::StatusOr<v1::RunDoctorResponse> AdminClient::RunDoctor(const v1::RunDoctorRequest& request) {
   return connection_->Call(address_, &Stub::RunDoctor, request, kDoctorDeadline);
+}
+
+absl::StatusOr<v1::ForgetDeviceResponse> AdminClient::ForgetDevice(const v1::ForgetDeviceRequest& request) {
+  return connection_->Call(address_, &Stub::ForgetDevice, request, kForgetDeadline);
 }
 
 namespace {

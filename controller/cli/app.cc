@@ -137,6 +137,8 @@ int Run(int argc, const char* const* argv, const Clock& clock, Interrupts& inter
   AddSnapshot(app, session);
   AddRestore(app, session);
   AddOperation(app, session);
+  AddPolicy(app, session);
+  AddStore(app, session);
   AddDoctor(app, session);
   AddVersion(app, session);
   AddCompletion(app, session);

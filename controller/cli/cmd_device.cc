@@ -17,6 +17,7 @@ struct DeviceOptions {
   std::string name;
   std::vector<std::string> labels;
   bool yes = false;
+  bool delete_snapshots = false;
 };
 
 Cell StateCell(const v1::Device& device) {
@@ -168,19 +169,13 @@ CommandResult Rename(Session& session, const DeviceOptions& options) {
                      fmt::format("device {} is now named {}", response.device().id(), response.device().name()));
 }
 
-// What can be undone (by enrolling anew) is asked for only where there is somebody to ask.
-absl::Status AskAtTerminal(Session& session, bool yes, const std::string& question) {
-  if (yes || !session.stdin_is_terminal() || !session.stderr_is_terminal()) return absl::OkStatus();
-  return session.Confirm(false, question);
-}
-
 CommandResult Revoke(Session& session, const DeviceOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::GetDeviceRequest get;
   get.set_device(options.device);
   LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse found, client->GetDevice(get));
-  LF_RETURN_IF_ERROR(AskAtTerminal(
-      session, options.yes,
+  LF_RETURN_IF_ERROR(session.Confirm(
+      options.yes,
       fmt::format("Revoke device {}? It is cut off at once and backs nothing up until it is enrolled anew.", found.device().name())));
   v1::RevokeDeviceRequest request;
   request.set_device(found.device().id());
@@ -193,12 +188,24 @@ CommandResult Forget(Session& session, const DeviceOptions& options) {
   v1::GetDeviceRequest get;
   get.set_device(options.device);
   LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse found, client->GetDevice(get));
-  LF_RETURN_IF_ERROR(
-      AskAtTerminal(session, options.yes, fmt::format("Forget device {}? Its name, labels and history go.", found.device().name())));
+  if (options.delete_snapshots) {
+    int64_t snapshots = 0;
+    for (const v1::Database& database : found.databases()) snapshots += database.snapshots();
+    LF_RETURN_IF_ERROR(session.Confirm(
+        options.yes,
+        fmt::format("Forget device {} and delete its {} snapshots? They cannot be brought back.", found.device().name(), snapshots)));
+  } else {
+    LF_RETURN_IF_ERROR(
+        session.Confirm(options.yes, fmt::format("Forget device {}? Its name, labels and history go.", found.device().name())));
+  }
   v1::ForgetDeviceRequest request;
   request.set_device(found.device().id());
-  LF_RETURN_IF_ERROR(client->ForgetDevice(request).status());
-  return PrintDevice(session, found.device(), fmt::format("device {} is forgotten", found.device().name()));
+  request.set_delete_snapshots(options.delete_snapshots);
+  LF_ASSIGN_OR_RETURN(const v1::ForgetDeviceResponse response, client->ForgetDevice(request));
+  return PrintDevice(session, found.device(),
+                     options.delete_snapshots
+                         ? fmt::format("device {} is forgotten, with {} snapshots", found.device().name(), response.snapshots_deleted())
+                         : fmt::format("device {} is forgotten", found.device().name()));
 }
 
 }  // namespace
@@ -234,8 +241,10 @@ void AddDevice(CLI::App& app, Session& session) {
   revoke->add_flag("-y,--yes", revoke_options->yes, "Do not ask");
   OnCall(revoke, session, revoke_options, &Revoke);
 
-  const auto [forget, forget_options] = verb("forget", "Remove a revoked device without snapshots from the catalog");
+  const auto [forget, forget_options] = verb("forget", "Remove a revoked device from the catalog");
   forget->add_flag("-y,--yes", forget_options->yes, "Do not ask");
+  forget->add_flag("--delete-snapshots", forget_options->delete_snapshots,
+                   "Delete all of its snapshots as well; they cannot be brought back");
   OnCall(forget, session, forget_options, &Forget);
 }
 

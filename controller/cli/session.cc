@@ -147,7 +147,7 @@ absl::Status Session::Confirm(bool yes, std::string_view question) {
   if (yes) return absl::OkStatus();
   if (!stdin_terminal_ || !stderr_terminal_) {
     return Error(absl::StatusCode::kInvalidArgument, "CONFIRMATION_NEEDED",
-                 "nothing was done: this overwrites data, and there is no terminal to ask at", "look at the plan and add --yes");
+                 "nothing was done: this destroys data, and there is no terminal to ask at", "look at the plan and add --yes");
   }
   if (Ask(question)) return absl::OkStatus();
   return Error(absl::StatusCode::kCancelled, "NOT_CONFIRMED", "nothing was done");

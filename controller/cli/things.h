@@ -45,6 +45,9 @@ Json ToJson(const v1::RestorePlan& plan);
 Json ToJson(const v1::ErrorDetail& error);
 Json ToJson(const v1::Finding& finding);
 Json ToJson(const v1::GetStatusResponse& status);
+Json ToJson(const v1::GetStoreStatsResponse& stats);
+Json ToJson(const v1::PruneReport& report);
+Json ToJson(const v1::Policy& policy);
 // Null unless `set`.
 Json TimeJson(bool set, const google::protobuf::Timestamp& time);
 Json LabelsJson(const google::protobuf::Map<std::string, std::string>& labels);

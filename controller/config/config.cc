@@ -30,6 +30,15 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.scrub_rate = store->Size("scrub_rate", config.scrub_rate, 0, int64_t{1} << 40);
     config.scrub_every = store->Duration("scrub_every", config.scrub_every, std::chrono::hours(1), std::chrono::hours(24 * 3660));
   }
+  if (TomlTable* prune = root.Table("prune")) {
+    using std::chrono::hours;
+    using std::chrono::seconds;
+    config.prune_grace = prune->Duration("grace", config.prune_grace, seconds(0), hours(24 * 366 * 10));
+    config.prune_chunk_grace = prune->Duration("chunk_grace", config.prune_chunk_grace, seconds(0), hours(24 * 366 * 10));
+    config.prune_every = prune->Duration("every", config.prune_every, seconds(1), hours(24 * 366));
+    config.retention_every = prune->Duration("retention_every", config.retention_every, seconds(1), hours(24 * 366));
+    config.prune_rewrite_percent = static_cast<int>(prune->Integer("rewrite_percent", config.prune_rewrite_percent, 1, 100));
+  }
   if (TomlTable* metrics = root.Table("metrics")) {
     config.metrics_listen = metrics->String("listen", config.metrics_listen);
     if (!config.metrics_listen.empty()) {

@@ -6,6 +6,8 @@
 //   [limits]  connection_memory = "512MiB"   streams_per_connection = 64   workers = 16   uploads = 256
 //   [store]   reserve = "512MiB"         free space that uploads do not use
 //             scrub_rate = "50MiB" a second (0: no limit)   scrub_every = "30d" each pack is read through again
+//   [prune]   grace = "7d" of deleted snapshots   chunk_grace = "1d" of chunks that nothing needs   every = "1d"   retention_every = "1h"
+//             rewrite_percent = 50: packs of which so much is dead are rewritten
 //   [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
 //
 // Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
@@ -33,6 +35,11 @@ struct ControllerConfig {
   int64_t store_reserve = int64_t{512} << 20;
   int64_t scrub_rate = int64_t{50} << 20;  // bytes a second; 0: no limit
   std::chrono::milliseconds scrub_every = std::chrono::hours(24 * 30);
+  std::chrono::milliseconds prune_grace = std::chrono::hours(24 * 7);
+  std::chrono::milliseconds prune_chunk_grace = std::chrono::hours(24);
+  std::chrono::milliseconds prune_every = std::chrono::hours(24);
+  std::chrono::milliseconds retention_every = std::chrono::hours(1);
+  int prune_rewrite_percent = 50;
   std::string metrics_listen;  // empty: off
   int64_t metrics_databases = 10'000;
 };

@@ -150,6 +150,7 @@ Outcome ApplyLocal(v1::Operation& operation, const v1::Operation& report, System
   MergeProgress(*operation.mutable_progress(), report.progress());
   if (!report.snapshot_id().empty()) operation.set_snapshot_id(report.snapshot_id());
   *operation.mutable_steps() = report.steps();
+  if (report.has_prune()) *operation.mutable_prune() = report.prune();
   if (IsResultState(report.state())) {
     End(operation, report.state(), now);
     if (report.has_error()) *operation.mutable_error() = report.error();

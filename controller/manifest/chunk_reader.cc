@@ -33,6 +33,15 @@ absl::StatusOr<store::StoredRecord> ChunkReader::ReadStored(const ChunkRef& chun
   const auto it = places_.find(chunk.name);
   if (it == places_.end()) return Damaged("CHUNK_MISSING", fmt::format("chunk {} is not in the store", chunk.name.Hex()));
   absl::StatusOr<store::StoredRecord> record = store_.Read(it->second);
+  if (ReasonOf(record.status()) == "CHUNK_MISSING") {
+    // Its pack may have been rewritten since it was located: the place is looked up again, once.
+    const format::ChunkName names[] = {chunk.name};
+    LF_ASSIGN_OR_RETURN(const auto rows, catalog_.FindChunks(names));
+    if (rows[0].has_value() && rows[0]->good) {
+      const store::Location now{.pack = rows[0]->place.pack, .offset = rows[0]->place.offset};
+      if (now != it->second) record = store_.Read(now);
+    }
+  }
   if (!record.ok()) return Annotate(record.status(), fmt::format("read chunk {}", chunk.name.Hex()));
   if (record->header.type != format::RecordType::kChunk || record->header.name != chunk.name) {
     return Damaged("CHUNK_MISSING", fmt::format("chunk {} is not where the catalog says", chunk.name.Hex()));

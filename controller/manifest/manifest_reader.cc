@@ -113,6 +113,13 @@ absl::StatusOr<bool> ManifestReader::Advance(const catalog::ManifestLayer& layer
     ++cursor.next_in_places;
     if (skip) continue;
     absl::StatusOr<store::StoredRecord> record = store_->Read({.pack = place.place.pack, .offset = place.place.offset});
+    if (ReasonOf(record.status()) == "CHUNK_MISSING") {
+      // Its pack may have been rewritten since: the place is looked up again, once.
+      LF_ASSIGN_OR_RETURN(const auto again, catalog_->ManifestParts(layout_.key, layer.first_part + number, 1));
+      if (again.size() == 1 && again[0].place != place.place) {
+        record = store_->Read({.pack = again[0].place.pack, .offset = again[0].place.offset});
+      }
+    }
     if (!record.ok()) return Annotate(record.status(), fmt::format("read the manifest of snapshot {}", layout_.id.value()));
     if (record->header.type != format::RecordType::kManifestPart || !cursor.part.ParseFromString(record->payload) ||
         cursor.part.snapshot_id() != layer.id || cursor.part.part() != number ||

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "controller/manifest/chunk_reader.h"
@@ -151,7 +152,14 @@ bool SnapshotPins::IsPinned(const SnapshotId& snapshot) const {
 
 absl::StatusOr<std::unique_ptr<SnapshotReader>> StoreSnapshotReaderFactory::Open(const SnapshotId& snapshot,
                                                                                  std::span<const WantedRun> wanted) {
+  // Pinned before its state is looked at: whoever removes it looks at the pins after it was put into the trash.
+  pins_->Add(snapshot);
+  const auto unpin = absl::MakeCleanup([&] { pins_->Remove(snapshot); });
   LF_ASSIGN_OR_RETURN(catalog::SnapshotLayout found, catalog_.GetLayout(snapshot));
+  if (found.in_trash) {
+    return Error(absl::StatusCode::kFailedPrecondition, "SNAPSHOT_IN_TRASH", fmt::format("snapshot {} was deleted", snapshot.value()),
+                 fmt::format("take it out of the trash first: litefleet store trash restore {}", snapshot.value()));
+  }
   LF_ASSIGN_OR_RETURN(manifest::ManifestReader manifest, manifest::ManifestReader::Open(catalog_, store_, std::move(found)));
   const catalog::SnapshotLayout& layout = manifest.layout();
   uint64_t next = 1;

@@ -37,7 +37,8 @@ class StoreSnapshotReaderFactory final : public SnapshotReaderFactory {
   StoreSnapshotReaderFactory(const catalog::IngestCatalog& catalog, store::Store& store)
       : catalog_(catalog), store_(store), pins_(std::make_shared<SnapshotPins>()) {}
 
-  // Errors also: kInvalidArgument RUNS_INVALID where `wanted` is not ascending, overlaps, or goes beyond the database.
+  // Errors also: kFailedPrecondition SNAPSHOT_IN_TRASH, kInvalidArgument RUNS_INVALID where `wanted` is not ascending, overlaps, or goes
+  // beyond the database.
   absl::StatusOr<std::unique_ptr<SnapshotReader>> Open(const SnapshotId& snapshot, std::span<const WantedRun> wanted) override;
   const SnapshotPins& pins() const { return *pins_; }
 

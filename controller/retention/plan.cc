@@ -78,7 +78,9 @@ std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& pol
     if (verdicts[i].keep) continue;
     const bool outside = std::all_of(policy.tiers.begin(), policy.tiers.end(),
                                      [&](const Tier& tier) { return snapshots[i].effective_at + tier.keep_for < now; });
-    verdicts[i].reasons.emplace_back(outside ? "older than every tier" : "another one stands for its interval");
+    verdicts[i].reasons.emplace_back(policy.tiers.empty() ? "not among the newest"
+                                     : outside            ? "older than every tier"
+                                                          : "another one stands for its interval");
   }
   return verdicts;
 }

@@ -78,25 +78,50 @@ absl::StatusOr<v1::RevokeDeviceResponse> AdminHandlers::RevokeDevice(const v1::R
   return response;
 }
 
-absl::StatusOr<v1::ForgetDeviceResponse> AdminHandlers::ForgetDevice(const v1::ForgetDeviceRequest& request) const {
+absl::StatusOr<v1::ForgetDeviceResponse> AdminHandlers::ForgetDevice(const v1::ForgetDeviceRequest& request,
+                                                                     const std::string& ordered_by) const {
   LF_ASSIGN_OR_RETURN(const v1::Device device, deps_.identities->ResolveDevice(request.device()));
-  if (request.delete_snapshots()) {
-    return Invalid("DELETE_SNAPSHOTS_NOT_SUPPORTED", "this controller cannot delete snapshots",
-                   "keep the revoked device, it costs nothing");
-  }
   if (device.state() != v1::DEVICE_STATE_REVOKED) {
     return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_ACTIVE", fmt::format("device {} is active", device.name()),
                  fmt::format("revoke it first: litefleet device revoke {}", device.name()));
   }
   const DeviceId id(device.id());
   LF_ASSIGN_OR_RETURN(const catalog::Page<v1::Snapshot> snapshots, deps_.snapshots->List(id, "", 1, ""));
-  if (!snapshots.items.empty()) {
-    return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_HAS_SNAPSHOTS",
-                 fmt::format("device {} has snapshots, which would be lost", device.name()),
-                 fmt::format("`litefleet snapshot list {}` shows them; a revoked device can do nothing and may stay", device.name()));
+  if (!snapshots.items.empty() && !request.delete_snapshots()) {
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "DEVICE_HAS_SNAPSHOTS",
+        fmt::format("device {} has snapshots, which would be lost", device.name()),
+        fmt::format("`litefleet snapshot list {}` shows them; add --delete-snapshots, or keep the revoked device, which can do nothing",
+                    device.name()));
   }
+  v1::ForgetDeviceResponse response;
+  int64_t deleted = 0;
+  LF_RETURN_IF_ERROR(DeleteDataOf(id, ordered_by, deleted));
   LF_RETURN_IF_ERROR(deps_.identities->ForgetDevice(id));
-  return v1::ForgetDeviceResponse();
+  response.set_snapshots_deleted(deleted);
+  return response;
+}
+
+absl::Status AdminHandlers::DeleteDataOf(const DeviceId& device, const std::string& ordered_by, int64_t& deleted) const {
+  catalog::DeletionCatalog& deletions = *deps_.deletions;
+  LF_RETURN_IF_ERROR(deletions.BeginForget(device));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const int trashed, deletions.TrashSome(device, ordered_by));
+    if (trashed == 0) break;
+    deleted += trashed;
+  }
+  // What somebody reads just now stays until the next prune.
+  LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
+  for (int64_t after = 0;;) {
+    LF_ASSIGN_OR_RETURN(const catalog::DeletionCatalog::Removed removed, deletions.RemoveSome(FromUnixMillis(0), after, deps_.is_read));
+    after = removed.last_key;
+    if (!removed.more) break;
+  }
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const int dropped, deletions.DropSome(device));
+    if (dropped == 0) break;
+  }
+  return deletions.DropForgottenDatabases();
 }
 
 }  // namespace litefleet::rpc

@@ -22,6 +22,7 @@
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/fleet/fleet.h"
+#include "controller/prune/maintenance.h"
 #include "controller/restore/snapshot_reader.h"
 #include "controller/verify/verifier.h"
 #include "litefleet/v1/admin_service.pb.h"
@@ -44,6 +45,16 @@ struct AdminDependencies {
   fleet::Fleet* fleet = nullptr;
   verify::Verifier* verifier = nullptr;
   restore::SnapshotReaderFactory* readers = nullptr;
+  catalog::DeletionCatalog* deletions = nullptr;
+  catalog::PruneCatalog* pruning = nullptr;
+  catalog::PolicyCatalog* policies = nullptr;
+  store::Store* store = nullptr;
+  prune::MarkWriter* marks = nullptr;
+  prune::Maintenance* maintenance = nullptr;
+  retention::Retention* retention = nullptr;
+  retention::ControllerTime* time = nullptr;
+  // Somebody reads this snapshot now.
+  std::function<bool(const SnapshotId&)> is_read;
   const Clock* clock = nullptr;
   // Makes a token durable and says its secret.
   std::function<absl::StatusOr<v1::CreateTokenResponse>(const TokenWish&)> issue_token;
@@ -72,7 +83,7 @@ class AdminHandlers {
   Answer<v1::GetDeviceResponse> GetDevice(const v1::GetDeviceRequest& request) const;
   Answer<v1::UpdateDeviceResponse> UpdateDevice(const v1::UpdateDeviceRequest& request) const;
   Answer<v1::RevokeDeviceResponse> RevokeDevice(const v1::RevokeDeviceRequest& request) const;
-  Answer<v1::ForgetDeviceResponse> ForgetDevice(const v1::ForgetDeviceRequest& request) const;
+  Answer<v1::ForgetDeviceResponse> ForgetDevice(const v1::ForgetDeviceRequest& request, const std::string& ordered_by) const;
 
   Answer<v1::ListDatabasesResponse> ListDatabases(const v1::ListDatabasesRequest& request) const;
   Answer<v1::GetDatabaseResponse> GetDatabase(const v1::GetDatabaseRequest& request) const;
@@ -81,6 +92,22 @@ class AdminHandlers {
   Answer<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request) const;
   Answer<v1::GetSnapshotResponse> GetSnapshot(const v1::GetSnapshotRequest& request) const;
   Answer<v1::CheckSnapshotResponse> CheckSnapshot(const v1::CheckSnapshotRequest& request, const std::string& ordered_by) const;
+
+  Answer<v1::DeleteSnapshotResponse> DeleteSnapshot(const v1::DeleteSnapshotRequest& request, const std::string& ordered_by) const;
+  Answer<v1::PinSnapshotResponse> PinSnapshot(const v1::PinSnapshotRequest& request) const;
+  Answer<v1::UnpinSnapshotResponse> UnpinSnapshot(const v1::UnpinSnapshotRequest& request) const;
+  Answer<v1::ListTrashResponse> ListTrash(const v1::ListTrashRequest& request) const;
+  Answer<v1::RestoreTrashResponse> RestoreTrash(const v1::RestoreTrashRequest& request) const;
+  Answer<v1::GetStoreStatsResponse> GetStoreStats(const v1::GetStoreStatsRequest& request) const;
+  Answer<v1::StartPruneResponse> StartPrune(const v1::StartPruneRequest& request, const std::string& ordered_by) const;
+
+  Answer<v1::ApplyPolicyResponse> ApplyPolicy(const v1::ApplyPolicyRequest& request) const;
+  Answer<v1::ListPoliciesResponse> ListPolicies(const v1::ListPoliciesRequest& request) const;
+  Answer<v1::GetPolicyResponse> GetPolicy(const v1::GetPolicyRequest& request) const;
+  Answer<v1::DeletePolicyResponse> DeletePolicy(const v1::DeletePolicyRequest& request) const;
+  Answer<v1::ListPolicyVerdictsResponse> ListPolicyVerdicts(const v1::ListPolicyVerdictsRequest& request) const;
+  Answer<v1::ListHoldsResponse> ListHolds(const v1::ListHoldsRequest& request) const;
+  Answer<v1::ReleaseHoldResponse> ReleaseHold(const v1::ReleaseHoldRequest& request) const;
 
   // Answers at once or when the device has answered; `done` is called exactly once, on any thread.
   void PlanRestore(const v1::PlanRestoreRequest& request, absl::AnyInvocable<void(Answer<v1::PlanRestoreResponse>)> done) const;
@@ -113,6 +140,8 @@ class AdminHandlers {
   // All databases of all active devices that match.
   Answer<std::vector<fleet::Fleet::BackupOrder>> SelectDatabases(const std::string& selector) const;
   void Complete(v1::Device& device) const;
+  Answer<v1::Policy> ToPolicy(const catalog::PolicyRow& row, const std::vector<retention::Policy>& all) const;
+  absl::Status DeleteDataOf(const DeviceId& device, const std::string& ordered_by, int64_t& deleted) const;
 
   const AdminDependencies deps_;
 };

@@ -16,6 +16,7 @@
 #include "controller/catalog/ingest_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/rpc/admin_requests.h"
+#include "controller/store/file_store.h"
 #include "fmt/format.h"
 
 namespace litefleet::rpc {
@@ -94,7 +95,23 @@ class AdminTest : public testing::Test {
     identities_ = std::make_unique<catalog::IdentityCatalog>(*db_);
     snapshots_ = std::make_unique<catalog::SnapshotCatalog>(*db_);
     operations_ = std::make_unique<catalog::OperationCatalog>(*db_);
+    store::FileStoreOptions options;
+    options.directory = directory_ + "/store";
+    options.reserve_bytes = 0;
+    store_ = std::move(store::FileStore::Open(options, clock_).value());
+    deletions_ = std::make_unique<catalog::DeletionCatalog>(*db_);
+    policies_ = std::make_unique<catalog::PolicyCatalog>(*db_);
+    marks_ = std::make_unique<prune::MarkWriter>(*deletions_, *store_, clock_);
+    time_ = std::make_unique<retention::ControllerTime>(*policies_, clock_, "boot");
+    retention_ = std::make_unique<retention::Retention>(*policies_, *deletions_, [this] { return marks_->WriteDue(); });
     AdminDependencies parts;
+    parts.deletions = deletions_.get();
+    parts.policies = policies_.get();
+    parts.store = store_.get();
+    parts.marks = marks_.get();
+    parts.time = time_.get();
+    parts.retention = retention_.get();
+    parts.is_read = [](const SnapshotId&) { return false; };
     parts.catalog = db_.get();
     parts.identities = identities_.get();
     parts.snapshots = snapshots_.get();
@@ -139,7 +156,7 @@ class AdminTest : public testing::Test {
   std::string Snap(const DeviceId& device, const std::string& database, SystemTime taken_at, uint64_t timeline = 1) {
     catalog::IngestCatalog ingest(*db_);
     const std::string session = NewUlid(clock_.Now());
-    const auto row = ingest.BeginSession(device, SessionId(session), database, timeline, clock_.Now() + hours(1));
+    const auto row = ingest.BeginSession(device, SessionId(session), database, timeline, SnapshotId(), clock_.Now() + hours(1));
     EXPECT_TRUE(row.ok()) << row.status();
     storage::v1::SnapshotRecord record;
     record.set_snapshot_id(NewUlid(clock_.Now()));
@@ -190,6 +207,12 @@ class AdminTest : public testing::Test {
   std::unique_ptr<catalog::IdentityCatalog> identities_;
   std::unique_ptr<catalog::SnapshotCatalog> snapshots_;
   std::unique_ptr<catalog::OperationCatalog> operations_;
+  std::unique_ptr<store::FileStore> store_;
+  std::unique_ptr<catalog::DeletionCatalog> deletions_;
+  std::unique_ptr<catalog::PolicyCatalog> policies_;
+  std::unique_ptr<prune::MarkWriter> marks_;
+  std::unique_ptr<retention::ControllerTime> time_;
+  std::unique_ptr<retention::Retention> retention_;
   std::unique_ptr<AdminHandlers> admin_;
   TokenWish wish_;
   int serial_ = 0;
@@ -399,13 +422,13 @@ TEST_F(AdminTest, DevicesAreChangedRevokedAndForgotten) {
   EXPECT_EQ(updated->device().labels().count("site"), 0U);
   v1::ForgetDeviceRequest forget;
   forget.set_device("till");
-  EXPECT_EQ(ReasonOf(admin_->ForgetDevice(forget).status()), "DEVICE_ACTIVE");
+  EXPECT_EQ(ReasonOf(admin_->ForgetDevice(forget, "operator:local").status()), "DEVICE_ACTIVE");
   v1::RevokeDeviceRequest revoke;
   revoke.set_device("till");
   ASSERT_TRUE(admin_->RevokeDevice(revoke).ok());
   EXPECT_TRUE(fleet_.connected.empty()) << "its streams end";
   ASSERT_TRUE(admin_->RevokeDevice(revoke).ok()) << "idempotent";
-  ASSERT_TRUE(admin_->ForgetDevice(forget).ok());
+  ASSERT_TRUE(admin_->ForgetDevice(forget, "operator:local").ok());
   v1::GetDeviceRequest get;
   get.set_device("till");
   EXPECT_TRUE(absl::IsNotFound(admin_->GetDevice(get).status()));
@@ -414,7 +437,85 @@ TEST_F(AdminTest, DevicesAreChangedRevokedAndForgotten) {
   revoke.set_device("keeper");
   ASSERT_TRUE(admin_->RevokeDevice(revoke).ok());
   forget.set_device("keeper");
-  EXPECT_EQ(ReasonOf(admin_->ForgetDevice(forget).status()), "DEVICE_HAS_SNAPSHOTS");
+  EXPECT_EQ(ReasonOf(admin_->ForgetDevice(forget, "operator:local").status()), "DEVICE_HAS_SNAPSHOTS");
+  forget.set_delete_snapshots(true);
+  const auto forgotten = admin_->ForgetDevice(forget, "operator:local");
+  ASSERT_TRUE(forgotten.ok()) << forgotten.status();
+  EXPECT_EQ(forgotten->snapshots_deleted(), 1);
+  EXPECT_TRUE(snapshots_->List(kept, "", 10, "")->items.empty());
+  EXPECT_TRUE(snapshots_->ListDatabases(DeviceId(), std::nullopt, 10, "")->items.empty());
+  EXPECT_TRUE(absl::IsNotFound(admin_->GetDevice(get).status()));
+}
+
+TEST_F(AdminTest, ASnapshotGoesToTheTrashAndBack) {
+  const DeviceId device = Enrol("kiosk", {{"site", "oslo"}}, {"orders"});
+  const std::string first = Snap(device, "orders", clock_.Now());
+  clock_.Advance(std::chrono::seconds(1));
+  const std::string second = Snap(device, "orders", clock_.Now());
+  ASSERT_TRUE(snapshots_->SetCheck(SnapshotId(first), v1::CHECK_STATE_OK, "", clock_.Now()).ok());
+  v1::DeleteSnapshotRequest remove;
+  remove.set_snapshot(first);
+  EXPECT_EQ(ReasonOf(admin_->DeleteSnapshot(remove, "operator:ann").status()), "NEWEST_CHECKED");
+  remove.set_snapshot(second);
+  v1::PinSnapshotRequest pin;
+  pin.set_snapshot(second);
+  ASSERT_TRUE(admin_->PinSnapshot(pin)->snapshot().pinned_by_operator());
+  EXPECT_EQ(ReasonOf(admin_->DeleteSnapshot(remove, "operator:ann").status()), "SNAPSHOT_PINNED");
+  v1::UnpinSnapshotRequest unpin;
+  unpin.set_snapshot(second);
+  ASSERT_FALSE(admin_->UnpinSnapshot(unpin)->snapshot().pinned_by_operator());
+  const auto deleted = admin_->DeleteSnapshot(remove, "operator:ann");
+  ASSERT_TRUE(deleted.ok()) << deleted.status();
+  EXPECT_EQ(deleted->snapshot().state(), v1::SNAPSHOT_STATE_TRASH);
+  ASSERT_TRUE(admin_->DeleteSnapshot(remove, "operator:ann").ok()) << "idempotent";
+  EXPECT_EQ(ReasonOf(admin_->PinSnapshot(pin).status()), "SNAPSHOT_IN_TRASH");
+  EXPECT_EQ(snapshots_->List(device, "", 10, "")->items.size(), 1U);
+  EXPECT_EQ(snapshots_->Newest(device, "orders")->id(), first);
+  EXPECT_EQ(snapshots_->GetDatabase(device, "orders")->snapshots(), 1);
+  const auto trash = snapshots_->ListTrash(10, "");
+  ASSERT_EQ(trash->items.size(), 1U);
+  EXPECT_EQ(trash->items[0].trashed_by(), "operator:ann");
+  remove.set_snapshot(first);
+  remove.set_force(true);
+  ASSERT_TRUE(admin_->DeleteSnapshot(remove, "operator:ann").ok());
+  v1::RestoreTrashRequest back;
+  back.set_snapshot(second);
+  ASSERT_EQ(admin_->RestoreTrash(back)->snapshot().state(), v1::SNAPSHOT_STATE_COMMITTED);
+  EXPECT_EQ(ReasonOf(admin_->RestoreTrash(back).status()), "NOT_IN_TRASH");
+  EXPECT_EQ(snapshots_->Newest(device, "orders")->id(), second);
+  EXPECT_FALSE(snapshots_->GetDatabase(device, "orders")->has_newest_proven_at());
+}
+
+TEST_F(AdminTest, PoliciesAreAppliedByLabelAndTiesAreRefused) {
+  const DeviceId device = Enrol("kiosk", {{"site", "oslo"}, {"tier", "gold"}}, {"orders"});
+  for (int i = 0; i < 3; ++i) {
+    Snap(device, "orders", clock_.Now());
+    clock_.Advance(std::chrono::minutes(1));
+  }
+  v1::ApplyPolicyRequest apply;
+  apply.set_text("name = \"oslo\"\nselector = \"site=oslo\"\n[retention]\nkeep_last = 1\n");
+  const auto oslo = admin_->ApplyPolicy(apply);
+  ASSERT_TRUE(oslo.ok()) << oslo.status();
+  EXPECT_EQ(oslo->policy().databases(), 1);
+  apply.set_text("name = \"gold\"\nselector = \"tier=gold\"\n[retention]\nkeep_last = 9\n");
+  EXPECT_EQ(ReasonOf(admin_->ApplyPolicy(apply).status()), "POLICY_TIE");
+  apply.set_text("name = \"gold\"\nselector = \"tier=gold,site=oslo\"\n[retention]\nkeep_last = 9\n");
+  const auto gold = admin_->ApplyPolicy(apply);
+  ASSERT_TRUE(gold.ok()) << gold.status();
+  EXPECT_GT(gold->policy().version(), oslo->policy().version());
+  v1::ListPolicyVerdictsRequest simulate;
+  simulate.set_policy("oslo");
+  EXPECT_TRUE(admin_->ListPolicyVerdicts(simulate)->verdicts().empty()) << "the more specific one rules it";
+  v1::DeletePolicyRequest remove;
+  remove.set_policy("gold");
+  ASSERT_TRUE(admin_->DeletePolicy(remove).ok());
+  EXPECT_EQ(ReasonOf(admin_->DeletePolicy(remove).status()), "POLICY_NOT_FOUND");
+  const auto verdicts = admin_->ListPolicyVerdicts(simulate);
+  ASSERT_EQ(verdicts->verdicts_size(), 3);
+  EXPECT_TRUE(verdicts->verdicts(0).keep());
+  EXPECT_FALSE(verdicts->verdicts(1).keep());
+  apply.set_text("name = \"x\"\n[retention]\nkeep_lost = 1\n");
+  EXPECT_EQ(ReasonOf(admin_->ApplyPolicy(apply).status()), "CONFIG_INVALID");
 }
 
 std::vector<std::string> Reasons(const v1::GetStatusResponse& status) {

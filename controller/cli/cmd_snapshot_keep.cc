@@ -1,0 +1,81 @@
+// litefleet snapshot delete|pin|unpin
+#include "controller/cli/command_support.h"
+#include "controller/cli/commands.h"
+#include "controller/cli/text.h"
+#include "controller/cli/things.h"
+#include "fmt/format.h"
+
+namespace litefleet::cli {
+namespace {
+
+struct KeepOptions {
+  std::string snapshot;
+  bool force = false;
+  bool yes = false;
+};
+
+CommandResult PrintSnapshot(Session& session, const v1::Snapshot& snapshot, const std::string& remark) {
+  if (session.json()) {
+    session.PrintJson("snapshot", ToJson(snapshot));
+  } else if (session.format() == OutputFormat::kName) {
+    session.Print(snapshot.id() + "\n");
+  } else {
+    session.Print(Printable(remark) + "\n");
+  }
+  return kDone;
+}
+
+CommandResult Delete(Session& session, const KeepOptions& options) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::GetSnapshotRequest get;
+  get.set_snapshot(options.snapshot);
+  LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse found, client->GetSnapshot(get));
+  // It can be taken out of the trash again, so that it is asked for only where there is somebody to ask.
+  if (!options.yes && session.stdin_is_terminal() && session.stderr_is_terminal()) {
+    LF_RETURN_IF_ERROR(
+        session.Confirm(false, fmt::format("Delete snapshot {} of {}?", found.snapshot().id(), DatabaseName(found.snapshot()))));
+  }
+  v1::DeleteSnapshotRequest request;
+  request.set_snapshot(found.snapshot().id());
+  request.set_force(options.force);
+  LF_ASSIGN_OR_RETURN(const v1::DeleteSnapshotResponse response, client->DeleteSnapshot(request));
+  return PrintSnapshot(session, response.snapshot(),
+                       fmt::format("snapshot {} of {} is in the trash; `litefleet store trash restore {}` takes it back",
+                                   response.snapshot().id(), DatabaseName(response.snapshot()), response.snapshot().id()));
+}
+
+CommandResult Pin(Session& session, const KeepOptions& options) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::PinSnapshotRequest request;
+  request.set_snapshot(options.snapshot);
+  LF_ASSIGN_OR_RETURN(const v1::PinSnapshotResponse response, client->PinSnapshot(request));
+  return PrintSnapshot(session, response.snapshot(), fmt::format("snapshot {} is pinned", response.snapshot().id()));
+}
+
+CommandResult Unpin(Session& session, const KeepOptions& options) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::UnpinSnapshotRequest request;
+  request.set_snapshot(options.snapshot);
+  LF_ASSIGN_OR_RETURN(const v1::UnpinSnapshotResponse response, client->UnpinSnapshot(request));
+  return PrintSnapshot(session, response.snapshot(), fmt::format("snapshot {} is not pinned any more", response.snapshot().id()));
+}
+
+}  // namespace
+
+void AddSnapshotKeep(CLI::App& snapshot, Session& session) {
+  const auto verb = [&](const std::string& name, const std::string& description, CommandResult (*run)(Session&, const KeepOptions&)) {
+    auto options = std::make_shared<KeepOptions>();
+    CLI::App* command = snapshot.add_subcommand(name, description);
+    command->add_option("ID", options->snapshot, "Id of the snapshot, or the beginning of it")->required();
+    if (name == "delete") {
+      command->add_flag("--force", options->force, "Also the newest one that was checked, or the last one of its database");
+      command->add_flag("-y,--yes", options->yes, "Do not ask");
+    }
+    OnCall(command, session, options, run);
+  };
+  verb("delete", "Put a snapshot into the trash", &Delete);
+  verb("pin", "Keep a snapshot whatever policies say", &Pin);
+  verb("unpin", "Leave a snapshot to the policies again", &Unpin);
+}
+
+}  // namespace litefleet::cli

@@ -1,0 +1,77 @@
+// The store's figures and policies as JSON.
+#include "controller/cli/things.h"
+
+namespace litefleet::cli {
+
+Json ToJson(const v1::PruneReport& report) {
+  Json result = Json::Object();
+  result.Set("dry_run", report.dry_run())
+      .Set("snapshots_removed", report.snapshots_removed())
+      .Set("snapshots_held", report.snapshots_held())
+      .Set("manifests_read", report.manifests_read())
+      .Set("chunks_marked", report.chunks_marked())
+      .Set("chunks_trashed", report.chunks_trashed())
+      .Set("bytes_trashed", report.bytes_trashed())
+      .Set("chunks_rescued", report.chunks_rescued())
+      .Set("chunks_swept", report.chunks_swept())
+      .Set("bytes_swept", report.bytes_swept())
+      .Set("packs_removed", report.packs_removed())
+      .Set("packs_rewritten", report.packs_rewritten())
+      .Set("packs_damaged", report.packs_damaged())
+      .Set("bytes_removed", report.bytes_removed())
+      .Set("bytes_copied", report.bytes_copied());
+  return result;
+}
+
+Json ToJson(const v1::GetStoreStatsResponse& stats) {
+  Json devices = Json::Array();
+  for (const v1::DeviceUsage& device : stats.devices()) {
+    Json one = Json::Object();
+    one.Set("device", device.device_name())
+        .Set("device_id", device.device_id())
+        .Set("snapshots", device.snapshots())
+        .Set("logical_bytes", device.logical_bytes())
+        .Set("stored_bytes", device.stored_bytes());
+    devices.Add(std::move(one));
+  }
+  Json result = Json::Object();
+  result.Set("snapshots", stats.snapshots())
+      .Set("logical_bytes", stats.logical_bytes())
+      .Set("store_bytes", stats.store_bytes())
+      .Set("live_bytes", stats.live_bytes())
+      .Set("dead_bytes", stats.dead_bytes())
+      .Set("packs", stats.packs())
+      .Set("chunks", stats.chunks())
+      .Set("chunk_raw_bytes", stats.chunk_raw_bytes())
+      .Set("chunk_stored_bytes", stats.chunk_stored_bytes())
+      .Set("trash_snapshots", stats.trash_snapshots())
+      .Set("trash_chunks", stats.trash_chunks())
+      .Set("trash_bytes", stats.trash_bytes())
+      .Set("growth_bytes_per_day", stats.growth_bytes_per_day())
+      .Set("devices", std::move(devices))
+      .Set("last_prune", stats.has_last_prune() ? ToJson(stats.last_prune()) : Json())
+      .Set("last_prune_at", TimeJson(stats.has_last_prune_at(), stats.last_prune_at()));
+  return result;
+}
+
+Json ToJson(const v1::Policy& policy) {
+  Json tiers = Json::Array();
+  for (const v1::RetentionTier& tier : policy.tiers()) {
+    Json one = Json::Object();
+    one.Set("every_ms", Millis(tier.every()).count()).Set("for_ms", Millis(tier.keep_for()).count());
+    tiers.Add(std::move(one));
+  }
+  Json result = Json::Object();
+  result.Set("name", policy.name())
+      .Set("selector", policy.selector())
+      .Set("version", policy.version())
+      .Set("applied_at", TimeJson(policy.has_applied_at(), policy.applied_at()))
+      .Set("keep_last", policy.keep_last())
+      .Set("tiers", std::move(tiers))
+      .Set("floor", policy.floor())
+      .Set("databases", policy.databases())
+      .Set("text", policy.text());
+  return result;
+}
+
+}  // namespace litefleet::cli

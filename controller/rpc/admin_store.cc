@@ -1,0 +1,95 @@
+// Deletions, the trash, prune and what the store holds.
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "controller/rpc/admin_handlers.h"
+#include "controller/rpc/admin_requests.h"
+#include "fmt/format.h"
+
+namespace litefleet::rpc {
+namespace {
+
+constexpr std::chrono::hours kGrowthOver{24 * 7};
+constexpr std::chrono::seconds kMaxGrace = std::chrono::hours(24 * 366);
+
+}  // namespace
+
+absl::StatusOr<v1::DeleteSnapshotResponse> AdminHandlers::DeleteSnapshot(const v1::DeleteSnapshotRequest& request,
+                                                                         const std::string& ordered_by) const {
+  LF_ASSIGN_OR_RETURN(const v1::Snapshot found, deps_.snapshots->Resolve(request.snapshot()));
+  // On hold the time stands still, which only makes the grace longer.
+  LF_ASSIGN_OR_RETURN(const retention::ControllerTime::Reading now, deps_.time->Tick());
+  LF_RETURN_IF_ERROR(deps_.deletions->Trash(SnapshotId(found.id()), request.force(), ordered_by, now.time));
+  LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
+  v1::DeleteSnapshotResponse response;
+  LF_ASSIGN_OR_RETURN(*response.mutable_snapshot(), deps_.snapshots->Resolve(found.id()));
+  return response;
+}
+
+absl::StatusOr<v1::PinSnapshotResponse> AdminHandlers::PinSnapshot(const v1::PinSnapshotRequest& request) const {
+  LF_ASSIGN_OR_RETURN(const v1::Snapshot found, deps_.snapshots->Resolve(request.snapshot()));
+  LF_RETURN_IF_ERROR(deps_.deletions->SetPinned(SnapshotId(found.id()), true));
+  LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
+  v1::PinSnapshotResponse response;
+  LF_ASSIGN_OR_RETURN(*response.mutable_snapshot(), deps_.snapshots->Resolve(found.id()));
+  return response;
+}
+
+absl::StatusOr<v1::UnpinSnapshotResponse> AdminHandlers::UnpinSnapshot(const v1::UnpinSnapshotRequest& request) const {
+  LF_ASSIGN_OR_RETURN(const v1::Snapshot found, deps_.snapshots->Resolve(request.snapshot()));
+  LF_RETURN_IF_ERROR(deps_.deletions->SetPinned(SnapshotId(found.id()), false));
+  LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
+  v1::UnpinSnapshotResponse response;
+  LF_ASSIGN_OR_RETURN(*response.mutable_snapshot(), deps_.snapshots->Resolve(found.id()));
+  return response;
+}
+
+absl::StatusOr<v1::ListTrashResponse> AdminHandlers::ListTrash(const v1::ListTrashRequest& request) const {
+  LF_ASSIGN_OR_RETURN(const int page_size, CheckedPageSize(request.page_size()));
+  LF_ASSIGN_OR_RETURN(catalog::Page<v1::TrashItem> page, deps_.snapshots->ListTrash(page_size, request.page_token()));
+  v1::ListTrashResponse response;
+  const auto grace = deps_.maintenance->options().prune.snapshot_grace;
+  for (v1::TrashItem& item : page.items) {
+    *item.mutable_removed_after() = ToProtoTime(FromProtoTime(item.trashed_at()) + grace);
+    *response.add_items() = std::move(item);
+  }
+  response.set_next_page_token(page.next_token);
+  return response;
+}
+
+absl::StatusOr<v1::RestoreTrashResponse> AdminHandlers::RestoreTrash(const v1::RestoreTrashRequest& request) const {
+  LF_ASSIGN_OR_RETURN(const v1::Snapshot found, deps_.snapshots->Resolve(request.snapshot()));
+  LF_RETURN_IF_ERROR(deps_.deletions->Restore(SnapshotId(found.id())));
+  LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
+  v1::RestoreTrashResponse response;
+  LF_ASSIGN_OR_RETURN(*response.mutable_snapshot(), deps_.snapshots->Resolve(found.id()));
+  return response;
+}
+
+absl::StatusOr<v1::GetStoreStatsResponse> AdminHandlers::GetStoreStats(const v1::GetStoreStatsRequest&) const {
+  LF_ASSIGN_OR_RETURN(v1::GetStoreStatsResponse stats, deps_.pruning->Stats(deps_.clock->Now() - kGrowthOver));
+  LF_ASSIGN_OR_RETURN(const store::StoreStats store, deps_.store->Stats());
+  stats.set_store_bytes(static_cast<int64_t>(store.stored_bytes));
+  stats.set_packs(static_cast<int64_t>(store.packs));
+  stats.set_dead_bytes(std::max<int64_t>(0, stats.store_bytes() - stats.live_bytes() - stats.trash_bytes()));
+  for (v1::DeviceUsage& usage : *stats.mutable_devices()) {
+    const auto device = deps_.identities->ResolveDevice(usage.device_id());
+    usage.set_device_name(device.ok() ? device->name() : usage.device_id());
+  }
+  return stats;
+}
+
+absl::StatusOr<v1::StartPruneResponse> AdminHandlers::StartPrune(const v1::StartPruneRequest& request,
+                                                                 const std::string& ordered_by) const {
+  LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  std::optional<std::chrono::milliseconds> grace;
+  if (request.has_grace()) {
+    LF_ASSIGN_OR_RETURN(grace,
+                        CheckedDuration(true, request.grace(), std::chrono::seconds(0), kMaxGrace, std::chrono::seconds(0), "grace"));
+  }
+  LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.maintenance->StartPrune(request.dry_run(), grace, request.request_id(), ordered_by));
+  v1::StartPruneResponse response;
+  *response.mutable_operation() = std::move(operation);
+  return response;
+}
+
+}  // namespace litefleet::rpc
