@@ -38,7 +38,7 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pages_changed";
+    "s.operation, s.pinned, s.pages_changed";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -73,8 +73,9 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_journal_mode(static_cast<v1::JournalMode>(number(26)));
   SetDuration(snapshot.mutable_pinned(), number(27));
   snapshot.set_read_bytes(number(28));
-  if (number(30) >= 0) snapshot.set_pages_changed(static_cast<uint32_t>(number(30)));
+  if (number(31) >= 0) snapshot.set_pages_changed(static_cast<uint32_t>(number(31)));
   snapshot.set_operation_id(text(29));
+  snapshot.set_pinned_by_operator(number(30) != 0);
   return snapshot;
 }
 
@@ -166,7 +167,7 @@ absl::StatusOr<Page<v1::Snapshot>> SnapshotCatalog::List(const DeviceId& device,
   const int limit = PageLimit(page_size);
   Page<v1::Snapshot> page;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    std::string where = "s.key < ?1";
+    std::string where = "s.key < ?1 and s.state <> 3";
     if (!device.value().empty()) where += " and s.device = ?2";
     if (!database.empty()) where += " and s.database in (select id from database where name = ?3)";
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from snapshot s where {} order by s.key desc limit ?4",
@@ -184,6 +185,38 @@ absl::StatusOr<Page<v1::Snapshot>> SnapshotCatalog::List(const DeviceId& device,
       }
       last = get.Int(0);
       page.items.push_back(ToSnapshot(get));
+    }
+  }));
+  return page;
+}
+
+absl::StatusOr<Page<v1::TrashItem>> SnapshotCatalog::ListTrash(int page_size, const std::string& page_token) const {
+  int64_t after = 0;
+  if (!page_token.empty()) {
+    const auto [end, error] = std::from_chars(page_token.data(), page_token.data() + page_token.size(), after);
+    if (error != std::errc() || end != page_token.data() + page_token.size()) return BadPageToken();
+  }
+  const int limit = PageLimit(page_size);
+  Page<v1::TrashItem> page;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select s.trashed_at, s.trashed_by, {} from snapshot s where "
+                                                                          "s.state = 3 and s.trashed_at > 0 and s.key > ?1 "
+                                                                          "order by s.key limit ?2",
+                                                                          kSnapshotColumns)));
+    get.Bind(1, after).Bind(2, int64_t{limit} + 1);
+    int64_t last = 0;
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+      if (!row) return absl::OkStatus();
+      if (static_cast<int>(page.items.size()) == limit) {
+        page.next_token = std::to_string(last);
+        return absl::OkStatus();
+      }
+      last = get.Int(2);
+      v1::TrashItem& item = page.items.emplace_back();
+      *item.mutable_snapshot() = ToSnapshot(get, 2);
+      SetTime(item.mutable_trashed_at(), get.Int(0));
+      item.set_trashed_by(std::string(get.Text(1)));
     }
   }));
   return page;
@@ -238,7 +271,7 @@ absl::StatusOr<Page<v1::Database>> SnapshotCatalog::ListDatabases(const DeviceId
   const int limit = PageLimit(page_size);
   Page<v1::Database> page;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    std::string where = "(device_name, d.name) > (?1, ?2)";
+    std::string where = "(device_name, d.name) > (?1, ?2) and d.forgotten = 0";
     if (!device.value().empty()) where += " and d.device = ?3";
     if (stale_before.has_value()) where += " and (s.key is null or s.taken_at < ?4)";
     LF_ASSIGN_OR_RETURN(
@@ -354,12 +387,15 @@ absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckStat
 absl::StatusOr<SnapshotCatalog::Totals> SnapshotCatalog::GetTotals() const {
   Totals totals;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(totals.databases, sqlite::QueryInt(db, "select count(*) from database"));
-    LF_ASSIGN_OR_RETURN(totals.databases_without_snapshot, sqlite::QueryInt(db, "select count(*) from database where newest is null"));
-    LF_ASSIGN_OR_RETURN(totals.databases_unproven, sqlite::QueryInt(db, "select count(*) from database where proven is null"));
+    LF_ASSIGN_OR_RETURN(totals.databases, sqlite::QueryInt(db, "select count(*) from database where forgotten = 0"));
+    LF_ASSIGN_OR_RETURN(totals.databases_without_snapshot,
+                        sqlite::QueryInt(db, "select count(*) from database where newest is null and forgotten = 0"));
+    LF_ASSIGN_OR_RETURN(totals.databases_unproven,
+                        sqlite::QueryInt(db, "select count(*) from database where proven is null and forgotten = 0"));
     LF_ASSIGN_OR_RETURN(totals.snapshots, sqlite::QueryInt(db, "select coalesce(sum(snapshots), 0) from database"));
     LF_ASSIGN_OR_RETURN(totals.store_bytes, sqlite::QueryInt(db, "select coalesce(sum(stored_bytes), 0) from pack"));
-    LF_ASSIGN_OR_RETURN(totals.logical_bytes, sqlite::QueryInt(db, "select coalesce(sum(page_size * page_count), 0) from snapshot"));
+    LF_ASSIGN_OR_RETURN(totals.logical_bytes,
+                        sqlite::QueryInt(db, "select coalesce(sum(page_size * page_count), 0) from snapshot where state <> 3"));
     for (const bool proven : {false, true}) {
       LF_ASSIGN_OR_RETURN(
           Statement get,

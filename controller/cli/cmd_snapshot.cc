@@ -122,6 +122,7 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   facts.Add("source", snapshot.source_check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.source_check()))
       .AddIf("source says", snapshot.source_check_message());
   if (snapshot.has_drilled_at()) facts.Add("drilled", LocalTimeText(FromProtoTime(snapshot.drilled_at())));
+  if (snapshot.pinned_by_operator()) facts.Add("pinned", "by an operator: neither deleted nor expired");
   facts.AddIf("parent", snapshot.parent_id()).AddIf("operation", snapshot.operation_id());
   session.Print(facts.Text());
   return kDone;
@@ -178,7 +179,7 @@ CommandResult Check(Session& session, const SnapshotOptions& options) {
 }  // namespace
 
 void AddSnapshot(CLI::App& app, Session& session) {
-  CLI::App* snapshot = AddNoun(app, "snapshot", "List, show, check and download snapshots");
+  CLI::App* snapshot = AddNoun(app, "snapshot", "List, show, check, download, pin and delete snapshots");
 
   auto list_options = std::make_shared<ListOptions>();
   CLI::App* list = snapshot->add_subcommand("list", "List snapshots, newest first");
@@ -201,6 +202,7 @@ void AddSnapshot(CLI::App& app, Session& session) {
   OnCall(check, session, check_options, &Check);
 
   AddSnapshotDownload(*snapshot, session);
+  AddSnapshotKeep(*snapshot, session);
 }
 
 }  // namespace litefleet::cli

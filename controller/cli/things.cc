@@ -215,7 +215,8 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("journal_mode", WordJson(snapshot.journal_mode()))
       .Set("pinned_ms", snapshot.has_pinned() ? Json(Millis(snapshot.pinned()).count()) : Json())
       .Set("read_bytes", snapshot.read_bytes())
-      .Set("operation", Json::OrNull(snapshot.operation_id()));
+      .Set("operation", Json::OrNull(snapshot.operation_id()))
+      .Set("pinned", snapshot.pinned_by_operator());
   return result;
 }
 
@@ -247,6 +248,7 @@ Json ToJson(const v1::Operation& operation) {
       .Set("undo", Json::OrNull(operation.undo()))
       .Set("stall_ms", operation.has_stall() ? Json(Millis(operation.stall()).count()) : Json())
       .Set("steps", std::move(steps));
+  if (operation.has_prune()) result.Set("prune", ToJson(operation.prune()));
   return result;
 }
 
