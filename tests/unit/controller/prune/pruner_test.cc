@@ -1,0 +1,235 @@
+// Snapshots deleted, pruned and uploaded in random order, with kills: every one that was acknowledged and not deleted restores to its root.
+#include "controller/prune/pruner.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <map>
+#include <random>
+
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::prune {
+namespace {
+
+using fakes::FakeDatabase;
+using std::chrono::hours;
+
+struct Rig {
+  explicit Rig(ingest::DataPath& data, const Clock& clock)
+      : path(data), deletions(*data.db), catalog(*data.db), marks(deletions, *data.store, clock) {}
+  Pruner Make() {
+    return Pruner({.catalog = catalog, .deletions = deletions, .marks = marks, .store = *path.store, .held = [this](const SnapshotId& id) {
+                     return path.readers->pins().IsPinned(id);
+                   }});
+  }
+  absl::StatusOr<v1::PruneReport> Run(SystemTime now, PruneOptions options = {}) {
+    return Make().Run(options, now, [](std::string_view, double) { return absl::OkStatus(); });
+  }
+  ingest::DataPath& path;
+  catalog::DeletionCatalog deletions;
+  catalog::PruneCatalog catalog;
+  MarkWriter marks;
+};
+
+PruneOptions AtOnce() {
+  PruneOptions options;
+  options.snapshot_grace = options.chunk_grace = std::chrono::milliseconds(0);
+  options.sweeps = 0;
+  return options;
+}
+
+FakeDatabase DatabaseOf(unsigned seed) {
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 6 + 1, 1);
+  for (unsigned i = 0; i < 4; ++i) database.seeds[i] = seed / 3 * 10 + i;  // neighbours share extents
+  return database;
+}
+
+class PrunerTest : public ingest::IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+  }
+  std::string Take(unsigned seed) {
+    const auto outcome = Upload(DatabaseOf(seed), device_);
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+    return outcome.snapshot_id;
+  }
+  int64_t Chunks(const std::string& where) { return path_->Count("select count(*) from chunk where " + where); }
+};
+
+TEST_F(PrunerTest, GoesThroughTheTrashTwiceAndKeepsWhatIsShared) {
+  Rig rig(*path_, clock_);
+  const std::string old = Take(1);
+  const std::string other = Take(4);
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(old), false, "operator:x", clock_.Now()).ok());
+  EXPECT_EQ(ReasonOf(path_->ReadBack(old).status()), "SNAPSHOT_IN_TRASH");
+  auto report = rig.Run(clock_.Now());
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->snapshots_removed(), 0) << "its grace is not over";
+  clock_.Advance(hours(24 * 8));
+  PruneOptions dry;
+  dry.dry_run = true;
+  const auto would = rig.Run(clock_.Now(), dry);
+  report = rig.Run(clock_.Now());
+  ASSERT_TRUE(report.ok() && would.ok());
+  EXPECT_EQ(report->snapshots_removed(), 1);
+  EXPECT_EQ(report->chunks_trashed(), 4);
+  EXPECT_EQ(would->chunks_trashed(), report->chunks_trashed()) << "a dry run says what is then done";
+  EXPECT_EQ(would->bytes_trashed(), report->bytes_trashed());
+  EXPECT_EQ(report->chunks_swept(), 0);
+  EXPECT_EQ(Chunks("state = 2"), 4);
+  clock_.Advance(hours(25));
+  report = rig.Run(clock_.Now());
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->chunks_swept(), 4);
+  EXPECT_EQ(report->chunks_rescued(), 0);
+  EXPECT_EQ(path_->Count("select count(*) from chunk_trash"), 0);
+  EXPECT_EQ(path_->Count("select count(*) from device_chunk d where not exists (select 1 from chunk c where c.id = d.chunk)"), 0);
+  EXPECT_TRUE(path_->ReadBack(other).ok());
+  EXPECT_EQ(ReasonOf(path_->ReadBack(old).status()), "SNAPSHOT_NOT_FOUND");
+}
+
+TEST_F(PrunerTest, ADedupHitTakesAChunkOutOfTheTrashWithTheClaim) {
+  Rig rig(*path_, clock_);
+  const std::string old = Take(1);
+  Take(4);
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(old), false, "operator:x", clock_.Now()).ok());
+  PruneOptions options = AtOnce();
+  options.sweeps = 1;
+  ASSERT_TRUE(rig.Run(clock_.Now(), options).ok());
+  ASSERT_EQ(Chunks("state = 2"), 4);
+  const std::string again = Take(1);
+  EXPECT_EQ(Chunks("state = 2"), 0);
+  const auto report = rig.Run(clock_.Now(), options);
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->chunks_swept(), 0);
+  EXPECT_TRUE(path_->ReadBack(again).ok());
+}
+
+TEST_F(PrunerTest, WhatIsReadOrPinnedByASessionIsNotRemoved) {
+  Rig rig(*path_, clock_);
+  const std::string first = Take(1);
+  Take(4);
+  auto reader = path_->readers->Open(SnapshotId(first), {});
+  ASSERT_TRUE(reader.ok());
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(first), false, "operator:x", clock_.Now()).ok());
+  auto report = rig.Run(clock_.Now(), AtOnce());
+  ASSERT_TRUE(report.ok());
+  EXPECT_EQ(report->snapshots_held(), 1);
+  size_t chunks = 0;
+  for (;; ++chunks) {
+    const auto chunk = (*reader)->Next();
+    ASSERT_TRUE(chunk.ok()) << chunk.status();
+    if (!chunk->has_value()) break;
+  }
+  EXPECT_GT(chunks, 0u);
+  reader->reset();
+  report = rig.Run(clock_.Now(), AtOnce());
+  EXPECT_EQ(report->snapshots_removed(), 1);
+}
+
+TEST_F(PrunerTest, APackIsRewrittenUnderAReader) {
+  path_.reset();
+  path_ = std::make_unique<ingest::DataPath>(directory_, clock_, ingest::IngestLimits{}, /*seal_bytes=*/600'000);
+  Rig rig(*path_, clock_);
+  std::vector<std::string> ids;
+  for (unsigned i = 0; i < 12; ++i) ids.push_back(Take(i));
+  auto reader = path_->readers->Open(SnapshotId(ids[11]), {});
+  ASSERT_TRUE(reader.ok() && (*reader)->Next().ok());
+  for (unsigned i = 0; i < 11; ++i) ASSERT_TRUE(rig.deletions.Trash(SnapshotId(ids[i]), true, "operator:x", clock_.Now()).ok());
+  PruneOptions options = AtOnce();
+  options.rewrite_percent = 1;
+  const auto report = rig.Run(clock_.Now(), options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_GT(report->packs_removed() + report->packs_rewritten(), 0);
+  EXPECT_EQ(report->packs_damaged(), 0);
+  for (;;) {
+    const auto chunk = (*reader)->Next();
+    ASSERT_TRUE(chunk.ok()) << chunk.status();
+    if (!chunk->has_value()) break;
+  }
+  EXPECT_TRUE(path_->ReadBack(ids[11]).ok());
+  EXPECT_EQ(path_->Count("select count(*) from pack_removal"), 0);
+}
+
+class PruneKillTest : public PrunerTest, public testing::WithParamInterface<const char*> {};
+
+struct Report {
+  char snapshot[27];
+  unsigned seed;
+  bool deleted;
+};
+
+TEST_P(PruneKillTest, WhatWasAcknowledgedAndNotDeletedRestores) {
+  path_.reset();
+  std::map<std::string, unsigned> alive;
+  std::map<std::string, unsigned> deleted;
+  for (int round = 1; round <= 3; ++round) {
+    int pipe_fds[2];
+    ASSERT_EQ(pipe(pipe_fds), 0);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      setenv("LITEFLEET_CRASH_AT", (std::string(GetParam()) + ":" + std::to_string(round)).c_str(), 1);
+      ingest::DataPath path(directory_, clock_, ingest::IngestLimits{}, /*seal_bytes=*/600'000);
+      Rig rig(path, clock_);
+      if (!rig.Make().Recover().ok()) _exit(3);
+      std::mt19937 random(static_cast<unsigned>(round));
+      std::vector<std::string> mine;
+      PruneOptions options = AtOnce();
+      options.rewrite_percent = 20;
+      for (unsigned i = 0; i < 40; ++i) {
+        const unsigned seed = static_cast<unsigned>(round) * 100 + i;
+        const auto outcome = fakes::RunUpload(*path.ingest, device_, DatabaseOf(seed), {.session_id = NewSession()});
+        if (!outcome.status.ok()) _exit(4);
+        Report report{{}, seed, false};
+        std::memcpy(report.snapshot, outcome.snapshot_id.data(), 26);
+        if (write(pipe_fds[1], &report, sizeof report) != sizeof report) _exit(5);
+        mine.push_back(outcome.snapshot_id);
+        if (mine.size() > 3) {
+          const size_t at = random() % (mine.size() - 1);
+          // Told before it is done: whether it is then there is left open.
+          std::memcpy(report.snapshot, mine[at].data(), 26);
+          report.deleted = true;
+          if (write(pipe_fds[1], &report, sizeof report) != sizeof report) _exit(5);
+          if (!rig.deletions.Trash(SnapshotId(mine[at]), true, "operator:x", clock_.Now()).ok()) _exit(6);
+          mine.erase(mine.begin() + static_cast<std::ptrdiff_t>(at));
+        }
+        if (i % 4 == 3 && !rig.Run(clock_.Now(), options).ok()) _exit(7);
+      }
+      _exit(0);
+    }
+    close(pipe_fds[1]);
+    Report report;
+    while (read(pipe_fds[0], &report, sizeof report) == sizeof report) {
+      report.deleted ? alive.erase(report.snapshot), deleted[report.snapshot] = report.seed : alive[report.snapshot] = report.seed;
+    }
+    close(pipe_fds[0]);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "ended by itself: " << WEXITSTATUS(status);
+    Open();
+    Rig rig(*path_, clock_);
+    ASSERT_TRUE(rig.Make().Recover().ok());
+    const auto after = rig.Run(clock_.Now(), AtOnce());
+    ASSERT_TRUE(after.ok()) << after.status();
+    EXPECT_EQ(after->chunks_rescued(), 0);
+    for (const auto& [id, seed] : alive) {
+      const auto bytes = path_->ReadBack(id);
+      ASSERT_TRUE(bytes.ok()) << id << " " << bytes.status();
+      EXPECT_TRUE(*bytes == ingest::WholeOf(DatabaseOf(seed)));
+    }
+    path_.reset();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, PruneKillTest,
+                         testing::Values("delete.after_trash", "delete.after_mark", "prune.after_remove", "prune.after_begin",
+                                         "prune.after_trash", "prune.after_sweep", "prune.after_copy", "prune.after_switch",
+                                         "prune.after_unlink"));
+
+}  // namespace
+}  // namespace litefleet::prune
