@@ -1,6 +1,7 @@
 #include "controller/verify/snapshot_verifier.h"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -165,6 +166,9 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
 }
 
 void SnapshotVerifier::Work() {
+  // Of this thread alone, and of the helpers that it starts.
+  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), options_.nice));
+  auto rest_until = steady_clock::time_point::min();
   for (;;) {
     EndCancelledOnes();
     std::optional<Job> job;
@@ -173,16 +177,23 @@ void SnapshotVerifier::Work() {
       if (stop_) return;
       const auto now = steady_clock::now();
       std::deque<Job>* queue = !ordered_.empty() ? &ordered_ : nullptr;
-      if (queue == nullptr && !automatic_.empty() && automatic_.front().not_before <= now) queue = &automatic_;
+      const auto begin_at = automatic_.empty() ? now + std::chrono::seconds(60) : std::max(automatic_.front().not_before, rest_until);
+      if (queue == nullptr && !automatic_.empty() && begin_at <= now) queue = &automatic_;
       if (queue == nullptr) {
-        wake_.WaitUntil(mu_, automatic_.empty() ? now + std::chrono::seconds(60) : automatic_.front().not_before);
+        wake_.WaitUntil(mu_, begin_at);
         continue;
       }
       job = std::move(queue->front());
       queue->pop_front();
       running_ = true;
     }
+    const bool automatic = !job->operation.has_value();
+    const auto begun = steady_clock::now();
     RunJob(std::move(*job));
+    if (automatic) {
+      const auto ended = steady_clock::now();
+      rest_until = ended + (ended - begun) * (100 - options_.automatic_percent) / std::max(1, options_.automatic_percent);
+    }
     MutexLock lock(mu_);
     running_ = false;
   }

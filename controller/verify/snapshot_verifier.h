@@ -38,6 +38,8 @@ struct VerifierOptions {
   std::string scratch;                      // DATA/scratch: emptied at start
   uint64_t reserve_bytes = 256 << 20;       // of free space that no copy may take
   std::chrono::milliseconds settle{5'000};  // after a commit, before its check begins: a newer one often follows
+  int nice = 10;                            // of the thread and the helper process
+  int automatic_percent = 50;               // of the time that automatic checks may take: between them there is a rest
   size_t max_waiting = 10'000;              // of automatic checks
   check::Checker::Options check;
 };
