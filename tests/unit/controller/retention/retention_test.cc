@@ -1,0 +1,168 @@
+// Plans as a pure function, policies as text, and a clock that nobody believes blindly.
+#include <gtest/gtest.h>
+
+#include <random>
+#include <set>
+
+#include "common/base/status.h"
+#include "controller/retention/controller_time.h"
+#include "controller/retention/plan.h"
+#include "controller/retention/retention.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::retention {
+namespace {
+
+using std::chrono::hours;
+using std::chrono::minutes;
+
+const SystemTime kNow = FromUnixMillis(1'795'348'800'000);
+
+std::vector<Snapshot> Every(minutes step, int count, int64_t size = 16 << 20) {
+  std::vector<Snapshot> snapshots;
+  for (int i = 0; i < count; ++i) {
+    snapshots.push_back({.id = SnapshotId(std::to_string(i)),
+                         .sequence = i + 1,
+                         .effective_at = kNow - step * (count - 1 - i),
+                         .size_bytes = size,
+                         .good = true});
+  }
+  return snapshots;
+}
+
+size_t Kept(const std::vector<Verdict>& verdicts) {
+  return static_cast<size_t>(std::count_if(verdicts.begin(), verdicts.end(), [](const Verdict& verdict) { return verdict.keep; }));
+}
+
+TEST(PolicyTest, IsReadStrictly) {
+  const auto policy = ParsePolicy(
+      "name = \"p\"\nselector = \"a=b,c=d\"\n[retention]\nkeep_last = 2\nfloor = 3\ntiers = [{every = \"all\", for = \"24h\"}, {every = "
+      "\"1h\", "
+      "for = \"7d\"}]\n",
+      "p.toml");
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_EQ(policy->labels.size(), 2u);
+  ASSERT_EQ(policy->tiers.size(), 2u);
+  EXPECT_EQ(policy->tiers[0].every.count(), 0);
+  EXPECT_EQ(policy->tiers[1].keep_for, hours(24 * 7));
+  for (const char* bad :
+       {"", "name = \"p\"", "name = \"p\"\n[retention]\nfloor = 1", "name = \"p\"\nselector = \"a\"\n[retention]\nkeep_last = 1",
+        "name = \"p\"\n[retention]\ntiers = [{every = \"x\", for = \"1d\"}]", "name = \"p\"\n[retention]\nkeep_last = -1",
+        "name = \"p\"\n[retention]\nkeep_last = 1\nkeep = 2"}) {
+    EXPECT_EQ(ReasonOf(ParsePolicy(bad, "p").status()), "CONFIG_INVALID") << bad;
+  }
+}
+
+TEST(PlanTest, TiersKeepOneAnInterval) {
+  Policy policy;
+  policy.tiers = {{.every = hours(1), .keep_for = hours(24), .text = "1h for 1d"}};
+  const auto snapshots = Every(minutes(10), 6 * 48);
+  const auto verdicts = Plan(snapshots, policy, kNow, "");
+  EXPECT_GE(Kept(verdicts), 24u);
+  EXPECT_LE(Kept(verdicts), 26u);
+  EXPECT_TRUE(verdicts.back().keep);
+  EXPECT_EQ(Kept(Plan(snapshots, policy, kNow, "SUDDENLY_MANY: x")), snapshots.size()) << "a hold keeps everything";
+}
+
+TEST(PlanTest, NeverTheNewestCheckedNorBelowTheFloor) {
+  Policy policy;
+  policy.tiers = {{.every = hours(1), .keep_for = hours(1), .text = "1h for 1h"}};
+  policy.floor = 4;
+  auto snapshots = Every(minutes(60 * 24), 30);
+  snapshots[3].checked = true;
+  snapshots[1].pinned = true;
+  snapshots[2].ordered = true;
+  const auto verdicts = Plan(snapshots, policy, kNow + hours(24 * 365), "");
+  EXPECT_TRUE(verdicts[3].keep);
+  EXPECT_TRUE(verdicts[1].keep);
+  EXPECT_TRUE(verdicts[2].keep);
+  EXPECT_EQ(Kept(verdicts), 4u);
+}
+
+TEST(PlanTest, HoldsForWhatIsSuddenlyStrange) {
+  auto snapshots = Every(minutes(60), 30);
+  EXPECT_FALSE(FindAnomaly(snapshots, -1).has_value());
+  snapshots.back().size_bytes = 100;
+  EXPECT_EQ(FindAnomaly(snapshots, -1)->reason, "SUDDENLY_SMALLER");
+  EXPECT_FALSE(FindAnomaly(snapshots, snapshots.back().sequence).has_value()) << "an operator has seen it";
+  snapshots.back().size_bytes = int64_t{1} << 30;
+  EXPECT_EQ(FindAnomaly(snapshots, -1)->reason, "SUDDENLY_LARGER");
+  auto many = Every(minutes(60 * 24), 12);
+  for (int i = 0; i < 300; ++i) {
+    many.push_back(many.back());
+    many.back().sequence += 1;
+    many.back().effective_at += std::chrono::seconds(1);
+  }
+  EXPECT_EQ(FindAnomaly(many, -1)->reason, "SUDDENLY_MANY");
+}
+
+class RetentionTest : public ingest::IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+  }
+};
+
+TEST_F(RetentionTest, TheRunDoesWhatTheSimulationSays) {
+  catalog::PolicyCatalog policies(*path_->db);
+  catalog::DeletionCatalog deletions(*path_->db);
+  Retention retention(policies, deletions, [] { return absl::OkStatus(); });
+  std::mt19937 random(7);
+  for (unsigned i = 0; i < 40; ++i) {
+    clock_.Advance(minutes(random() % 300));
+    path_->previous_contact = clock_.Now();
+    ASSERT_TRUE(Upload(fakes::FakeDatabase::Make(4096, 10, i), device_).status.ok());
+  }
+  for (int round = 0; round < 12; ++round) {
+    const std::string text = "name = \"p\"\n[retention]\nkeep_last = " + std::to_string(random() % 5) +
+                             "\nfloor = " + std::to_string(1 + random() % 3) + "\ntiers = [{every = \"" + std::to_string(1 + random() % 9) +
+                             "h\", for = \"" + std::to_string(40 + random() % 200) + "h\"}]\n";
+    ASSERT_TRUE(policies.Put("p", text, clock_.Now()).ok());
+    const SystemTime now = clock_.Now() + hours(random() % 100);
+    const auto databases = policies.DatabasesAfter(0, 10);
+    const auto plan = retention.PlanFor((*databases)[0], *retention.Policies(), now);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    std::set<std::string> said;
+    for (size_t i = 0; i < plan->snapshots.size(); ++i) {
+      if (plan->verdicts[i].keep) said.insert(plan->snapshots[i].id.value());
+    }
+    ASSERT_TRUE(retention.Run(now, [] { return false; }).ok());
+    std::set<std::string> left;
+    const auto listed = path_->snapshots->List(device_, "", 1000, "");
+    for (const v1::Snapshot& snapshot : listed->items) left.insert(snapshot.id());
+    EXPECT_EQ(left, said);
+    path_->db
+        ->Write([](sqlite3* db) {
+          return sqlite::Execute(
+              db, "update snapshot set state = 1, trashed_at = -1; update database set snapshots = (select count(*) from snapshot)");
+        })
+        .IgnoreError();
+  }
+}
+
+TEST_F(RetentionTest, TimeNeverGoesBackAndAJumpIsHeld) {
+  catalog::PolicyCatalog policies(*path_->db);
+  ControllerTime time(policies, clock_, "boot-1");
+  const auto first = time.Trusted();
+  ASSERT_TRUE(first.ok()) << first.status();
+  clock_.Advance(hours(1));
+  EXPECT_EQ(*time.Trusted() - *first, hours(1));
+  clock_.JumpSystem(hours(24 * 40));
+  EXPECT_EQ(ReasonOf(time.Trusted().status()), "CLOCK_ON_HOLD");
+  clock_.Advance(hours(2));
+  EXPECT_EQ(ReasonOf(time.Trusted().status()), "CLOCK_ON_HOLD") << "waiting does not help";
+  clock_.JumpSystem(-hours(24 * 40));
+  EXPECT_EQ(*time.Trusted() - *first, hours(3)) << "the clock came back by itself";
+  clock_.JumpSystem(-hours(24));
+  EXPECT_EQ(ReasonOf(time.Trusted().status()), "CLOCK_ON_HOLD");
+  ASSERT_TRUE(time.Confirm().ok());
+  EXPECT_TRUE(time.Trusted().ok());
+  EXPECT_EQ(ReasonOf(time.Confirm()), "HOLD_NOT_FOUND");
+  ControllerTime rebooted(policies, clock_, "boot-2");
+  clock_.JumpSystem(hours(24 * 20));
+  EXPECT_TRUE(rebooted.Trusted().ok()) << "a machine may rest for weeks";
+}
+
+}  // namespace
+}  // namespace litefleet::retention
