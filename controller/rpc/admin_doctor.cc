@@ -37,7 +37,7 @@ class Findings {
   v1::RunDoctorResponse& response_;
 };
 
-void LookAtSpace(const std::string& data, Findings& findings) {
+void LookAtSpace(const std::string& data, uint64_t reserve, Findings& findings) {
   struct statvfs space = {};
   if (statvfs(data.c_str(), &space) != 0) {
     findings.Fail("store-space", fmt::format("the free space of {} cannot be read", data), "check that the file system is mounted");
@@ -46,11 +46,12 @@ void LookAtSpace(const std::string& data, Findings& findings) {
   const auto unit = static_cast<uint64_t>(space.f_frsize);
   const uint64_t free = space.f_bavail * unit;
   const uint64_t total = std::max<uint64_t>(space.f_blocks * unit, 1);
-  const std::string text = fmt::format("{} MiB of {} MiB are free where {} is", free >> 20, total >> 20, data);
+  const std::string text =
+      fmt::format("{} MiB of {} MiB are free where {} is, uploads leave {} MiB", free >> 20, total >> 20, data, reserve >> 20);
   const std::string fix = "make room on this file system, or move the data directory to a larger one";
-  if (free < (uint64_t{256} << 20)) {
+  if (free <= reserve) {
     findings.Fail("store-space", text, fix);
-  } else if (free < (uint64_t{1} << 30) || free < total / 20) {
+  } else if (free < reserve + (uint64_t{512} << 20) || free < total / 20) {
     findings.Warn("store-space", text, fix);
   } else {
     findings.Ok("store-space", text);
@@ -208,7 +209,8 @@ absl::StatusOr<v1::RunDoctorResponse> AdminHandlers::RunDoctor(const v1::RunDoct
   v1::RunDoctorResponse response;
   Findings findings(response);
   const SystemTime now = deps_.clock->Now();
-  LookAtSpace(deps_.data_directory, findings);
+  const auto store = deps_.store->Stats();
+  LookAtSpace(deps_.data_directory, store.ok() ? store->reserve_bytes : 0, findings);
   LookAtCatalog(*deps_.catalog, findings);
   LookAtKeys(deps_.data_directory, now, findings);
   LookAtClock(deps_, now, findings);
