@@ -15,6 +15,7 @@ namespace litefleet::store {
 namespace {
 
 constexpr auto kFreeSpaceAge = std::chrono::milliseconds(500);
+constexpr uint64_t kFreeSpaceStretch = 1 << 20;  // others fill the disk too: after so many bytes the file system is asked again
 constexpr size_t kMaxProblems = 100;
 
 absl::Status DiskFull(uint64_t free, uint64_t reserve) {
@@ -100,8 +101,9 @@ absl::Status FileStore::CheckReserve(uint64_t bytes) {
   const SteadyTime now = clock_.Steady();
   {
     MutexLock lock(mu_);
-    if (now - free_read_at_ < kFreeSpaceAge && free_bytes_ >= options_.reserve_bytes + bytes) {
+    if (now - free_read_at_ < kFreeSpaceAge && free_trusted_ >= bytes && free_bytes_ >= options_.reserve_bytes + bytes) {
       free_bytes_ -= bytes;
+      free_trusted_ -= bytes;
       return absl::OkStatus();
     }
   }
@@ -109,6 +111,7 @@ absl::Status FileStore::CheckReserve(uint64_t bytes) {
   MutexLock lock(mu_);
   free_bytes_ = free;
   free_read_at_ = now;
+  free_trusted_ = kFreeSpaceStretch;
   if (free < options_.reserve_bytes + bytes) return DiskFull(free, options_.reserve_bytes);
   free_bytes_ -= bytes;
   return absl::OkStatus();

@@ -116,6 +116,7 @@ class FileStore final : public Store {
   uint64_t next_pack_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<uint64_t, Known> known_ ABSL_GUARDED_BY(mu_);
   uint64_t free_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // estimate, refreshed by time and bytes
+  uint64_t free_trusted_ ABSL_GUARDED_BY(mu_) = 0;
   SteadyTime free_read_at_ ABSL_GUARDED_BY(mu_){};
   uint64_t damaged_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<std::string> problems_ ABSL_GUARDED_BY(mu_);
