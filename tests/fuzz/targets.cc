@@ -179,7 +179,8 @@ void WalIndex(ByteView input) {
   for (size_t i = 0; i < shm.regions.size(); ++i) {
     shm.regions[i].resize(kRegion);
     const size_t from = std::min(input.size(), i * 512);
-    std::memcpy(shm.regions[i].data(), input.data() + from, std::min(kRegion, input.size() - from));
+    const ByteView part = input.subspan(from, std::min(kRegion, input.size() - from));
+    std::ranges::copy(part, shm.regions[i].begin());
   }
   // A header that checks: version, initialised, checksum, both copies equal. Else nothing behind it would ever be read.
   std::byte* const header = shm.regions[0].data();

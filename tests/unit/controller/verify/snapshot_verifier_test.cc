@@ -201,7 +201,9 @@ TEST_F(SnapshotVerifierTest, ADatabaseThatIsBackedUpAllTheTimeKeepsItsTurn) {
     const SnapshotId snapshot = Commit(seed);
     verifier_->Committed(snapshot, device_, path_->committed.back().database);
     proven = CheckOf(snapshot) == v1::CHECK_STATE_OK;
-    for (const auto& older : path_->snapshots->List(device_, "", 1000, "")->items) proven = proven || older.check() == v1::CHECK_STATE_OK;
+    const auto listed = path_->snapshots->List(device_, "", 1000, "");
+    ASSERT_TRUE(listed.ok());
+    for (const auto& older : listed->items) proven = proven || older.check() == v1::CHECK_STATE_OK;
   }
   EXPECT_TRUE(proven);
 }
