@@ -15,18 +15,8 @@ constexpr int kMarksARecord = 1000;  // about 150 bytes each
 }  // namespace
 
 absl::Status MarkWriter::WriteDue() {
-  {
-    MutexLock lock(mu_);
-    while (writing_) turn_.Wait(mu_);
-    writing_ = true;
-  }
-  const absl::Status status = WriteAll();
-  {
-    MutexLock lock(mu_);
-    writing_ = false;
-  }
-  turn_.SignalAll();
-  return Annotate(status, "write what became of snapshots into the store");
+  const Turn::Holder turn(turn_);
+  return Annotate(WriteAll(), "write what became of snapshots into the store");
 }
 
 absl::Status MarkWriter::WriteAll() {

@@ -7,7 +7,7 @@
 
 #include "absl/status/status.h"
 #include "common/base/clock.h"
-#include "common/base/mutex.h"
+#include "common/base/turn.h"
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/store/store.h"
 
@@ -27,9 +27,7 @@ class MarkWriter {
   catalog::DeletionCatalog& catalog_;
   store::Store& store_;
   const Clock& clock_;
-  Mutex mu_;
-  CondVar turn_;
-  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  Turn turn_;
 };
 
 }  // namespace litefleet::prune

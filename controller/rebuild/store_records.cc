@@ -22,18 +22,8 @@ Overloaded(F...) -> Overloaded<F...>;
 }  // namespace
 
 absl::Status StoreRecords::WriteDue() {
-  {
-    MutexLock lock(mu_);
-    while (writing_) turn_.Wait(mu_);
-    writing_ = true;
-  }
-  const absl::Status status = WriteAll();
-  {
-    MutexLock lock(mu_);
-    writing_ = false;
-  }
-  turn_.Signal();
-  return Annotate(status, "write the records of devices, operators and timelines into the store");
+  const Turn::Holder turn(turn_);
+  return Annotate(WriteAll(), "write the records of devices, operators and timelines into the store");
 }
 
 absl::Status StoreRecords::WriteAll() {

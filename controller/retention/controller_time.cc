@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <optional>
 
-#include "absl/cleanup/cleanup.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -12,16 +11,7 @@ namespace litefleet::retention {
 using std::chrono::milliseconds;
 
 absl::StatusOr<ControllerTime::Reading> ControllerTime::Tick() {
-  {
-    MutexLock lock(mu_);
-    while (busy_) turn_.Wait(mu_);
-    busy_ = true;
-  }
-  const auto free = absl::MakeCleanup([this] {
-    MutexLock lock(mu_);
-    busy_ = false;
-    turn_.Signal();
-  });
+  const Turn::Holder turn(turn_);
   LF_ASSIGN_OR_RETURN(const std::optional<catalog::TimeRow> before, catalog_.Time());
   const SystemTime now = clock_.Now();
   const auto boot = std::chrono::duration_cast<milliseconds>(clock_.SinceBoot());

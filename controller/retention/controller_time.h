@@ -14,7 +14,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
-#include "common/base/mutex.h"
+#include "common/base/turn.h"
 #include "controller/catalog/policy_catalog.h"
 
 namespace litefleet::retention {
@@ -42,9 +42,7 @@ class ControllerTime {
   catalog::PolicyCatalog& catalog_;
   const Clock& clock_;
   const std::string boot_id_;
-  Mutex mu_;  // one look at a time
-  CondVar turn_;
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;
+  Turn turn_;  // one look at a time
 };
 
 }  // namespace litefleet::retention

@@ -123,18 +123,8 @@ absl::StatusOr<Placed> FileStore::Append(const format::RecordHeader& header, Byt
   format::RecordHeader complete = header;
   complete.payload_crc = format::Crc32c(payload);
   if (respect_reserve) LF_RETURN_IF_ERROR(CheckReserve(payload.size() + format::kRecordHeaderBytes));
-  {
-    MutexLock lock(mu_);
-    while (appending_) turn_.Wait(mu_);
-    appending_ = true;
-  }
-  absl::StatusOr<Placed> placed = AppendInTurn(complete, payload);
-  {
-    MutexLock lock(mu_);
-    appending_ = false;
-  }
-  turn_.Signal();
-  return placed;
+  const Turn::Holder turn(appending_);
+  return AppendInTurn(complete, payload);
 }
 
 absl::StatusOr<Placed> FileStore::AppendInTurn(const format::RecordHeader& header, ByteView payload) {

@@ -25,6 +25,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/base/turn.h"
 #include "controller/store/file_system.h"
 #include "controller/store/store.h"
 
@@ -103,10 +104,9 @@ class FileStore final : public Store {
   const Clock& clock_;
   FileSystem& files_;
 
+  Turn appending_;  // taken before mu_
   Mutex mu_;
-  CondVar turn_;
   CondVar synced_;
-  bool appending_ ABSL_GUARDED_BY(mu_) = false;
   bool syncing_ ABSL_GUARDED_BY(mu_) = false;
   std::shared_ptr<Pack> open_ ABSL_GUARDED_BY(mu_);              // what it points to: the appender, under mu_
   std::list<std::shared_ptr<Pack>> dirty_ ABSL_GUARDED_BY(mu_);  // oldest first; holds open_ when it has unsynced bytes

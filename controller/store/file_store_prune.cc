@@ -10,29 +10,24 @@
 namespace litefleet::store {
 
 absl::Status FileStore::SealOpenPack() {
-  std::shared_ptr<Pack> pack;
   uint64_t epoch;
   {
+    const Turn::Holder turn(appending_);
+    std::shared_ptr<Pack> pack;
+    {
+      MutexLock lock(mu_);
+      pack = open_;
+      epoch = epoch_;
+    }
+    if (pack == nullptr || pack->records == 0) return absl::OkStatus();
+    LF_RETURN_IF_ERROR(WriteFooter(*pack));
     MutexLock lock(mu_);
-    while (appending_) turn_.Wait(mu_);
-    appending_ = true;
-    pack = open_;
-    epoch = epoch_;
-  }
-  absl::Status status = absl::OkStatus();
-  const bool seal = pack != nullptr && pack->records > 0;
-  if (seal) status = WriteFooter(*pack);
-  {
-    MutexLock lock(mu_);
-    if (seal && status.ok() && open_ == pack) {
+    if (open_ == pack) {
       open_ = nullptr;
       ++appended_;  // so that the sync below does not find that all is done
       if (std::find(dirty_.begin(), dirty_.end(), pack) == dirty_.end()) dirty_.push_back(pack);
     }
-    appending_ = false;
   }
-  turn_.Signal();
-  if (!seal || !status.ok()) return status;
   return Sync(epoch);
 }
 
