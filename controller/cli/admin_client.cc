@@ -206,7 +206,7 @@ std::unique_ptr<AdminClient::Cancellable> AdminClient::Watch(const std::string& 
 
 absl::Status AdminClient::Download(const std::string& snapshot, const std::function<void(Cancellable*)>& cancel,
                                    const std::function<absl::Status(const v1::Snapshot&)>& on_header,
-                                   const std::function<absl::Status(const v1::DownloadPages&)>& on_pages) {
+                                   const std::function<absl::Status(v1::DownloadPages)>& on_pages) {
   LF_RETURN_IF_ERROR(LookAtSocket(address_));
   grpc::ClientContext context;
   ContextCancel handle(context);
@@ -221,7 +221,7 @@ absl::Status AdminClient::Download(const std::string& snapshot, const std::funct
     if (first != response.has_header()) {
       mine = Error(absl::StatusCode::kDataLoss, "PROTOCOL_VIOLATED", "the controller's stream is not in order");
     } else {
-      mine = first ? on_header(response.header().snapshot()) : on_pages(response.pages());
+      mine = first ? on_header(response.header().snapshot()) : on_pages(std::move(*response.mutable_pages()));
     }
     first = false;
   }

@@ -80,7 +80,7 @@ class AdminClient {
   // `cancel` gets, before the first call, what ends the download from elsewhere.
   absl::Status Download(const std::string& snapshot, const std::function<void(Cancellable*)>& cancel,
                         const std::function<absl::Status(const v1::Snapshot&)>& on_header,
-                        const std::function<absl::Status(const v1::DownloadPages&)>& on_pages);
+                        const std::function<absl::Status(v1::DownloadPages)>& on_pages);
 
   const rpc::Address& address() const { return address_; }
 

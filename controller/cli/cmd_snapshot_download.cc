@@ -5,10 +5,10 @@
 #include <optional>
 
 #include "common/base/bytes.h"
-#include "common/format/chunk_codec.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/download.h"
+#include "controller/cli/page_writer.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -49,11 +49,8 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
   });
 
   v1::Snapshot snapshot;
-  std::optional<RootVerifier> verifier;
-  format::ChunkDecompressor decompressor;
-  Bytes data;
+  std::optional<PageWriter> writer;
   RateMeter meter;
-  int64_t done = 0;
   SteadyTime drawn{};
   const SteadyTime begin = session.clock().Steady();
   absl::Status status = client->Download(
@@ -65,31 +62,31 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
       },
       [&](const v1::Snapshot& header) -> absl::Status {
         snapshot = header;
-        LF_ASSIGN_OR_RETURN(RootVerifier made, RootVerifier::Make(header.page_size(), header.page_count(), header.root_digest()));
-        verifier.emplace(std::move(made));
+        LF_ASSIGN_OR_RETURN(RootVerifier verifier, RootVerifier::Make(header.page_size(), header.page_count(), header.root_digest()));
+        writer.emplace(std::move(verifier),
+                       [&](ByteView data) { return to_stdout ? io::WriteAll(STDOUT_FILENO, data, "standard output") : file->Write(data); });
         return absl::OkStatus();
       },
-      [&](const v1::DownloadPages& pages) -> absl::Status {
-        LF_RETURN_IF_ERROR(
-            decompressor.Decompress(static_cast<format::Codec>(pages.codec()), AsBytes(pages.data()), pages.raw_bytes(), data));
-        LF_RETURN_IF_ERROR(verifier->Add(data));
-        LF_RETURN_IF_ERROR(to_stdout ? io::WriteAll(STDOUT_FILENO, data, "standard output") : file->Write(data));
-        done += static_cast<int64_t>(data.size());
+      [&](v1::DownloadPages pages) -> absl::Status {
+        LF_RETURN_IF_ERROR(writer->Add(std::move(pages)));
         const SteadyTime now = session.clock().Steady();
-        meter.Add(now, done);
+        meter.Add(now, writer->bytes());
         if (now - drawn > std::chrono::milliseconds(200)) {
           drawn = now;
-          session.ShowProgress(ProgressLine("download of " + DatabaseName(snapshot) + ":", done, snapshot.size_bytes(), meter.Rate()));
+          session.ShowProgress(
+              ProgressLine("download of " + DatabaseName(snapshot) + ":", writer->bytes(), snapshot.size_bytes(), meter.Rate()));
         }
         return absl::OkStatus();
       });
+  if (status.ok()) {
+    status = writer.has_value() ? writer->Finish() : Error(absl::StatusCode::kDataLoss, "TRUNCATED", "the controller sent nothing");
+  }
+  const int64_t done = writer.has_value() ? writer->bytes() : 0;
   session.ClearProgress();
   if (interrupted) {
     session.Warn(to_stdout ? "interrupted: what was written is not complete" : "interrupted: nothing was kept");
     return kInterrupted;
   }
-  if (status.ok() && !verifier.has_value()) status = Error(absl::StatusCode::kDataLoss, "TRUNCATED", "the controller sent nothing");
-  if (status.ok()) status = verifier->Finish();
   if (!status.ok()) {
     if (to_stdout && done > 0) session.Warn("what was written to standard output is not a good snapshot: throw it away");
     return Annotate(status, fmt::format("download snapshot {}", options.snapshot));

@@ -13,9 +13,11 @@ namespace {
 
 absl::Status Copy(SnapshotReader& reader, int fd, const std::string& path, absl::FunctionRef<absl::Status(uint64_t)> progress) {
   uint64_t written = 0;
+  format::ChunkDecompressor decompressor;
   for (;;) {
-    LF_ASSIGN_OR_RETURN(const std::optional<StoredChunk> chunk, reader.Next());
+    LF_ASSIGN_OR_RETURN(std::optional<StoredChunk> chunk, reader.Next());
     if (!chunk.has_value()) return absl::OkStatus();
+    LF_RETURN_IF_ERROR(Unpack(*chunk, reader.geometry().page_size, decompressor));
     LF_RETURN_IF_ERROR(io::PwriteAll(fd, chunk->raw, uint64_t{chunk->first_page - 1} * reader.geometry().page_size, path));
     written += chunk->raw.size();
     LF_RETURN_IF_ERROR(progress(written));

@@ -1,4 +1,5 @@
-// Reads a snapshot out of the store, every byte checked: for fetches by devices, downloads, checks and drills.
+// Reads a snapshot out of the store: for fetches by devices, downloads, checks and drills. What leaves the controller leaves as it is
+// stored, its checksum compared; its content is proven once, by whoever uses it: the device, the CLI, or Unpack here.
 //
 // Thread safety: none; one instance per reader, used by one thread at a time. Memory: constant (a part of each layer of the
 // manifest, a stretch, up to 28 MiB of chunks).
@@ -28,26 +29,28 @@ struct SnapshotGeometry {
   format::RootDigest root;
 };
 
-// One extent: the chunk that it is as it is stored, or put together of several; its content verified.
+// One extent: the chunk that it is as it is stored, or put together of several.
 struct StoredChunk {
   format::ChunkName name;
   format::Codec codec = format::Codec::kRaw;
   uint32_t raw_bytes = 0;
   std::string data;         // as stored; empty where it was put together: Pack makes it
-  Bytes raw;                // decompressed and verified
+  Bytes raw;                // decompressed and verified; empty where it is as stored: Unpack makes it
   uint32_t first_page = 0;  // full snapshots: one run, ascending, without holes
   uint32_t page_count = 0;
 };
 
 // Makes `data` of what was put together; nothing is done for others.
 absl::Status Pack(StoredChunk& chunk, format::ChunkCompressor& compressor);
+// Makes `raw` of what is as stored, and compares it with `name`. Errors: kDataLoss CHUNK_DAMAGED.
+absl::Status Unpack(StoredChunk& chunk, uint32_t page_size, format::ChunkDecompressor& decompressor);
 
 class SnapshotReader {
  public:
   virtual ~SnapshotReader() = default;
   virtual const SnapshotGeometry& geometry() const = 0;
-  // Chunks that hold pages of the wanted runs, ascending; nothing at the end. At the end of a full read the root digest has been
-  // compared. Errors: kDataLoss CHUNK_DAMAGED, CHUNK_MISSING, ROOT_MISMATCH.
+  // Chunks that hold pages of the wanted runs, ascending; nothing at the end. At the end of a full read the names of all extents
+  // have been compared with the root digest. Errors: kDataLoss CHUNK_DAMAGED, CHUNK_MISSING, ROOT_MISMATCH.
   virtual absl::StatusOr<std::optional<StoredChunk>> Next() = 0;
 };
 

@@ -79,7 +79,7 @@ class Download final : public OutboundStream<grpc::ServerWriteReactor<v1::Downlo
     LF_RETURN_IF_ERROR(restore::Pack(*chunk, compressor_));
     if (chunk->first_page != next_page_) return Hole(fmt::format("page {}", chunk->first_page), next_page_);
     next_page_ += chunk->page_count;
-    // As stored: checked here when it was read, and by the client against the root digest.
+    // As stored: its checksum was compared here, its content is by the client, with the root digest.
     v1::DownloadPages& pages = *message.mutable_pages();
     pages.set_codec(static_cast<v1::Codec>(chunk->codec));
     pages.set_raw_bytes(chunk->raw_bytes);

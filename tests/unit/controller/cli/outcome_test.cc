@@ -1,16 +1,9 @@
-// Exit codes, the JSON of things, and what is received of a snapshot.
+// Exit codes, the JSON of things, and progress.
 #include <gtest/gtest.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/format/extent.h"
-#include "common/io/file.h"
-#include "controller/cli/download.h"
 #include "controller/cli/exit_code.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/things.h"
@@ -150,118 +143,6 @@ TEST(Progress, RateAndTimeLeft) {
   EXPECT_EQ(ProgressLine("download:", 120 << 20, 120 << 20, meter.Rate()), "download: 100% 120 MiB of 120 MiB");
   meter.Add(begin + std::chrono::seconds(3), 5);
   EXPECT_EQ(meter.Rate(), 0) << "begun anew";
-}
-
-// ---- what is received
-
-class Received : public testing::Test {
- protected:
-  Received() {
-    char name[] = "/tmp/litefleet-cli-XXXXXX";
-    directory_ = mkdtemp(name);
-  }
-  ~Received() override { std::filesystem::remove_all(directory_); }
-  std::string Path(const std::string& name) const { return directory_ + "/" + name; }
-  size_t Files() const {
-    return static_cast<size_t>(std::distance(std::filesystem::directory_iterator(directory_), std::filesystem::directory_iterator()));
-  }
-  std::string directory_;
-};
-
-std::string RootOf(uint32_t page_size, const std::string& data) {
-  const auto pages = static_cast<uint32_t>(data.size() / page_size);
-  format::RootBuilder root(page_size, pages);
-  for (size_t at = 0; at < data.size(); at += format::kExtentBytes)
-    root.Add(format::NameChunkOf(page_size, AsBytes(data).subspan(at, std::min<size_t>(format::kExtentBytes, data.size() - at))));
-  return std::string(root.Finish().AsString());
-}
-
-TEST_F(Received, TheRootIsComparedWhateverThePieces) {
-  std::string data(700'416, 'x');  // two extents and a part of one
-  for (size_t i = 0; i < data.size(); ++i) data[i] = static_cast<char>(i * 2654435761U >> 13);
-  const auto pages = static_cast<uint32_t>(data.size() / 4096);
-  const std::string root = RootOf(4096, data);
-  for (const size_t piece : {data.size(), size_t{262'144}, size_t{524'288}, size_t{4096}, size_t{1000}}) {
-    auto verifier = RootVerifier::Make(4096, pages, root);
-    ASSERT_TRUE(verifier.ok());
-    for (size_t at = 0; at < data.size(); at += piece)
-      ASSERT_TRUE(verifier->Add(AsBytes(data).subspan(at, std::min(piece, data.size() - at))).ok());
-    EXPECT_TRUE(verifier->Finish().ok()) << piece;
-  }
-  auto flipped = RootVerifier::Make(4096, pages, root).value();
-  data[data.size() - 1] ^= 1;
-  ASSERT_TRUE(flipped.Add(AsBytes(data)).ok());
-  EXPECT_EQ(ReasonOf(flipped.Finish()), "ROOT_MISMATCH");
-  auto cut = RootVerifier::Make(4096, pages, root).value();
-  ASSERT_TRUE(cut.Add(AsBytes(data).first(data.size() - 4096)).ok());
-  EXPECT_EQ(ReasonOf(cut.Finish()), "TRUNCATED");
-  auto longer = RootVerifier::Make(4096, pages, root).value();
-  EXPECT_EQ(ReasonOf(longer.Add(AsBytes(data + "x"))), "TOO_MUCH_DATA");
-}
-
-TEST_F(Received, AnEmptySnapshotHasARootToo) {
-  auto verifier = RootVerifier::Make(4096, 0, RootOf(4096, ""));
-  ASSERT_TRUE(verifier.ok());
-  EXPECT_TRUE(verifier->Finish().ok());
-  EXPECT_EQ(ReasonOf(RootVerifier::Make(1000, 1, RootOf(4096, "")).status()), "GEOMETRY_INVALID");
-  EXPECT_EQ(ReasonOf(RootVerifier::Make(4096, 1, "short").status()), "GEOMETRY_INVALID");
-}
-
-TEST_F(Received, AFileGetsItsNameAtTheEndOnly) {
-  {
-    auto file = NewFile::Make(Path("a.db"), false);
-    ASSERT_TRUE(file.ok());
-    ASSERT_TRUE(file->Write(AsBytes("hello")).ok());
-    EXPECT_FALSE(io::Exists(Path("a.db")));
-    ASSERT_TRUE(file->Finish().ok());
-  }
-  EXPECT_EQ(io::ReadFile(Path("a.db")).value(), "hello");
-  struct stat info = {};
-  ASSERT_EQ(stat(Path("a.db").c_str(), &info), 0);
-  EXPECT_EQ(info.st_mode & 0777, 0600U);
-  EXPECT_EQ(Files(), 1U) << "nothing else is left";
-}
-
-TEST_F(Received, AFileThatIsNotFinishedLeavesNothing) {
-  {
-    auto file = NewFile::Make(Path("a.db"), false);
-    ASSERT_TRUE(file.ok());
-    ASSERT_TRUE(file->Write(AsBytes("hello")).ok());
-  }
-  EXPECT_EQ(Files(), 0U);
-}
-
-TEST_F(Received, AJournalOrWalThatStandsThereIsNotAppliedToIt) {
-  for (const std::string suffix : {"-wal", "-journal", "-shm"}) {
-    ASSERT_TRUE(io::WriteFileAtomic(Path("a.db" + suffix), "of another database").ok());
-    for (const bool replace : {false, true}) {
-      EXPECT_EQ(ReasonOf(NewFile::Make(Path("a.db"), replace).status()), "LEFT_OVER_FILES") << suffix;
-    }
-    ASSERT_TRUE(io::RemoveFile(Path("a.db" + suffix)).ok());
-  }
-  auto file = NewFile::Make(Path("a.db"), false);
-  ASSERT_TRUE(file.ok());
-  ASSERT_TRUE(io::WriteFileAtomic(Path("a.db-wal"), "of another database").ok());
-  EXPECT_EQ(ReasonOf(file->Finish()), "LEFT_OVER_FILES");
-  EXPECT_FALSE(io::Exists(Path("a.db")));
-}
-
-TEST_F(Received, AnExistingFileStaysUnlessForced) {
-  ASSERT_TRUE(io::WriteFileAtomic(Path("a.db"), "mine").ok());
-  EXPECT_EQ(ReasonOf(NewFile::Make(Path("a.db"), false).status()), "FILE_EXISTS");
-  EXPECT_EQ(ReasonOf(NewFile::Make(directory_, true).status()), "IS_A_DIRECTORY");
-  {
-    // It comes into being while the download runs.
-    auto file = NewFile::Make(Path("b.db"), false).value();
-    ASSERT_TRUE(io::WriteFileAtomic(Path("b.db"), "theirs").ok());
-    EXPECT_EQ(ReasonOf(file.Finish()), "FILE_EXISTS");
-  }
-  EXPECT_EQ(io::ReadFile(Path("b.db")).value(), "theirs");
-  auto forced = NewFile::Make(Path("a.db"), true).value();
-  ASSERT_TRUE(forced.Write(AsBytes("new")).ok());
-  ASSERT_TRUE(forced.Finish().ok());
-  EXPECT_EQ(io::ReadFile(Path("a.db")).value(), "new");
-  EXPECT_EQ(Files(), 2U);
 }
 
 }  // namespace

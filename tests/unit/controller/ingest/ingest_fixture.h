@@ -63,10 +63,13 @@ struct DataPath {
     auto reader = readers->Open(SnapshotId(snapshot), wanted);
     if (!reader.ok()) return reader.status();
     Bytes bytes;
+    format::ChunkDecompressor decompressor;
     for (;;) {
       auto chunk = (*reader)->Next();
       if (!chunk.ok()) return chunk.status();
       if (!chunk->has_value()) return bytes;
+      const absl::Status proven = restore::Unpack(**chunk, (*reader)->geometry().page_size, decompressor);
+      if (!proven.ok()) return proven;
       bytes.insert(bytes.end(), (*chunk)->raw.begin(), (*chunk)->raw.end());
     }
   }

@@ -119,11 +119,13 @@ TEST_F(PrunerTest, WhatIsReadOrPinnedByASessionIsNotRemoved) {
   auto report = rig.Run(clock_.Now(), AtOnce());
   ASSERT_TRUE(report.ok());
   EXPECT_EQ(report->snapshots_held(), 1);
+  format::ChunkDecompressor decompressor;
   size_t chunks = 0;
   for (;; ++chunks) {
-    const auto chunk = (*reader)->Next();
+    auto chunk = (*reader)->Next();
     ASSERT_TRUE(chunk.ok()) << chunk.status();
     if (!chunk->has_value()) break;
+    ASSERT_TRUE(restore::Unpack(**chunk, (*reader)->geometry().page_size, decompressor).ok());
   }
   EXPECT_GT(chunks, 0u);
   reader->reset();
@@ -138,6 +140,7 @@ TEST_F(PrunerTest, APackIsRewrittenUnderAReader) {
   std::vector<std::string> ids;
   for (unsigned i = 0; i < 12; ++i) ids.push_back(Take(i));
   auto reader = path_->readers->Open(SnapshotId(ids[11]), {});
+  format::ChunkDecompressor decompressor;
   ASSERT_TRUE(reader.ok() && (*reader)->Next().ok());
   for (unsigned i = 0; i < 11; ++i) ASSERT_TRUE(rig.deletions.Trash(SnapshotId(ids[i]), true, "operator:x", clock_.Now()).ok());
   PruneOptions options = AtOnce();
@@ -147,9 +150,10 @@ TEST_F(PrunerTest, APackIsRewrittenUnderAReader) {
   EXPECT_GT(report->packs_removed() + report->packs_rewritten(), 0);
   EXPECT_EQ(report->packs_damaged(), 0);
   for (;;) {
-    const auto chunk = (*reader)->Next();
+    auto chunk = (*reader)->Next();
     ASSERT_TRUE(chunk.ok()) << chunk.status();
     if (!chunk->has_value()) break;
+    ASSERT_TRUE(restore::Unpack(**chunk, (*reader)->geometry().page_size, decompressor).ok());
   }
   EXPECT_TRUE(path_->ReadBack(ids[11]).ok());
   EXPECT_EQ(path_->Count("select count(*) from pack_removal"), 0);
