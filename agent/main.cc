@@ -2,11 +2,14 @@
 #include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <iostream>
 #include <string>
 
@@ -106,9 +109,18 @@ int Enroll(const Arguments& arguments) {
   return 0;
 }
 
+// Of all threads that are started from here on; the disk's priority follows the processor's (ioprio_set(2)).
+void StandBack(int nice) {
+  errno = 0;
+  const int now = getpriority(PRIO_PROCESS, 0);
+  if (errno == 0 && now < nice && setpriority(PRIO_PROCESS, 0, nice) != 0)
+    spdlog::warn("the agent cannot stand back behind applications (nice {}): {}", nice, strerror(errno));
+}
+
 int Run(const Arguments& arguments, const litefleet::config::AgentConfig& config) {
   if (const absl::Status status = litefleet::obs::SetupLog(config.log); !status.ok()) return Fail(status, 2);
   BlockSignals();
+  StandBack(config.nice);
   litefleet::rpc::KeepCallbackThreads();
   litefleet::Agent::Options options;
   options.config_path = arguments.config;

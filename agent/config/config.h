@@ -40,6 +40,7 @@ struct AgentConfig {
   obs::LogOptions log;
   int64_t upload_bytes_per_second = 0;  // 0: no limit
   io::DiskReserve disk_reserve;         // stays free beside databases and in the state directory
+  int nice = 10;                        // of the whole agent, 0 to 19
   bool allow_network_file_system = false;
   std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
   std::vector<DatabaseConfig> databases;                            // names are unique

@@ -39,6 +39,20 @@ def backups_under_writer(journal, seconds):
         print(f"{journal}: {len(taken)} snapshots, {given_up} given up, beside {last} commits, longest commit {report['max_ms']} ms, p99.9 {report['p999_ms']} ms")
 
 
+def test_the_agent_stands_back():
+    """All threads of an agent, at whose start nobody asked for more, have the nice value of its configuration."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        agent = fleet.agent("alpha", {"app": lf.make_database(fleet.path("app.db"))})
+        fleet.cli("backup", "alpha/app")
+        values = set()
+        for thread in os.listdir(f"/proc/{agent.process.pid}/task"):
+            with open(f"/proc/{agent.process.pid}/task/{thread}/stat", encoding="utf-8") as file:
+                values.add(int(file.read().rsplit(")", 1)[1].split()[16]))
+        lf.expect_equal(values, {10}, "nice values of the agent's threads")
+
+
 def test_backups_beside_500_commits_a_second_in_wal_mode():
     backups_under_writer("wal", 15)
 

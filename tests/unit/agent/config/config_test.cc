@@ -32,6 +32,7 @@ format = "json"
 [limits]
 upload = "1MiB"
 disk_reserve = "1GiB"
+nice = 3
 [restore]
 push_restore = "never"
 keep_previous = "2h"
@@ -55,6 +56,7 @@ path = "/srv/other"
   EXPECT_EQ(config->upload_bytes_per_second, 1 << 20);
   EXPECT_EQ(config->keep_previous, std::chrono::hours(2));
   EXPECT_EQ(config->disk_reserve, io::DiskReserve(uint64_t{1} << 30));
+  EXPECT_EQ(config->nice, 3);
   ASSERT_EQ(config->databases.size(), 2u);
   EXPECT_EQ(config->databases[0].schedule, std::chrono::minutes(15));
   EXPECT_EQ(config->databases[0].schedule_text, "15m");

@@ -31,6 +31,7 @@ TEST(AgentExampleTest, ShowsTheDefaults) {
     EXPECT_EQ(config->log.level, defaults.log.level);
     EXPECT_EQ(config->log.format, defaults.log.format);
     EXPECT_EQ(config->allow_network_file_system, defaults.allow_network_file_system);
+    EXPECT_EQ(config->nice, defaults.nice);
     EXPECT_EQ(config->keep_previous, defaults.keep_previous);
     ASSERT_EQ(config->databases.size(), 1u);
   }
