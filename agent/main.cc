@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <iostream>
 #include <string>
 
@@ -109,12 +110,16 @@ int Enroll(const Arguments& arguments) {
   return 0;
 }
 
-// Of all threads that are started from here on; the disk's priority follows the processor's (ioprio_set(2)).
+// Of all threads, those that libraries have started already too; the disk's priority follows the processor's (ioprio_set(2)).
 void StandBack(int nice) {
-  errno = 0;
-  const int now = getpriority(PRIO_PROCESS, 0);
-  if (errno == 0 && now < nice && setpriority(PRIO_PROCESS, 0, nice) != 0)
-    spdlog::warn("the agent cannot stand back behind applications (nice {}): {}", nice, strerror(errno));
+  std::error_code none;
+  for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", none)) {
+    const auto thread = static_cast<id_t>(std::strtoul(task.path().filename().c_str(), nullptr, 10));
+    errno = 0;
+    const int now = getpriority(PRIO_PROCESS, thread);
+    if (errno == 0 && now < nice && setpriority(PRIO_PROCESS, thread, nice) != 0)
+      spdlog::warn("the agent cannot stand back behind applications (nice {}): {}", nice, strerror(errno));
+  }
 }
 
 int Run(const Arguments& arguments, const litefleet::config::AgentConfig& config) {
