@@ -10,6 +10,7 @@
 #include "agent/capture/user_database.h"
 #include "agent/control/controller_client.h"
 #include "agent/json_text.h"
+#include "agent/restore/target_place.h"
 #include "agent/state/identity.h"
 #include "agent/state/state_directory.h"
 #include "common/base/clock.h"
@@ -158,6 +159,14 @@ void LookAtSpace(const config::AgentConfig& config, const config::DatabaseConfig
             "free space there, or restore this database elsewhere", database.name);
 }
 
+// Backups only read; a restore makes its files beside the database.
+void LookAtDirectory(const config::DatabaseConfig& database, Examination& found) {
+  const auto place = restore::TargetPlace::Resolve(database.path);
+  const absl::Status writable = place.ok() ? place->CheckWritable() : place.status();
+  if (!writable.ok()) return found.Fail("database-directory", writable, "look at the directory, its owner and its mode", database.name);
+  found.Add(Level::kOk, "database-directory", fmt::format("{} can be written", place->directory()), {}, database.name);
+}
+
 void LookAtJournalMode(const config::DatabaseConfig& database, bool wal, uint64_t size, Examination& found) {
   if (wal) return found.Add(Level::kOk, "database-journal-mode", "WAL: backups never block writers", {}, database.name);
   const std::chrono::milliseconds stall(size * 1000 / kReadBytesPerSecond);
@@ -172,6 +181,7 @@ void LookAtJournalMode(const config::DatabaseConfig& database, bool wal, uint64_
 }
 
 void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseConfig& database, Examination& found) {
+  LookAtDirectory(database, found);
   struct stat st {};
   const bool present = stat(database.path.c_str(), &st) == 0;
   struct stat shm {};

@@ -33,7 +33,7 @@ struct DoctorParts {
 };
 
 // Checks: configuration, state, state-space, identity, certificate, name-resolution, tls, clock, check-helper, and of each database
-// database-opens, database-journal-mode, database-shm-owner, database-space.
+// database-directory, database-opens, database-journal-mode, database-shm-owner, database-space.
 std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config,
                               const DoctorParts& parts = {});
 

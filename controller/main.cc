@@ -96,7 +96,8 @@ int Serve(const ServeArguments& arguments) {
   signal(SIGPIPE, SIG_IGN);
 
   const rpc::GrpcRuntime grpc_runtime;
-  auto server = Server::Start({DataDirectory{arguments.data}, *config, arguments.ready_file});
+  auto server = Server::Start({DataDirectory{arguments.data}, *config, arguments.ready_file, arguments.config,
+                               [&arguments] { return LoadConfig(arguments.config, arguments.listen); }});
   if (!server.ok()) return Fail(server.status());
   obs::Notify("READY=1");
 

@@ -11,11 +11,13 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <string_view>
 #include <thread>
 #include <utility>
 
 #include "common/base/executor.h"
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/admin_socket.h"
 #include "common/io/file.h"
@@ -30,6 +32,7 @@
 #include "controller/catalog/schema.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
+#include "controller/doctor/doctor.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/identity/enrollment.h"
 #include "controller/ingest/ingest.h"
@@ -92,7 +95,8 @@ struct Server::Parts {
   ServerOptions options;
   RealClock clock;
   std::string socket_path;
-  rpc::Address bound;
+  rpc::Address bound;        // as asked for
+  std::atomic<int> port{0};  // that was taken
   std::string address;
   SteadyTime uploads_maintained = clock.Steady();
 
@@ -141,6 +145,7 @@ struct Server::Parts {
   absl::Status Listen();
   absl::Status ServeMetrics();
   absl::Status RefreshCertificate();
+  doctor::Parts DoctorParts();
   // What changed while the store could not be written, or by another process.
   void WriteRecords();
   void Stop();
@@ -277,6 +282,7 @@ absl::Status Server::Parts::MakeServices() {
   admin.is_read = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); };
   admin.clock = &clock;
   admin.data_directory = options.data.path;
+  admin.doctor = DoctorParts();
   admin.issue_token = [this](const rpc::TokenWish& wish) {
     return enrollment->IssueToken({wish.uses, wish.ttl, wish.labels, wish.for_device});
   };
@@ -300,6 +306,31 @@ absl::Status Server::Parts::MakeServices() {
   return absl::OkStatus();
 }
 
+doctor::Parts Server::Parts::DoctorParts() {
+  return {.clock = &clock,
+          .catalog = db.get(),
+          .data_directory = options.data.path,
+          .config_file = options.config_file,
+          .configuration = [this]() -> absl::StatusOr<std::vector<std::string>> {
+            if (!options.read_config) return std::vector<std::string>();
+            LF_ASSIGN_OR_RETURN(const config::ControllerConfig wanted, options.read_config());
+            return config::NeedRestart(options.config, wanted);
+          },
+          .store_reserve = [this] { return static_cast<uint64_t>(options.config.store_reserve); },
+          .hosts = [this] { return authority->hosts(); },
+          .listening =
+              [this] {
+                rpc::Address taken = bound;
+                taken.port = static_cast<uint16_t>(port.load());
+                return taken;
+              },
+          .newest_snapshot_at = [this]() -> std::optional<SystemTime> {
+            const auto newest = snapshots->List(DeviceId(), "", 1, "");
+            if (!newest.ok() || newest->items.empty()) return std::nullopt;
+            return FromProtoTime(newest->items.front().received_at());
+          }};
+}
+
 absl::Status Server::Parts::RefreshCertificate() {
   LF_ASSIGN_OR_RETURN(const rpc::Identity identity, authority->EnsureServerIdentity(clock.Now()));
   return certificates.Set(identity);
@@ -317,20 +348,20 @@ absl::Status Server::Parts::Listen() {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   rpc::ApplyServerLimits(builder, {options.config.streams_per_connection, options.config.connection_memory});
-  int port = 0;
-  builder.AddListeningPort(bound.Text(), rpc::TlsCredentials(certificates), &port);
+  int taken = 0;
+  builder.AddListeningPort(bound.Text(), rpc::TlsCredentials(certificates), &taken);
   builder.AddListeningPort("unix:" + socket_path, rpc::UnixSocketCredentials());
   builder.RegisterService(agent_service.get());
   builder.RegisterService(admin_service.get());
   server = builder.BuildAndStart();
-  if (server == nullptr || port == 0) {
+  if (server == nullptr || taken == 0) {
     return Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE",
                  fmt::format("cannot listen on {} and {}", bound.Text(), socket_path),
                  "give another address with --listen; see the log for gRPC's reason");
   }
   if (chmod(socket_path.c_str(), 0600) != 0) return ErrnoError(errno, "chmod " + socket_path);
-  bound.port = static_cast<uint16_t>(port);
-  address = bound.Text();
+  port = taken;
+  address = admin_handlers->dependencies().doctor.listening().Text();
   if (!options.ready_file.empty()) LF_RETURN_IF_ERROR(io::WriteFileAtomic(options.ready_file, address + "\n", 0644));
   return absl::OkStatus();
 }
@@ -387,25 +418,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 const std::string& Server::address() const { return parts_->address; }
 
 absl::Status Server::Reload(const config::ControllerConfig& config) {
-  const config::ControllerConfig& running = parts_->options.config;
-  const std::pair<bool, std::string_view> kWaiting[] = {
-      {config.listen != running.listen, "listen"},
-      {config.allow_network_file_system != running.allow_network_file_system, "allow_network_file_system"},
-      {config.connection_memory != running.connection_memory, "limits.connection_memory"},
-      {config.streams_per_connection != running.streams_per_connection, "limits.streams_per_connection"},
-      {config.workers != running.workers, "limits.workers"},
-      {config.uploads != running.uploads, "limits.uploads"},
-      {config.store_reserve != running.store_reserve, "store.reserve"},
-      {config.scrub_rate != running.scrub_rate, "store.scrub_rate"},
-      {config.scrub_every != running.scrub_every, "store.scrub_every"},
-      {config.prune_grace != running.prune_grace || config.prune_chunk_grace != running.prune_chunk_grace ||
-           config.prune_rewrite_percent != running.prune_rewrite_percent || config.prune_every != running.prune_every ||
-           config.retention_every != running.retention_every,
-       "prune"},
-      {config.metrics_listen != running.metrics_listen, "metrics.listen"},
-      {config.metrics_databases != running.metrics_databases, "metrics.databases"}};
-  for (const auto& [changed, name] : kWaiting) {
-    if (changed) spdlog::warn("reload: `{}` has changed: that takes effect after a restart", name);
+  for (const std::string& name : config::NeedRestart(parts_->options.config, config)) {
+    spdlog::warn("reload: `{}` has changed: that takes effect after a restart", name);
   }
   LF_RETURN_IF_ERROR(obs::SetupLog({config.log_level, config.log_format}));
   LF_RETURN_IF_ERROR(parts_->RefreshCertificate());

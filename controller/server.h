@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_SERVER_H_
 #define LITEFLEET_CONTROLLER_SERVER_H_
 
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -19,6 +20,10 @@ struct ServerOptions {
   DataDirectory data;
   config::ControllerConfig config;
   std::string ready_file;  // empty: none
+  // Where `config` came from, for people; empty: no file.
+  std::string config_file = {};
+  // Reads it again; null: nothing can have changed.
+  std::function<absl::StatusOr<config::ControllerConfig>()> read_config = nullptr;
 };
 
 class Server {

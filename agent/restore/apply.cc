@@ -106,6 +106,12 @@ absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal
   record.set_mode(state.mode());
   record.set_made_at_ms(ToUnixMillis(RealClock().Now()));
   LF_RETURN_IF_ERROR(journal.SaveUndo(record));
+  // Without a database there is no previous state: what was left over beside it is kept, and told part by part.
+  if (!HasPart(state, "")) {
+    for (const std::string& part : state.undo_parts())
+      state.add_steps(fmt::format("kept the left-over {} as {}{}", part, record.undo(), part));
+    return absl::OkStatus();
+  }
   state.set_undo(record.undo());
   state.add_steps(fmt::format("kept the previous state as {}", record.undo()));
   return absl::OkStatus();

@@ -188,6 +188,7 @@ absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Ta
     obstacle(place.status());
     return plan;
   }
+  obstacle(place->CheckWritable());
   const auto mode = DecideMode(order, *place);
   if (!mode.ok()) {
     obstacle(mode.status());

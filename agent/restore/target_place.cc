@@ -71,6 +71,16 @@ std::string TargetPlace::UndoName() const {
   return fmt::format(".litefleet-undo-{}", ToHex(format::Sha256(AsBytes(name_))).substr(0, 32));
 }
 
+absl::Status TargetPlace::CheckWritable() const {
+  if (faccessat(fd_.get(), ".", W_OK | X_OK, AT_EACCESS) == 0) return absl::OkStatus();
+  const bool read_only = errno == EROFS;
+  return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
+               fmt::format("the agent, as user {}, may not write in {}{}: a restore keeps its files there", geteuid(), directory_,
+                           read_only ? ", which is read-only for it" : ""),
+               read_only ? "mount it writable; under systemd name it in ReadWritePaths= of a drop-in of the agent's unit"
+                         : "run the agent as root or as the owner of the directory, or let its group write there");
+}
+
 absl::StatusOr<std::optional<struct stat>> TargetPlace::Stat(std::string_view name) const {
   struct stat st {};
   if (fstatat(fd_.get(), std::string(name).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return st;

@@ -40,6 +40,8 @@ class TargetPlace {
   static std::string TemporaryUndoName(std::string_view operation_id);
   std::string UndoName() const;
 
+  // Whether this process may make, rename and remove files here. kPermissionDenied DIRECTORY_NOT_WRITABLE.
+  absl::Status CheckWritable() const;
   // Of the directory entry itself; nothing where there is none.
   absl::StatusOr<std::optional<struct stat>> Stat(std::string_view name) const;
   absl::StatusOr<struct stat> StatDirectory() const;

@@ -18,8 +18,9 @@ std::string KeyFile(const std::string& state) { return Folder(state) + "/key.pem
 std::string NextKeyFile(const std::string& state) { return Folder(state) + "/next-key.pem"; }
 std::string DeviceFile(const std::string& state) { return Folder(state) + "/device.pem"; }
 
+// Like a bad configuration: nothing that was backed up is lost by it.
 absl::Status Damaged(const std::string& path, std::string_view why) {
-  return Error(absl::StatusCode::kDataLoss, "IDENTITY_DAMAGED", fmt::format("{}: {}", path, why),
+  return Error(absl::StatusCode::kInvalidArgument, "IDENTITY_DAMAGED", fmt::format("{}: {}", path, why),
                "enrol the device anew with a token of `litefleet token create --for-device`");
 }
 

@@ -6,6 +6,7 @@
 #include <set>
 #include <utility>
 
+#include "common/base/nearest.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
@@ -217,12 +218,12 @@ class TableImpl final : public TomlTable {
     for (const auto& [key, node] : table_) {
       const std::string name(key.str());
       if (known_.count(name) != 0) continue;
-      const auto nearest = NearestName(name, known);
+      const std::string nearest = Nearest(name, known);
       std::string all;
       for (const std::string& each : known) all += (all.empty() ? "" : ", ") + each;
       problems_.Add(static_cast<uint32_t>(key.source().begin.line),
                     fmt::format("unknown key \"{}\"{}", name, name_.empty() ? "" : fmt::format(" in [{}]", name_)),
-                    nearest.has_value() ? fmt::format("did you mean \"{}\"?", *nearest) : fmt::format("known here: {}", all));
+                    nearest.empty() ? fmt::format("known here: {}", all) : fmt::format("did you mean \"{}\"?", nearest));
     }
     for (const auto& child : children_) child->ReportUnknown();
   }

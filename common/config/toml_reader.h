@@ -81,8 +81,6 @@ class TomlTable {
 // kInvalidArgument CONFIG_INVALID without file and line.
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(std::string_view text);
 absl::StatusOr<int64_t> ParseSize(std::string_view text);
-// The known name that needs the fewest edits, if they are few enough to be a slip.
-std::optional<std::string> NearestName(std::string_view name, const std::vector<std::string>& known);
 
 }  // namespace litefleet::config
 

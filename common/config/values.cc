@@ -43,21 +43,6 @@ std::optional<int64_t> Parse(std::string_view text, const Unit (&units)[N]) {
   return static_cast<int64_t>(value);
 }
 
-size_t Distance(std::string_view a, std::string_view b) {
-  std::vector<size_t> row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) row[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    size_t diagonal = row[0];
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      const size_t above = row[j];
-      row[j] = std::min({row[j] + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      diagonal = above;
-    }
-  }
-  return row[b.size()];
-}
-
 }  // namespace
 
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(std::string_view text) {
@@ -70,18 +55,6 @@ absl::StatusOr<int64_t> ParseSize(std::string_view text) {
   if (const auto value = Parse(text, kSizes); value.has_value()) return *value;
   return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", fmt::format("\"{}\" is no size", text),
                "write bytes, or a number and KiB, MiB, GiB or TiB: 64MiB");
-}
-
-std::optional<std::string> NearestName(std::string_view name, const std::vector<std::string>& known) {
-  std::optional<std::string> nearest;
-  size_t best = std::max<size_t>(2, name.size() / 3) + 1;
-  for (const std::string& each : known) {
-    if (const size_t distance = Distance(name, each); distance < best) {
-      best = distance;
-      nearest = each;
-    }
-  }
-  return nearest;
 }
 
 }  // namespace litefleet::config

@@ -36,7 +36,10 @@ absl::Status CheckPath(const std::vector<Certificate>& chain, X509& root) {
   const std::unique_ptr<X509_STORE_CTX, FreeMore> context(X509_STORE_CTX_new());
   const std::unique_ptr<STACK_OF(X509), FreeMore> others(sk_X509_new_null());
   bool ready = store != nullptr && context != nullptr && others != nullptr && X509_STORE_add_cert(store.get(), &root) == 1;
-  for (size_t i = 1; ready && i < chain.size(); ++i) ready = sk_X509_push(others.get(), chain[i].get()) > 0;
+  // A root that the server sends is either the trusted one or none of ours: with it OpenSSL would complain of the length of the path.
+  for (size_t i = 1; ready && i < chain.size(); ++i) {
+    if (!IsSelfSigned(*chain[i])) ready = sk_X509_push(others.get(), chain[i].get()) > 0;
+  }
   ready = ready && X509_STORE_CTX_init(context.get(), store.get(), chain.front().get(), others.get()) == 1;
   if (!ready) return CryptoError(absl::StatusCode::kInternal, "CRYPTO_FAILED", "begin to check a certificate");
   X509_VERIFY_PARAM* wanted = X509_STORE_CTX_get0_param(context.get());
@@ -46,7 +49,16 @@ absl::Status CheckPath(const std::vector<Certificate>& chain, X509& root) {
   // Every certificate up to the root, not the server's alone, must be allowed to stand for servers.
   X509_STORE_CTX_set_purpose(context.get(), X509_PURPOSE_SSL_SERVER);
   if (X509_verify_cert(context.get()) == 1) return absl::OkStatus();
-  return Untrusted(X509_verify_cert_error_string(X509_STORE_CTX_get_error(context.get())));
+  switch (const int error = X509_STORE_CTX_get_error(context.get())) {
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT:
+    case X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY:
+    case X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+    case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
+    case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
+      return Untrusted("it was issued by another CA than the trusted one");
+    default:
+      return Untrusted(X509_verify_cert_error_string(error));
+  }
 }
 
 bool Names(X509& leaf, const std::string& host) {

@@ -33,7 +33,13 @@ absl::StatusOr<Identity> ParseIdentity(std::string_view pem) {
 
 absl::StatusOr<Identity> ReadIdentityFile(const std::string& path) {
   struct stat st {};
-  if (stat(path.c_str(), &st) != 0) return ErrnoError(errno, "open " + path);
+  if (stat(path.c_str(), &st) != 0) {
+    const bool missing = errno == ENOENT || errno == ENOTDIR;
+    return WithReason(ErrnoError(errno, "open " + path), "",
+                      missing ? "name the file with key, certificate and CA: admin.pem of the controller's directory, or one that "
+                                "`litefleet-controller operator create` made"
+                              : "");
+  }
   if ((st.st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH)) != 0) {
     return Error(absl::StatusCode::kPermissionDenied, "IDENTITY_EXPOSED",
                  fmt::format("{} holds a private key and others may read it", path), fmt::format("chmod 600 {}", path));

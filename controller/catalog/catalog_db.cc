@@ -155,7 +155,7 @@ absl::Status CatalogDb::Read(absl::FunctionRef<absl::Status(sqlite3*)> look) con
 absl::StatusOr<std::vector<std::string>> CatalogDb::CheckIntegrity() const {
   std::vector<std::string> complaints;
   LF_RETURN_IF_ERROR(Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(sqlite::Statement check, sqlite::Statement::Prepare(db, "pragma quick_check(10)"));
+    LF_ASSIGN_OR_RETURN(sqlite::Statement check, sqlite::Statement::Prepare(db, "pragma integrity_check(10)"));
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, check.Step());
       if (!row) return absl::OkStatus();

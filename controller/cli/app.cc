@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "common/base/nearest.h"
 #include "common/base/status.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/exit_code.h"

@@ -83,14 +83,6 @@ CommandResult Show(Session& session, const ShowOptions& options) {
   request.set_database(options.database);
   LF_ASSIGN_OR_RETURN(const v1::GetDatabaseResponse response, client->GetDatabase(request));
   const v1::Database& database = response.database();
-  if (session.json()) {
-    session.PrintJson("database", ToJson(database));
-    return kDone;
-  }
-  if (session.format() == OutputFormat::kName) {
-    session.Print(DatabaseName(database) + "\n");
-    return kDone;
-  }
   const SystemTime now = session.clock().Now();
   const v1::DatabaseHealth& health = database.health();
   Facts facts;
@@ -115,7 +107,7 @@ CommandResult Show(Session& session, const ShowOptions& options) {
         .AddIf("what to do", health.last_error().info().hint());
   }
   if (database.has_reported_at()) facts.Add("reported", AgeText(FromProtoTime(database.reported_at()), now));
-  session.Print(facts.Text());
+  PrintThing(session, "database", ToJson(database), DatabaseName(database), facts.Text());
   return kDone;
 }
 

@@ -131,13 +131,7 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
 }
 
 CommandResult PrintDevice(Session& session, const v1::Device& device, const std::string& text) {
-  if (session.json()) {
-    session.PrintJson("device", ToJson(device));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(device.name() + "\n");
-  } else {
-    session.Print(text + "\n");
-  }
+  PrintThing(session, "device", ToJson(device), device.name(), text);
   return kDone;
 }
 

@@ -83,14 +83,6 @@ CommandResult List(Session& session, const ListOptions& options) {
 }
 
 CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
-  if (session.json()) {
-    session.PrintJson("operation", ToJson(operation));
-    return kDone;
-  }
-  if (session.format() == OutputFormat::kName) {
-    session.Print(operation.id() + "\n");
-    return kDone;
-  }
   const SystemTime now = session.clock().Now();
   Facts facts;
   facts.Add("id", operation.id())
@@ -122,7 +114,7 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
   }
   std::string text = facts.Text();
   for (const std::string& step : operation.steps()) text += "  * " + Printable(step) + "\n";
-  session.Print(text);
+  PrintThing(session, "operation", ToJson(operation), operation.id(), text);
   return kDone;
 }
 
@@ -169,8 +161,9 @@ CommandResult Cancel(Session& session, const OperationOptions& options) {
   v1::CancelOperationRequest request;
   request.set_operation(options.operation);
   LF_ASSIGN_OR_RETURN(const v1::CancelOperationResponse response, client->CancelOperation(request));
-  if (session.json() || session.format() == OutputFormat::kName) return PrintOperation(session, response.operation());
-  session.Print(fmt::format("operation {} is {}\n", response.operation().id(), Word(response.operation().state())));
+  const v1::Operation& operation = response.operation();
+  PrintThing(session, "operation", ToJson(operation), operation.id(),
+             fmt::format("operation {} is {}", operation.id(), Word(operation.state())));
   return kDone;
 }
 
@@ -195,7 +188,7 @@ void AddOperation(CLI::App& app, Session& session) {
   };
   verb("show", "Show one operation", &Show);
   const auto [watch, watch_options] = verb("watch", "Follow an operation to its end, also across restarts of the controller", &Watch);
-  watch->add_option("--timeout", watch_options->timeout, "How long to wait for a device that is offline")
+  watch->add_option("--timeout", watch_options->timeout, "How long to wait, all in all, for a device that is offline")
       ->type_name("DURATION")
       ->default_str("60s");
   watch->footer("With -o json every change is a document on a line of its own. The exit code is that of the operation.");

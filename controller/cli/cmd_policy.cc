@@ -31,22 +31,14 @@ std::string KeepsText(const v1::Policy& policy) {
 }
 
 CommandResult PrintPolicy(Session& session, const v1::Policy& policy, const std::string& remark) {
-  if (session.json()) {
-    session.PrintJson("policy", ToJson(policy));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(policy.name() + "\n");
-  } else if (!remark.empty()) {
-    session.Print(Printable(remark) + "\n");
-  } else {
-    Facts facts;
-    facts.Add("name", policy.name())
-        .Add("selector", policy.selector().empty() ? "every device" : policy.selector())
-        .Add("keeps", KeepsText(policy))
-        .Add("databases", std::to_string(policy.databases()))
-        .Add("version", std::to_string(policy.version()))
-        .Add("applied", LocalTimeText(FromProtoTime(policy.applied_at())));
-    session.Print(facts.Text() + "\n" + policy.text());
-  }
+  Facts facts;
+  facts.Add("name", policy.name())
+      .Add("selector", policy.selector().empty() ? "every device" : policy.selector())
+      .Add("keeps", KeepsText(policy))
+      .Add("databases", std::to_string(policy.databases()))
+      .Add("version", std::to_string(policy.version()))
+      .Add("applied", LocalTimeText(FromProtoTime(policy.applied_at())));
+  PrintThing(session, "policy", ToJson(policy), policy.name(), remark.empty() ? facts.Text() + "\n" + policy.text() : Printable(remark));
   return kDone;
 }
 

@@ -86,14 +86,6 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   request.set_snapshot(options.snapshot);
   LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse response, client->GetSnapshot(request));
   const v1::Snapshot& snapshot = response.snapshot();
-  if (session.json()) {
-    session.PrintJson("snapshot", ToJson(snapshot));
-    return kDone;
-  }
-  if (session.format() == OutputFormat::kName) {
-    session.Print(snapshot.id() + "\n");
-    return kDone;
-  }
   const SystemTime now = session.clock().Now();
   Facts facts;
   facts.Add("id", snapshot.id())
@@ -124,41 +116,17 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   if (snapshot.has_drilled_at()) facts.Add("drilled", LocalTimeText(FromProtoTime(snapshot.drilled_at())));
   if (snapshot.pinned_by_operator()) facts.Add("pinned", "by an operator: neither deleted nor expired");
   facts.AddIf("parent", snapshot.parent_id()).AddIf("operation", snapshot.operation_id());
-  session.Print(facts.Text());
+  PrintThing(session, "snapshot", ToJson(snapshot), snapshot.id(), facts.Text());
   return kDone;
 }
 
-CommandResult Check(Session& session, const SnapshotOptions& options) {
-  LF_ASSIGN_OR_RETURN(const std::chrono::seconds timeout, ParseDuration(options.timeout));
-  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
-  v1::CheckSnapshotRequest request;
-  request.set_snapshot(options.snapshot);
-  request.set_request_id(NewUlid(session.clock().Now()));
-  LF_ASSIGN_OR_RETURN(const v1::CheckSnapshotResponse response, client->CheckSnapshot(request));
-  const std::vector<v1::Operation> operations = {response.operation()};
-  if (options.detach) return FinishOperations(session, operations, options, true);
-  const auto ended = WaitFor(session, response.operation(), WaitOptions{timeout});
-  if (!ended.ok()) return ReportWait(session, ended.status(), operations);
-  if (ended->state() != v1::OPERATION_STATE_SUCCEEDED) {
-    LongActionOptions done = options;
-    done.detach = false;
-    return FinishOperations(session, {*ended}, done, true);
-  }
-  v1::GetSnapshotRequest get;
-  get.set_snapshot(ended->snapshot_id().empty() ? options.snapshot : ended->snapshot_id());
-  LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse found, client->GetSnapshot(get));
-  const v1::Snapshot& snapshot = found.snapshot();
-  if (session.json()) {
-    Json result = ToJson(*ended);
-    result.Set("check", Word(snapshot.check())).Set("check_message", Json::OrNull(snapshot.check_message()));
-    session.PrintJson("operation", std::move(result));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(snapshot.id() + "\n");
-  } else {
-    session.Print(Printable(fmt::format("snapshot {} of {}: {}{}{}", snapshot.id(), DatabaseName(snapshot), CheckCell(snapshot).text,
-                                        snapshot.check_message().empty() ? "" : ": ", snapshot.check_message())) +
-                  "\n");
-  }
+// What the check has found, printed, and as an end of the command.
+CommandResult Verdict(Session& session, const v1::Operation& ended, const v1::Snapshot& snapshot) {
+  Json result = ToJson(ended);
+  result.Set("check", Word(snapshot.check())).Set("check_message", Json::OrNull(snapshot.check_message()));
+  PrintThing(session, "operation", std::move(result), snapshot.id(),
+             Printable(fmt::format("snapshot {} of {}: {}{}{}", snapshot.id(), DatabaseName(snapshot), CheckCell(snapshot).text,
+                                   snapshot.check_message().empty() ? "" : ": ", snapshot.check_message())));
   switch (snapshot.check()) {
     case v1::CHECK_STATE_OK:
       return kDone;
@@ -174,6 +142,21 @@ CommandResult Check(Session& session, const SnapshotOptions& options) {
                    fmt::format("snapshot {} could not be checked: {}", snapshot.id(), snapshot.check_message()),
                    "see the controller's log");
   }
+}
+
+CommandResult Check(Session& session, const SnapshotOptions& options) {
+  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::CheckSnapshotRequest request;
+  request.set_snapshot(options.snapshot);
+  request.set_request_id(NewUlid(session.clock().Now()));
+  LF_ASSIGN_OR_RETURN(const v1::CheckSnapshotResponse response, client->CheckSnapshot(request));
+  return FinishOperation(session, response.operation(), options, [&](const v1::Operation& ended) -> CommandResult {
+    v1::GetSnapshotRequest get;
+    get.set_snapshot(ended.snapshot_id().empty() ? options.snapshot : ended.snapshot_id());
+    LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse found, client->GetSnapshot(get));
+    return Verdict(session, ended, found.snapshot());
+  });
 }
 
 }  // namespace

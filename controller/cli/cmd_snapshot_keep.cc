@@ -15,13 +15,7 @@ struct KeepOptions {
 };
 
 CommandResult PrintSnapshot(Session& session, const v1::Snapshot& snapshot, const std::string& remark) {
-  if (session.json()) {
-    session.PrintJson("snapshot", ToJson(snapshot));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(snapshot.id() + "\n");
-  } else {
-    session.Print(Printable(remark) + "\n");
-  }
+  PrintThing(session, "snapshot", ToJson(snapshot), snapshot.id(), Printable(remark));
   return kDone;
 }
 

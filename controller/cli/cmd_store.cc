@@ -56,7 +56,7 @@ CommandResult Stats(Session& session) {
   return kDone;
 }
 
-void PrintReport(Session& session, const v1::PruneReport& report) {
+std::string ReportText(const v1::PruneReport& report) {
   const std::string would = report.dry_run() ? "would be " : "";
   Facts facts;
   facts.Add("snapshots", fmt::format("{} {}removed from the trash{}", report.snapshots_removed(), would,
@@ -69,14 +69,16 @@ void PrintReport(Session& session, const v1::PruneReport& report) {
                                  report.dry_run() ? " at once, and what is swept when its packs are rewritten" : ""));
   if (report.packs_damaged() > 0)
     facts.Add("damaged", fmt::format("{} packs stay as they are: litefleet store scrub", report.packs_damaged()));
-  session.Print(facts.Text());
-  if (report.chunks_rescued() > 0) {
-    session.Warn(fmt::format("{} chunks in the trash were needed after all and are good again: report this", report.chunks_rescued()));
-  }
+  return facts.Text();
+}
+
+void WarnOfRescue(Session& session, const v1::PruneReport& report) {
+  if (report.chunks_rescued() == 0) return;
+  session.Warn(fmt::format("{} chunks in the trash were needed after all and are good again: report this", report.chunks_rescued()));
 }
 
 CommandResult Prune(Session& session, const PruneOptions& options) {
-  LF_ASSIGN_OR_RETURN(const std::chrono::seconds timeout, ParseDuration(options.timeout));
+  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   v1::StartPruneRequest request;
   request.set_dry_run(options.dry_run);
   if (!options.grace.empty()) {
@@ -93,23 +95,11 @@ CommandResult Prune(Session& session, const PruneOptions& options) {
   }
   request.set_request_id(NewUlid(session.clock().Now()));
   LF_ASSIGN_OR_RETURN(const v1::StartPruneResponse response, client->StartPrune(request));
-  const std::vector<v1::Operation> operations = {response.operation()};
-  if (options.detach) return FinishOperations(session, operations, options, true);
-  const auto ended = WaitFor(session, response.operation(), WaitOptions{timeout});
-  if (!ended.ok()) return ReportWait(session, ended.status(), operations);
-  if (ended->state() != v1::OPERATION_STATE_SUCCEEDED) {
-    LongActionOptions done = options;
-    done.detach = false;
-    return FinishOperations(session, {*ended}, done, true);
-  }
-  if (session.json()) {
-    session.PrintJson("operation", ToJson(*ended));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(ended->id() + "\n");
-  } else {
-    PrintReport(session, ended->prune());
-  }
-  return kDone;
+  return FinishOperation(session, response.operation(), options, [&session](const v1::Operation& ended) -> CommandResult {
+    PrintThing(session, "operation", ToJson(ended), ended.id(), ReportText(ended.prune()));
+    WarnOfRescue(session, ended.prune());
+    return kDone;
+  });
 }
 
 CommandResult TrashList(Session& session) {
@@ -155,13 +145,8 @@ CommandResult TrashRestore(Session& session, const SubjectOptions& options) {
   request.set_snapshot(options.subject);
   LF_ASSIGN_OR_RETURN(const v1::RestoreTrashResponse response, client->RestoreTrash(request));
   const v1::Snapshot& snapshot = response.snapshot();
-  if (session.json()) {
-    session.PrintJson("snapshot", ToJson(snapshot));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(snapshot.id() + "\n");
-  } else {
-    session.Print(fmt::format("snapshot {} of {} is out of the trash\n", snapshot.id(), Printable(DatabaseName(snapshot))));
-  }
+  PrintThing(session, "snapshot", ToJson(snapshot), snapshot.id(),
+             Printable(fmt::format("snapshot {} of {} is out of the trash", snapshot.id(), DatabaseName(snapshot))));
   return kDone;
 }
 
@@ -207,15 +192,8 @@ CommandResult HoldRelease(Session& session, const SubjectOptions& options) {
   v1::ReleaseHoldRequest request;
   request.set_subject(options.subject);
   LF_RETURN_IF_ERROR(client->ReleaseHold(request).status());
-  if (session.json()) {
-    Json result = Json::Object();
-    result.Set("subject", options.subject);
-    session.PrintJson("hold", std::move(result));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(options.subject + "\n");
-  } else {
-    session.Print(fmt::format("{} is not on hold any more\n", Printable(options.subject)));
-  }
+  PrintThing(session, "hold", std::move(Json::Object().Set("subject", options.subject)), options.subject,
+             Printable(fmt::format("{} is not on hold any more", options.subject)));
   return kDone;
 }
 

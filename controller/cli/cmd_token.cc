@@ -95,13 +95,7 @@ CommandResult Revoke(Session& session, const TokenOptions& options) {
   v1::RevokeTokenRequest request;
   request.set_token(options.id);
   LF_ASSIGN_OR_RETURN(const v1::RevokeTokenResponse response, client->RevokeToken(request));
-  if (session.json()) {
-    session.PrintJson("token", ToJson(response.token()));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(response.token().id() + "\n");
-  } else {
-    session.Print(fmt::format("token {} is revoked\n", response.token().id()));
-  }
+  PrintThing(session, "token", ToJson(response.token()), response.token().id(), fmt::format("token {} is revoked", response.token().id()));
   return kDone;
 }
 

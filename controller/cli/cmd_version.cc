@@ -7,12 +7,9 @@ namespace litefleet::cli {
 namespace {
 
 CommandResult Version(Session& session) {
-  absl::StatusOr<v1::GetVersionResponse> answer = absl::UnavailableError("");
-  if (auto client = session.Client(); client.ok()) {
-    answer = (*client)->GetVersion(v1::GetVersionRequest());
-  } else {
-    answer = client.status();
-  }
+  const auto client = session.Client();
+  const auto answer =
+      client.ok() ? (*client)->GetVersion(v1::GetVersionRequest()) : absl::StatusOr<v1::GetVersionResponse>(client.status());
   if (session.json()) {
     Json controller = Json();
     if (answer.ok()) {
@@ -32,7 +29,8 @@ CommandResult Version(Session& session) {
                                 answer->grpc_version(), answer->protocol_version()));
     }
   }
-  // Its own version is what this can always say.
+  // Its own version is what this can always say; a controller that is named wrongly is an error all the same.
+  if (!client.ok()) return client.status();
   if (!answer.ok()) session.Note(fmt::format("the controller's version is not known: {}", MessageOf(answer.status())));
   return kDone;
 }

@@ -14,6 +14,12 @@ CLI::App* AddNoun(CLI::App& app, const std::string& name, const std::string& des
   return noun;
 }
 
+void PrintThing(Session& session, std::string_view kind, Json json, const std::string& name, std::string_view text) {
+  if (session.json()) return session.PrintJson(kind, std::move(json));
+  const std::string_view words = session.format() == OutputFormat::kName ? std::string_view(name) : text;
+  session.Print(fmt::format("{}{}", words, words.ends_with('\n') ? "" : "\n"));
+}
+
 absl::StatusOr<std::pair<std::string, std::string>> SplitLabel(const std::string& text) {
   const size_t equals = text.find('=');
   if (equals == std::string::npos || equals == 0) {
@@ -42,7 +48,7 @@ void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool ma
   CLI::Option* wait = command->add_flag("--wait", options.wait, "Wait until it has ended (this is the default)");
   CLI::Option* detach = command->add_flag("--detach", options.detach, "Return as soon as the order is stored");
   wait->excludes(detach);
-  command->add_option("--timeout", options.timeout, "How long to wait for a device that is offline")
+  command->add_option("--timeout", options.timeout, "How long to wait, all in all, for a device that is offline")
       ->type_name("DURATION")
       ->default_str("60s");
   if (may_expire) {
@@ -105,11 +111,12 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
   for (const v1::Operation& operation : operations) {
     const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
     if (!HasEnded(operation)) {
-      codes.push_back(
-          session.Report(Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",
-                               fmt::format("{}: the device was offline for {}; operation {} stays queued and runs when it connects",
-                                           subject, options.timeout, operation.id()),
-                               fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()))));
+      codes.push_back(session.Report(
+          Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",
+                fmt::format("{}: the device was offline for {} all in all; operation {} {}", subject, options.timeout, operation.id(),
+                            operation.state() == v1::OPERATION_STATE_QUEUED ? "stays queued and runs when it connects"
+                                                                            : "goes on when it connects"),
+                fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()))));
       continue;
     }
     codes.push_back(ExitCodeOf(operation));
@@ -124,6 +131,16 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
     }
   }
   return Combine(codes);
+}
+
+CommandResult FinishOperation(Session& session, const v1::Operation& begun, const LongActionOptions& options,
+                              const std::function<CommandResult(const v1::Operation&)>& succeeded) {
+  if (options.detach) return FinishOperations(session, {begun}, options, true);
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds timeout, ParseDuration(options.timeout));
+  const auto ended = WaitFor(session, begun, WaitOptions{timeout});
+  if (!ended.ok()) return ReportWait(session, ended.status(), {begun});
+  if (ended->state() == v1::OPERATION_STATE_SUCCEEDED) return succeeded(*ended);
+  return FinishOperations(session, {*ended}, options, true);
 }
 
 }  // namespace litefleet::cli

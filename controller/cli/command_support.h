@@ -46,6 +46,9 @@ absl::Status AllPages(Request request, Fetch fetch) {
   }
 }
 
+// One thing: as a document, by its name or id, or as `text`, whose last line gets its end.
+void PrintThing(Session& session, std::string_view kind, Json json, const std::string& name, std::string_view text);
+
 // "k=v" in its two parts. Errors: kInvalidArgument LABEL_INVALID.
 absl::StatusOr<std::pair<std::string, std::string>> SplitLabel(const std::string& text);
 
@@ -73,6 +76,9 @@ void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool ma
 
 // Waits unless detached, prints the operations' ends (one thing where `single`, else a list), says what failed; the exit code.
 CommandResult FinishOperations(Session& session, std::vector<v1::Operation> operations, const LongActionOptions& options, bool single);
+// The same for one whose success is told by `succeeded`.
+CommandResult FinishOperation(Session& session, const v1::Operation& begun, const LongActionOptions& options,
+                              const std::function<CommandResult(const v1::Operation&)>& succeeded);
 // The lines for people about operations that have ended or go on.
 std::string OperationOutcome(const v1::Operation& operation);
 

@@ -24,9 +24,12 @@ std::string Environment(const char* name) {
   return value == nullptr ? std::string() : std::string(value);
 }
 
-void WriteError(std::string_view text) {
-  // A closed standard error is nobody's loss.
-  io::WriteAll(STDERR_FILENO, AsBytes(text), "standard error").IgnoreError();
+constexpr std::string_view kClearLine = "\r\033[K";
+
+// Where `own` is true as it is. A closed standard error is nobody's loss.
+void WriteError(std::string_view text, bool own = false) {
+  const std::string safe = own ? std::string(text) : PrintableLines(text, {});
+  io::WriteAll(STDERR_FILENO, AsBytes(safe), "standard error").IgnoreError();
 }
 
 }  // namespace
@@ -80,7 +83,8 @@ absl::StatusOr<AdminClient*> Session::Client() {
 
 void Session::Print(std::string_view text) {
   ClearProgress();
-  if (write_error_ == 0 && !io::WriteAll(STDOUT_FILENO, AsBytes(text), "standard output").ok()) write_error_ = errno == 0 ? EIO : errno;
+  const std::string safe = PrintableLines(text, Colours(style_));
+  if (write_error_ == 0 && !io::WriteAll(STDOUT_FILENO, AsBytes(safe), "standard output").ok()) write_error_ = errno == 0 ? EIO : errno;
 }
 
 void Session::PrintJson(std::string_view kind, Json object_members) {
@@ -158,14 +162,15 @@ void Session::ShowProgress(std::string_view line) {
   size_t columns = 80;
   struct winsize size = {};
   if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 20) columns = size.ws_col;
-  WriteError(fmt::format("\r\033[K{}", Cut(line, columns - 1, "...")));
+  WriteError(kClearLine, true);
+  WriteError(Cut(line, columns - 1, "..."));
   progress_shown_ = true;
 }
 
 void Session::ClearProgress() {
   if (!progress_shown_) return;
   progress_shown_ = false;
-  WriteError("\r\033[K");
+  WriteError(kClearLine, true);
 }
 
 }  // namespace litefleet::cli

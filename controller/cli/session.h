@@ -60,6 +60,7 @@ class Session {
   const Clock& clock() const { return clock_; }
   Interrupts& interrupts() { return interrupts_; }
 
+  // Standard output and standard error: what would drive a terminal goes out escaped, whoever says it.
   // Standard output. Print adds nothing; PrintJson adds schema and kind (for an operation, whose kind is its own: document), and a newline.
   // A failed write (a full disk) is told by Finish.
   void Print(std::string_view text);

@@ -1,9 +1,11 @@
-// Tables for people: columns padded with spaces, cut to a width, coloured where that is wanted.
+// Tables for people: columns padded with spaces, broken to a width, coloured where that is wanted. Nothing is left out: what stands in a
+// table may be needed for the next command.
 //
 // Not for programs (they take JSON). Thread safety: none.
 #ifndef LITEFLEET_CONTROLLER_CLI_TABLE_H_
 #define LITEFLEET_CONTROLLER_CLI_TABLE_H_
 
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,14 +29,16 @@ struct Style {
 };
 
 std::string Toned(std::string_view text, Tone tone, const Style& style);
+// What Toned puts into text.
+std::span<const std::string_view> Colours(const Style& style);
 
 class Table {
  public:
   struct Column {
     std::string title;
     bool right = false;
-    // Where the table is too wide, the widest of these is cut first.
-    bool may_shrink = false;
+    // Where the table is too wide, the widest of these gets more lines first.
+    bool may_break = false;
   };
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
-#include <numeric>
-#include <vector>
+#include <iterator>
+#include <utility>
 
 #include "fmt/format.h"
 
@@ -90,21 +90,68 @@ size_t Columns(std::string_view text) {
   return columns;
 }
 
-std::string Printable(std::string_view text) {
+namespace {
+
+// The character at the beginning of `text`, of which `length` bytes are one.
+char32_t Character(std::string_view text, size_t length) {
+  static constexpr unsigned kLead[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+  char32_t c = static_cast<unsigned char>(text.front()) & kLead[length];
+  for (size_t i = 1; i < length; ++i) c = (c << 6) | (static_cast<unsigned char>(text[i]) & 0x3f);
+  return c;
+}
+
+// Controls, and what has no width or turns the direction of the text. Source: Unicode 15, Cc, Cf, Zl, Zp.
+bool Drives(char32_t c) {
+  static constexpr std::pair<char32_t, char32_t> kRanges[] = {{0, 0x1f},        {0x7f, 0x9f},       {0xad, 0xad},      {0x600, 0x605},
+                                                              {0x61c, 0x61c},   {0x6dd, 0x6dd},     {0x70f, 0x70f},    {0x180e, 0x180e},
+                                                              {0x200b, 0x200f}, {0x2028, 0x202e},   {0x2060, 0x206f},  {0xfeff, 0xfeff},
+                                                              {0xfff9, 0xfffb}, {0x1d173, 0x1d17a}, {0xe0000, 0xe007f}};
+  return std::any_of(std::begin(kRanges), std::end(kRanges), [c](const auto& range) { return c >= range.first && c <= range.second; });
+}
+
+// As JSON escapes it.
+std::string Escaped(char32_t c) {
+  if (c < 0x10000) return fmt::format("\\u{:04x}", static_cast<uint32_t>(c));
+  const uint32_t rest = static_cast<uint32_t>(c) - 0x10000;
+  return fmt::format("\\u{:04x}\\u{:04x}", 0xd800 + (rest >> 10), 0xdc00 + (rest & 0x3ff));
+}
+
+// How many bytes of `text` pass as they are at this place, whatever they are.
+template <class Passes>
+std::string Clean(std::string_view text, Passes passes) {
   std::string out;
   for (size_t at = 0; at < text.size();) {
-    const size_t length = Utf8Length(text.substr(at));
-    const auto byte = static_cast<unsigned char>(text[at]);
-    const bool control = length == 0 || (length == 1 && (byte < 0x20 || byte == 0x7f)) ||
-                         (length == 2 && byte == 0xc2 && static_cast<unsigned char>(text[at + 1]) < 0xa0);
-    if (control) {
-      out += '?';
+    const std::string_view rest = text.substr(at);
+    size_t length = passes(rest);
+    if (length > 0) {
+      out += rest.substr(0, length);
+    } else if (length = Utf8Length(rest); length == 0) {
+      out += Escaped(0xfffd);
+      length = 1;
+    } else if (const char32_t c = Character(rest, length); Drives(c)) {
+      out += Escaped(c);
     } else {
-      out += text.substr(at, length);
+      out += rest.substr(0, length);
     }
-    at += std::max<size_t>(1, length);
+    at += length;
   }
   return out;
+}
+
+}  // namespace
+
+std::string Printable(std::string_view text) {
+  std::string line(text);
+  for (char& c : line) c = c == '\n' || c == '\t' ? ' ' : c;
+  return Clean(line, [](std::string_view) { return size_t{0}; });
+}
+
+std::string PrintableLines(std::string_view text, std::span<const std::string_view> colours) {
+  return Clean(text, [colours](std::string_view rest) -> size_t {
+    if (rest.front() == '\n' || rest.front() == '\t') return 1;
+    const auto own = std::find_if(colours.begin(), colours.end(), [&](std::string_view code) { return rest.starts_with(code); });
+    return own != colours.end() ? own->size() : 0;
+  });
 }
 
 std::string Cut(std::string_view text, size_t columns, std::string_view ellipsis) {
@@ -123,31 +170,6 @@ std::string Cut(std::string_view text, size_t columns, std::string_view ellipsis
     at += length;
   }
   return out;
-}
-
-std::string Nearest(std::string_view typed, std::span<const std::string> names) {
-  std::string best;
-  size_t best_distance = std::max<size_t>(2, typed.size() / 3) + 1;
-  for (const std::string& name : names) {
-    // Levenshtein's distance, with a swap of neighbours as one step, and no more than the beginning of a word as none.
-    if (typed.size() >= 2 && name.starts_with(typed)) return name;
-    std::vector<size_t> before(name.size() + 1), row(name.size() + 1), next(name.size() + 1);
-    std::iota(row.begin(), row.end(), size_t{0});
-    for (size_t i = 0; i < typed.size(); ++i) {
-      next[0] = i + 1;
-      for (size_t k = 0; k < name.size(); ++k) {
-        next[k + 1] = std::min({row[k + 1] + 1, next[k] + 1, row[k] + (typed[i] == name[k] ? 0 : 1)});
-        if (i > 0 && k > 0 && typed[i] == name[k - 1] && typed[i - 1] == name[k]) next[k + 1] = std::min(next[k + 1], before[k - 1] + 1);
-      }
-      before = row;
-      std::swap(row, next);
-    }
-    if (row.back() < best_distance && row.back() < std::max(typed.size(), name.size())) {
-      best_distance = row.back();
-      best = name;
-    }
-  }
-  return best;
 }
 
 }  // namespace litefleet::cli

@@ -29,11 +29,11 @@ size_t Utf8Length(std::string_view text);
 size_t Columns(std::string_view text);
 // At most `columns` characters, cut in the middle around `ellipsis`, and without control characters: it goes to a terminal.
 std::string Cut(std::string_view text, size_t columns, std::string_view ellipsis);
-// Control characters as '?', so that a name or a message cannot drive the terminal.
+// One line of others' words: what would drive the terminal (control characters, what turns the direction of text or has no width) is
+// escaped as in JSON, ends of lines and tabs are spaces.
 std::string Printable(std::string_view text);
-
-// The name that `typed` was probably meant to be; empty where none is near.
-std::string Nearest(std::string_view typed, std::span<const std::string> names);
+// The same for a whole output, which may also be JSON: ends of lines and tabs stay, and so do `colours`.
+std::string PrintableLines(std::string_view text, std::span<const std::string_view> colours);
 
 }  // namespace litefleet::cli
 

@@ -10,6 +10,7 @@
 #include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "controller/cli/exit_code.h"
+#include "controller/cli/patience.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/things.h"
 #include "fmt/format.h"
@@ -30,9 +31,16 @@ absl::Status Interrupted() { return Error(absl::StatusCode::kCancelled, "INTERRU
 absl::Status Offline(const v1::Operation& operation, std::chrono::seconds timeout) {
   const bool queued = operation.state() == v1::OPERATION_STATE_QUEUED;
   return Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",
-               fmt::format("device {} was offline for {} s; operation {} {}", operation.device_name(), timeout.count(), operation.id(),
-                           queued ? "stays queued and runs when the device connects" : "goes on when the device connects"),
+               fmt::format("device {} was offline for {} s all in all; operation {} {}", operation.device_name(), timeout.count(),
+                           operation.id(), queued ? "stays queued and runs when the device connects" : "goes on when the device connects"),
                fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()));
+}
+
+absl::Status NoAnswer(const v1::Operation& operation, std::chrono::seconds timeout) {
+  return Error(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE",
+               fmt::format("the controller was silent for {} s all in all; operation {} goes on without this program", timeout.count(),
+                           operation.id()),
+               fmt::format("litefleet operation watch {}", operation.id()));
 }
 
 // Errors of a watch after which another one may do better.
@@ -64,9 +72,7 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
   Interrupts::Guard guard(session.interrupts(), [&] { interrupted = true; });
   RateMeter meter;
   milliseconds retry = kRetryFirst;
-  // Since when nothing has been heard: of the device, or of the controller.
-  SteadyTime device_gone = session.clock().Steady();
-  SteadyTime controller_gone = device_gone;
+  Patience patience(options.timeout, session.clock().Steady());
   for (;;) {
     Mailbox mailbox;
     const auto stream = client->Watch(
@@ -83,6 +89,7 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
           mailbox.changed.Signal();
         });
     std::optional<absl::Status> end;
+    bool answered = false;  // by the controller, to this watch
     SteadyTime looked = session.clock().Steady();
     while (!end.has_value()) {
       std::deque<v1::Operation> states;
@@ -96,7 +103,7 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
       for (const v1::Operation& state : states) {
         now = state;
         retry = kRetryFirst;
-        controller_gone = time;
+        answered = true;
         if (on_change) on_change(now);
         if (HasEnded(now)) {
           session.ClearProgress();
@@ -111,18 +118,14 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
         request.set_operation(now.id());
         if (auto answer = client->GetOperation(request); answer.ok()) now = answer->operation();
       }
-      if (now.device_connected() || !DeviceMatters(now)) device_gone = time;
+      patience.Look(time, answered && (now.device_connected() || !DeviceMatters(now)));
       if (interrupted) return Interrupted();
-      if (time - device_gone >= options.timeout) return Offline(now, options.timeout);
+      if (patience.ended()) return answered ? Offline(now, options.timeout) : NoAnswer(now, options.timeout);
       session.ShowProgress(ProgressLine(now, meter.Rate()));
     }
     if (!end->ok() && !MayHeal(*end)) return *end;
-    if (session.clock().Steady() - controller_gone >= options.timeout) {
-      if (!end->ok()) return *end;
-      return Error(absl::StatusCode::kUnavailable, "WATCH_BROKEN",
-                   fmt::format("the watch of operation {} ends before the operation does", now.id()),
-                   fmt::format("litefleet operation show {}", now.id()));
-    }
+    patience.Look(session.clock().Steady(), answered);
+    if (patience.ended()) return end->ok() ? NoAnswer(now, options.timeout) : *end;
     session.ShowProgress(fmt::format("{} of {}: waiting for the controller", Word(now.kind()), DatabaseName(now)));
     const SteadyTime next = session.clock().Steady() + retry;
     retry = std::min(retry * 2, kRetryLast);
@@ -130,6 +133,7 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
     while (session.clock().Steady() < next && !interrupted)
       mailbox.changed.WaitUntil(mailbox.mu, std::min(next, session.clock().Steady() + kTick));
     if (interrupted) return Interrupted();
+    patience.Look(session.clock().Steady(), false);
   }
 }
 
@@ -152,8 +156,7 @@ absl::StatusOr<std::vector<v1::Operation>> WaitForAll(Session& session, std::vec
     wake.Signal();
   });
   const SteadyTime begin = session.clock().Steady();
-  std::vector<SteadyTime> gone(operations.size(), begin);
-  SteadyTime controller_gone = begin;
+  std::vector<Patience> patience(operations.size(), Patience(options.timeout, begin));
   for (;;) {
     size_t ended = 0;
     size_t waiting = 0;
@@ -165,14 +168,10 @@ absl::StatusOr<std::vector<v1::Operation>> WaitForAll(Session& session, std::vec
         request.set_operation(operation.id());
         auto answer = client->GetOperation(request);
         const SteadyTime time = session.clock().Steady();
-        if (answer.ok()) {
-          controller_gone = time;
-          operation = answer->operation();
-        } else if (!MayHeal(answer.status()) || time - controller_gone >= options.timeout) {
-          return answer.status();
-        }
-        if (operation.device_connected() || !DeviceMatters(operation)) gone[i] = time;
-        if (!HasEnded(operation) && time - gone[i] < options.timeout) ++waiting;
+        if (answer.ok()) operation = answer->operation();
+        patience[i].Look(time, answer.ok() && (operation.device_connected() || !DeviceMatters(operation)));
+        if (!answer.ok() && (!MayHeal(answer.status()) || patience[i].ended())) return answer.status();
+        if (!HasEnded(operation) && !patience[i].ended()) ++waiting;
       }
       if (HasEnded(operation)) ++ended;
       done_bytes += operation.progress().done_bytes();

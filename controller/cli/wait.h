@@ -1,6 +1,7 @@
 // Waiting for operations: progress while they run, an end that scripts can act on, and a way out that leaves them running.
 //
-// Thread safety: none. Bounds: a broken watch is begun again for as long as a device may be away; then the wait ends, the operation not.
+// Thread safety: none. Bounds: a broken watch is begun again as long as the timeout lasts, which counts all the time for which the device
+// or the controller was away; then the wait ends, the operation not.
 #ifndef LITEFLEET_CONTROLLER_CLI_WAIT_H_
 #define LITEFLEET_CONTROLLER_CLI_WAIT_H_
 
@@ -14,7 +15,7 @@
 namespace litefleet::cli {
 
 struct WaitOptions {
-  // How long the device (or the controller) may be away before the wait is given up.
+  // How long the device or the controller may be away, all in all, before the wait is given up.
   std::chrono::seconds timeout{60};
 };
 

@@ -55,6 +55,31 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
 
 }  // namespace
 
+std::vector<std::string> NeedRestart(const ControllerConfig& running, const ControllerConfig& wanted) {
+  const std::pair<bool, std::string_view> kKeys[] = {
+      {wanted.listen != running.listen, "listen"},
+      {wanted.allow_network_file_system != running.allow_network_file_system, "allow_network_file_system"},
+      {wanted.connection_memory != running.connection_memory, "limits.connection_memory"},
+      {wanted.streams_per_connection != running.streams_per_connection, "limits.streams_per_connection"},
+      {wanted.workers != running.workers, "limits.workers"},
+      {wanted.uploads != running.uploads, "limits.uploads"},
+      {wanted.store_reserve != running.store_reserve, "store.reserve"},
+      {wanted.scrub_rate != running.scrub_rate, "store.scrub_rate"},
+      {wanted.scrub_every != running.scrub_every, "store.scrub_every"},
+      {wanted.prune_grace != running.prune_grace, "prune.grace"},
+      {wanted.prune_chunk_grace != running.prune_chunk_grace, "prune.chunk_grace"},
+      {wanted.prune_every != running.prune_every, "prune.every"},
+      {wanted.retention_every != running.retention_every, "prune.retention_every"},
+      {wanted.prune_rewrite_percent != running.prune_rewrite_percent, "prune.rewrite_percent"},
+      {wanted.metrics_listen != running.metrics_listen, "metrics.listen"},
+      {wanted.metrics_databases != running.metrics_databases, "metrics.databases"}};
+  std::vector<std::string> keys;
+  for (const auto& [changed, key] : kKeys) {
+    if (changed) keys.emplace_back(key);
+  }
+  return keys;
+}
+
 absl::StatusOr<ControllerConfig> ReadControllerConfig(const std::string& path) {
   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));
   return Read(std::move(reader));

@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/statusor.h"
 
@@ -43,6 +44,9 @@ struct ControllerConfig {
   std::string metrics_listen;  // empty: off
   int64_t metrics_databases = 10'000;
 };
+
+// The keys of `wanted` that differ from `running` and take effect at a start only.
+std::vector<std::string> NeedRestart(const ControllerConfig& running, const ControllerConfig& wanted);
 
 absl::StatusOr<ControllerConfig> ReadControllerConfig(const std::string& path);
 absl::StatusOr<ControllerConfig> ParseControllerConfig(std::string_view text, const std::string& name);

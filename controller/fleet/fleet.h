@@ -75,7 +75,8 @@ class Fleet {
   // What the catalog does not have: the newest progress, and whether the device is connected. For every operation that is shown.
   virtual void FillLive(v1::Operation& operation) const = 0;
 
-  // Called with the operation now and at every change until it has ended or Unwatch; never under a lock, never after Unwatch returned.
+  // Called with the operation now and at every change until it has ended or Unwatch; never under a lock. No call begins after
+  // Unwatch, which does not wait: one may be under way, on another thread.
   using Watcher = std::function<void(const v1::Operation&)>;
   virtual absl::StatusOr<uint64_t> Watch(const OperationId& operation, Watcher watcher) = 0;
   virtual void Unwatch(uint64_t watch) = 0;

@@ -8,7 +8,6 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include "common/base/mutex.h"
@@ -29,36 +28,33 @@ class Watch {
     }
     newest_ = version;
     pending_ = operation;
-    if (calling_.has_value()) {  // that thread goes on with this one
+    if (calling_) {  // that thread goes on with this one
       mu_.Unlock();
       return;
     }
-    calling_ = std::this_thread::get_id();
+    calling_ = true;
     while (pending_.has_value() && !closed_) {
       const v1::Operation next = *std::exchange(pending_, std::nullopt);
       mu_.Unlock();
       callback_(next);
       mu_.Lock();
     }
-    calling_.reset();
+    calling_ = false;
     mu_.Unlock();
-    idle_.SignalAll();
   }
 
-  // No call begins after this, and none is under way, but for the one that this may be called from.
+  // No call begins after this; one may be under way. Does not wait, so it may come from a reaction.
   void Close() {
     MutexLock lock(mu_);
     closed_ = true;
     pending_.reset();
-    while (calling_.has_value() && *calling_ != std::this_thread::get_id()) idle_.Wait(mu_);
   }
 
  private:
   const std::function<void(const v1::Operation&)> callback_;
   Mutex mu_;
-  CondVar idle_;
   std::optional<v1::Operation> pending_ ABSL_GUARDED_BY(mu_);
-  std::optional<std::thread::id> calling_ ABSL_GUARDED_BY(mu_);
+  bool calling_ ABSL_GUARDED_BY(mu_) = false;
   uint64_t newest_ ABSL_GUARDED_BY(mu_) = 0;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;
 };

@@ -44,9 +44,10 @@ absl::StatusOr<v1::ListDatabasesResponse> AdminHandlers::ListDatabases(const v1:
 
 absl::StatusOr<v1::GetDatabaseResponse> AdminHandlers::GetDatabase(const v1::GetDatabaseRequest& request) const {
   LF_ASSIGN_OR_RETURN(const DatabaseReference reference, ResolveDatabaseReference(request.database(), "database"));
-  LF_ASSIGN_OR_RETURN(v1::Database database, deps_.snapshots->GetDatabase(DeviceId(reference.device.id()), reference.database));
+  auto database = deps_.snapshots->GetDatabase(DeviceId(reference.device.id()), reference.database);
+  if (!database.ok()) return ByName(database.status(), reference.device);
   v1::GetDatabaseResponse response;
-  *response.mutable_database() = std::move(database);
+  *response.mutable_database() = *std::move(database);
   return response;
 }
 
@@ -99,10 +100,11 @@ absl::StatusOr<v1::StartBackupsResponse> AdminHandlers::StartBackups(const v1::S
                    "enrol it anew with a token of `litefleet token create --for-device`");
     }
     const DeviceId device(reference.device.id());
-    LF_ASSIGN_OR_RETURN(const v1::Database known, deps_.snapshots->GetDatabase(device, reference.database));
+    const auto known = deps_.snapshots->GetDatabase(device, reference.database);
+    if (!known.ok()) return ByName(known.status(), reference.device);
     const bool twice = std::any_of(orders.begin(), orders.end(),
-                                   [&](const auto& order) { return order.device == device && order.database == known.name(); });
-    if (!twice) orders.push_back({device, known.name()});
+                                   [&](const auto& order) { return order.device == device && order.database == known->name(); });
+    if (!twice) orders.push_back({device, known->name()});
   }
   if (orders.size() > kMaxOrders) {
     return Invalid("TOO_MANY_DATABASES", fmt::format("{} databases in one order, at most {} are allowed", orders.size(), kMaxOrders),

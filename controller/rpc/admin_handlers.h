@@ -21,6 +21,7 @@
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
+#include "controller/doctor/doctor.h"
 #include "controller/fleet/fleet.h"
 #include "controller/prune/maintenance.h"
 #include "controller/restore/snapshot_reader.h"
@@ -60,6 +61,7 @@ struct AdminDependencies {
   std::function<absl::StatusOr<v1::CreateTokenResponse>(const TokenWish&)> issue_token;
   // DATA: where store/, ca/, catalog.db and the socket are.
   std::string data_directory;
+  doctor::Parts doctor;
   std::chrono::milliseconds plan_timeout{10'000};
 };
 

@@ -98,4 +98,11 @@ absl::StatusOr<std::pair<std::string, std::string>> SplitDatabaseReference(std::
   return std::pair(std::string(reference.substr(0, slash)), std::string(reference.substr(slash + 1)));
 }
 
+absl::Status ByName(const absl::Status& status, const v1::Device& device) {
+  if (status.ok()) return status;
+  std::string message = MessageOf(status);
+  if (const size_t at = message.find(device.id()); at != std::string::npos) message.replace(at, device.id().size(), device.name());
+  return Error(status.code(), ReasonOf(status), message, HintOf(status));
+}
+
 }  // namespace litefleet::rpc

@@ -15,6 +15,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "litefleet/v1/admin_service.pb.h"
 
 namespace litefleet::rpc {
 
@@ -37,6 +38,9 @@ absl::StatusOr<std::chrono::seconds> CheckedDuration(bool set, const google::pro
 absl::StatusOr<SystemTime> CheckedTime(const google::protobuf::Timestamp& wanted, std::string_view field);
 // "DEVICE/DATABASE" in its two parts.
 absl::StatusOr<std::pair<std::string, std::string>> SplitDatabaseReference(std::string_view reference, std::string_view field);
+
+// The catalog speaks of devices by id; operators know them by name.
+absl::Status ByName(const absl::Status& status, const v1::Device& device);
 
 }  // namespace litefleet::rpc
 

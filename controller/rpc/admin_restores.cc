@@ -25,13 +25,6 @@ v1::CheckState RecordedVerdict(const v1::Snapshot& snapshot) {
   }
 }
 
-// The catalog speaks of devices by id; operators know them by name.
-absl::Status ByName(const absl::Status& status, const v1::Device& device) {
-  std::string message = MessageOf(status);
-  if (const size_t at = message.find(device.id()); at != std::string::npos) message.replace(at, device.id().size(), device.name());
-  return Error(status.code(), ReasonOf(status), message, HintOf(status));
-}
-
 // What can be said without the device: as it was last reported, with the worst case of everything else.
 v1::RestorePlan PlanFromCatalog(const v1::RestoreOrder& order, const v1::Snapshot& snapshot, const v1::Database& target, SystemTime now) {
   v1::RestorePlan plan;

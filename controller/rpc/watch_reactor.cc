@@ -96,19 +96,15 @@ class OperationWatch final : public Base {
   void OnPeerGone() override { Unsubscribe(); }
   void OnStreamDone() override { Unsubscribe(); }
 
-  // Elsewhere, because Unwatch waits for a watcher that may be running beneath this very call. Where the executor has no room the watch
-  // goes when the operation ends: it holds this object weakly.
+  // At once, however busy the executor is. A call of the watcher may be under way: it holds this object weakly.
   void Unsubscribe() {
-    uint64_t watch = 0;
+    std::optional<uint64_t> watch;
     {
       MutexLock lock(mu_);
       done_ = true;
-      if (!watch_.has_value()) return;
-      watch = *watch_;
-      watch_.reset();
+      watch.swap(watch_);
     }
-    fleet::Fleet* const fleet = handlers_.dependencies().fleet;
-    static_cast<void>(executor_.TryPost([fleet, watch] { fleet->Unwatch(watch); }));
+    if (watch.has_value()) handlers_.dependencies().fleet->Unwatch(*watch);
   }
 
   const absl::Status caller_;

@@ -12,7 +12,7 @@ from lf import Fleet, expect, expect_equal
 
 def promtool(*args, text=""):
     if shutil.which("promtool") is None:
-        raise lf.Skip("there is no promtool (Debian's package prometheus)")
+        raise lf.Skip("there is no promtool: `deploy/lib/install ci` brings it; its package starts a server, so `tests` leaves it out")
     done = subprocess.run(["promtool", *args], input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False)
     expect_equal(done.returncode, 0, f"promtool {' '.join(args)}\n{done.stdout}")
 

@@ -25,7 +25,7 @@ def unit_text(name):
 
 def need_systemd():
     if shutil.which("systemd-analyze") is None:
-        raise lf.Skip("there is no systemd-analyze")
+        raise lf.Skip("there is no systemd-analyze: deploy/lib/install tests")
 
 
 def test_verify():

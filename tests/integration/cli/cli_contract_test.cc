@@ -276,6 +276,43 @@ TEST_F(CliContract, AnOfflineDeviceEndsTheWaitNotTheOperation) {
   EXPECT_NE(detached.out.find("\"state\":\"queued\""), std::string::npos);
 }
 
+TEST_F(CliContract, ADeviceThatBlinksDoesNotMakeTheTimeoutBeginAnew) {
+  admin_.operation = Backup(v1::OPERATION_STATE_RUNNING);
+  admin_.watch = [&](int, ServerContext& context, auto& writer) {
+    v1::WatchOperationResponse message;
+    *message.mutable_operation() = admin_.operation;
+    for (bool connected = false; !context.IsCancelled(); connected = !connected) {
+      message.mutable_operation()->set_device_connected(connected);
+      writer.Write(message);
+      std::this_thread::sleep_for(std::chrono::milliseconds(300));
+    }
+    return Status::CANCELLED;
+  };
+  const Result result = Run({"backup", "kiosk/orders", "--timeout", "1s"});
+  EXPECT_EQ(result.code, 7);
+  EXPECT_NE(result.err.find("goes on when it connects"), std::string::npos) << result.err;
+}
+
+TEST_F(CliContract, WordsOfADeviceCannotDriveTheTerminal) {
+  admin_.operation = Backup(v1::OPERATION_STATE_FAILED);
+  admin_.operation.mutable_error()->set_code(13);
+  admin_.operation.mutable_error()->set_message("fdp.\u202egnp\033[2J\nno alarms");
+  const Result text = Run({"operation", "show", kOperation});
+  EXPECT_NE(text.out.find("fdp.\\u202egnp\\u001b[2J no alarms"), std::string::npos) << text.out;
+  const Result json = Run({"operation", "show", kOperation, "-o", "json"});
+  EXPECT_NE(json.out.find("\"message\":\"fdp.\\u202egnp\\u001b[2J\\nno alarms\""), std::string::npos) << json.out;
+}
+
+TEST_F(CliContract, WhatIsNamedWronglyIsAnErrorOfVersionToo) {
+  const Result address = Run({"--server", "http://x:1", "version"});
+  EXPECT_EQ(address.code, 2);
+  EXPECT_TRUE(address.out.starts_with("litefleet ")) << "its own version it says all the same";
+  EXPECT_NE(address.err.find("http://x:1"), std::string::npos) << address.err;
+  const Result identity = Run({"--server", "localhost:1", "--identity", Path("nope.pem"), "status"});
+  EXPECT_EQ(identity.code, 4);
+  EXPECT_NE(identity.err.find("hint: name the file with key, certificate and CA"), std::string::npos) << identity.err;
+}
+
 TEST_F(CliContract, CtrlCDetachesAndSaysHowToGoOn) {
   admin_.operation = Backup(v1::OPERATION_STATE_RUNNING);
   admin_.watch = [&](int, ServerContext& context, auto& writer) {

@@ -1,5 +1,6 @@
 // A whole controller in this process, over real TLS: who gets in, who does not, and what revoking does.
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/security/server_credentials.h>
 #include <gtest/gtest.h>
@@ -23,6 +24,7 @@
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
 #include "controller/identity/issue.h"
+#include "controller/rpc/auth.h"
 #include "controller/server.h"
 #include "fmt/format.h"
 #include "litefleet/v1/admin_service.grpc.pb.h"
@@ -176,6 +178,55 @@ TEST_F(ServerTest, RolesAreKeptApart) {
   EXPECT_EQ(Version(*by_nobody), "CERTIFICATE_REQUIRED");
   EXPECT_EQ(Renew(*admin), "WRONG_ROLE");
   EXPECT_EQ(Renew({"", "", device->ca_certificate}), "CERTIFICATE_REQUIRED");
+}
+
+// Every unary call of the operators' service, by its descriptor, with an empty request.
+TEST_F(ServerTest, EveryAdminCallRefusesWhoMayNotAndAnswersWhoMay) {
+  const auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  ASSERT_TRUE(CreateOperator(data_, "vic", "viewer", root_ + "/vic.pem", clock_).ok());
+  ASSERT_TRUE(server_->Reload({}).ok());
+  const auto call = [&](const std::shared_ptr<grpc::Channel>& channel, const google::protobuf::MethodDescriptor& method) {
+    grpc::GenericStub stub(channel);
+    grpc::CompletionQueue queue;
+    grpc::ClientContext context;
+    context.set_deadline(std::chrono::system_clock::now() + seconds(60));
+    const grpc::Slice nothing;
+    const auto pending = stub.PrepareUnaryCall(&context, fmt::format("/{}/{}", method.service()->full_name(), method.name()),
+                                               grpc::ByteBuffer(&nothing, 1), &queue);
+    pending->StartCall();
+    grpc::ByteBuffer answer;
+    grpc::Status status;
+    pending->Finish(&answer, &status, nullptr);
+    void* tag = nullptr;
+    bool ok = false;
+    EXPECT_TRUE(queue.Next(&tag, &ok));
+    return status;
+  };
+  const auto nobody = Channel(server_->address(), {"", "", device->ca_certificate});
+  const auto as_device = Channel(server_->address(), IdentityOf(*device));
+  const auto viewer = Channel(server_->address(), *rpc::ReadIdentityFile(root_ + "/vic.pem"));
+  const auto admin = Channel(server_->address(), *rpc::ReadIdentityFile(data_.admin_pem()));
+  const auto& service = *v1::GetVersionRequest::descriptor()->file()->pool()->FindServiceByName("litefleet.v1.AdminService");
+  int calls = 0;
+  for (int i = 0; i < service.method_count(); ++i) {
+    const google::protobuf::MethodDescriptor& method = *service.method(i);
+    if (method.client_streaming() || method.server_streaming()) continue;
+    ++calls;
+    EXPECT_EQ(ReasonOrCode(call(nobody, method)), "CERTIFICATE_REQUIRED") << method.name();
+    EXPECT_EQ(ReasonOrCode(call(as_device, method)), "WRONG_ROLE") << method.name();
+    const auto role = rpc::RequiredRole(fmt::format("/{}/{}", service.full_name(), method.name()));
+    ASSERT_TRUE(role.ok()) << role.status();
+    const grpc::Status by_viewer = call(viewer, method);
+    EXPECT_EQ(ReasonOrCode(by_viewer) == "WRONG_ROLE", *role == rpc::Role::kOperator) << method.name() << ": " << ReasonOrCode(by_viewer);
+    // What an empty request lacks is told with a reason, as every other refusal.
+    const grpc::Status by_admin = call(admin, method);
+    EXPECT_NE(by_admin.error_code(), grpc::StatusCode::UNIMPLEMENTED) << method.name();
+    EXPECT_NE(by_admin.error_code(), grpc::StatusCode::INTERNAL) << method.name() << ": " << by_admin.error_message();
+    EXPECT_FALSE(ReasonOrCode(by_admin).starts_with("code ")) << method.name() << ": " << by_admin.error_message();
+    EXPECT_NE(ReasonOrCode(by_admin), "WRONG_ROLE") << method.name();
+  }
+  EXPECT_GT(calls, 30);
 }
 
 TEST_F(ServerTest, CertificatesOfOthersAreRefused) {

@@ -51,7 +51,8 @@ Environment CrashAt(const std::string& point) { return {{"LITEFLEET_CRASH_AT", p
 class IdentityProgramsTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!Programs::Available()) GTEST_SKIP() << "the programs are not built";
+    ASSERT_TRUE(Programs::Available())
+        << "build them (ninja litefleet litefleet-agent litefleet-controller litefleet-check), or set LITEFLEET_BIN";
   }
   static Result Controller(std::vector<std::string> arguments, const Environment& environment = {}) {
     arguments.insert(arguments.begin(), Programs::Path("litefleet-controller"));
@@ -212,9 +213,9 @@ std::string FakeTimeLibrary() {
 }
 
 TEST_F(IdentityProgramsTest, ADeviceWhoseClockIsFarOffEnrolsAndBacksUp) {
-  if (kSanitized) GTEST_SKIP() << "sanitizers and libfaketime do not go together";
+  if (kSanitized) GTEST_SKIP() << "this build has sanitizers, which must be loaded before libfaketime; the build without them runs it";
   const std::string library = FakeTimeLibrary();
-  if (library.empty()) GTEST_SKIP() << "libfaketime is not installed";
+  if (library.empty()) GTEST_SKIP() << "there is no libfaketime: deploy/lib/install tests";
   programs_.InitController();
   programs_.StartController();
   // Beyond the end of the server's certificate and the CA's; and as a machine without a battery starts.
@@ -250,7 +251,8 @@ TEST_F(IdentityProgramsTest, ADeviceWhoseClockIsFarOffEnrolsAndBacksUp) {
 }
 
 TEST_F(IdentityProgramsTest, ListensOnIpv6AndIpv4AndUnderstandsBrackets) {
-  if (!std::filesystem::exists("/proc/net/if_inet6") || ReadText("/proc/net/if_inet6").empty()) GTEST_SKIP() << "no IPv6 here";
+  if (!std::filesystem::exists("/proc/net/if_inet6") || ReadText("/proc/net/if_inet6").empty())
+    GTEST_SKIP() << "the kernel has no IPv6 address, not even ::1 (/proc/net/if_inet6)";
   const std::string data = programs_.data();
   ASSERT_EQ(Controller({"init", "--data", data, "--host", "::1", "--host", "127.0.0.1"}).exit_code, 0);
   const std::string ready = programs_.directory() + "/ready6";
@@ -283,7 +285,7 @@ TEST_F(IdentityProgramsTest, SocketOfALongPathIsBelowRun) {
   const std::string data = programs_.directory() + "/" + std::string(120, 'd');
   const std::string socket = io::AdminSocketPath(data);
   ASSERT_TRUE(socket.starts_with("/run/litefleet/")) << socket;
-  if (access("/run", W_OK) != 0) GTEST_SKIP() << "/run is not writable for this user";
+  if (access("/run", W_OK) != 0) GTEST_SKIP() << "needs root: where the path of the data directory is long, the socket lies below /run";
   ASSERT_EQ(Controller({"init", "--data", data, "--host", "127.0.0.1"}).exit_code, 0);
   const std::string ready = programs_.directory() + "/ready";
   programs_.controller =

@@ -52,7 +52,7 @@ void ExpectSound(const std::string& path) {
 class MainPathTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!Programs::Available()) GTEST_SKIP() << "the programs are not built: " << Programs::Path("");
+    ASSERT_TRUE(Programs::Available()) << "build the programs, or set LITEFLEET_BIN: there are none in " << Programs::Path("");
     programs_.InitController();
     if (HasFatalFailure()) return;
     programs_.StartController();

@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <functional>
+#include <future>
 #include <thread>
 
 #include "common/base/proto_time.h"
@@ -147,7 +148,7 @@ class ReactorsTest : public ingest::IngestTest {
     server_->Wait();
     EXPECT_LT(std::chrono::steady_clock::now() - begin, seconds(5));
     EXPECT_EQ(path_->ingest->uploads(), 0u);
-    streams_.reset();  // what is still queued, watches that go for instance
+    streams_.reset();  // what is still queued
     EXPECT_EQ(readers_->open, 0);
     fleet_.reset();
     IngestTest::TearDown();
@@ -469,6 +470,38 @@ TEST_F(ReactorsTest, WatchersThatGoAwayLeaveTheirPlace) {
   while (watch->Read(&message)) {}
   EXPECT_TRUE(watch->Finish().ok());
   EXPECT_EQ(message.operation().state(), v1::OPERATION_STATE_CANCELLED);
+}
+
+TEST_F(ReactorsTest, WatchersThatGoAwayLeaveTheirPlaceWhileTheExecutorIsFull) {
+  const std::string operation = StartRestore(Store(FakeDatabase::Make(kPageSize, 100, 3)));
+  struct Watching {
+    grpc::ClientContext context;
+    std::unique_ptr<grpc::ClientReader<v1::WatchOperationResponse>> stream;
+  };
+  v1::WatchOperationRequest request;
+  request.set_operation(operation);
+  std::vector<std::unique_ptr<Watching>> watchers;
+  for (size_t i = 0; i < fleet::OperationTable::kMaxWatchesPerOperation; ++i) {
+    Watching& watching = *watchers.emplace_back(std::make_unique<Watching>());
+    watching.stream = admin_stub_->WatchOperation(&watching.context, request);
+    v1::WatchOperationResponse message;
+    ASSERT_TRUE(watching.stream->Read(&message)) << i;
+  }
+  const auto has_room = [&] {
+    const auto watch = fleet_->Watch(OperationId(operation), [](const v1::Operation&) {});
+    if (watch.ok()) fleet_->Unwatch(*watch);
+    return watch.ok();
+  };
+  EXPECT_FALSE(has_room());
+  std::promise<void> go_on;
+  ASSERT_TRUE(streams_->TryPost([wait = go_on.get_future().share()] { wait.wait(); }));
+  while (streams_->TryPost([] {})) {}
+  for (const auto& watching : watchers) {
+    watching->context.TryCancel();
+    watching->stream->Finish();
+  }
+  EXPECT_TRUE(Await(has_room));
+  go_on.set_value();
 }
 
 TEST_F(ReactorsTest, ASlowWatcherSeesTheEndAndNotEveryStep) {

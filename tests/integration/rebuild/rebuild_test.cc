@@ -29,7 +29,7 @@ int64_t Ask(const std::string& path, const std::string& sql) {
 class RebuildProgramsTest : public testing::Test {
  protected:
   void SetUp() override {
-    if (!Programs::Available()) GTEST_SKIP() << "the programs are not built: " << Programs::Path("");
+    ASSERT_TRUE(Programs::Available()) << "build the programs, or set LITEFLEET_BIN: there are none in " << Programs::Path("");
     programs_.InitController();
     if (HasFatalFailure()) return;
     programs_.StartController();

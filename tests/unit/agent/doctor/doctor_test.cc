@@ -115,7 +115,7 @@ class DoctorTest : public testing::Test {
 TEST_F(DoctorTest, EverythingButTheControllerIsWell) {
   const auto found = Look();
   for (const char* check : {"configuration", "state", "state-space", "identity", "certificate", "name-resolution", "tls", "clock",
-                            "check-helper", "database-opens", "database-journal-mode", "database-space"}) {
+                            "check-helper", "database-directory", "database-opens", "database-journal-mode", "database-space"}) {
     ASSERT_TRUE(found.contains(check)) << check;
     const Level expected = std::string(check) == "tls" ? Level::kFail : Level::kOk;
     EXPECT_EQ(static_cast<int>(found.at(check).level), static_cast<int>(expected)) << check << ": " << found.at(check).message;
@@ -157,6 +157,23 @@ TEST_F(DoctorTest, StateDirectoryOfAnotherUser) {
   int status = 0;
   waitpid(pid, &status, 0);
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+TEST_F(DoctorTest, DirectoryThatThisUserMayNotWrite) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
+  ExpectIs("database-directory", Level::kOk, folder_);
+  chmod(folder_.c_str(), 0755);
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (setgid(65534) != 0 || setuid(65534) != 0) _exit(2);
+    const Finding finding = LookAt("database-directory");
+    _exit(finding.level == Level::kFail && finding.message.find("as user 65534, may not write in") != std::string::npos ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
+  config_.databases[0].path = folder_ + "/nowhere/app.db";
+  ExpectIs("database-directory", Level::kFail, "nowhere");
 }
 
 TEST_F(DoctorTest, Space) {

@@ -48,7 +48,8 @@ TEST_F(LocalRestorerTest, NewMovesLeftOverLogAside) {
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(Label(path_), "new");
   EXPECT_EQ(LogRows(path_), 0);
-  EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+  EXPECT_EQ(outcome.undo, "") << "there was no database, and no file of that name is there";
+  EXPECT_EQ(std::count(outcome.steps.begin(), outcome.steps.end(), "kept the left-over -wal as " + path_ + ".litefleet-undo-wal"), 1);
   EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal"), wal);
 }
 

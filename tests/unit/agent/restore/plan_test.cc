@@ -1,6 +1,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
+#include <algorithm>
+
+#include "agent/restore/plan.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -51,6 +57,28 @@ TEST_F(PlanTest, PlanGoesByTheLastRestoreWhereThereWasOne) {
   const auto assumed = Open()->Plan(order_, target_);
   EXPECT_THAT(assumed->steps(), Contains(HasSubstr("assumed")));
   EXPECT_EQ(assumed->obstacles(0).info().reason(), "NOT_ENOUGH_SPACE");
+}
+
+TEST_F(PlanTest, PlanSeesADirectoryThatTheAgentMayNotWrite) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
+  Make(path_, "old", "delete", 300);
+  MakeSnapshot("delete", 300);
+  for (const std::string& folder : {folder_, data_}) chmod(folder.c_str(), 0755);
+  const auto place = TargetPlace::Resolve(path_);
+  ASSERT_TRUE(place.ok()) << place.status();
+  EXPECT_TRUE(place->CheckWritable().ok());
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (setgid(65534) != 0 || setuid(65534) != 0) _exit(2);
+    const auto plan = MakePlan(order_, target_, ApplyOptions());
+    const bool seen = plan.ok() && std::any_of(plan->obstacles().begin(), plan->obstacles().end(), [](const v1::ErrorDetail& each) {
+                        return each.info().reason() == "DIRECTORY_NOT_WRITABLE" && !each.info().hint().empty();
+                      });
+    _exit(seen ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST_F(PlanTest, ALiveRestoreSaysHowFastItWas) {

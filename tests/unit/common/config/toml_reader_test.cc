@@ -32,11 +32,6 @@ TEST(ParseSizeTest, TakesTheUnitsOfTheContract) {
   for (const char* bad : {"", "MiB", "1mib", "-1", "1 MiB", "0x10", "99999999TiB"}) EXPECT_FALSE(ParseSize(bad).ok()) << bad;
 }
 
-TEST(NearestNameTest, FindsSlipsOnly) {
-  EXPECT_EQ(NearestName("lisen", {"listen", "log"}), "listen");
-  EXPECT_EQ(NearestName("entirely_different", {"listen", "log"}), std::nullopt);
-}
-
 TEST(TomlReaderTest, NamesLineAndNearestNameOfAnUnknownKey) {
   const auto config = ParseControllerConfig("# a comment\nlisten = \"[::]:1\"\n[log]\nlevle = \"info\"\n", "c.toml");
   ASSERT_FALSE(config.ok());

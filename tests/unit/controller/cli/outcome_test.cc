@@ -5,6 +5,7 @@
 
 #include "common/base/status.h"
 #include "controller/cli/exit_code.h"
+#include "controller/cli/patience.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/things.h"
 
@@ -130,6 +131,30 @@ TEST(Things, EveryEnumValueHasAWord) {
   EXPECT_EQ(Word(v1::RESTORE_MODE_REPLACE), "replace");
   EXPECT_EQ(Word(v1::METHOD_UNSPECIFIED), "");
   EXPECT_EQ(Word(static_cast<v1::Method>(99)), "99") << "of a newer controller";
+}
+
+TEST(Waiting, WhatBlinksUsesThePatienceUpAllTheSame) {
+  FakeClock clock;
+  Patience patience(std::chrono::seconds(60), clock.Steady());
+  // Away for 5 s, back for 20 s, again and again.
+  int rounds = 0;
+  for (; rounds < 100 && !patience.ended(); ++rounds) {
+    clock.Advance(std::chrono::seconds(5));
+    patience.Look(clock.Steady(), false);
+    clock.Advance(std::chrono::seconds(20));
+    patience.Look(clock.Steady(), true);
+  }
+  EXPECT_EQ(rounds, 12);
+}
+
+TEST(Waiting, WhatIsThereMayTakeAsLongAsItTakes) {
+  FakeClock clock;
+  Patience patience(std::chrono::seconds(60), clock.Steady());
+  for (int i = 0; i < 100; ++i) {
+    clock.Advance(std::chrono::hours(1));
+    patience.Look(clock.Steady(), true);
+  }
+  EXPECT_FALSE(patience.ended());
 }
 
 TEST(Progress, RateAndTimeLeft) {

@@ -56,12 +56,23 @@ TEST(Text, LocalTimesShowTheirOffset) {
 }
 
 TEST(Text, WhatComesFromADeviceCannotDriveTheTerminal) {
-  EXPECT_EQ(Printable("a\033[31mb\nc\x7f"), "a?[31mb?c?");
+  EXPECT_EQ(Printable("a\033[31mb\nc\x7f"), "a\\u001b[31mb c\\u007f");
   EXPECT_EQ(Printable("\xc2\x9b"
                       "31m"),
-            "?31m");
-  EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f"), "gr\xc3\xbc\xc3\x9f");
-  EXPECT_EQ(Printable("\xff\xfe"), "??");
+            "\\u009b31m");
+  EXPECT_EQ(Printable("gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80"), "gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x98\x80");
+  EXPECT_EQ(Printable("\xff\xfe"), "\\ufffd\\ufffd");
+  // Right-to-left override, isolate, mark, zero width, byte order mark, a tag character.
+  EXPECT_EQ(Printable("fdp.\u202egnp"), "fdp.\\u202egnp");
+  EXPECT_EQ(Printable("\u2066\u200f\u200b\ufeff"), "\\u2066\\u200f\\u200b\\ufeff");
+  EXPECT_EQ(Printable("\U000e0041"), "\\udb40\\udc41");
+}
+
+TEST(Text, OutputKeepsItsLinesAndItsOwnColoursOnly) {
+  const std::vector<std::string_view> colours = {"\033[31m", "\033[0m"};
+  EXPECT_EQ(PrintableLines("a\tb\n\033[31mc\033[0m\033[2Jd\u202e\r", colours), "a\tb\n\033[31mc\033[0m\\u001b[2Jd\\u202e\\u000d");
+  EXPECT_EQ(PrintableLines("\033[31mc\033[0m", {}), "\\u001b[31mc\\u001b[0m");
+  EXPECT_EQ(PrintableLines(Json("x\u202ey\033").Text(), {}), "\"x\\u202ey\\u001b\"") << "JSON means what it meant";
 }
 
 TEST(Text, Utf8) {
@@ -79,16 +90,6 @@ TEST(Text, CutKeepsBothEnds) {
   EXPECT_EQ(Cut("kiosk-oslo-17/orders", 100, "..."), "kiosk-oslo-17/orders");
   EXPECT_EQ(Cut("kiosk-oslo-17/orders", 12, "..."), "kiosk-...ers");
   EXPECT_EQ(Columns(Cut("kiosk-oslo-17/orders", 12, "\xe2\x80\xa6")), 12U);
-}
-
-TEST(Text, Nearest) {
-  const std::vector<std::string> names = {"snapshot", "status", "device", "database", "restore", "operation"};
-  EXPECT_EQ(Nearest("snapshots", names), "snapshot");
-  EXPECT_EQ(Nearest("snap", names), "snapshot");
-  EXPECT_EQ(Nearest("stauts", names), "status");
-  EXPECT_EQ(Nearest("devcie", names), "device");
-  EXPECT_EQ(Nearest("xyzzy", names), "");
-  EXPECT_EQ(Nearest("", names), "");
 }
 
 TEST(JsonText, EscapesAndKeepsOrder) {
@@ -121,14 +122,25 @@ TEST(TableText, FitsItsWidthAndIsPlainWithoutColour) {
     lines.push_back(text.substr(at, end - at));
     at = end + 1;
   }
-  ASSERT_EQ(lines.size(), 3U);
+  ASSERT_EQ(lines.size(), 6U);
   for (const std::string& line : lines) EXPECT_LE(line.size(), 40U) << line;
-  EXPECT_TRUE(lines[1].starts_with("01J9ZK  a-rather-lo")) << lines[1];
-  EXPECT_NE(lines[1].find("..."), std::string::npos);
-  EXPECT_TRUE(lines[2].ends_with(" 12.0 MiB")) << lines[2];
+  EXPECT_EQ(lines[1], "01J9ZK  a-rather-long-device-n   1.0 KiB");
+  EXPECT_EQ(lines[2], "        ame/");
+  EXPECT_EQ(lines[3] + lines[4].substr(8), "        a-rather-long-database-name") << "nothing is left out";
+  EXPECT_EQ(lines[5], "01J9ZL  b/c                     12.0 MiB");
   EXPECT_EQ(text.find('\033'), std::string::npos);
   EXPECT_NE(table.Text({.width = 0, .color = true}).find("\033[32m1.0 KiB\033[0m"), std::string::npos);
   EXPECT_NE(table.Text({.width = 0}).find("a-rather-long-device-name/a-rather-long-database-name"), std::string::npos);
+}
+
+TEST(TableText, SentencesBreakBetweenWords) {
+  Table table({{"ALARM"}, {"WHAT", false, true}});
+  table.Add({"SOURCE_DAMAGED", "SQLite finds damage in its newest snapshot 01J9ZK00000000000000000001"});
+  EXPECT_EQ(table.Text({.width = 50}),
+            "ALARM           WHAT\n"
+            "SOURCE_DAMAGED  SQLite finds damage in its newest\n"
+            "                snapshot\n"
+            "                01J9ZK00000000000000000001\n");
 }
 
 }  // namespace
