@@ -21,8 +21,15 @@
 
 namespace litefleet::ingest {
 
+// Takes nothing: whoever posts does it himself, so that one thread does everything in one order.
+class NoExecutor final : public Executor {
+ public:
+  bool TryPost(absl::AnyInvocable<void()>) override { return false; }
+};
+
 struct DataPath {
-  explicit DataPath(const std::string& directory, const Clock& clock, IngestLimits limits = {}, uint64_t seal_bytes = 4 << 20) {
+  explicit DataPath(const std::string& directory, const Clock& clock, IngestLimits limits = {}, uint64_t seal_bytes = 4 << 20,
+                    store::FileSystem& files = store::PosixFileSystem(), bool threads = true) {
     auto opened = catalog::CatalogDb::Open(directory + "/catalog.db", true, catalog::Migrations());
     EXPECT_TRUE(opened.ok()) << opened.status();
     db = *std::move(opened);
@@ -33,12 +40,16 @@ struct DataPath {
     options.reserve_bytes = 0;
     options.seal_bytes = seal_bytes;
     options.first_pack_id = *ingest_catalog->LargestPack() + 1;
-    auto opened_store = store::FileStore::Open(options, clock);
+    auto opened_store = store::FileStore::Open(options, clock, files);
     EXPECT_TRUE(opened_store.ok()) << opened_store.status();
     store = *std::move(opened_store);
     readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
-    session_executor = std::make_unique<ThreadPoolExecutor>(8, 1024);
-    verify_executor = std::make_unique<ThreadPoolExecutor>(2, 1024);
+    session_executor = std::make_unique<NoExecutor>();
+    verify_executor = std::make_unique<NoExecutor>();
+    if (threads) {
+      session_executor = std::make_unique<ThreadPoolExecutor>(8, 1024);
+      verify_executor = std::make_unique<ThreadPoolExecutor>(2, 1024);
+    }
     ingest = std::make_unique<Ingest>(IngestDeps{.store = *store,
                                                  .catalog = *ingest_catalog,
                                                  .clock = clock,
@@ -93,8 +104,8 @@ struct DataPath {
   std::unique_ptr<catalog::IngestCatalog> ingest_catalog;
   std::unique_ptr<store::FileStore> store;
   std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
-  std::unique_ptr<ThreadPoolExecutor> session_executor;
-  std::unique_ptr<ThreadPoolExecutor> verify_executor;
+  std::unique_ptr<Executor> session_executor;
+  std::unique_ptr<Executor> verify_executor;
   std::unique_ptr<Ingest> ingest;
 };
 
