@@ -218,6 +218,7 @@ absl::Status DeltaBuilder::Note(const store::Placed& placed) {
     return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
   }
   epoch_ = placed.epoch;
+  holds_.Add(placed.hold);
   return absl::OkStatus();
 }
 

@@ -99,6 +99,7 @@ class DeltaBuilder {
   bool located_ = false;
   uint32_t pages_changed_ = 0;
   std::vector<catalog::ArrivedChunk> own_chunks_;
+  store::PackHolds holds_;
   std::optional<uint64_t> epoch_;
 };
 

@@ -48,6 +48,7 @@ absl::Status ManifestBuilder::WritePart() {
   bytes_ += static_cast<int64_t>(payload.size());
   mixed_epochs_ |= epoch_.has_value() && *epoch_ != placed.epoch;
   epoch_ = placed.epoch;
+  holds_.Add(placed.hold);
   places_.push_back(
       {.first_page = part_.entries(0).runs(0).first_page(), .place = {.pack = placed.location.pack, .offset = placed.location.offset}});
   part_.clear_entries();

@@ -51,6 +51,7 @@ class ManifestBuilder {
   uint32_t next_extent_ = 0;
   storage::v1::ManifestPart part_;
   std::vector<catalog::ManifestPlace> places_;
+  store::PackHolds holds_;
   int64_t bytes_ = 0;
   std::optional<uint64_t> epoch_;
   bool mixed_epochs_ = false;

@@ -143,6 +143,7 @@ void UploadSession::Verify(std::vector<Job> jobs, int64_t bytes) {
     if (placed.has_value()) {
       slot.chunk.place = catalog::PackPlace{.pack = placed->location.pack, .offset = placed->location.offset};
       slot.epoch = placed->epoch;
+      slot.hold = placed->hold;
     }
   }
   MutexLock lock(mu_);

@@ -69,6 +69,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
     bool done = false;  // verified and written, or given up
     bool good = false;
     uint64_t epoch = 0;
+    store::PackHold hold;
   };
   struct Job {
     Slot* slot;

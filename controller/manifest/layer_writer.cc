@@ -77,6 +77,7 @@ absl::Status LayerWriter::WritePart() {
   LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(format::RecordType::kManifestPart, AsBytes(payload)));
   mixed_epochs_ |= epoch_.has_value() && *epoch_ != placed.epoch;
   epoch_ = placed.epoch;
+  holds_.Add(placed.hold);
   places_.push_back({.first_page = first_page_, .place = {.pack = placed.location.pack, .offset = placed.location.offset}});
   bytes_ += static_cast<int64_t>(payload.size());
   part_.clear_entries();

@@ -41,6 +41,7 @@ class LayerWriter {
   uint32_t last_extent_ = 0;  // named in the part
   size_t size_ = 0;           // of the part, about
   std::vector<catalog::ManifestPlace> places_;
+  store::PackHolds holds_;
   int64_t bytes_ = 0;
   std::optional<uint64_t> epoch_;
   bool mixed_epochs_ = false;

@@ -49,18 +49,24 @@ bool RunsOf(const storage::v1::ManifestEntry& entry, uint32_t max_pages, std::ve
 
 }  // namespace
 
-ManifestReader::ManifestReader(const catalog::IngestCatalog& catalog, store::Store& store, catalog::SnapshotLayout layout)
-    : catalog_(&catalog), store_(&store), layout_(std::move(layout)), cursors_(layout_.layers.size()) {}
+ManifestReader::ManifestReader(Parts parts, store::Store& store, catalog::SnapshotLayout layout)
+    : parts_(std::move(parts)), store_(&store), layout_(std::move(layout)), cursors_(layout_.layers.size()) {}
 
 absl::StatusOr<ManifestReader> ManifestReader::Open(const catalog::IngestCatalog& catalog, store::Store& store,
                                                     catalog::SnapshotLayout layout) {
+  const int64_t key = layout.key;
+  return Open([&catalog, key](uint32_t first, uint32_t limit) { return catalog.ManifestParts(key, first, limit); }, store,
+              std::move(layout));
+}
+
+absl::StatusOr<ManifestReader> ManifestReader::Open(Parts parts, store::Store& store, catalog::SnapshotLayout layout) {
   if (layout.manifest_kind < 1 || layout.manifest_kind > 2 || layout.root_version != format::kRootVersion ||
       layout.layers.size() > kMaxLayers) {
     return Error(absl::StatusCode::kUnimplemented, "MANIFEST_UNKNOWN",
                  fmt::format("snapshot {} was made by a newer controller", layout.id.value()),
                  "install the newer litefleet-controller again");
   }
-  return ManifestReader(catalog, store, std::move(layout));
+  return ManifestReader(std::move(parts), store, std::move(layout));
 }
 
 absl::Status ManifestReader::Damaged(std::string_view reason, std::string_view what) const {
@@ -100,7 +106,7 @@ absl::StatusOr<bool> ManifestReader::Advance(const catalog::ManifestLayer& layer
     if (cursor.next_in_places == cursor.places.size()) {
       if (cursor.next >= layer.parts) return false;
       const uint32_t limit = std::min(kPlacesAtOnce, layer.parts - cursor.next);
-      LF_ASSIGN_OR_RETURN(cursor.places, catalog_->ManifestParts(layout_.key, layer.first_part + cursor.next, limit));
+      LF_ASSIGN_OR_RETURN(cursor.places, parts_(layer.first_part + cursor.next, limit));
       cursor.next_in_places = 0;
       if (cursor.places.size() != limit) return Damaged("CHUNK_MISSING", fmt::format("a part of layer {} is not in the catalog", layer.id));
     }
@@ -115,7 +121,7 @@ absl::StatusOr<bool> ManifestReader::Advance(const catalog::ManifestLayer& layer
     absl::StatusOr<store::StoredRecord> record = store_->Read({.pack = place.place.pack, .offset = place.place.offset});
     if (ReasonOf(record.status()) == "CHUNK_MISSING") {
       // Its pack may have been rewritten since: the place is looked up again, once.
-      LF_ASSIGN_OR_RETURN(const auto again, catalog_->ManifestParts(layout_.key, layer.first_part + number, 1));
+      LF_ASSIGN_OR_RETURN(const auto again, parts_(layer.first_part + number, 1));
       if (again.size() == 1 && again[0].place != place.place) {
         record = store_->Read({.pack = again[0].place.pack, .offset = again[0].place.offset});
       }

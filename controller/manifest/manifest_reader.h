@@ -7,6 +7,7 @@
 #define LITEFLEET_CONTROLLER_MANIFEST_MANIFEST_READER_H_
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -22,7 +23,12 @@ namespace litefleet::manifest {
 
 class ManifestReader {
  public:
+  // Where parts of the snapshot's manifest are: ascending from `first` on, at most `limit`.
+  using Parts = std::function<absl::StatusOr<std::vector<catalog::ManifestPlace>>(uint32_t first, uint32_t limit)>;
+
   static absl::StatusOr<ManifestReader> Open(const catalog::IngestCatalog& catalog, store::Store& store, catalog::SnapshotLayout layout);
+  // Without a catalog, for who makes one.
+  static absl::StatusOr<ManifestReader> Open(Parts parts, store::Store& store, catalog::SnapshotLayout layout);
 
   const catalog::SnapshotLayout& layout() const { return layout_; }
   uint32_t stretch_count() const { return StretchCount(layout_.page_size, layout_.page_count); }
@@ -44,13 +50,13 @@ class ManifestReader {
     uint32_t name_extent = 0;  // of the one before `name`
   };
 
-  ManifestReader(const catalog::IngestCatalog& catalog, store::Store& store, catalog::SnapshotLayout layout);
+  ManifestReader(Parts parts, store::Store& store, catalog::SnapshotLayout layout);
   // True: `cursor` has a part that may name pages of the stretch. False: the layer has none any more.
   absl::StatusOr<bool> Advance(const catalog::ManifestLayer& layer, Cursor& cursor, uint32_t stretch);
   absl::Status TakeEntries(Cursor& cursor, uint8_t layer, Stretch& out);
   absl::Status Damaged(std::string_view reason, std::string_view what) const;
 
-  const catalog::IngestCatalog* catalog_;
+  Parts parts_;
   store::Store* store_;
   catalog::SnapshotLayout layout_;
   std::vector<Cursor> cursors_;

@@ -52,7 +52,8 @@ absl::Status Pruner::RewritePacks(const PruneOptions& options, const PruneProgre
   size_t done = 0;
   for (const store::PackInfo& pack : packs) {
     LF_RETURN_IF_ERROR(progress("rewriting packs", 0.6 + 0.4 * static_cast<double>(done++) / static_cast<double>(packs.size())));
-    if (!pack.sealed) continue;
+    // Of one that is held the catalog does not know yet what is live in it.
+    if (!pack.sealed || pack.held) continue;
     LF_ASSIGN_OR_RETURN(const int64_t live, live_of(pack.id));
     if (!mostly_dead(pack, live)) continue;
     if (options.dry_run) {

@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/format/digest.h"
 #include "common/format/extent.h"
+#include "controller/manifest/manifest_reader.h"
 #include "fmt/format.h"
 #include "litefleet/storage/v1/records.pb.h"
 
@@ -119,45 +120,46 @@ class Rebuilder {
   absl::Status ProveAndKeep(const catalog::RebuildCatalog::Found& found) {
     const storage::v1::SnapshotRecord& record = found.record;
     std::string why;
-    LF_RETURN_IF_ERROR(Prove(record, why));
+    std::vector<catalog::ManifestPlace> places;
+    LF_RETURN_IF_ERROR(Prove(record, places, why));
     if (!why.empty()) {
       ++report_.snapshots_lost;
       Problem(fmt::format("snapshot {} of {}/{}: {}", record.snapshot_id(), record.device_id(), record.database(), why));
       return absl::OkStatus();
     }
     LF_RETURN_IF_ERROR(catalog_.Keep(found));
+    LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), 0, places));
     // The second walk over the manifest, since nothing may be left of one that fails.
-    return WalkManifest(
-        record, why,
-        [&](const catalog::RebuildCatalog::FoundChunk& chunk, const storage::v1::ManifestEntry&, const format::ChunkName&) -> absl::Status {
-          return catalog_.AddRight(record.device_id(), chunk.id);
-        },
-        /*keep=*/true);
+    return WalkManifest(record, why, [&](const catalog::RebuildCatalog::FoundChunk& chunk) -> absl::Status {
+      return catalog_.AddRight(record.device_id(), chunk.id);
+    });
   }
 
-  using Visit = absl::FunctionRef<absl::Status(const catalog::RebuildCatalog::FoundChunk&, const storage::v1::ManifestEntry&,
-                                               const format::ChunkName&)>;
+  using Visit = absl::FunctionRef<absl::Status(const catalog::RebuildCatalog::FoundChunk&)>;
 
-  // `why` says what is missing; empty: nothing. `keep`: the places become those of the snapshot.
-  absl::Status WalkManifest(const storage::v1::SnapshotRecord& record, std::string& why, Visit visit, bool keep) {
+  static std::vector<storage::v1::ManifestLayer> LayersOf(const storage::v1::SnapshotRecord& record) {
     std::vector<storage::v1::ManifestLayer> layers(record.layers().begin(), record.layers().end());
     if (layers.empty()) {
       layers.emplace_back().set_id(record.snapshot_id());
       layers.back().set_parts(record.manifest_parts());
     }
-    uint32_t kept = 0;
-    for (const storage::v1::ManifestLayer& layer : layers) {
+    return layers;
+  }
+
+  // Calls `visit` for each entry's chunk. `why` says what is missing; empty: nothing. `places`: of all parts of all layers, in their order.
+  absl::Status WalkManifest(const storage::v1::SnapshotRecord& record, std::string& why, Visit visit,
+                            std::vector<catalog::ManifestPlace>* places = nullptr) {
+    for (const storage::v1::ManifestLayer& layer : LayersOf(record)) {
       for (uint32_t next = 0; next < layer.parts();) {
-        LF_ASSIGN_OR_RETURN(const auto places, catalog_.Parts(layer.id(), next, std::min(kPartsAtOnce, layer.parts() - next)));
-        if (places.empty()) {
+        LF_ASSIGN_OR_RETURN(const auto some, catalog_.Parts(layer.id(), next, std::min(kPartsAtOnce, layer.parts() - next)));
+        if (some.empty()) {
           why = fmt::format("part {} of layer {} of its manifest is missing", next, layer.id());
           return absl::OkStatus();
         }
-        for (catalog::ManifestPlace place : places) {
+        for (catalog::ManifestPlace place : some) {
           LF_RETURN_IF_ERROR(WalkPart(record, layer.id(), next++, place, why, visit));
           if (!why.empty()) return absl::OkStatus();
-          if (keep) LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), kept, {place}));
-          ++kept;
+          if (places != nullptr) places->push_back(place);
         }
       }
     }
@@ -184,7 +186,7 @@ class Rebuilder {
         why = fmt::format("chunk {} is missing", name->Hex());
         return absl::OkStatus();
       }
-      LF_RETURN_IF_ERROR(visit(*chunk, entry, *name));
+      LF_RETURN_IF_ERROR(visit(*chunk));
     }
     return absl::OkStatus();
   }
@@ -206,34 +208,62 @@ class Rebuilder {
     return pages;
   }
 
-  absl::Status Prove(const storage::v1::SnapshotRecord& record, std::string& why) {
+  absl::Status Prove(const storage::v1::SnapshotRecord& record, std::vector<catalog::ManifestPlace>& places, std::string& why) {
     if (record.root_version() != format::kRootVersion || (record.manifest_kind() != kOneLayer && record.manifest_kind() != kLayers)) {
       why = "a newer controller made it";
       return absl::OkStatus();
     }
-    format::RootBuilder root(record.page_size(), record.page_count());
-    uint64_t next_page = 1;
-    bool plain = record.manifest_kind() == kOneLayer;
-    bool holes = false;
     LF_RETURN_IF_ERROR(WalkManifest(
-        record, why,
-        [&](const catalog::RebuildCatalog::FoundChunk&, const storage::v1::ManifestEntry& entry,
-            const format::ChunkName& name) -> absl::Status {
-          plain &= entry.runs_size() == 1;
-          if (!plain) return absl::OkStatus();
-          holes |= entry.runs(0).first_page() != next_page;
-          next_page = uint64_t{entry.runs(0).first_page()} + entry.runs(0).page_count();
-          root.Add(name);
-          return absl::OkStatus();
-        },
-        /*keep=*/false));
-    if (!plain || !why.empty()) return absl::OkStatus();
-    if (holes || next_page != uint64_t{record.page_count()} + 1) {
-      why = "its manifest does not name every page";
-    } else if (root.Finish().AsString() != record.root_digest()) {
-      why = "its manifest does not give its root digest";
-    }
+        record, why, [](const catalog::RebuildCatalog::FoundChunk&) { return absl::OkStatus(); }, &places));
+    if (!why.empty()) return absl::OkStatus();
+    const absl::Status proven = ProveRoot(record, places);
+    if (proven.ok()) return absl::OkStatus();
+    // What the store cannot read has been read a moment ago; everything else is about the manifest.
+    if (!absl::IsDataLoss(proven) && !absl::IsUnimplemented(proven)) return proven;
+    why = MessageOf(proven);
     return absl::OkStatus();
+  }
+
+  // All layers together name every page, and the names of the extents give the root. The content of chunks is not looked at.
+  absl::Status ProveRoot(const storage::v1::SnapshotRecord& record, const std::vector<catalog::ManifestPlace>& places) {
+    catalog::SnapshotLayout layout{.key = 0,
+                                   .id = SnapshotId(record.snapshot_id()),
+                                   .page_size = record.page_size(),
+                                   .page_count = record.page_count(),
+                                   .root = {},
+                                   .root_version = record.root_version(),
+                                   .manifest_kind = record.manifest_kind(),
+                                   .in_trash = false,
+                                   .layers = {}};
+    uint32_t parts = 0;
+    for (const storage::v1::ManifestLayer& layer : LayersOf(record)) {
+      layout.layers.push_back({.id = layer.id(), .parts = layer.parts(), .bytes = layer.bytes(), .first_part = parts});
+      parts += layer.parts();
+    }
+    const auto some = [&places](uint32_t first, uint32_t limit) -> absl::StatusOr<std::vector<catalog::ManifestPlace>> {
+      const size_t from = std::min<size_t>(first, places.size());
+      const size_t end = std::min<size_t>(from + limit, places.size());
+      return std::vector<catalog::ManifestPlace>(places.begin() + static_cast<std::ptrdiff_t>(from),
+                                                 places.begin() + static_cast<std::ptrdiff_t>(end));
+    };
+    LF_ASSIGN_OR_RETURN(manifest::ManifestReader reader, manifest::ManifestReader::Open(some, store_, std::move(layout)));
+    format::RootBuilder root(record.page_size(), record.page_count());
+    manifest::Stretch stretch;
+    for (uint32_t number = 0; number < reader.stretch_count(); ++number) {
+      LF_RETURN_IF_ERROR(reader.Read(number, stretch));
+      for (uint32_t extent = 0; extent < stretch.extent_count(); ++extent) {
+        if (const auto whole = stretch.WholeChunk(extent); whole.has_value()) {
+          root.Add(stretch.chunks()[*whole].name);
+        } else if (stretch.given_name(extent).has_value()) {
+          root.Add(*stretch.given_name(extent));
+        } else {
+          return Error(absl::StatusCode::kDataLoss, "MANIFEST_DAMAGED",
+                       fmt::format("its manifest does not name extent {}", stretch.first_extent() + extent));
+        }
+      }
+    }
+    if (root.Finish().AsString() == record.root_digest()) return absl::OkStatus();
+    return Error(absl::StatusCode::kDataLoss, "ROOT_MISMATCH", "its manifest does not give its root digest");
   }
 
   store::Store& store_;

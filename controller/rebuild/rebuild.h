@@ -1,10 +1,11 @@
 // A catalog from the packs alone: reads every record, proves every snapshot, and says what could not be recovered.
 //
-// A snapshot is kept only when all parts of its manifest and all chunks were found, and, where the manifest names everything, when the
-// names give the root digest. The chunks' content is not hashed again: its checksums are, and scrub does the rest. Nothing that was revoked
-// or forgotten comes back; tokens are in no record, so all are void.
+// A snapshot is kept only when all parts of its manifest and all chunks were found, when all its layers together name every page, and when
+// the names of its extents give the root digest. The chunks' content is not hashed again: its checksums are, and scrub does the rest.
+// Nothing that was revoked or forgotten comes back; tokens are in no record, so all are void.
 //
-// Thread safety: none. Memory: one record, one part of a manifest, and what RebuildCatalog says. Ownership: borrows everything.
+// Thread safety: none. Memory: one record, a part of each layer and the places of all parts (24 bytes for 256 KiB of manifest) of one
+// snapshot, and what RebuildCatalog says. Ownership: borrows everything.
 #ifndef LITEFLEET_CONTROLLER_REBUILD_REBUILD_H_
 #define LITEFLEET_CONTROLLER_REBUILD_REBUILD_H_
 

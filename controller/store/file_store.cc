@@ -149,10 +149,14 @@ absl::StatusOr<Placed> FileStore::AppendInTurn(const format::RecordHeader& heade
     pack = nullptr;
   }
   if (pack == nullptr) {
+    {
+      // Also where it fails: what is left of the file may stay, and must not be in the way of the next one.
+      MutexLock lock(mu_);
+      next_pack_ = next_id + 1;
+    }
     LF_ASSIGN_OR_RETURN(pack, CreatePack(next_id));
     MutexLock lock(mu_);
     open_ = pack;
-    next_pack_ = next_id + 1;
     known_[pack->id] = {.sealed = false, .size = pack->size};
   }
   std::array<std::byte, format::kRecordHeaderBytes> bytes;
@@ -160,7 +164,7 @@ absl::StatusOr<Placed> FileStore::AppendInTurn(const format::RecordHeader& heade
   // A failed write leaves bytes behind the end, which the next one overwrites and a recovery cuts off.
   LF_RETURN_IF_ERROR(pack->file->WriteAt(pack->size, bytes, payload));
   LF_CRASH_POINT("store.after_append");
-  Placed placed{.location = {.pack = pack->id, .offset = pack->size}, .epoch = epoch};
+  Placed placed{.location = {.pack = pack->id, .offset = pack->size}, .epoch = epoch, .hold = {}};
   uint64_t back_from = 0;
   uint64_t back_size = 0;
   {
@@ -169,7 +173,9 @@ absl::StatusOr<Placed> FileStore::AppendInTurn(const format::RecordHeader& heade
     pack->size += need;
     pack->records += 1;
     if (header.type == format::RecordType::kChunk) pack->chunks += 1;
-    known_[pack->id].size = pack->size;
+    Known& known = known_[pack->id];
+    known.size = pack->size;
+    placed.hold = known.hold;
     if (std::find(dirty_.begin(), dirty_.end(), pack) == dirty_.end()) dirty_.push_back(pack);
     ++appended_;
     if (pack->size - pack->written_back >= options_.writeback_bytes) {
@@ -196,6 +202,8 @@ absl::Status FileStore::WriteFooter(Pack& pack) {
   std::array<std::byte, format::kRecordHeaderBytes> bytes;
   format::EncodeRecordHeader(header, pack.tag, bytes);
   LF_RETURN_IF_ERROR(pack.file->WriteAt(pack.size, bytes, AsBytes(payload)));
+  // A write that failed may have left more behind it: in a sealed pack that would count as damage for ever.
+  LF_RETURN_IF_ERROR(pack.file->Truncate(pack.size + bytes.size() + payload.size()));
   MutexLock lock(mu_);
   pack.size += bytes.size() + payload.size();
   pack.footer = true;

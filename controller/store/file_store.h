@@ -78,6 +78,8 @@ class FileStore final : public Store {
   struct Known {
     bool sealed = false;
     uint64_t size = 0;
+    PackHold hold = std::make_shared<char>();
+    bool held() const { return hold.use_count() > 1; }
   };
   struct Reader {
     std::shared_ptr<File> file;

@@ -38,6 +38,10 @@ absl::Status FileStore::RemovePack(uint64_t id) {
     if (known != known_.end() && !known->second.sealed) {
       return Error(absl::StatusCode::kFailedPrecondition, "PACK_OPEN", fmt::format("pack {:016x} is still written to", id));
     }
+    if (known != known_.end() && known->second.held()) {
+      return Error(absl::StatusCode::kFailedPrecondition, "PACK_HELD", fmt::format("an upload has written to pack {:016x}", id),
+                   "prune again when it has ended");
+    }
   }
   const absl::Status removed = files_.Remove(PathOf(id, true));
   if (!removed.ok() && !absl::IsNotFound(removed)) return removed;

@@ -91,7 +91,7 @@ std::vector<PackInfo> FileStore::Packs() {
   std::vector<PackInfo> packs;
   MutexLock lock(mu_);
   packs.reserve(known_.size());
-  for (const auto& [id, known] : known_) packs.push_back({.id = id, .sealed = known.sealed, .size = known.size});
+  for (const auto& [id, known] : known_) packs.push_back({.id = id, .sealed = known.sealed, .held = known.held(), .size = known.size});
   return packs;
 }
 

@@ -10,7 +10,9 @@
 #ifndef LITEFLEET_CONTROLLER_STORE_STORE_H_
 #define LITEFLEET_CONTROLLER_STORE_STORE_H_
 
+#include <algorithm>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -31,10 +33,26 @@ struct Location {
   friend auto operator<=>(const Location&, const Location&) = default;
 };
 
+// Of a pack: as long as somebody has it the pack says so (PackInfo::held), and prune leaves it alone.
+using PackHold = std::shared_ptr<const void>;
+
 struct Placed {
   Location location;
   // Counts the failures that lost what was not durable. Sync(epoch) fails when one happened since the Put.
   uint64_t epoch = 0;
+  // Kept until the catalog refers to the record, or nobody ever will.
+  PackHold hold;
+};
+
+// The holds of many records, one for each pack.
+class PackHolds {
+ public:
+  void Add(const PackHold& hold) {
+    if (std::find(holds_.begin(), holds_.end(), hold) == holds_.end()) holds_.push_back(hold);
+  }
+
+ private:
+  std::vector<PackHold> holds_;
 };
 
 struct ChunkToPut {
@@ -54,6 +72,7 @@ struct StoredRecord {
 struct PackInfo {
   uint64_t id = 0;
   bool sealed = false;
+  bool held = false;  // holds what the catalog does not know yet; one that is sealed and not held stays so
   uint64_t size = 0;
 };
 
@@ -99,7 +118,7 @@ class Store {
   // The open pack is sealed where it holds anything, so that it may be rewritten.
   virtual absl::Status SealOpenPack() = 0;
   // The file is gone, durably, when it returns; bytes that somebody reads just now stay readable to them. One that is not there is fine.
-  // REQUIRES: nothing refers to the pack any more. Errors: kFailedPrecondition PACK_OPEN.
+  // REQUIRES: nothing refers to the pack any more. Errors: kFailedPrecondition PACK_OPEN, PACK_HELD.
   virtual absl::Status RemovePack(uint64_t pack) = 0;
 
   // A hint before a pack is read to prove it: what was cached of it is let go, so that the disk is asked.

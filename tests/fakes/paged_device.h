@@ -1,4 +1,5 @@
-// A device that knows page by page what the controller has: uploads on a base, message by message, so that tests may do anything in between.
+// A device that knows page by page what the controller has: uploads on a base, message by message, so that tests may do anything in
+// between.
 #ifndef LITEFLEET_TESTS_FAKES_PAGED_DEVICE_H_
 #define LITEFLEET_TESTS_FAKES_PAGED_DEVICE_H_
 

@@ -3,7 +3,7 @@
 // What is written, made, renamed or removed lives in memory until File::Sync (contents) or SyncDirectory (names) puts it into the real
 // directory below: the end of the process is a power cut. `writeback` percent of the changes reach the disk by themselves, and of those
 // some only in part, as a kernel does it. A failed Sync loses what it should have covered: the next one says OK and writes nothing of it.
-// Thread safety: all members may be called from any thread. Memory: every file that was opened, whole.
+// Thread safety: any thread. Memory: every file that was opened, whole.
 #ifndef LITEFLEET_TESTS_FAKES_VOLATILE_FILES_H_
 #define LITEFLEET_TESTS_FAKES_VOLATILE_FILES_H_
 
@@ -25,13 +25,12 @@
 namespace litefleet::fakes {
 
 enum class FileCall { kCreate, kOpen, kRead, kWrite, kTruncate, kSync, kRename, kRemove, kSyncDirectory, kMakeDirectory, kList, kFree };
-// kShort: of a write a part arrives, then the disk is full; of other calls as kFull.
+// kShort: of a write a part arrives; else as kFull.
 enum class FileFault { kNone, kIo, kFull, kShort };
 
 class VolatileFiles final : public store::FileSystem {
  public:
-  // Asked before each call, not under a lock; it may end the process.
-  using Decide = std::function<FileFault(FileCall call)>;
+  using Decide = std::function<FileFault(FileCall call)>;  // before each call, not under a lock; it may end the process
 
   explicit VolatileFiles(unsigned seed = 1, int writeback = 0, Decide decide = {})
       : random_(seed), writeback_(writeback), decide_(std::move(decide)) {}
@@ -57,17 +56,22 @@ class VolatileFiles final : public store::FileSystem {
     LF_RETURN_IF_ERROR(Ask(FileCall::kCreate, path));
     MutexLock lock(mu_);
     if (Find(path) != nullptr) return ErrnoError(EEXIST, "create " + path);
-    for (const auto& removed : removed_) {
+    for (const auto& removed : removed_)
       if (removed->on_disk == path) Unlink(*removed);
-    }
     auto inode = std::make_shared<Inode>();
     names_[path] = inode;
     gone_.erase(path);
     if (Lucky()) Link(path, *inode);
     return std::make_unique<Handle>(*this, inode, path);
   }
-  absl::StatusOr<std::unique_ptr<store::File>> OpenForWriting(const std::string& path) override { return Open(path); }
-  absl::StatusOr<std::unique_ptr<store::File>> OpenForReading(const std::string& path) override { return Open(path); }
+  absl::StatusOr<std::unique_ptr<store::File>> OpenForWriting(const std::string& path) override { return OpenForReading(path); }
+  absl::StatusOr<std::unique_ptr<store::File>> OpenForReading(const std::string& path) override {
+    LF_RETURN_IF_ERROR(Ask(FileCall::kOpen, path));
+    MutexLock lock(mu_);
+    const std::shared_ptr<Inode> inode = Find(path);
+    if (inode == nullptr) return ErrnoError(ENOENT, "open " + path);
+    return std::make_unique<Handle>(*this, inode, path);
+  }
   absl::Status Rename(const std::string& from, const std::string& to) override {
     LF_RETURN_IF_ERROR(Ask(FileCall::kRename, from));
     MutexLock lock(mu_);
@@ -96,9 +100,8 @@ class VolatileFiles final : public store::FileSystem {
     MutexLock lock(mu_);
     for (const auto& inode : removed_) Unlink(*inode);
     removed_.clear();
-    for (const auto& [name, inode] : names_) {
+    for (const auto& [name, inode] : names_)
       if (name.rfind(path + "/", 0) == 0) Link(name, *inode);
-    }
     gone_.clear();
     return absl::OkStatus();
   }
@@ -111,10 +114,8 @@ class VolatileFiles final : public store::FileSystem {
     LF_ASSIGN_OR_RETURN(std::vector<std::string> names, store::PosixFileSystem().List(path));
     MutexLock lock(mu_);
     std::erase_if(names, [&](const std::string& name) { return gone_.contains(path + "/" + name) || names_.contains(path + "/" + name); });
-    // A file whose new name is not durable still has its old one on the disk, which `gone_` hides.
-    for (const auto& [name, inode] : names_) {
+    for (const auto& [name, inode] : names_)
       if (name.rfind(path + "/", 0) == 0) names.push_back(name.substr(path.size() + 1));
-    }
     return names;
   }
   absl::StatusOr<uint64_t> FreeBytes(const std::string& path) override {
@@ -124,9 +125,8 @@ class VolatileFiles final : public store::FileSystem {
 
  private:
   struct Inode {
-    Bytes data;            // as programs see it
-    Bytes durable;         // what a sync has covered
-    std::string on_disk;   // its durable name; empty: none yet
+    Bytes data, durable;                               // as programs see it, and what a sync has covered
+    std::string on_disk;                               // its durable name; empty: none yet
     std::vector<std::pair<uint64_t, uint64_t>> dirty;  // offset and size, since the last sync
   };
 
@@ -153,7 +153,6 @@ class VolatileFiles final : public store::FileSystem {
         std::copy(bytes.begin(), bytes.end(), inode_->data.begin() + static_cast<std::ptrdiff_t>(offset));
         inode_->dirty.emplace_back(offset, bytes.size());
         if (owner_.Lucky()) {
-          // A part of it, from some place on, and without what stands before.
           const uint64_t skip = bytes.empty() ? 0 : owner_.random_() % bytes.size();
           const uint64_t from = offset + (owner_.random_() % 2 == 0 ? 0 : skip);
           owner_.Put(*inode_, from, offset + bytes.size() - from, inode_->data.size());
@@ -200,14 +199,6 @@ class VolatileFiles final : public store::FileSystem {
     return ErrnoError(fault == FileFault::kIo ? EIO : ENOSPC, what);
   }
   absl::Status Ask(FileCall call, const std::string& path) { return Fail(decide_ ? decide_(call) : FileFault::kNone, "use " + path); }
-  absl::StatusOr<std::unique_ptr<store::File>> Open(const std::string& path) {
-    LF_RETURN_IF_ERROR(Ask(FileCall::kOpen, path));
-    MutexLock lock(mu_);
-    const std::shared_ptr<Inode> inode = Find(path);
-    if (inode == nullptr) return ErrnoError(ENOENT, "open " + path);
-    return std::make_unique<Handle>(*this, inode, path);
-  }
-
   bool Lucky() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return static_cast<int>(random_() % 100) < writeback_; }
   std::shared_ptr<Inode> Find(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (const auto it = names_.find(path); it != names_.end()) return it->second;

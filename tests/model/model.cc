@@ -38,7 +38,8 @@ void Model::Apply(const std::string& line) {
     } else if (what == "ack") {
       in >> text;
       // A repeated commit is answered with the snapshot that there is.
-      if (snapshots.try_emplace(text, Snapshot{.device = static_cast<int>(device), .state = its.session_state}).second) order.push_back(text);
+      if (snapshots.try_emplace(text, Snapshot{.device = static_cast<int>(device), .state = its.session_state}).second)
+        order.push_back(text);
       its.base = text;
       its.base_state = its.session_state;
       its.session.clear();

@@ -45,7 +45,7 @@ struct Model {
   std::vector<Device> devices;
   std::map<std::string, Snapshot> snapshots;
   std::vector<std::string> order;  // of their acknowledgements: ids are random, and a seed must choose the same one again
-  std::set<std::string> flipped;  // names of chunks that no scrub has looked at since
+  std::set<std::string> flipped;   // names of chunks that no scrub has looked at since
   bool ever_flipped = false;
   int64_t clock_ms = 0;  // passed
   bool ended = false;    // the process said that it has done all it wanted

@@ -16,17 +16,18 @@ namespace litefleet::model {
 namespace {
 
 constexpr const char* kCrashPoints[] = {
-    "ingest.after_claim",   "ingest.after_chunk_write", "ingest.after_pack_sync",  "ingest.after_record_chunks", "ingest.before_commit_tx",
-    "ingest.after_commit_tx", "store.after_append",     "store.after_create",      "store.before_sync",          "store.after_sync",
-    "store.seal.after_footer", "store.seal.after_sync", "store.seal.after_rename", "delete.after_trash",         "delete.after_mark",
-    "prune.after_remove",   "prune.after_begin",        "prune.after_trash",       "prune.after_sweep",          "prune.after_copy",
-    "prune.after_switch",   "prune.after_unlink",       "scrub.after_quarantine",  "scrub.after_pack"};
+    "ingest.after_claim",      "ingest.after_chunk_write", "ingest.after_pack_sync",  "ingest.after_record_chunks",
+    "ingest.before_commit_tx", "ingest.after_commit_tx",   "store.after_append",      "store.after_create",
+    "store.before_sync",       "store.after_sync",         "store.seal.after_footer", "store.seal.after_sync",
+    "store.seal.after_rename", "delete.after_trash",       "delete.after_mark",       "prune.after_remove",
+    "prune.after_begin",       "prune.after_trash",        "prune.after_sweep",       "prune.after_copy",
+    "prune.after_switch",      "prune.after_unlink",       "scrub.after_quarantine",  "scrub.after_pack"};
 
 // How an epoch ends.
 struct End {
-  std::string point;       // a crash point, with its count
-  unsigned calls = 0;      // or so many calls of the file system; 0: by itself
-  bool rebuild = false;    // before it begins
+  std::string point;     // a crash point, with its count
+  unsigned calls = 0;    // or so many calls of the file system; 0: by itself
+  bool rebuild = false;  // before it begins
   int writeback = 0;
 };
 
@@ -126,9 +127,10 @@ SimulationResult Simulate(const SimulationOptions& options) {
   result.snapshots = model.snapshots.size();
   for (const auto& [id, snapshot] : model.snapshots) result.alive += snapshot.fate == Fate::kAlive ? 1 : 0;
   if (!model.violation.empty()) {
-    result.violation = fmt::format("last events:\n  {}\nrepeat: LITEFLEET_SEED={} LITEFLEET_EPOCHS={} LITEFLEET_ACTIONS={} model_short_test "
-                                   "--gtest_filter='*OneSeed*'\nthe store is in {}\n{}\n",
-                                   fmt::join(model.last, "\n  "), options.seed, options.epochs, options.actions, directory, model.violation);
+    result.violation = fmt::format(
+        "last events:\n  {}\nrepeat: LITEFLEET_SEED={} LITEFLEET_EPOCHS={} LITEFLEET_ACTIONS={} model_short_test "
+        "--gtest_filter='*OneSeed*'\nthe store is in {}\n{}\n",
+        fmt::join(model.last, "\n  "), options.seed, options.epochs, options.actions, directory, model.violation);
   } else {
     std::filesystem::remove_all(directory);
   }

@@ -49,9 +49,11 @@ World::World(Model& model, std::string directory, fakes::VolatileFiles& files, u
       pruning_(*path_.db),
       policies_(*path_.db),
       marks_(deletions_, *path_.store, clock_),
-      pruner_({.catalog = pruning_, .deletions = deletions_, .marks = marks_, .store = *path_.store, .held = [this](const SnapshotId& id) {
-                 return path_.readers->pins().IsPinned(id);
-               }}),
+      pruner_({.catalog = pruning_,
+               .deletions = deletions_,
+               .marks = marks_,
+               .store = *path_.store,
+               .held = [this](const SnapshotId& id) { return path_.readers->pins().IsPinned(id); }}),
       retention_(policies_, deletions_, [this] { return marks_.WriteDue(); }),
       operations_(*path_.db),
       identities_(*path_.db),

@@ -116,7 +116,8 @@ void World::Delete() {
   const absl::Status status = deletions_.Trash(SnapshotId(id), Random(4) != 0, "operator:model", clock_.Now());
   if (!status.ok()) {
     tell_("alive " + id);
-    Expect(status, {"SNAPSHOT_PINNED", "NEWEST_CHECKED", "LAST_SNAPSHOT", model_.snapshots.at(id).harmed ? "SNAPSHOT_NOT_FOUND" : ""}, "delete");
+    Expect(status, {"SNAPSHOT_PINNED", "NEWEST_CHECKED", "LAST_SNAPSHOT", model_.snapshots.at(id).harmed ? "SNAPSHOT_NOT_FOUND" : ""},
+           "delete");
     return;
   }
   if (Expect(marks_.WriteDue(), {}, "write marks")) tell_("gone " + id);
@@ -176,7 +177,7 @@ void World::Retain() {
   std::vector<Before> before;
   const auto snapshots = model_.snapshots;
   for (const auto& [id, snapshot] : snapshots) {
-    if (snapshot.fate != Fate::kAlive || snapshot.harmed) continue;
+    if (snapshot.fate != Fate::kAlive) continue;
     const std::string row = "(select key from snapshot where id = '" + id + "')";
     before.push_back({id, path_.Count("select count(*) from database where newest = " + row) == 1});
     if (!snapshot.pinned) tell_("open " + id);
@@ -188,7 +189,7 @@ void World::Retain() {
     tell_((there ? "alive " : "gone ") + each.id);
     if (there) continue;
     if (snapshots.at(each.id).pinned) Violation("retention dropped a pinned snapshot");
-    if (each.newest) Violation("retention dropped the newest snapshot");
+    if (each.newest && !snapshots.at(each.id).harmed) Violation("retention dropped the newest snapshot");
   }
   for (size_t device = 0; device < model_.devices.size(); ++device) {
     // A device that was taken over for one: an operator looks and lets it go.
@@ -234,13 +235,17 @@ void World::Flip() {
     int64_t bytes = 0;
   } hit;
   Expect(path_.db->Read([&](sqlite3* db) -> absl::Status {
-           LF_ASSIGN_OR_RETURN(sqlite::Statement get, sqlite::Statement::Prepare(db, "select name, pack, offset, stored_bytes from chunk "
-                                                                                     "where state = 1 and id >= ? order by id limit 1"));
-           LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, int64_t{Random(60)}).Step());
-           if (!found) return absl::OkStatus();
-           hit = {.name = ToHex(get.Blob(0)), .pack = static_cast<uint64_t>(get.Int(1)), .offset = static_cast<uint64_t>(get.Int(2)), .bytes = get.Int(3)};
-           return absl::OkStatus();
-         }),
+    LF_ASSIGN_OR_RETURN(sqlite::Statement get, sqlite::Statement::Prepare(db,
+                                                                          "select name, pack, offset, stored_bytes from chunk "
+                                                                          "where state = 1 and id >= ? order by id limit 1"));
+    LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, int64_t{Random(60)}).Step());
+    if (!found) return absl::OkStatus();
+    hit = {.name = ToHex(get.Blob(0)),
+           .pack = static_cast<uint64_t>(get.Int(1)),
+           .offset = static_cast<uint64_t>(get.Int(2)),
+           .bytes = get.Int(3)};
+    return absl::OkStatus();
+  }),
          {}, "choose a chunk");
   if (hit.name.empty() || hit.bytes == 0) return;
   for (const store::PackInfo& pack : path_.store->Packs()) {

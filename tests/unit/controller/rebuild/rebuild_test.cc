@@ -9,6 +9,7 @@
 #include "controller/catalog/identity_catalog.h"
 #include "controller/prune/mark_writer.h"
 #include "controller/rebuild/store_records.h"
+#include "tests/fakes/paged_device.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
 namespace litefleet::rebuild {
@@ -255,6 +256,62 @@ TEST_F(RebuildTest, WhatWasDeletedStaysAwayAndPinsStay) {
     EXPECT_EQ(path_->Count("select count(*) from gone_snapshot"), 1);
     EXPECT_GT(path_->Count("select seq from sqlite_sequence where name = 'mark_due'"), 1) << "new marks count more";
   }
+}
+
+TEST_F(RebuildTest, ManifestsOfManyLayersComeBackAndAreProven) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  std::minstd_rand random(5);
+  fakes::PagedDatabase now{.page_size = 4096, .pages = {}};
+  for (unsigned i = 0; i < 64 * 6 + 7; ++i) now.pages.push_back(i);
+  std::vector<std::pair<std::string, fakes::PagedDatabase>> history;
+  const auto back_up = [&] {
+    fakes::PagedWish wish{.session_id = NewSession(), .base = {}, .base_state = {}};
+    if (!history.empty()) {
+      wish.base = history.back().first;
+      wish.base_state = history.back().second;
+    }
+    fakes::PagedUpload upload(*path_->ingest, device, now, std::move(wish));
+    while (upload.Step()) {}
+    upload.End();
+    ASSERT_TRUE(upload.outcome().status.ok()) << upload.outcome().status;
+    history.emplace_back(upload.outcome().snapshot, now);
+    for (unsigned i = 1 + random() % 9; i > 0; --i) now.pages[random() % now.pages.size()] = random();
+    if (random() % 3 == 0) now.pages.resize(now.pages.size() - random() % 40);
+    if (random() % 3 == 0) now.pages.push_back(random());
+    clock_.Advance(std::chrono::minutes(1));
+  };
+  for (int i = 0; i < 12; ++i) back_up();
+  const int64_t layered = path_->Count("select count(*) from snapshot where layers like '% %:%'");
+  ASSERT_GT(layered, 0);
+  for (int round = 0; round < 2; ++round) {
+    const RebuildReport report = Rebuild();
+    EXPECT_THAT(report.problems, ElementsAre());
+    EXPECT_EQ(report.things.snapshots, static_cast<int64_t>(history.size()));
+    EXPECT_EQ(path_->Count("select count(*) from snapshot where layers like '% %:%'") >= layered, true);
+    for (const auto& [id, state] : history) EXPECT_TRUE(path_->ReadBack(id).value() == state.Run(1, state.count())) << id;
+    back_up();  // on a base that was rebuilt
+  }
+  // A layer that says something else than what was committed gives another root.
+  storage::v1::SnapshotRecord record;
+  ASSERT_TRUE(path_->store
+                  ->ForEachRecord([&](const store::Location&, const format::ScannedRecord& scanned) {
+                    storage::v1::SnapshotRecord one;
+                    if (scanned.header.type == format::RecordType::kSnapshot &&
+                        one.ParseFromArray(scanned.payload.data(), static_cast<int>(scanned.payload.size())) && one.layers_size() > 1)
+                      record = one;
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  ASSERT_GT(record.layers_size(), 1);
+  record.mutable_layers()->RemoveLast();
+  record.set_snapshot_id(NewSession());
+  record.set_session_id(NewSession());
+  record.set_sequence(1000);
+  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
+  const RebuildReport report = Rebuild();
+  EXPECT_EQ(report.snapshots_lost, 1U);
+  EXPECT_THAT(report.problems, testing::Contains(HasSubstr("root digest")));
+  EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(record.snapshot_id()).status()));
 }
 
 TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {
