@@ -1,6 +1,7 @@
 #include <cstdint>
 
 #include "common/base/status.h"
+#include "controller/catalog/device_origins.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/identity_rows.h"
 #include "fmt/format.h"
@@ -190,6 +191,7 @@ absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const
     if (hello != nullptr) {
       LF_ASSIGN_OR_RETURN(Statement keep, Statement::Prepare(db, "update device set seen_before_ms = last_seen_ms where id = ?"));
       LF_RETURN_IF_ERROR(keep.Bind(1, device.value()).Run());
+      LF_RETURN_IF_ERROR(NoteOrigin(db, device.value(), now, *hello));
     }
     LF_ASSIGN_OR_RETURN(Statement seen, Statement::Prepare(db, "update device set last_seen_ms = ?, clock_offset_ms = ? where id = ?"));
     LF_RETURN_IF_ERROR(seen.Bind(1, ToUnixMillis(now)).Bind(2, clock_offset_ms).Bind(3, device.value()).Run());

@@ -1,4 +1,5 @@
 #include "common/base/status.h"
+#include "controller/catalog/device_origins.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/identity_rows.h"
 #include "fmt/format.h"
@@ -103,6 +104,7 @@ absl::StatusOr<EnrollmentResult> TakeOver(sqlite3* db, const std::string& device
   LF_ASSIGN_OR_RETURN(Statement update, Statement::Prepare(db, "update device set state = ?, key_hash = ?, enrolled_ms = ? where id = ?"));
   LF_RETURN_IF_ERROR(update.Bind(1, int64_t{v1::DEVICE_STATE_ACTIVE}).BindBlob(2, View(key)).Bind(3, now_ms).Bind(4, device).Run());
   LF_RETURN_IF_ERROR(RevokeCertificates(db, device, INT64_MAX, now_ms, changed));
+  LF_RETURN_IF_ERROR(ForgetOrigins(db, device));
   return EnrollmentResult{DeviceId(device), name, false};
 }
 

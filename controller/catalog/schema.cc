@@ -1,6 +1,7 @@
 #include "controller/catalog/schema.h"
 
 #include "controller/catalog/deletion_catalog.h"
+#include "controller/catalog/device_origins.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/record_catalog.h"
@@ -19,6 +20,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kSnapshotSchema3},
       Migration{kRecordSchema},
       Migration{kScrubSchema},
+      Migration{kOriginSchema},
   };
   return kMigrations;
 }

@@ -80,17 +80,30 @@ CommandResult List(Session& session, const ListOptions& options) {
   return kDone;
 }
 
+// Those of the device and of its databases.
+std::vector<v1::Alarm> AlarmsOf(const v1::Device& device, const v1::GetStatusResponse& status) {
+  std::vector<v1::Alarm> alarms;
+  for (const v1::Alarm& alarm : status.alarms()) {
+    if (alarm.subject() == device.name() || alarm.subject().starts_with(device.name() + "/")) alarms.push_back(alarm);
+  }
+  return alarms;
+}
+
 CommandResult Show(Session& session, const DeviceOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::GetDeviceRequest request;
   request.set_device(options.device);
   LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse response, client->GetDevice(request));
+  LF_ASSIGN_OR_RETURN(const v1::GetStatusResponse status, client->GetStatus(v1::GetStatusRequest()));
   const v1::Device& device = response.device();
+  const std::vector<v1::Alarm> alarms = AlarmsOf(device, status);
   if (session.json()) {
     Json databases = Json::Array();
     for (const v1::Database& database : response.databases()) databases.Add(ToJson(database));
+    Json alarm_items = Json::Array();
+    for (const v1::Alarm& alarm : alarms) alarm_items.Add(ToJson(alarm));
     Json result = ToJson(device);
-    result.Set("databases", std::move(databases));
+    result.Set("databases", std::move(databases)).Set("alarms", std::move(alarm_items));
     session.PrintJson("device", std::move(result));
     return kDone;
   }
@@ -114,6 +127,11 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
   if (device.has_uptime()) facts.Add("uptime", DurationText(Millis(device.uptime())));
   if (device.has_certificate_expires_at()) facts.Add("certificate until", LocalTimeText(FromProtoTime(device.certificate_expires_at())));
   session.Print(facts.Text());
+  if (!alarms.empty()) {
+    Table shown({{"ALARM"}, {"WHERE", false, true}, {"WHAT", false, true}});
+    for (const v1::Alarm& alarm : alarms) shown.Add({Cell(alarm.reason(), Tone::kBad), alarm.subject(), alarm.message()});
+    session.Print("\n" + shown.Text(session.style()) + "\n");
+  }
   if (response.databases().empty()) {
     session.Print("no databases reported yet\n");
     return kDone;

@@ -286,13 +286,15 @@ Json ToJson(const v1::Finding& finding) {
   return result;
 }
 
+Json ToJson(const v1::Alarm& alarm) {
+  Json item = Json::Object();
+  item.Set("reason", alarm.reason()).Set("subject", Json::OrNull(alarm.subject())).Set("message", alarm.message());
+  return item;
+}
+
 Json ToJson(const v1::GetStatusResponse& status) {
   Json alarms = Json::Array();
-  for (const v1::Alarm& alarm : status.alarms()) {
-    Json item = Json::Object();
-    item.Set("reason", alarm.reason()).Set("subject", Json::OrNull(alarm.subject())).Set("message", alarm.message());
-    alarms.Add(std::move(item));
-  }
+  for (const v1::Alarm& alarm : status.alarms()) alarms.Add(ToJson(alarm));
   Json result = Json::Object();
   result.Set("devices", status.devices())
       .Set("devices_connected", status.devices_connected())

@@ -44,6 +44,7 @@ Json ToJson(const v1::Operation& operation);
 Json ToJson(const v1::RestorePlan& plan);
 Json ToJson(const v1::ErrorDetail& error);
 Json ToJson(const v1::Finding& finding);
+Json ToJson(const v1::Alarm& alarm);
 Json ToJson(const v1::GetStatusResponse& status);
 Json ToJson(const v1::GetStoreStatsResponse& stats);
 Json ToJson(const v1::PruneReport& report);

@@ -6,6 +6,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "controller/catalog/device_origins.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/rpc/admin_handlers.h"
 #include "fmt/format.h"
@@ -22,12 +23,13 @@ constexpr minutes kUnseenAfter{15};            // not connected and silent for l
 constexpr int64_t kClockOffMs = 60'000;        // more than this and times of snapshots mislead people
 constexpr hours kCertificateWarning{24 * 14};  // renewal happens long before
 constexpr hours kUnprovenAfter{24 * 7};
+constexpr hours kCloneAlarm{24};  // after it was noticed last; two that run are noticed at every call
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 10> kGravity = {"STORE_DAMAGED",       "DISK_LOW",       "SNAPSHOT_DAMAGED", "BACKUP_FAILED",
-                                                       "NEVER_BACKED_UP",     "SOURCE_DAMAGED", "DEVICE_NOT_SEEN",  "UNPROVEN",
-                                                       "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 11> kGravity = {"DEVICE_CLONED", "STORE_DAMAGED",       "DISK_LOW",       "SNAPSHOT_DAMAGED",
+                                                       "BACKUP_FAILED", "NEVER_BACKED_UP",     "SOURCE_DAMAGED", "DEVICE_NOT_SEEN",
+                                                       "UNPROVEN",      "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -162,6 +164,14 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
     if (free < kLowDiskBytes || free < static_cast<int64_t>(space.f_blocks) * unit / 20) {
       alarms.Add("DISK_LOW", "", fmt::format("{} MiB are free where the store is", free >> 20));
     }
+  }
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::ClonedDevice> clones,
+                      catalog::ListClones(*deps_.catalog, now - kCloneAlarm, static_cast<int>(kMaxAlarms)));
+  for (const catalog::ClonedDevice& clone : clones) {
+    alarms.Add("DEVICE_CLONED", clone.name,
+               fmt::format("two machines use its identity by turns, {}: take the copy off, then enrol the device anew with a token of "
+                           "`litefleet token create --for-device {}`",
+                           clone.facts, clone.name));
   }
   std::string token;
   int32_t devices = 0;

@@ -558,6 +558,18 @@ TEST_F(AdminTest, StatusNamesWhatSomebodyShouldLookAt) {
   EXPECT_EQ(Reasons(admin_->GetStatus({}).value())[1], "DEVICE_NOT_SEEN kiosk");
 }
 
+TEST_F(AdminTest, ACopiedIdentityIsAnAlarm) {
+  const DeviceId device = Enrol("kiosk", {}, {});
+  for (const char* boot : {"a", "b", "a"}) {
+    v1::Hello hello;
+    hello.set_boot_id(boot);
+    EXPECT_TRUE(identities_->Seen(device, clock_.Now(), &hello, 0, nullptr).ok());
+  }
+  const v1::Alarm first = admin_->GetStatus({})->alarms(0);
+  EXPECT_EQ(first.reason() + " " + first.subject(), "DEVICE_CLONED kiosk");
+  EXPECT_NE(first.message().find("litefleet token create --for-device kiosk"), std::string::npos) << first.message();
+}
+
 TEST_F(AdminTest, TheDoctorTellsWhatTheFleetSuffersFrom) {
   const auto look = [&](const std::string& check) {
     const auto response = admin_->RunDoctor({});
