@@ -7,6 +7,7 @@
 
 #include "agent/capture/file_facts.h"
 #include "agent/capture/online_source.h"
+#include "agent/capture/precopy_source.h"
 #include "agent/ledger/ledger.h"
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
@@ -117,6 +118,7 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     int32_t journal_mode = kept.journal_mode();
     upload::BackupOptions upload = deps_.backup;
     upload.spool.reserve = deps_.config()->disk_reserve;
+    upload.spool.max_bytes = deps_.config()->spool_bytes;
     upload::BackupJob job;
     job.operation_id = operation.operation_id();
     job.session_id = operation.session_id();
@@ -129,22 +131,25 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
       spdlog::warn("{}: the backup compares with the controller: {}", order.database(), job.ledger->problem());
     job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
     job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
+    capture::OnlineOptions options;
+    options.path = database->path;
+    options.busy_timeout = database->busy_timeout;
+    options.rollback_stall = database->rollback_stall;
+    options.max_pin = database->max_pin;
+    options.reserve = upload.spool.reserve;
+    options.allow_network_fs = deps_.config()->allow_network_file_system;
+    options.clock = &deps_.clock;
+    options.cancelled = [&cancel] { return cancel.cancelled(); };
     job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
-      capture::OnlineOptions options;
-      options.path = database->path;
-      options.busy_timeout = database->busy_timeout;
-      options.rollback_stall = database->rollback_stall;
-      options.max_pin = database->max_pin;
-      options.allow_network_fs = deps_.config()->allow_network_file_system;
-      options.clock = &deps_.clock;
-      options.cancelled = [&cancel] { return cancel.cancelled(); };
       LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, capture::OpenOnlineSource(options));
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
+    job.open_precopy = [&] { return capture::OpenPrecopySource(options); };
     const upload::BackupOutcome outcome = upload::RunBackup(job, upload, deps_.transport, deps_.rate, deps_.clock, cancel, progress);
     result = ResultOf(outcome.status);
     result.set_snapshot_id(outcome.snapshot_id);
     *result.mutable_progress() = outcome.progress;
+    for (const std::string& step : outcome.steps) result.add_steps(step);
     kept.set_journal_mode(journal_mode);
   }
   if (result.state() == v1::OPERATION_STATE_CANCELLED) return result;

@@ -10,6 +10,7 @@
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 
@@ -115,18 +116,22 @@ absl::Status OnlineSource::CheckLimits() const {
                     done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
         "switch the application to WAL mode, or raise rollback_stall");
   }
-  if (info_.wal && held > options_.max_pin) {
+  if (info_.wal && options_.max_pin.count() > 0 && held > options_.max_pin) {
     return Error(Code::kDeadlineExceeded, "PIN_TOO_LONG",
                  fmt::format("the read transaction on {} lasted {:.0f} s, {:.0f} % were read, and max_pin is {} s", options_.path, seconds,
                              done * 100, options_.max_pin.count() / 1000),
-                 "raise max_pin, or give the device a faster link for its first backup");
+                 "raise max_pin, or remove it");
   }
   LF_ASSIGN_OR_RETURN(const uint64_t growth, read_->WalGrowth());
-  if (growth > options_.max_wal_growth) {
+  if (growth >> 20 == 0) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(options_.path));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, options_.reserve.At(options_.path));
+  if (free < reserve) {
     return Error(Code::kResourceExhausted, "WAL_GROWTH",
-                 fmt::format("the WAL of {} grew by {} MiB during the backup, {:.0f} % were read, and {} MiB are allowed", options_.path,
-                             growth >> 20, done * 100, options_.max_wal_growth >> 20),
-                 "back up when the application writes less, or over a faster link");
+                 fmt::format("the WAL of {} grew by {} MiB during the backup, {:.0f} % were read, {} MiB are free and a reserve of {} MiB "
+                             "stays free",
+                             options_.path, growth >> 20, done * 100, free >> 20, reserve >> 20),
+                 "free space where the database is, or back up when the application writes less; the reserve is `[limits] disk_reserve`");
   }
   return absl::OkStatus();
 }

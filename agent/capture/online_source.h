@@ -12,7 +12,7 @@
 // Errors: those of user_database.h, and
 //   WRITER_STALL    kFailedPrecondition  rollback mode, longer than rollback_stall
 //   PIN_TOO_LONG    kDeadlineExceeded    WAL mode, longer than max_pin
-//   WAL_GROWTH      kResourceExhausted   WAL mode, the WAL grew by more than max_wal_growth
+//   WAL_GROWTH      kResourceExhausted   WAL mode, the WAL grew into the reserve of its file system
 //   SOURCE_CHANGED  kAborted             the state could not be named, or page 1 was not of the pinned state: try again
 //   CANCELLED       kCancelled
 #ifndef LITEFLEET_AGENT_CAPTURE_ONLINE_SOURCE_H_
@@ -28,6 +28,7 @@
 #include "absl/status/statusor.h"
 #include "agent/capture/page_source.h"
 #include "common/base/clock.h"
+#include "common/io/disk_reserve.h"
 
 namespace litefleet::capture {
 
@@ -35,8 +36,8 @@ struct OnlineOptions {
   std::string path;                                 // absolute
   std::chrono::milliseconds busy_timeout{10'000};   // for the first lock
   std::chrono::milliseconds rollback_stall{2'000};  // from lock to release, rollback mode only
-  std::chrono::milliseconds max_pin{600'000};       // WAL mode only
-  uint64_t max_wal_growth = 256u << 20;             // bytes, WAL mode only
+  std::chrono::milliseconds max_pin{0};             // WAL mode only; 0: as long as reading takes
+  io::DiskReserve reserve;                          // stays free where the WAL grows
   bool allow_network_fs = false;
   const Clock* clock = nullptr;     // REQUIRED; outlives the source
   std::function<bool()> cancelled;  // asked in every wait and every Next(); may be empty

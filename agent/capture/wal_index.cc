@@ -120,7 +120,8 @@ absl::StatusOr<uint32_t> WalIndex::FindFrame(uint32_t page, const WalState& stat
 }
 
 absl::StatusOr<bool> WalIndex::ReadPage(uint32_t page, const WalState& state, std::span<std::byte> out) const {
-  LF_ASSIGN_OR_RETURN(const uint32_t frame, FindFrame(page, state));
+  const absl::StatusOr<uint32_t> looked_up = FindFrame(page, state);
+  const uint32_t frame = looked_up.value_or(0);
   bool intact = false;
   if (frame != 0) {
     const auto at = static_cast<sqlite3_int64>(kWalHeaderBytes + (frame - uint64_t{1}) * (kWalFrameHeaderBytes + out.size()));
@@ -136,6 +137,7 @@ absl::StatusOr<bool> WalIndex::ReadPage(uint32_t page, const WalState& state, st
   // it.
   LF_ASSIGN_OR_RETURN(const WalState now, ReadState());
   if (now.salts != state.salts) return false;
+  LF_RETURN_IF_ERROR(looked_up.status());
   if (frame != 0 && !intact) {
     return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED",
                  fmt::format("frame {} of the WAL is not the one of page {}", frame, page));

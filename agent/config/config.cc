@@ -92,6 +92,7 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
   if (TomlTable* limits = root.Table("limits")) {
     config.upload_bytes_per_second = limits->Size("upload", 0, 1024, int64_t{1} << 40);
     config.nice = static_cast<int>(limits->Integer("nice", config.nice, 0, 19));
+    config.spool_bytes = static_cast<uint64_t>(limits->Size("spool_bytes", 256 << 20, 1 << 20, int64_t{1} << 50));
     const int64_t reserve = limits->Size("disk_reserve", io::DiskReserve::kDefaultBytes, 0, int64_t{1} << 50);
     if (limits->Has("disk_reserve")) config.disk_reserve = io::DiskReserve(static_cast<uint64_t>(reserve));
   }

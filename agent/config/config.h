@@ -27,8 +27,8 @@ struct DatabaseConfig {
   std::chrono::milliseconds busy_timeout{5000};
   // Longest time for which writers of a rollback-journal database may be held up.
   std::chrono::milliseconds rollback_stall{2000};
-  // Longest time for which a read transaction on a WAL database may be held.
-  std::chrono::milliseconds max_pin{std::chrono::minutes(10)};
+  // Longest time for which a read transaction on a WAL database may be held; 0: as long as reading takes.
+  std::chrono::milliseconds max_pin{0};
   std::string push_restore = "allow";  // allow | never
 
   friend bool operator==(const DatabaseConfig&, const DatabaseConfig&) = default;
@@ -39,6 +39,7 @@ struct AgentConfig {
   rpc::Address controller;
   obs::LogOptions log;
   int64_t upload_bytes_per_second = 0;  // 0: no limit
+  uint64_t spool_bytes = 256 << 20;     // of a backup that waits for the network
   io::DiskReserve disk_reserve;         // stays free beside databases and in the state directory
   int nice = 10;                        // of the whole agent, 0 to 19
   bool allow_network_file_system = false;

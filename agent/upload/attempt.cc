@@ -46,7 +46,7 @@ absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, 
 
 absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
                            const std::function<void(const UploadSession::Counts&)>& progress) {
-  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, cancel, progress));
+  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, feed, cancel, progress));
   {
     MutexLock lock(mu_);
     if (!session_.committed() && !base_.empty() && session_.base() != base_) {
@@ -54,10 +54,18 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
                    fmt::format("the controller has snapshot {} not any more, or not as this device knows it", base_));
     }
   }
+  {
+    MutexLock lock(mu_);
+    if (!session_.committed() && options_.precopy && !session_.can_precopy()) {
+      return Error(absl::StatusCode::kFailedPrecondition, "CONTROLLER_TOO_OLD",
+                   "more has changed than the spool holds, and the controller cannot take pages ahead of a backup",
+                   "install a newer litefleet-controller, or raise `[limits] spool_bytes` of agent.toml");
+    }
+  }
   PageGatherer gatherer(feed.page_size());
   const auto ready = [](const UploadSession& session) { return session.CanOffer() || session.has_differing(); };
   for (bool more = true; more;) {
-    LF_RETURN_IF_ERROR(WaitFor(ready, options_.no_progress, cancel, progress));
+    LF_RETURN_IF_ERROR(WaitFor(ready, options_.no_progress, feed, cancel, progress));
     {
       MutexLock lock(mu_);
       if (session_.committed()) return absl::OkStatus();
@@ -74,7 +82,7 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
   // What is answered last is compared too.
   const auto answered = [](const UploadSession& session) { return session.settled() || session.has_differing(); };
   for (bool settled = false; !settled;) {
-    LF_RETURN_IF_ERROR(WaitFor(answered, options_.no_progress, cancel, progress));
+    LF_RETURN_IF_ERROR(WaitFor(answered, options_.no_progress, feed, cancel, progress));
     LF_RETURN_IF_ERROR(CompareDiffering(gatherer, feed.page_size()));
     MutexLock lock(mu_);
     if (session_.committed()) return absl::OkStatus();
@@ -91,8 +99,8 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     session_.Commit(std::move(commit));
   }
   Pump();
-  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, cancel, progress));
-  return WaitFor([](const UploadSession& session) { return session.committed(); }, options_.commit_wait, cancel, progress);
+  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, feed, cancel, progress));
+  return WaitFor([](const UploadSession& session) { return session.committed(); }, options_.commit_wait, feed, cancel, progress);
 }
 
 void Attempt::OfferChunk(Chunk chunk) {
@@ -130,7 +138,7 @@ absl::Status Attempt::CompareDiffering(PageGatherer& gatherer, uint32_t page_siz
 }
 
 absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,
-                              const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress) {
+                              ChunkFeed& feed, const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress) {
   const SteadyTime began = Now();
   for (bool flushed = false;;) {
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
@@ -152,8 +160,17 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     }
     Pump();
     progress(counts);
+    if (flushed) {
+      LF_ASSIGN_OR_RETURN(const bool read, feed.ReadAhead(network_wait_));
+      if (read) continue;
+    }
     MutexLock lock(mu_);
-    if (flushed && !ended_ && !done(session_)) changed_.WaitUntil(mu_, Now() + kLook);
+    if (flushed && !ended_ && !done(session_)) {
+      const SteadyTime since = Now();
+      const bool network = session_.waits_for_network();
+      changed_.WaitUntil(mu_, since + kLook);
+      if (network) network_wait_ += Now() - since;
+    }
     flushed = true;
   }
 }

@@ -31,6 +31,8 @@ struct AttemptOptions {
   int compressors = 2;
   int compression_level = 1;
   std::chrono::milliseconds no_progress{30000};
+  // Not a backup, but ahead of one: `complete` says so in the commit. Fails where the controller does not know that (CONTROLLER_TOO_OLD).
+  bool precopy = false;
   // The controller's commit may take longer than an answer.
   std::chrono::milliseconds commit_wait{120000};
 };
@@ -56,8 +58,8 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   // Compares extents that the controller has with another content, and offers what differs.
   absl::Status CompareDiffering(PageGatherer& gatherer, uint32_t page_size);
   void OfferChunk(Chunk chunk);
-  // Until `done` holds. Errors: what ended the stream, no progress, cancelled.
-  absl::Status WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,
+  // Until `done` holds; `feed` may read ahead meanwhile. Errors: what ended the stream, no progress, cancelled; those of the feed.
+  absl::Status WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress, ChunkFeed& feed,
                        const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress);
   void Compress();
   // Writes the next message, if there is one.
@@ -67,6 +69,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   const AttemptOptions options_;
   RateLimit& rate_;
   const std::string base_;
+  std::chrono::nanoseconds network_wait_{0};  // Run's
   std::shared_ptr<UploadStream> stream_;  // constant after Run has opened it
 
   Mutex mu_;

@@ -9,6 +9,9 @@
 #include <thread>
 #include <utility>
 
+#include "agent/upload/precopy_rounds.h"
+#include "agent/upload/spill_feed.h"
+#include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "fmt/format.h"
@@ -96,6 +99,7 @@ class Backup {
     }
     outcome.progress = progress_;
     outcome.ledger_note = ledger_note_;
+    if (std::string summary = rounds_.Summary(); !summary.empty()) outcome.steps.push_back(std::move(summary));
     return outcome;
   }
 
@@ -107,10 +111,20 @@ class Backup {
       Phase("connecting");
       LF_RETURN_IF_ERROR(Connect());
       bool source_failed = false;
-      absl::StatusOr<v1::UploadCommitted> committed = Pass(source_failed);
-      if (committed.ok()) return committed;
+      absl::StatusOr<v1::UploadCommitted> committed = precopying_ ? Precopy(source_failed) : Pass(source_failed);
+      if (committed.ok() && !committed->precopied()) return committed;
+      if (committed.ok()) {
+        AfterPrecopied(*committed);
+        continue;
+      }
       const absl::Status& status = committed.status();
       if (cancel_.cancelled()) return Cancelled();
+      if (ReasonOf(status) == "SPOOL_FULL" && !precopying_ && job_.open_precopy) {
+        LF_RETURN_IF_ERROR(rounds_.MayBegin(job_.database, options_.spool.max_bytes));
+        spdlog::info("{}: {}; pages are uploaded ahead", job_.database, MessageOf(status));
+        precopying_ = true;
+        continue;
+      }
       if (FallBack(status)) continue;
       if (source_failed) {
         const std::string reason = ReasonOf(status);
@@ -168,19 +182,17 @@ class Backup {
       source_failed = !source.ok();
       if (!source.ok()) return source.status();
       const bool wal = (*source)->info().wal;
-      FeedPlan plan{.ledger = job_.ledger};
-      plan.changes_only = knowledge_ == Knowledge::kLedger && job_.ledger != nullptr && job_.ledger->state().has_value() &&
-                          job_.ledger->state()->page_size == (*source)->info().page_size;
+      const FeedPlan plan = PlanFor(**source);
       SourceFeed feed(*std::move(source), plan);
-      changes_only_ = plan.changes_only;
       Total(feed);
       if (wal) {
-        absl::StatusOr<v1::UploadCommitted> committed = Upload(feed, "reading");
-        source_failed = feed.failed();
+        SpillFeed spill(feed, job_.spool_file, options_.spool, options_.patience);
+        absl::StatusOr<v1::UploadCommitted> committed = Upload(spill, "reading");
+        source_failed = spill.failed();
         return committed;
       }
       Phase("reading");
-      absl::StatusOr<std::unique_ptr<Spool>> spool = Spool::Fill(job_.spool_file, feed, options_.spool, cancel_);
+      absl::StatusOr<std::unique_ptr<SpooledBackup>> spool = SpooledBackup::Read(job_.spool_file, feed, options_.spool, cancel_);
       // An error of the spool ends the backup as one of the source does.
       source_failed = !spool.ok();
       if (!spool.ok()) return spool.status();
@@ -190,9 +202,47 @@ class Backup {
     return Upload(*feed, "uploading");
   }
 
+  // A round: nothing is pinned while the network is waited for.
+  absl::StatusOr<v1::UploadCommitted> Precopy(bool& source_failed) {
+    brought_something_ = false;
+    const SteadyTime began = Now();
+    absl::StatusOr<std::unique_ptr<capture::PageSource>> source = job_.open_precopy();
+    source_failed = !source.ok();
+    if (!source.ok()) return source.status();
+    const FeedPlan plan = PlanFor(**source);
+    SourceFeed feed(*std::move(source), plan);
+    Total(feed);
+    absl::StatusOr<v1::UploadCommitted> committed = Upload(feed, "pre-copying");
+    source_failed = feed.failed();
+    round_took_ += Now() - began;
+    return committed;
+  }
+
+  // What was uploaded ahead is the base of what follows. The ledger knows it, unless the answer to an earlier commit was lost.
+  void AfterPrecopied(const v1::UploadCommitted& committed) {
+    // One that had been committed before a restart says nothing about the link.
+    if (committed.created()) rounds_.Ended(round_sent_, round_wire_, round_took_);
+    round_sent_ = round_wire_ = 0;
+    round_took_ = std::chrono::nanoseconds(0);
+    session_id_ = SessionAfter(session_id_, committed.snapshot_id());
+    const bool known = job_.ledger != nullptr && job_.ledger->state().has_value() &&
+                       job_.ledger->state()->snapshot_id == committed.snapshot_id();
+    knowledge_ = known ? Knowledge::kLedger : Knowledge::kController;
+    precopying_ = false;
+    LF_CRASH_POINT("upload.precopied");
+  }
+
+  FeedPlan PlanFor(const capture::PageSource& source) {
+    FeedPlan plan{.ledger = job_.ledger};
+    plan.changes_only = knowledge_ == Knowledge::kLedger && job_.ledger != nullptr && job_.ledger->state().has_value() &&
+                        job_.ledger->state()->page_size == source.info().page_size;
+    changes_only_ = plan.changes_only;
+    return plan;
+  }
+
   absl::StatusOr<v1::UploadCommitted> Upload(ChunkFeed& feed, const char* phase) {
     v1::UploadBegin begin;
-    begin.set_session_id(job_.session_id);
+    begin.set_session_id(session_id_);
     begin.set_operation_id(job_.operation_id);
     begin.set_database(job_.database);
     begin.set_timeline(job_.timeline);
@@ -208,11 +258,13 @@ class Backup {
     const auto complete = [&](v1::UploadCommit& commit) {
       *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
       *commit.mutable_duration() = TimeUtil::NanosecondsToDuration((Now() - began_).count());
+      commit.set_precopied(precopying_);
       root = format::RootDigest::FromBytes(commit.root_digest()).value_or(format::RootDigest());
     };
     progress_.set_phase(phase);
     UploadSession::Counts counts;
     AttemptOptions attempt = options_.attempt;
+    attempt.precopy = precopying_;
     if (changes_only_) attempt.compression_level = options_.changes_level;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
         attempt, transport_, begin, feed, complete, rate_, cancel_, [&](const UploadSession::Counts& now) { Report(now, feed, false); },
@@ -220,6 +272,8 @@ class Backup {
     Report(counts, feed, true);
     if (committed.ok() && committed->created()) Advance(committed->snapshot_id(), root);
     wire_before_ += counts.wire_bytes;
+    round_sent_ += counts.sent_raw_bytes;
+    round_wire_ += counts.wire_bytes;
     brought_something_ = counts.durable_bytes > 0 || counts.answered_chunks > 0;
     return committed;
   }
@@ -267,7 +321,14 @@ class Backup {
   const std::function<void(const v1::Progress&)>& report_;
   const SteadyTime began_;
   Backoff backoff_;
-  std::unique_ptr<Spool> spool_;
+  std::string session_id_ = job_.session_id;
+  std::unique_ptr<SpooledBackup> spool_;
+  bool precopying_ = false;
+  PrecopyRounds rounds_;
+  // Of the round that runs, the pass before it included: what that has sent is in the same upload session.
+  int64_t round_sent_ = 0;
+  int64_t round_wire_ = 0;
+  std::chrono::nanoseconds round_took_{0};
   Knowledge knowledge_ = Knowledge::kLedger;
   bool changes_only_ = false;  // of the last pass
   std::string ledger_note_;

@@ -1,8 +1,11 @@
 // One backup from the source to the committed snapshot, through cut links and stalls.
 //
-//   WAL mode:       pin, read and upload in one pass; a cut link ends the pin, and the pass is made again in the same upload session:
-//                   what is durable at the controller is not sent again.
+//   WAL mode:       pin, read and upload in one pass; where the network is slower than the disk, the rest is read into the spool and the
+//                   pin ends. A cut link ends the pass, which is made again in the same upload session: what is durable at the controller
+//                   is not sent again.
 //   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
+//   spool full:     let go, and pre-copy: rounds that upload, under transactions of a few milliseconds each, what differs from what the
+//                   controller has, and commit it as the base of what follows; then the pass above again, until what changes meanwhile fits.
 //
 // What is sent is what differs from the ledger's snapshot. Where the ledger knows nothing, or the controller does not have that snapshot,
 // or the root does not fit, all extents are offered and compared by the controller, down to pages.
@@ -15,6 +18,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -43,6 +47,8 @@ struct BackupJob {
   bool full = false;
   // Opens and pins the database; called once a pass.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
+  // A source that pins nothing between its extents.
+  std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
   SteadyTime give_up_at;
   // Told before and after the backup only waits, with nothing pinned; it may block in the latter, until its turn comes. May be empty.
   std::function<void(bool waits)> waits;
@@ -54,6 +60,8 @@ struct BackupOutcome {
   v1::Progress progress;
   // Why the ledger was not used, or could not be advanced; empty: it was.
   std::string ledger_note;
+  // What was done beside reading and sending, for people.
+  std::vector<std::string> steps;
 };
 
 struct BackupOptions {
@@ -61,6 +69,8 @@ struct BackupOptions {
   SpoolOptions spool;
   // zstd's level for changed pages: they are few, and worth more time than a first backup's.
   int changes_level = 3;
+  // How much longer than the disk the network may take while a WAL database is pinned.
+  std::chrono::milliseconds patience{250};
   // Passes after one that held writers up for too long.
   int stall_retries = 5;
   // Attempts in a row that brought nothing and did not fail for the link alone.

@@ -28,6 +28,11 @@ size_t UploadSession::raw_chunks() const {
   return gathering_.size() + offered_chunks_ + wanted_.size() + differing_.size() + packing;
 }
 
+bool UploadSession::waits_for_network() const {
+  const bool packing = std::any_of(ready_.begin(), ready_.end(), [](const Sending& sending) { return !sending.packed; });
+  return !packing && (wanted_.empty() || packed_bytes_ >= limits_.max_packed_bytes);
+}
+
 bool UploadSession::CanOffer() const { return accepted_ && !commit_ && raw_chunks() < limits_.max_raw_chunks; }
 
 void UploadSession::Offer(Chunk chunk) { gathering_.push_back(std::move(chunk)); }
@@ -161,6 +166,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       max_offered_ = response.accepted().max_offered_chunks();
       durable_chunks_ = response.accepted().durable_chunks();
       base_ = response.accepted().base_snapshot_id();
+      can_precopy_ = response.accepted().can_precopy();
       if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");
       return absl::OkStatus();
     case v1::UploadResponse::kMissing:

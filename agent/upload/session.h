@@ -115,6 +115,10 @@ class UploadSession {
   bool committed() const { return committed_.has_value(); }
   // The commit was sent, and the answer is awaited.
   bool commit_sent() const { return commit_sent_; }
+  // What is to be done next is the controller's or the link's: there is nothing to compress.
+  bool waits_for_network() const;
+  // The controller can keep what is of no single moment. REQUIRES: accepted().
+  bool can_precopy() const { return can_precopy_; }
   // A chunk message is ready, but for the budget.
   bool has_chunks_ready() const { return !ready_.empty() && ready_.front().packed.has_value(); }
   // REQUIRES: committed().
@@ -139,6 +143,7 @@ class UploadSession {
   const Limits limits_;
   std::optional<v1::UploadBegin> begin_;  // until sent
   bool accepted_ = false;
+  bool can_precopy_ = false;
   int64_t window_bytes_ = 0;
   uint32_t max_offered_ = 0;
   uint64_t durable_chunks_ = 0;    // of the session, as last heard

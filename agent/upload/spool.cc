@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <deque>
 #include <thread>
 #include <utility>
 
@@ -30,72 +29,32 @@ absl::Status DiskFull(const std::string& path, uint64_t free, uint64_t reserve, 
 
 }  // namespace
 
-struct Spool::SpooledPayload final : PackablePayload {
-  SpooledPayload(const Spool& owner, const Entry& at) : spool(owner), entry(at) {}
-  absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) override {
-    PackedChunk packed;
-    packed.codec = entry.codec;
-    packed.data.resize(entry.stored_bytes);
-    LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(packed.data)), entry.offset, spool.path_));
-    if (packed.codec != format::Codec::kRaw) return packed;
-    thread_local std::string room;
-    PackedChunk smaller;
-    LF_ASSIGN_OR_RETURN(smaller.codec, compressor.Compress(AsBytes(packed.data), room));
-    smaller.data.assign(room);
-    return smaller;
-  }
-  absl::StatusOr<std::string> Raw() const override {
-    std::string stored(entry.stored_bytes, '\0');
-    LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(stored)), entry.offset, spool.path_));
-    if (entry.codec == format::Codec::kRaw) return stored;
-    Bytes raw;
-    LF_RETURN_IF_ERROR(format::ChunkDecompressor().Decompress(entry.codec, AsBytes(stored), entry.raw_bytes, raw));
-    return std::string(AsText(raw));
-  }
-
-  const Spool& spool;
-  const Entry entry;
-};
-
-class Spool::SpoolFeed final : public ChunkFeed {
- public:
-  explicit SpoolFeed(const Spool& spool) : spool_(spool) {}
-  absl::StatusOr<std::optional<Chunk>> Next() override {
-    if (next_ == spool_.entries_.size()) return std::nullopt;
-    const Entry& entry = spool_.entries_[next_++];
-    return Chunk{entry.name, entry.runs, entry.raw_bytes, std::make_shared<SpooledPayload>(spool_, entry)};
-  }
-  v1::UploadCommit Commit() override { return spool_.commit_; }
-  std::chrono::nanoseconds pinned_since_boot() const override { return spool_.pinned_since_boot_; }
-  uint32_t page_size() const override { return spool_.commit_.page_size(); }
-  uint32_t page_count() const override { return spool_.commit_.page_count(); }
-  int64_t read_bytes() const override { return spool_.commit_.read_bytes(); }
-
- private:
-  const Spool& spool_;
-  size_t next_ = 0;
-};
-
 // Packs on threads, and writes in whatever order chunks are ready: an entry knows its place.
 class Spool::Writer {
  public:
-  Writer(Spool& spool, const SpoolOptions& options) : spool_(spool), options_(options) {
-    for (int i = 0; i < options.compressors; ++i) threads_.emplace_back([this] { Run(); });
+  explicit Writer(Spool& spool) : spool_(spool) {
+    for (int i = 0; i < spool.options_.compressors; ++i) threads_.emplace_back([this] { Run(); });
   }
   ~Writer() { Finish().IgnoreError(); }
 
   // Where all compressors are busy the caller writes the chunk itself, as it is.
-  absl::Status Add(size_t entry, Chunk chunk) {
+  absl::Status Add(Place& place, Chunk chunk) {
     {
       MutexLock lock(mu_);
       if (!status_.ok()) return status_;
+      if (end_ + waiting_bytes_ + chunk.raw_bytes / 2 > spool_.options_.max_bytes) {
+        return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+                     fmt::format("{} MiB of a backup wait for the network, and the spool takes no more", spool_.options_.max_bytes >> 20),
+                     "raise `[limits] spool_bytes` of agent.toml");
+      }
       if (waiting_.size() < kMaxWaiting) {
-        waiting_.push_back({entry, std::move(chunk)});
+        waiting_bytes_ += chunk.raw_bytes / 2;
+        waiting_.push_back({&place, std::move(chunk)});
         work_.Signal();
         return absl::OkStatus();
       }
     }
-    return Store(entry, chunk, nullptr);
+    return Store(place, chunk, nullptr);
   }
 
   absl::Status Finish() {
@@ -110,14 +69,22 @@ class Spool::Writer {
     return status_;
   }
 
+  // Waits until the chunk has its place.
+  absl::StatusOr<Place> Written(const Place& place) {
+    MutexLock lock(mu_);
+    while (!place.written && status_.ok()) written_.Wait(mu_);
+    if (!place.written) return status_;
+    return place;
+  }
+
  private:
   struct Waiting {
-    size_t entry;
+    Place* place;
     Chunk chunk;
   };
 
   void Run() {
-    format::ChunkCompressor compressor(options_.compression_level);
+    format::ChunkCompressor compressor(spool_.options_.compression_level);
     for (;;) {
       Waiting next;
       {
@@ -126,15 +93,17 @@ class Spool::Writer {
         if (waiting_.empty()) return;
         next = std::move(waiting_.front());
         waiting_.pop_front();
+        waiting_bytes_ -= next.chunk.raw_bytes / 2;
       }
-      const absl::Status status = Store(next.entry, next.chunk, &compressor);
+      const absl::Status status = Store(*next.place, next.chunk, &compressor);
       if (status.ok()) continue;
       MutexLock lock(mu_);
       if (status_.ok()) status_ = status;
+      written_.SignalAll();
     }
   }
 
-  absl::Status Store(size_t at, const Chunk& chunk, format::ChunkCompressor* compressor) {
+  absl::Status Store(Place& place, const Chunk& chunk, format::ChunkCompressor* compressor) {
     auto& payload = static_cast<PackablePayload&>(*chunk.payload);
     PackedChunk packed;
     if (compressor != nullptr) {
@@ -147,70 +116,139 @@ class Spool::Writer {
       MutexLock lock(mu_);
       offset = end_;
       end_ += packed.data.size();
-      Entry& entry = spool_.entries_[at];
-      entry.offset = offset;
-      entry.stored_bytes = static_cast<uint32_t>(packed.data.size());
-      entry.codec = packed.codec;
     }
-    return io::PwriteAll(spool_.fd_.get(), AsBytes(packed.data), offset, spool_.path_);
+    LF_RETURN_IF_ERROR(io::PwriteAll(spool_.fd_.get(), AsBytes(packed.data), offset, spool_.path_));
+    MutexLock lock(mu_);
+    place = {.offset = offset, .stored_bytes = static_cast<uint32_t>(packed.data.size()), .codec = packed.codec, .written = true};
+    written_.SignalAll();
+    return absl::OkStatus();
   }
 
   Spool& spool_;
-  const SpoolOptions& options_;
   Mutex mu_;
   CondVar work_;
+  CondVar written_;
   std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mu_);
+  uint64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // half of what they are: about what they will take
   uint64_t end_ ABSL_GUARDED_BY(mu_) = 0;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;
 };
 
-absl::StatusOr<std::unique_ptr<Spool>> Spool::Fill(const std::string& path, SourceFeed& feed, const SpoolOptions& options,
-                                                   const CancelToken& cancel) {
+struct Spool::SpooledPayload final : PackablePayload {
+  SpooledPayload(const Spool& owner, const Entry& at) : spool(owner), entry(at) {}
+  absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) override {
+    PackedChunk packed;
+    LF_ASSIGN_OR_RETURN(const Place place, spool.writer_->Written(entry.place));
+    packed.codec = place.codec;
+    packed.data.resize(place.stored_bytes);
+    LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(packed.data)), place.offset, spool.path_));
+    if (packed.codec != format::Codec::kRaw) return packed;
+    thread_local std::string room;
+    PackedChunk smaller;
+    LF_ASSIGN_OR_RETURN(smaller.codec, compressor.Compress(AsBytes(packed.data), room));
+    smaller.data.assign(room);
+    return smaller;
+  }
+  absl::StatusOr<std::string> Raw() const override {
+    LF_ASSIGN_OR_RETURN(const Place place, spool.writer_->Written(entry.place));
+    std::string stored(place.stored_bytes, '\0');
+    LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(stored)), place.offset, spool.path_));
+    if (place.codec == format::Codec::kRaw) return stored;
+    Bytes raw;
+    LF_RETURN_IF_ERROR(format::ChunkDecompressor().Decompress(place.codec, AsBytes(stored), entry.raw_bytes, raw));
+    return std::string(AsText(raw));
+  }
+
+  const Spool& spool;
+  const Entry& entry;
+};
+
+Spool::Spool(std::string path, io::UniqueFd fd, const SpoolOptions& options)
+    : path_(std::move(path)), fd_(std::move(fd)), options_(options), writer_(std::make_unique<Writer>(*this)) {}
+
+Spool::~Spool() {
+  writer_.reset();
+  unlink(path_.c_str());
+}
+
+absl::StatusOr<std::unique_ptr<Spool>> Spool::Open(const std::string& path, const SpoolOptions& options) {
   LF_ASSIGN_OR_RETURN(io::UniqueFd fd, io::Open(path, O_RDWR | O_CREAT | O_TRUNC));
-  std::unique_ptr<Spool> spool(new Spool(path, std::move(fd)));
-  const uint64_t bytes = format::DatabaseBytes(feed.page_size(), feed.page_count());
-  LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(path));
-  LF_ASSIGN_OR_RETURN(const uint64_t reserve, options.reserve.At(path));
-  // Chunks are compressed: an eighth of the database is the least that it may take, what it takes is seen below.
-  if (free < reserve || (!feed.changes_only() && free - reserve < bytes / 8)) {
-    const double mib = static_cast<double>(bytes) / (1 << 20);
-    return DiskFull(path, free, reserve,
-                    fmt::format("a database of {:.1f} MiB takes {:.1f} MiB at least while it waits for the network,", mib, mib / 8));
-  }
-  // All entries at once: compressors fill in places while others are added.
-  // Two chunks of changed pages that follow each other fill one at least, but for the last one of a stretch.
-  const uint32_t extents = format::ExtentCount(feed.page_size(), feed.page_count());
-  spool->entries_.resize(feed.changes_only() ? size_t{extents} * 2 + extents / format::kExtentsPerStretch + 2 : extents);
-  size_t used = 0;
-  Writer writer(*spool, options);
-  for (size_t at = 0;; ++at) {
-    if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
-    if (at % 64 == 63) {
-      LF_ASSIGN_OR_RETURN(const uint64_t left, io::FreeBytes(path));
-      if (left < reserve) return DiskFull(path, left, reserve, "the backup that waits for the network has not ended,");
-    }
-    LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
-    if (!chunk) break;
-    ++used;
-    if (at >= spool->entries_.size()) return Error(absl::StatusCode::kInternal, "SOURCE_LONG", "the source yielded more than it announced");
-    Entry& entry = spool->entries_[at];
-    entry.name = chunk->name;
-    entry.runs = chunk->runs;
-    entry.raw_bytes = chunk->raw_bytes;
-    LF_CRASH_POINT("upload.spooling");
-    LF_RETURN_IF_ERROR(writer.Add(at, *std::move(chunk)));
-  }
-  LF_RETURN_IF_ERROR(writer.Finish());
-  spool->entries_.resize(used);
-  spool->commit_ = feed.Commit();
-  spool->pinned_since_boot_ = feed.pinned_since_boot();
+  std::unique_ptr<Spool> spool(new Spool(path, std::move(fd), options));
+  LF_RETURN_IF_ERROR(spool->CheckSpace());
   return spool;
 }
 
-Spool::~Spool() { unlink(path_.c_str()); }
+absl::Status Spool::CheckSpace() const {
+  LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(path_));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, options_.reserve.At(path_));
+  if (free < reserve) return DiskFull(path_, free, reserve, "a backup waits for the network,");
+  return absl::OkStatus();
+}
 
-std::unique_ptr<ChunkFeed> Spool::MakeFeed() const { return std::make_unique<SpoolFeed>(*this); }
+absl::Status Spool::Add(Chunk chunk) {
+  if (size_ % 64 == 63) {
+    // As a spool that is smaller than it was said to be.
+    if (const absl::Status full = CheckSpace(); !full.ok())
+      return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL", MessageOf(full), HintOf(full));
+  }
+  LF_CRASH_POINT("upload.spooling");
+  Entry& entry = entries_.emplace_back();
+  entry.name = chunk.name;
+  entry.runs = chunk.runs;
+  entry.raw_bytes = chunk.raw_bytes;
+  ++size_;
+  return writer_->Add(entry.place, std::move(chunk));
+}
+
+absl::Status Spool::Finish() { return writer_->Finish(); }
+
+Chunk Spool::At(size_t at) {
+  const Entry& entry = entries_[at];
+  return Chunk{entry.name, entry.runs, entry.raw_bytes, std::make_shared<SpooledPayload>(*this, entry)};
+}
+
+class SpooledBackup::Feed final : public ChunkFeed {
+ public:
+  explicit Feed(const SpooledBackup& backup) : backup_(backup) {}
+  absl::StatusOr<std::optional<Chunk>> Next() override {
+    if (next_ == backup_.spool_->size()) return std::nullopt;
+    return backup_.spool_->At(next_++);
+  }
+  v1::UploadCommit Commit() override { return backup_.commit_; }
+  std::chrono::nanoseconds pinned_since_boot() const override { return backup_.pinned_since_boot_; }
+  uint32_t page_size() const override { return backup_.commit_.page_size(); }
+  uint32_t page_count() const override { return backup_.commit_.page_count(); }
+  int64_t read_bytes() const override { return backup_.commit_.read_bytes(); }
+
+ private:
+  const SpooledBackup& backup_;
+  size_t next_ = 0;
+};
+
+absl::StatusOr<std::unique_ptr<SpooledBackup>> SpooledBackup::Read(const std::string& path, SourceFeed& feed, const SpoolOptions& options,
+                                                                   const CancelToken& cancel) {
+  const uint64_t bytes = format::DatabaseBytes(feed.page_size(), feed.page_count());
+  if (!feed.changes_only() && !Spool::MayFit(bytes, options)) {
+    return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+                 fmt::format("a database of {} MiB does not fit into a spool of {} MiB", bytes >> 20, options.max_bytes >> 20),
+                 "raise `[limits] spool_bytes` of agent.toml");
+  }
+  std::unique_ptr<SpooledBackup> backup(new SpooledBackup());
+  LF_ASSIGN_OR_RETURN(backup->spool_, Spool::Open(path, options));
+  for (;;) {
+    if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
+    LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
+    if (!chunk) break;
+    LF_RETURN_IF_ERROR(backup->spool_->Add(*std::move(chunk)));
+  }
+  LF_RETURN_IF_ERROR(backup->spool_->Finish());
+  backup->commit_ = feed.Commit();
+  backup->pinned_since_boot_ = feed.pinned_since_boot();
+  return backup;
+}
+
+std::unique_ptr<ChunkFeed> SpooledBackup::MakeFeed() const { return std::make_unique<Feed>(*this); }
 
 }  // namespace litefleet::upload

@@ -1,16 +1,17 @@
-// A backup that was read and waits for the network: compressed chunks in one file of the state directory.
+// What was read of a database and waits for the network: compressed chunks in one file of the state directory.
 //
-// The writer takes chunks in the order of pages and packs them on threads of its own, so that reading the source waits for the disk and
-// the processor and never for the network. Where compression cannot keep up, chunks are written as they are and compressed when they
-// are sent. The file needs no format of its own: it does not outlive the process (StateDirectory::ClearSpool).
+// The producer adds chunks, which are packed on threads of the spool's own, so that reading the source waits for the disk and the processor
+// and never for the network. Where compression cannot keep up, chunks are written as they are and compressed when they are sent. The file
+// needs no format of its own: it does not outlive the process (StateDirectory::ClearSpool).
 //
-// Thread safety: none, except payloads, which may be packed on any thread. Memory: about 100 bytes a chunk, 400 KiB a GiB of
-// database, and 8 bytes a run of changed pages.
+// Thread safety: Add, Finish and At on one thread; payloads may be packed on any thread. Memory: 16 chunks, about 100 bytes a chunk and 8
+// bytes a run of changed pages; bounded by max_bytes.
 #ifndef LITEFLEET_AGENT_UPLOAD_SPOOL_H_
 #define LITEFLEET_AGENT_UPLOAD_SPOOL_H_
 
 #include <chrono>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -27,38 +28,70 @@ namespace litefleet::upload {
 struct SpoolOptions {
   int compressors = 2;
   int compression_level = 1;
+  uint64_t max_bytes = 256 << 20;
   io::DiskReserve reserve;
 };
 
 class Spool {
  public:
-  // Reads `feed` to its end into `path`. Errors: those of the feed; kResourceExhausted DISK_FULL; kCancelled. Removes the file then.
-  static absl::StatusOr<std::unique_ptr<Spool>> Fill(const std::string& path, SourceFeed& feed, const SpoolOptions& options,
-                                                     const CancelToken& cancel);
+  // Errors: kResourceExhausted DISK_FULL.
+  static absl::StatusOr<std::unique_ptr<Spool>> Open(const std::string& path, const SpoolOptions& options);
   // Removes the file.
   ~Spool();
+  Spool(const Spool&) = delete;
+  Spool& operator=(const Spool&) = delete;
 
-  // All chunks from the first one, as often as wanted. The spool outlives the feed and its payloads.
-  std::unique_ptr<ChunkFeed> MakeFeed() const;
+  // Errors: kResourceExhausted SPOOL_FULL, DISK_FULL; those of the disk, also of chunks added before.
+  absl::Status Add(Chunk chunk);
+  // Everything is in the file when this returns.
+  absl::Status Finish();
+  size_t size() const { return size_; }
+  // The payload waits until it is written, and is good as long as the spool. REQUIRES: at < size().
+  Chunk At(size_t at);
+
+  // False where so many bytes of a database cannot be expected to fit, however well they compress.
+  static bool MayFit(uint64_t database_bytes, const SpoolOptions& options) { return database_bytes / 8 <= options.max_bytes; }
 
  private:
+  struct Place {
+    uint64_t offset = 0;
+    uint32_t stored_bytes = 0;
+    format::Codec codec = format::Codec::kRaw;
+    bool written = false;
+  };
   struct Entry {
     format::ChunkName name;
     std::vector<PageRun> runs;
     uint32_t raw_bytes = 0;
-    uint32_t stored_bytes = 0;
-    uint64_t offset = 0;
-    format::Codec codec = format::Codec::kRaw;
+    Place place;  // under Writer::mu_
   };
   struct SpooledPayload;
-  class SpoolFeed;
   class Writer;
 
-  Spool(std::string path, io::UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
+  Spool(std::string path, io::UniqueFd fd, const SpoolOptions& options);
+  absl::Status CheckSpace() const;
 
   const std::string path_;
   const io::UniqueFd fd_;
-  std::vector<Entry> entries_;
+  const SpoolOptions options_;
+  std::deque<Entry> entries_;  // references stay valid
+  size_t size_ = 0;
+  std::unique_ptr<Writer> writer_;
+};
+
+// Reads a source to its end into a spool, then yields what it holds as often as wanted: for a source that must not wait for anything.
+class SpooledBackup {
+ public:
+  // Errors: those of the feed and of the spool; kCancelled. `feed` and its payloads are needed no more afterwards.
+  static absl::StatusOr<std::unique_ptr<SpooledBackup>> Read(const std::string& path, SourceFeed& feed, const SpoolOptions& options,
+                                                             const CancelToken& cancel);
+  std::unique_ptr<ChunkFeed> MakeFeed() const;
+
+ private:
+  class Feed;
+  SpooledBackup() = default;
+
+  std::unique_ptr<Spool> spool_;
   v1::UploadCommit commit_;
   std::chrono::nanoseconds pinned_since_boot_{0};
 };

@@ -43,6 +43,7 @@ absl::StatusOr<bool> Exists(sqlite3* db, std::string_view sql, std::string_view 
   return get.Bind(1, text).Step();
 }
 
+constexpr std::string_view kPrecopied = "select 1 from snapshot where id = ?1 and trashed_by = 'pre-copy'";
 constexpr std::string_view kOrdered = "select 1 from operation where active = 1 and snapshot = ?1 and snapshot <> ''";
 
 absl::Status PutInTrash(sqlite3* db, int64_t key, const std::string& by, int64_t at_ms) {
@@ -124,6 +125,12 @@ absl::Status DeletionCatalog::Restore(const SnapshotId& snapshot) {
     LF_ASSIGN_OR_RETURN(const bool found, forgotten.Bind(1, row.database).Step());
     if (!found || forgotten.Int(0) != 0) return NotFound(snapshot);
     forgotten.Reset();
+    LF_ASSIGN_OR_RETURN(const bool precopied, Exists(db, kPrecopied, snapshot.value()));
+    if (precopied) {
+      return Error(absl::StatusCode::kFailedPrecondition, "SNAPSHOT_PRECOPIED",
+                   fmt::format("{} was uploaded ahead of a backup and is of no single moment", snapshot.value()),
+                   "the backup that it was made for is listed once it has ended");
+    }
     LF_ASSIGN_OR_RETURN(Statement put,
                         Statement::Prepare(db, "update snapshot set state = trashed_from, trashed_at = -1, trashed_by = '' where key = ?"));
     LF_RETURN_IF_ERROR(put.Bind(1, row.key).Run());

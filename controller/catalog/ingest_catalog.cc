@@ -52,7 +52,7 @@ absl::Status CheckGeneration(sqlite3* db, int64_t session) {
   return Error(absl::StatusCode::kAborted, "CHUNK_VANISHED", "damage was found in the store while the upload ran", "resume the upload");
 }
 
-constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes, pinned";
+constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes, pinned, precopied";
 
 UploadSessionRow ToSession(const Statement& row) {
   UploadSessionRow session;
@@ -65,6 +65,7 @@ UploadSessionRow ToSession(const Statement& row) {
   session.durable_bytes = row.Int(6);
   session.stored_bytes = row.Int(7);
   session.pinned = SnapshotId(std::string(row.Text(8)));
+  session.precopied = row.Int(9) != 0;
   return session;
 }
 
@@ -108,6 +109,16 @@ bool ParseLayers(std::string_view text, std::vector<ManifestLayer>& layers) {
     layers.push_back(std::move(layer));
   }
   return true;
+}
+
+// What was uploaded ahead of the snapshot that is committed now needs no grace: that stands on layers and chunks of its own.
+absl::Status ReleasePrecopied(sqlite3* db, int64_t database) {
+  LF_ASSIGN_OR_RETURN(
+      Statement release,
+      Statement::Prepare(db,
+                         "update snapshot set trashed_at = 0 where database = ?1 and trashed_by = ?2 and sequence > "
+                         "coalesce((select n.sequence from database d join snapshot n on n.key = d.newest where d.id = ?1), 0)"));
+  return release.Bind(1, database).Bind(2, kPrecopiedBy).Run();
 }
 
 // A dedup hit: what waited in the trash is good again, in the transaction that makes the claim.
@@ -161,12 +172,14 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
           Statement extend,
           Statement::Prepare(db,
                              "update upload_session set expires_at = ?1, pinned = coalesce("
-                             "(select id from snapshot where id = ?4 and database = ?2 and state = ?5), "
+                             "(select id from snapshot where id = ?4 and database = ?2 and (state = ?5 or trashed_by = ?6)), "
+                             "(select s.id from database d join snapshot s on s.database = d.id and s.sequence = d.sequence "
+                             "where d.id = ?2 and s.trashed_by = ?6 and s.trashed_at > 0), "
                              "(select s.id from database d join snapshot s on s.key = d.newest where d.id = ?2 and s.state = ?5), ''), "
                              "generation = (select generation from quarantine_generation) "
                              "where id = ?3 returning pinned"));
       extend.Bind(1, ToUnixMillis(expires_at)).Bind(2, database_id).Bind(3, result.id);
-      extend.Bind(4, base.value()).Bind(5, int64_t{v1::SNAPSHOT_STATE_COMMITTED});
+      extend.Bind(4, base.value()).Bind(5, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Bind(6, kPrecopiedBy);
       LF_ASSIGN_OR_RETURN(const bool extended, extend.Step());
       if (extended) result.pinned = SnapshotId(std::string(extend.Text(0)));
     }
@@ -321,13 +334,14 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite3* db, const storage::v1::Snapsh
                       Statement::Prepare(db, R"sql(insert into snapshot (id, device, database, timeline, sequence, method, state, page_size,
     page_count, root, root_version, manifest_kind, manifest_parts, parent, taken_at, received_at, effective_at, journal_mode, source_check,
     source_check_message, check_state, pages_sent, wire_bytes, stored_bytes, duration_ms, pinned_ms, read_bytes, operation, session, pack, offset,
-    key, pages_changed, layers)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
+    key, pages_changed, layers, trashed_at, trashed_by)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
   insert.Bind(1, record.snapshot_id()).Bind(2, record.device_id()).Bind(3, database);
   insert.Bind(4, static_cast<int64_t>(record.timeline()))
       .Bind(5, static_cast<int64_t>(record.sequence()))
       .Bind(6, int64_t{record.method()});
-  insert.Bind(7, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Bind(8, int64_t{record.page_size()}).Bind(9, int64_t{record.page_count()});
+  const bool backup = !record.precopied();
+  insert.Bind(7, int64_t{backup ? v1::SNAPSHOT_STATE_COMMITTED : v1::SNAPSHOT_STATE_TRASH}).Bind(8, int64_t{record.page_size()}).Bind(9, int64_t{record.page_count()});
   insert.BindBlob(10, AsBytes(record.root_digest())).Bind(11, int64_t{record.root_version()}).Bind(12, int64_t{record.manifest_kind()});
   insert.Bind(13, int64_t{record.manifest_parts()}).Bind(14, record.parent_id()).Bind(15, int64_t{record.taken_at_ms()});
   insert.Bind(16, int64_t{record.received_at_ms()}).Bind(17, int64_t{record.effective_at_ms()}).Bind(18, int64_t{record.journal_mode()});
@@ -339,7 +353,7 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite3* db, const storage::v1::Snapsh
   std::string layers;
   for (const storage::v1::ManifestLayer& layer : record.layers())
     layers += fmt::format("{}:{}:{} ", layer.id(), layer.parts(), layer.bytes());
-  insert.Bind(34, layers);
+  insert.Bind(34, layers).Bind(35, backup ? int64_t{-1} : record.received_at_ms()).Bind(36, backup ? std::string_view() : kPrecopiedBy);
   LF_RETURN_IF_ERROR(insert.Run());
   return key;
 }
@@ -359,17 +373,20 @@ absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session
     LF_RETURN_IF_ERROR(CheckGeneration(db, session.id));
     LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
-    LF_ASSIGN_OR_RETURN(
-        Statement newest,
-        Statement::Prepare(
-            db, "update database set newest = ?1, sequence = ?2, snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
-    LF_RETURN_IF_ERROR(newest.Bind(1, key).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database).Run());
+    if (!record.precopied()) LF_RETURN_IF_ERROR(ReleasePrecopied(db, session.database));
+    LF_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(db, record.precopied()
+                                                                     ? "update database set sequence = ?2 where id = ?3 and sequence = ?2 - 1"
+                                                                     : "update database set newest = ?1, sequence = ?2, "
+                                                                       "snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
+    newest.Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database);
+    if (!record.precopied()) newest.Bind(1, key);
+    LF_RETURN_IF_ERROR(newest.Run());
     if (sqlite3_changes(db) != 1)
       return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");
     LF_ASSIGN_OR_RETURN(Statement done,
-                        Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ? where id = ?"));
+                        Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ?, precopied = ? where id = ?"));
     const int64_t forget_at = record.received_at_ms() + std::chrono::duration_cast<std::chrono::milliseconds>(kKeepCommitted).count();
-    LF_RETURN_IF_ERROR(done.Bind(1, record.snapshot_id()).Bind(2, forget_at).Bind(3, session.id).Run());
+    LF_RETURN_IF_ERROR(done.Bind(1, record.snapshot_id()).Bind(2, forget_at).Bind(3, int64_t{record.precopied()}).Bind(4, session.id).Run());
     result = SnapshotId(record.snapshot_id());
     return absl::OkStatus();
   }));

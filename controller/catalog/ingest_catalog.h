@@ -30,11 +30,15 @@ struct PackPlace {
   friend auto operator<=>(const PackPlace&, const PackPlace&) = default;
 };
 
+// Who put a snapshot into the trash that was never a backup, but uploaded ahead of one.
+inline constexpr std::string_view kPrecopiedBy = "pre-copy";
+
 struct UploadSessionRow {
   int64_t id = 0;
   int64_t owner = 0;
   int64_t database = 0;
   bool committed = false;
+  bool precopied = false;  // what it was committed as
   SnapshotId snapshot;  // where committed
   SnapshotId pinned;    // may not be deleted while the session is open; empty: none
   uint64_t durable_chunks = 0;
@@ -108,7 +112,8 @@ class IngestCatalog {
  public:
   explicit IngestCatalog(CatalogDb& db) : db_(db) {}
 
-  // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database, else the newest one. Errors:
+  // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database or was uploaded ahead of one, else what came
+  // last of these. Errors:
   // kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition TIMELINE_UNKNOWN (above what was
   // ever reserved), kAborted SESSION_EXPIRED (being removed).
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,

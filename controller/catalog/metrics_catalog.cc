@@ -67,7 +67,7 @@ absl::StatusOr<std::vector<SnapshotSums>> MetricsCatalog::NewSnapshots() {
         Statement select,
         Statement::Prepare(db,
                            "select method, count(*), sum(read_bytes), sum(wire_bytes), sum(stored_bytes), sum(duration_ms), max(key) "
-                           "from snapshot where key > ? group by method"));
+                           "from snapshot where key > ? and trashed_by <> 'pre-copy' group by method"));
     select.Bind(1, snapshot_);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool found, select.Step());

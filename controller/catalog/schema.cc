@@ -21,6 +21,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kRecordSchema},
       Migration{kScrubSchema},
       Migration{kOriginSchema},
+      Migration{kSnapshotSchema4},
   };
   return kMigrations;
 }

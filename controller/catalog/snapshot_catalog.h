@@ -28,6 +28,7 @@ namespace litefleet::catalog {
 extern const std::string_view kSnapshotSchema1;
 extern const std::string_view kSnapshotSchema2;
 extern const std::string_view kSnapshotSchema3;
+extern const std::string_view kSnapshotSchema4;
 
 // ---- what operators see (rpc/, cli)
 class SnapshotCatalog {

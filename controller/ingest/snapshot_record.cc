@@ -73,6 +73,7 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   }
   record.set_parent_id(facts.manifest.base.value());
   record.set_pages_changed(facts.pages_changed);
+  record.set_precopied(commit.precopied());
   return record;
 }
 

@@ -51,12 +51,14 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   accepted.set_durable_chunks(row.durable_chunks);
   accepted.set_window_bytes(limits.window_bytes);
   accepted.set_max_offered_chunks(limits.max_offered_chunks);
+  accepted.set_can_precopy(true);
   if (!row.committed) LF_RETURN_IF_ERROR(ChooseBase(begin, row, accepted));
   sink_->Send(response);
   if (row.committed) {
     state_ = State::kCommitted;
     v1::UploadResponse committed;
     committed.mutable_committed()->set_snapshot_id(row.snapshot.value());
+    committed.mutable_committed()->set_precopied(row.precopied);
     sink_->Send(committed);
     Fail(absl::OkStatus());
     return absl::OkStatus();

@@ -341,9 +341,10 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
   v1::UploadResponse response;
   response.mutable_committed()->set_snapshot_id(committed.value());
   response.mutable_committed()->set_created(created);
+  response.mutable_committed()->set_precopied(record.precopied());
   sink_->Send(response);
   Fail(absl::OkStatus());  // closes the stream well
-  if (created && deps.on_committed)
+  if (created && !record.precopied() && deps.on_committed)
     deps.on_committed({.snapshot = committed, .device = device_, .database = begin_.database(), .method = begin_.method()});
   return absl::OkStatus();
 }

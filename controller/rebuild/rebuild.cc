@@ -82,7 +82,8 @@ class Rebuilder {
                            IsName(snapshot.database()) && snapshot.root_digest().size() == format::kDigestBytes &&
                            format::IsPageSize(snapshot.page_size()) && snapshot.sequence() > 0;
         if (!sound) return Strange(location, "a snapshot");
-        return catalog_.AddSnapshot(snapshot, place);
+        // What was uploaded ahead of a backup is none.
+        return snapshot.precopied() ? absl::OkStatus() : catalog_.AddSnapshot(snapshot, place);
       }
       case format::RecordType::kSnapshotMarks: {
         storage::v1::SnapshotMarksRecord marks;

@@ -8,6 +8,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <thread>
@@ -28,6 +29,7 @@ class FakeUploadController final : public upload::UploadTransport {
   // Asked for each request. Not OK: the stream ends with it.
   std::function<absl::Status(const v1::UploadRequest&)> on_request;
   bool connected = true;
+  bool can_precopy = true;
   // Requests are swallowed from the one on for which this says so.
   std::function<bool(const v1::UploadRequest&)> swallow;
   int64_t window_bytes = 8 << 20;
@@ -60,6 +62,8 @@ class FakeUploadController final : public upload::UploadTransport {
   int64_t max_undurable() const { return MutexLock(mu_), max_undurable_; }
   size_t largest_message() const { return MutexLock(mu_), largest_message_; }
   std::vector<v1::UploadCommit> commits() const { return MutexLock(mu_), commits_; }
+  // Of the sessions that made the commits, in their order.
+  std::vector<std::string> sessions() const { return MutexLock(mu_), sessions_; }
   // The database as the last commit has it.
   std::string Content() const { return MutexLock(mu_), content_; }
 
@@ -68,8 +72,8 @@ class FakeUploadController final : public upload::UploadTransport {
     std::shared_ptr<upload::StreamEvents> events;
     std::string session;
     uint32_t page_size = 0;
-    uint64_t base = 0;
-    std::vector<std::pair<v1::ChunkOffer, uint32_t>> manifest;
+    std::string base;
+    std::vector<v1::ChunkOffer> manifest;
     std::deque<std::string> expected;
     int64_t undurable = 0;
     std::vector<std::pair<std::string, std::string>> arrived;
@@ -158,12 +162,17 @@ class FakeUploadController final : public upload::UploadTransport {
       return link.events->OnWritten();
     }
     v1::UploadResponse response;
+    std::optional<v1::UploadCommitted> committed;
     switch (request.message_case()) {
       case v1::UploadRequest::kBegin: {
         link.session = request.begin().session_id();
         link.page_size = request.begin().page_size();
         MutexLock lock(mu_);
         response.mutable_accepted()->set_durable_chunks(durable_[link.session]);
+        response.mutable_accepted()->set_can_precopy(can_precopy);
+        if (images_.contains(request.begin().base_snapshot_id())) link.base = request.begin().base_snapshot_id();
+        response.mutable_accepted()->set_base_snapshot_id(link.base);
+        if (const auto before = committed_.find(link.session); before != committed_.end()) committed = before->second;
         break;
       }
       case v1::UploadRequest::kOffer: {
@@ -171,7 +180,7 @@ class FakeUploadController final : public upload::UploadTransport {
         MutexLock lock(mu_);
         for (int i = 0; i < request.offer().chunks_size(); ++i) {
           const v1::ChunkOffer& chunk = request.offer().chunks(i);
-          link.manifest.emplace_back(chunk, 0);
+          link.manifest.push_back(chunk);
           if (store_.contains(chunk.name())) continue;
           response.mutable_missing()->add_positions(static_cast<uint32_t>(i));
           link.expected.push_back(chunk.name());
@@ -186,11 +195,24 @@ class FakeUploadController final : public upload::UploadTransport {
       case v1::UploadRequest::kCommit: {
         MakeDurable(link, false);
         MutexLock lock(mu_);
-        content_.clear();
-        for (const auto& [chunk, unused] : link.manifest) content_ += store_[chunk.name()];
+        content_ = link.base.empty() ? std::string() : images_[link.base];
+        content_.resize(size_t{request.commit().page_count()} * link.page_size);
+        for (const v1::ChunkOffer& chunk : link.manifest) {
+          size_t at = 0;
+          for (const v1::PageRun& run : chunk.runs()) {
+            const size_t size = size_t{run.page_count()} * link.page_size;
+            content_.replace(size_t{run.first_page() - 1} * link.page_size, size, store_[chunk.name()], at, size);
+            at += size;
+          }
+        }
         commits_.push_back(request.commit());
-        response.mutable_committed()->set_snapshot_id("01JDANYSNAPSH0T0000000000" + std::to_string(commits_.size() % 10));
-        response.mutable_committed()->set_created(true);
+        sessions_.push_back(link.session);
+        v1::UploadCommitted& done = *response.mutable_committed();
+        done.set_snapshot_id("01JDANYSNAPSH0T000000000" + std::to_string(10 + commits_.size()));
+        images_[done.snapshot_id()] = content_;
+        done.set_precopied(request.commit().precopied());
+        committed_[link.session] = done;
+        done.set_created(true);
         break;
       }
       case v1::UploadRequest::MESSAGE_NOT_SET:
@@ -201,6 +223,9 @@ class FakeUploadController final : public upload::UploadTransport {
       response.mutable_accepted()->set_max_offered_chunks(256);
     }
     link.events->OnWritten();
+    link.events->OnResponse(response);
+    if (!committed) return;
+    *response.mutable_committed() = *committed;
     link.events->OnResponse(response);
   }
   bool Take(Link& link, const v1::UploadChunks& chunks) {
@@ -236,6 +261,9 @@ class FakeUploadController final : public upload::UploadTransport {
   size_t largest_message_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<v1::UploadCommit> commits_ ABSL_GUARDED_BY(mu_);
   std::string content_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, std::string> images_ ABSL_GUARDED_BY(mu_);               // by snapshot
+  std::map<std::string, v1::UploadCommitted> committed_ ABSL_GUARDED_BY(mu_);  // by session
+  std::vector<std::string> sessions_ ABSL_GUARDED_BY(mu_);
   std::thread thread_{[this] { Run(); }};
 };
 

@@ -68,6 +68,7 @@ TEST_F(OnlineLimits, PinTooLong) {
   FakeClock clock;
   OnlineOptions options = Options(path);
   options.clock = &clock;
+  options.max_pin = std::chrono::minutes(10);
   auto source = OpenOnlineSource(options);
   ASSERT_TRUE(source.ok()) << source.status();
   ASSERT_TRUE((*source)->Next().ok());
@@ -81,7 +82,7 @@ TEST_F(OnlineLimits, PinTooLong) {
 TEST_F(OnlineLimits, WalGrowth) {
   const std::string path = Make("wal");
   OnlineOptions options = Options(path);
-  options.max_wal_growth = 1 << 20;
+  options.reserve = io::DiskReserve(uint64_t{1} << 62);
   auto source = OpenOnlineSource(options);
   ASSERT_TRUE(source.ok()) << source.status();
   ASSERT_TRUE((*source)->Next().ok());

@@ -64,7 +64,7 @@ path = "/srv/other"
   EXPECT_EQ(config->databases[0].push_restore, "allow");
   EXPECT_EQ(config->databases[1].push_restore, "never") << "as [restore] says";
   EXPECT_FALSE(config->databases[1].schedule);
-  EXPECT_EQ(config->databases[1].max_pin, std::chrono::minutes(10));
+  EXPECT_EQ(config->databases[1].max_pin, std::chrono::milliseconds(0));
   EXPECT_NE(config->Find("app"), nullptr);
   EXPECT_EQ(config->Find("nobody"), nullptr);
 }

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "agent/capture/online_source.h"
+#include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "common/io/file.h"
@@ -163,6 +164,7 @@ TEST_F(BackupTest, SendsEverythingOnceAndNothingTheSecondTime) {
 TEST_F(BackupTest, AShortLastExtentAndASmallDatabase) {
   for (const size_t bytes : {size_t{kPage}, size_t{format::kExtentBytes} + kPage, size_t{0}}) {
     last_.Clear();
+    job_.session_id = NewUlid(clock_.Now());
     Content(RandomContent(2, bytes + 5).substr(0, bytes), true);
     ExpectDone(Run());
   }

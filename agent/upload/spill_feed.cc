@@ -1,0 +1,51 @@
+#include "agent/upload/spill_feed.h"
+
+#include <utility>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+
+namespace litefleet::upload {
+
+absl::StatusOr<std::optional<Chunk>> SpillFeed::Next() {
+  if (spool_ != nullptr && taken_ < spool_->size()) return spool_->At(taken_++);
+  if (ended_) return std::nullopt;
+  return Read();
+}
+
+absl::StatusOr<std::optional<Chunk>> SpillFeed::Read() {
+  const auto began = std::chrono::steady_clock::now();
+  absl::StatusOr<std::optional<Chunk>> chunk = source_.Next();
+  reading_ += std::chrono::steady_clock::now() - began;
+  ended_ = chunk.ok() && !chunk->has_value();
+  return chunk;
+}
+
+absl::StatusOr<bool> SpillFeed::ReadAhead(std::chrono::nanoseconds waited) {
+  if (ended_ || waited < reading_ + patience_) return false;
+  LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, Read());
+  if (!chunk) return true;
+  const absl::Status spilled = Spill(*std::move(chunk));
+  spool_failed_ = !spilled.ok();
+  if (!spilled.ok()) return spilled;
+  return true;
+}
+
+absl::Status SpillFeed::Spill(Chunk chunk) {
+  if (spool_ == nullptr) {
+    const auto left = static_cast<uint64_t>(
+        std::max<int64_t>(0, static_cast<int64_t>(format::DatabaseBytes(page_size(), page_count())) - source_.read_bytes()));
+    // Flash is not worn for what cannot fit anyway.
+    if (!source_.changes_only() && !Spool::MayFit(left, options_)) {
+      return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+                   fmt::format("the link is slower than the disk, and the {} MiB of the database that are left do not fit into a spool of {} MiB",
+                               left >> 20, options_.max_bytes >> 20),
+                   "raise `[limits] spool_bytes` of agent.toml");
+    }
+    LF_ASSIGN_OR_RETURN(spool_, Spool::Open(spool_file_, options_));
+  }
+  return spool_->Add(std::move(chunk));
+}
+
+}  // namespace litefleet::upload
