@@ -1,8 +1,8 @@
 // The reader engine of the page source: pages of a pinned state, at random, through SQLite's own handles.
 //
-// The last frame of the WAL that belongs to the state, else the database file. Both engines give the same bytes, page 1 included. Not a source
-// of a whole backup: that is OpenOnlineSource, which lets SQLite do the reading. In rollback mode writers wait while it lives; in WAL mode the
-// WAL grows. Thread safety: none. Ownership: the database must outlive it. Memory: one page. Errors: those of PinnedRead.
+// The last frame of the WAL that belongs to the state, else the database file. Both engines give the same bytes, page 1 included. Not a
+// source of a whole backup: that is OpenOnlineSource, which lets SQLite do the reading. In rollback mode writers wait while it lives; in
+// WAL mode the WAL grows. Thread safety: none. Ownership: the database must outlive it. Memory: one page. Errors: those of PinnedRead.
 // Source: https://www.sqlite.org/walformat.html, https://www.sqlite.org/fileformat2.html section 1.3.8
 #ifndef LITEFLEET_AGENT_CAPTURE_PAGE_READER_H_
 #define LITEFLEET_AGENT_CAPTURE_PAGE_READER_H_

@@ -81,8 +81,8 @@ absl::Status PrecopySource::ReadFrom(UserDatabase& database) {
   buffered_ = std::min(kPrecopyExtents, extents - next_);
   if (buffered_ == 0) return absl::OkStatus();
   const uint32_t first_page = format::FirstPageOf(info_.page_size, first_);
-  const uint32_t end_page =
-      format::FirstPageOf(info_.page_size, first_ + buffered_ - 1) + format::PagesIn(info_.page_size, info_.page_count, first_ + buffered_ - 1);
+  const uint32_t end_page = format::FirstPageOf(info_.page_size, first_ + buffered_ - 1) +
+                            format::PagesIn(info_.page_size, info_.page_count, first_ + buffered_ - 1);
   buffer_.resize(size_t{end_page - first_page} * info_.page_size);
   // What is left of pages that went is not looked at: a file may be longer than its database.
   const uint32_t there = reader->page_count() + 1 > first_page ? std::min(end_page, reader->page_count() + 1) - first_page : 0;

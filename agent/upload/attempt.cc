@@ -46,7 +46,8 @@ absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, 
 
 absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
                            const std::function<void(const UploadSession::Counts&)>& progress) {
-  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, feed, cancel, progress));
+  LF_RETURN_IF_ERROR(
+      WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, feed, cancel, progress));
   {
     MutexLock lock(mu_);
     if (!session_.committed() && !base_.empty() && session_.base() != base_) {
@@ -99,7 +100,8 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     session_.Commit(std::move(commit));
   }
   Pump();
-  LF_RETURN_IF_ERROR(WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, feed, cancel, progress));
+  LF_RETURN_IF_ERROR(
+      WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, feed, cancel, progress));
   return WaitFor([](const UploadSession& session) { return session.committed(); }, options_.commit_wait, feed, cancel, progress);
 }
 
@@ -137,8 +139,8 @@ absl::Status Attempt::CompareDiffering(PageGatherer& gatherer, uint32_t page_siz
   }
 }
 
-absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress,
-                              ChunkFeed& feed, const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress) {
+absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress, ChunkFeed& feed,
+                              const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress) {
   const SteadyTime began = Now();
   for (bool flushed = false;;) {
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");

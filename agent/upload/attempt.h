@@ -70,7 +70,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   RateLimit& rate_;
   const std::string base_;
   std::chrono::nanoseconds network_wait_{0};  // Run's
-  std::shared_ptr<UploadStream> stream_;  // constant after Run has opened it
+  std::shared_ptr<UploadStream> stream_;      // constant after Run has opened it
 
   Mutex mu_;
   CondVar changed_;

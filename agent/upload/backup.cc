@@ -225,8 +225,8 @@ class Backup {
     round_sent_ = round_wire_ = 0;
     round_took_ = std::chrono::nanoseconds(0);
     session_id_ = SessionAfter(session_id_, committed.snapshot_id());
-    const bool known = job_.ledger != nullptr && job_.ledger->state().has_value() &&
-                       job_.ledger->state()->snapshot_id == committed.snapshot_id();
+    const bool known =
+        job_.ledger != nullptr && job_.ledger->state().has_value() && job_.ledger->state()->snapshot_id == committed.snapshot_id();
     knowledge_ = known ? Knowledge::kLedger : Knowledge::kController;
     precopying_ = false;
     LF_CRASH_POINT("upload.precopied");

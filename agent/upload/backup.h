@@ -5,7 +5,8 @@
 //                   is not sent again.
 //   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
 //   spool full:     let go, and pre-copy: rounds that upload, under transactions of a few milliseconds each, what differs from what the
-//                   controller has, and commit it as the base of what follows; then the pass above again, until what changes meanwhile fits.
+//                   controller has, and commit it as the base of what follows; then the pass above again, until what changes meanwhile
+//                   fits.
 //
 // What is sent is what differs from the ledger's snapshot. Where the ledger knows nothing, or the controller does not have that snapshot,
 // or the root does not fit, all extents are offered and compared by the controller, down to pages.

@@ -26,8 +26,8 @@ class ChunkFeed {
   virtual ~ChunkFeed() = default;
   // The next chunk in ascending order of pages; nothing at the end.
   virtual absl::StatusOr<std::optional<Chunk>> Next() = 0;
-  // Whoever takes the chunks has to wait for the network, altogether so long by now: does something useful meanwhile. False: there is nothing to
-  // do. What it reads ahead, Next yields in its order.
+  // Whoever takes the chunks has to wait for the network, altogether so long by now: does something useful meanwhile. False: there is
+  // nothing to do. What it reads ahead, Next yields in its order.
   virtual absl::StatusOr<bool> ReadAhead(std::chrono::nanoseconds waited) {
     static_cast<void>(waited);
     return false;

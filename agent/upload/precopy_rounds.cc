@@ -37,12 +37,13 @@ absl::Status PrecopyRounds::MayBegin(const std::string& database, uint64_t spool
   const Round& before = rounds_[rounds_.size() - 2];
   // What the last round sent had changed while the one before it ran.
   if (last.sent > 0 && last.sent * 3 <= before.sent * 2 && rounds_.size() < kMostRounds) return absl::OkStatus();
-  return Error(absl::StatusCode::kResourceExhausted, "CHANGES_OUTRUN_LINK",
-               fmt::format("{} changes by {:.0f} KiB/s, {:.0f} KiB/s of its pages go over the link (compressed {:.0f} KiB/s): after {} rounds of "
-                           "pre-copying more still has to be sent than a spool of {} MiB holds",
-                           database, KiBPerSecond(last.sent, before.took), KiBPerSecond(last.sent, last.took),
-                           KiBPerSecond(last.wire, last.took), rounds_.size(), spool_bytes >> 20),
-               "raise `[limits] spool_bytes` of agent.toml, back up when the application writes less, or over a faster link");
+  return Error(
+      absl::StatusCode::kResourceExhausted, "CHANGES_OUTRUN_LINK",
+      fmt::format("{} changes by {:.0f} KiB/s, {:.0f} KiB/s of its pages go over the link (compressed {:.0f} KiB/s): after {} rounds of "
+                  "pre-copying more still has to be sent than a spool of {} MiB holds",
+                  database, KiBPerSecond(last.sent, before.took), KiBPerSecond(last.sent, last.took), KiBPerSecond(last.wire, last.took),
+                  rounds_.size(), spool_bytes >> 20),
+      "raise `[limits] spool_bytes` of agent.toml, back up when the application writes less, or over a faster link");
 }
 
 std::string PrecopyRounds::Summary() const {

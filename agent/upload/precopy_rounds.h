@@ -1,7 +1,7 @@
 // The rounds of pre-copying of one backup: which upload session comes next, and whether another round is worth it.
 //
-// A round uploads what differs from what the controller has, ahead of the backup. The next one has less to do as long as the link is faster than
-// the changes; a round that sends more than two thirds of the one before says that it is not. Thread safety: none.
+// A round uploads what differs from what the controller has, ahead of the backup. The next one has less to do as long as the link is faster
+// than the changes; a round that sends more than two thirds of the one before says that it is not. Thread safety: none.
 #ifndef LITEFLEET_AGENT_UPLOAD_PRECOPY_ROUNDS_H_
 #define LITEFLEET_AGENT_UPLOAD_PRECOPY_ROUNDS_H_
 

@@ -38,10 +38,11 @@ absl::Status SpillFeed::Spill(Chunk chunk) {
         std::max<int64_t>(0, static_cast<int64_t>(format::DatabaseBytes(page_size(), page_count())) - source_.read_bytes()));
     // Flash is not worn for what cannot fit anyway.
     if (!source_.changes_only() && !Spool::MayFit(left, options_)) {
-      return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
-                   fmt::format("the link is slower than the disk, and the {} MiB of the database that are left do not fit into a spool of {} MiB",
-                               left >> 20, options_.max_bytes >> 20),
-                   "raise `[limits] spool_bytes` of agent.toml");
+      return Error(
+          absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+          fmt::format("the link is slower than the disk, and the {} MiB of the database that are left do not fit into a spool of {} MiB",
+                      left >> 20, options_.max_bytes >> 20),
+          "raise `[limits] spool_bytes` of agent.toml");
     }
     LF_ASSIGN_OR_RETURN(spool_, Spool::Open(spool_file_, options_));
   }

@@ -1,8 +1,9 @@
 // A source that is read while its chunks are uploaded, and does not wait for the network longer than for the disk.
 //
-// As long as the network keeps up, chunks go straight from the source to the upload. Once the upload has waited for the network for longer than
-// the reading has taken (and a moment), the source is read on into a spool, and the upload takes its chunks from there: how long the read
-// transaction lasts depends on the disk alone. Where the spool is full, SPOOL_FULL ends it (kResourceExhausted): the transaction is let go.
+// As long as the network keeps up, chunks go straight from the source to the upload. Once the upload has waited for the network for longer
+// than the reading has taken (and a moment), the source is read on into a spool, and the upload takes its chunks from there: how long the
+// read transaction lasts depends on the disk alone. Where the spool is full, SPOOL_FULL ends it (kResourceExhausted): the transaction is
+// let go.
 //
 // Thread safety: as ChunkFeed. Memory: that of the source's feed and of a spool.
 #ifndef LITEFLEET_AGENT_UPLOAD_SPILL_FEED_H_

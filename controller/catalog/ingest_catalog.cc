@@ -341,7 +341,9 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite3* db, const storage::v1::Snapsh
       .Bind(5, static_cast<int64_t>(record.sequence()))
       .Bind(6, int64_t{record.method()});
   const bool backup = !record.precopied();
-  insert.Bind(7, int64_t{backup ? v1::SNAPSHOT_STATE_COMMITTED : v1::SNAPSHOT_STATE_TRASH}).Bind(8, int64_t{record.page_size()}).Bind(9, int64_t{record.page_count()});
+  insert.Bind(7, int64_t{backup ? v1::SNAPSHOT_STATE_COMMITTED : v1::SNAPSHOT_STATE_TRASH})
+      .Bind(8, int64_t{record.page_size()})
+      .Bind(9, int64_t{record.page_count()});
   insert.BindBlob(10, AsBytes(record.root_digest())).Bind(11, int64_t{record.root_version()}).Bind(12, int64_t{record.manifest_kind()});
   insert.Bind(13, int64_t{record.manifest_parts()}).Bind(14, record.parent_id()).Bind(15, int64_t{record.taken_at_ms()});
   insert.Bind(16, int64_t{record.received_at_ms()}).Bind(17, int64_t{record.effective_at_ms()}).Bind(18, int64_t{record.journal_mode()});
@@ -374,19 +376,21 @@ absl::StatusOr<SnapshotId> IngestCatalog::Commit(const UploadSessionRow& session
     LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
     if (!record.precopied()) LF_RETURN_IF_ERROR(ReleasePrecopied(db, session.database));
-    LF_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(db, record.precopied()
-                                                                     ? "update database set sequence = ?2 where id = ?3 and sequence = ?2 - 1"
-                                                                     : "update database set newest = ?1, sequence = ?2, "
-                                                                       "snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
+    LF_ASSIGN_OR_RETURN(Statement newest,
+                        Statement::Prepare(db, record.precopied() ? "update database set sequence = ?2 where id = ?3 and sequence = ?2 - 1"
+                                                                  : "update database set newest = ?1, sequence = ?2, "
+                                                                    "snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
     newest.Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database);
     if (!record.precopied()) newest.Bind(1, key);
     LF_RETURN_IF_ERROR(newest.Run());
     if (sqlite3_changes(db) != 1)
       return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");
-    LF_ASSIGN_OR_RETURN(Statement done,
-                        Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ?, precopied = ? where id = ?"));
+    LF_ASSIGN_OR_RETURN(
+        Statement done,
+        Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ?, precopied = ? where id = ?"));
     const int64_t forget_at = record.received_at_ms() + std::chrono::duration_cast<std::chrono::milliseconds>(kKeepCommitted).count();
-    LF_RETURN_IF_ERROR(done.Bind(1, record.snapshot_id()).Bind(2, forget_at).Bind(3, int64_t{record.precopied()}).Bind(4, session.id).Run());
+    LF_RETURN_IF_ERROR(
+        done.Bind(1, record.snapshot_id()).Bind(2, forget_at).Bind(3, int64_t{record.precopied()}).Bind(4, session.id).Run());
     result = SnapshotId(record.snapshot_id());
     return absl::OkStatus();
   }));

@@ -39,8 +39,8 @@ struct UploadSessionRow {
   int64_t database = 0;
   bool committed = false;
   bool precopied = false;  // what it was committed as
-  SnapshotId snapshot;  // where committed
-  SnapshotId pinned;    // may not be deleted while the session is open; empty: none
+  SnapshotId snapshot;     // where committed
+  SnapshotId pinned;       // may not be deleted while the session is open; empty: none
   uint64_t durable_chunks = 0;
   int64_t durable_bytes = 0;
   int64_t stored_bytes = 0;  // what the store grew by
@@ -112,10 +112,9 @@ class IngestCatalog {
  public:
   explicit IngestCatalog(CatalogDb& db) : db_(db) {}
 
-  // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database or was uploaded ahead of one, else what came
-  // last of these. Errors:
-  // kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition TIMELINE_UNKNOWN (above what was
-  // ever reserved), kAborted SESSION_EXPIRED (being removed).
+  // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database or was uploaded ahead of one, else what
+  // came last of these. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition
+  // TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
                                                 uint64_t timeline, const SnapshotId& base, SystemTime expires_at);
 

@@ -148,8 +148,8 @@ alter table snapshot add column layers text not null default '';
 alter table snapshot add column pages_changed integer not null default -1;
 )sql";
 
-// What was uploaded ahead of a snapshot, read while it changed, is a snapshot that never was outside the trash (kPrecopiedBy): it has a number,
-// a manifest that a session may pin, and the grace period.
+// What was uploaded ahead of a snapshot, read while it changed, is a snapshot that never was outside the trash (kPrecopiedBy): it has a
+// number, a manifest that a session may pin, and the grace period.
 const std::string_view kSnapshotSchema4 = R"sql(
 alter table upload_session add column precopied integer not null default 0;  -- what it was committed as
 )sql";

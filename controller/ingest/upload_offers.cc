@@ -52,7 +52,11 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   accepted.set_window_bytes(limits.window_bytes);
   accepted.set_max_offered_chunks(limits.max_offered_chunks);
   accepted.set_can_precopy(true);
-  if (!row.committed) LF_RETURN_IF_ERROR(ChooseBase(begin, row, accepted));
+  if (row.committed) {
+    accepted.set_base_snapshot_id(begin.base_snapshot_id());  // nothing will be compared: what follows is the answer
+  } else {
+    LF_RETURN_IF_ERROR(ChooseBase(begin, row, accepted));
+  }
   sink_->Send(response);
   if (row.committed) {
     state_ = State::kCommitted;

@@ -261,7 +261,7 @@ class FakeUploadController final : public upload::UploadTransport {
   size_t largest_message_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<v1::UploadCommit> commits_ ABSL_GUARDED_BY(mu_);
   std::string content_ ABSL_GUARDED_BY(mu_);
-  std::map<std::string, std::string> images_ ABSL_GUARDED_BY(mu_);               // by snapshot
+  std::map<std::string, std::string> images_ ABSL_GUARDED_BY(mu_);             // by snapshot
   std::map<std::string, v1::UploadCommitted> committed_ ABSL_GUARDED_BY(mu_);  // by session
   std::vector<std::string> sessions_ ABSL_GUARDED_BY(mu_);
   std::thread thread_{[this] { Run(); }};

@@ -51,6 +51,7 @@ struct PagedWish {
   // What the device believes the controller has; empty: nothing.
   std::string base;
   PagedDatabase base_state;
+  bool precopied = false;  // committed as what is uploaded ahead of a backup
 };
 
 struct PagedOutcome {
@@ -206,6 +207,7 @@ class PagedUpload {
     commit.set_page_count(now_.count());
     commit.set_root_digest(std::string(now_.Root().AsString()));
     commit.set_root_version(format::kRootVersion);
+    commit.set_precopied(wish_.precopied);
     LF_RETURN_IF_ERROR(session_->Handle(request));
     return Committed();
   }

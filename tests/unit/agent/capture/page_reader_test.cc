@@ -36,8 +36,8 @@ class PageReaderTest : public CaptureTest {
     const auto pages = static_cast<uint32_t>(bytes.size() / page_size);
     format::RootBuilder root(page_size, pages);
     for (uint32_t extent = 0; extent < format::ExtentCount(page_size, pages); ++extent) {
-      root.Add(format::NameChunkOf(page_size, bytes.subspan(size_t{extent} * format::kExtentBytes,
-                                                            size_t{format::PagesIn(page_size, pages, extent)} * page_size)));
+      root.Add(format::NameChunkOf(
+          page_size, bytes.subspan(size_t{extent} * format::kExtentBytes, size_t{format::PagesIn(page_size, pages, extent)} * page_size)));
     }
     return ToHex(root.Finish().bytes);
   }
@@ -141,8 +141,9 @@ TEST_F(PageReaderTest, EqualsTheBackupEngineWhileOthersWrite) {
 
 TEST_F(PageReaderTest, ADamagedLengthReadsAsTheBackupEngineDoes) {
   const std::string path = Path("cut.db");
-  Sql(path, "create table t(x); with recursive n(i) as (select 1 union all select i + 1 from n where i < 300) "
-            "insert into t select randomblob(900) from n");
+  Sql(path,
+      "create table t(x); with recursive n(i) as (select 1 union all select i + 1 from n where i < 300) "
+      "insert into t select randomblob(900) from n");
   Shell(fmt::format("truncate -s -10000 '{}'", path));
   ExpectSameRoots(path);
   Shell(fmt::format("truncate -s +70000 '{}'", path));

@@ -33,18 +33,21 @@ TEST(AgentExampleTest, ShowsTheDefaults) {
     EXPECT_EQ(config->allow_network_file_system, defaults.allow_network_file_system);
     EXPECT_EQ(config->nice, defaults.nice);
     EXPECT_EQ(config->keep_previous, defaults.keep_previous);
+    EXPECT_EQ(config->spool_bytes, defaults.spool_bytes);
     ASSERT_EQ(config->databases.size(), 1u);
   }
   DatabaseConfig expected;
   expected.name = "app";
   expected.path = "/var/lib/app/app.db";
   EXPECT_EQ(shipped->databases[0], expected);
-  // No limit and no schedule are the two defaults that cannot be written.
+  // No limits and no schedule are defaults that cannot be written.
   EXPECT_EQ(shipped->upload_bytes_per_second, defaults.upload_bytes_per_second);
   EXPECT_GT(shown->upload_bytes_per_second, 0);
   EXPECT_TRUE(shown->databases[0].schedule.has_value());
   expected.schedule = shown->databases[0].schedule;
   expected.schedule_text = shown->databases[0].schedule_text;
+  EXPECT_GT(shown->databases[0].max_pin.count(), 0);
+  expected.max_pin = shown->databases[0].max_pin;
   EXPECT_EQ(shown->databases[0], expected);
 }
 

@@ -5,6 +5,8 @@
 #include <random>
 
 #include "common/base/sanitizer.h"
+#include "common/base/status.h"
+#include "controller/catalog/deletion_catalog.h"
 #include "controller/manifest/manifest_reader.h"
 #include "tests/fakes/paged_device.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
@@ -21,6 +23,7 @@ class DeltaTest : public IngestTest {
   // With a base: what differs from `before`. Without: everything, compared by the controller if `compare`.
   PagedOutcome Run(const PagedDatabase& now, const PagedDatabase* before, const std::string& base, bool compare) {
     fakes::PagedWish wish{.session_id = NewSession(), .compare = compare, .base = {}, .base_state = {}};
+    wish.precopied = precopied_;
     if (before != nullptr) {
       wish.base = base;
       wish.base_state = *before;
@@ -30,6 +33,8 @@ class DeltaTest : public IngestTest {
     upload.End();
     return upload.outcome();
   }
+
+  bool precopied_ = false;  // what Run commits
 
   void ExpectReadsBack(const std::string& snapshot, const PagedDatabase& now) {
     const auto bytes = path_->ReadBack(snapshot);
@@ -145,6 +150,50 @@ TEST_F(DeltaTest, ALostLedgerSendsOnlyWhatTheControllerLacks) {
   EXPECT_EQ(one.differing, 1);
   EXPECT_EQ(one.pages_sent, 1u);
   ExpectReadsBack(one.snapshot, now);
+}
+
+TEST_F(DeltaTest, WhatWasUploadedAheadIsABaseAndNothingElse) {
+  Open();
+  catalog::DeletionCatalog deletions(*path_->db);
+  PagedDatabase first{.page_size = 4096, .pages = {}};
+  for (uint32_t page = 0; page < 500; ++page) first.pages.push_back(page);
+  PagedDatabase ahead = first;
+  for (size_t page = 0; page < ahead.pages.size(); page += 3) ahead.pages[page] += 1000;
+  PagedDatabase now = ahead;
+  now.pages[7] = 9999;
+  const PagedOutcome before = Run(first, nullptr, "", true);
+  ASSERT_TRUE(before.status.ok()) << before.status;
+
+  precopied_ = true;
+  const PagedOutcome precopied = Run(ahead, &first, before.snapshot, true);
+  ASSERT_TRUE(precopied.status.ok()) << precopied.status;
+  EXPECT_EQ(path_->SnapshotCount(), 1u);
+  EXPECT_EQ(path_->committed.size(), 1u) << "it is not checked";
+  EXPECT_EQ(path_->snapshots->Newest(device_, "main")->id(), before.snapshot);
+  EXPECT_EQ(ReasonOf(path_->ReadBack(precopied.snapshot).status()), "SNAPSHOT_IN_TRASH");
+  EXPECT_EQ(ReasonOf(deletions.Restore(SnapshotId(precopied.snapshot))), "SNAPSHOT_PRECOPIED");
+
+  precopied_ = false;
+  // Who has lost what he knew is compared with what came last.
+  const PagedOutcome compared = Run(ahead, nullptr, "", true);
+  EXPECT_EQ(compared.base, precopied.snapshot);
+  EXPECT_EQ(compared.pages_sent, 0u);
+  ExpectReadsBack(compared.snapshot, ahead);
+  precopied_ = true;
+  const PagedOutcome again = Run(ahead, &ahead, compared.snapshot, true);
+  ASSERT_TRUE(again.status.ok()) << again.status;
+  precopied_ = false;
+  const PagedOutcome backup = Run(now, &ahead, again.snapshot, true);
+  EXPECT_EQ(backup.base, again.snapshot);
+  EXPECT_EQ(backup.pages_sent, 1u);
+  EXPECT_EQ(path_->SnapshotCount(), 3u);
+  // The grace is over with the backup, and what it stands on stays.
+  EXPECT_EQ(path_->Count("select count(*) from snapshot where state = 3 and trashed_at = 0"), 2);
+  const auto removed = deletions.RemoveSome(FromUnixMillis(1), 0, [](const SnapshotId&) { return false; });
+  ASSERT_TRUE(removed.ok()) << removed.status();
+  EXPECT_EQ(removed->snapshots, 2);
+  ExpectReadsBack(backup.snapshot, now);
+  ExpectReadsBack(before.snapshot, first);
 }
 
 TEST_F(DeltaTest, ABaseThatIsNotThereIsSaid) {
