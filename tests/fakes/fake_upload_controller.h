@@ -21,6 +21,7 @@
 #include "common/format/chunk_codec.h"
 #include "common/format/digest.h"
 #include "common/format/extent.h"
+#include "tests/fakes/fake_upload_link.h"
 
 namespace litefleet::fakes {
 
@@ -68,18 +69,7 @@ class FakeUploadController final : public upload::UploadTransport {
   std::string Content() const { return MutexLock(mu_), content_; }
 
  private:
-  struct Link {
-    std::shared_ptr<upload::StreamEvents> events;
-    std::string session;
-    uint32_t page_size = 0;
-    std::string base;
-    std::vector<v1::ChunkOffer> manifest;
-    std::deque<std::string> expected;
-    int64_t undurable = 0;
-    std::vector<std::pair<std::string, std::string>> arrived;
-    bool swallowing = false;
-    bool closed = false;
-  };
+  using Link = FakeUploadLink;
 
   class Stream final : public upload::UploadStream {
    public:
@@ -195,16 +185,7 @@ class FakeUploadController final : public upload::UploadTransport {
       case v1::UploadRequest::kCommit: {
         MakeDurable(link, false);
         MutexLock lock(mu_);
-        content_ = link.base.empty() ? std::string() : images_[link.base];
-        content_.resize(size_t{request.commit().page_count()} * link.page_size);
-        for (const v1::ChunkOffer& chunk : link.manifest) {
-          size_t at = 0;
-          for (const v1::PageRun& run : chunk.runs()) {
-            const size_t size = size_t{run.page_count()} * link.page_size;
-            content_.replace(size_t{run.first_page() - 1} * link.page_size, size, store_[chunk.name()], at, size);
-            at += size;
-          }
-        }
+        content_ = ImageOf(link, images_[link.base], request.commit().page_count(), store_);
         commits_.push_back(request.commit());
         sessions_.push_back(link.session);
         v1::UploadCommitted& done = *response.mutable_committed();
