@@ -63,8 +63,6 @@ class FakeUploadController final : public upload::UploadTransport {
   int64_t max_undurable() const { return MutexLock(mu_), max_undurable_; }
   size_t largest_message() const { return MutexLock(mu_), largest_message_; }
   std::vector<v1::UploadCommit> commits() const { return MutexLock(mu_), commits_; }
-  // Of the sessions that made the commits, in their order.
-  std::vector<std::string> sessions() const { return MutexLock(mu_), sessions_; }
   // The database as the last commit has it.
   std::string Content() const { return MutexLock(mu_), content_; }
 
@@ -187,7 +185,6 @@ class FakeUploadController final : public upload::UploadTransport {
         MutexLock lock(mu_);
         content_ = ImageOf(link, images_[link.base], request.commit().page_count(), store_);
         commits_.push_back(request.commit());
-        sessions_.push_back(link.session);
         v1::UploadCommitted& done = *response.mutable_committed();
         done.set_snapshot_id("01JDANYSNAPSH0T000000000" + std::to_string(10 + commits_.size()));
         images_[done.snapshot_id()] = content_;
@@ -244,7 +241,6 @@ class FakeUploadController final : public upload::UploadTransport {
   std::string content_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::string> images_ ABSL_GUARDED_BY(mu_);             // by snapshot
   std::map<std::string, v1::UploadCommitted> committed_ ABSL_GUARDED_BY(mu_);  // by session
-  std::vector<std::string> sessions_ ABSL_GUARDED_BY(mu_);
   std::thread thread_{[this] { Run(); }};
 };
 
