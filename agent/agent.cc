@@ -132,7 +132,8 @@ class Agent::Impl final : public control::OperationListener {
                    std::chrono::hours(24)}),
         queue_(state_, executor_, clock_, QueueOptions()),
         scheduler_(clock_, options.once ? milliseconds(0) : kSettle),
-        loop_(health_, *connector_, clock_, {}) {}
+        loop_(health_, *connector_, clock_, {}),
+        upload_rate_(config.upload_bytes_per_second) {}
 
   ~Impl() override {
     loop_.Stop();
@@ -142,6 +143,7 @@ class Agent::Impl final : public control::OperationListener {
   absl::Status Begin() {
     LF_RETURN_IF_ERROR(state_.ClearSpool());
     LF_RETURN_IF_ERROR(RecoverRestores());
+    LimitRate();
     Schedule();
     LF_RETURN_IF_ERROR(queue_.Start(*this));
     loop_.Start(queue_);
@@ -168,6 +170,7 @@ class Agent::Impl final : public control::OperationListener {
         obs::Notify("READY=1");
       }
       obs::Notify("WATCHDOG=1");
+      LimitRate();
       RunDue();
       DropOldUndos();
       RenewWhenDue();
@@ -221,6 +224,19 @@ class Agent::Impl final : public control::OperationListener {
     for (const std::string& database : restorer_->DropUndosOlderThan(keep, clock_)) {
       spdlog::info("{}: the state before the last restore was dropped (keep_previous)", database);
     }
+  }
+
+  // By the limits of this time of the day.
+  void LimitRate() {
+    const std::shared_ptr<const config::AgentConfig> config = Config();
+    const auto now = static_cast<time_t>(ToUnixMillis(clock_.Now()) / 1000);
+    struct tm local {};
+    if (localtime_r(&now, &local) == nullptr) return;
+    const int64_t rate = config::UploadRateAt(config->upload_windows, config->upload_bytes_per_second, local);
+    if (rate == upload_rate_) return;
+    upload_rate_ = rate;
+    rate_.SetRate(rate);
+    spdlog::info("uploads may take {} now", rate == 0 ? "the whole link" : fmt::format("{} bytes a second", rate));
   }
 
   // When a controller answered last, for status and doctor.
@@ -294,7 +310,7 @@ class Agent::Impl final : public control::OperationListener {
     }
     if (config.ok()) {
       obs::SetupLog(config->log).IgnoreError();  // looked at by ReadConfig
-      rate_.SetRate(config->upload_bytes_per_second);
+      LimitRate();
       Schedule();
       spdlog::info("the configuration was read again");
     }
@@ -389,6 +405,7 @@ class Agent::Impl final : public control::OperationListener {
   std::optional<SteadyTime> renewed_at_;
   std::optional<SteadyTime> undos_looked_at_;
   uint64_t noted_connections_ = 0;
+  int64_t upload_rate_;
 
   std::atomic<bool> failed_{false};
   std::atomic<bool> renewing_{false};

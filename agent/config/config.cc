@@ -68,6 +68,26 @@ DatabaseConfig ReadDatabase(TomlTable& table, const std::string& push_restore) {
   return database;
 }
 
+RateWindow ReadWindow(TomlTable& table) {
+  RateWindow window;
+  const auto time = [&](std::string_view key, const std::string& text) {
+    const auto parsed = ParseTimeOfDay(text);
+    if (table.Has(key) && !parsed) table.Reject(key, fmt::format("\"{}\" is no time of the day", text), "for instance \"08:00\"");
+    return parsed.value_or(std::chrono::minutes(0));
+  };
+  window.from = time("from", table.RequiredString("from"));
+  window.to = time("to", table.RequiredString("to"));
+  if (table.Has("from") && table.Has("to") && window.from == window.to)
+    table.Reject("to", "the window ends when it begins", "\"00:00\" to \"24:00\" is the whole day");
+  for (const std::string& day : table.Strings("days")) {
+    const auto parsed = ParseWeekday(day);
+    if (parsed) window.days.set(static_cast<size_t>(*parsed));
+    if (!parsed) table.Reject("days", fmt::format("\"{}\" is no day", day), "mon tue wed thu fri sat sun");
+  }
+  window.upload_bytes_per_second = table.Size("upload", 0, 1024, int64_t{1} << 40);
+  return window;
+}
+
 absl::StatusOr<AgentConfig> Read(TomlReader reader) {
   AgentConfig config;
   TomlTable& root = reader.root();
@@ -96,6 +116,7 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
     const int64_t reserve = limits->Size("disk_reserve", io::DiskReserve::kDefaultBytes, 0, int64_t{1} << 50);
     if (limits->Has("disk_reserve")) config.disk_reserve = io::DiskReserve(static_cast<uint64_t>(reserve));
   }
+  for (TomlTable* table : root.Tables("upload_window")) config.upload_windows.push_back(ReadWindow(*table));
   std::string push_restore = "allow";
   if (TomlTable* restore = root.Table("restore")) {
     push_restore = ReadPushRestore(*restore, push_restore);

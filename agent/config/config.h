@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/config/rate_windows.h"
 #include "common/io/disk_reserve.h"
 #include "common/obs/log.h"
 #include "common/rpc/address.h"
@@ -38,10 +39,11 @@ struct AgentConfig {
   std::string state = "/var/lib/litefleet-agent";
   rpc::Address controller;
   obs::LogOptions log;
-  int64_t upload_bytes_per_second = 0;  // 0: no limit
-  uint64_t spool_bytes = 256 << 20;     // of a backup that waits for the network
-  io::DiskReserve disk_reserve;         // stays free beside databases and in the state directory
-  int nice = 10;                        // of the whole agent, 0 to 19
+  int64_t upload_bytes_per_second = 0;     // 0: no limit
+  std::vector<RateWindow> upload_windows;  // when another limit holds
+  uint64_t spool_bytes = 256 << 20;        // of a backup that waits for the network
+  io::DiskReserve disk_reserve;            // stays free beside databases and in the state directory
+  int nice = 10;                           // of the whole agent, 0 to 19
   bool allow_network_file_system = false;
   std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
   std::vector<DatabaseConfig> databases;                            // names are unique

@@ -17,7 +17,7 @@ inline std::string ReadSource(const std::string& path) {
 }
 
 // "#key = value" becomes "key = value"; "# text" stays.
-inline std::string Uncommented(const std::string& text) { return std::regex_replace(text, std::regex("(^|\n)#([a-z_]+ = )"), "$1$2"); }
+inline std::string Uncommented(const std::string& text) { return std::regex_replace(text, std::regex("(^|\n)#([a-z_]+ = |\\[)"), "$1$2"); }
 
 inline std::set<std::string> AllOf(const std::string& text, const std::string& pattern) {
   std::set<std::string> found;
@@ -34,7 +34,7 @@ inline std::set<std::string> KeysOfParser(const std::string& source) {
 // Keys and tables of an example, commented out or not.
 inline std::set<std::string> KeysOfExample(const std::string& text) {
   std::set<std::string> keys = AllOf(text, "(?:^|\n)#?([a-z_]+) = ");
-  keys.merge(AllOf(text, "\n\\[+([a-z_]+)\\]"));
+  keys.merge(AllOf(text, "\n#?\\[+([a-z_]+)\\]"));
   return keys;
 }
 

@@ -43,6 +43,8 @@ TEST(AgentExampleTest, ShowsTheDefaults) {
   // No limits and no schedule are defaults that cannot be written.
   EXPECT_EQ(shipped->upload_bytes_per_second, defaults.upload_bytes_per_second);
   EXPECT_GT(shown->upload_bytes_per_second, 0);
+  EXPECT_TRUE(shipped->upload_windows.empty());
+  EXPECT_EQ(shown->upload_windows.size(), 1u);
   EXPECT_TRUE(shown->databases[0].schedule.has_value());
   expected.schedule = shown->databases[0].schedule;
   expected.schedule_text = shown->databases[0].schedule_text;
