@@ -10,7 +10,6 @@
 #include <utility>
 
 #include "agent/upload/precopy_rounds.h"
-#include "agent/upload/spill_feed.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"

@@ -27,6 +27,7 @@
 #include "agent/ledger/ledger.h"
 #include "agent/upload/attempt.h"
 #include "agent/upload/rate_limit.h"
+#include "agent/upload/spill_feed.h"
 #include "agent/upload/spool.h"
 #include "agent/upload/transport.h"
 #include "common/base/backoff.h"
@@ -70,8 +71,8 @@ struct BackupOptions {
   SpoolOptions spool;
   // zstd's level for changed pages: they are few, and worth more time than a first backup's.
   int changes_level = 3;
-  // How much longer than the disk the network may take while a WAL database is pinned.
-  std::chrono::milliseconds patience{250};
+  // How long a WAL database may stay pinned for the network.
+  Patience patience;
   // Passes after one that held writers up for too long.
   int stall_retries = 5;
   // Attempts in a row that brought nothing and did not fail for the link alone.

@@ -1,5 +1,6 @@
 #include "agent/upload/spill_feed.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -22,8 +23,17 @@ absl::StatusOr<std::optional<Chunk>> SpillFeed::Read() {
   return chunk;
 }
 
+bool SpillFeed::KeepsUp(std::chrono::nanoseconds waited) const {
+  if (waited < reading_ + patience_.at_once) return true;
+  // At the rate of what was read.
+  const double total = static_cast<double>(format::DatabaseBytes(page_size(), page_count()));
+  const double factor = read_bytes() > 0 ? std::max(1.0, total / static_cast<double>(read_bytes())) : 1.0;
+  const std::chrono::duration<double> wait = waited * factor;
+  return wait <= patience_.altogether + 2 * factor * std::chrono::duration<double>(reading_);
+}
+
 absl::StatusOr<bool> SpillFeed::ReadAhead(std::chrono::nanoseconds waited) {
-  if (ended_ || waited < reading_ + patience_) return false;
+  if (ended_ || KeepsUp(waited)) return false;
   LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, Read());
   if (!chunk) return true;
   const absl::Status spilled = Spill(*std::move(chunk));

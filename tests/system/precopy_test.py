@@ -86,7 +86,7 @@ def test_kills_between_the_rounds_lose_nothing_that_was_sent():
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
-        proxy = fleet.proxy(rate=8 << 20)
+        proxy = fleet.proxy(rate=2 << 20)
         database = lf.make_database(fleet.path("x.db"), rows=100_000)
         agent = fleet.agent("alpha", {"main": database}, settings='[limits]\nspool_bytes = "1MiB"', controller=f"127.0.0.1:{proxy.port}", start=False)
         for number, point in enumerate(("capture.precopy_pinned:5", "ledger.before_rename", "upload.precopied", "upload.before_commit")):

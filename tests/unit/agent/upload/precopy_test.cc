@@ -89,7 +89,7 @@ class PrecopyTest : public testing::TestWithParam<bool> {
     std::filesystem::create_directories(directory_);
     options_.backoff = {.first = milliseconds(5), .limit = milliseconds(20), .reset_after = milliseconds(1000)};
     options_.attempt.no_progress = std::chrono::seconds(20);
-    options_.patience = milliseconds(0);
+    options_.patience = {.at_once = milliseconds(0), .altogether = milliseconds(0)};
     job_.operation_id = "01JDAAAAAAAAAAAAAAAAAAAAAA";
     job_.session_id = "01JDBBBBBBBBBBBBBBBBBBBBBB";
     job_.database = "app";
