@@ -101,8 +101,10 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
   v1::OperationResult result;
   // The ledger knows which device's and which file's snapshot that was.
   const bool known = ledger.ok() && (*ledger)->state().has_value() && (*ledger)->state()->snapshot_id == kept.last_snapshot_id();
+  // What the controller cannot restore is not what the database still is.
+  const bool there = !order.has_newest_snapshot_id() || order.newest_snapshot_id() == kept.last_snapshot_id();
   const bool online = order.method() == v1::METHOD_UNSPECIFIED || order.method() == v1::METHOD_ONLINE;
-  if (online && !order.full() && known && facts.has_value() && IsUnchanged(kept, *facts)) {
+  if (online && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_unchanged_at_ms(kept.last_success_at_ms());
     Remember(kept);

@@ -1,10 +1,12 @@
 #include "agent/health.h"
 
+#include <spdlog/spdlog.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
 #include "common/base/proto_time.h"
+#include "common/base/status.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 
@@ -81,6 +83,20 @@ v1::Health DeviceHealth::MakeHealth() {
   if (const auto free = io::FreeBytes(state_.path()); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
   for (const config::DatabaseConfig& database : config_()->databases) *health.add_databases() = Look(database);
   return health;
+}
+
+void DeviceHealth::SnapshotGone(const std::string& database, const std::string& snapshot_id) {
+  if (config_()->Find(database) == nullptr) return;
+  auto kept = state_.ReadDatabase(database);
+  if (!kept.ok() || kept->last_snapshot_id() != snapshot_id || snapshot_id.empty()) return;
+  kept->clear_last_snapshot_id();
+  kept->clear_unchanged_at_ms();
+  const absl::Status written = state_.WriteDatabase(*kept);
+  if (written.ok()) {
+    spdlog::warn("{}: the controller cannot restore snapshot {} any more; the next backup makes a new one", database, snapshot_id);
+  } else {
+    spdlog::error("{}: that snapshot {} is gone could not be written: {}", database, snapshot_id, MessageOf(written));
+  }
 }
 
 }  // namespace litefleet

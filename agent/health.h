@@ -24,6 +24,8 @@ class DeviceHealth final : public control::HealthSource {
 
   v1::Hello MakeHello() override;
   v1::Health MakeHealth() override;
+  // Forgets it, so that the next backup is a real one.
+  void SnapshotGone(const std::string& database, const std::string& snapshot_id) override;
 
  private:
   v1::DatabaseHealth Look(const config::DatabaseConfig& database) const;

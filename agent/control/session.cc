@@ -65,6 +65,9 @@ absl::Status ControlSession::OnResponse(const v1::ControlResponse& response, Ste
       if (!IsUlid(response.cancel().operation_id())) return Protocol("cancelled something without an id");
       runner_.Cancel(response.cancel().operation_id());
       return absl::OkStatus();
+    case v1::ControlResponse::kSnapshotGone:
+      health_.SnapshotGone(response.snapshot_gone().database(), response.snapshot_gone().snapshot_id());
+      return absl::OkStatus();
     case v1::ControlResponse::MESSAGE_NOT_SET:
       return absl::OkStatus();  // of a later version
   }

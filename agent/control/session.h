@@ -34,6 +34,8 @@ class HealthSource {
   virtual ~HealthSource() = default;
   virtual v1::Hello MakeHello() = 0;
   virtual v1::Health MakeHealth() = 0;
+  // The controller does not have, or cannot restore, the snapshot that was reported as the last one of the database.
+  virtual void SnapshotGone(const std::string& database, const std::string& snapshot_id) = 0;
 };
 
 class ControlSession {

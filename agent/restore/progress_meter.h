@@ -39,6 +39,8 @@ class ProgressMeter {
   // For waits: what was said last, again.
   void Tick() { At(0, 1); }
   void AddWireBytes(int64_t bytes) { progress_.set_wire_bytes(progress_.wire_bytes() + bytes); }
+  void AddReadBytes(int64_t bytes) { progress_.set_read_bytes(progress_.read_bytes() + bytes); }
+  void AddChangedBytes(int64_t bytes) { progress_.set_changed_bytes(progress_.changed_bytes() + bytes); }
   void Finish() {
     progress_.set_done_bytes(progress_.total_bytes());
     progress_.set_phase("done");

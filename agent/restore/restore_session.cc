@@ -4,6 +4,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/restore/delta_fetch.h"
 #include "agent/restore/plan.h"
 #include "common/base/backoff.h"
 #include "common/base/clock.h"
@@ -292,6 +293,7 @@ absl::Status RestoreSession::OpenStaging() {
 absl::Status RestoreSession::FetchAll() {
   progress_.Begin("fetching", 0, 60);
   LF_RETURN_IF_ERROR(OpenStaging());
+  LF_RETURN_IF_ERROR(FetchDifferences());
   LF_RETURN_IF_ERROR(FetchRest());
   absl::Status finished = staging_->Finish(root_);
   if (ReasonOf(finished) == "ROOT_MISMATCH" && held_ > 0) {
@@ -309,35 +311,64 @@ absl::Status RestoreSession::FetchAll() {
   if (fstat(staging_->fd(), &st) != 0) return ErrnoError(errno, "look at " + staging_->path());
   state_.set_staging_device(st.st_dev);
   state_.set_staging_inode(st.st_ino);
-  state_.add_steps(fmt::format("fetched {} pages and proved their root digest", order_.page_count()));
+  state_.add_steps(fmt::format("proved the root digest of {} pages", order_.page_count()));
   // Made durable by the first sync before APPLYING; until then a crash is taken up in the step before.
   state_.set_step(storage::v1::RESTORE_STEP_STAGED);
   LF_CRASH_POINT("restore.staged");
   return absl::OkStatus();
 }
 
+absl::Status RestoreSession::FetchDifferences() {
+  // Without a log nothing remembers what an extent has to be.
+  if (state_.mode() == v1::RESTORE_MODE_NEW || log_ == nullptr) return absl::OkStatus();
+  if (staging_->next_extent() == format::ExtentCount(order_.page_size(), order_.page_count())) return absl::OkStatus();
+  const DeltaFetch::Persist persist = [this](const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained) {
+    return Persist(attempt, gained);
+  };
+  DeltaFetch delta({state_.operation_id(), order_, *place_, parts_.options.apply, parts_.fetcher, *staging_, *log_, cancel_, progress_, persist});
+  DeltaFetch::Result result;
+  LF_RETURN_IF_ERROR(delta.Run(root_, result));
+  if (!result.supported) return absl::OkStatus();
+  if (!result.note.empty()) state_.add_steps("the present database could not be read to its end: " + result.note);
+  state_.add_steps(fmt::format("fetched {} of {} pages: the others were here already, each with its digest",
+                               result.fetched_bytes / order_.page_size(), order_.page_count()));
+  return absl::OkStatus();
+}
+
 absl::Status RestoreSession::FetchRest() {
   const uint32_t extents = format::ExtentCount(order_.page_size(), order_.page_count());
+  if (staging_->next_extent() == extents) return absl::OkStatus();
   const auto sink = [&](const FetchedExtent& extent) -> absl::Status {
     LF_RETURN_IF_ERROR(CheckCancelled());
     LF_RETURN_IF_ERROR(staging_->Append(extent));
     if (log_ != nullptr && !log_->Put(extent.extent, extent.name).ok()) log_.reset();
     progress_.AddWireBytes(extent.wire_bytes);
+    progress_.AddChangedBytes(static_cast<int64_t>(extent.pages.size()));
     progress_.At(staging_->next_extent(), extents);
     LF_CRASH_POINT("restore.fetching");
     return absl::OkStatus();
   };
+  LF_RETURN_IF_ERROR(Persist(
+      [&] {
+        const uint32_t next = staging_->next_extent();
+        return next == extents ? absl::OkStatus() : parts_.fetcher.Fetch(state_.operation_id(), order_, next, cancel_, sink);
+      },
+      [&] { return uint64_t{staging_->next_extent()}; }));
+  state_.add_steps(fmt::format("fetched {} pages", order_.page_count()));
+  return absl::OkStatus();
+}
+
+absl::Status RestoreSession::Persist(const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained) {
   Backoff backoff({}, std::hash<std::string>()(state_.operation_id()));
   auto last_gain = std::chrono::steady_clock::now();
-  while (staging_->next_extent() < extents) {
+  for (;;) {
     LF_RETURN_IF_ERROR(CheckCancelled());
-    const uint32_t had = staging_->next_extent();
-    const absl::Status status = parts_.fetcher.Fetch(state_.operation_id(), order_, had, cancel_, sink);
+    const uint64_t had = gained();
+    const absl::Status status = attempt();
     LF_RETURN_IF_ERROR(CheckCancelled());
-    if (status.ok()) break;
-    if (!MayHelpToRetry(status)) return status;
+    if (status.ok() || !MayHelpToRetry(status)) return status;
     const auto now = std::chrono::steady_clock::now();
-    if (staging_->next_extent() > had) {
+    if (gained() > had) {
       last_gain = now;
       backoff.Connected(now - std::chrono::minutes(2));
     }
@@ -348,7 +379,6 @@ absl::Status RestoreSession::FetchRest() {
     }
     Wait(backoff.Next(now));
   }
-  return absl::OkStatus();
 }
 
 absl::Status RestoreSession::Check() {

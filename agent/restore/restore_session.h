@@ -51,6 +51,10 @@ class RestoreSession {
   absl::Status OpenStaging();
   absl::Status FetchAll();
   absl::Status FetchRest();
+  // From the database that is to be overwritten, and what differs from the controller.
+  absl::Status FetchDifferences();
+  // Makes an attempt as often as it may help, as long as `gained` grows.
+  absl::Status Persist(const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained);
   absl::Status Check();
   absl::Status Apply();
   absl::Status Finish();

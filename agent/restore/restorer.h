@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -44,6 +45,25 @@ struct FetchedExtent {
   int64_t wire_bytes = 0;  // that crossed the wire for it
 };
 
+struct PageRange {
+  uint32_t first_page = 0;  // from 1
+  uint32_t page_count = 0;
+};
+
+// Pages of several extents, of which nothing is proven but that they came as they were sent.
+struct FetchedPages {
+  std::span<const PageRange> runs;  // ascending
+  ByteView pages;                   // valid during the call
+  int64_t wire_bytes = 0;
+};
+
+// Pages, and what this device has in their places.
+struct WantedPages {
+  static constexpr size_t kHaveBytes = 3;
+  std::vector<PageRange> runs;  // ascending, apart from each other
+  std::string have;             // the beginning of the digest of each, or nothing at all
+};
+
 // Where the pages of a snapshot come from; the gRPC stream in the agent, a file or a fake in tests.
 class PageFetcher {
  public:
@@ -54,6 +74,13 @@ class PageFetcher {
   // kDataLoss FETCH_INVALID or CHUNK_DAMAGED. kCancelled CANCELLED at most 200 ms after the token was set.
   virtual absl::Status Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent,
                              const CancelToken& cancel, const std::function<absl::Status(const FetchedExtent&)>& sink) = 0;
+  // The names of all extents, ascending: their root is for the caller to prove. kUnimplemented NAMES_UNSUPPORTED where the controller is an
+  // older one.
+  virtual absl::Status FetchNames(const std::string& operation_id, const v1::RestoreOrder& order, const CancelToken& cancel,
+                                  const std::function<absl::Status(std::span<const format::ChunkName>)>& sink) = 0;
+  // Those of the wanted pages that are not what is here, in ascending order. One attempt, as Fetch.
+  virtual absl::Status FetchPages(const std::string& operation_id, const v1::RestoreOrder& order, const WantedPages& wanted,
+                                  const CancelToken& cancel, const std::function<absl::Status(const FetchedPages&)>& sink) = 0;
 };
 
 struct Outcome {

@@ -60,8 +60,7 @@ absl::Status StagingFile::Resume(const StagingLog& log, const CancelToken& cance
     if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
     LF_ASSIGN_OR_RETURN(const auto name, log.At(next_extent_));
     if (!name.has_value()) break;
-    buffer.resize(static_cast<size_t>(format::PagesIn(page_size_, page_count_, next_extent_)) * page_size_);
-    LF_RETURN_IF_ERROR(io::PreadAll(fd(), buffer, static_cast<uint64_t>(next_extent_) * format::kExtentBytes, path()));
+    LF_RETURN_IF_ERROR(ReadExtent(next_extent_, buffer));
     if (format::NameChunkOf(page_size_, buffer) != *name) break;
     root_.Add(*name);
     read(++next_extent_);
@@ -83,6 +82,24 @@ absl::Status StagingFile::Append(const FetchedExtent& extent) {
   return absl::OkStatus();
 }
 
+absl::Status StagingFile::WritePages(uint32_t first_page, ByteView pages) {
+  const uint64_t offset = uint64_t{first_page - 1} * page_size_;
+  if (first_page == 0 || offset + pages.size() > bytes()) {
+    return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("pages from page {} on came, the snapshot has {}", first_page, page_count_));
+  }
+  return io::PwriteAll(fd(), pages, offset, path());
+}
+
+absl::Status StagingFile::ReadExtent(uint32_t extent, Bytes& out) const {
+  out.resize(static_cast<size_t>(format::PagesIn(page_size_, page_count_, extent)) * page_size_);
+  return io::PreadAll(fd(), out, static_cast<uint64_t>(extent) * format::kExtentBytes, path());
+}
+
+void StagingFile::Adopt(const format::ChunkName& name) {
+  root_.Add(name);
+  ++next_extent_;
+}
+
 absl::Status StagingFile::Finish(const format::RootDigest& expected) {
   if (next_extent_ != format::ExtentCount(page_size_, page_count_)) {
     return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("only {} extents of {} pages came", next_extent_, page_count_));
@@ -96,8 +113,7 @@ absl::Status StagingFile::Verify(const format::RootDigest& expected, std::string
   Bytes buffer;
   for (uint32_t extent = 0; extent < format::ExtentCount(page_size_, page_count_); ++extent) {
     if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
-    buffer.resize(static_cast<size_t>(format::PagesIn(page_size_, page_count_, extent)) * page_size_);
-    LF_RETURN_IF_ERROR(io::PreadAll(fd(), buffer, static_cast<uint64_t>(extent) * format::kExtentBytes, path()));
+    LF_RETURN_IF_ERROR(ReadExtent(extent, buffer));
     if (extent == 0 && versions.size() == 2) std::memcpy(buffer.data() + 18, versions.data(), 2);
     root.Add(format::NameChunkOf(page_size_, buffer));
   }

@@ -35,6 +35,12 @@ class StagingFile {
   // REQUIRES: extents come in ascending order without holes, with as many pages as they have.
   absl::Status Append(const FetchedExtent& extent);
   uint32_t next_extent() const { return next_extent_; }
+
+  // For an extent that is put together in its place (DeltaFetch): nothing of it counts before it is adopted.
+  absl::Status WritePages(uint32_t first_page, ByteView pages);
+  absl::Status ReadExtent(uint32_t extent, Bytes& out) const;
+  // The next extent's content has just been read and has this name.
+  void Adopt(const format::ChunkName& name);
   // All extents are there: compares the root.
   absl::Status Finish(const format::RootDigest& expected);
   // Reads and hashes the whole file. `versions`: what bytes 18 and 19 were in the snapshot, empty where they are as they were.

@@ -10,7 +10,6 @@
 #include "common/base/status.h"
 #include "common/format/chunk_codec.h"
 #include "common/format/extent.h"
-#include "fmt/format.h"
 
 namespace litefleet::restore {
 namespace {
@@ -20,96 +19,6 @@ using std::chrono::steady_clock;
 
 constexpr size_t kSlots = 8;
 constexpr int kWorkers = 2;
-
-absl::Status Invalid(std::string_view why) {
-  return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("the controller did not send what the order asks for: {}", why),
-               "bring agent and controller to the same version; look at the controller's log");
-}
-
-// A chunk as it came, its claims checked against the order.
-struct Claimed {
-  uint32_t extent = 0;
-  uint32_t raw_bytes = 0;
-  format::ChunkName name;
-  format::Codec codec = format::Codec::kRaw;
-  std::string data;
-};
-
-// The stream as a sequence of chunks, which must be exactly the extents that were asked for.
-class ChunkSequence {
- public:
-  ChunkSequence(FetchStream& stream, const v1::RestoreOrder& order, uint32_t first_extent, std::chrono::seconds timeout)
-      : stream_(stream),
-        order_(order),
-        next_(first_extent),
-        end_(format::ExtentCount(order.page_size(), order.page_count())),
-        timeout_(timeout) {}
-
-  // Nothing after the last extent.
-  absl::StatusOr<std::optional<Claimed>> Next() {
-    if (next_ == end_) return std::nullopt;
-    while (!header_seen_ || at_ == message_.chunks().chunks_size()) LF_RETURN_IF_ERROR(ReadMessage());
-    return Take(*message_.mutable_chunks()->mutable_chunks(at_++));
-  }
-
- private:
-  absl::Status ReadMessage() {
-    LF_ASSIGN_OR_RETURN(const bool more, stream_.Read(message_, steady_clock::now() + timeout_));
-    if (!more) return Error(Code::kUnavailable, "FETCH_CUT", fmt::format("the stream ended before extent {} of {}", next_, end_));
-    at_ = 0;
-    if (message_.has_header() == header_seen_) return Invalid("a header where none belongs, or none where one does");
-    if (!header_seen_) {
-      header_seen_ = true;
-      const v1::FetchHeader& header = message_.header();
-      if (header.page_size() != order_.page_size() || header.page_count() != order_.page_count() ||
-          header.root_digest() != order_.root_digest() || header.root_version() != order_.root_version()) {
-        return Invalid("another snapshot");
-      }
-      message_.Clear();
-      return absl::OkStatus();
-    }
-    if (!message_.has_chunks() || message_.chunks().chunks().empty()) return Invalid("a message without chunks");
-    return absl::OkStatus();
-  }
-
-  absl::StatusOr<std::optional<Claimed>> Take(v1::FetchedChunk& fetched) {
-    const uint32_t pages = format::PagesIn(order_.page_size(), order_.page_count(), next_);
-    const auto name = format::ChunkName::FromBytes(fetched.chunk().name());
-    if (fetched.runs_size() != 1 || fetched.runs(0).first_page() != format::FirstPageOf(order_.page_size(), next_) ||
-        fetched.runs(0).page_count() != pages) {
-      return Invalid(fmt::format("other pages where those of extent {} were next", next_));
-    }
-    if (!name.has_value() || fetched.chunk().raw_bytes() != pages * order_.page_size() ||
-        fetched.chunk().data().size() > format::kExtentBytes) {
-      return Invalid(fmt::format("a chunk of another size for extent {}", next_));
-    }
-    Claimed claimed;
-    switch (fetched.chunk().codec()) {
-      case v1::CODEC_RAW:
-        claimed.codec = format::Codec::kRaw;
-        break;
-      case v1::CODEC_ZSTD:
-        claimed.codec = format::Codec::kZstd;
-        break;
-      default:
-        return Invalid("an unknown codec");
-    }
-    claimed.extent = next_++;
-    claimed.raw_bytes = fetched.chunk().raw_bytes();
-    claimed.name = *name;
-    claimed.data = std::move(*fetched.mutable_chunk()->mutable_data());
-    return claimed;
-  }
-
-  FetchStream& stream_;
-  const v1::RestoreOrder& order_;
-  uint32_t next_;
-  const uint32_t end_;
-  const std::chrono::seconds timeout_;
-  v1::FetchResponse message_;
-  int at_ = 0;
-  bool header_seen_ = false;
-};
 
 // Workers take chunks in turn, open them beside each other, and put them into a ring; one thread takes them out in order.
 class Pipeline {
@@ -129,8 +38,12 @@ class Pipeline {
   Pipeline(const Pipeline&) = delete;
   Pipeline& operator=(const Pipeline&) = delete;
 
-  // The next extent, valid until the next call; nothing after the last. `cancel` is looked at every 100 ms.
-  absl::StatusOr<std::optional<FetchedExtent>> Next(const CancelToken& cancel) {
+  struct Opened {
+    const ClaimedChunk* chunk = nullptr;  // null after the last
+    ByteView raw;                         // proven to have the chunk's name
+  };
+  // The next chunk, valid until the next call. `cancel` is looked at every 100 ms.
+  absl::StatusOr<Opened> Next(const CancelToken& cancel) {
     MutexLock lock(mu_);
     if (lent_) {
       slots_[consumed_++ % kSlots].ready = false;
@@ -144,17 +57,17 @@ class Pipeline {
     }
     if (!slot.ready) {
       if (!end_.ok()) return end_;
-      return std::nullopt;
+      return Opened{};
     }
     if (!slot.status.ok()) return slot.status;
     lent_ = true;
-    return FetchedExtent{slot.chunk.extent, slot.chunk.name, slot.raw, static_cast<int64_t>(slot.chunk.data.size())};
+    return Opened{&slot.chunk, slot.raw};
   }
 
  private:
   struct Slot {
     bool ready = false;
-    Claimed chunk;
+    ClaimedChunk chunk;
     Bytes raw;
     absl::Status status;
   };
@@ -216,6 +129,25 @@ class Pipeline {
 
 }  // namespace
 
+absl::StatusOr<std::unique_ptr<FetchStream>> StreamFetcher::Call(const v1::FetchRequest& request, const CancelToken& cancel) {
+  return transport_.Open(request, steady_clock::now() + options_.connect_timeout, cancel);
+}
+
+absl::Status StreamFetcher::Run(FetchStream& stream, ChunkSequence& chunks, uint32_t page_size, const CancelToken& cancel,
+                                const std::function<absl::Status(const ClaimedChunk&, ByteView)>& sink) {
+  Pipeline pipeline(chunks, page_size);
+  absl::Status status;
+  for (;;) {
+    const auto opened = pipeline.Next(cancel);
+    status = opened.status();
+    if (!status.ok() || opened->chunk == nullptr) break;
+    status = sink(*opened->chunk, opened->raw);
+    if (!status.ok()) break;
+  }
+  stream.Cancel();  // so that no worker waits for a message any more
+  return status;
+}
+
 absl::Status StreamFetcher::Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent,
                                   const CancelToken& cancel, const std::function<absl::Status(const FetchedExtent&)>& sink) {
   if (first_extent >= format::ExtentCount(order.page_size(), order.page_count())) return absl::OkStatus();
@@ -227,21 +159,46 @@ absl::Status StreamFetcher::Fetch(const std::string& operation_id, const v1::Res
     run.set_first_page(format::FirstPageOf(order.page_size(), first_extent));
     run.set_page_count(order.page_count() - run.first_page() + 1);
   }
-  LF_ASSIGN_OR_RETURN(const auto stream, transport_.Open(request, steady_clock::now() + options_.connect_timeout, cancel));
-  ChunkSequence chunks(*stream, order, first_extent, options_.message_timeout);
-  absl::Status status;
-  {
-    Pipeline pipeline(chunks, order.page_size());
-    for (;;) {
-      auto extent = pipeline.Next(cancel);
-      status = extent.status();
-      if (!status.ok() || !extent->has_value()) break;
-      status = sink(**extent);
-      if (!status.ok()) break;
-    }
-    stream->Cancel();  // so that no worker waits for a message any more
+  LF_ASSIGN_OR_RETURN(const auto stream, Call(request, cancel));
+  ExtentSequence chunks(*stream, order, first_extent, options_.message_timeout);
+  return Run(*stream, chunks, order.page_size(), cancel, [&](const ClaimedChunk& chunk, ByteView raw) {
+    return sink({(chunk.runs[0].first_page - 1) / format::PagesPerExtent(order.page_size()), chunk.name, raw,
+                 static_cast<int64_t>(chunk.data.size())});
+  });
+}
+
+absl::Status StreamFetcher::FetchNames(const std::string& operation_id, const v1::RestoreOrder& order, const CancelToken& cancel,
+                                       const std::function<absl::Status(std::span<const format::ChunkName>)>& sink) {
+  v1::FetchRequest request;
+  request.set_operation_id(operation_id);
+  request.set_snapshot_id(order.snapshot_id());
+  request.set_names_only(true);
+  LF_ASSIGN_OR_RETURN(const auto stream, Call(request, cancel));
+  NameSequence sequence(*stream, order, options_.message_timeout);
+  for (;;) {
+    if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
+    LF_ASSIGN_OR_RETURN(const std::vector<format::ChunkName> names, sequence.NextNames());
+    if (names.empty()) return absl::OkStatus();
+    LF_RETURN_IF_ERROR(sink(names));
   }
-  return status;
+}
+
+absl::Status StreamFetcher::FetchPages(const std::string& operation_id, const v1::RestoreOrder& order, const WantedPages& wanted,
+                                       const CancelToken& cancel, const std::function<absl::Status(const FetchedPages&)>& sink) {
+  v1::FetchRequest request;
+  request.set_operation_id(operation_id);
+  request.set_snapshot_id(order.snapshot_id());
+  request.set_have(wanted.have);
+  for (const PageRange& pages : wanted.runs) {
+    v1::PageRun& run = *request.add_runs();
+    run.set_first_page(pages.first_page);
+    run.set_page_count(pages.page_count);
+  }
+  LF_ASSIGN_OR_RETURN(const auto stream, Call(request, cancel));
+  PageSequence chunks(*stream, order, wanted, options_.message_timeout);
+  return Run(*stream, chunks, order.page_size(), cancel, [&](const ClaimedChunk& chunk, ByteView raw) {
+    return sink({chunk.runs, raw, static_cast<int64_t>(chunk.data.size())});
+  });
 }
 
 }  // namespace litefleet::restore

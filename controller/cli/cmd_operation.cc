@@ -3,6 +3,7 @@
 #include "common/base/proto_time.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
+#include "controller/cli/figures.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -83,6 +84,7 @@ CommandResult List(Session& session, const ListOptions& options) {
 }
 
 CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
+  const Figures figures = FiguresOf(session, operation);
   const SystemTime now = session.clock().Now();
   Facts facts;
   facts.Add("id", operation.id())
@@ -105,6 +107,7 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
     facts.Add("done", fmt::format("{} of {}, {} over the wire", SizeText(progress.done_bytes()), SizeText(progress.total_bytes()),
                                   SizeText(progress.wire_bytes())));
   }
+  AddFigures(operation, figures, facts);
   if (!HasEnded(operation)) facts.AddIf("phase", progress.phase());
   if (operation.has_stall()) facts.Add("writers waited", DurationText(Millis(operation.stall())));
   facts.AddIf("undo", operation.undo());
@@ -114,7 +117,9 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
   }
   std::string text = facts.Text();
   for (const std::string& step : operation.steps()) text += "  * " + Printable(step) + "\n";
-  PrintThing(session, "operation", ToJson(operation), operation.id(), text);
+  Json json = ToJson(operation);
+  AddFigures(operation, figures, json);
+  PrintThing(session, "operation", std::move(json), operation.id(), text);
   return kDone;
 }
 

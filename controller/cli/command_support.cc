@@ -1,6 +1,7 @@
 #include "controller/cli/command_support.h"
 
 #include "common/base/error_detail.h"
+#include "controller/cli/figures.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "controller/cli/time_spec.h"
@@ -58,7 +59,7 @@ void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool ma
   }
 }
 
-std::string OperationOutcome(const v1::Operation& operation) {
+std::string OperationOutcome(const v1::Operation& operation, const std::string& about) {
   const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
   if (!HasEnded(operation)) return fmt::format("{}: {} (operation {})", subject, Word(operation.state()), operation.id());
   if (operation.state() != v1::OPERATION_STATE_SUCCEEDED) {
@@ -70,6 +71,7 @@ std::string OperationOutcome(const v1::Operation& operation) {
   if (operation.kind() == v1::OPERATION_KIND_RESTORE && operation.restore_mode() != v1::RESTORE_MODE_UNSPECIFIED)
     text += fmt::format(", {}", Word(operation.restore_mode()));
   if (operation.progress().total_bytes() > 0) text += fmt::format(", {}", SizeText(operation.progress().total_bytes()));
+  if (!about.empty()) text += ", " + about;
   if (operation.progress().wire_bytes() > 0) {
     text += fmt::format(", {} {}", SizeText(operation.progress().wire_bytes()),
                         operation.kind() == v1::OPERATION_KIND_RESTORE ? "received" : "sent");
@@ -90,11 +92,16 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
     if (!ended.ok()) return ReportWait(session, ended.status(), operations);
     operations = *std::move(ended);
   }
+  const auto json = [&](const v1::Operation& operation) {
+    Json item = ToJson(operation);
+    AddFigures(operation, options.detach ? Figures() : FiguresOf(session, operation), item);
+    return item;
+  };
   if (session.json() && single) {
-    session.PrintJson("operation", ToJson(operations.front()));
+    session.PrintJson("operation", json(operations.front()));
   } else if (session.json()) {
     Json items = Json::Array();
-    for (const v1::Operation& operation : operations) items.Add(ToJson(operation));
+    for (const v1::Operation& operation : operations) items.Add(json(operation));
     session.PrintJsonList("operation_list", std::move(items));
   } else {
     for (const v1::Operation& operation : operations) {
@@ -102,7 +109,8 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
         const bool made = operation.kind() == v1::OPERATION_KIND_BACKUP && operation.state() == v1::OPERATION_STATE_SUCCEEDED;
         session.Print((made ? operation.snapshot_id() : operation.id()) + "\n");
       } else {
-        session.Print(Printable(OperationOutcome(operation)) + "\n");
+        const Figures figures = options.detach ? Figures() : FiguresOf(session, operation);
+        session.Print(Printable(OperationOutcome(operation, FiguresText(operation, figures))) + "\n");
       }
     }
   }

@@ -80,7 +80,8 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
 CommandResult FinishOperation(Session& session, const v1::Operation& begun, const LongActionOptions& options,
                               const std::function<CommandResult(const v1::Operation&)>& succeeded);
 // The lines for people about operations that have ended or go on.
-std::string OperationOutcome(const v1::Operation& operation);
+// `about`: what is known besides, said behind the size; may be empty.
+std::string OperationOutcome(const v1::Operation& operation, const std::string& about = {});
 
 }  // namespace litefleet::cli
 

@@ -39,6 +39,12 @@ std::string Quoted(std::string_view text) {
 
 Json::Json(std::string_view text) : text_(Quoted(text)) {}
 
+Json Json::Number(double value) {
+  Json number;
+  number.text_ = fmt::format("{:.6g}", value);
+  return number;
+}
+
 Json& Json::Set(std::string_view key, Json value) {
   members_.emplace_back(Quoted(key), std::move(value));
   return *this;

@@ -28,6 +28,8 @@ class Json {
 
   static Json Object() { return Json(Kind::kObject); }
   static Json Array() { return Json(Kind::kArray); }
+  // With six digits behind the point at most.
+  static Json Number(double value);
   // Null where `text` is empty.
   static Json OrNull(std::string_view text) { return text.empty() ? Json() : Json(text); }
 

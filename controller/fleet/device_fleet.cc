@@ -110,6 +110,8 @@ absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<Devi
     Drop(device, session, nullptr);
     return still;
   }
+  // Before the orders, so that none of them is answered by what is not there.
+  TellOfGone(device, databases);
   Reconcile(device, session, hello);
   Flush(session);
   table_->Touch(device);
@@ -235,7 +237,22 @@ absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& ses
   v1::Health cut = health;
   cut.clear_databases();
   LF_RETURN_IF_ERROR(parts_.reports->Said(device, now, nullptr, offset.count(), &cut));
-  return parts_.reports->Databases(device, now, databases);
+  LF_RETURN_IF_ERROR(parts_.reports->Databases(device, now, databases));
+  TellOfGone(device, databases);
+  return absl::OkStatus();
+}
+
+void DeviceFleet::TellOfGone(const DeviceId& device, std::span<const v1::DatabaseHealth> databases) {
+  for (const v1::DatabaseHealth& database : databases) {
+    if (database.last_snapshot_id().empty()) continue;
+    // An error of the catalog shows elsewhere; the next health asks again.
+    const auto newest = parts_.reports->NewestSnapshot(device, database.name());
+    if (!newest.ok() || *newest == database.last_snapshot_id()) continue;
+    v1::ControlResponse message;
+    message.mutable_snapshot_gone()->set_database(database.name());
+    message.mutable_snapshot_gone()->set_snapshot_id(database.last_snapshot_id());
+    SendTo(device, std::move(message));
+  }
 }
 
 absl::Status DeviceFleet::OnAccepted(const DeviceId& device, const std::string& operation) {

@@ -10,6 +10,7 @@
 #include <deque>
 #include <functional>
 #include <map>
+#include <span>
 #include <memory>
 #include <optional>
 #include <set>
@@ -119,6 +120,8 @@ class DeviceFleet final : public Fleet {
 
   absl::Status OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health);
   absl::Status OnAccepted(const DeviceId& device, const std::string& operation);
+  // The device is told where the snapshot that it names as its last one is not the newest that can be restored.
+  void TellOfGone(const DeviceId& device, std::span<const v1::DatabaseHealth> databases);
   absl::Status OnProgress(const DeviceId& device, const SessionPtr& session, const v1::OperationProgress& progress);
   absl::Status OnResult(const DeviceId& device, const SessionPtr& session, const v1::OperationResult& result);
   void OnQueryResult(const SessionPtr& session, const v1::QueryResult& result);

@@ -21,4 +21,11 @@ absl::Status CatalogReports::Databases(const DeviceId& device, SystemTime now, s
   return snapshots_.ReportDatabases(device, now, databases);
 }
 
+absl::StatusOr<std::string> CatalogReports::NewestSnapshot(const DeviceId& device, const std::string& database) {
+  const absl::StatusOr<v1::Snapshot> newest = snapshots_.Newest(device, database);
+  if (absl::IsNotFound(newest.status())) return std::string();
+  LF_RETURN_IF_ERROR(newest.status());
+  return newest->id();
+}
+
 }  // namespace litefleet::fleet

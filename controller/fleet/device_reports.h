@@ -25,6 +25,8 @@ class DeviceReports {
   virtual absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
                             const v1::Health* health) = 0;
   virtual absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) = 0;
+  // Id of the newest snapshot that can be restored; empty: there is none.
+  virtual absl::StatusOr<std::string> NewestSnapshot(const DeviceId& device, const std::string& database) = 0;
 };
 
 class CatalogReports final : public DeviceReports {
@@ -35,6 +37,7 @@ class CatalogReports final : public DeviceReports {
   absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
                     const v1::Health* health) override;
   absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) override;
+  absl::StatusOr<std::string> NewestSnapshot(const DeviceId& device, const std::string& database) override;
 
  private:
   catalog::IdentityCatalog& identities_;

@@ -112,6 +112,7 @@ absl::StatusOr<std::vector<v1::Operation>> DeviceFleet::StartBackups(const std::
     backup.set_database(wish.database);
     backup.set_method(wish.method);
     backup.set_full(wish.full);
+    LF_ASSIGN_OR_RETURN(*backup.mutable_newest_snapshot_id(), parts_.reports->NewestSnapshot(wish.device, wish.database));
     row.request_id = request_id;
   }
   LF_ASSIGN_OR_RETURN(const std::vector<OperationTable::Entry> entries, table_->Create(rows));

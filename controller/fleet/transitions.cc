@@ -65,6 +65,8 @@ void MergeProgress(v1::Progress& into, const v1::Progress& from) {
   into.set_done_bytes(std::max(into.done_bytes(), from.done_bytes()));
   if (into.total_bytes() > 0) into.set_done_bytes(std::min(into.done_bytes(), into.total_bytes()));
   into.set_wire_bytes(std::max(into.wire_bytes(), from.wire_bytes()));
+  into.set_read_bytes(std::max(into.read_bytes(), from.read_bytes()));
+  into.set_changed_bytes(std::max(into.changed_bytes(), from.changed_bytes()));
   if (!from.phase().empty()) into.set_phase(CutText(from.phase(), kMaxPhase));
 }
 

@@ -29,6 +29,12 @@ struct SnapshotGeometry {
   format::RootDigest root;
 };
 
+// Pages by their number, from 1.
+struct WantedRun {
+  uint32_t first_page = 0;
+  uint32_t page_count = 0;
+};
+
 // One extent: the chunk that it is as it is stored, or put together of several.
 struct StoredChunk {
   format::ChunkName name;
@@ -38,6 +44,7 @@ struct StoredChunk {
   Bytes raw;                // decompressed and verified; empty where it is as stored: Unpack makes it
   uint32_t first_page = 0;  // full snapshots: one run, ascending, without holes
   uint32_t page_count = 0;
+  std::vector<WantedRun> runs;  // where its pages belong, if they are not one run
 };
 
 // Makes `data` of what was put together; nothing is done for others.
@@ -54,16 +61,28 @@ class SnapshotReader {
   virtual absl::StatusOr<std::optional<StoredChunk>> Next() = 0;
 };
 
-struct WantedRun {
-  uint32_t first_page = 0;
-  uint32_t page_count = 0;
+// The names of all extents: what somebody who has a similar database compares with first.
+class NameReader {
+ public:
+  virtual ~NameReader() = default;
+  virtual const SnapshotGeometry& geometry() const = 0;
+  // Ascending, those of a stretch (64 MiB) at a time; none at the end.
+  virtual absl::StatusOr<std::vector<format::ChunkName>> Next() = 0;
 };
+
+// Of the digests of pages that somebody has, so that they are not read out again.
+inline constexpr size_t kHaveBytes = 3;
 
 class SnapshotReaderFactory {
  public:
   virtual ~SnapshotReaderFactory() = default;
   // `wanted` empty: everything. Errors: kNotFound SNAPSHOT_NOT_FOUND.
   virtual absl::StatusOr<std::unique_ptr<SnapshotReader>> Open(const SnapshotId& snapshot, std::span<const WantedRun> wanted) = 0;
+  // Only those of the wanted pages whose digests do not begin as `have` says: kHaveBytes for each, in order. Chunks hold pages of several
+  // extents, in ascending order. Errors also: kInvalidArgument RUNS_INVALID.
+  virtual absl::StatusOr<std::unique_ptr<SnapshotReader>> OpenDifferent(const SnapshotId& snapshot, std::span<const WantedRun> wanted,
+                                                                        std::string have) = 0;
+  virtual absl::StatusOr<std::unique_ptr<NameReader>> OpenNames(const SnapshotId& snapshot) = 0;
 };
 
 }  // namespace litefleet::restore

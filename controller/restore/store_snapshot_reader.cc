@@ -2,11 +2,9 @@
 
 #include <utility>
 
-#include "absl/cleanup/cleanup.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "controller/manifest/chunk_reader.h"
-#include "controller/manifest/manifest_reader.h"
 #include "fmt/format.h"
 
 namespace litefleet::restore {
@@ -17,21 +15,31 @@ absl::Status Damaged(std::string_view reason, const std::string& message) {
                "restore another snapshot of this database; the device still has its own copy");
 }
 
+// The number of pages wanted.
+absl::StatusOr<uint64_t> CheckRuns(const catalog::SnapshotLayout& layout, std::span<const WantedRun> wanted) {
+  uint64_t next = 1;
+  uint64_t pages = 0;
+  for (const WantedRun& run : wanted) {
+    if (run.page_count == 0 || run.first_page < next || uint64_t{run.first_page} + run.page_count > uint64_t{layout.page_count} + 1) {
+      return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID",
+                   fmt::format("pages {} and {} following are not wanted in order, or not there", run.first_page, run.page_count));
+    }
+    next = uint64_t{run.first_page} + run.page_count;
+    pages += run.page_count;
+  }
+  return pages;
+}
+
 class StoreSnapshotReader final : public SnapshotReader {
  public:
-  StoreSnapshotReader(const catalog::IngestCatalog& catalog, store::Store& store, manifest::ManifestReader manifest,
-                      std::span<const WantedRun> wanted, std::shared_ptr<SnapshotPins> pins)
-      : manifest_(std::move(manifest)),
-        layout_(manifest_.layout()),
-        chunks_(catalog, store, nullptr, layout_.page_size),
+  StoreSnapshotReader(ReaderSource source, std::span<const WantedRun> wanted)
+      : source_(std::move(source)),
+        layout_(source_.manifest.layout()),
+        chunks_(source_.catalog, source_.store, nullptr, layout_.page_size),
         geometry_{.page_size = layout_.page_size, .page_count = layout_.page_count, .root = layout_.root},
         wanted_(wanted.begin(), wanted.end()),
         full_(wanted.empty()),
-        pins_(std::move(pins)),
-        root_(layout_.page_size, layout_.page_count) {
-    pins_->Add(layout_.id);
-  }
-  ~StoreSnapshotReader() override { pins_->Remove(layout_.id); }
+        root_(layout_.page_size, layout_.page_count) {}
 
   const SnapshotGeometry& geometry() const override { return geometry_; }
 
@@ -49,7 +57,7 @@ class StoreSnapshotReader final : public SnapshotReader {
     if (next_extent_ >= extents) return Finish();
     const uint32_t number = next_extent_ / format::kExtentsPerStretch;
     if (!read_ || stretch_.number() != number) {
-      LF_RETURN_IF_ERROR(manifest_.Read(number, stretch_));
+      LF_RETURN_IF_ERROR(source_.manifest.Read(number, stretch_));
       LF_RETURN_IF_ERROR(chunks_.Locate(stretch_.chunks()));
       read_ = true;
     }
@@ -111,13 +119,12 @@ class StoreSnapshotReader final : public SnapshotReader {
     return std::nullopt;
   }
 
-  manifest::ManifestReader manifest_;
-  const catalog::SnapshotLayout& layout_;  // of manifest_
+  ReaderSource source_;
+  const catalog::SnapshotLayout& layout_;  // of the source
   manifest::ChunkReader chunks_;
   const SnapshotGeometry geometry_;
   const std::vector<WantedRun> wanted_;
   const bool full_;
-  const std::shared_ptr<SnapshotPins> pins_;
 
   format::RootBuilder root_;
   manifest::Stretch stretch_;
@@ -154,27 +161,40 @@ bool SnapshotPins::IsPinned(const SnapshotId& snapshot) const {
   return pins_.count(snapshot) != 0;
 }
 
-absl::StatusOr<std::unique_ptr<SnapshotReader>> StoreSnapshotReaderFactory::Open(const SnapshotId& snapshot,
-                                                                                 std::span<const WantedRun> wanted) {
+absl::StatusOr<ReaderSource> StoreSnapshotReaderFactory::Find(const SnapshotId& snapshot) const {
   // Pinned before its state is looked at: whoever removes it looks at the pins after it was put into the trash.
-  pins_->Add(snapshot);
-  const auto unpin = absl::MakeCleanup([&] { pins_->Remove(snapshot); });
+  SnapshotPin pin(pins_, snapshot);
   LF_ASSIGN_OR_RETURN(catalog::SnapshotLayout found, catalog_.GetLayout(snapshot));
   if (found.in_trash) {
     return Error(absl::StatusCode::kFailedPrecondition, "SNAPSHOT_IN_TRASH", fmt::format("snapshot {} was deleted", snapshot.value()),
                  fmt::format("take it out of the trash first: litefleet store trash restore {}", snapshot.value()));
   }
   LF_ASSIGN_OR_RETURN(manifest::ManifestReader manifest, manifest::ManifestReader::Open(catalog_, store_, std::move(found)));
-  const catalog::SnapshotLayout& layout = manifest.layout();
-  uint64_t next = 1;
-  for (const WantedRun& run : wanted) {
-    if (run.page_count == 0 || run.first_page < next || uint64_t{run.first_page} + run.page_count > uint64_t{layout.page_count} + 1) {
-      return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID",
-                   fmt::format("pages {} and {} following are not wanted in order, or not there", run.first_page, run.page_count));
-    }
-    next = uint64_t{run.first_page} + run.page_count;
+  return ReaderSource{catalog_, store_, std::move(manifest), std::move(pin)};
+}
+
+absl::StatusOr<std::unique_ptr<SnapshotReader>> StoreSnapshotReaderFactory::Open(const SnapshotId& snapshot,
+                                                                                 std::span<const WantedRun> wanted) {
+  LF_ASSIGN_OR_RETURN(ReaderSource source, Find(snapshot));
+  LF_RETURN_IF_ERROR(CheckRuns(source.manifest.layout(), wanted).status());
+  return std::make_unique<StoreSnapshotReader>(std::move(source), wanted);
+}
+
+absl::StatusOr<std::unique_ptr<SnapshotReader>> StoreSnapshotReaderFactory::OpenDifferent(const SnapshotId& snapshot,
+                                                                                          std::span<const WantedRun> wanted,
+                                                                                          std::string have) {
+  LF_ASSIGN_OR_RETURN(ReaderSource source, Find(snapshot));
+  LF_ASSIGN_OR_RETURN(const uint64_t pages, CheckRuns(source.manifest.layout(), wanted));
+  if (have.size() != pages * kHaveBytes) {
+    return Error(absl::StatusCode::kInvalidArgument, "RUNS_INVALID",
+                 fmt::format("{} bytes of digests for {} pages, {} are needed for each", have.size(), pages, kHaveBytes));
   }
-  return std::make_unique<StoreSnapshotReader>(catalog_, store_, std::move(manifest), wanted, pins_);
+  return MakeDifferenceReader(std::move(source), wanted, std::move(have));
+}
+
+absl::StatusOr<std::unique_ptr<NameReader>> StoreSnapshotReaderFactory::OpenNames(const SnapshotId& snapshot) {
+  LF_ASSIGN_OR_RETURN(ReaderSource source, Find(snapshot));
+  return MakeNameReader(std::move(source));
 }
 
 }  // namespace litefleet::restore

@@ -39,6 +39,7 @@ class NoReports final : public fleet::DeviceReports {
   absl::StatusOr<std::string> NameOfActive(const DeviceId&) override { return std::string("kiosk"); }
   absl::Status Said(const DeviceId&, SystemTime, const v1::Hello*, int64_t, const v1::Health*) override { return absl::OkStatus(); }
   absl::Status Databases(const DeviceId&, SystemTime, std::span<const v1::DatabaseHealth>) override { return absl::OkStatus(); }
+  absl::StatusOr<std::string> NewestSnapshot(const DeviceId&, const std::string&) override { return std::string(); }
 };
 
 // Counts what is read, so that a test sees how far a stream runs ahead of its client.
@@ -50,6 +51,12 @@ class CountingReaders final : public restore::SnapshotReaderFactory {
     LF_ASSIGN_OR_RETURN(auto reader, real_.Open(snapshot, wanted));
     return std::make_unique<Reader>(*this, std::move(reader));
   }
+  absl::StatusOr<std::unique_ptr<restore::SnapshotReader>> OpenDifferent(const SnapshotId& snapshot,
+                                                                         std::span<const restore::WantedRun> wanted,
+                                                                         std::string have) override {
+    return real_.OpenDifferent(snapshot, wanted, std::move(have));
+  }
+  absl::StatusOr<std::unique_ptr<restore::NameReader>> OpenNames(const SnapshotId& snapshot) override { return real_.OpenNames(snapshot); }
   std::atomic<int> chunks{0};
   std::atomic<int> open{0};
 

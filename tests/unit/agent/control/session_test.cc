@@ -45,7 +45,9 @@ class FakeHealth final : public HealthSource {
     health.set_free_bytes(++asked);
     return health;
   }
+  void SnapshotGone(const std::string& database, const std::string& snapshot_id) override { gone.push_back(database + " " + snapshot_id); }
   int asked = 0;
+  std::vector<std::string> gone;
 };
 
 class ControlSessionTest : public testing::Test {
@@ -93,6 +95,15 @@ TEST_F(ControlSessionTest, SaysAtOnceWhenHealthHasChanged) {
   EXPECT_LE(session_.NextDue(), now_);
   EXPECT_TRUE(session_.NextRequest(now_)->has_health());
   EXPECT_FALSE(session_.NextRequest(now_)) << "once";
+}
+
+TEST_F(ControlSessionTest, HandsOnThatASnapshotIsGone) {
+  Welcome();
+  v1::ControlResponse response;
+  response.mutable_snapshot_gone()->set_database("app");
+  response.mutable_snapshot_gone()->set_snapshot_id(kId);
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_EQ(health_.gone, std::vector<std::string>{"app " + kId});
 }
 
 TEST_F(ControlSessionTest, ClampsTheInterval) {

@@ -302,6 +302,45 @@ TEST_F(DeviceFleetTest, DatabasesAreBoundedAndNamed) {
   EXPECT_EQ(reports_.databases[0].size_bytes(), 0);
 }
 
+TEST_F(DeviceFleetTest, ADeviceHearsThatItsLastSnapshotIsGone) {
+  const std::string old = "01JD00000000000000000000S1", newer = "01JD00000000000000000000S2";
+  reports_.newest = {{"same", newer}, {"older", newer}};
+  v1::Hello hello;
+  hello.set_protocol_version(1);
+  for (const auto& [name, last] : {std::pair<std::string, std::string>{"same", newer}, {"older", old}, {"deleted", old}, {"never", ""}}) {
+    v1::DatabaseHealth& database = *hello.add_databases();
+    database.set_name(name);
+    database.set_last_snapshot_id(last);
+  }
+  const auto link = std::make_shared<FakeLink>();
+  ASSERT_TRUE(fleet_->Connected(kDevice, link, hello).ok());
+  const auto gone = [&] {
+    std::vector<std::string> names;
+    for (const v1::ControlResponse& message : link->Take()) {
+      if (message.has_snapshot_gone()) names.push_back(message.snapshot_gone().database() + " " + message.snapshot_gone().snapshot_id());
+    }
+    return names;
+  };
+  EXPECT_EQ(gone(), (std::vector<std::string>{"older " + old, "deleted " + old})) << "after the welcome";
+  // Deleted while the device is connected: the next health is answered.
+  reports_.newest.erase("same");
+  clock_.Advance(std::chrono::seconds(30));
+  v1::ControlRequest health;
+  *health.mutable_health()->add_databases() = hello.databases(0);
+  ASSERT_TRUE(fleet_->Received(kDevice, *link, health).ok());
+  EXPECT_EQ(gone(), (std::vector<std::string>{"same " + newer}));
+  // An order says what there is.
+  reports_.newest["same"] = newer;
+  ASSERT_TRUE(fleet_->StartBackups({{.device = kDevice, .database = "same"}, {.device = kDevice, .database = "none"}}, {}, "", "test").ok());
+  std::vector<std::string> named;
+  for (const v1::ControlResponse& message : link->Take()) {
+    if (!message.has_order()) continue;
+    EXPECT_TRUE(message.order().backup().has_newest_snapshot_id());
+    named.push_back(message.order().backup().newest_snapshot_id());
+  }
+  EXPECT_EQ(named, (std::vector<std::string>{newer, ""}));
+}
+
 TEST_F(DeviceFleetTest, HealthIsNotACommitEach) {
   const auto link = Connect(kDevice);
   v1::ControlRequest health;

@@ -95,12 +95,17 @@ class FakeReports final : public DeviceReports {
     databases.assign(reported.begin(), reported.end());
     return absl::OkStatus();
   }
+  absl::StatusOr<std::string> NewestSnapshot(const DeviceId&, const std::string& database) override {
+    MutexLock lock(mu_);
+    return newest[database];
+  }
 
   Mutex mu_;
   std::set<DeviceId> revoked;
   int revoke_on_look = 0;  // 2: the second look finds the device revoked
   int hellos = 0;
   int healths = 0;
+  std::map<std::string, std::string> newest;  // snapshot by database
   int64_t offset_ms = 0;
   std::vector<v1::DatabaseHealth> databases;
 };

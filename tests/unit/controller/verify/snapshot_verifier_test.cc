@@ -58,6 +58,13 @@ class FileReaders final : public restore::SnapshotReaderFactory {
     ++opened;
     return std::make_unique<Reader>(*this, content);
   }
+  absl::StatusOr<std::unique_ptr<restore::SnapshotReader>> OpenDifferent(const SnapshotId&, std::span<const restore::WantedRun>,
+                                                                         std::string) override {
+    return absl::UnimplementedError("no check asks for differences");
+  }
+  absl::StatusOr<std::unique_ptr<restore::NameReader>> OpenNames(const SnapshotId&) override {
+    return absl::UnimplementedError("no check asks for names");
+  }
 
   std::string content;
   std::atomic<bool> open{true};
