@@ -34,6 +34,7 @@ SourceFeed::SourceFeed(std::unique_ptr<capture::PageSource> source, FeedPlan pla
       plan_(plan),
       known_pages_(plan.changes_only ? plan.ledger->state()->page_count : 0),
       gatherer_(page_size()),
+      moved_(page_size()),
       root_(page_size(), page_count()) {}
 
 absl::StatusOr<std::optional<Chunk>> SourceFeed::Next() {
@@ -56,6 +57,7 @@ absl::StatusOr<std::optional<Chunk>> SourceFeed::Read() {
     // What was read stands, whatever letting go says.
     source_->Close().IgnoreError();
     commit_ = DescribeSource(*source_, root_.Finish());
+    if (std::optional<Chunk> last = moved_.Flush()) ready_.push_back(*std::move(last));
     if (std::optional<Chunk> last = gatherer_.Flush()) ready_.push_back(*std::move(last));
   }
   if (ready_.empty()) return std::nullopt;
@@ -102,8 +104,31 @@ absl::Status SourceFeed::Compare(uint32_t first_page, ByteView pages) {
     const auto changed = std::span(digests_).subspan(at, end - at);
     const auto first = first_page + static_cast<uint32_t>(at);
     LF_RETURN_IF_ERROR(plan_.ledger->Put(first, changed));
-    if (auto chunk = gatherer_.Add(first, pages.subspan(at * page_size(), changed.size() * page_size()), changed))
-      ready_.push_back(*std::move(chunk));
+    LF_RETURN_IF_ERROR(HandOn(first, pages.subspan(at * page_size(), changed.size() * page_size()), changed));
+    at = end;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status SourceFeed::HandOn(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests) {
+  if (!index_.has_value()) {
+    LF_ASSIGN_OR_RETURN(ledger::PageIndex index, ledger::PageIndex::Build(*plan_.ledger));
+    index_.emplace(std::move(index));
+  }
+  for (size_t at = 0; at < digests.size();) {
+    sources_.clear();
+    size_t end = at;
+    std::optional<uint32_t> source = index_->Find(digests[at]);
+    for (const bool moved = source.has_value(); source.has_value() == moved;) {
+      if (moved) sources_.push_back(*source);
+      if (++end == digests.size()) break;
+      source = index_->Find(digests[end]);
+    }
+    const auto first = first_page + static_cast<uint32_t>(at);
+    const ByteView part = pages.subspan(at * page_size(), (end - at) * page_size());
+    const auto names = digests.subspan(at, end - at);
+    std::optional<Chunk> chunk = sources_.empty() ? gatherer_.Add(first, part, names) : moved_.AddMoved(first, part, names, sources_);
+    if (chunk.has_value()) ready_.push_back(*std::move(chunk));
     at = end;
   }
   return absl::OkStatus();

@@ -15,6 +15,7 @@
 #include "absl/status/statusor.h"
 #include "agent/capture/page_source.h"
 #include "agent/ledger/ledger.h"
+#include "agent/ledger/page_index.h"
 #include "agent/upload/page_gatherer.h"
 #include "agent/upload/session.h"
 #include "common/format/digest.h"
@@ -73,11 +74,16 @@ class SourceFeed final : public ChunkFeed {
   // The next extent; false at the end.
   absl::StatusOr<bool> ReadExtent();
   absl::Status Compare(uint32_t first_page, ByteView pages);
+  // Hands pages that differ on, those that only moved apart from the others.
+  absl::Status HandOn(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests);
 
   const std::unique_ptr<capture::PageSource> source_;
   const FeedPlan plan_;
   const uint32_t known_pages_;  // of the ledger
   PageGatherer gatherer_;
+  PageGatherer moved_;                      // of pages that the ledger has in another place
+  std::optional<ledger::PageIndex> index_;  // made for the first page that differs
+  std::vector<uint32_t> sources_;
   format::RootBuilder root_;
   uint32_t next_extent_ = 0;
   bool begun_ = false;

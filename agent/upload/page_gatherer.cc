@@ -65,11 +65,22 @@ std::optional<Chunk> PageGatherer::Add(uint32_t first_page, ByteView pages, std:
   return complete;
 }
 
+std::optional<Chunk> PageGatherer::AddMoved(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests,
+                                            std::span<const uint32_t> sources) {
+  std::optional<Chunk> complete = Add(first_page, pages, digests);
+  for (const uint32_t source : sources) {
+    if (sources_.empty() || sources_.back().first_page + sources_.back().page_count != source) sources_.push_back({.first_page = source});
+    ++sources_.back().page_count;
+  }
+  return complete;
+}
+
 std::optional<Chunk> PageGatherer::Flush() {
   if (runs_.empty()) return std::nullopt;
   Chunk chunk;
   chunk.name = format::NameChunk(page_size_, digests_);
   chunk.runs = std::exchange(runs_, {});
+  chunk.sources = std::exchange(sources_, {});
   chunk.raw_bytes = static_cast<uint32_t>(bytes_->size());
   chunk.payload = std::make_shared<RawPayload>(buffers_, std::move(bytes_));
   digests_.clear();

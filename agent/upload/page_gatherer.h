@@ -29,6 +29,9 @@ class PageGatherer {
 
   // The chunk that was complete before these pages, if any. REQUIRES: pages ascend; they are of one extent, `digests` theirs.
   std::optional<Chunk> Add(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests);
+  // As above; each page is where `sources` says in the base.
+  std::optional<Chunk> AddMoved(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests,
+                                std::span<const uint32_t> sources);
   // What is left.
   std::optional<Chunk> Flush();
   // A chunk of its own.
@@ -41,6 +44,7 @@ class PageGatherer {
   const uint32_t page_size_;
   const std::shared_ptr<Buffers> buffers_;
   std::vector<PageRun> runs_;
+  std::vector<PageRun> sources_;
   std::vector<format::PageDigest> digests_;
   std::unique_ptr<Bytes> bytes_;
 };

@@ -94,6 +94,11 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
         run.set_page_count(pages.page_count);
       }
       chunk.set_compared(gathering_[i].compared);
+      for (const PageRun& pages : gathering_[i].sources) {
+        v1::PageRun& run = *chunk.add_sources();
+        run.set_first_page(pages.first_page);
+        run.set_page_count(pages.page_count);
+      }
       sent.chunks.push_back(std::move(gathering_[i]));
     }
     gathering_.erase(gathering_.begin(), gathering_.begin() + static_cast<std::ptrdiff_t>(count));

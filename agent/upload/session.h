@@ -46,6 +46,8 @@ struct Chunk {
   std::shared_ptr<Payload> payload;
   // What is left of extents that the controller has with another content.
   bool compared = false;
+  // Where the ledger has these pages, in their order; empty: nowhere.
+  std::vector<PageRun> sources = {};
 };
 
 // An extent of which the controller has another content: the first bytes of the digests of its pages.

@@ -197,6 +197,7 @@ absl::Status Spool::Add(Chunk chunk) {
   Entry& entry = entries_.emplace_back();
   entry.name = chunk.name;
   entry.runs = chunk.runs;
+  entry.sources = chunk.sources;
   entry.raw_bytes = chunk.raw_bytes;
   ++size_;
   return writer_->Add(entry.place, std::move(chunk));
@@ -206,7 +207,7 @@ absl::Status Spool::Finish() { return writer_->Finish(); }
 
 Chunk Spool::At(size_t at) {
   const Entry& entry = entries_[at];
-  return Chunk{entry.name, entry.runs, entry.raw_bytes, std::make_shared<SpooledPayload>(*this, entry)};
+  return Chunk{entry.name, entry.runs, entry.raw_bytes, std::make_shared<SpooledPayload>(*this, entry), false, entry.sources};
 }
 
 class SpooledBackup::Feed final : public ChunkFeed {

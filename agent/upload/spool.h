@@ -62,6 +62,7 @@ class Spool {
   struct Entry {
     format::ChunkName name;
     std::vector<PageRun> runs;
+    std::vector<PageRun> sources;
     uint32_t raw_bytes = 0;
     Place place;  // under Writer::mu_
   };

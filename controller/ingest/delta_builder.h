@@ -8,11 +8,13 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/bytes.h"
 #include "common/base/ids.h"
 #include "common/format/digest.h"
 #include "controller/catalog/ingest_catalog.h"
@@ -42,6 +44,9 @@ class DeltaBuilder {
   };
   // Changes nothing. Errors: kInvalidArgument OFFER_INVALID; those of reading the base.
   absl::StatusOr<Checked> Check(const v1::ChunkOffer& offer);
+  // Whether the base has the content of the offer at the places that it names as sources: then it is written as a chunk of the controller's
+  // own, and nothing of it has to travel. Sources that are wrong, or too far apart, are no error. REQUIRES: Check was fine with it.
+  absl::StatusOr<bool> CopyMoved(const v1::ChunkOffer& offer);
   // The offer becomes part of the snapshot. REQUIRES: Check was fine with it. Errors: kFailedPrecondition DELTA_TOO_LARGE.
   absl::Status Take(const v1::ChunkOffer& offer);
   // Of the pages that the base has in the extent of a comparable offer.
@@ -80,6 +85,8 @@ class DeltaBuilder {
   // Copies what is left of the emptiest chunks together, where a reader would have to open too much.
   absl::Status Compact(manifest::Stretch& stretch);
   absl::Status WriteTogether(manifest::Stretch& stretch, const std::vector<uint32_t>& positions);
+  // A chunk of the controller's own.
+  absl::StatusOr<catalog::ArrivedChunk> WriteOwn(ByteView raw, std::span<const format::PageDigest> digests);
 
   const catalog::IngestCatalog& catalog_;
   store::Store& store_;

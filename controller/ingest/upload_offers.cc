@@ -155,7 +155,9 @@ absl::Status UploadSession::OfferOnBase(const v1::UploadOffer& offer, v1::Upload
   for (size_t i = 0; i < names.size(); ++i) {
     const v1::ChunkOffer& chunk = offer.chunks(positions[i]);
     const DeltaBuilder::Checked& about = checked[static_cast<size_t>(positions[i])];
-    if (presence[i] != catalog::Presence::kClaimed && about.comparable && begin_.compare() && !chunk.compared()) {
+    // A device that named the base knows which pages differ from it.
+    const bool compares = begin_.compare() && begin_.base_snapshot_id().empty() && !chunk.compared();
+    if (presence[i] != catalog::Presence::kClaimed && about.comparable && compares) {
       v1::DifferingExtent& differing = *missing.add_differing();
       differing.set_position(static_cast<uint32_t>(positions[i]));
       LF_ASSIGN_OR_RETURN(*differing.mutable_page_digests(), delta_->DigestPrefixes(chunk));
@@ -163,6 +165,10 @@ absl::Status UploadSession::OfferOnBase(const v1::UploadOffer& offer, v1::Upload
     }
     LF_RETURN_IF_ERROR(delta_->Take(chunk));
     if (presence[i] == catalog::Presence::kClaimed) continue;
+    const absl::StatusOr<bool> copied = delta_->CopyMoved(chunk);
+    if (copied.ok() && *copied) continue;
+    // What of the base is damaged is sent.
+    if (!copied.ok() && !absl::IsDataLoss(copied.status())) return copied.status();
     missing.add_positions(static_cast<uint32_t>(positions[i]));
     expected_.push_back(
         {.name = about.chunk.name, .page_count = about.chunk.page_count, .stored = presence[i] == catalog::Presence::kForeign});

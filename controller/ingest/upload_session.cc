@@ -285,7 +285,16 @@ absl::Status UploadSession::FinishDelta(const format::RootDigest& root) {
   // Everything that came is in the catalog before it is read.
   const std::deque<Slot> slots = TakeSlots();
   LF_RETURN_IF_ERROR(status());
-  LF_RETURN_IF_ERROR(MakeDurable(slots, std::nullopt, /*tell=*/false));
+  LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> epoch, delta_->epoch());
+  LF_RETURN_IF_ERROR(MakeDurable(slots, epoch, /*tell=*/false));
+  if (!delta_->own_chunks().empty()) {
+    catalog::UploadSessionRow row;
+    {
+      MutexLock lock(mu_);
+      row = row_;
+    }
+    LF_RETURN_IF_ERROR(ingest_.deps().catalog.RecordChunks(row, delta_->own_chunks(), /*own=*/true).status());
+  }
   return delta_->Finish(root);
 }
 

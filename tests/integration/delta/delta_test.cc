@@ -131,6 +131,56 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   }
   v1::Snapshot Snapshot(const std::string& id) { return *path_->snapshots->Resolve(id); }
 
+  // What a device that has `local` gets of a snapshot: the names of its extents, and pages that differ. Their number.
+  uint32_t FetchOnto(const std::string& id, Bytes local, const Bytes& wanted) {
+    const v1::Snapshot snapshot = Snapshot(id);
+    auto names = path_->readers->OpenNames(SnapshotId(id));
+    EXPECT_TRUE(names.ok()) << names.status();
+    format::RootBuilder root(snapshot.page_size(), snapshot.page_count());
+    for (;;) {
+      const auto some = (*names)->Next();
+      EXPECT_TRUE(some.ok()) << some.status();
+      if (!some.ok() || some->empty()) break;
+      for (const format::ChunkName& name : *some) root.Add(name);
+    }
+    EXPECT_EQ(root.Finish().AsString(), snapshot.root_digest());
+
+    local.resize(wanted.size());
+    std::vector<format::PageDigest> digests;
+    format::DigestPages(snapshot.page_size(), local, digests);
+    std::string have;
+    for (const format::PageDigest& digest : digests) have += digest.AsString().substr(0, restore::kHaveBytes);
+    const restore::WantedRun all[] = {{1, snapshot.page_count()}};
+    auto reader = path_->readers->OpenDifferent(SnapshotId(id), all, have);
+    EXPECT_TRUE(reader.ok()) << reader.status();
+    uint32_t pages = 0;
+    uint32_t last = 0;
+    for (;;) {
+      auto chunk = (*reader)->Next();
+      EXPECT_TRUE(chunk.ok()) << chunk.status();
+      if (!chunk.ok() || !chunk->has_value()) break;
+      format::ChunkCompressor compressor(3);
+      EXPECT_TRUE(restore::Pack(**chunk, compressor).ok());
+      Bytes raw;
+      EXPECT_TRUE(format::ChunkDecompressor()
+                      .Open((*chunk)->codec, AsBytes((*chunk)->data), (*chunk)->raw_bytes, snapshot.page_size(), (*chunk)->name, raw)
+                      .ok());
+      if ((*chunk)->runs.empty()) (*chunk)->runs.push_back({(*chunk)->first_page, (*chunk)->page_count});
+      size_t at = 0;
+      for (const restore::WantedRun& run : (*chunk)->runs) {
+        EXPECT_GT(run.first_page, last);
+        last = run.first_page + run.page_count - 1;
+        pages += run.page_count;
+        const size_t size = size_t{run.page_count} * snapshot.page_size();
+        std::copy_n(raw.begin() + static_cast<std::ptrdiff_t>(at), size,
+                    local.begin() + static_cast<std::ptrdiff_t>(size_t{run.first_page - 1} * snapshot.page_size()));
+        at += size;
+      }
+    }
+    EXPECT_TRUE(local == wanted);
+    return pages;
+  }
+
   std::string database_;
   sqlite3* db_ = nullptr;
   std::unique_ptr<ledger::Ledger> ledger_;
@@ -161,7 +211,20 @@ TEST_P(DeltaBackupTest, RandomHistories) {
     EXPECT_EQ(std::string(ledger_->state()->root.AsString()), Snapshot(outcome.snapshot_id).root_digest());
     history.emplace_back(outcome.snapshot_id, std::move(expected));
   }
-  for (const auto& [snapshot, content] : history) EXPECT_TRUE(*path_->ReadBack(snapshot) == content);
+  for (size_t i = 0; i < history.size(); ++i) {
+    const auto& [snapshot, content] = history[i];
+    EXPECT_TRUE(*path_->ReadBack(snapshot) == content);
+    // A device that has some other state of it.
+    const Bytes& other = history[random() % history.size()].second;
+    uint32_t different = 0;
+    const auto page_size = static_cast<size_t>(GetParam().page_size);
+    for (size_t at = 0; at < content.size(); at += page_size) {
+      different += at + page_size > other.size() ||
+                   !std::equal(content.begin() + static_cast<std::ptrdiff_t>(at), content.begin() + static_cast<std::ptrdiff_t>(at + page_size),
+                               other.begin() + static_cast<std::ptrdiff_t>(at));
+    }
+    EXPECT_LE(FetchOnto(snapshot, other, content), different);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Geometries, DeltaBackupTest,
@@ -214,6 +277,66 @@ TEST_P(OneDeltaTest, OnlyWhatChangedTravels) {
   EXPECT_EQ(Snapshot(damaged.snapshot_id).pages_sent(), 0u);
   EXPECT_TRUE(*path_->ReadBack(damaged.snapshot_id) == Expected());
 }
+
+// Pages that only moved are found by their digests in the ledger, and not sent.
+class MovedPagesTest : public DeltaBackupTest {
+ protected:
+  // What of the pages that changed was sent, after `sql`.
+  double ShareSent(const std::string& sql) {
+    Sql(sql);
+    const BackupOutcome outcome = Back();
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_TRUE(*path_->ReadBack(outcome.snapshot_id) == Expected());
+    const v1::Snapshot snapshot = Snapshot(outcome.snapshot_id);
+    EXPECT_GT(snapshot.pages_changed(), 50u) << sql;
+    return static_cast<double>(snapshot.pages_sent()) / snapshot.pages_changed();
+  }
+};
+
+TEST_P(MovedPagesTest, VacuumSendsLittle) {
+  OpenDatabase(GetParam());
+  Sql("create table gone (v blob); insert into gone values (zeroblob(300000));"
+      "with recursive n(i) as (values (1) union all select i + 1 from n where i < 20000) insert into t (k, v) select 'key ' || (1000000 + i), "
+      "randomblob(200) from n");
+  Sql("vacuum");
+  ASSERT_TRUE(Back().status.ok());
+  // All that follows moves up.
+  const double vacuum = ShareSent("drop table gone; vacuum");
+  EXPECT_LT(vacuum, 0.15);
+  const double again = ShareSent("create table gone (v blob); insert into gone values (zeroblob(300000)); vacuum");
+  EXPECT_LT(again, 0.5);
+  for (const char* sql : {"delete from t where id % 7 = 3; vacuum", "pragma page_size = 8192; pragma journal_mode = delete; vacuum"}) {
+    Sql(sql);
+    const BackupOutcome outcome = Back();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_TRUE(*path_->ReadBack(outcome.snapshot_id) == Expected()) << sql;
+  }
+}
+
+TEST_P(MovedPagesTest, WhatAutoVacuumMovesIsNotSent) {
+  Shape shape = GetParam();
+  shape.auto_vacuum = 2;
+  OpenDatabase(shape);
+  Sql("with recursive n(i) as (values (1) union all select i + 1 from n where i < 20000) insert into t (k, v) select i, randomblob(200) from n;"
+      "create table b (v blob); with recursive n(i) as (values (1) union all select i + 1 from n where i < 8) insert into b select "
+      "randomblob(30000) from n");
+  ASSERT_TRUE(Back().status.ok());
+  EXPECT_LT(ShareSent("delete from t where id between 3000 and 9000; pragma incremental_vacuum"), 0.6);
+}
+
+TEST_P(MovedPagesTest, WhatTheBaseDoesNotHaveThereIsSent) {
+  OpenDatabase(GetParam());
+  Sql("with recursive n(i) as (values (1) union all select i + 1 from n where i < 5000) insert into t (k, v) select i, randomblob(200) from n");
+  ASSERT_TRUE(Back().status.ok());
+  transport_->lie_about_sources = true;
+  Sql("drop index i; create index i on t (v); vacuum");
+  const BackupOutcome outcome = Back();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(*path_->ReadBack(outcome.snapshot_id) == Expected());
+}
+
+INSTANTIATE_TEST_SUITE_P(Modes, MovedPagesTest, testing::Values(Shape{4096, "wal", 0, "UTF-8"}, Shape{1024, "delete", 0, "UTF-8"}),
+                         [](const auto& test) { return test.param.journal; });
 
 INSTANTIATE_TEST_SUITE_P(Modes, OneDeltaTest, testing::Values(Shape{4096, "wal", 0, "UTF-8"}, Shape{4096, "delete", 0, "UTF-8"}),
                          [](const auto& test) { return test.param.journal; });

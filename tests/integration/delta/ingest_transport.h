@@ -28,6 +28,8 @@ class IngestTransport final : public upload::UploadTransport {
   int64_t down = 0;  // the same
   // The stream is cut when it has carried so many bytes; then this is forgotten.
   int64_t cut_after = INT64_MAX;
+  // Offers name other sources than the device meant.
+  bool lie_about_sources = false;
 
  private:
   class Stream final : public upload::UploadStream, public ingest::UploadSink, public std::enable_shared_from_this<Stream> {
@@ -48,6 +50,11 @@ class IngestTransport final : public upload::UploadTransport {
         if (owner_.up > owner_.cut_after) {
           owner_.cut_after = INT64_MAX;
           return End(Error(absl::StatusCode::kUnavailable, "CUT", "the link was cut"));
+        }
+        if (owner_.lie_about_sources && request.has_offer()) {
+          for (v1::ChunkOffer& chunk : *request.mutable_offer()->mutable_chunks()) {
+            for (v1::PageRun& run : *chunk.mutable_sources()) run.set_first_page(run.first_page() * 7919);
+          }
         }
         const absl::Status status = session_->Handle(request);
         if (status.ok()) events_->OnWritten();

@@ -42,7 +42,9 @@ class DeltaFetchTest : public RestoreFixture {
   void ExpectRestored(const Outcome& outcome) {
     ASSERT_TRUE(outcome.status.ok()) << outcome.status;
     EXPECT_EQ(LeftOver(), "");
-    if (outcome.mode == v1::RESTORE_MODE_REPLACE) EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+    if (outcome.mode == v1::RESTORE_MODE_REPLACE) {
+      EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
+    }
     EXPECT_EQ(Label(path_), "new");
   }
 
@@ -58,10 +60,10 @@ TEST_F(DeltaFetchTest, OnlyPagesThatDifferAreFetched) {
       const int different = Different();
       ASSERT_GT(different, 3);
       ASSERT_LT(different, 40);
-      fetcher_.pages = 0;
+      fetcher_.sent_pages = 0;
       const Outcome outcome = Run(Next());
       ExpectRestored(outcome);
-      EXPECT_EQ(fetcher_.pages, different) << journal << " " << mode;
+      EXPECT_EQ(fetcher_.sent_pages, different) << journal << " " << mode;
       EXPECT_EQ(fetcher_.calls, 0);
       EXPECT_THAT(outcome.steps, Contains(HasSubstr(fmt::format("fetched {} of {} pages", different, order_.page_count()))));
       EXPECT_EQ(last_.changed_bytes(), int64_t{different} * 4096);
@@ -83,7 +85,7 @@ TEST_F(DeltaFetchTest, WhatIsInTheLogAloneCounts) {
   Order();
   const Outcome outcome = Run();
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  EXPECT_LE(fetcher_.pages, 1) << "page 1, which a copy rewrites";
+  EXPECT_LE(fetcher_.sent_pages, 1) << "page 1, which a copy rewrites";
 }
 
 TEST_F(DeltaFetchTest, ADamagedTargetGivesWhatIsLeftOfIt) {
@@ -92,7 +94,7 @@ TEST_F(DeltaFetchTest, ADamagedTargetGivesWhatIsLeftOfIt) {
   Overwrite(0, std::string(100, 'x'));
   Overwrite(50 * 4096 + 7, "damage");
   ExpectRestored(Run());
-  EXPECT_EQ(fetcher_.pages, 2);
+  EXPECT_EQ(fetcher_.sent_pages, 2);
 }
 
 TEST_F(DeltaFetchTest, AShorterOrLongerTarget) {
@@ -102,11 +104,11 @@ TEST_F(DeltaFetchTest, AShorterOrLongerTarget) {
   std::filesystem::resize_file(path_, size / 2 + 100);
   const int different = Different();
   ExpectRestored(Run());
-  EXPECT_LE(fetcher_.pages, different);
+  EXPECT_LE(fetcher_.sent_pages, different);
   std::filesystem::resize_file(path_, size + 1'000'000);
-  fetcher_.pages = 0;
+  fetcher_.sent_pages = 0;
   ExpectRestored(Run("01JD0000000000000000000002"));
-  EXPECT_EQ(fetcher_.pages, 0);
+  EXPECT_EQ(fetcher_.sent_pages, 0);
 }
 
 TEST_F(DeltaFetchTest, ATargetThatIsWrittenMeanwhile) {
@@ -122,7 +124,7 @@ TEST_F(DeltaFetchTest, DigestsThatBeginAlikeCostTheExtentAndNothingElse) {
   Overwrite(50 * 4096 + 7, "damage");
   fetcher_.collide = true;
   ExpectRestored(Run());
-  EXPECT_EQ(fetcher_.pages, 64);
+  EXPECT_EQ(fetcher_.sent_pages, 64);
   EXPECT_EQ(fetcher_.page_calls, 2);
 }
 
@@ -145,7 +147,7 @@ TEST_F(DeltaFetchTest, AnOlderControllerSendsEverything) {
   fetcher_.old_controller = true;
   ExpectRestored(Run());
   EXPECT_EQ(fetcher_.calls, 1);
-  EXPECT_EQ(fetcher_.pages, 0);
+  EXPECT_EQ(fetcher_.sent_pages, 0);
 }
 
 TEST_F(DeltaFetchTest, AnotherPageSizeSharesNothing) {
@@ -153,17 +155,21 @@ TEST_F(DeltaFetchTest, AnotherPageSizeSharesNothing) {
   Make(path_, "old", "delete", 5000, 1024);
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
   ExpectRestored(Run());
-  EXPECT_EQ(fetcher_.pages, static_cast<int>(order_.page_count()));
+  EXPECT_EQ(fetcher_.sent_pages, static_cast<int>(order_.page_count()));
 }
 
 TEST_F(DeltaFetchTest, CutsCostLittle) {
   MakeBoth("wal");
   Sql(path_, "update t set v = 'changed' where id % 40 = 0; pragma wal_checkpoint(truncate)");
   const int different = Different();
-  fetcher_.cuts = 3;
+  fetcher_.cuts = 1;  // of the names
+  fetcher_.before_pages = [&] {
+    if (fetcher_.page_calls == 1) fetcher_.cuts = 2;
+  };
   ExpectRestored(Run());
+  EXPECT_EQ(fetcher_.name_calls, 2);
   EXPECT_GE(fetcher_.page_calls, 3);
-  EXPECT_LE(fetcher_.pages, different + 3 * 64);
+  EXPECT_LE(fetcher_.sent_pages, different + 2 * 64);
 }
 
 TEST_F(DeltaFetchTest, ACrashAtAnyPointGoesOn) {
@@ -175,10 +181,10 @@ TEST_F(DeltaFetchTest, ACrashAtAnyPointGoesOn) {
     const int different = Different();
     std::filesystem::remove_all(folder_ + "/state");
     RunAndCrashAt(point);
-    fetcher_.pages = fetcher_.calls = 0;
+    fetcher_.sent_pages = fetcher_.calls = 0;
     const Outcome outcome = Run();
     ExpectRestored(outcome);
-    EXPECT_LE(fetcher_.pages, different) << point;
+    EXPECT_LE(fetcher_.sent_pages, different) << point;
     EXPECT_EQ(fetcher_.calls, 0) << point;
   }
 }
@@ -193,9 +199,9 @@ TEST_F(DeltaFetchTest, RandomDamage) {
       for (unsigned i = random() % 20; i > 0; --i) Overwrite(random() % (size - 8), "garbage");
       if (round == 3) std::filesystem::resize_file(path_, random() % size);
       const int different = Different();
-      fetcher_.pages = 0;
+      fetcher_.sent_pages = 0;
       ExpectRestored(Run(Next()));
-      EXPECT_LE(fetcher_.pages, different + 1) << page_size << " " << round;
+      EXPECT_LE(fetcher_.sent_pages, different + 1) << page_size << " " << round;
       std::filesystem::remove(path_);
     }
   }

@@ -102,11 +102,11 @@ TEST_F(InterruptedTest, TheEndOfTheProgramKeepsWhatWasFetched) {
     EXPECT_TRUE(std::filesystem::exists(Staging())) << phase;
     EXPECT_EQ(Label(path_), "old") << phase;
   }
-  const int fetched = fetcher_.pages;
+  const int fetched = fetcher_.sent_pages;
   const Outcome outcome = Run();
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_EQ(Label(path_), "new");
-  EXPECT_EQ(fetcher_.pages, fetched);
+  EXPECT_EQ(fetcher_.sent_pages, fetched);
   EXPECT_GT(fetched, 0);
   EXPECT_EQ(LeftOver(), "");
 }

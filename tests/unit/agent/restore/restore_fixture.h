@@ -88,11 +88,11 @@ class FileFetcher final : public PageFetcher {
         const bool same = !wanted.have.empty() && digest[0].AsString().substr(0, WantedPages::kHaveBytes) ==
                                                       std::string_view(wanted.have).substr(have++ * 3, WantedPages::kHaveBytes);
         if (same || (collide && !wanted.have.empty())) continue;
-        if (cuts > 0 && pages > 0) {
+        if (cuts > 0 && sent_pages > 0) {
           --cuts;
           return Error(absl::StatusCode::kUnavailable, "FETCH_CUT", "cut");
         }
-        ++pages;
+        ++sent_pages;
         if (spoil) page[page.size() / 2] ^= std::byte{1};
         const PageRange one[] = {{number, 1}};
         LF_RETURN_IF_ERROR(sink({one, page, static_cast<int64_t>(page.size() / 2)}));
@@ -111,7 +111,7 @@ class FileFetcher final : public PageFetcher {
   bool collide = false;  // takes what is here for the right pages
   int name_calls = 0;
   int page_calls = 0;
-  int pages = 0;  // handed on one by one
+  int sent_pages = 0;  // one by one
   std::function<void()> before_pages;
   int cuts = 0;        // ends an attempt after one extent, so many times
   bool spoil = false;  // another content under its own right name
