@@ -1,7 +1,8 @@
 // Where a ledger has a page of a given digest: finds pages that only moved within their database.
 //
 // A guess: it keeps 32 bits of each digest, and of a very large database only every n-th page; whoever offers a page by it is answered
-// whether the controller agrees. Thread safety: none. Memory: 3 MiB, whatever the size of the database. Errors of Build: those of the ledger.
+// whether the controller agrees. Thread safety: none. Memory: 3 MiB, whatever the size of the database. Errors of Build: those of the
+// ledger.
 #ifndef LITEFLEET_AGENT_LEDGER_PAGE_INDEX_H_
 #define LITEFLEET_AGENT_LEDGER_PAGE_INDEX_H_
 

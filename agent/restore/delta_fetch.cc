@@ -77,7 +77,8 @@ absl::Status DeltaFetch::GetNames(const format::RootDigest& root) {
       },
       [&] { return calls; }));
   if (LogIsProven(root)) return absl::OkStatus();
-  return Error(Code::kDataLoss, "ROOT_MISMATCH", "the names of the extents that the controller sent do not have the root digest that was ordered",
+  return Error(Code::kDataLoss, "ROOT_MISMATCH",
+               "the names of the extents that the controller sent do not have the root digest that was ordered",
                "nothing was changed; restore another snapshot, and look at the controller's store");
 }
 

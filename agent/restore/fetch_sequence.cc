@@ -60,8 +60,8 @@ absl::StatusOr<ClaimedChunk> ChunkSequence::Take(v1::FetchedChunk& fetched) cons
     pages += run.page_count();
   }
   const auto name = format::ChunkName::FromBytes(fetched.chunk().name());
-  if (!name.has_value() || pages * order_.page_size() > format::kExtentBytes ||
-      fetched.chunk().raw_bytes() != pages * order_.page_size() || fetched.chunk().data().size() > format::kExtentBytes) {
+  if (!name.has_value() || pages * order_.page_size() > format::kExtentBytes || fetched.chunk().raw_bytes() != pages * order_.page_size() ||
+      fetched.chunk().data().size() > format::kExtentBytes) {
     return FetchInvalid(fmt::format("a chunk of {} bytes for {} pages", fetched.chunk().raw_bytes(), pages));
   }
   switch (fetched.chunk().codec()) {

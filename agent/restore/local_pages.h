@@ -1,11 +1,11 @@
 // What a database that is to be overwritten holds, extent by extent, for a restore that fetches only what differs.
 //
 // Nothing of it is believed: whoever takes it compares digests. So it needs no lock that others would wait for: in WAL mode it is one
-// read transaction, in rollback mode, where a transaction would hold writers up, the file as it is at the moment, through SQLite's own handle
-// (law 3); a file that SQLite refuses is read as it lies there.
+// read transaction, in rollback mode, where a transaction would hold writers up, the file as it is at the moment, through SQLite's own
+// handle (law 3); a file that SQLite refuses is read as it lies there.
 //
-// Thread safety: none. Memory: a few MiB. Errors: those of `take`; kCancelled CANCELLED; of reading: whatever SQLite or the file system say,
-// after the extents before were handed on.
+// Thread safety: none. Memory: a few MiB. Errors: those of `take`; kCancelled CANCELLED; of reading: whatever SQLite or the file system
+// say, after the extents before were handed on.
 #ifndef LITEFLEET_AGENT_RESTORE_LOCAL_PAGES_H_
 #define LITEFLEET_AGENT_RESTORE_LOCAL_PAGES_H_
 

@@ -89,7 +89,13 @@ PlannedRate RateFor(const TargetPlace& place, const Target& target) {
 
 void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal) {
   const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
-  say(fmt::format("fetch the snapshot into a staging file in {}, and prove its root digest", place.directory()));
+  if (plan.mode() == v1::RESTORE_MODE_NEW) {
+    say(fmt::format("fetch the snapshot into a staging file in {}, and prove its root digest", place.directory()));
+  } else {
+    say(fmt::format(
+        "take what the present database shares with the snapshot into a staging file in {}, fetch what differs, and prove its root digest",
+        place.directory()));
+  }
   say("run SQLite's checks on it in a process without rights");
   switch (plan.mode()) {
     case v1::RESTORE_MODE_NEW:

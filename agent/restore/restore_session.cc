@@ -325,7 +325,8 @@ absl::Status RestoreSession::FetchDifferences() {
   const DeltaFetch::Persist persist = [this](const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained) {
     return Persist(attempt, gained);
   };
-  DeltaFetch delta({state_.operation_id(), order_, *place_, parts_.options.apply, parts_.fetcher, *staging_, *log_, cancel_, progress_, persist});
+  DeltaFetch delta(
+      {state_.operation_id(), order_, *place_, parts_.options.apply, parts_.fetcher, *staging_, *log_, cancel_, progress_, persist});
   DeltaFetch::Result result;
   LF_RETURN_IF_ERROR(delta.Run(root_, result));
   if (!result.supported) return absl::OkStatus();

@@ -12,7 +12,8 @@ Json OrNull(const std::optional<int64_t>& value) { return value.has_value() ? Js
 
 // ", 1 byte for 2.4". Empty where nothing crossed the wire.
 std::string RatioText(int64_t bytes, int64_t wire) {
-  return bytes <= 0 || wire <= 0 ? std::string() : fmt::format(", 1 byte for {:.1f}", static_cast<double>(bytes) / static_cast<double>(wire));
+  return bytes <= 0 || wire <= 0 ? std::string()
+                                 : fmt::format(", 1 byte for {:.1f}", static_cast<double>(bytes) / static_cast<double>(wire));
 }
 
 }  // namespace
@@ -63,7 +64,8 @@ void AddFigures(const v1::Operation& operation, const Figures& figures, Facts& f
 }
 
 std::string FiguresText(const v1::Operation& operation, const Figures& figures) {
-  if (!figures.changed_bytes.has_value() || operation.progress().total_bytes() <= 0 || *figures.changed_bytes >= operation.progress().total_bytes())
+  if (!figures.changed_bytes.has_value() || operation.progress().total_bytes() <= 0 ||
+      *figures.changed_bytes >= operation.progress().total_bytes())
     return {};
   return fmt::format("{} of it {}", SizeText(*figures.changed_bytes), IsRestore(operation) ? "differed" : "changed");
 }

@@ -1,4 +1,5 @@
-// What a backup or a restore read, changed, sent or fetched, and stored, and at what ratio: the same for all commands that show an operation.
+// What a backup or a restore read, changed, sent or fetched, and stored, and at what ratio: the same for all commands that show an
+// operation.
 //
 // Thread safety: none.
 #ifndef LITEFLEET_CONTROLLER_CLI_FIGURES_H_

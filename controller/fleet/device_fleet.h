@@ -10,10 +10,10 @@
 #include <deque>
 #include <functional>
 #include <map>
-#include <span>
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>

@@ -110,7 +110,8 @@ absl::StatusOr<bool> DeltaBuilder::CopyMoved(const v1::ChunkOffer& offer) {
   const uint32_t base_pages = base_.layout().page_count;
   uint64_t pages = 0;
   for (const v1::PageRun& run : offer.sources()) {
-    if (run.first_page() == 0 || run.page_count() == 0 || uint64_t{run.first_page()} + run.page_count() > uint64_t{base_pages} + 1) return false;
+    if (run.first_page() == 0 || run.page_count() == 0 || uint64_t{run.first_page()} + run.page_count() > uint64_t{base_pages} + 1)
+      return false;
     pages += run.page_count();
   }
   if (pages > format::PagesPerExtent(page_size_)) return false;

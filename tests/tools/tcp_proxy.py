@@ -3,10 +3,11 @@
 
     tests/tools/tcp_proxy.py HOST:PORT [--rate BYTES_PER_S] [--delay SECONDS]     prints its own port, runs until its input ends
 
-As a module: Proxy(host, port) with up, down, connections, rate, delay; cut() drops every connection; close() ends it. Everything may be
-changed while connections run. One thread for each direction of a connection: for tests with few connections.
+As a module: Proxy(host, port) with up, down, connections, turns, rate, delay; cut() drops every connection; close() ends it. Everything may be
+changed while connections run. Two threads for each direction of a connection: for tests with few connections.
 """
 import argparse
+import queue
 import socket
 import sys
 import threading
@@ -21,6 +22,8 @@ class Proxy:
         self.up = 0  # bytes from clients to the target
         self.down = 0
         self.connections = 0
+        self.turns = 0  # how often the direction of what was delivered changed: two make a round trip
+        self._upward = False
         self.refuse = False  # accept and close at once
         self._lock = threading.Lock()
         self._open = set()
@@ -78,27 +81,43 @@ class Proxy:
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
 
     def _pump(self, source, sink, upward):
-        due = time.monotonic()
+        """Takes what comes at once, and lets another thread deliver it: a delay is that of a long line, not of every piece."""
+        line = queue.Queue(maxsize=256)
+        threading.Thread(target=self._deliver, args=(line, source, sink, upward), daemon=True).start()
         try:
-            while True:
-                data = source.recv(65536 if not self.rate else max(1024, min(65536, self.rate // 20)))
-                if not data:
-                    break
+            while data := source.recv(65536 if not self.rate else max(1024, min(65536, self.rate // 20))):
                 with self._lock:
                     if upward:
                         self.up += len(data)
                     else:
                         self.down += len(data)
-                if self.delay:
-                    time.sleep(self.delay)
+                line.put((time.monotonic() + self.delay, data))
+        except OSError:
+            pass
+        line.put((0, b""))
+
+    def _deliver(self, line, source, sink, upward):
+        due = time.monotonic()
+        try:
+            while True:
+                at, data = line.get()
+                if not data:
+                    break
+                time.sleep(max(0.0, at - time.monotonic()))
                 if self.rate:
                     due = max(due, time.monotonic() - 0.05) + len(data) / self.rate
                     time.sleep(max(0.0, due - time.monotonic()))
+                with self._lock:
+                    if upward != self._upward:
+                        self._upward = upward
+                        self.turns += 1
                 sink.sendall(data)
         except OSError:
             pass
         self._close(source)
         self._close(sink)
+        while line.get()[1]:  # whoever still puts does not wait
+            pass
 
 
 def main():

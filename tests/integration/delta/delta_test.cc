@@ -219,9 +219,9 @@ TEST_P(DeltaBackupTest, RandomHistories) {
     uint32_t different = 0;
     const auto page_size = static_cast<size_t>(GetParam().page_size);
     for (size_t at = 0; at < content.size(); at += page_size) {
-      different += at + page_size > other.size() ||
-                   !std::equal(content.begin() + static_cast<std::ptrdiff_t>(at), content.begin() + static_cast<std::ptrdiff_t>(at + page_size),
-                               other.begin() + static_cast<std::ptrdiff_t>(at));
+      different += at + page_size > other.size() || !std::equal(content.begin() + static_cast<std::ptrdiff_t>(at),
+                                                                content.begin() + static_cast<std::ptrdiff_t>(at + page_size),
+                                                                other.begin() + static_cast<std::ptrdiff_t>(at));
     }
     EXPECT_LE(FetchOnto(snapshot, other, content), different);
   }
@@ -296,7 +296,8 @@ class MovedPagesTest : public DeltaBackupTest {
 TEST_P(MovedPagesTest, VacuumSendsLittle) {
   OpenDatabase(GetParam());
   Sql("create table gone (v blob); insert into gone values (zeroblob(300000));"
-      "with recursive n(i) as (values (1) union all select i + 1 from n where i < 20000) insert into t (k, v) select 'key ' || (1000000 + i), "
+      "with recursive n(i) as (values (1) union all select i + 1 from n where i < 20000) insert into t (k, v) select 'key ' || (1000000 + "
+      "i), "
       "randomblob(200) from n");
   Sql("vacuum");
   ASSERT_TRUE(Back().status.ok());
@@ -317,7 +318,8 @@ TEST_P(MovedPagesTest, WhatAutoVacuumMovesIsNotSent) {
   Shape shape = GetParam();
   shape.auto_vacuum = 2;
   OpenDatabase(shape);
-  Sql("with recursive n(i) as (values (1) union all select i + 1 from n where i < 20000) insert into t (k, v) select i, randomblob(200) from n;"
+  Sql("with recursive n(i) as (values (1) union all select i + 1 from n where i < 20000) insert into t (k, v) select i, randomblob(200) "
+      "from n;"
       "create table b (v blob); with recursive n(i) as (values (1) union all select i + 1 from n where i < 8) insert into b select "
       "randomblob(30000) from n");
   ASSERT_TRUE(Back().status.ok());
@@ -326,7 +328,8 @@ TEST_P(MovedPagesTest, WhatAutoVacuumMovesIsNotSent) {
 
 TEST_P(MovedPagesTest, WhatTheBaseDoesNotHaveThereIsSent) {
   OpenDatabase(GetParam());
-  Sql("with recursive n(i) as (values (1) union all select i + 1 from n where i < 5000) insert into t (k, v) select i, randomblob(200) from n");
+  Sql("with recursive n(i) as (values (1) union all select i + 1 from n where i < 5000) insert into t (k, v) select i, randomblob(200) "
+      "from n");
   ASSERT_TRUE(Back().status.ok());
   transport_->lie_about_sources = true;
   Sql("drop index i; create index i on t (v); vacuum");

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <random>
 
+#include "agent/ledger/page_index.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
 
@@ -231,6 +232,34 @@ INSTANTIATE_TEST_SUITE_P(Points, LedgerKillTest,
                            for (char& c : name) c = c == '.' ? '_' : c;
                            return name;
                          });
+
+TEST_F(LedgerTest, AnIndexFindsPagesByTheirDigests) {
+  auto ledger = Open();
+  std::vector<uint64_t> pages;
+  for (uint64_t i = 0; i < 5000; ++i) pages.push_back(i % 10 == 9 ? 7 : i);  // every tenth is the same
+  WriteAll(*ledger, pages, 1);
+  std::vector<uint64_t> changed = pages;
+  changed[1234] = 100'000;
+  changed.resize(4000);
+  ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+  ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
+  // What a running backup has put is not yet what the controller has.
+  ASSERT_TRUE(ledger->Begin(4096, 4000, Ledger::kChanges).ok());
+  const format::PageDigest coming = Digest(200'000);
+  ASSERT_TRUE(ledger->Put(5, std::span(&coming, 1)).ok());
+  const auto index = PageIndex::Build(*ledger);
+  ASSERT_TRUE(index.ok()) << index.status();
+  for (uint32_t page = 1; page <= 4000; ++page) {
+    const auto found = index->Find(Digest(changed[page - 1]));
+    ASSERT_TRUE(found.has_value()) << page;
+    EXPECT_EQ(changed[*found - 1], changed[page - 1]);
+  }
+  EXPECT_EQ(index->Find(Digest(7)), 8u) << "the first of equal ones";
+  for (const uint64_t other : {4500u, 1234u, 200'000u, 300'000u}) EXPECT_FALSE(index->Find(Digest(other)).has_value()) << other;
+  ASSERT_TRUE(ledger->Remove().ok());
+  WriteAll(*ledger, {}, 3);
+  EXPECT_FALSE(PageIndex::Build(*ledger)->Find(Digest(1)).has_value());
+}
 
 }  // namespace
 }  // namespace litefleet::ledger

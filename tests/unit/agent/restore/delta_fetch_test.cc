@@ -174,8 +174,8 @@ TEST_F(DeltaFetchTest, CutsCostLittle) {
 
 TEST_F(DeltaFetchTest, ACrashAtAnyPointGoesOn) {
   MakeSnapshot("wal", 20000);
-  for (const char* point : {"restore.staging_created", "restore.delta.named", "restore.delta.local", "restore.fetching", "restore.fetching:30",
-                            "restore.staged", "restore.checked", "restore.live.before_lock"}) {
+  for (const char* point : {"restore.staging_created", "restore.delta.named", "restore.delta.local", "restore.fetching",
+                            "restore.fetching:30", "restore.staged", "restore.checked", "restore.live.before_lock"}) {
     MakeBoth("wal");
     Sql(path_, "update label set v = 'old'; update t set v = 'old' || substr(v, 4) where id % 300 = 1; pragma wal_checkpoint(truncate)");
     const int different = Different();

@@ -331,7 +331,8 @@ TEST_F(DeviceFleetTest, ADeviceHearsThatItsLastSnapshotIsGone) {
   EXPECT_EQ(gone(), (std::vector<std::string>{"same " + newer}));
   // An order says what there is.
   reports_.newest["same"] = newer;
-  ASSERT_TRUE(fleet_->StartBackups({{.device = kDevice, .database = "same"}, {.device = kDevice, .database = "none"}}, {}, "", "test").ok());
+  ASSERT_TRUE(
+      fleet_->StartBackups({{.device = kDevice, .database = "same"}, {.device = kDevice, .database = "none"}}, {}, "", "test").ok());
   std::vector<std::string> named;
   for (const v1::ControlResponse& message : link->Take()) {
     if (!message.has_order()) continue;
