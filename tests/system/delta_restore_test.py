@@ -73,13 +73,13 @@ def test_a_deleted_snapshot_is_no_answer():
         time.sleep(3)  # real time: files that were just written are read
         first = device.backup()
         lf.expect_equal(device.backup(), first, "nothing has changed")
-        fleet.cli("snapshot", "delete", first, "--yes")
+        fleet.cli("snapshot", "delete", first, "--yes", "--force")
         second = device.backup()
         lf.expect(second != first, "a deleted snapshot is no answer to a backup")
         device.expect_content(second)
         # By a schedule there is no order that could say it: the device is told.
         device.agent.process.stop()
-        fleet.cli("snapshot", "delete", second, "--yes")
+        fleet.cli("snapshot", "delete", second, "--yes", "--force")
         device.agent.databases["main"] = (device.database, 'schedule = "2s"')
         device.agent.start()
         lf.wait_until("a scheduled backup makes a new snapshot", lambda: any(one["id"] not in (first, second) for one in fleet.snapshots()), 60, 0.3)
