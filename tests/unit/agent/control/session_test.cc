@@ -103,7 +103,7 @@ TEST_F(ControlSessionTest, HandsOnThatASnapshotIsGone) {
   response.mutable_snapshot_gone()->set_database("app");
   response.mutable_snapshot_gone()->set_snapshot_id(kId);
   ASSERT_TRUE(session_.OnResponse(response, now_).ok());
-  EXPECT_EQ(health_.gone, std::vector<std::string>{"app " + kId});
+  EXPECT_EQ(health_.gone, std::vector<std::string>{std::string("app ") + kId});
 }
 
 TEST_F(ControlSessionTest, ClampsTheInterval) {

@@ -307,7 +307,8 @@ TEST_F(DeviceFleetTest, ADeviceHearsThatItsLastSnapshotIsGone) {
   reports_.newest = {{"same", newer}, {"older", newer}};
   v1::Hello hello;
   hello.set_protocol_version(1);
-  for (const auto& [name, last] : {std::pair<std::string, std::string>{"same", newer}, {"older", old}, {"deleted", old}, {"never", ""}}) {
+  const std::vector<std::pair<std::string, std::string>> reported = {{"same", newer}, {"older", old}, {"deleted", old}, {"never", ""}};
+  for (const auto& [name, last] : reported) {
     v1::DatabaseHealth& database = *hello.add_databases();
     database.set_name(name);
     database.set_last_snapshot_id(last);

@@ -61,6 +61,9 @@ class FakeLink final : public DeviceLink {
         case v1::ControlResponse::kCancel:
           words.push_back("cancel " + message.cancel().operation_id());
           break;
+        case v1::ControlResponse::kSnapshotGone:
+          words.push_back("gone " + message.snapshot_gone().snapshot_id());
+          break;
         case v1::ControlResponse::MESSAGE_NOT_SET:
           words.push_back("nothing");
           break;
