@@ -136,8 +136,8 @@ void PrintReport(const DataDirectory& data, const RebuildOutcome& outcome) {
   const rebuild::RebuildReport& report = outcome.report;
   const auto& things = report.things;
   fmt::print("read {} packs, {} records, {:.1f} MiB\n", report.packs, report.records, static_cast<double>(report.bytes) / 1048576);
-  fmt::print("recovered {} devices, {} databases, {} snapshots, {} chunks, {} operators\n", things.devices, things.databases,
-             things.snapshots, things.chunks, things.operators);
+  fmt::print("recovered {} devices, {} databases, {} snapshots, {} chunks, {} operators, {} policies\n", things.devices, things.databases,
+             things.snapshots, things.chunks, things.operators, things.policies);
   if (report.damaged_bytes > 0) fmt::print("damaged: {} bytes of packs\n", report.damaged_bytes);
   if (report.snapshots_lost > 0) fmt::print("not recovered: {} snapshots\n", report.snapshots_lost);
   for (const auto* lines : {&report.problems, &things.notes}) {

@@ -234,6 +234,7 @@ absl::Status Server::Parts::OpenMaintenance() {
   deletions = std::make_unique<catalog::DeletionCatalog>(*db);
   pruning = std::make_unique<catalog::PruneCatalog>(*db);
   policies = std::make_unique<catalog::PolicyCatalog>(*db);
+  policies->SetRecords(records.get());
   marks = std::make_unique<prune::MarkWriter>(*deletions, *store, clock);
   pruner = std::make_unique<prune::Pruner>(prune::PrunerDeps{
       .catalog = *pruning, .deletions = *deletions, .marks = *marks, .store = *store, .held = [this](const SnapshotId& id) {

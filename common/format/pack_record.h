@@ -34,6 +34,8 @@ enum class RecordType : uint8_t {
   kSnapshotMarks = 5,
   kDatabase = 8,
   kOperator = 9,
+  kPolicy = 10,
+  kRetentionHold = 11,
   kFooter = 127,
 };
 

@@ -29,6 +29,7 @@ absl::StatusOr<PolicyRow> PolicyCatalog::Put(const std::string& name, const std:
     result = {.name = name, .version = version, .applied_at = now, .text = text};
     return absl::OkStatus();
   }));
+  LF_RETURN_IF_ERROR(WriteRecords());
   return result;
 }
 
@@ -46,13 +47,14 @@ absl::StatusOr<std::vector<PolicyRow>> PolicyCatalog::List() const {
 }
 
 absl::Status PolicyCatalog::Delete(const std::string& name) {
-  return db_.Write([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement remove, Statement::Prepare(db, "delete from policy where name = ?"));
     LF_RETURN_IF_ERROR(remove.Bind(1, name).Run());
     if (sqlite3_changes(db) == 1) return absl::OkStatus();
     return Error(absl::StatusCode::kNotFound, "POLICY_NOT_FOUND", fmt::format("there is no policy {}", name),
                  "`litefleet policy list` shows the policies");
-  });
+  }));
+  return WriteRecords();
 }
 
 absl::StatusOr<std::vector<HoldRow>> PolicyCatalog::Holds(int limit, int64_t offset) const {
@@ -80,18 +82,19 @@ absl::StatusOr<std::vector<HoldRow>> PolicyCatalog::Holds(int limit, int64_t off
 
 absl::Status PolicyCatalog::Hold(const DeviceId& device, const std::string& database, const std::string& reason, const std::string& message,
                                  SystemTime now) {
-  return db_.Write([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement put, Statement::Prepare(db,
                                                           "insert into retention_hold (device, database, since, reason, message, active) "
                                                           "values (?, ?, ?, ?, ?, 1) on conflict (device, database) do update set "
                                                           "since = excluded.since, reason = excluded.reason, message = excluded.message, "
                                                           "active = 1 where active = 0"));
     return put.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(now)).Bind(4, reason).Bind(5, message).Run();
-  });
+  }));
+  return WriteRecords();
 }
 
 absl::Status PolicyCatalog::Release(const DeviceId& device, const std::string& database) {
-  return db_.Write([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement release, Statement::Prepare(db,
                                                               "update retention_hold set active = 0, released_sequence = coalesce((select "
                                                               "sequence from database where device = ?1 and name = ?2), -1) "
@@ -100,7 +103,8 @@ absl::Status PolicyCatalog::Release(const DeviceId& device, const std::string& d
     if (sqlite3_changes(db) == 1) return absl::OkStatus();
     return Error(absl::StatusCode::kNotFound, "HOLD_NOT_FOUND", fmt::format("retention of {} is not on hold", database),
                  "`litefleet store hold list` shows the holds");
-  });
+  }));
+  return WriteRecords();
 }
 
 absl::StatusOr<std::optional<TimeRow>> PolicyCatalog::Time() const {

@@ -1,6 +1,7 @@
 // Policies, holds, and the controller's own time, in the catalog; and what retention reads to plan.
 //
-// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns.
+// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns, in the packs
+// too where records were set.
 #ifndef LITEFLEET_CONTROLLER_CATALOG_POLICY_CATALOG_H_
 #define LITEFLEET_CONTROLLER_CATALOG_POLICY_CATALOG_H_
 
@@ -16,6 +17,7 @@
 #include "common/base/ids.h"
 #include "controller/catalog/catalog_db.h"
 #include "controller/catalog/deletion_catalog.h"
+#include "controller/catalog/record_catalog.h"
 
 namespace litefleet::catalog {
 
@@ -64,6 +66,8 @@ struct RetainedSnapshot {
 class PolicyCatalog {
  public:
   explicit PolicyCatalog(CatalogDb& db) : db_(db) {}
+  // Before the first call; outlives this. Without it changes of policies and holds stay due.
+  void SetRecords(RecordWriter* records) { records_ = records; }
 
   absl::StatusOr<PolicyRow> Put(const std::string& name, const std::string& text, SystemTime now);
   absl::StatusOr<std::vector<PolicyRow>> List() const;  // by name
@@ -84,7 +88,10 @@ class PolicyCatalog {
   absl::StatusOr<std::vector<RetainedSnapshot>> SnapshotsOf(SeenDatabase& seen) const;
 
  private:
+  absl::Status WriteRecords() { return records_ == nullptr ? absl::OkStatus() : records_->WriteDue(); }
+
   CatalogDb& db_;
+  RecordWriter* records_ = nullptr;
 };
 
 }  // namespace litefleet::catalog

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -40,6 +41,8 @@ class RebuildCatalog {
   absl::Status AddDevice(const storage::v1::DeviceRecord& record);
   absl::Status AddDatabase(const storage::v1::DatabaseRecord& record);
   absl::Status AddOperator(const storage::v1::OperatorRecord& record);
+  absl::Status AddPolicy(const storage::v1::PolicyRecord& record);
+  absl::Status AddHold(const storage::v1::RetentionHoldRecord& record);
 
   // ---- once, after the last Add
   absl::Status Index();
@@ -66,11 +69,11 @@ class RebuildCatalog {
   absl::Status KeepParts(const std::string& snapshot, uint32_t first, const std::vector<ManifestPlace>& parts);
 
   struct Things {
-    int64_t devices = 0, operators = 0, databases = 0, snapshots = 0, chunks = 0;
+    int64_t devices = 0, operators = 0, policies = 0, databases = 0, snapshots = 0, chunks = 0;
     std::vector<std::string> notes;              // what is strange, for people
     std::vector<std::string> must_enroll_again;  // names of active devices without a valid certificate
   };
-  // Devices, operators, databases. `keep_certificates`: the CA is the one that issued them; else none is valid.
+  // Devices, operators, databases, policies and holds. `keep_certificates`: the CA is the one that issued them; else none is valid.
   absl::StatusOr<Things> AddThings(bool keep_certificates, SystemTime now);
   // Durable. Nothing may be called afterwards.
   absl::Status Close();
@@ -86,6 +89,7 @@ class RebuildCatalog {
   absl::Status AddCertificate(const storage::v1::CertificateRecord& record, const std::string& device, const std::string& operator_name,
                               const std::string& role);
   absl::Status AddUnknownDevices(SystemTime now, Things& things);
+  absl::Status AddPolicyRows(const std::set<std::string>& forgotten_devices, Things& things);
 
   std::string path_;
   sqlite::DatabaseHandle db_;

@@ -1,4 +1,5 @@
 // The half of RebuildCatalog that is not about snapshots: devices, certificates, operators, timelines.
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -14,7 +15,7 @@ namespace {
 
 using sqlite::Statement;
 
-enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3 };
+enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3, kPolicy = 4, kHold = 5 };
 constexpr size_t kMaxNotes = 1000;
 
 void Note(RebuildCatalog::Things& things, std::string text) {
@@ -79,6 +80,13 @@ absl::Status RebuildCatalog::AddDatabase(const storage::v1::DatabaseRecord& reco
 }
 absl::Status RebuildCatalog::AddOperator(const storage::v1::OperatorRecord& record) {
   return AddState(kOperator, record.name(), record.revision(), record.SerializeAsString());
+}
+
+absl::Status RebuildCatalog::AddPolicy(const storage::v1::PolicyRecord& record) {
+  return AddState(kPolicy, record.name(), record.revision(), record.SerializeAsString());
+}
+absl::Status RebuildCatalog::AddHold(const storage::v1::RetentionHoldRecord& record) {
+  return AddState(kHold, record.device_id() + "/" + record.database(), record.revision(), record.SerializeAsString());
 }
 
 absl::Status RebuildCatalog::AddCertificate(const storage::v1::CertificateRecord& record, const std::string& device,
@@ -148,6 +156,37 @@ absl::Status RebuildCatalog::AddUnknownDevices(SystemTime now, Things& things) {
   return absl::OkStatus();
 }
 
+absl::Status RebuildCatalog::AddPolicyRows(const std::set<std::string>& forgotten_devices, Things& things) {
+  sqlite3* db = db_.get();
+  int64_t newest = 0;
+  LF_ASSIGN_OR_RETURN(Statement policies, Statement::Prepare(db, "select record from found.state where kind = 4"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, policies.Step());
+    if (!row) break;
+    storage::v1::PolicyRecord record;
+    if (!Parse(policies, record) || record.deleted() || !IsName(record.name())) continue;
+    newest = std::max(newest, record.version());
+    LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into policy (name, version, applied_at, text) values (?, ?, ?, ?)"));
+    LF_RETURN_IF_ERROR(put->Bind(1, record.name()).Bind(2, record.version()).Bind(3, record.applied_at_ms()).Bind(4, record.text()).Run());
+    ++things.policies;
+  }
+  LF_ASSIGN_OR_RETURN(Statement * floor, Cached("insert or replace into key_floor values ('policy', ?)"));
+  LF_RETURN_IF_ERROR(floor->Bind(1, newest).Run());
+  LF_ASSIGN_OR_RETURN(Statement holds, Statement::Prepare(db, "select record from found.state where kind = 5"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, holds.Step());
+    if (!row) return absl::OkStatus();
+    storage::v1::RetentionHoldRecord record;
+    if (!Parse(holds, record) || !IsUuid(record.device_id()) || !IsName(record.database())) continue;
+    // Nothing to say: what is not held was never let go.
+    if (forgotten_devices.contains(record.device_id()) || (!record.active() && record.released_sequence() < 0)) continue;
+    LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into retention_hold (device, database, since, reason, message, released_sequence, "
+                                                "active) values (?, ?, ?, ?, ?, ?, ?)"));
+    put->Bind(1, record.device_id()).Bind(2, record.database()).Bind(3, record.since_ms()).Bind(4, record.reason());
+    LF_RETURN_IF_ERROR(put->Bind(5, record.message()).Bind(6, record.released_sequence()).Bind(7, int64_t{record.active()}).Run());
+  }
+}
+
 absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certificates, SystemTime now) {
   Things things;
   sqlite3* db = db_.get();
@@ -200,6 +239,7 @@ absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certi
     }
   }
   LF_RETURN_IF_ERROR(AddUnknownDevices(now, things));
+  LF_RETURN_IF_ERROR(AddPolicyRows(forgotten, things));
   LF_ASSIGN_OR_RETURN(things.databases, sqlite::QueryInt(db, "select count(*) from database"));
   LF_ASSIGN_OR_RETURN(things.snapshots, sqlite::QueryInt(db, "select count(*) from snapshot"));
   LF_ASSIGN_OR_RETURN(things.chunks, sqlite::QueryInt(db, "select count(*) from chunk"));

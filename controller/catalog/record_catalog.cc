@@ -11,7 +11,7 @@ namespace {
 
 using sqlite::Statement;
 
-enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3 };
+enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3, kPolicy = 4, kHold = 5 };
 constexpr int64_t kMaxTimelines = 1000;
 
 // `filter` is the condition on the table certificate, its ?1 `subject`.
@@ -71,6 +71,44 @@ absl::StatusOr<storage::v1::OperatorRecord> OperatorOf(sqlite3* db, const std::s
   LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, name).Step());
   if (found) record.set_role(std::string(get.Text(0)));
   LF_RETURN_IF_ERROR(AddCertificates(db, "operator_name = ?1", name, now_ms, *record.mutable_certificates()));
+  return record;
+}
+
+absl::StatusOr<storage::v1::PolicyRecord> PolicyOf(sqlite3* db, const std::string& name, uint64_t revision, int64_t now_ms) {
+  storage::v1::PolicyRecord record;
+  record.set_name(name);
+  record.set_written_at_ms(now_ms);
+  record.set_revision(revision);
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select version, applied_at, text from policy where name = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, name).Step());
+  record.set_deleted(!found);
+  if (!found) return record;
+  record.set_version(get.Int(0));
+  record.set_applied_at_ms(get.Int(1));
+  record.set_text(std::string(get.Text(2)));
+  return record;
+}
+
+// `subject`: "DEVICE/DATABASE".
+absl::StatusOr<storage::v1::RetentionHoldRecord> HoldOf(sqlite3* db, const std::string& subject, uint64_t revision, int64_t now_ms) {
+  storage::v1::RetentionHoldRecord record;
+  const size_t slash = subject.find('/');
+  record.set_device_id(subject.substr(0, slash));
+  record.set_database(slash == std::string::npos ? "" : subject.substr(slash + 1));
+  record.set_written_at_ms(now_ms);
+  record.set_revision(revision);
+  record.set_released_sequence(-1);
+  LF_ASSIGN_OR_RETURN(
+      Statement get,
+      Statement::Prepare(db,
+                         "select active, since, reason, message, released_sequence from retention_hold where device = ? and database = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, record.device_id()).Bind(2, record.database()).Step());
+  if (!found) return record;
+  record.set_active(get.Int(0) != 0);
+  record.set_since_ms(get.Int(1));
+  record.set_reason(std::string(get.Text(2)));
+  record.set_message(std::string(get.Text(3)));
+  record.set_released_sequence(get.Int(4));
   return record;
 }
 
@@ -147,6 +185,25 @@ insert into record_due (kind, subject) select distinct 3, operator_name from cer
 insert into record_due (kind, subject) select 2, device || '/' || name from database where timeline > 1;
 )sql";
 
+const std::string_view kPolicyRecordSchema = R"sql(
+create trigger record_policy_made after insert on policy begin
+  delete from record_due where kind = 4 and subject = new.name; insert into record_due (kind, subject) values (4, new.name); end;
+create trigger record_policy_gone after delete on policy begin
+  delete from record_due where kind = 4 and subject = old.name; insert into record_due (kind, subject) values (4, old.name); end;
+create trigger record_hold_made after insert on retention_hold begin
+  delete from record_due where kind = 5 and subject = new.device || '/' || new.database;
+  insert into record_due (kind, subject) values (5, new.device || '/' || new.database); end;
+create trigger record_hold_changed after update on retention_hold begin
+  delete from record_due where kind = 5 and subject = new.device || '/' || new.database;
+  insert into record_due (kind, subject) values (5, new.device || '/' || new.database); end;
+create trigger record_hold_gone after delete on retention_hold begin
+  delete from record_due where kind = 5 and subject = old.device || '/' || old.database;
+  insert into record_due (kind, subject) values (5, old.device || '/' || old.database); end;
+
+insert into record_due (kind, subject) select 4, name from policy;
+insert into record_due (kind, subject) select 5, device || '/' || database from retention_hold;
+)sql";
+
 absl::StatusOr<std::vector<DueRecord>> RecordCatalog::Due(SystemTime now, int limit) const {
   const int64_t now_ms = ToUnixMillis(now);
   std::vector<DueRecord> due;
@@ -166,6 +223,14 @@ absl::StatusOr<std::vector<DueRecord>> RecordCatalog::Due(SystemTime now, int li
         }
         case kDatabase: {
           LF_ASSIGN_OR_RETURN(next.record, DatabaseOf(db, subject, next.revision, now_ms));
+          break;
+        }
+        case kPolicy: {
+          LF_ASSIGN_OR_RETURN(next.record, PolicyOf(db, subject, next.revision, now_ms));
+          break;
+        }
+        case kHold: {
+          LF_ASSIGN_OR_RETURN(next.record, HoldOf(db, subject, next.revision, now_ms));
           break;
         }
         default: {

@@ -1,4 +1,4 @@
-// What the packs must know beside snapshots: devices, certificates, operators, timelines (`rebuild` reads them back).
+// What the packs must know beside snapshots: devices, certificates, operators, timelines, policies, holds (`rebuild` reads them back).
 //
 // Triggers on the tables note every change in record_due, in the transaction that makes it: no caller can forget one. A RecordWriter
 // turns what is due into records, makes them durable, and only then the note goes. A crash leaves notes, which the next start writes.
@@ -22,6 +22,7 @@
 namespace litefleet::catalog {
 
 extern const std::string_view kRecordSchema;
+extern const std::string_view kPolicyRecordSchema;
 
 // Makes durable in the packs whatever is due. Implemented by controller/rebuild.
 class RecordWriter {
@@ -34,7 +35,9 @@ class RecordWriter {
 // One thing as it is now.
 struct DueRecord {
   uint64_t revision = 0;
-  std::variant<storage::v1::DeviceRecord, storage::v1::DatabaseRecord, storage::v1::OperatorRecord> record;
+  std::variant<storage::v1::DeviceRecord, storage::v1::DatabaseRecord, storage::v1::OperatorRecord, storage::v1::PolicyRecord,
+               storage::v1::RetentionHoldRecord>
+      record;
 };
 
 class RecordCatalog {

@@ -22,6 +22,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kScrubSchema},
       Migration{kOriginSchema},
       Migration{kSnapshotSchema4},
+      Migration{kPolicyRecordSchema},
   };
   return kMigrations;
 }

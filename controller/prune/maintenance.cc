@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "common/base/error_detail.h"
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 
 namespace litefleet::prune {
@@ -15,6 +16,16 @@ using std::chrono::steady_clock;
 
 constexpr auto kReportEvery = std::chrono::milliseconds(300);
 constexpr std::string_view kSchedule = "schedule";
+
+// What an operator ordered, over what is configured.
+PruneOptions Ordered(PruneOptions options, const v1::PruneReport& wish) {
+  options.dry_run = wish.dry_run();
+  if (!wish.has_grace()) return options;
+  options.snapshot_grace = options.chunk_grace =
+      std::chrono::seconds(wish.grace().seconds()) + std::chrono::milliseconds(wish.grace().nanos() / 1'000'000);
+  if (options.chunk_grace.count() == 0) options.sweeps = 0;
+  return options;
+}
 
 absl::Status Cancelled() {
   return Error(absl::StatusCode::kCancelled, "CANCELLED", "the prune was cancelled; what it had done stays done");
@@ -42,8 +53,15 @@ absl::Status Maintenance::Begin() {
     if (operation.kind() != v1::OPERATION_KIND_PRUNE) continue;
     Job job;
     job.operation = operation;
-    job.prune = options_.prune;
-    job.prune.dry_run = operation.prune().dry_run();
+    if (!operation.has_prune()) {
+      // The end came before it was written down how it was meant: nobody was answered.
+      job.operation.set_state(v1::OPERATION_STATE_FAILED);
+      *job.operation.mutable_error() =
+          ToErrorDetail(Error(absl::StatusCode::kAborted, "INTERRUPTED", "the controller ended before the prune began", "order it again"));
+      LF_RETURN_IF_ERROR(deps_.fleet.UpdateLocal(job.operation));
+      continue;
+    }
+    job.prune = Ordered(options_.prune, operation.prune());
     if (operation.state() == v1::OPERATION_STATE_CANCELLING) job.cancel->Cancel();
     LF_RETURN_IF_ERROR(deps_.fleet.AdoptLocal(OperationId(operation.id()), [cancel = job.cancel] { cancel->Cancel(); }));
     MutexLock lock(mu_);
@@ -56,26 +74,33 @@ absl::Status Maintenance::Begin() {
 absl::StatusOr<v1::Operation> Maintenance::StartPrune(bool dry_run, std::optional<std::chrono::milliseconds> grace,
                                                       const std::string& request_id, const std::string& ordered_by) {
   Job job;
-  job.prune = options_.prune;
-  job.prune.dry_run = dry_run;
-  if (grace.has_value()) {
-    job.prune.snapshot_grace = job.prune.chunk_grace = *grace;
-    if (grace->count() == 0) job.prune.sweeps = 0;
-  }
   LF_ASSIGN_OR_RETURN(job.operation, deps_.fleet.StartLocal(v1::OPERATION_KIND_PRUNE, DeviceId(), "", SnapshotId(), request_id, ordered_by,
                                                             [cancel = job.cancel] { cancel->Cancel(); }));
-  v1::Operation operation = job.operation;
   // A request that came again is answered with what exists.
-  if (operation.state() != v1::OPERATION_STATE_QUEUED) return operation;
+  if (job.operation.state() != v1::OPERATION_STATE_QUEUED) return job.operation;
+  v1::PruneReport& wish = *job.operation.mutable_prune();
+  wish.set_dry_run(dry_run);
+  if (grace.has_value()) *wish.mutable_grace() = ToProtoDuration(*grace);
+  job.prune = Ordered(options_.prune, wish);
+  v1::Operation operation = job.operation;
+  bool taken = false;
   {
     MutexLock lock(mu_);
     if (running_request_ == operation.id() || (waiting_.has_value() && waiting_->operation.id() == operation.id())) return operation;
     if (!waiting_.has_value() && running_request_.empty()) {
-      job.operation.mutable_prune()->set_dry_run(dry_run);
-      waiting_ = std::move(job);
-      wake_.SignalAll();
-      return operation;
+      running_request_ = operation.id();
+      taken = true;
     }
+  }
+  if (taken) {
+    // How it is meant is durable before anybody is answered: a run that is taken up after a crash must be the same one.
+    const absl::Status kept = deps_.fleet.UpdateLocal(operation);
+    MutexLock lock(mu_);
+    running_request_.clear();
+    if (kept.ok()) waiting_ = std::move(job);
+    wake_.SignalAll();
+    if (!kept.ok()) return kept;
+    return operation;
   }
   const absl::Status busy = Error(absl::StatusCode::kFailedPrecondition, "PRUNE_RUNNING", "a prune is under way",
                                   "wait for it: litefleet operation list --active");
@@ -169,7 +194,9 @@ void Maintenance::RunPrune(Job job) {
                       : absl::IsCancelled(report.status()) ? v1::OPERATION_STATE_CANCELLED
                                                            : v1::OPERATION_STATE_FAILED);
   if (report.ok()) {
+    const v1::PruneReport wish = operation.prune();
     *operation.mutable_prune() = *report;
+    if (wish.has_grace()) *operation.mutable_prune()->mutable_grace() = wish.grace();
     operation.mutable_progress()->set_done_bytes(total);
     operation.mutable_progress()->set_phase("done");
   } else {

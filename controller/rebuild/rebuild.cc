@@ -103,6 +103,14 @@ class Rebuilder {
         storage::v1::OperatorRecord who;
         return Parse(record, who) ? catalog_.AddOperator(who) : Strange(location, "an operator");
       }
+      case format::RecordType::kPolicy: {
+        storage::v1::PolicyRecord policy;
+        return Parse(record, policy) ? catalog_.AddPolicy(policy) : Strange(location, "a policy");
+      }
+      case format::RecordType::kRetentionHold: {
+        storage::v1::RetentionHoldRecord hold;
+        return Parse(record, hold) ? catalog_.AddHold(hold) : Strange(location, "a hold");
+      }
       default:
         return absl::OkStatus();
     }

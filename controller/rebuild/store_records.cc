@@ -23,7 +23,7 @@ Overloaded(F...) -> Overloaded<F...>;
 
 absl::Status StoreRecords::WriteDue() {
   const Turn::Holder turn(turn_);
-  return Annotate(WriteAll(), "write the records of devices, operators and timelines into the store");
+  return Annotate(WriteAll(), "write the records of devices, operators, timelines and policies into the store");
 }
 
 absl::Status StoreRecords::WriteAll() {
@@ -35,7 +35,9 @@ absl::Status StoreRecords::WriteAll() {
       const format::RecordType type =
           std::visit(Overloaded{[](const storage::v1::DeviceRecord&) { return format::RecordType::kDevice; },
                                 [](const storage::v1::DatabaseRecord&) { return format::RecordType::kDatabase; },
-                                [](const storage::v1::OperatorRecord&) { return format::RecordType::kOperator; }},
+                                [](const storage::v1::OperatorRecord&) { return format::RecordType::kOperator; },
+                                [](const storage::v1::PolicyRecord&) { return format::RecordType::kPolicy; },
+                                [](const storage::v1::RetentionHoldRecord&) { return format::RecordType::kRetentionHold; }},
                      next.record);
       const std::string bytes = std::visit([](const auto& record) { return record.SerializeAsString(); }, next.record);
       LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(type, AsBytes(bytes)));

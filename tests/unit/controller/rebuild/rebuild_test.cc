@@ -7,6 +7,7 @@
 
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/policy_catalog.h"
 #include "controller/prune/mark_writer.h"
 #include "controller/rebuild/store_records.h"
 #include "tests/fakes/paged_device.h"
@@ -312,6 +313,41 @@ TEST_F(RebuildTest, ManifestsOfManyLayersComeBackAndAreProven) {
   EXPECT_EQ(report.snapshots_lost, 1U);
   EXPECT_THAT(report.problems, testing::Contains(HasSubstr("root digest")));
   EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(record.snapshot_id()).status()));
+}
+
+TEST_F(RebuildTest, PoliciesAndHoldsComeBackAndDeletedOnesDoNot) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const DeviceId other = Enroll("beta", "bb01");
+  for (const DeviceId& each : {device, other}) ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 10, 1), each).status.ok());
+  {
+    catalog::PolicyCatalog policies(*path_->db);
+    policies.SetRecords(records_.get());
+    ASSERT_TRUE(policies.Put("shops", "name = \"shops\"\n[retention]\nkeep_last = 3\n", clock_.Now()).ok());
+    ASSERT_TRUE(policies.Put("old", "name = \"old\"\n", clock_.Now()).ok());
+    ASSERT_TRUE(policies.Put("shops", "name = \"shops\"\n[retention]\nkeep_last = 7\n", clock_.Now()).ok());
+    ASSERT_TRUE(policies.Delete("old").ok());
+    ASSERT_TRUE(policies.Hold(device, "main", "SUDDENLY_MANY", "too many", clock_.Now()).ok());
+    ASSERT_TRUE(policies.Hold(other, "main", "SUDDENLY_MANY", "too many", clock_.Now()).ok());
+    ASSERT_TRUE(policies.Release(other, "main").ok());
+    EXPECT_EQ(due_->Due(clock_.Now(), 10)->size(), 0U) << "an operator is answered when the packs have it";
+  }
+  for (int round = 0; round < 2; ++round) {
+    EXPECT_EQ(Rebuild().things.policies, 1);
+    catalog::PolicyCatalog policies(*path_->db);
+    policies.SetRecords(records_.get());
+    const auto rows = policies.List();
+    ASSERT_TRUE(rows.ok() && rows->size() == 1U);
+    EXPECT_EQ((*rows)[0].name, "shops");
+    EXPECT_THAT((*rows)[0].text, HasSubstr("keep_last = 7"));
+    EXPECT_EQ((*rows)[0].version, 3);
+    const auto holds = policies.Holds(10, 0);
+    ASSERT_TRUE(holds.ok() && holds->size() == 1U);
+    EXPECT_EQ((*holds)[0].device_id, device.value());
+    EXPECT_EQ((*holds)[0].reason, "SUDDENLY_MANY");
+    EXPECT_EQ(path_->Count("select released_sequence from retention_hold where device = '" + other.value() + "'"), 1);
+  }
+  catalog::PolicyCatalog policies(*path_->db);
+  EXPECT_EQ(policies.Put("new", "name = \"new\"\n", clock_.Now())->version, 4) << "versions go on";
 }
 
 TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {

@@ -1,0 +1,130 @@
+// Prunes as operations: one that the end of the controller cut off is taken up as it was meant.
+#include "controller/prune/maintenance.h"
+
+#include "common/base/error_detail.h"
+#include "common/base/status.h"
+#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/fleet/device_fleet.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::prune {
+namespace {
+
+using fakes::FakeDatabase;
+
+class MaintenanceTest : public ingest::IngestTest {
+ protected:
+  // A life of the controller.
+  struct Controller {
+    Controller(ingest::DataPath& path, const Clock& clock)
+        : operations(*path.db),
+          identities(*path.db),
+          reports(identities, *path.snapshots),
+          deletions(*path.db),
+          pruning(*path.db),
+          policies(*path.db),
+          marks(deletions, *path.store, clock),
+          pruner({.catalog = pruning,
+                  .deletions = deletions,
+                  .marks = marks,
+                  .store = *path.store,
+                  .held = [](const SnapshotId&) { return false; }}),
+          time(policies, clock, "boot"),
+          retention(policies, deletions, [this] { return marks.WriteDue(); }) {
+      auto made = fleet::DeviceFleet::Create({&operations, &reports, &clock, "test"}, {.own_ticker = false});
+      EXPECT_TRUE(made.ok()) << made.status();
+      fleet = *std::move(made);
+      maintenance = std::make_unique<Maintenance>(MaintenanceDeps{.pruner = pruner,
+                                                                  .retention = retention,
+                                                                  .time = time,
+                                                                  .fleet = *fleet,
+                                                                  .store = *path.store,
+                                                                  .last_prune = [this] { return pruning.LastPrune(); }},
+                                                  MaintenanceOptions());
+    }
+    v1::Operation End(const std::string& id) {
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+      for (;;) {
+        const auto row = operations.Get(OperationId(id));
+        EXPECT_TRUE(row.ok()) << row.status();
+        if (!row.ok() || !catalog::IsActive(row->operation.state()) || std::chrono::steady_clock::now() > deadline)
+          return row.ok() ? row->operation : v1::Operation();
+        std::this_thread::yield();
+      }
+    }
+    catalog::OperationCatalog operations;
+    catalog::IdentityCatalog identities;
+    fleet::CatalogReports reports;
+    catalog::DeletionCatalog deletions;
+    catalog::PruneCatalog pruning;
+    catalog::PolicyCatalog policies;
+    MarkWriter marks;
+    Pruner pruner;
+    retention::ControllerTime time;
+    retention::Retention retention;
+    std::unique_ptr<fleet::DeviceFleet> fleet;
+    std::unique_ptr<Maintenance> maintenance;
+  };
+
+  // Two snapshots, the older one deleted; then a prune that is ordered and cut off before it begins, and what came of it.
+  v1::Operation CutOff(bool dry_run, std::optional<std::chrono::milliseconds> grace) {
+    Open();
+    const auto older = Upload(FakeDatabase::Make(4096, 64 * 3, 1), device_);
+    EXPECT_TRUE(older.status.ok() && Upload(FakeDatabase::Make(4096, 64 * 3, 2), device_).status.ok());
+    std::string id;
+    {
+      Controller before(*path_, clock_);
+      EXPECT_TRUE(before.deletions.Trash(SnapshotId(older.snapshot_id), true, "operator:x", clock_.Now()).ok());
+      const auto started = before.maintenance->StartPrune(dry_run, grace, "request", "operator:x");
+      EXPECT_TRUE(started.ok()) << started.status();
+      id = started.ok() ? started->id() : "";
+    }
+    Open();
+    Controller after(*path_, clock_);
+    EXPECT_TRUE(after.maintenance->Begin().ok());
+    return after.End(id);
+  }
+};
+
+TEST_F(MaintenanceTest, APruneThatWasCutOffKeepsItsGrace) {
+  const v1::Operation operation = CutOff(false, std::chrono::milliseconds(0));
+  EXPECT_EQ(operation.state(), v1::OPERATION_STATE_SUCCEEDED) << operation.DebugString();
+  EXPECT_EQ(operation.prune().snapshots_removed(), 1);
+  EXPECT_EQ(operation.prune().chunks_swept(), 3);
+  EXPECT_TRUE(operation.prune().has_grace());
+}
+
+TEST_F(MaintenanceTest, WithoutAGraceTheConfiguredOneHolds) {
+  const v1::Operation operation = CutOff(false, std::nullopt);
+  EXPECT_EQ(operation.state(), v1::OPERATION_STATE_SUCCEEDED) << operation.DebugString();
+  EXPECT_EQ(operation.prune().snapshots_removed(), 0);
+  EXPECT_FALSE(operation.prune().has_grace());
+}
+
+TEST_F(MaintenanceTest, ADryRunThatWasCutOffDeletesNothing) {
+  const v1::Operation operation = CutOff(true, std::chrono::milliseconds(0));
+  EXPECT_EQ(operation.state(), v1::OPERATION_STATE_SUCCEEDED) << operation.DebugString();
+  EXPECT_TRUE(operation.prune().dry_run());
+  EXPECT_EQ(path_->Count("select count(*) from snapshot"), 2);
+}
+
+TEST_F(MaintenanceTest, OneOfWhichNobodyKnowsHowItWasMeantFails) {
+  Open();
+  std::string id;
+  {
+    Controller before(*path_, clock_);
+    const auto started = before.fleet->StartLocal(v1::OPERATION_KIND_PRUNE, DeviceId(), "", SnapshotId(), "request", "operator:x", [] {});
+    ASSERT_TRUE(started.ok()) << started.status();
+    id = started->id();
+  }
+  Open();
+  Controller after(*path_, clock_);
+  ASSERT_TRUE(after.maintenance->Begin().ok());
+  const v1::Operation operation = after.End(id);
+  EXPECT_EQ(operation.state(), v1::OPERATION_STATE_FAILED);
+  EXPECT_EQ(ReasonOf(FromErrorDetail(operation.error())), "INTERRUPTED");
+}
+
+}  // namespace
+}  // namespace litefleet::prune
