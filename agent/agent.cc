@@ -18,6 +18,7 @@
 #include "agent/control/scheduler.h"
 #include "agent/enroll/enroll.h"
 #include "agent/executor.h"
+#include "agent/heal/heal_client.h"
 #include "agent/health.h"
 #include "agent/restore/fetch_reactor.h"
 #include "agent/restore/local_restorer.h"
@@ -118,6 +119,7 @@ class Agent::Impl final : public control::OperationListener {
         restorer_(std::move(restorer)),
         rate_(config.upload_bytes_per_second),
         transport_(upload::MakeGrpcTransport(*hub_)),
+        sender_(heal::MakeGrpcSender(*hub_)),
         connector_(control::MakeGrpcConnector([this] { return ChannelOptions(); }, *hub_)),
         health_(
             state_, clock_, [this] { return Config(); }, [this] { return queue_.ActiveIds(); }),
@@ -129,7 +131,8 @@ class Agent::Impl final : public control::OperationListener {
                    [this] { return Config(); },
                    identity_.device.value(),
                    {},
-                   std::chrono::hours(24)}),
+                   std::chrono::hours(24),
+                   *sender_}),
         queue_(state_, executor_, clock_, QueueOptions()),
         scheduler_(clock_, options.once ? milliseconds(0) : kSettle),
         loop_(health_, *connector_, clock_, {}),
@@ -391,6 +394,7 @@ class Agent::Impl final : public control::OperationListener {
   const std::unique_ptr<restore::LocalRestorer> restorer_;
   upload::RateLimit rate_;
   const std::unique_ptr<upload::UploadTransport> transport_;
+  const std::unique_ptr<heal::WantedSender> sender_;
   const std::unique_ptr<control::ControlConnector> connector_;
   DeviceHealth health_;
   DeviceExecutor executor_;

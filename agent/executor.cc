@@ -81,6 +81,7 @@ v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& o
                                             const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
   if (order.has_restore()) return Restore(operation, order.restore(), cancel, progress);
   if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress, turn);
+  if (order.has_heal()) return Heal(operation, order.heal(), cancel, progress, turn);
   return ResultOf(Error(absl::StatusCode::kUnimplemented, "ORDER_UNKNOWN", "this agent does not know the order",
                         "install a newer litefleet-agent on the device"));
 }
@@ -167,6 +168,36 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     kept.set_last_error(result.error().SerializeAsString());
   }
   Remember(kept);
+  return result;
+}
+
+v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order,
+                                         const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress,
+                                         control::Turn& turn) {
+  const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
+  if (!database.ok()) return ResultOf(database.status());
+  heal::HealJob job{.operation_id = operation.operation_id(),
+                    .order = order,
+                    .spool_file = deps_.state.SpoolFile(operation.operation_id()),
+                    .reserve = deps_.config()->disk_reserve,
+                    .open = {},
+                    .give_up_at = std::chrono::steady_clock::now() + deps_.give_up,
+                    .waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); }};
+  job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
+    capture::OnlineOptions options;
+    options.path = database->path;
+    options.busy_timeout = database->busy_timeout;
+    options.rollback_stall = database->rollback_stall;
+    options.max_pin = database->max_pin;
+    options.allow_network_fs = deps_.config()->allow_network_file_system;
+    options.clock = &deps_.clock;
+    options.cancelled = [&cancel] { return cancel.cancelled(); };
+    return capture::OpenOnlineSource(options);
+  };
+  const heal::HealOutcome outcome = heal::RunHeal(job, deps_.sender, deps_.rate, cancel, progress);
+  v1::OperationResult result = ResultOf(outcome.status);
+  *result.mutable_progress() = outcome.progress;
+  result.add_steps(fmt::format("{} of {} chunks that the store lost are still in the database", outcome.found, order.wanted_size()));
   return result;
 }
 

@@ -11,6 +11,7 @@
 #include "agent/capture/file_facts.h"
 #include "agent/config/config.h"
 #include "agent/control/operation_queue.h"
+#include "agent/heal/healer.h"
 #include "agent/restore/local_restorer.h"
 #include "agent/state/state_directory.h"
 #include "agent/upload/backup.h"
@@ -34,6 +35,7 @@ class DeviceExecutor final : public control::OperationExecutor {
     upload::BackupOptions backup;
     // A backup that did not end within this fails.
     std::chrono::milliseconds give_up{std::chrono::hours(24)};
+    heal::WantedSender& sender;
   };
 
   // What `dependencies` refers to outlives this.
@@ -53,6 +55,8 @@ class DeviceExecutor final : public control::OperationExecutor {
                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);
+  v1::OperationResult Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order, const CancelToken& cancel,
+                           const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   // Remembers what a restore has done to its database, and says how it ended.
   v1::OperationResult Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const;
   // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.

@@ -64,7 +64,7 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
 v1::Hello DeviceHealth::MakeHello() {
   v1::Hello hello;
   hello.set_protocol_version(kProtocolVersion);
-  for (const char* feature : {"online", "restore-new", "restore-live", "restore-replace"}) hello.add_features(feature);
+  for (const char* feature : {"online", "restore-new", "restore-live", "restore-replace", "heal"}) hello.add_features(feature);
   hello.set_agent_version(LITEFLEET_VERSION);
   hello.set_sqlite_version(sqlite3_libversion());
   hello.set_platform(Platform());

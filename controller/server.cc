@@ -25,6 +25,7 @@
 #include "common/rpc/address.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server_credentials.h"
+#include "controller/catalog/heal_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/ingest_catalog.h"
 #include "controller/catalog/operation_catalog.h"
@@ -34,6 +35,7 @@
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/doctor/doctor.h"
 #include "controller/fleet/device_fleet.h"
+#include "controller/heal/healer.h"
 #include "controller/identity/enrollment.h"
 #include "controller/ingest/ingest.h"
 #include "controller/manifest/manifest_reader.h"
@@ -115,6 +117,8 @@ struct Server::Parts {
   std::unique_ptr<catalog::RecordCatalog> due_records;
   std::unique_ptr<rebuild::StoreRecords> records;
   std::unique_ptr<catalog::ScrubCatalog> scrub_catalog;
+  std::unique_ptr<catalog::HealCatalog> heal_catalog;
+  std::unique_ptr<heal::Healer> healer;
   std::unique_ptr<scrub::Scrubber> scrubber;
   std::unique_ptr<restore::StoreSnapshotReaderFactory> readers;
   std::unique_ptr<verify::SnapshotVerifier> verifier;
@@ -148,6 +152,7 @@ struct Server::Parts {
   doctor::Parts DoctorParts();
   // What changed while the store could not be written, or by another process.
   void WriteRecords();
+  void OrderHealing();
   void Stop();
 };
 
@@ -191,6 +196,8 @@ absl::Status Server::Parts::OpenStore() {
   readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
   verify::VerifierOptions verifier_options;
   verifier_options.scratch = options.data.scratch();
+  verifier_options.drill_every = options.config.drill_every;
+  verifier_options.drill_older_every = options.config.drill_older_every;
   verifier = std::make_unique<verify::SnapshotVerifier>(*fleet, *snapshots, *readers, clock, verifier_options);
   LF_RETURN_IF_ERROR(verifier->Begin());
   scrub_catalog = std::make_unique<catalog::ScrubCatalog>(*db);
@@ -205,6 +212,18 @@ absl::Status Server::Parts::OpenStore() {
     });
   };
   scrubber = std::make_unique<scrub::Scrubber>(*fleet, *store, *ingest_catalog, *scrub_catalog, needed, clock, scrub_options);
+  heal_catalog = std::make_unique<catalog::HealCatalog>(*db);
+  heal::HealerDeps heal_deps{
+      .catalog = *heal_catalog,
+      .chunks = *ingest_catalog,
+      .store = *store,
+      .clock = clock,
+      .start = [this](const DeviceId& device, const v1::HealOrder& order) { return fleet->StartHeal(device, order, "scrub").status(); },
+      .order_of = [this](const DeviceId& device, const OperationId& operation) { return fleet->HealOrderOf(device, operation); },
+      .set_whole = [this](const SnapshotId& snapshot) { return scrub_catalog->SetDamaged(snapshot, false).status(); },
+      .changed = [this] { scrubber->Committed(); }};
+  healer = std::make_unique<heal::Healer>(std::move(heal_deps), heal::HealerOptions());
+  scrubber->OnMarked([this] { OrderHealing(); });
   LF_RETURN_IF_ERROR(scrubber->Begin());
   ingest::IngestLimits limits;
   limits.max_uploads = static_cast<size_t>(options.config.uploads);
@@ -259,6 +278,11 @@ absl::Status Server::Parts::OpenMaintenance() {
   return maintenance->Begin();
 }
 
+void Server::Parts::OrderHealing() {
+  const absl::StatusOr<int> ordered = healer->OrderDue();
+  if (!ordered.ok()) spdlog::error("ask devices for what the store lost: {}", MessageOf(ordered.status()));
+}
+
 void Server::Parts::WriteRecords() {
   if (const absl::Status status = records->WriteDue(); !status.ok()) spdlog::error("{}", MessageOf(status));
 }
@@ -278,6 +302,7 @@ absl::Status Server::Parts::MakeServices() {
   admin.store = store.get();
   admin.marks = marks.get();
   admin.maintenance = maintenance.get();
+  admin.scrubber = scrubber.get();
   admin.retention = retention.get();
   admin.time = time.get();
   admin.is_read = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); };
@@ -294,6 +319,8 @@ absl::Status Server::Parts::MakeServices() {
   agent.authenticator = authenticator.get();
   agent.enrollment = enrollment.get();
   agent.work = work.get();
+  agent.uploads = uploads.get();
+  agent.send_wanted = [this](const DeviceId& device, const v1::SendWantedRequest& request) { return healer->Accept(device, request); };
   agent.control = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller) {
     return rpc::NewControlReactor({.fleet = fleet.get(), .executor = work.get()}, caller, context);
   };
@@ -370,7 +397,11 @@ absl::Status Server::Parts::Listen() {
 absl::Status Server::Parts::ServeMetrics() {
   const config::ControllerConfig& config = options.config;
   if (config.metrics_listen.empty()) return absl::OkStatus();
-  const metrics::Sources sources{db.get(), identities.get(), snapshots.get(), fleet.get(), store.get(), &clock};
+  const metrics::Sources sources{
+      db.get(), identities.get(), snapshots.get(), fleet.get(), store.get(), &clock, [this]() -> absl::StatusOr<metrics::Sources::Damage> {
+        LF_ASSIGN_OR_RETURN(const rpc::Damage damage, admin_handlers->GetDamage());
+        return metrics::Sources::Damage{damage.quarantined_chunks, damage.wanted_chunks, damage.damaged_snapshots, damage.holds};
+      }};
   LF_ASSIGN_OR_RETURN(auto figures, metrics::FleetMetrics::Create(sources, config.metrics_databases));
   LF_ASSIGN_OR_RETURN(metrics, metrics::MetricsServer::Start(config.metrics_listen, std::move(figures)));
   spdlog::info("metrics on {}, port {}", config.metrics_listen, metrics->port());
@@ -434,6 +465,7 @@ void Server::Maintain() {
   // Once a minute: a jump is seen only by who looks at both clocks.
   if (const auto time = parts_->time->Tick(); !time.ok()) spdlog::error("keep the controller's time: {}", MessageOf(time.status()));
   parts_->WriteRecords();
+  parts_->scrubber->Committed();  // and on its thread devices that were away are asked again
   const SteadyTime now = parts_->clock.Steady();
   if (now - parts_->uploads_maintained < kMaintainUploads) return;
   parts_->uploads_maintained = now;

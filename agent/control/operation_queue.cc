@@ -18,7 +18,13 @@ namespace {
 constexpr size_t kMaxPlans = 16;
 constexpr std::chrono::milliseconds kLook{100};
 
-v1::OperationKind KindOf(const v1::Order& order) { return order.has_restore() ? v1::OPERATION_KIND_RESTORE : v1::OPERATION_KIND_BACKUP; }
+v1::OperationKind KindOf(const v1::Order& order) {
+  if (order.has_heal()) return v1::OPERATION_KIND_HEAL;
+  return order.has_restore() ? v1::OPERATION_KIND_RESTORE : v1::OPERATION_KIND_BACKUP;
+}
+
+// Reads a whole database for the controller: one at a time.
+bool Reads(const v1::Order& order) { return order.has_backup() || order.has_heal(); }
 
 v1::OperationResult CancelledResult() {
   v1::OperationResult result;
@@ -30,6 +36,7 @@ v1::OperationResult CancelledResult() {
 }  // namespace
 
 const std::string& DatabaseOf(const v1::Order& order) {
+  if (order.has_heal()) return order.heal().database();
   return order.has_restore() ? order.restore().database() : order.backup().database();
 }
 
@@ -215,8 +222,8 @@ std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
     if (operation->running) continue;
     // An older operation of the database stands before it.
     if (!busy.insert(DatabaseOf(operation->order)).second) continue;
-    if (!HasPlace(*operation) || (resuming_ > 0 && operation->order.has_backup())) continue;
-    if (operation->order.has_backup() && !online) {
+    if (!HasPlace(*operation) || (resuming_ > 0 && Reads(operation->order))) continue;
+    if (Reads(operation->order) && !online) {
       offline_ = true;
       continue;
     }
@@ -228,12 +235,12 @@ std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
 }
 
 bool OperationQueue::HasPlace(const Operation& operation) const {
-  return running_ < options_.workers && (!operation.order.has_backup() || running_backups_ < options_.backups);
+  return running_ < options_.workers && (!Reads(operation.order) || running_backups_ < options_.backups);
 }
 
 void OperationQueue::Count(const Operation& operation, int places) {
   running_ += places;
-  if (operation.order.has_backup()) running_backups_ += places;
+  if (Reads(operation.order)) running_backups_ += places;
 }
 
 class OperationQueue::TurnOf final : public Turn {
@@ -357,7 +364,7 @@ void OperationQueue::ReportProgress(Operation& operation, const v1::Progress& pr
 void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result) {
   const std::string& id = record.operation_id();
   result.set_operation_id(id);
-  if (order.has_restore() || order.has_backup()) {
+  if (order.order_case() != v1::Order::ORDER_NOT_SET) {
     result.set_kind(KindOf(order));
     result.set_database(DatabaseOf(order));
     if (record.started_at_ms() != 0) *result.mutable_started_at() = MillisTimestamp(record.started_at_ms());

@@ -23,6 +23,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kOriginSchema},
       Migration{kSnapshotSchema4},
       Migration{kPolicyRecordSchema},
+      Migration{kHealSchema, kDrillSchema},
   };
   return kMigrations;
 }

@@ -38,6 +38,28 @@ insert into quarantine_generation values (1, 0);
 alter table upload_session add column generation integer not null default 0;  -- of the quarantines, when it began or was resumed
 )sql";
 
+// What devices are asked for. Quarantines of before this table are found again by their marks.
+const std::string_view kHealSchema = R"sql(
+alter table quarantine add column marked integer not null default 0;  -- the snapshots that need it are marked, it is wanted
+
+create table wanted (                         -- quarantined chunks, and the databases whose devices may have them
+  database integer not null,
+  chunk integer not null,
+  state integer not null,                     -- 1 to be asked for as a whole, 3 page by page, 2 the device does not have it
+  asked_at integer not null default -1,       -- when it was last asked for
+  primary key (database, chunk)
+) strict, without rowid;
+create index wanted_chunk on wanted (chunk);
+
+create table healed_page (                    -- pages of quarantined chunks that came back, in chunks of their own
+  chunk integer not null,
+  page integer not null,                      -- from 0, in the quarantined chunk
+  copy integer not null,                      -- chunk
+  copy_page integer not null,
+  primary key (chunk, page)
+) strict, without rowid;
+)sql";
+
 absl::StatusOr<std::map<uint64_t, SystemTime>> ScrubCatalog::ProvenPacks() const {
   std::map<uint64_t, SystemTime> packs;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
@@ -127,7 +149,8 @@ absl::StatusOr<std::vector<int64_t>> ScrubCatalog::Quarantine(std::span<const Pl
     LF_ASSIGN_OR_RETURN(Statement mark, Statement::Prepare(db,
                                                            "update chunk set state = ? where name = ? and pack = ? and offset = ? and "
                                                            "state in (?, ?) returning id"));
-    LF_ASSIGN_OR_RETURN(Statement note, Statement::Prepare(db, "insert or replace into quarantine values (?, ?, ?)"));
+    LF_ASSIGN_OR_RETURN(Statement note,
+                        Statement::Prepare(db, "insert or replace into quarantine (chunk, found_at, reason) values (?, ?, ?)"));
     LF_ASSIGN_OR_RETURN(Statement trash, Statement::Prepare(db, "delete from chunk_trash where chunk = ?"));
     for (const PlacedChunk& chunk : chunks) {
       mark.Bind(1, int64_t{kChunkQuarantined}).BindBlob(2, chunk.name.bytes).Bind(3, static_cast<int64_t>(chunk.place.pack));
@@ -170,27 +193,35 @@ absl::StatusOr<std::vector<ScrubCatalog::Listed>> ScrubCatalog::SnapshotsOf(cons
   std::vector<Listed> snapshots;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
-                                                          "select key, id, state from snapshot where device = ? and key > ? and state "
-                                                          "in (?, ?) order by key limit ?"));
-    get.Bind(1, device.value()).Bind(2, after).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED});
-    get.Bind(4, int64_t{v1::SNAPSHOT_STATE_DAMAGED}).Bind(5, int64_t{limit});
+                                                          "select key, database, id, case state when ?4 then trashed_from else state "
+                                                          "end from snapshot where device = ?1 and key > ?2 order by key limit ?3"));
+    get.Bind(1, device.value()).Bind(2, after).Bind(3, int64_t{limit}).Bind(4, int64_t{v1::SNAPSHOT_STATE_TRASH});
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, get.Step());
       if (!row) return absl::OkStatus();
-      snapshots.push_back(
-          {.key = get.Int(0), .id = SnapshotId(std::string(get.Text(1))), .damaged = get.Int(2) == int64_t{v1::SNAPSHOT_STATE_DAMAGED}});
+      snapshots.push_back({.key = get.Int(0),
+                           .database = get.Int(1),
+                           .id = SnapshotId(std::string(get.Text(2))),
+                           .damaged = get.Int(3) == int64_t{v1::SNAPSHOT_STATE_DAMAGED}});
     }
   }));
   return snapshots;
 }
 
-absl::Status ScrubCatalog::SetDamaged(const SnapshotId& snapshot, bool damaged) {
-  return db_.Write([&](sqlite3* db) -> absl::Status {
+absl::StatusOr<bool> ScrubCatalog::SetDamaged(const SnapshotId& snapshot, bool damaged) {
+  bool changed = false;
+  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
+    const int64_t good = v1::SNAPSHOT_STATE_COMMITTED, bad = v1::SNAPSHOT_STATE_DAMAGED, trash = v1::SNAPSHOT_STATE_TRASH;
+    LF_ASSIGN_OR_RETURN(Statement kept,
+                        Statement::Prepare(db, "update snapshot set trashed_from = ? where id = ? and state = ? and trashed_from = ?"));
+    kept.Bind(1, damaged ? bad : good).Bind(2, snapshot.value()).Bind(3, trash).Bind(4, damaged ? good : bad);
+    LF_RETURN_IF_ERROR(kept.Run());
+    changed = sqlite3_changes(db) > 0;
     LF_ASSIGN_OR_RETURN(Statement set,
                         Statement::Prepare(db, "update snapshot set state = ? where id = ? and state = ? returning database"));
-    const int64_t good = v1::SNAPSHOT_STATE_COMMITTED, bad = v1::SNAPSHOT_STATE_DAMAGED;
     LF_ASSIGN_OR_RETURN(const bool found, set.Bind(1, damaged ? bad : good).Bind(2, snapshot.value()).Bind(3, damaged ? good : bad).Step());
     if (!found) return absl::OkStatus();
+    changed = true;
     const int64_t database = set.Int(0);
     set.Reset();
     LF_ASSIGN_OR_RETURN(Statement proven,
@@ -198,7 +229,46 @@ absl::Status ScrubCatalog::SetDamaged(const SnapshotId& snapshot, bool damaged) 
                                            "update database set proven = (select key from snapshot where database = ?1 and check_state = "
                                            "?2 and state = ?3 order by sequence desc limit 1) where id = ?1"));
     return proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, good).Run();
+  }));
+  return changed;
+}
+
+absl::StatusOr<std::vector<ScrubCatalog::PlacedChunk>> ScrubCatalog::Unmarked(int limit) const {
+  std::vector<PlacedChunk> chunks;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(
+        Statement get,
+        Statement::Prepare(
+            db, "select c.id, c.name from quarantine q join chunk c on c.id = q.chunk where q.marked = 0 and c.state = ? limit ?"));
+    get.Bind(1, int64_t{kChunkQuarantined}).Bind(2, int64_t{limit});
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+      if (!row) return absl::OkStatus();
+      const auto name = format::ChunkName::FromBytes(AsText(get.Blob(1)));
+      if (name.has_value()) chunks.push_back({.id = get.Int(0), .name = *name, .place = {}});
+    }
+  }));
+  return chunks;
+}
+
+absl::Status ScrubCatalog::SetMarked(std::span<const int64_t> chunks) {
+  return db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update quarantine set marked = 1 where chunk = ?"));
+    for (const int64_t chunk : chunks) LF_RETURN_IF_ERROR(set.Bind(1, chunk).Run());
+    return absl::OkStatus();
   });
+}
+
+absl::Status ScrubCatalog::AddWanted(int64_t database, std::span<const int64_t> chunks) {
+  return db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement add, Statement::Prepare(db, "insert or replace into wanted (database, chunk, state) values (?, ?, 1)"));
+    for (const int64_t chunk : chunks) LF_RETURN_IF_ERROR(add.Bind(1, database).Bind(2, chunk).Run());
+    return absl::OkStatus();
+  });
+}
+
+absl::Status ScrubCatalog::AskAgain() {
+  return db_.Write([&](sqlite3* db) -> absl::Status { return sqlite::Execute(db, "update wanted set state = 1, asked_at = -1"); });
 }
 
 absl::StatusOr<ScrubCatalog::Figures> ScrubCatalog::GetFigures() const {
@@ -238,7 +308,17 @@ absl::Status ScrubCatalog::Forget(std::span<const int64_t> healed) {
                         Statement::Prepare(db,
                                            "delete from quarantine where chunk = ?1 and coalesce((select state from chunk where id = ?1), "
                                            "1) <> ?2"));
-    for (const int64_t chunk : healed) LF_RETURN_IF_ERROR(forget.Bind(1, chunk).Bind(2, int64_t{kChunkQuarantined}).Run());
+    LF_ASSIGN_OR_RETURN(
+        Statement unwanted,
+        Statement::Prepare(db, "delete from wanted where chunk = ?1 and not exists (select 1 from quarantine where chunk = ?1)"));
+    LF_ASSIGN_OR_RETURN(
+        Statement pages,
+        Statement::Prepare(db, "delete from healed_page where chunk = ?1 and not exists (select 1 from quarantine where chunk = ?1)"));
+    for (const int64_t chunk : healed) {
+      LF_RETURN_IF_ERROR(forget.Bind(1, chunk).Bind(2, int64_t{kChunkQuarantined}).Run());
+      LF_RETURN_IF_ERROR(unwanted.Bind(1, chunk).Run());
+      LF_RETURN_IF_ERROR(pages.Bind(1, chunk).Run());
+    }
     return absl::OkStatus();
   });
 }

@@ -24,6 +24,7 @@
 namespace litefleet::catalog {
 
 extern const std::string_view kScrubSchema;
+extern const std::string_view kHealSchema;
 
 class ScrubCatalog {
  public:
@@ -46,19 +47,28 @@ class ScrubCatalog {
   absl::StatusOr<std::vector<PackPlace>> ManifestPartsIn(uint64_t pack, int64_t after, int limit) const;
   absl::StatusOr<std::vector<SnapshotId>> SnapshotsWithPart(PackPlace place) const;
 
-  // Those that still stand where they were found bad. Returns their ids.
+  // Those that still stand where they were found bad; what needs them is to be marked from then on (Unmarked). Returns their ids.
   absl::StatusOr<std::vector<int64_t>> Quarantine(std::span<const PlacedChunk> chunks, std::string_view reason, SystemTime at);
+  // Quarantined chunks of which it is not known yet which snapshots need them, at most `limit`; their places are left out.
+  absl::StatusOr<std::vector<PlacedChunk>> Unmarked(int limit) const;
+  absl::Status SetMarked(std::span<const int64_t> chunks);
   // Devices that ever had one of these chunks.
   absl::StatusOr<std::vector<DeviceId>> OwnersOf(std::span<const int64_t> chunks) const;
   struct Listed {
     int64_t key = 0;
+    int64_t database = 0;
     SnapshotId id;
     bool damaged = false;
   };
-  // Snapshots of a device that are listed (not those in the trash), ascending keys above `after`.
+  // Snapshots of a device, those in the trash as well, ascending keys above `after`.
   absl::StatusOr<std::vector<Listed>> SnapshotsOf(const DeviceId& device, int64_t after, int limit) const;
-  // Its state, where it was listed; the newest proven snapshot of its database follows.
-  absl::Status SetDamaged(const SnapshotId& snapshot, bool damaged);
+  // Its state, or the one that it has when it is taken out of the trash; the newest proven snapshot of its database follows. Whether it
+  // changed.
+  absl::StatusOr<bool> SetDamaged(const SnapshotId& snapshot, bool damaged);
+  // Snapshots of the database need these: its device will be asked for them (HealCatalog).
+  absl::Status AddWanted(int64_t database, std::span<const int64_t> chunks);
+  // Everything that is lost is asked for once more, also of devices that did not have it.
+  absl::Status AskAgain();
 
   struct Figures {
     int64_t quarantined_chunks = 0;

@@ -38,7 +38,7 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pinned, s.pages_changed";
+    "s.operation, s.pinned, s.pages_changed, s.restore_ms";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -75,6 +75,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_read_bytes(number(28));
   if (number(31) >= 0) snapshot.set_pages_changed(static_cast<uint32_t>(number(31)));
   snapshot.set_operation_id(text(29));
+  if (number(32) >= 0) SetDuration(snapshot.mutable_restore_duration(), number(32));
   snapshot.set_pinned_by_operator(number(30) != 0);
   return snapshot;
 }
@@ -382,6 +383,36 @@ absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckStat
                            "and state = ?3 order by sequence desc limit 1) where id = ?1"));
     return proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Run();
   });
+}
+
+absl::Status SnapshotCatalog::SetDrilled(const SnapshotId& snapshot, SystemTime at, std::chrono::milliseconds restore) {
+  return db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update snapshot set drilled_at = ?, restore_ms = ? where id = ?"));
+    return set.Bind(1, ToUnixMillis(at)).Bind(2, int64_t{restore.count()}).Bind(3, snapshot.value()).Run();
+  });
+}
+
+absl::StatusOr<std::vector<v1::Snapshot>> SnapshotCatalog::DrillsDue(SystemTime newest_before, SystemTime older_before, int limit) const {
+  std::vector<v1::Snapshot> due;
+  const auto look = [&](std::string_view from, SystemTime before) {
+    return db_.Read([&](sqlite3* db) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(Statement get,
+                          Statement::Prepare(db, fmt::format("select {} from {} where s.state = ?1 and s.check_state <> ?2 and "
+                                                             "max(s.drilled_at, s.checked_at, s.received_at) < ?3 order by "
+                                                             "max(s.drilled_at, s.checked_at), s.key desc limit ?4",
+                                                             kSnapshotColumns, from)));
+      get.Bind(1, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Bind(2, int64_t{v1::CHECK_STATE_PENDING});
+      get.Bind(3, ToUnixMillis(before)).Bind(4, int64_t{limit});
+      for (;;) {
+        LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+        if (!row) return absl::OkStatus();
+        due.push_back(ToSnapshot(get));
+      }
+    });
+  };
+  LF_RETURN_IF_ERROR(look("database d join snapshot s on s.key = d.newest", newest_before));
+  if (due.empty()) LF_RETURN_IF_ERROR(look("snapshot s", older_before));
+  return due;
 }
 
 absl::StatusOr<SnapshotCatalog::Totals> SnapshotCatalog::GetTotals() const {

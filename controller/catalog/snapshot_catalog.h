@@ -29,6 +29,7 @@ extern const std::string_view kSnapshotSchema1;
 extern const std::string_view kSnapshotSchema2;
 extern const std::string_view kSnapshotSchema3;
 extern const std::string_view kSnapshotSchema4;
+extern const std::string_view kDrillSchema;
 
 // ---- what operators see (rpc/, cli)
 class SnapshotCatalog {
@@ -64,6 +65,12 @@ class SnapshotCatalog {
   absl::StatusOr<uint64_t> ReserveTimeline(const DeviceId& device, const std::string& database, const OperationId& operation);
 
   absl::Status SetCheck(const SnapshotId& snapshot, v1::CheckState state, std::string_view message, SystemTime at);
+
+  // It was restored and checked; the verdict is recorded by SetCheck.
+  absl::Status SetDrilled(const SnapshotId& snapshot, SystemTime at, std::chrono::milliseconds restore);
+  // Snapshots to be drilled, at most `limit`: first the newest of each database whose arrival, check and drill were before `newest_before`,
+  // the longest unproven first; where there are none, others of which the same holds for `older_before`. Not those that wait for a check.
+  absl::StatusOr<std::vector<v1::Snapshot>> DrillsDue(SystemTime newest_before, SystemTime older_before, int limit) const;
 
   struct Totals {
     int64_t databases = 0, databases_without_snapshot = 0, snapshots = 0, store_bytes = 0, logical_bytes = 0, databases_unproven = 0;

@@ -154,4 +154,9 @@ const std::string_view kSnapshotSchema4 = R"sql(
 alter table upload_session add column precopied integer not null default 0;  -- what it was committed as
 )sql";
 
+// How long the restore of the newest drill took.
+const std::string_view kDrillSchema = R"sql(
+alter table snapshot add column restore_ms integer not null default -1;
+)sql";
+
 }  // namespace litefleet::catalog

@@ -44,6 +44,7 @@ class AdminClient {
   Answer<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request);
   Answer<v1::GetSnapshotResponse> GetSnapshot(const v1::GetSnapshotRequest& request);
   Answer<v1::CheckSnapshotResponse> CheckSnapshot(const v1::CheckSnapshotRequest& request);
+  Answer<v1::DrillSnapshotResponse> DrillSnapshot(const v1::DrillSnapshotRequest& request);
   Answer<v1::DeleteSnapshotResponse> DeleteSnapshot(const v1::DeleteSnapshotRequest& request);
   Answer<v1::PinSnapshotResponse> PinSnapshot(const v1::PinSnapshotRequest& request);
   Answer<v1::UnpinSnapshotResponse> UnpinSnapshot(const v1::UnpinSnapshotRequest& request);
@@ -51,6 +52,7 @@ class AdminClient {
   Answer<v1::RestoreTrashResponse> RestoreTrash(const v1::RestoreTrashRequest& request);
   Answer<v1::GetStoreStatsResponse> GetStoreStats(const v1::GetStoreStatsRequest& request);
   Answer<v1::StartPruneResponse> StartPrune(const v1::StartPruneRequest& request);
+  Answer<v1::StartScrubResponse> StartScrub(const v1::StartScrubRequest& request);
   Answer<v1::ApplyPolicyResponse> ApplyPolicy(const v1::ApplyPolicyRequest& request);
   Answer<v1::ListPoliciesResponse> ListPolicies(const v1::ListPoliciesRequest& request);
   Answer<v1::GetPolicyResponse> GetPolicy(const v1::GetPolicyRequest& request);

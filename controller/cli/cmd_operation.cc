@@ -89,9 +89,9 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
   Facts facts;
   facts.Add("id", operation.id())
       .Add("kind", Word(operation.kind()))
-      .Add("database", DatabaseName(operation))
+      .AddIf("database", DatabaseName(operation))
       .Add("state", Word(operation.state()));
-  if (!HasEnded(operation) && !operation.device_connected() && operation.kind() != v1::OPERATION_KIND_CHECK) facts.Add("device", "offline");
+  if (!HasEnded(operation) && !operation.device_connected() && RunsOnDevice(operation.kind())) facts.Add("device", "offline");
   facts.AddIf("mode", Word(operation.restore_mode()))
       .AddIf("snapshot", operation.snapshot_id())
       .AddIf("ordered by", operation.ordered_by());
@@ -104,8 +104,9 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
     facts.Add("expires", LocalTimeText(FromProtoTime(operation.expires_at())));
   const v1::Progress& progress = operation.progress();
   if (progress.total_bytes() > 0) {
-    facts.Add("done", fmt::format("{} of {}, {} over the wire", SizeText(progress.done_bytes()), SizeText(progress.total_bytes()),
-                                  SizeText(progress.wire_bytes())));
+    facts.Add("done",
+              fmt::format("{} of {}{}", SizeText(progress.done_bytes()), SizeText(progress.total_bytes()),
+                          RunsOnDevice(operation.kind()) ? fmt::format(", {} over the wire", SizeText(progress.wire_bytes())) : ""));
   }
   AddFigures(operation, figures, facts);
   if (!HasEnded(operation)) facts.AddIf("phase", progress.phase());

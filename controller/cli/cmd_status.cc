@@ -20,6 +20,14 @@ CommandResult Status(Session& session) {
   }
   const SystemTime now = session.clock().Now();
   Facts facts;
+  // The first number: how old is, in the worst case, the last state that is proven to be restorable.
+  std::string proven =
+      status.databases_unproven() > 0 ? fmt::format("never for {} of {} databases", status.databases_unproven(), status.databases()) : "";
+  if (status.has_oldest_proven_at()) {
+    proven += fmt::format("{}{} ago, {}, taken {}", proven.empty() ? "" : "; else ", AgeText(FromProtoTime(status.oldest_proven_at()), now),
+                          status.oldest_proven_database(), LocalTimeText(FromProtoTime(status.oldest_proven_at())));
+  }
+  facts.Add("last proven", proven.empty() ? "no database yet" : proven);
   facts.Add("devices", fmt::format("{}, {} connected", status.devices(), status.devices_connected()));
   facts.Add("databases", status.databases_without_snapshot() == 0
                              ? std::to_string(status.databases())
@@ -31,12 +39,11 @@ CommandResult Status(Session& session) {
                                            AgeText(FromProtoTime(status.oldest_newest_snapshot_at()), now),
                                            LocalTimeText(FromProtoTime(status.oldest_newest_snapshot_at()))));
   }
-  if (status.has_oldest_proven_at()) {
-    facts.Add("oldest proof",
-              fmt::format("{} ({}), taken {}", status.oldest_proven_database(), AgeText(FromProtoTime(status.oldest_proven_at()), now),
-                          LocalTimeText(FromProtoTime(status.oldest_proven_at()))));
+  if (status.quarantined_chunks() > 0 || status.damaged_snapshots() > 0) {
+    facts.Add("damage", fmt::format("{} chunks, {} of them asked for; {} snapshots", status.quarantined_chunks(), status.wanted_chunks(),
+                                    status.damaged_snapshots()));
   }
-  if (status.databases_unproven() > 0) facts.Add("unproven", fmt::format("{} databases", status.databases_unproven()));
+  if (status.holds() > 0) facts.Add("holds", fmt::format("{} on retention: litefleet store hold list", status.holds()));
   facts.Add("operations", fmt::format("{} under way", status.active_operations()));
   facts.Add("store free", SizeText(status.store_free_bytes()));
   std::string text = facts.Text();

@@ -1,6 +1,7 @@
-// litefleet store stats|prune|trash list|trash restore|hold list|hold release
+// litefleet store stats|prune|scrub|trash list|trash restore|hold list|hold release
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
+#include "common/config/toml_reader.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/text.h"
@@ -15,6 +16,9 @@ struct PruneOptions : LongActionOptions {
   bool dry_run = false;
   bool yes = false;
   std::string grace;
+};
+struct ScrubOptions : LongActionOptions {
+  std::string rate;
 };
 struct SubjectOptions {
   std::string subject;
@@ -98,6 +102,28 @@ CommandResult Prune(Session& session, const PruneOptions& options) {
   return FinishOperation(session, response.operation(), options, [&session](const v1::Operation& ended) -> CommandResult {
     PrintThing(session, "operation", ToJson(ended), ended.id(), ReportText(ended.prune()));
     WarnOfRescue(session, ended.prune());
+    return kDone;
+  });
+}
+
+CommandResult Scrub(Session& session, const ScrubOptions& options) {
+  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
+  v1::StartScrubRequest request;
+  if (!options.rate.empty()) {
+    int64_t rate = 0;  // elsewhere 0 is no size
+    if (options.rate != "0") {
+      LF_ASSIGN_OR_RETURN(rate, config::ParseSize(options.rate));
+    }
+    request.set_bytes_per_second(rate);
+  }
+  request.set_request_id(NewUlid(session.clock().Now()));
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  LF_ASSIGN_OR_RETURN(const v1::StartScrubResponse response, client->StartScrub(request));
+  return FinishOperation(session, response.operation(), options, [&session](const v1::Operation& ended) -> CommandResult {
+    const v1::ScrubReport& report = ended.scrub();
+    PrintThing(session, "operation", ToJson(ended), ended.id(),
+               fmt::format("{} packs with {} were read, {} of databases: all of it is what was written\n", report.packs(),
+                           SizeText(report.stored_bytes()), SizeText(report.logical_bytes())));
     return kDone;
   });
 }
@@ -213,6 +239,16 @@ void AddStore(CLI::App& app, Session& session) {
   AddLongActionOptions(prune, *prune_options, false);
   prune->footer("It runs by itself every day. --grace 0s frees everything that is in the trash at once.");
   OnCall(prune, session, prune_options, &Prune);
+
+  auto scrub_options = std::make_shared<ScrubOptions>();
+  CLI::App* scrub = store->add_subcommand("scrub", "Read all packs again, and find out whether every chunk is what was written");
+  scrub->add_option("--rate", scrub_options->rate, "Read so much a second, instead of as configured; 0: as fast as it goes")
+      ->type_name("SIZE");
+  AddLongActionOptions(scrub, *scrub_options, false);
+  scrub->footer(
+      "It runs by itself, each pack once in 30 days. What is damaged is quarantined, the snapshots that need it are\n"
+      "marked, and the devices are asked for it. Ends with 8 where there is damage.");
+  OnCall(scrub, session, scrub_options, &Scrub);
 
   CLI::App* trash = AddNoun(*store, "trash", "Snapshots that were deleted and are not removed yet");
   OnCall(trash->add_subcommand("list", "List them"), session, &TrashList);

@@ -60,7 +60,7 @@ void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool ma
 }
 
 std::string OperationOutcome(const v1::Operation& operation, const std::string& about) {
-  const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
+  const std::string subject = SubjectOf(operation);
   if (!HasEnded(operation)) return fmt::format("{}: {} (operation {})", subject, Word(operation.state()), operation.id());
   if (operation.state() != v1::OPERATION_STATE_SUCCEEDED) {
     return fmt::format("{}: {}{}", subject, Word(operation.state()),
@@ -117,7 +117,7 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
   if (options.detach) return kDone;
   std::vector<int> codes;
   for (const v1::Operation& operation : operations) {
-    const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
+    const std::string subject = SubjectOf(operation);
     if (!HasEnded(operation)) {
       codes.push_back(session.Report(
           Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",

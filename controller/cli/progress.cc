@@ -36,11 +36,11 @@ std::string ProgressLine(std::string_view what, int64_t done, int64_t total, dou
 }
 
 std::string ProgressLine(const v1::Operation& operation, double rate) {
-  const std::string subject = fmt::format("{} of {}", Word(operation.kind()), DatabaseName(operation));
+  const std::string subject = SubjectOf(operation);
   switch (operation.state()) {
     case v1::OPERATION_STATE_QUEUED:
       return fmt::format("{}: queued{}", subject,
-                         operation.device_connected() || operation.kind() == v1::OPERATION_KIND_CHECK ? "" : ", the device is offline");
+                         operation.device_connected() || !RunsOnDevice(operation.kind()) ? "" : ", the device is offline");
     case v1::OPERATION_STATE_SENT:
       return fmt::format("{}: sent", subject);
     case v1::OPERATION_STATE_CANCELLING:

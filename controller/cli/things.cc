@@ -80,6 +80,15 @@ bool HasEnded(const v1::Operation& operation) {
          operation.state() == v1::OPERATION_STATE_EXPIRED;
 }
 
+bool RunsOnDevice(v1::OperationKind kind) {
+  return kind == v1::OPERATION_KIND_BACKUP || kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_HEAL;
+}
+
+std::string SubjectOf(const v1::Operation& operation) {
+  const std::string database = DatabaseName(operation);
+  return Word(operation.kind()) + " of " + (database.empty() ? "the store" : database);
+}
+
 std::string DatabaseName(const v1::Operation& operation) {
   return operation.database().empty() ? operation.device_name() : operation.device_name() + "/" + operation.database();
 }
@@ -204,6 +213,7 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("source_check", CheckJson(snapshot.source_check()))
       .Set("check", CheckJson(snapshot.check()))
       .Set("drilled_at", TimeJson(snapshot.has_drilled_at(), snapshot.drilled_at()))
+      .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json())
       .Set("parent", Json::OrNull(snapshot.parent_id()))
       .Set("pages_changed", snapshot.has_pages_changed() ? Json(int64_t{snapshot.pages_changed()}) : Json())
       .Set("device_id", snapshot.device_id())
@@ -249,6 +259,7 @@ Json ToJson(const v1::Operation& operation) {
       .Set("stall_ms", operation.has_stall() ? Json(Millis(operation.stall()).count()) : Json())
       .Set("steps", std::move(steps));
   if (operation.has_prune()) result.Set("prune", ToJson(operation.prune()));
+  if (operation.has_scrub()) result.Set("scrub", ToJson(operation.scrub()));
   return result;
 }
 
@@ -296,20 +307,25 @@ Json ToJson(const v1::GetStatusResponse& status) {
   Json alarms = Json::Array();
   for (const v1::Alarm& alarm : status.alarms()) alarms.Add(ToJson(alarm));
   Json result = Json::Object();
-  result.Set("devices", status.devices())
+  // The first number is the one that counts: how old is the last state that is proven to be restorable.
+  result.Set("oldest_proven_at", TimeJson(status.has_oldest_proven_at(), status.oldest_proven_at()))
+      .Set("oldest_proven_database", Json::OrNull(status.oldest_proven_database()))
+      .Set("databases_unproven", status.databases_unproven())
+      .Set("devices", status.devices())
       .Set("devices_connected", status.devices_connected())
       .Set("databases", status.databases())
       .Set("databases_without_snapshot", status.databases_without_snapshot())
-      .Set("databases_unproven", status.databases_unproven())
       .Set("snapshots", status.snapshots())
       .Set("oldest_newest_snapshot_at", TimeJson(status.has_oldest_newest_snapshot_at(), status.oldest_newest_snapshot_at()))
       .Set("oldest_newest_snapshot_database", Json::OrNull(status.oldest_newest_snapshot_database()))
-      .Set("oldest_proven_at", TimeJson(status.has_oldest_proven_at(), status.oldest_proven_at()))
-      .Set("oldest_proven_database", Json::OrNull(status.oldest_proven_database()))
       .Set("store_bytes", status.store_bytes())
       .Set("logical_bytes", status.logical_bytes())
       .Set("store_free_bytes", status.store_free_bytes())
       .Set("active_operations", status.active_operations())
+      .Set("quarantined_chunks", status.quarantined_chunks())
+      .Set("wanted_chunks", status.wanted_chunks())
+      .Set("damaged_snapshots", status.damaged_snapshots())
+      .Set("holds", status.holds())
       .Set("alarms", std::move(alarms));
   return result;
 }

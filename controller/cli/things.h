@@ -30,7 +30,11 @@ Tone ToneOf(v1::CheckState state);
 Tone ToneOf(v1::OperationState state);
 
 bool HasEnded(const v1::Operation& operation);
-// "DEVICE/DATABASE".
+// A device carries it out, and may be offline.
+bool RunsOnDevice(v1::OperationKind kind);
+// "backup of DEVICE/DATABASE", "prune of the store".
+std::string SubjectOf(const v1::Operation& operation);
+// "DEVICE/DATABASE"; empty where the operation has no device.
 std::string DatabaseName(const v1::Operation& operation);
 std::string DatabaseName(const v1::Snapshot& snapshot);
 std::string DatabaseName(const v1::Database& database);
@@ -48,6 +52,7 @@ Json ToJson(const v1::Alarm& alarm);
 Json ToJson(const v1::GetStatusResponse& status);
 Json ToJson(const v1::GetStoreStatsResponse& stats);
 Json ToJson(const v1::PruneReport& report);
+Json ToJson(const v1::ScrubReport& report);
 Json ToJson(const v1::Policy& policy);
 // Null unless `set`.
 Json TimeJson(bool set, const google::protobuf::Timestamp& time);

@@ -3,6 +3,17 @@
 
 namespace litefleet::cli {
 
+Json ToJson(const v1::ScrubReport& report) {
+  Json result = Json::Object();
+  result.Set("bytes_per_second", report.bytes_per_second())
+      .Set("packs", report.packs())
+      .Set("stored_bytes", report.stored_bytes())
+      .Set("logical_bytes", report.logical_bytes())
+      .Set("chunks_quarantined", report.chunks_quarantined())
+      .Set("snapshots_damaged", report.snapshots_damaged());
+  return result;
+}
+
 Json ToJson(const v1::PruneReport& report) {
   Json result = Json::Object();
   result.Set("dry_run", report.dry_run())

@@ -49,11 +49,6 @@ bool MayHeal(const absl::Status& status) {
          absl::IsResourceExhausted(status) || absl::IsInternal(status) || absl::IsUnknown(status);
 }
 
-// Whether something else than the device's absence keeps the operation from ending.
-bool DeviceMatters(const v1::Operation& operation) {
-  return operation.kind() == v1::OPERATION_KIND_BACKUP || operation.kind() == v1::OPERATION_KIND_RESTORE;
-}
-
 // What the stream's thread tells the waiting one.
 struct Mailbox {
   Mutex mu;
@@ -118,7 +113,7 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
         request.set_operation(now.id());
         if (auto answer = client->GetOperation(request); answer.ok()) now = answer->operation();
       }
-      patience.Look(time, answered && (now.device_connected() || !DeviceMatters(now)));
+      patience.Look(time, answered && (now.device_connected() || !RunsOnDevice(now.kind())));
       if (interrupted) return Interrupted();
       if (patience.ended()) return answered ? Offline(now, options.timeout) : NoAnswer(now, options.timeout);
       session.ShowProgress(ProgressLine(now, meter.Rate()));
@@ -126,7 +121,7 @@ absl::StatusOr<v1::Operation> WaitFor(Session& session, const v1::Operation& ope
     if (!end->ok() && !MayHeal(*end)) return *end;
     patience.Look(session.clock().Steady(), answered);
     if (patience.ended()) return end->ok() ? NoAnswer(now, options.timeout) : *end;
-    session.ShowProgress(fmt::format("{} of {}: waiting for the controller", Word(now.kind()), DatabaseName(now)));
+    session.ShowProgress(SubjectOf(now) + ": waiting for the controller");
     const SteadyTime next = session.clock().Steady() + retry;
     retry = std::min(retry * 2, kRetryLast);
     MutexLock lock(mailbox.mu);
@@ -169,7 +164,7 @@ absl::StatusOr<std::vector<v1::Operation>> WaitForAll(Session& session, std::vec
         auto answer = client->GetOperation(request);
         const SteadyTime time = session.clock().Steady();
         if (answer.ok()) operation = answer->operation();
-        patience[i].Look(time, answer.ok() && (operation.device_connected() || !DeviceMatters(operation)));
+        patience[i].Look(time, answer.ok() && (operation.device_connected() || !RunsOnDevice(operation.kind())));
         if (!answer.ok() && (!MayHeal(answer.status()) || patience[i].ended())) return answer.status();
         if (!HasEnded(operation) && !patience[i].ended()) ++waiting;
       }

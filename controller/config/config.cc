@@ -39,6 +39,11 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.retention_every = prune->Duration("retention_every", config.retention_every, seconds(1), hours(24 * 366));
     config.prune_rewrite_percent = static_cast<int>(prune->Integer("rewrite_percent", config.prune_rewrite_percent, 1, 100));
   }
+  if (TomlTable* drill = root.Table("drill")) {
+    using std::chrono::hours;
+    config.drill_every = drill->Duration("every", config.drill_every, hours(1), hours(24 * 3660));
+    config.drill_older_every = drill->Duration("older_every", config.drill_older_every, hours(1), hours(24 * 3660));
+  }
   if (TomlTable* metrics = root.Table("metrics")) {
     config.metrics_listen = metrics->String("listen", config.metrics_listen);
     if (!config.metrics_listen.empty()) {

@@ -8,7 +8,8 @@
 //             scrub_rate = "50MiB" a second (0: no limit)   scrub_every = "30d" each pack is read through again
 //   [prune]   grace = "7d" of deleted snapshots   chunk_grace = "1d" of chunks that nothing needs   every = "1d"   retention_every = "1h"
 //             rewrite_percent = 50: packs of which so much is dead are rewritten
-//   [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
+//   [drill]   every = "7d" the newest snapshot of each database is restored and checked, where no check has   older_every = "90d" the
+//   others [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
 //
 // Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
 #ifndef LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
@@ -41,6 +42,8 @@ struct ControllerConfig {
   std::chrono::milliseconds prune_every = std::chrono::hours(24);
   std::chrono::milliseconds retention_every = std::chrono::hours(1);
   int prune_rewrite_percent = 50;
+  std::chrono::milliseconds drill_every = std::chrono::hours(24 * 7);
+  std::chrono::milliseconds drill_older_every = std::chrono::hours(24 * 90);
   std::string metrics_listen;  // empty: off
   int64_t metrics_databases = 10'000;
 };

@@ -71,6 +71,10 @@ class DeviceFleet final : public Fleet {
                                              const std::string& request_id, const std::string& ordered_by) override;
   void QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
                         absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
+  // Errors: kAlreadyExists HEAL_RUNNING: one for this database has not ended.
+  absl::StatusOr<v1::Operation> StartHeal(const DeviceId& device, const v1::HealOrder& order, const std::string& ordered_by);
+  // Of an operation of this device that has not ended. Errors: kNotFound ORDER_NOT_FOUND.
+  absl::StatusOr<v1::HealOrder> HealOrderOf(const DeviceId& device, const OperationId& operation) const;
   absl::StatusOr<v1::Operation> Cancel(const OperationId& operation) override;
   absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind kind, const DeviceId& device, const std::string& database,
                                            const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by,

@@ -144,6 +144,29 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartRestore(const DeviceId& device, 
   return operation;
 }
 
+absl::StatusOr<v1::Operation> DeviceFleet::StartHeal(const DeviceId& device, const v1::HealOrder& order, const std::string& ordered_by) {
+  LF_RETURN_IF_ERROR(CheckRoom({{device, 1}}));
+  for (const OperationTable::Entry& entry : table_->ActiveOf(device)) {
+    if (!entry.order.has_heal() || entry.order.heal().database() != order.database()) continue;
+    return Error(absl::StatusCode::kAlreadyExists, "HEAL_RUNNING", fmt::format("{} is asked for lost chunks already", order.database()));
+  }
+  catalog::OperationRow row;
+  row.operation = NewOperation(v1::OPERATION_KIND_HEAL, device, order.database(), ordered_by);
+  *row.operation.mutable_expires_at() = ToProtoTime(parts_.clock->Now() + kDefaultExpire);
+  row.order.set_operation_id(row.operation.id());
+  *row.order.mutable_expires_at() = row.operation.expires_at();
+  *row.order.mutable_heal() = order;
+  LF_ASSIGN_OR_RETURN(const std::vector<OperationTable::Entry> entries, table_->Create({row}));
+  SendOrders(entries);
+  return entries.front().operation;
+}
+
+absl::StatusOr<v1::HealOrder> DeviceFleet::HealOrderOf(const DeviceId& device, const OperationId& operation) const {
+  const std::optional<OperationTable::Entry> entry = table_->FindActive(operation);
+  if (entry.has_value() && entry->operation.device_id() == device.value() && entry->order.has_heal()) return entry->order.heal();
+  return Error(absl::StatusCode::kNotFound, "ORDER_NOT_FOUND", fmt::format("{} is no order to heal of this device", operation.value()));
+}
+
 void DeviceFleet::QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
                                    PlanDone done) {
   SessionPtr session;

@@ -153,6 +153,7 @@ Outcome ApplyLocal(v1::Operation& operation, const v1::Operation& report, System
   if (!report.snapshot_id().empty()) operation.set_snapshot_id(report.snapshot_id());
   *operation.mutable_steps() = report.steps();
   if (report.has_prune()) *operation.mutable_prune() = report.prune();
+  if (report.has_scrub()) *operation.mutable_scrub() = report.scrub();
   if (IsResultState(report.state())) {
     End(operation, report.state(), now);
     if (report.has_error()) *operation.mutable_error() = report.error();

@@ -187,6 +187,28 @@ absl::Status FleetMetrics::AddStore(std::vector<MetricFamily>& out) const {
   return absl::OkStatus();
 }
 
+absl::Status FleetMetrics::AddDamage(std::vector<MetricFamily>& out) const {
+  LF_ASSIGN_OR_RETURN(const catalog::SnapshotCatalog::Totals totals, sources_.snapshots->GetTotals());
+  const double never = totals.databases > 0 ? std::numeric_limits<double>::infinity() : 0;
+  const bool all = totals.databases_unproven == 0 && totals.oldest_proven_at.has_value();
+  const std::chrono::duration<double> age = sources_.clock->Now() - totals.oldest_proven_at.value_or(sources_.clock->Now());
+  out.push_back(One("litefleet_oldest_proven_age_seconds",
+                    "Age of the last snapshot proven to be restorable, of the database where it is oldest; +Inf: some database has none.",
+                    all ? age.count() : never));
+  out.push_back(One("litefleet_databases_unproven", "Databases without any snapshot that is proven to be restorable.",
+                    static_cast<double>(totals.databases_unproven)));
+  if (!sources_.damage) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const Sources::Damage damage, sources_.damage());
+  out.push_back(One("litefleet_store_quarantined_chunks", "Chunks of the store that are not what they were.",
+                    static_cast<double>(damage.quarantined_chunks)));
+  out.push_back(One("litefleet_store_wanted_chunks", "Of the quarantined chunks those that devices are asked for.",
+                    static_cast<double>(damage.wanted_chunks)));
+  out.push_back(
+      One("litefleet_snapshots_damaged", "Snapshots that need a quarantined chunk.", static_cast<double>(damage.damaged_snapshots)));
+  out.push_back(One("litefleet_retention_holds", "Places in which retention waits for an operator.", static_cast<double>(damage.holds)));
+  return absl::OkStatus();
+}
+
 std::vector<MetricFamily> FleetMetrics::Collect() const {
   std::vector<MetricFamily> out;
   MetricFamily build = Family("litefleet_build_info", MetricType::Gauge, "Always 1; the version is a label.");
@@ -194,7 +216,7 @@ std::vector<MetricFamily> FleetMetrics::Collect() const {
   out.push_back(std::move(build));
   // What cannot be read is missing, counted, and alerted on; the rest is shown all the same.
   uint64_t failed = 0;
-  for (const absl::Status& status : {AddDatabases(out), AddDevices(out), AddStore(out)}) failed += status.ok() ? 0 : 1;
+  for (const absl::Status& status : {AddDatabases(out), AddDevices(out), AddStore(out), AddDamage(out)}) failed += status.ok() ? 0 : 1;
   const MutexLock lock(mu_);
   failed += Count().ok() ? 0 : 1;
   AddCounters(out);

@@ -11,6 +11,7 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -37,6 +38,13 @@ struct Sources {
   fleet::Fleet* fleet = nullptr;
   store::Store* store = nullptr;
   const Clock* clock = nullptr;
+  struct Damage {
+    int64_t quarantined_chunks = 0;
+    int64_t wanted_chunks = 0;
+    int64_t damaged_snapshots = 0;
+    int64_t holds = 0;
+  };
+  std::function<absl::StatusOr<Damage>()> damage = {};  // may be empty
 };
 
 class FleetMetrics final : public prometheus::Collectable {
@@ -62,6 +70,7 @@ class FleetMetrics final : public prometheus::Collectable {
   void AddCounters(std::vector<prometheus::MetricFamily>& out) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   absl::Status AddDatabases(std::vector<prometheus::MetricFamily>& out) const;
   absl::Status AddDevices(std::vector<prometheus::MetricFamily>& out) const;
+  absl::Status AddDamage(std::vector<prometheus::MetricFamily>& out) const;
   absl::Status AddStore(std::vector<prometheus::MetricFamily>& out) const;
 
   const Sources sources_;

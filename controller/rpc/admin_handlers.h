@@ -25,6 +25,7 @@
 #include "controller/fleet/fleet.h"
 #include "controller/prune/maintenance.h"
 #include "controller/restore/snapshot_reader.h"
+#include "controller/scrub/scrubber.h"
 #include "controller/verify/verifier.h"
 #include "litefleet/v1/admin_service.pb.h"
 
@@ -52,6 +53,7 @@ struct AdminDependencies {
   store::Store* store = nullptr;
   prune::MarkWriter* marks = nullptr;
   prune::Maintenance* maintenance = nullptr;
+  scrub::Scrubber* scrubber = nullptr;
   retention::Retention* retention = nullptr;
   retention::ControllerTime* time = nullptr;
   // Somebody reads this snapshot now.
@@ -63,6 +65,14 @@ struct AdminDependencies {
   std::string data_directory;
   doctor::Parts doctor;
   std::chrono::milliseconds plan_timeout{10'000};
+};
+
+// What an operator has to look at.
+struct Damage {
+  int64_t quarantined_chunks = 0;
+  int64_t wanted_chunks = 0;  // of these those that devices are asked for
+  int64_t damaged_snapshots = 0;
+  int32_t holds = 0;  // on retention
 };
 
 class AdminHandlers {
@@ -94,6 +104,7 @@ class AdminHandlers {
   Answer<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request) const;
   Answer<v1::GetSnapshotResponse> GetSnapshot(const v1::GetSnapshotRequest& request) const;
   Answer<v1::CheckSnapshotResponse> CheckSnapshot(const v1::CheckSnapshotRequest& request, const std::string& ordered_by) const;
+  Answer<v1::DrillSnapshotResponse> DrillSnapshot(const v1::DrillSnapshotRequest& request, const std::string& ordered_by) const;
 
   Answer<v1::DeleteSnapshotResponse> DeleteSnapshot(const v1::DeleteSnapshotRequest& request, const std::string& ordered_by) const;
   Answer<v1::PinSnapshotResponse> PinSnapshot(const v1::PinSnapshotRequest& request) const;
@@ -102,6 +113,7 @@ class AdminHandlers {
   Answer<v1::RestoreTrashResponse> RestoreTrash(const v1::RestoreTrashRequest& request) const;
   Answer<v1::GetStoreStatsResponse> GetStoreStats(const v1::GetStoreStatsRequest& request) const;
   Answer<v1::StartPruneResponse> StartPrune(const v1::StartPruneRequest& request, const std::string& ordered_by) const;
+  Answer<v1::StartScrubResponse> StartScrub(const v1::StartScrubRequest& request, const std::string& ordered_by) const;
 
   Answer<v1::ApplyPolicyResponse> ApplyPolicy(const v1::ApplyPolicyRequest& request) const;
   Answer<v1::ListPoliciesResponse> ListPolicies(const v1::ListPoliciesRequest& request) const;
@@ -118,6 +130,8 @@ class AdminHandlers {
   Answer<v1::ListOperationsResponse> ListOperations(const v1::ListOperationsRequest& request) const;
   Answer<v1::GetOperationResponse> GetOperation(const v1::GetOperationRequest& request) const;
   Answer<v1::CancelOperationResponse> CancelOperation(const v1::CancelOperationRequest& request) const;
+
+  Answer<Damage> GetDamage() const;
 
   // Names of devices and whether they are connected, which the catalog does not store.
   void Complete(v1::Operation& operation) const;

@@ -5,8 +5,8 @@
 namespace litefleet::rpc {
 
 void AdminHandlers::Complete(v1::Operation& operation) const {
-  if (operation.device_id().empty()) return;
   deps_.fleet->FillLive(operation);
+  if (operation.device_id().empty()) return;
   if (operation.device_name().empty()) {
     // A device that was forgotten has no name any more; its id is all there is to show.
     const auto device = deps_.identities->ResolveDevice(operation.device_id());

@@ -42,4 +42,15 @@ absl::StatusOr<v1::CheckSnapshotResponse> AdminHandlers::CheckSnapshot(const v1:
   return response;
 }
 
+absl::StatusOr<v1::DrillSnapshotResponse> AdminHandlers::DrillSnapshot(const v1::DrillSnapshotRequest& request,
+                                                                       const std::string& ordered_by) const {
+  LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  LF_ASSIGN_OR_RETURN(const v1::Snapshot snapshot, deps_.snapshots->Resolve(request.snapshot()));
+  LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.verifier->StartDrill(SnapshotId(snapshot.id()), request.request_id(), ordered_by));
+  Complete(operation);
+  v1::DrillSnapshotResponse response;
+  *response.mutable_operation() = std::move(operation);
+  return response;
+}
+
 }  // namespace litefleet::rpc

@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "controller/catalog/device_origins.h"
+#include "controller/catalog/heal_catalog.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/rpc/admin_handlers.h"
 #include "fmt/format.h"
@@ -18,6 +19,7 @@ using std::chrono::hours;
 using std::chrono::minutes;
 
 constexpr uint32_t kProtocolVersion = 1;
+constexpr int kMaxHolds = 10'000;
 constexpr size_t kMaxAlarms = 200;             // a screen, not a report; the gravest are kept
 constexpr minutes kUnseenAfter{15};            // not connected and silent for longer
 constexpr int64_t kClockOffMs = 60'000;        // more than this and times of snapshots mislead people
@@ -27,9 +29,9 @@ constexpr hours kCloneAlarm{24};  // after it was noticed last; two that run are
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 11> kGravity = {"DEVICE_CLONED", "STORE_DAMAGED",       "DISK_LOW",       "SNAPSHOT_DAMAGED",
-                                                       "BACKUP_FAILED", "NEVER_BACKED_UP",     "SOURCE_DAMAGED", "DEVICE_NOT_SEEN",
-                                                       "UNPROVEN",      "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 12> kGravity = {
+    "DEVICE_CLONED",  "STORE_DAMAGED",   "DISK_LOW", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP",
+    "SOURCE_DAMAGED", "DEVICE_NOT_SEEN", "UNPROVEN", "RETENTION_HELD",   "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -133,6 +135,20 @@ absl::StatusOr<v1::GetVersionResponse> AdminHandlers::GetVersion(const v1::GetVe
   return response;
 }
 
+absl::StatusOr<Damage> AdminHandlers::GetDamage() const {
+  Damage damage;
+  LF_ASSIGN_OR_RETURN(const catalog::ScrubCatalog::Figures scrub, catalog::ScrubCatalog(*deps_.catalog).GetFigures());
+  LF_ASSIGN_OR_RETURN(const catalog::HealCatalog::Figures heal, catalog::HealCatalog(*deps_.catalog).GetFigures());
+  damage.quarantined_chunks = scrub.quarantined_chunks;
+  damage.damaged_snapshots = scrub.damaged_snapshots;
+  damage.wanted_chunks = heal.wanted;
+  if (deps_.policies == nullptr || deps_.time == nullptr) return damage;
+  LF_ASSIGN_OR_RETURN(const std::vector<catalog::HoldRow> holds, deps_.policies->Holds(kMaxHolds, 0));
+  LF_ASSIGN_OR_RETURN(const retention::ControllerTime::Reading time, deps_.time->Tick());
+  damage.holds = static_cast<int32_t>(holds.size()) + (time.hold.empty() ? 0 : 1);
+  return damage;
+}
+
 absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStatusRequest&) const {
   v1::GetStatusResponse response;
   const SystemTime now = deps_.clock->Now();
@@ -149,12 +165,19 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
   response.set_oldest_proven_database(totals.oldest_proven_database);
 
   AlarmList alarms;
-  LF_ASSIGN_OR_RETURN(const catalog::ScrubCatalog::Figures scrub, catalog::ScrubCatalog(*deps_.catalog).GetFigures());
-  if (scrub.quarantined_chunks > 0 || scrub.damaged_snapshots > 0) {
+  LF_ASSIGN_OR_RETURN(const Damage damage, GetDamage());
+  response.set_quarantined_chunks(damage.quarantined_chunks);
+  response.set_wanted_chunks(damage.wanted_chunks);
+  response.set_damaged_snapshots(damage.damaged_snapshots);
+  response.set_holds(damage.holds);
+  if (damage.wanted_chunks > 0 || damage.damaged_snapshots > 0) {
     alarms.Add("STORE_DAMAGED", "",
-               fmt::format("{} chunks of the store are damaged, {} snapshots need one of them; a full backup of their databases heals what "
-                           "the devices still have",
-                           scrub.quarantined_chunks, scrub.damaged_snapshots));
+               fmt::format("{} chunks of the store are damaged, {} snapshots need one of them; devices are asked for {} of the chunks, the "
+                           "others no device has any more",
+                           damage.quarantined_chunks, damage.damaged_snapshots, damage.wanted_chunks));
+  }
+  if (damage.holds > 0) {
+    alarms.Add("RETENTION_HELD", "", fmt::format("retention waits for an operator in {} places: litefleet store hold list", damage.holds));
   }
   struct statvfs space = {};
   if (statvfs(deps_.data_directory.c_str(), &space) == 0) {

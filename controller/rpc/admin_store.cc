@@ -9,6 +9,7 @@ namespace litefleet::rpc {
 namespace {
 
 constexpr std::chrono::hours kGrowthOver{24 * 7};
+constexpr int64_t kMinScrubRate = int64_t{1} << 20;
 constexpr std::chrono::seconds kMaxGrace = std::chrono::hours(24 * 366);
 
 }  // namespace
@@ -89,6 +90,23 @@ absl::StatusOr<v1::StartPruneResponse> AdminHandlers::StartPrune(const v1::Start
   LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.maintenance->StartPrune(request.dry_run(), grace, request.request_id(), ordered_by));
   v1::StartPruneResponse response;
   *response.mutable_operation() = std::move(operation);
+  return response;
+}
+
+absl::StatusOr<v1::StartScrubResponse> AdminHandlers::StartScrub(const v1::StartScrubRequest& request,
+                                                                 const std::string& ordered_by) const {
+  LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  std::optional<int64_t> rate;
+  if (request.has_bytes_per_second()) {
+    if (request.bytes_per_second() < 0 || (request.bytes_per_second() > 0 && request.bytes_per_second() < kMinScrubRate)) {
+      return Error(absl::StatusCode::kInvalidArgument, "RATE_INVALID",
+                   fmt::format("a scrub at {} bytes a second would not end", request.bytes_per_second()),
+                   "give at least 1 MiB a second, or 0 for no limit");
+    }
+    rate = request.bytes_per_second();
+  }
+  v1::StartScrubResponse response;
+  LF_ASSIGN_OR_RETURN(*response.mutable_operation(), deps_.scrubber->Start(rate, request.request_id(), ordered_by));
   return response;
 }
 

@@ -69,6 +69,19 @@ class AgentServiceImpl final : public v1::AgentService::CallbackService {
     return parts_.fetch(context, *caller, *request);
   }
 
+  grpc::ServerUnaryReactor* SendWanted(grpc::CallbackServerContext* context, const v1::SendWantedRequest* request,
+                                       v1::SendWantedResponse* response) override {
+    auto caller = parts_.authenticator->Authenticate(*context, "/litefleet.v1.AgentService/SendWanted");
+    if (!caller.ok()) return Refuse(context, caller.status());
+    return Run(
+        context,
+        [this, request, response, device = caller->device]() -> absl::Status {
+          LF_ASSIGN_OR_RETURN(*response, parts_.send_wanted(device, *request));
+          return absl::OkStatus();
+        },
+        parts_.uploads);
+  }
+
  private:
   static grpc::ServerUnaryReactor* Refuse(grpc::CallbackServerContext* context, const absl::Status& why) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
@@ -78,9 +91,11 @@ class AgentServiceImpl final : public v1::AgentService::CallbackService {
 
   // Request and response live until Finish.
   template <class Work>
-  grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Work work) {
+  grpc::ServerUnaryReactor* Run(grpc::CallbackServerContext* context, Work work, Executor* executor = nullptr) {
     grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-    if (!parts_.work->TryPost([reactor, work = std::move(work)]() mutable { reactor->Finish(ToGrpc(work())); })) {
+    if (!(executor == nullptr ? parts_.work : executor)->TryPost([reactor, work = std::move(work)]() mutable {
+          reactor->Finish(ToGrpc(work()));
+        })) {
       reactor->Finish(
           ToGrpc(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too much to do", "try again later")));
     }

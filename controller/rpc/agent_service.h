@@ -20,6 +20,8 @@ struct AgentServiceParts {
   Authenticator* authenticator = nullptr;
   identity::Enrollment* enrollment = nullptr;
   Executor* work = nullptr;
+  Executor* uploads = nullptr;  // waits for the disk
+  std::function<absl::StatusOr<v1::SendWantedResponse>(const DeviceId&, const v1::SendWantedRequest&)> send_wanted;
   // Each returns a reactor that deletes itself in OnDone.
   std::function<grpc::ServerBidiReactor<v1::ControlRequest, v1::ControlResponse>*(grpc::CallbackServerContext*, const Caller&)> control;
   std::function<grpc::ServerBidiReactor<v1::UploadRequest, v1::UploadResponse>*(grpc::CallbackServerContext*, const Caller&)> upload;

@@ -23,6 +23,7 @@ constexpr Method kMethods[] = {
     {"/litefleet.v1.AgentService/Control", Role::kDevice},
     {"/litefleet.v1.AgentService/Upload", Role::kDevice},
     {"/litefleet.v1.AgentService/Fetch", Role::kDevice},
+    {"/litefleet.v1.AgentService/SendWanted", Role::kDevice},
 
     {"/litefleet.v1.AdminService/GetVersion", Role::kViewer},
     {"/litefleet.v1.AdminService/GetStatus", Role::kViewer},
@@ -41,6 +42,7 @@ constexpr Method kMethods[] = {
     {"/litefleet.v1.AdminService/ListSnapshots", Role::kViewer},
     {"/litefleet.v1.AdminService/GetSnapshot", Role::kViewer},
     {"/litefleet.v1.AdminService/CheckSnapshot", Role::kOperator},
+    {"/litefleet.v1.AdminService/DrillSnapshot", Role::kOperator},
     {"/litefleet.v1.AdminService/DownloadSnapshot", Role::kOperator},
     {"/litefleet.v1.AdminService/DeleteSnapshot", Role::kOperator},
     {"/litefleet.v1.AdminService/PinSnapshot", Role::kOperator},
@@ -49,6 +51,7 @@ constexpr Method kMethods[] = {
     {"/litefleet.v1.AdminService/RestoreTrash", Role::kOperator},
     {"/litefleet.v1.AdminService/GetStoreStats", Role::kViewer},
     {"/litefleet.v1.AdminService/StartPrune", Role::kOperator},
+    {"/litefleet.v1.AdminService/StartScrub", Role::kOperator},
     {"/litefleet.v1.AdminService/ApplyPolicy", Role::kOperator},
     {"/litefleet.v1.AdminService/ListPolicies", Role::kViewer},
     {"/litefleet.v1.AdminService/GetPolicy", Role::kViewer},

@@ -2,11 +2,12 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 #include <utility>
 
-#include "absl/container/flat_hash_set.h"
 #include "common/base/crash_point.h"
 #include "common/base/error_detail.h"
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 #include "spdlog/spdlog.h"
@@ -18,6 +19,7 @@ using Code = absl::StatusCode;
 using std::chrono::steady_clock;
 
 constexpr int kSnapshotsAtOnce = 500;
+constexpr int kChunksAtOnce = 10'000;
 constexpr std::string_view kSchedule = "schedule";
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the scrub was cancelled"); }
@@ -76,42 +78,52 @@ absl::Status Scrubber::Begin() {
     if (operation.kind() != v1::OPERATION_KIND_SCRUB) continue;
     Job job;
     job.operation = operation;
-    job.all = operation.ordered_by() != kSchedule;
+    job.goes_on = true;
     if (operation.state() == v1::OPERATION_STATE_CANCELLING) job.cancel->Cancel();
     LF_RETURN_IF_ERROR(fleet_.AdoptLocal(OperationId(operation.id()), [cancel = job.cancel] { cancel->Cancel(); }));
     MutexLock lock(mu_);
+    running_ = operation.id();
     job_ = std::move(job);
-    busy_ = true;
   }
   worker_ = std::thread([this] { Work(); });
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::Operation> Scrubber::Start(bool unlimited, const std::string& request_id, const std::string& ordered_by) {
-  return Enqueue(/*all=*/true, unlimited, request_id, ordered_by);
+absl::StatusOr<v1::Operation> Scrubber::Start(std::optional<int64_t> bytes_per_second, const std::string& request_id,
+                                              const std::string& ordered_by) {
+  return Enqueue(bytes_per_second.value_or(options_.bytes_per_second), request_id, ordered_by);
 }
 
-absl::StatusOr<v1::Operation> Scrubber::Enqueue(bool all, bool unlimited, const std::string& request_id, const std::string& ordered_by) {
+absl::StatusOr<v1::Operation> Scrubber::Enqueue(int64_t bytes_per_second, const std::string& request_id, const std::string& ordered_by) {
+  Job job;
+  LF_ASSIGN_OR_RETURN(job.operation, fleet_.StartLocal(v1::OPERATION_KIND_SCRUB, DeviceId(), "", SnapshotId(), request_id, ordered_by,
+                                                       [cancel = job.cancel] { cancel->Cancel(); }));
+  v1::Operation operation = job.operation;
+  // A request that came again is answered with what exists.
+  if (operation.state() != v1::OPERATION_STATE_QUEUED) return operation;
+  job.operation.mutable_scrub()->set_bytes_per_second(bytes_per_second);
+  bool taken = false;
   {
     MutexLock lock(mu_);
-    if (busy_) {
-      return Error(Code::kFailedPrecondition, "SCRUB_RUNNING", "a scrub runs already",
-                   "watch it: `litefleet operation list --active` shows its id");
-    }
-    busy_ = true;
+    if (running_ == operation.id()) return operation;
+    taken = running_.empty();
+    if (taken) running_ = operation.id();
   }
-  Job job;
-  job.all = all;
-  job.unlimited = unlimited;
-  auto operation = fleet_.StartLocal(v1::OPERATION_KIND_SCRUB, DeviceId(), "", SnapshotId(), request_id, ordered_by,
-                                     [cancel = job.cancel] { cancel->Cancel(); });
+  if (!taken) {
+    const absl::Status busy = Error(Code::kFailedPrecondition, "SCRUB_RUNNING", "a scrub is under way",
+                                    "wait for it or cancel it: `litefleet operation list --active` shows its id");
+    operation.set_state(v1::OPERATION_STATE_FAILED);
+    *operation.mutable_error() = ToErrorDetail(busy);
+    fleet_.UpdateLocal(operation).IgnoreError();  // it failed: what is left of it is cancelled at the next start
+    return busy;
+  }
+  // The rate outlives a restart.
+  const absl::Status kept = fleet_.UpdateLocal(job.operation);
   MutexLock lock(mu_);
-  // A request that came again is answered with what exists, which may have ended.
-  if (!operation.ok() || operation->state() != v1::OPERATION_STATE_QUEUED) {
-    busy_ = false;
-    return operation;
+  if (!kept.ok() && ReasonOf(kept) != "OPERATION_ENDED") {
+    running_.clear();
+    return kept;
   }
-  job.operation = *operation;
   job_ = std::move(job);
   wake_.SignalAll();
   return operation;
@@ -135,15 +147,19 @@ void Scrubber::Work() {
     if (job.has_value()) {
       RunJob(*std::move(job));
       MutexLock lock(mu_);
-      busy_ = false;
+      running_.clear();
     }
     if (committed_.exchange(false)) {
+      // What a cancel or a crash left over comes first.
+      const auto marked = MarkDue([this] { return stopping(); });
+      if (!marked.ok() && !stopping()) spdlog::warn("mark snapshots that lost chunks: {}", MessageOf(marked.status()));
       if (const auto healed = Heal(); !healed.ok()) spdlog::warn("look for healed snapshots: {}", MessageOf(healed.status()));
+      if (on_marked_ && !stopping()) on_marked_();
     }
     if (steady_clock::now() < look_at) continue;
     look_at = steady_clock::now() + options_.look_every;
-    const auto due = DuePacks(/*all=*/false);
-    if (due.ok() && !due->empty()) Enqueue(/*all=*/false, /*unlimited=*/false, "", std::string(kSchedule)).status().IgnoreError();
+    const auto due = DuePacks({.all = false});
+    if (due.ok() && !due->packs.empty()) Enqueue(options_.bytes_per_second, "", std::string(kSchedule)).status().IgnoreError();
   }
 }
 
@@ -152,7 +168,14 @@ void Scrubber::RunJob(Job job) {
   auto next_report = steady_clock::now();
   operation.set_state(v1::OPERATION_STATE_RUNNING);
   fleet_.UpdateLocal(operation).IgnoreError();
-  const auto report = Run(job.all, job.unlimited, *job.cancel, [&](uint64_t done, uint64_t total) {
+  Scope scope;
+  scope.all = operation.ordered_by() != kSchedule;
+  scope.bytes_per_second = operation.scrub().bytes_per_second();
+  if (job.goes_on) scope.proven_before = FromProtoTime(operation.created_at());
+  Report report;
+  uint64_t whole = 0;
+  absl::Status status = Run(scope, *job.cancel, report, [&](uint64_t done, uint64_t total) {
+    whole = total;
     if (steady_clock::now() < next_report) return;
     next_report = steady_clock::now() + std::chrono::milliseconds(300);
     v1::Progress& progress = *operation.mutable_progress();
@@ -161,58 +184,65 @@ void Scrubber::RunJob(Job job) {
     progress.set_phase("reading");
     fleet_.UpdateLocal(operation).IgnoreError();
   });
-  if (stopping()) return;  // taken up after the next start
-  absl::Status status = report.status();
-  if (report.ok() && (report->chunks_quarantined > 0 || report->snapshots_damaged > 0)) {
+  if (stopping()) return;                            // taken up after the next start
+  if (scope.all) catalog_.AskAgain().IgnoreError();  // who orders a scrub wants to know what can be had now
+  v1::ScrubReport& said = *operation.mutable_scrub();
+  said.set_packs(static_cast<int64_t>(report.packs));
+  said.set_stored_bytes(static_cast<int64_t>(report.stored_bytes));
+  said.set_logical_bytes(static_cast<int64_t>(report.logical_bytes));
+  said.set_chunks_quarantined(static_cast<int64_t>(report.chunks_quarantined));
+  said.set_snapshots_damaged(static_cast<int64_t>(report.snapshots_damaged));
+  operation.mutable_progress()->set_total_bytes(static_cast<int64_t>(whole));
+  if (status.ok()) operation.mutable_progress()->set_done_bytes(static_cast<int64_t>(whole));
+  operation.mutable_progress()->set_phase("done");
+  if (status.ok() && (report.chunks_quarantined > 0 || report.snapshots_damaged > 0)) {
     status = Error(Code::kDataLoss, "DAMAGE_FOUND",
                    fmt::format("{} chunks are not what they were and are quarantined; {} more snapshots are damaged by it",
-                               report->chunks_quarantined, report->snapshots_damaged),
-                   "back up these databases with --full: what the devices still have heals the snapshots; look at the disk");
+                               report.chunks_quarantined, report.snapshots_damaged),
+                   "the devices are asked for what was lost: `litefleet operation list --active`; look at the disk");
   }
   operation.set_state(status.ok()                         ? v1::OPERATION_STATE_SUCCEEDED
                       : status.code() == Code::kCancelled ? v1::OPERATION_STATE_CANCELLED
                                                           : v1::OPERATION_STATE_FAILED);
   if (!status.ok()) *operation.mutable_error() = ToErrorDetail(status);
-  if (status.ok() && report.ok()) {
-    operation.mutable_progress()->set_total_bytes(static_cast<int64_t>(report->stored_bytes));
-    operation.mutable_progress()->set_done_bytes(static_cast<int64_t>(report->stored_bytes));
-  }
-  operation.mutable_progress()->set_phase("done");
-  fleet_.UpdateLocal(operation).IgnoreError();
+  fleet_.UpdateLocal(operation).IgnoreError();  // what could not be written down is found and run again at the next start
+  committed_ = true;
 }
 
-absl::StatusOr<std::vector<store::PackInfo>> Scrubber::DuePacks(bool all) const {
+absl::StatusOr<Scrubber::DueList> Scrubber::DuePacks(const Scope& scope) const {
   LF_ASSIGN_OR_RETURN(const auto proven, catalog_.ProvenPacks());
-  const SystemTime before = clock_.Now() - options_.every;
-  std::vector<store::PackInfo> due;
+  const SystemTime before = scope.all ? scope.proven_before : clock_.Now() - options_.every;
+  DueList due;
   for (const store::PackInfo& pack : store_.Packs()) {
     const auto at = proven.find(pack.id);
+    const bool is_due = at == proven.end() || at->second < before;
     // A pack that may still grow is looked at when somebody asks for it.
-    if (all || (pack.sealed && (at == proven.end() || at->second < before))) due.push_back(pack);
+    if (is_due && (scope.all || pack.sealed)) due.packs.push_back(pack);
+    if (!is_due && scope.all) due.left_out_bytes += pack.size;
   }
   const auto proven_at = [&](const store::PackInfo& pack) {
     const auto at = proven.find(pack.id);
     return at == proven.end() ? SystemTime::min() : at->second;
   };
-  std::sort(due.begin(), due.end(), [&](const store::PackInfo& a, const store::PackInfo& b) {
+  std::sort(due.packs.begin(), due.packs.end(), [&](const store::PackInfo& a, const store::PackInfo& b) {
     return proven_at(a) != proven_at(b) ? proven_at(a) < proven_at(b) : a.id > b.id;
   });
   return due;
 }
 
-absl::StatusOr<Scrubber::Report> Scrubber::Run(bool all, bool unlimited, const CancelToken& cancel,
-                                               const std::function<void(uint64_t, uint64_t)>& progress) {
-  LF_ASSIGN_OR_RETURN(const std::vector<store::PackInfo> packs, DuePacks(all));
+absl::Status Scrubber::Run(const Scope& scope, const CancelToken& cancel, Report& report,
+                           const std::function<void(uint64_t, uint64_t)>& progress) {
+  LF_ASSIGN_OR_RETURN(const DueList due, DuePacks(scope));
   // Without the directory every chunk would seem to be missing.
   LF_RETURN_IF_ERROR(Annotate(store_.Stats().status(), "look at the store before the scrub"));
-  uint64_t total = 0;
-  for (const store::PackInfo& pack : packs) total += pack.size;
-  Report report;
-  uint64_t done = 0;
-  Pacer pacer(unlimited ? 0 : options_.bytes_per_second);
+  uint64_t done = due.left_out_bytes;
+  uint64_t total = done;
+  for (const store::PackInfo& pack : due.packs) total += pack.size;
+  Pacer pacer(scope.bytes_per_second);
   PackScrubber scrubber(store_, chunks_, catalog_);
   const std::function<bool()> stop = [&] { return cancel.cancelled() || stopping(); };
-  for (const store::PackInfo& pack : packs) {
+  progress(done, total);
+  for (const store::PackInfo& pack : due.packs) {
     LF_ASSIGN_OR_RETURN(const PackFindings findings, scrubber.Scrub(pack.id, [&](uint64_t bytes) -> absl::Status {
       done += bytes;
       if (!pacer.Spend(bytes, stop)) return Cancelled();
@@ -228,17 +258,17 @@ absl::StatusOr<Scrubber::Report> Scrubber::Run(bool all, bool unlimited, const C
       LF_ASSIGN_OR_RETURN(const auto ids, catalog_.Quarantine(findings.bad, fmt::format("scrub of pack {:016x}", pack.id), clock_.Now()));
       report.chunks_quarantined += ids.size();
       LF_CRASH_POINT("scrub.after_quarantine");
-      LF_ASSIGN_OR_RETURN(const uint64_t damaged, MarkDamaged(findings.bad, ids));
-      report.snapshots_damaged += damaged;
     }
+    LF_ASSIGN_OR_RETURN(const uint64_t damaged, MarkDue(stop));
+    report.snapshots_damaged += damaged;
     for (const SnapshotId& snapshot : findings.without_manifest) {
-      LF_RETURN_IF_ERROR(catalog_.SetDamaged(snapshot, true));
-      ++report.snapshots_damaged;
+      LF_ASSIGN_OR_RETURN(const bool newly, catalog_.SetDamaged(snapshot, true));
+      report.snapshots_damaged += newly ? 1 : 0;
     }
     if (pack.sealed) LF_RETURN_IF_ERROR(catalog_.SetProven(pack.id, clock_.Now()));
     LF_CRASH_POINT("scrub.after_pack");
   }
-  return report;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<bool> Scrubber::IsWhole(const SnapshotId& snapshot) {
@@ -253,30 +283,58 @@ absl::StatusOr<bool> Scrubber::IsWhole(const SnapshotId& snapshot) {
   return true;
 }
 
-absl::StatusOr<uint64_t> Scrubber::MarkDamaged(const std::vector<catalog::ScrubCatalog::PlacedChunk>& bad, std::span<const int64_t> ids) {
+absl::StatusOr<uint64_t> Scrubber::MarkDue(const std::function<bool()>& stop) {
   uint64_t damaged = 0;
-  absl::flat_hash_set<format::ChunkName> names;
-  for (const auto& chunk : bad) names.insert(chunk.name);
-  LF_ASSIGN_OR_RETURN(const std::vector<DeviceId> devices, catalog_.OwnersOf(ids));
-  for (const DeviceId& device : devices) {
-    for (int64_t after = 0;;) {
-      LF_ASSIGN_OR_RETURN(const auto snapshots, catalog_.SnapshotsOf(device, after, kSnapshotsAtOnce));
-      for (const auto& snapshot : snapshots) {
-        after = snapshot.key;
-        if (snapshot.damaged) continue;
-        bool hit = false;
-        const absl::Status walked = needed_(snapshot.id, [&](std::span<const format::ChunkName> needed) -> absl::Status {
-          for (const format::ChunkName& name : needed) hit |= names.contains(name);
-          return hit ? absl::CancelledError("known enough") : absl::OkStatus();
-        });
-        if (!hit && absl::IsNotFound(walked)) continue;  // deleted meanwhile
-        if (!hit && !walked.ok() && !absl::IsDataLoss(walked)) return walked;
-        if (!hit && walked.ok()) continue;
-        LF_RETURN_IF_ERROR(catalog_.SetDamaged(snapshot.id, true));
-        ++damaged;
-      }
-      if (snapshots.size() < kSnapshotsAtOnce) break;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const auto unmarked, catalog_.Unmarked(kChunksAtOnce));
+    if (unmarked.empty()) return damaged;
+    std::vector<int64_t> ids;
+    absl::flat_hash_map<format::ChunkName, int64_t> chunks;
+    for (const auto& chunk : unmarked) {
+      ids.push_back(chunk.id);
+      chunks.emplace(chunk.name, chunk.id);
     }
+    LF_ASSIGN_OR_RETURN(const std::vector<DeviceId> devices, catalog_.OwnersOf(ids));
+    for (const DeviceId& device : devices) {
+      LF_ASSIGN_OR_RETURN(const uint64_t of_device, MarkSnapshotsOf(device, chunks, stop));
+      damaged += of_device;
+    }
+    LF_CRASH_POINT("scrub.before_marked");
+    LF_RETURN_IF_ERROR(catalog_.SetMarked(ids));
+  }
+}
+
+absl::StatusOr<uint64_t> Scrubber::MarkSnapshotsOf(const DeviceId& device, const absl::flat_hash_map<format::ChunkName, int64_t>& chunks,
+                                                   const std::function<bool()>& stop) {
+  uint64_t damaged = 0;
+  std::map<int64_t, std::set<int64_t>> wanted;  // by database
+  for (int64_t after = 0;;) {
+    LF_ASSIGN_OR_RETURN(const auto snapshots, catalog_.SnapshotsOf(device, after, kSnapshotsAtOnce));
+    for (const auto& snapshot : snapshots) {
+      after = snapshot.key;
+      bool hit = false;
+      std::set<int64_t>& of_database = wanted[snapshot.database];
+      const absl::Status walked = needed_(snapshot.id, [&](std::span<const format::ChunkName> needed) -> absl::Status {
+        if (stop()) return Cancelled();
+        for (const format::ChunkName& name : needed) {
+          const auto at = chunks.find(name);
+          if (at == chunks.end()) continue;
+          hit = true;
+          of_database.insert(at->second);
+        }
+        return absl::OkStatus();
+      });
+      if (absl::IsNotFound(walked)) continue;  // deleted meanwhile
+      // One whose manifest cannot be read may need them all.
+      if (!walked.ok() && !absl::IsDataLoss(walked)) return walked;
+      if (!hit && walked.ok()) continue;
+      LF_ASSIGN_OR_RETURN(const bool newly, catalog_.SetDamaged(snapshot.id, true));
+      damaged += newly ? 1 : 0;
+    }
+    if (snapshots.size() < kSnapshotsAtOnce) break;
+  }
+  for (const auto& [database, ids] : wanted) {
+    if (!ids.empty()) LF_RETURN_IF_ERROR(catalog_.AddWanted(database, std::vector<int64_t>(ids.begin(), ids.end())));
   }
   return damaged;
 }
@@ -295,7 +353,8 @@ absl::StatusOr<int> Scrubber::Heal() {
           if (!snapshot.damaged) continue;
           LF_ASSIGN_OR_RETURN(const bool whole, IsWhole(snapshot.id));
           if (!whole) continue;
-          LF_RETURN_IF_ERROR(catalog_.SetDamaged(snapshot.id, false));
+          LF_ASSIGN_OR_RETURN(const bool newly, catalog_.SetDamaged(snapshot.id, false));
+          if (!newly) continue;
           ++healed_snapshots;
           spdlog::info("snapshot {} is whole again", snapshot.id.value());
         }

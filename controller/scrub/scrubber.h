@@ -1,9 +1,9 @@
 // Scrub: re-reads the packs at a limited rate, those that were never proven first, the newest of them before the others.
 //
 // A run is an operation (kind SCRUB, without a device) that can be watched and cancelled; it goes over every pack that is due. Bad chunks
-// are quarantined, and every snapshot that needs one is marked as damaged. When a quarantined chunk arrives again with a backup, Heal
-// finds the snapshots that are whole again. A run that was interrupted by the end of the process is taken up at the next start; packs that
-// it had proven are proven.
+// are quarantined; every snapshot that needs one is marked as damaged, and its database wants the chunk (heal/healer). That is owed to a
+// quarantined chunk until it is done, also after a cancel or a crash. When a quarantined chunk arrives again, Heal finds the snapshots
+// that are whole again. A run that was interrupted by the end of the process is taken up at the next start with the packs that are left.
 //
 // Thread safety: all members may be called from any thread. Ownership: borrows everything. The destructor ends the run.
 // Errors of an operation: DAMAGE_FOUND (kDataLoss: chunks were quarantined; nothing else failed), CANCELLED, those of the store.
@@ -20,6 +20,7 @@
 #include <thread>
 #include <vector>
 
+#include "absl/container/flat_hash_map.h"
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "common/base/cancel_token.h"
@@ -51,9 +52,13 @@ class Scrubber {
 
   // Takes up what a former run of the controller left. Once, before the server listens.
   absl::Status Begin();
-  // Over all packs, also those that were proven lately; `unlimited`: without regard to the rate. kFailedPrecondition SCRUB_RUNNING.
-  absl::StatusOr<v1::Operation> Start(bool unlimited, const std::string& request_id, const std::string& ordered_by);
-  // A snapshot was committed: quarantined chunks may have come with it.
+  // Over all packs, also those that were proven lately. `bytes_per_second`: instead of the configured rate; 0: no limit.
+  // The same request_id is the same operation. Errors: kFailedPrecondition SCRUB_RUNNING.
+  absl::StatusOr<v1::Operation> Start(std::optional<int64_t> bytes_per_second, const std::string& request_id,
+                                      const std::string& ordered_by);
+  // After every run, and whenever marks were made: on the worker's thread, once, before Begin.
+  void OnMarked(std::function<void()> call) { on_marked_ = std::move(call); }
+  // A snapshot was committed, or a device has answered: quarantined chunks may have come with it.
   void Committed() {
     committed_ = true;
     MutexLock lock(mu_);
@@ -68,24 +73,36 @@ class Scrubber {
     uint64_t chunks_quarantined = 0;
     uint64_t snapshots_damaged = 0;
   };
-  absl::StatusOr<Report> Run(bool all, bool unlimited, const CancelToken& cancel,
-                             const std::function<void(uint64_t done, uint64_t total)>& progress);
+  struct Scope {
+    bool all = true;                               // else those that are due
+    SystemTime proven_before = SystemTime::max();  // of all: a run that goes on leaves out what it has proven
+    int64_t bytes_per_second = 0;
+  };
+  // Where it fails or is cancelled, `report` says what was done until then.
+  absl::Status Run(const Scope& scope, const CancelToken& cancel, Report& report,
+                   const std::function<void(uint64_t done, uint64_t total)>& progress);
+  // Marks what needs chunks that were quarantined and not looked at yet; how many snapshots.
+  absl::StatusOr<uint64_t> MarkDue(const std::function<bool()>& stop);
   // Snapshots that are whole again since chunks came back; how many.
   absl::StatusOr<int> Heal();
 
  private:
   struct Job {
     v1::Operation operation;
-    bool all = false;
-    bool unlimited = false;
+    bool goes_on = false;  // after a restart
     std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
   };
   void Work();
   void RunJob(Job job);
-  absl::StatusOr<v1::Operation> Enqueue(bool all, bool unlimited, const std::string& request_id, const std::string& ordered_by);
-  absl::StatusOr<std::vector<store::PackInfo>> DuePacks(bool all) const;
-  // Marks the snapshots that need one of these.
-  absl::StatusOr<uint64_t> MarkDamaged(const std::vector<catalog::ScrubCatalog::PlacedChunk>& bad, std::span<const int64_t> ids);
+  absl::StatusOr<v1::Operation> Enqueue(int64_t bytes_per_second, const std::string& request_id, const std::string& ordered_by);
+  struct DueList {
+    std::vector<store::PackInfo> packs;
+    uint64_t left_out_bytes = 0;  // of those that this run had proven before
+  };
+  absl::StatusOr<DueList> DuePacks(const Scope& scope) const;
+  // Marks the snapshots of the device that need one of these, and has their databases want it.
+  absl::StatusOr<uint64_t> MarkSnapshotsOf(const DeviceId& device, const absl::flat_hash_map<format::ChunkName, int64_t>& chunks,
+                                           const std::function<bool()>& stop);
   absl::StatusOr<bool> IsWhole(const SnapshotId& snapshot);
   bool stopping() const;
 
@@ -96,12 +113,13 @@ class Scrubber {
   const NeededChunks needed_;
   const Clock& clock_;
   const ScrubberOptions options_;
+  std::function<void()> on_marked_;
   std::atomic<bool> committed_{true};
 
   mutable Mutex mu_;
   CondVar wake_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
-  bool busy_ ABSL_GUARDED_BY(mu_) = false;
+  std::string running_ ABSL_GUARDED_BY(mu_);     // id of the operation that waits or runs; empty: none
   std::optional<Job> job_ ABSL_GUARDED_BY(mu_);  // waits
   std::thread worker_;
 };

@@ -16,6 +16,7 @@
 #include "common/io/file.h"
 #include "controller/restore/materialise.h"
 #include "fmt/format.h"
+#include "spdlog/spdlog.h"
 
 namespace litefleet::verify {
 namespace {
@@ -25,6 +26,9 @@ using std::chrono::steady_clock;
 
 constexpr std::string_view kSuffix = ".check";
 constexpr int kPageOfDatabases = 500;
+constexpr std::string_view kSchedule = "schedule";
+constexpr int kDrillsLookedAt = 100;
+constexpr std::chrono::hours kDrillAgain{24};  // after one that gave no verdict
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the check was cancelled"); }
 
@@ -57,8 +61,9 @@ absl::Status SnapshotVerifier::Begin() {
 
 absl::Status SnapshotVerifier::TakeUpFormerRun() {
   for (const v1::Operation& operation : fleet_.ActiveLocal()) {
-    if (operation.kind() != v1::OPERATION_KIND_CHECK) continue;
+    if (operation.kind() != v1::OPERATION_KIND_CHECK && operation.kind() != v1::OPERATION_KIND_DRILL) continue;
     Job job;
+    job.drill = operation.kind() == v1::OPERATION_KIND_DRILL;
     job.operation = operation;
     job.snapshot = SnapshotId(operation.snapshot_id());
     job.device = DeviceId(operation.device_id());
@@ -114,17 +119,28 @@ bool SnapshotVerifier::MarkPending(const v1::Snapshot& snapshot) {
 
 absl::StatusOr<v1::Operation> SnapshotVerifier::Start(const SnapshotId& snapshot, const std::string& request_id,
                                                       const std::string& ordered_by) {
+  return Order(v1::OPERATION_KIND_CHECK, snapshot, request_id, ordered_by);
+}
+
+absl::StatusOr<v1::Operation> SnapshotVerifier::StartDrill(const SnapshotId& snapshot, const std::string& request_id,
+                                                           const std::string& ordered_by) {
+  return Order(v1::OPERATION_KIND_DRILL, snapshot, request_id, ordered_by);
+}
+
+absl::StatusOr<v1::Operation> SnapshotVerifier::Order(v1::OperationKind kind, const SnapshotId& snapshot, const std::string& request_id,
+                                                      const std::string& ordered_by) {
   LF_ASSIGN_OR_RETURN(const v1::Snapshot found, snapshots_.Resolve(snapshot.value()));
   Job job;
+  job.drill = kind == v1::OPERATION_KIND_DRILL;
   job.snapshot = SnapshotId(found.id());
   job.device = DeviceId(found.device_id());
   job.database = found.database();
-  LF_ASSIGN_OR_RETURN(job.operation, fleet_.StartLocal(v1::OPERATION_KIND_CHECK, job.device, job.database, job.snapshot, request_id,
-                                                       ordered_by, [this, cancel = job.cancel] {
-                                                         cancel->Cancel();
-                                                         MutexLock lock(mu_);
-                                                         wake_.SignalAll();
-                                                       }));
+  LF_ASSIGN_OR_RETURN(job.operation,
+                      fleet_.StartLocal(kind, job.device, job.database, job.snapshot, request_id, ordered_by, [this, cancel = job.cancel] {
+                        cancel->Cancel();
+                        MutexLock lock(mu_);
+                        wake_.SignalAll();
+                      }));
   const v1::Operation operation = *job.operation;
   // A request that came again is answered with what exists, which may run or have ended.
   if (operation.state() != v1::OPERATION_STATE_QUEUED) return operation;
@@ -165,29 +181,40 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
   if (superseded.has_value()) static_cast<void>(snapshots_.SetCheck(*superseded, v1::CHECK_STATE_SUPERSEDED, "", clock_.Now()));
 }
 
+std::optional<SnapshotVerifier::Job> SnapshotVerifier::Next(steady_clock::time_point rest_until) {
+  MutexLock lock(mu_);
+  const auto now = steady_clock::now();
+  const auto drill_at = std::max(rest_until, drills_looked_at_ + options_.drill_look);
+  const auto wait_until = automatic_.empty() ? drill_at : std::min(drill_at, std::max(automatic_.front().not_before, rest_until));
+  std::deque<Job>* queue = !ordered_.empty() ? &ordered_ : nullptr;
+  if (queue == nullptr && !automatic_.empty() && std::max(automatic_.front().not_before, rest_until) <= now) queue = &automatic_;
+  if (queue == nullptr) {
+    if (!stop_ && now < wait_until) wake_.WaitUntil(mu_, wait_until);
+    return std::nullopt;
+  }
+  Job job = std::move(queue->front());
+  queue->pop_front();
+  running_ = true;
+  return job;
+}
+
 void SnapshotVerifier::Work() {
   // Of this thread alone, and of the helpers that it starts.
   static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), options_.nice));
+  drills_looked_at_ = steady_clock::now();
   auto rest_until = steady_clock::time_point::min();
   for (;;) {
     EndCancelledOnes();
-    std::optional<Job> job;
-    {
-      MutexLock lock(mu_);
-      if (stop_) return;
-      const auto now = steady_clock::now();
-      std::deque<Job>* queue = !ordered_.empty() ? &ordered_ : nullptr;
-      const auto begin_at = automatic_.empty() ? now + std::chrono::seconds(60) : std::max(automatic_.front().not_before, rest_until);
-      if (queue == nullptr && !automatic_.empty() && begin_at <= now) queue = &automatic_;
-      if (queue == nullptr) {
-        wake_.WaitUntil(mu_, begin_at);
-        continue;
-      }
-      job = std::move(queue->front());
-      queue->pop_front();
-      running_ = true;
+    if (stopping()) return;
+    std::optional<Job> job = Next(rest_until);
+    if (stopping()) return;
+    if (!job.has_value()) {
+      if (steady_clock::now() < std::max(rest_until, drills_looked_at_ + options_.drill_look)) continue;
+      drills_looked_at_ = steady_clock::now();
+      OrderDueDrill();
+      continue;
     }
-    const bool automatic = !job->operation.has_value();
+    const bool automatic = !job->operation.has_value() || job->operation->ordered_by() == kSchedule;
     const auto begun = steady_clock::now();
     RunJob(std::move(*job));
     if (automatic) {
@@ -196,6 +223,21 @@ void SnapshotVerifier::Work() {
     }
     MutexLock lock(mu_);
     running_ = false;
+  }
+}
+
+void SnapshotVerifier::OrderDueDrill() {
+  const SystemTime now = clock_.Now();
+  std::erase_if(not_drilled_, [&](const auto& each) { return now - each.second > kDrillAgain; });
+  const auto due = snapshots_.DrillsDue(now - options_.drill_every, now - options_.drill_older_every, kDrillsLookedAt);
+  if (!due.ok()) return spdlog::warn("look for drills that are due: {}", MessageOf(due.status()));
+  for (const v1::Snapshot& snapshot : *due) {
+    if (not_drilled_.contains(snapshot.id())) continue;
+    not_drilled_[snapshot.id()] = now;  // until it has a verdict
+    drills_looked_at_ = {};             // and then for the next one
+    const auto ordered = StartDrill(SnapshotId(snapshot.id()), "", std::string(kSchedule));
+    if (!ordered.ok()) spdlog::warn("begin a drill of {}: {}", snapshot.id(), MessageOf(ordered.status()));
+    return;
   }
 }
 
@@ -265,7 +307,11 @@ void SnapshotVerifier::RunJob(Job job) {
   LF_CRASH_POINT("verify.before_record");
   absl::Status status = verdict.status;
   if (verdict.state != v1::CHECK_STATE_UNSPECIFIED) {
-    const absl::Status recorded = snapshots_.SetCheck(job.snapshot, verdict.state, verdict.message, clock_.Now());
+    absl::Status recorded = snapshots_.SetCheck(job.snapshot, verdict.state, verdict.message, clock_.Now());
+    if (recorded.ok() && job.drill && verdict.state != v1::CHECK_STATE_FAILED) {
+      recorded = snapshots_.SetDrilled(job.snapshot, clock_.Now(), verdict.restore);
+      not_drilled_.erase(job.snapshot.value());
+    }
     if (status.ok()) status = recorded;
   }
   LF_CRASH_POINT("verify.recorded");
@@ -286,11 +332,13 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
   }
   const std::string path = fmt::format("{}/{}{}", options_.scratch, snapshot.id(), kSuffix);
   if (const absl::Status removed = io::RemoveFile(path); !removed.ok()) return failed(removed);
+  const auto begun = steady_clock::now();
   const absl::Status made = restore::Materialise(readers_, job.snapshot, path, [&](uint64_t written) -> absl::Status {
     if (stop()) return Cancelled();
     Report(job, "reading", static_cast<int64_t>(written) / 2, size);
     return absl::OkStatus();
   });
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begun);
   LF_CRASH_POINT("verify.materialised");
   if (made.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
   if (!made.ok()) return failed(made);
@@ -309,13 +357,14 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
   if (!result.status.ok()) return failed(result.status);
   switch (result.verdict.state) {
     case check::State::kOk:
-      return {v1::CHECK_STATE_OK, "", absl::OkStatus()};
+      return {v1::CHECK_STATE_OK, "", absl::OkStatus(), took};
     case check::State::kCannotTell:
-      return {v1::CHECK_STATE_CANNOT_TELL, result.Text(), absl::OkStatus()};
+      return {v1::CHECK_STATE_CANNOT_TELL, result.Text(), absl::OkStatus(), took};
     case check::State::kDamaged:
       return {v1::CHECK_STATE_DAMAGED, result.Text(),
               Error(Code::kDataLoss, "SNAPSHOT_DAMAGED", "SQLite's checks found damage: " + result.Text(),
-                    "the bytes are as they were on the device: look at the database there, and at older snapshots")};
+                    "the bytes are as they were on the device: look at the database there, and at older snapshots"),
+              took};
     case check::State::kFailed:
       break;
   }

@@ -1,9 +1,11 @@
-// The queue of checks: what operators order, and by itself the newest unchecked snapshot of each database.
+// The queue of checks: what operators order, and by itself the newest unchecked snapshot of each database; and drills of stored snapshots
+// when nothing else is to be done.
 //
 // A snapshot is written to a scratch file, every byte proven against its root digest, and SQLite's checks read that file in the helper
 // process without rights; the verdict is recorded with the snapshot. One check runs at a time, ordered ones first. Ordered checks are
 // operations in the catalog and survive a restart; automatic ones are found again from the snapshots' own state (pending). Of automatic
-// ones at most one waits for a database: an older one becomes superseded.
+// ones at most one waits for a database: an older one becomes superseded. A drill is the same with the time that the restore took; drills
+// that are due (SnapshotCatalog::DrillsDue) begin only while no check may begin, so they delay one by a drill at most.
 //
 // Thread safety: all members may be called from any thread. Ownership: borrows everything, which must outlive it. Cancel takes effect
 // within 2 s, also for checks that wait. The destructor ends the check that runs; it is begun anew after the next start.
@@ -15,6 +17,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -39,8 +42,11 @@ struct VerifierOptions {
   uint64_t reserve_bytes = 256 << 20;       // of free space that no copy may take
   std::chrono::milliseconds settle{5'000};  // after a commit, before its check begins: a newer one often follows
   int nice = 10;                            // of the thread and the helper process
-  int automatic_percent = 50;               // of the time that automatic checks may take: between them there is a rest
-  size_t max_waiting = 10'000;              // of automatic checks
+  int automatic_percent = 50;               // of the time that automatic checks and drills may take: between them there is a rest
+  std::chrono::milliseconds drill_every = std::chrono::hours(24 * 7);         // the newest snapshot of each database
+  std::chrono::milliseconds drill_older_every = std::chrono::hours(24 * 90);  // the others
+  std::chrono::milliseconds drill_look{60'000};                               // how often by itself, for drills that are due
+  size_t max_waiting = 10'000;                                                // of automatic checks
   check::Checker::Options check;
 };
 
@@ -56,6 +62,8 @@ class SnapshotVerifier final : public Verifier {
   absl::Status Begin();
 
   absl::StatusOr<v1::Operation> Start(const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by) override;
+  absl::StatusOr<v1::Operation> StartDrill(const SnapshotId& snapshot, const std::string& request_id,
+                                           const std::string& ordered_by) override;
   // A snapshot was committed: it is the one to check of its database now.
   void Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database);
 
@@ -71,14 +79,22 @@ class SnapshotVerifier final : public Verifier {
     std::chrono::steady_clock::time_point not_before{};
     std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();
     bool marked_pending = false;
+    bool drill = false;
   };
   struct Verdict {
     v1::CheckState state = v1::CHECK_STATE_UNSPECIFIED;  // unspecified: none was reached
     std::string message;
     absl::Status status;
+    std::chrono::milliseconds restore{0};
   };
 
   void Work();
+  // What may begin now; nothing: it has waited until something may, or a drill may be due.
+  std::optional<Job> Next(std::chrono::steady_clock::time_point rest_until);
+  absl::StatusOr<v1::Operation> Order(v1::OperationKind kind, const SnapshotId& snapshot, const std::string& request_id,
+                                      const std::string& ordered_by);
+  // Orders the drill that is due first, if any is.
+  void OrderDueDrill();
   void RunJob(Job job);
   Verdict Check(Job& job, const v1::Snapshot& snapshot);
   void Report(Job& job, std::string_view phase, int64_t done, int64_t total);
@@ -105,6 +121,9 @@ class SnapshotVerifier final : public Verifier {
   std::deque<Job> automatic_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> known_ ABSL_GUARDED_BY(mu_);     // operations in ordered_ or running
   std::chrono::steady_clock::time_point next_report_{};  // the worker's
+  // The worker's.
+  std::chrono::steady_clock::time_point drills_looked_at_{};
+  std::map<std::string, SystemTime> not_drilled_;  // snapshots whose drill gave no verdict, and when
   std::thread worker_;
 };
 

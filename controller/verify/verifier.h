@@ -17,6 +17,9 @@ class Verifier {
  public:
   virtual ~Verifier() = default;
   virtual absl::StatusOr<v1::Operation> Start(const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by) = 0;
+  // The same, and how long the restore took is recorded.
+  virtual absl::StatusOr<v1::Operation> StartDrill(const SnapshotId& snapshot, const std::string& request_id,
+                                                   const std::string& ordered_by) = 0;
 };
 
 }  // namespace litefleet::verify

@@ -204,15 +204,16 @@ void World::Scrub() {
   const auto flipped = model_.flipped;
   const CancelToken cancel;
   int budget = kBeside;  // what is appended meanwhile is read too
-  const auto report = scrubber_->Run(/*all=*/true, /*unlimited=*/true, cancel, [&](uint64_t, uint64_t) {
+  scrub::Scrubber::Report report;
+  const absl::Status status = scrubber_->Run({}, cancel, report, [&](uint64_t, uint64_t) {
     if (Random(4) != 0 || --budget < 0) return;
     Random(10) == 0 ? Prune() : Small();
   });
   scrubbing_now_ = false;
-  if (!Expect(report.status(), {}, "scrub") || !report.ok()) return;
-  if (report->chunks_quarantined > flipped.size())
-    return Violation(fmt::format("scrub quarantined {} chunks, {} were flipped", report->chunks_quarantined, flipped.size()));
-  if (report->snapshots_damaged > 0 && !model_.ever_flipped) return Violation("scrub found snapshots damaged in a sound store");
+  if (!Expect(status, {}, "scrub") || !status.ok()) return;
+  if (report.chunks_quarantined > flipped.size())
+    return Violation(fmt::format("scrub quarantined {} chunks, {} were flipped", report.chunks_quarantined, flipped.size()));
+  if (report.snapshots_damaged > 0 && !model_.ever_flipped) return Violation("scrub found snapshots damaged in a sound store");
   const auto now = model_.snapshots;
   for (const auto& [id, snapshot] : now) {
     if (!Affected(id)) continue;

@@ -57,9 +57,10 @@ class ScrubberTest : public ingest::IngestTest {
   }
   Scrubber::Report Run() {
     const CancelToken cancel;
-    const auto report = scrubber_->Run(/*all=*/true, /*unlimited=*/true, cancel, [](uint64_t, uint64_t) {});
-    EXPECT_TRUE(report.ok()) << report.status();
-    return report.value_or(Scrubber::Report());
+    Scrubber::Report report;
+    const absl::Status status = scrubber_->Run({}, cancel, report, [](uint64_t, uint64_t) {});
+    EXPECT_TRUE(status.ok()) << status;
+    return report;
   }
   std::string PackFile() {
     for (const auto& entry : fs::directory_iterator(directory_ + "/store/packs")) return entry.path();
@@ -163,7 +164,8 @@ TEST_F(ScrubberTest, AMissingPackIsDamageAndAMissingStoreIsNot) {
   ASSERT_TRUE(uploaded.status.ok());
   fs::rename(directory_ + "/store/packs", directory_ + "/store/away");
   const CancelToken cancel;
-  EXPECT_FALSE(scrubber_->Run(true, true, cancel, [](uint64_t, uint64_t) {}).ok());
+  Scrubber::Report nothing;
+  EXPECT_FALSE(scrubber_->Run({}, cancel, nothing, [](uint64_t, uint64_t) {}).ok());
   EXPECT_EQ(StateOf(uploaded.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED) << "nothing is concluded";
   fs::rename(directory_ + "/store/away", directory_ + "/store/packs");
   EXPECT_EQ(Run().chunks_quarantined, 0U);
@@ -176,7 +178,7 @@ TEST_F(ScrubberTest, AMissingPackIsDamageAndAMissingStoreIsNot) {
 TEST_F(ScrubberTest, ARunIsAnOperationThatCanBeCancelled) {
   ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 64 * 3, 1), device_).status.ok());
   ASSERT_TRUE(scrubber_->Begin().ok());
-  const auto operation = scrubber_->Start(true, "", "operator:test");
+  const auto operation = scrubber_->Start(0, "", "operator:test");
   ASSERT_TRUE(operation.ok()) << operation.status();
   const auto ended = [&] {
     const auto row = operations_->Get(OperationId(operation->id()));
@@ -190,7 +192,8 @@ TEST_F(ScrubberTest, ARunIsAnOperationThatCanBeCancelled) {
 
   CancelToken cancelled;
   cancelled.Cancel();
-  EXPECT_EQ(scrubber_->Run(true, true, cancelled, [](uint64_t, uint64_t) {}).status().code(), absl::StatusCode::kCancelled);
+  Scrubber::Report nothing;
+  EXPECT_EQ(scrubber_->Run({}, cancelled, nothing, [](uint64_t, uint64_t) {}).code(), absl::StatusCode::kCancelled);
 }
 
 }  // namespace

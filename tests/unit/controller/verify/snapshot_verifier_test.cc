@@ -93,6 +93,8 @@ class SnapshotVerifierTest : public ingest::IngestTest {
     options.scratch = directory_ + "/scratch";
     options.reserve_bytes = reserve_;
     options.settle = std::chrono::milliseconds(50);
+    options.drill_every = drill_every_;
+    options.drill_look = drill_look_;
     verifier_ = std::make_unique<SnapshotVerifier>(*fleet_, *path_->snapshots, readers_, real_, options);
     ASSERT_TRUE(verifier_->Begin().ok());
   }
@@ -134,6 +136,8 @@ class SnapshotVerifierTest : public ingest::IngestTest {
     for (int i = 0; i < 1000 && CheckOf(id) != wanted; ++i) usleep(10'000);
     return CheckOf(id);
   }
+  std::chrono::milliseconds drill_every_ = std::chrono::hours(24 * 7);
+  std::chrono::milliseconds drill_look_{60'000};
   bool ScratchIsEmpty() { return std::filesystem::is_empty(directory_ + "/scratch"); }
 
   RealClock real_;
@@ -240,6 +244,39 @@ TEST_F(SnapshotVerifierTest, CopyThatDoesNotFitIsNotBegun) {
   EXPECT_EQ(WaitForEnd(started->id()).error().info().reason(), "NOT_ENOUGH_SPACE");
   EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_FAILED);
   EXPECT_EQ(readers_.opened, 0);
+}
+
+TEST_F(SnapshotVerifierTest, ADrillIsAnOperationAndRecordsHowLongTheRestoreTook) {
+  const SnapshotId id = Commit(1);
+  const auto operation = verifier_->StartDrill(id, "", "operator:test");
+  ASSERT_TRUE(operation.ok()) << operation.status();
+  EXPECT_EQ(operation->kind(), v1::OPERATION_KIND_DRILL);
+  const v1::Operation ended = WaitForEnd(operation->id());
+  EXPECT_EQ(ended.state(), v1::OPERATION_STATE_SUCCEEDED) << ended.DebugString();
+  const auto snapshot = path_->snapshots->Resolve(id.value());
+  EXPECT_EQ(snapshot->check(), v1::CHECK_STATE_OK);
+  EXPECT_TRUE(snapshot->has_drilled_at());
+  EXPECT_TRUE(snapshot->has_restore_duration());
+}
+
+TEST_F(SnapshotVerifierTest, TheNewestSnapshotIsDrilledByItselfAndNewOnesAreCheckedBesides) {
+  StopAll();
+  const SnapshotId first = Commit(1);
+  drill_every_ = std::chrono::milliseconds(0);
+  drill_look_ = std::chrono::milliseconds(20);
+  StartAll();
+  const auto drilled = [&](const SnapshotId& id) { return path_->snapshots->Resolve(id.value())->has_drilled_at(); };
+  for (int i = 0; i < 1000 && !drilled(first); ++i) usleep(10'000);
+  ASSERT_TRUE(drilled(first));
+  // Drills are due all the time: a new backup is checked all the same.
+  const SnapshotId second = Commit(2);
+  verifier_->Committed(second, device_, "main");
+  EXPECT_EQ(WaitForCheck(second, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+  for (int i = 0; i < 1000 && !drilled(second); ++i) usleep(10'000);
+  EXPECT_TRUE(drilled(second));
+  const auto operations = operations_->List(DeviceId(), false, 10, "");
+  ASSERT_TRUE(operations.ok());
+  EXPECT_EQ(operations->items.at(0).ordered_by(), "schedule");
 }
 
 }  // namespace

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Damage in packs: found by `store scrub`, shown, asked of the device, and healed where the device still has it."""
+import glob
+import os
+import sqlite3
+import struct
+
+import lf
+
+
+def records(path):
+    """(offset of the payload, type, stored bytes) of each record of a pack: common/format/FORMAT.md."""
+    with open(path, "rb") as file:
+        data = file.read()
+    at = 64
+    while at + 72 <= len(data) and data[at : at + 4] == b"LFR1":
+        stored = struct.unpack_from("<I", data, at + 16)[0]
+        yield at + 72, data[at + 4], stored
+        at += 72 + stored
+
+
+def flip(path, offset):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 1]))
+
+
+class Store:
+    def __init__(self, fleet):
+        self.packs = os.path.join(fleet.data, "store", "packs")
+
+    def chunks(self):
+        found = []
+        for path in sorted(glob.glob(os.path.join(self.packs, "*"))):
+            found += [(path, offset, stored) for offset, kind, stored in records(path) if kind == 1]
+        return found
+
+
+class Device:
+    """One database in WAL mode with a first backup and two deltas."""
+
+    def __init__(self, fleet):
+        self.fleet = fleet
+        fleet.init()
+        fleet.serve()
+        self.store = Store(fleet)
+        self.database = lf.make_database(fleet.path("x.db"), rows=8000)
+        self.agent = fleet.agent("alpha", {"main": self.database})
+        self.kept, self.marks = {}, []
+        for number in range(3):
+            if number:
+                self.change(f"update item set data = randomblob(300) where id % 1000 = {number}")
+            before = len(self.store.chunks())
+            snapshot = fleet.snapshot("alpha/main")
+            self.kept[snapshot] = lf.content(self.database)
+            self.marks.append((before, len(self.store.chunks())))
+
+    def change(self, statement):
+        db = sqlite3.connect(self.database)
+        db.execute(statement)
+        db.commit()
+        db.close()
+
+    def damage(self, number):
+        """Flips a bit in each chunk that the number-th backup wrote."""
+        first, end = self.marks[number]
+        chunks = self.store.chunks()[first:end]
+        lf.expect(chunks, f"backup {number} wrote no chunk")
+        for path, offset, stored in chunks:
+            flip(path, offset + stored // 2)
+        return len(chunks)
+
+    def states(self):
+        return {one["id"]: one["state"] for one in self.fleet.snapshots()}
+
+    def status(self):
+        return self.fleet.cli("-o", "json", "status").json
+
+    def expect_all_restorable(self):
+        for snapshot, content in self.kept.items():
+            lf.expect_equal(lf.content(self.fleet.download(snapshot)), content, f"content of {snapshot}")
+
+
+def test_a_sound_store_is_read_through_and_said_to_be_sound():
+    with lf.Fleet() as fleet:
+        Device(fleet)
+        text = fleet.cli("store", "scrub").out
+        lf.expect("all of it is what was written" in text, text)
+        operation = fleet.cli("-o", "json", "store", "scrub", "--rate", "0").json
+        lf.expect_equal(operation["kind"], "scrub", "kind")
+        lf.expect_equal(operation["state"], "succeeded", "state")
+        lf.expect(operation["progress"]["done_bytes"] == operation["progress"]["total_bytes"] > 0, f"{operation['progress']}")
+        lf.expect_equal(operation["scrub"]["chunks_quarantined"], 0, "chunks quarantined")
+        fleet.cli("store", "scrub", "--rate", "1KiB", check=2)
+        slow = fleet.cli("-o", "json", "store", "scrub", "--rate", "1MiB", "--detach").json["id"]
+        fleet.cli("store", "scrub", check=6)
+        shown = lambda: fleet.cli("-o", "json", "operation", "show", slow).json
+        lf.wait_until("progress is shown while it reads", lambda: 0 < shown()["progress"]["done_bytes"] < shown()["progress"]["total_bytes"], 20, 0.1)
+        fleet.cli("operation", "cancel", slow)
+        lf.wait_until("it is cancelled", lambda: shown()["state"] == "cancelled", 2, 0.1)
+
+
+def test_damage_is_marked_shown_and_healed_by_the_device_also_in_deltas():
+    with lf.Fleet() as fleet:
+        device = Device(fleet)
+        device.agent.process.stop()
+        lost = device.damage(0) + device.damage(2)
+        first, second, third = device.kept
+        scrub = fleet.cli("-o", "json", "store", "scrub", check=8)
+        lf.expect("DAMAGE_FOUND" in scrub.out + scrub.err, str(scrub))
+        states = device.states()
+        lf.expect_equal([states[one] for one in (first, second, third)], ["damaged"] * 3, "states")
+        lf.expect_equal(fleet.cli("-o", "json", "snapshot", "show", third).json["state"], "damaged", "snapshot show")
+        status = device.status()
+        lf.expect_equal((status["quarantined_chunks"], status["wanted_chunks"], status["damaged_snapshots"]), (lost, lost, 3), "status")
+        lf.expect(any(alarm["reason"] == "STORE_DAMAGED" for alarm in status["alarms"]), f"{status['alarms']}")
+        fleet.cli("snapshot", "download", third, "--output", fleet.path("refused.db"), check=lf.AnyOf(1, 8))
+
+        # Nothing was written since the last backup: everything that the first and the last one wrote and no later one replaced is there.
+        device.agent.start()
+        lf.wait_until("what the device has is healed", lambda: not fleet.cli("-o", "json", "operation", "list", "--active").json["items"]
+                      and device.states()[third] == "committed", 60, 0.2)
+        lf.expect_equal(lf.content(fleet.download(third)), device.kept[third], "content of the newest")
+        healed = device.status()
+        lf.expect(healed["quarantined_chunks"] < lost, f"{healed}")
+        # Extents that a later backup changed are not on the device any more as the first one had them.
+        for snapshot, state in device.states().items():
+            if state == "committed":
+                lf.expect_equal(lf.content(fleet.download(snapshot)), device.kept[snapshot], f"content of {snapshot}")
+            else:
+                fleet.cli("snapshot", "download", snapshot, "--output", fleet.path("no.db"), check=lf.AnyOf(1, 8))
+
+
+def test_what_no_device_has_any_more_stays_marked():
+    with lf.Fleet() as fleet:
+        device = Device(fleet)
+        device.change("update item set data = randomblob(300)")
+        lost = device.damage(0)
+        fleet.cli("store", "scrub", check=8)
+        gone = lambda: (lambda status: status["wanted_chunks"] == 0 and status["quarantined_chunks"] > 0)(device.status())
+        lf.wait_until("the device has answered", gone, 60, 0.2)
+        status = device.status()
+        lf.expect(0 < status["quarantined_chunks"] <= lost, f"{status}")
+        lf.expect_equal(set(device.states().values()), {"damaged"}, "states")
+        newest = fleet.snapshot("alpha/main")
+        lf.expect_equal(lf.content(fleet.download(newest)), lf.content(device.database), "a new backup does not need what was lost")
+
+
+if __name__ == "__main__":
+    lf.main(globals())

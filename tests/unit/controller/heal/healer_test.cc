@@ -1,0 +1,300 @@
+// Chunks are lost, snapshots are marked, and a device that still has the pages brings them back: whole chunks, and pages alone.
+#include "controller/heal/healer.h"
+
+#include <fstream>
+
+#include "agent/heal/wanted_gatherer.h"
+#include "controller/fleet/device_fleet.h"
+#include "controller/heal/wanted_list.h"
+#include "controller/manifest/manifest_reader.h"
+#include "controller/scrub/scrubber.h"
+#include "tests/fakes/paged_device.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::heal {
+namespace {
+
+namespace fs = std::filesystem;
+using fakes::PagedDatabase;
+using Backup = fakes::PagedOutcome;
+
+class HealerTest : public ingest::IngestTest {
+ protected:
+  Backup Run(const PagedDatabase& now, const PagedDatabase* before, const std::string& base, bool compare) {
+    fakes::PagedWish wish{.session_id = NewSession(), .compare = compare, .base = {}, .base_state = {}};
+    if (before != nullptr) {
+      wish.base = base;
+      wish.base_state = *before;
+    }
+    fakes::PagedUpload upload(*path_->ingest, device_, now, std::move(wish));
+    while (upload.Step()) {}
+    upload.End();
+    return upload.outcome();
+  }
+  void ExpectReadsBack(const std::string& snapshot, const PagedDatabase& now) {
+    const auto bytes = path_->ReadBack(snapshot);
+    ASSERT_TRUE(bytes.ok()) << bytes.status();
+    EXPECT_TRUE(*bytes == now.Run(1, now.count()));
+  }
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+    OpenParts();
+    // The catalog has a row of each device that is enrolled.
+    ASSERT_TRUE(path_->db
+                    ->Write([&](sqlite3* db) {
+                      return sqlite::Execute(db, "insert into device (id, name, state, key_hash, enrolled_ms) values ('" + device_.value() +
+                                                     "', 'alpha', 1, x'00', 1)");
+                    })
+                    .ok());
+  }
+  void TearDown() override {
+    healer_.reset();
+    scrubber_.reset();
+    fleet_.reset();
+    IngestTest::TearDown();
+  }
+  void OpenParts() {
+    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+    identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
+    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots);
+    auto fleet = fleet::DeviceFleet::Create({operations_.get(), reports_.get(), &clock_, "test"}, {.own_ticker = false});
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    fleet_ = *std::move(fleet);
+    scrub_catalog_ = std::make_unique<catalog::ScrubCatalog>(*path_->db);
+    catalog_ = std::make_unique<catalog::HealCatalog>(*path_->db);
+    scrubber_ = std::make_unique<scrub::Scrubber>(
+        *fleet_, *path_->store, *path_->ingest_catalog, *scrub_catalog_,
+        [this](const SnapshotId& snapshot, const auto& visit) {
+          return manifest::ForEachNeededChunk(*path_->ingest_catalog, *path_->store, snapshot,
+                                              [&](std::span<const manifest::ChunkRef> chunks) -> absl::Status {
+                                                std::vector<format::ChunkName> names;
+                                                for (const auto& chunk : chunks) names.push_back(chunk.name);
+                                                return visit(names);
+                                              });
+        },
+        clock_, scrub::ScrubberOptions{.bytes_per_second = 0});
+    healer_ = std::make_unique<Healer>(
+        HealerDeps{
+            .catalog = *catalog_,
+            .chunks = *path_->ingest_catalog,
+            .store = *path_->store,
+            .clock = clock_,
+            .start = [this](const DeviceId& device, const v1::HealOrder& order) -> absl::Status {
+              LF_ASSIGN_OR_RETURN(const v1::Operation operation, fleet_->StartHeal(device, order, "scrub"));
+              operation_ = operation.id();
+              return absl::OkStatus();
+            },
+            .order_of = [this](const DeviceId& device, const OperationId& operation) { return fleet_->HealOrderOf(device, operation); },
+            .set_whole = [this](const SnapshotId& snapshot) { return scrub_catalog_->SetDamaged(snapshot, false).status(); },
+            .changed = [] {}},
+        HealerOptions{});
+  }
+
+  // A bit of each of these chunks flips.
+  void Lose(const std::vector<format::ChunkName>& names) {
+    for (const format::ChunkName& name : names) {
+      const std::string row = " from chunk where name = x'" + name.Hex() + "'";
+      const int64_t pack = path_->Count("select pack" + row), offset = path_->Count("select offset" + row);
+      ASSERT_GT(offset, 0);
+      for (const auto& entry : fs::directory_iterator(directory_ + "/store/packs")) {
+        if (std::stoll(entry.path().stem().string(), nullptr, 16) != pack) continue;
+        std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+        file.seekg(offset + 100);
+        const char c = static_cast<char>(file.get() ^ 1);
+        file.seekp(offset + 100);
+        file.put(c);
+      }
+    }
+  }
+  scrub::Scrubber::Report Scrub() {
+    scrub::Scrubber::Report report;
+    const CancelToken cancel;
+    const absl::Status status = scrubber_->Run({}, cancel, report, [](uint64_t, uint64_t) {});
+    EXPECT_TRUE(status.ok()) << status;
+    return report;
+  }
+  // The chunks that a snapshot shows pages of.
+  std::vector<format::ChunkName> ChunksOf(const std::string& snapshot) {
+    std::vector<format::ChunkName> names;
+    EXPECT_TRUE(manifest::ForEachNeededChunk(*path_->ingest_catalog, *path_->store, SnapshotId(snapshot),
+                                             [&](std::span<const manifest::ChunkRef> chunks) {
+                                               for (const auto& chunk : chunks) names.push_back(chunk.name);
+                                               return absl::OkStatus();
+                                             })
+                    .ok());
+    return names;
+  }
+  // The device answers one order with what `now` still has; false: there is none.
+  bool Answer(const PagedDatabase& now) {
+    const auto orders = healer_->OrderDue();
+    EXPECT_TRUE(orders.ok()) << orders.status();
+    if (orders.value_or(0) == 0) return false;
+    const auto order = fleet_->HealOrderOf(device_, OperationId(operation_));
+    EXPECT_TRUE(order.ok()) << order.status();
+    EXPECT_TRUE(WantedGatherer::Check(*order).ok()) << WantedGatherer::Check(*order);
+    std::vector<uint32_t> positions;
+    for (int i = 0; i < order->wanted_size(); ++i) positions.push_back(static_cast<uint32_t>(i));
+    v1::SendWantedRequest request;
+    request.set_operation_id(operation_);
+    while (!positions.empty()) {
+      WantedGatherer gatherer(*order, positions);
+      for (uint32_t extent = 0; extent < now.extents(); ++extent) {
+        const Bytes raw = now.Extent(extent);
+        std::vector<format::PageDigest> digests;
+        format::DigestPages(now.page_size, raw, digests);
+        gatherer.Look(format::FirstPageOf(now.page_size, extent), raw, digests);
+        while (auto found = gatherer.TakeFound()) {
+          v1::WantedContent& content = *request.add_contents();
+          content.set_position(found->position);
+          content.mutable_chunk()->set_name(std::string(found->name.AsString()));
+          content.mutable_chunk()->set_codec(v1::CODEC_RAW);
+          content.mutable_chunk()->set_raw_bytes(static_cast<uint32_t>(found->raw.size()));
+          content.mutable_chunk()->set_data(std::string(AsText(found->raw)));
+        }
+      }
+      positions = gatherer.skipped();
+    }
+    const auto taken = healer_->Accept(device_, request);
+    EXPECT_TRUE(taken.ok()) << taken.status();
+    EXPECT_TRUE(healer_->Accept(device_, request).ok()) << "it may be repeated";
+    v1::SendWantedRequest last;
+    last.set_operation_id(operation_);
+    last.set_last(true);
+    const auto ended = healer_->Accept(device_, last);
+    EXPECT_TRUE(ended.ok()) << ended.status();
+    EXPECT_TRUE(fleet_->Cancel(OperationId(operation_)).ok());
+    EXPECT_TRUE(scrubber_->Heal().ok());
+    return true;
+  }
+  v1::SnapshotState StateOf(const std::string& id) { return path_->snapshots->Resolve(id)->state(); }
+  static PagedDatabase Make(uint32_t pages) {
+    PagedDatabase database;
+    for (uint32_t i = 0; i < pages; ++i) database.pages.push_back(1000 + i);
+    return database;
+  }
+
+  std::unique_ptr<catalog::OperationCatalog> operations_;
+  std::unique_ptr<catalog::IdentityCatalog> identities_;
+  std::unique_ptr<fleet::CatalogReports> reports_;
+  std::unique_ptr<fleet::DeviceFleet> fleet_;
+  std::unique_ptr<catalog::ScrubCatalog> scrub_catalog_;
+  std::unique_ptr<catalog::HealCatalog> catalog_;
+  std::unique_ptr<scrub::Scrubber> scrubber_;
+  std::unique_ptr<Healer> healer_;
+  std::string operation_;
+};
+
+TEST_F(HealerTest, WholeChunksComeBackAlsoThoseOfDeltas) {
+  const PagedDatabase first = Make(64 * 6);
+  const Backup one = Run(first, nullptr, "", true);
+  ASSERT_TRUE(one.status.ok()) << one.status;
+  PagedDatabase second = first;
+  for (const uint32_t page : {5U, 130U, 300U}) second.pages[page - 1] = 7000 + page;
+  const Backup two = Run(second, &first, one.snapshot, true);
+  ASSERT_TRUE(two.status.ok()) << two.status;
+  auto lost = ChunksOf(two.snapshot);
+  Lose(lost);
+  EXPECT_EQ(Scrub().chunks_quarantined, lost.size());
+  EXPECT_EQ(StateOf(one.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
+  EXPECT_EQ(catalog_->GetFigures()->wanted, static_cast<int64_t>(lost.size()));
+
+  for (int orders = 0; Answer(second); ++orders) ASSERT_LT(orders, 5);
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_COMMITTED);
+  ExpectReadsBack(two.snapshot, second);
+  EXPECT_EQ(StateOf(one.snapshot), v1::SNAPSHOT_STATE_DAMAGED) << "pages 5, 130 and 300 of then are nowhere any more";
+  EXPECT_EQ(catalog_->GetFigures()->wanted, 0);
+  EXPECT_GT(catalog_->GetFigures()->gone, 0);
+  EXPECT_EQ(Scrub().chunks_quarantined, 0U);
+}
+
+TEST_F(HealerTest, PagesHealEverySnapshotThatShowsNoMoreOfTheChunk) {
+  std::vector<PagedDatabase> states = {Make(64 * 3)};
+  std::vector<std::string> snapshots = {Run(states[0], nullptr, "", true).snapshot};
+  const auto base = ChunksOf(snapshots[0]);
+  for (unsigned i = 1; i < 6; ++i) {
+    PagedDatabase next = states.back();
+    next.pages[1] = 9000 + i;                   // a page that every commit writes
+    if (i <= 2) next.pages[64 + i] = 9100 + i;  // and another one, at first
+    snapshots.push_back(Run(next, &states.back(), snapshots.back(), true).snapshot);
+    ASSERT_FALSE(snapshots.back().empty());
+    states.push_back(next);
+  }
+  Lose(base);
+  EXPECT_EQ(Scrub().snapshots_damaged, snapshots.size());
+  PagedDatabase now = states.back();
+  now.pages[1] = 424242;  // the device goes on
+  for (int orders = 0; Answer(now); ++orders) ASSERT_LT(orders, 5);
+  for (size_t i = 0; i < snapshots.size(); ++i) {
+    // What the third commit overwrote last is shown by the first two alone, and by no device.
+    EXPECT_EQ(StateOf(snapshots[i]), i < 2 ? v1::SNAPSHOT_STATE_DAMAGED : v1::SNAPSHOT_STATE_COMMITTED) << i;
+    if (i >= 2) ExpectReadsBack(snapshots[i], states[i]);
+  }
+  // The third extent was never changed, and came back as it was.
+  EXPECT_EQ(path_->Count("select count(*) from healed_page"), 63 + 62);
+
+  // A backup on a snapshot that was healed, and all of it read again.
+  const Backup more = Run(now, &states.back(), snapshots.back(), true);
+  ASSERT_TRUE(more.status.ok()) << more.status;
+  EXPECT_EQ(more.base, snapshots.back());
+  ExpectReadsBack(more.snapshot, now);
+  EXPECT_EQ(Scrub().chunks_quarantined, 0U);
+}
+
+TEST_F(HealerTest, WhatIsNotWhatWasAskedForIsRefused) {
+  const PagedDatabase first = Make(64 * 2);
+  const Backup one = Run(first, nullptr, "", true);
+  Lose(ChunksOf(one.snapshot));
+  Scrub();
+  ASSERT_EQ(healer_->OrderDue().value(), 1);
+  EXPECT_EQ(healer_->OrderDue().value(), 0) << "asked once";
+  v1::SendWantedRequest request;
+  request.set_operation_id(operation_);
+  v1::WantedContent& content = *request.add_contents();
+  const Bytes wrong = Make(64 * 2 + 1).Run(64, 64);
+  content.mutable_chunk()->set_name(std::string(format::NameChunkOf(4096, wrong).AsString()));
+  content.mutable_chunk()->set_codec(v1::CODEC_RAW);
+  content.mutable_chunk()->set_raw_bytes(static_cast<uint32_t>(wrong.size()));
+  content.mutable_chunk()->set_data(std::string(AsText(wrong)));
+  EXPECT_EQ(ReasonOf(healer_->Accept(device_, request).status()), "CHUNK_INVALID");
+  content.set_position(99);
+  EXPECT_EQ(ReasonOf(healer_->Accept(device_, request).status()), "CHUNK_INVALID");
+  EXPECT_EQ(ReasonOf(healer_->Accept(other_, request).status()), "ORDER_NOT_FOUND");
+  EXPECT_EQ(StateOf(one.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
+}
+
+TEST_F(HealerTest, MarksAreOwedUntilTheyAreMadeAndHoldInTheTrash) {
+  const PagedDatabase first = Make(64 * 2);
+  const Backup one = Run(first, nullptr, "", true);
+  PagedDatabase second = first;
+  second.pages[0] = 1;
+  const Backup two = Run(second, &first, one.snapshot, true);
+  ASSERT_TRUE(path_->db
+                  ->Write([&](sqlite3* db) {
+                    return sqlite::Execute(
+                        db, "update snapshot set trashed_from = state, state = 3, trashed_at = 1 where id = '" + one.snapshot + "'");
+                  })
+                  .ok());
+  // A crash, or a cancel, between the quarantine and the marks.
+  std::vector<catalog::ScrubCatalog::PlacedChunk> bad;
+  for (const format::ChunkName& name : ChunksOf(one.snapshot)) {
+    const std::string row = " from chunk where name = x'" + name.Hex() + "'";
+    bad.push_back({.id = 0,
+                   .name = name,
+                   .place = {.pack = static_cast<uint64_t>(path_->Count("select pack" + row)),
+                             .offset = static_cast<uint64_t>(path_->Count("select offset" + row))}});
+  }
+  ASSERT_TRUE(scrub_catalog_->Quarantine(bad, "test", clock_.Now()).ok());
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_COMMITTED);
+  EXPECT_EQ(scrubber_->MarkDue([] { return true; }).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(scrubber_->MarkDue([] { return false; }).value(), 2U);
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
+  EXPECT_EQ(path_->Count("select trashed_from from snapshot where id = '" + one.snapshot + "'"), 2) << "as it comes out of the trash";
+  for (int orders = 0; Answer(first); ++orders) ASSERT_LT(orders, 5);
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_COMMITTED);
+  EXPECT_EQ(path_->Count("select trashed_from from snapshot where id = '" + one.snapshot + "'"), 1);
+}
+
+}  // namespace
+}  // namespace litefleet::heal
