@@ -249,6 +249,7 @@ v1::OperationResult DeviceExecutor::Restored(const v1::RestoreOrder& order, cons
   *result.mutable_progress() = std::move(progress);
   for (const std::string& step : outcome.steps) result.add_steps(step);
   result.set_undo(outcome.undo);
+  result.set_restore_mode(outcome.mode);
   *result.mutable_stall() = ToProtoDuration(std::chrono::milliseconds(outcome.stall_ms));
   return result;
 }

@@ -116,6 +116,9 @@ Outcome ApplyResult(v1::Operation& operation, const v1::OperationResult& result,
   operation.clear_steps();
   for (int i = 0; i < std::min(result.steps_size(), kMaxSteps); ++i) operation.add_steps(CutText(result.steps(i), kMaxStep));
   operation.set_undo(CutText(result.undo(), kMaxText));
+  if (result.restore_mode() != v1::RESTORE_MODE_UNSPECIFIED && v1::RestoreMode_IsValid(result.restore_mode())) {
+    operation.set_restore_mode(result.restore_mode());
+  }
   if (result.has_stall()) *operation.mutable_stall() = result.stall();
   return Outcome::kChanged;
 }

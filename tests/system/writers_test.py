@@ -134,7 +134,8 @@ def test_new_restore_to_another_device_and_to_a_missing_file():
         fleet.agent("beta", {"copy": fleet.path("y.db")})
         snapshot = fleet.snapshot("alpha/main")
         wanted = lf.content(path)
-        fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--to", "beta/copy", "--yes")
+        done = fleet.cli("-o", "json", "restore", "alpha/main", "--snapshot", snapshot, "--to", "beta/copy", "--yes")
+        lf.expect_equal(done.json["restore_mode"], "new", "how it was restored, where the order left that open")
         lf.expect_equal(lf.content(fleet.path("y.db")), wanted, "content on the other device")
         os.unlink(path)
         with open(path + "-journal", "wb") as stale:
