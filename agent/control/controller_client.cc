@@ -28,6 +28,7 @@ struct Call {
 }  // namespace
 
 absl::Status ProbeController(const rpc::ChannelOptions& options, std::chrono::milliseconds timeout) {
+  rpc::KeepCallbackThreads();  // the channel of each probe is the only one
   LF_ASSIGN_OR_RETURN(const std::shared_ptr<grpc::Channel> channel, rpc::MakeChannel(options));
   grpc::GenericStub stub(channel);
   const auto call = std::make_shared<Call>();

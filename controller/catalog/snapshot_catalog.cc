@@ -398,7 +398,7 @@ absl::StatusOr<std::vector<v1::Snapshot>> SnapshotCatalog::DrillsDue(SystemTime 
     return db_.Read([&](sqlite3* db) -> absl::Status {
       LF_ASSIGN_OR_RETURN(Statement get,
                           Statement::Prepare(db, fmt::format("select {} from {} where s.state = ?1 and s.check_state <> ?2 and "
-                                                             "max(s.drilled_at, s.checked_at, s.received_at) < ?3 order by "
+                                                             "max(s.drilled_at, s.checked_at, s.received_at) <= ?3 order by "
                                                              "max(s.drilled_at, s.checked_at), s.key desc limit ?4",
                                                              kSnapshotColumns, from)));
       get.Bind(1, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Bind(2, int64_t{v1::CHECK_STATE_PENDING});

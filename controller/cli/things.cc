@@ -213,7 +213,6 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("source_check", CheckJson(snapshot.source_check()))
       .Set("check", CheckJson(snapshot.check()))
       .Set("drilled_at", TimeJson(snapshot.has_drilled_at(), snapshot.drilled_at()))
-      .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json())
       .Set("parent", Json::OrNull(snapshot.parent_id()))
       .Set("pages_changed", snapshot.has_pages_changed() ? Json(int64_t{snapshot.pages_changed()}) : Json())
       .Set("device_id", snapshot.device_id())
@@ -226,7 +225,8 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("pinned_ms", snapshot.has_pinned() ? Json(Millis(snapshot.pinned()).count()) : Json())
       .Set("read_bytes", snapshot.read_bytes())
       .Set("operation", Json::OrNull(snapshot.operation_id()))
-      .Set("pinned", snapshot.pinned_by_operator());
+      .Set("pinned", snapshot.pinned_by_operator())
+      .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json());
   return result;
 }
 

@@ -290,8 +290,9 @@ class Fleet:
 
     def download(self, snapshot, name=None):
         path = self.path(name or f"{snapshot}.db")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
+        for before in (path, path + "-wal", path + "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(before)
         self.cli("snapshot", "download", snapshot, "--output", path)
         return path
 
