@@ -111,9 +111,11 @@ class VolatileFiles final : public store::FileSystem {
   }
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override {
     LF_RETURN_IF_ERROR(Ask(FileCall::kList, path));
-    LF_ASSIGN_OR_RETURN(std::vector<std::string> names, store::PosixFileSystem().List(path));
+    LF_ASSIGN_OR_RETURN(const std::vector<std::string> on_disk, store::PosixFileSystem().List(path));
     MutexLock lock(mu_);
-    std::erase_if(names, [&](const std::string& name) { return gone_.contains(path + "/" + name) || names_.contains(path + "/" + name); });
+    std::vector<std::string> names;
+    for (const std::string& name : on_disk)
+      if (!gone_.contains(path + "/" + name) && !names_.contains(path + "/" + name)) names.push_back(name);
     for (const auto& [name, inode] : names_)
       if (name.rfind(path + "/", 0) == 0) names.push_back(name.substr(path.size() + 1));
     return names;
