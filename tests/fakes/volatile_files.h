@@ -8,7 +8,6 @@
 #define LITEFLEET_TESTS_FAKES_VOLATILE_FILES_H_
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <map>
 #include <memory>
@@ -20,6 +19,7 @@
 
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/io/file.h"
 #include "controller/store/file_system.h"
 
 namespace litefleet::fakes {
@@ -114,10 +114,10 @@ class VolatileFiles final : public store::FileSystem {
     LF_ASSIGN_OR_RETURN(const std::vector<std::string> on_disk, store::PosixFileSystem().List(path));
     MutexLock lock(mu_);
     std::vector<std::string> names;
-    for (const std::string& name : on_disk)
-      if (!gone_.contains(path + "/" + name) && !names_.contains(path + "/" + name)) names.push_back(name);
     for (const auto& [name, inode] : names_)
       if (name.rfind(path + "/", 0) == 0) names.push_back(name.substr(path.size() + 1));
+    for (const std::string& name : on_disk)
+      if (!gone_.contains(path + "/" + name) && !names_.contains(path + "/" + name)) names.push_back(name);
     return names;
   }
   absl::StatusOr<uint64_t> FreeBytes(const std::string& path) override {
@@ -205,11 +205,10 @@ class VolatileFiles final : public store::FileSystem {
   std::shared_ptr<Inode> Find(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     if (const auto it = names_.find(path); it != names_.end()) return it->second;
     if (gone_.contains(path)) return nullptr;
-    std::ifstream file(path, std::ios::binary);
-    if (!file) return nullptr;
-    const std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+    const auto text = io::ReadFile(path, size_t{1} << 30);
+    if (!text.ok()) return nullptr;
     auto inode = std::make_shared<Inode>();
-    inode->data.assign(AsBytes(text).begin(), AsBytes(text).end());
+    inode->data.assign(AsBytes(*text).begin(), AsBytes(*text).end());
     inode->durable = inode->data;
     inode->on_disk = path;
     names_[path] = inode;
@@ -217,7 +216,6 @@ class VolatileFiles final : public store::FileSystem {
   }
   // Bytes as they are in memory, to the disk, if the file has a name there.
   void Put(const Inode& inode, uint64_t offset, uint64_t size, uint64_t file_size) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
-    if (inode.on_disk.empty()) return;
     const Bytes& from = inode.dirty.empty() ? inode.durable : inode.data;
     const auto file = store::PosixFileSystem().OpenForWriting(inode.on_disk);
     if (!file.ok() || offset + size > from.size()) return;

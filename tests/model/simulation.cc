@@ -128,8 +128,8 @@ SimulationResult Simulate(const SimulationOptions& options) {
   for (const auto& [id, snapshot] : model.snapshots) result.alive += snapshot.fate == Fate::kAlive ? 1 : 0;
   if (!model.violation.empty()) {
     result.violation = fmt::format(
-        "last events:\n  {}\nrepeat: LITEFLEET_SEED={} LITEFLEET_EPOCHS={} LITEFLEET_ACTIONS={} model_short_test "
-        "--gtest_filter='*OneSeed*'\nthe store is in {}\n{}\n",
+        "last events:\n  {}\nrepeat: LITEFLEET_SEED={} LITEFLEET_EPOCHS={} LITEFLEET_ACTIONS={} model_short_test\n"
+        "the store is in {}\n{}\n",
         fmt::join(model.last, "\n  "), options.seed, options.epochs, options.actions, directory, model.violation);
   } else {
     std::filesystem::remove_all(directory);
