@@ -114,14 +114,14 @@ class PrecopyTest : public testing::TestWithParam<bool> {
       while (Source::open.load() > 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(milliseconds(1));
       held_ += Source::open.load();
       struct stat st {};
-      if (stat(job_.spool_file.c_str(), &st) == 0) largest_spool_ = std::max<int64_t>(largest_spool_, st.st_size);
+      if (stat(job_.spool_file.c_str(), &st) == 0) largest_spool_ = std::max<int64_t>(largest_spool_.load(), st.st_size);
       if (on_request_) return on_request_(request);
       return absl::OkStatus();
     };
   }
   ~PrecopyTest() override {
     EXPECT_EQ(Source::open.load(), 0) << "a lock is left";
-    EXPECT_EQ(held_, 0) << "the network was waited for while the database was pinned";
+    EXPECT_EQ(held_.load(), 0) << "the network was waited for while the database was pinned";
     EXPECT_FALSE(std::filesystem::exists(job_.spool_file));
     std::filesystem::remove_all(directory_);
   }
@@ -153,8 +153,9 @@ class PrecopyTest : public testing::TestWithParam<bool> {
   std::function<absl::Status(const v1::UploadRequest&)> on_request_;
   int pins_ = 0, rounds_ = 0;
   std::string pinned_;  // the database at the last pin
-  int held_ = 0;
-  int64_t largest_spool_ = 0;
+  // The controller's thread counts.
+  std::atomic<int> held_{0};
+  std::atomic<int64_t> largest_spool_{0};
   v1::Progress last_;
 };
 
@@ -181,7 +182,7 @@ TEST_P(PrecopyTest, MoreThanTheSpoolHoldsIsUploadedAheadAndTheSnapshotIsExact) {
   const BackupOutcome outcome = Run();
   ExpectExact(outcome);
   EXPECT_GE(rounds_, 1);
-  EXPECT_LE(largest_spool_, 1 << 20);
+  EXPECT_LE(largest_spool_.load(), 1 << 20);
   EXPECT_TRUE(controller_.commits().front().precopied());
   ASSERT_EQ(outcome.steps.size(), 1u);
   EXPECT_THAT(outcome.steps[0], testing::HasSubstr("pre-copied"));
@@ -195,7 +196,7 @@ TEST_P(PrecopyTest, ALargeChangeOfAKnownDatabaseToo) {
   job_.session_id = NewUlid(clock_.Now());
   ExpectExact(Run());
   EXPECT_GE(rounds_, 1);
-  EXPECT_LE(largest_spool_, 1 << 20);
+  EXPECT_LE(largest_spool_.load(), 1 << 20);
 }
 
 TEST_P(PrecopyTest, ChangesThatOutrunTheLinkEndItWithBothRates) {
