@@ -89,14 +89,20 @@ absl::StatusOr<storage::v1::PolicyRecord> PolicyOf(sqlite3* db, const std::strin
   return record;
 }
 
-// `subject`: "DEVICE/DATABASE".
-absl::StatusOr<storage::v1::RetentionHoldRecord> HoldOf(sqlite3* db, const std::string& subject, uint64_t revision, int64_t now_ms) {
-  storage::v1::RetentionHoldRecord record;
+// What records of a database begin with. `subject`: "DEVICE/DATABASE".
+template <class Record>
+Record OfDatabase(const std::string& subject, uint64_t revision, int64_t now_ms) {
+  Record record;
   const size_t slash = subject.find('/');
   record.set_device_id(subject.substr(0, slash));
   record.set_database(slash == std::string::npos ? "" : subject.substr(slash + 1));
   record.set_written_at_ms(now_ms);
   record.set_revision(revision);
+  return record;
+}
+
+absl::StatusOr<storage::v1::RetentionHoldRecord> HoldOf(sqlite3* db, const std::string& subject, uint64_t revision, int64_t now_ms) {
+  auto record = OfDatabase<storage::v1::RetentionHoldRecord>(subject, revision, now_ms);
   record.set_released_sequence(-1);
   LF_ASSIGN_OR_RETURN(
       Statement get,
@@ -112,14 +118,8 @@ absl::StatusOr<storage::v1::RetentionHoldRecord> HoldOf(sqlite3* db, const std::
   return record;
 }
 
-// `subject`: "DEVICE/DATABASE".
 absl::StatusOr<storage::v1::DatabaseRecord> DatabaseOf(sqlite3* db, const std::string& subject, uint64_t revision, int64_t now_ms) {
-  storage::v1::DatabaseRecord record;
-  const size_t slash = subject.find('/');
-  record.set_device_id(subject.substr(0, slash));
-  record.set_database(slash == std::string::npos ? "" : subject.substr(slash + 1));
-  record.set_written_at_ms(now_ms);
-  record.set_revision(revision);
+  auto record = OfDatabase<storage::v1::DatabaseRecord>(subject, revision, now_ms);
   LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select id, timeline from database where device = ? and name = ?"));
   LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, record.device_id()).Bind(2, record.database()).Step());
   if (!found) return record;
