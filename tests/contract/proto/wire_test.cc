@@ -117,7 +117,7 @@ TEST(WireTest, EveryCallIsInTheTableOfRolesAndOnlyEnrolmentIsForNobody) {
       // Looking is for viewers too. What changes anything, or hands out what is in a backup, is not.
       const std::string& name = method.name();
       const bool looks = name.rfind("Get", 0) == 0 || name.rfind("List", 0) == 0 || name == "RunDoctor" || name == "PlanRestore" ||
-                         name == "WatchOperation";
+                         name == "PlanUndo" || name == "WatchOperation";
       EXPECT_EQ(*role, looks ? rpc::Role::kViewer : rpc::Role::kOperator) << method.full_name();
     } else {
       EXPECT_EQ(*role, method.name() == "Enroll" ? rpc::Role::kNone : rpc::Role::kDevice) << method.full_name();
