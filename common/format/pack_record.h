@@ -36,6 +36,8 @@ enum class RecordType : uint8_t {
   kOperator = 9,
   kPolicy = 10,
   kRetentionHold = 11,
+  kGap = 12,
+  kCatalogGeneration = 13,
   kFooter = 127,
 };
 

@@ -10,6 +10,7 @@
 namespace litefleet::format {
 
 inline constexpr std::string_view kPacksDirectory = "packs";
+inline constexpr std::string_view kCatalogBackupsDirectory = "catalog";
 
 struct PackFileName {
   uint64_t id = 0;
@@ -20,6 +21,15 @@ struct PackFileName {
 std::string MakePackFileName(uint64_t id, bool sealed);
 // Nothing for any other name.
 std::optional<PackFileName> ParsePackFileName(std::string_view name);
+
+struct CatalogBackupName {
+  uint64_t id = 0;
+  bool finished = false;
+};
+
+// "000000000000001c.catalog", or ".writing" until it is whole.
+std::string MakeCatalogBackupName(uint64_t id, bool finished);
+std::optional<CatalogBackupName> ParseCatalogBackupName(std::string_view name);
 
 }  // namespace litefleet::format
 

@@ -10,7 +10,7 @@
 namespace litefleet::format {
 namespace {
 
-Bytes Content(size_t size, bool random) {
+Bytes SomeContent(size_t size, bool random) {
   Bytes bytes(size);
   std::mt19937 generator(1);
   for (size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::byte>(random ? generator() : i / 100);
@@ -20,7 +20,7 @@ Bytes Content(size_t size, bool random) {
 class ChunkCodecTest : public testing::TestWithParam<bool> {};
 
 TEST_P(ChunkCodecTest, ThereAndBack) {
-  const Bytes raw = Content(kExtentBytes, GetParam());
+  const Bytes raw = SomeContent(kExtentBytes, GetParam());
   ChunkCompressor compressor(1);
   ChunkDecompressor decompressor;
   std::string stored;
@@ -34,7 +34,7 @@ TEST_P(ChunkCodecTest, ThereAndBack) {
 }
 
 TEST_P(ChunkCodecTest, EveryFlippedBitIsFound) {
-  const Bytes raw = Content(8192, GetParam());
+  const Bytes raw = SomeContent(8192, GetParam());
   ChunkCompressor compressor(1);
   ChunkDecompressor decompressor;
   std::string stored;
@@ -70,7 +70,7 @@ TEST(ChunkCodecTest, HostileSizes) {
   // A frame whose content is larger than was promised.
   ChunkCompressor compressor(1);
   std::string stored;
-  ASSERT_TRUE(compressor.Compress(Content(kExtentBytes, false), stored).ok());
+  ASSERT_TRUE(compressor.Compress(SomeContent(kExtentBytes, false), stored).ok());
   EXPECT_FALSE(decompressor.Decompress(Codec::kZstd, AsBytes(stored), 4096, out).ok());
 }
 
