@@ -9,23 +9,26 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <utility>
 
 namespace litefleet::check {
 namespace {
 
-struct ReadOnlyFile {
-  sqlite3_file base;
-  int fd;
+struct Served {
+  int64_t bytes = 0;
+  ReadAt read;
 };
 
+// One a process, as the VFS.
+Served& TheServed() {
+  static Served served;
+  return served;
+}
 int64_t bytes_read = 0;
 
-int Close(sqlite3_file*) { return SQLITE_OK; }
-int Read(sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) {
-  const int fd = reinterpret_cast<ReadOnlyFile*>(file)->fd;
+int ReadDescriptor(int fd, int64_t offset, void* out, int amount) {
   auto* at = static_cast<char*>(out);
   int left = amount;
-  const sqlite3_int64 begin = offset;
   while (left > 0) {
     const ssize_t n = pread(fd, at, static_cast<size_t>(left), offset);
     if (n < 0 && errno == EINTR) continue;
@@ -37,8 +40,15 @@ int Read(sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) {
     at += n;
     offset += n;
     left -= static_cast<int>(n);
-    bytes_read += n;
   }
+  return SQLITE_OK;
+}
+
+int Close(sqlite3_file*) { return SQLITE_OK; }
+int Read(sqlite3_file*, void* out, int amount, sqlite3_int64 begin) {
+  const int rc = TheServed().read(begin, out, amount);
+  if (rc != SQLITE_OK) return rc;
+  bytes_read += amount;
   // A database in WAL mode is served as one with a rollback journal: there is no WAL, and SQLite would want to make one.
   if (begin == 0 && amount >= 20) {
     for (char* version : {static_cast<char*>(out) + 18, static_cast<char*>(out) + 19}) {
@@ -50,10 +60,8 @@ int Read(sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) {
 int Write(sqlite3_file*, const void*, int, sqlite3_int64) { return SQLITE_READONLY; }
 int Truncate(sqlite3_file*, sqlite3_int64) { return SQLITE_READONLY; }
 int Sync(sqlite3_file*, int) { return SQLITE_OK; }
-int FileSize(sqlite3_file* file, sqlite3_int64* size) {
-  struct stat st {};
-  if (fstat(reinterpret_cast<ReadOnlyFile*>(file)->fd, &st) != 0) return SQLITE_IOERR_FSTAT;
-  *size = st.st_size;
+int FileSize(sqlite3_file*, sqlite3_int64* size) {
+  *size = TheServed().bytes;
   return SQLITE_OK;
 }
 int Lock(sqlite3_file*, int) { return SQLITE_OK; }
@@ -87,10 +95,9 @@ const sqlite3_io_methods kMethods = {
     nullptr,
 };
 
-int OpenFile(sqlite3_vfs* vfs, sqlite3_filename, sqlite3_file* file, int flags, int* out_flags) {
+int OpenFile(sqlite3_vfs*, sqlite3_filename, sqlite3_file* file, int flags, int* out_flags) {
   file->pMethods = nullptr;
   if ((flags & SQLITE_OPEN_MAIN_DB) == 0) return SQLITE_CANTOPEN;
-  reinterpret_cast<ReadOnlyFile*>(file)->fd = *static_cast<int*>(vfs->pAppData);
   file->pMethods = &kMethods;
   // As if it could be written, since SQLite does not look at CHECK constraints of a database that is read-only.
   if (out_flags != nullptr) *out_flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_MAIN_DB;
@@ -124,14 +131,13 @@ int CurrentTime(sqlite3_vfs* vfs, double* now) {
 }
 int LastError(sqlite3_vfs*, int, char*) { return 0; }
 
-int served_fd = -1;
 sqlite3_vfs read_only_vfs = {
     2,
-    sizeof(ReadOnlyFile),
+    sizeof(sqlite3_file),
     512,
     nullptr,
     kReadOnlyVfsName,
-    &served_fd,
+    nullptr,
     OpenFile,
     Delete,
     Access,
@@ -152,10 +158,16 @@ sqlite3_vfs read_only_vfs = {
 
 }  // namespace
 
-int RegisterReadOnlyVfs(int fd) {
-  served_fd = fd;
+int RegisterReadOnlyVfs(int64_t bytes, ReadAt read) {
+  TheServed() = {.bytes = bytes, .read = std::move(read)};
   bytes_read = 0;
   return sqlite3_vfs_register(&read_only_vfs, 0);
+}
+
+int RegisterReadOnlyVfs(int fd) {
+  struct stat st {};
+  if (fstat(fd, &st) != 0) return SQLITE_IOERR_FSTAT;
+  return RegisterReadOnlyVfs(st.st_size, [fd](int64_t offset, void* out, int amount) { return ReadDescriptor(fd, offset, out, amount); });
 }
 
 int64_t ReadOnlyVfsBytes() { return bytes_read; }

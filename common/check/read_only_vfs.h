@@ -1,4 +1,4 @@
-// A VFS that serves one already open descriptor that does not change, and refuses to write, to open or to delete anything.
+// A VFS that serves one database that does not change, and refuses to write, to open or to delete anything.
 //
 // Why not /proc/self/fd/N with the unix VFS: opening that path asks for the file's permissions again, which the unprivileged helper
 // does not have. Thread safety: none; one instance a process.
@@ -6,13 +6,19 @@
 #define LITEFLEET_COMMON_CHECK_READ_ONLY_VFS_H_
 
 #include <cstdint>
+#include <functional>
 
 namespace litefleet::check {
 
 inline constexpr char kReadOnlyVfsName[] = "litefleet-read-only";
 
-// Registers the VFS for `fd`, which stays the caller's. Returns an SQLite result code.
+// Where the database is read; an SQLite result code. What is behind the end is zeros and SQLITE_IOERR_SHORT_READ.
+using ReadAt = std::function<int(int64_t offset, void* out, int bytes)>;
+
+// Registers the VFS, for a descriptor, which stays the caller's, or for a database of `bytes` that `read` reads. Returns an SQLite result
+// code.
 int RegisterReadOnlyVfs(int fd);
+int RegisterReadOnlyVfs(int64_t bytes, ReadAt read);
 // Bytes that SQLite has read through it.
 int64_t ReadOnlyVfsBytes();
 

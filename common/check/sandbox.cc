@@ -88,6 +88,15 @@ constexpr auto kAllowed = std::to_array<uint32_t>({
 #endif
 });
 
+// For who has files of its own.
+constexpr auto kAllowedToWriters = std::to_array<uint32_t>({
+    __NR_pwrite64,
+    __NR_ftruncate,
+#ifdef __NR_ftruncate64
+    __NR_ftruncate64,
+#endif
+});
+
 #ifdef __NR_mmap
 constexpr uint32_t kMmap = __NR_mmap;
 #else
@@ -106,7 +115,7 @@ bool Limit(int resource, rlim_t value) {
   return setrlimit(static_cast<__rlimit_resource_t>(resource), &limit) == 0;
 }
 
-bool InstallFilter() {
+bool InstallFilter(bool writes) {
   std::vector<sock_filter> program;
   const auto add = [&](uint16_t code, uint32_t k, uint8_t yes = 0, uint8_t no = 0) { program.push_back(sock_filter{code, yes, no, k}); };
   const uint32_t deny = SECCOMP_RET_ERRNO | (EPERM & SECCOMP_RET_DATA);
@@ -114,7 +123,9 @@ bool InstallFilter() {
   add(BPF_JMP | BPF_JEQ | BPF_K, kArchitecture, 1, 0);
   add(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS);
   add(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr));
-  for (const uint32_t call : kAllowed) {
+  std::vector<uint32_t> allowed(kAllowed.begin(), kAllowed.end());
+  if (writes) allowed.insert(allowed.end(), kAllowedToWriters.begin(), kAllowedToWriters.end());
+  for (const uint32_t call : allowed) {
     add(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1);
     add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   }
@@ -152,13 +163,13 @@ std::string EnterSandbox(const SandboxLimits& limits, int last_fd) {
     return Failed("RLIMIT_AS");
   }
   if (limits.cpu_seconds > 0 && !Limit(RLIMIT_CPU, static_cast<rlim_t>(limits.cpu_seconds))) return Failed("RLIMIT_CPU");
-  if (!Limit(RLIMIT_FSIZE, 0)) return Failed("RLIMIT_FSIZE");
+  if (!Limit(RLIMIT_FSIZE, static_cast<rlim_t>(limits.file_bytes))) return Failed("RLIMIT_FSIZE");
   if (!Limit(RLIMIT_CORE, 0)) return Failed("RLIMIT_CORE");
   if (syscall(SYS_close_range, static_cast<unsigned>(last_fd + 1), ~0u, 0u) != 0) {
     for (int fd = last_fd + 1; fd < 1024; ++fd) close(fd);
   }
   if (!Limit(RLIMIT_NOFILE, static_cast<rlim_t>(last_fd + 1))) return Failed("RLIMIT_NOFILE");
-  if (!kSanitized && !InstallFilter()) return Failed("seccomp");
+  if (!kSanitized && !InstallFilter(limits.file_bytes > 0)) return Failed("seccomp");
   return {};
 }
 

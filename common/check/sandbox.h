@@ -14,6 +14,7 @@ namespace litefleet::check {
 struct SandboxLimits {
   int64_t address_space_bytes = 0;
   int64_t cpu_seconds = 0;
+  int64_t file_bytes = 0;  // of a file that it has; 0: it writes to pipes alone
 };
 
 // Keeps descriptors 0 to `last_fd`. Returns what failed, or nothing. In this order: nobody's ids when root, no new privileges, death with

@@ -207,7 +207,7 @@ TEST_F(CheckerTest, EndlessConstraintEndsAtTheTimeLimit) {
   Make(
       "create table u(a, check(length(hex(hex(zeroblob(a)))) > 0)); pragma ignore_check_constraints=on;"
       "with recursive c(n) as (select 1 union all select n+1 from c where n < 2000) insert into u select 1000000 from c;");
-  const std::string command = fmt::format("'{}' 100000000 50000000 1 5 3<'{}' | cat", Checker({}).helper(), path_);
+  const std::string command = fmt::format("'{}' check 100000000 50000000 1 5 3<'{}' | cat", Checker({}).helper(), path_);
   FILE* answer = popen(command.c_str(), "r");
   ASSERT_NE(answer, nullptr);
   std::string text(4096, '\0');

@@ -1,0 +1,43 @@
+// A database as SQL text: that of the sqlite3 CLI's .dump, byte for byte, for every database of which that loses nothing; else a text that
+// the CLI loads too, and that loses nothing.
+//
+// What is added where the CLI loses something: page size, encoding, auto_vacuum, application_id, user_version; rowids that are not a column
+// and not 1, 2, 3 ...; text with NULs or that is no text; numbers that do not read back as they were; the AUTOINCREMENT table of a database
+// that has lost its last AUTOINCREMENT. Lost all the same: rowids of a table in which all of rowid, oid and _rowid_ are columns.
+//
+// Not for a process with rights: the database is hostile input (design law 12). Thread safety: none. Memory: SQLite's, and 64 KiB.
+#ifndef LITEFLEET_COMMON_DUMP_DUMP_WRITER_H_
+#define LITEFLEET_COMMON_DUMP_DUMP_WRITER_H_
+
+#include <string>
+
+#include "common/dump/dump_options.h"
+#include "common/dump/text_output.h"
+
+struct sqlite3;
+
+namespace litefleet::dump {
+
+enum class End {
+  kOk,
+  kDamaged,  // SQLite found damage
+  kRefused,  // a table is not there, or cannot be read without its application
+  kFailed,   // limits, input/output error
+};
+
+struct Ended {
+  End end = End::kOk;
+  std::string message;
+};
+
+// What is written is worthless unless it ends well. `db` is only read.
+Ended WriteDump(sqlite3* db, const DumpOptions& options, TextOutput& out);
+
+// Names of tables (shadow and virtual ones left out) and views, in order, each followed by a NUL.
+Ended WriteTableNames(sqlite3* db, TextOutput& out);
+// Rows of a table or view as RFC 4180 has them, with a header; NULL is empty, a blob hexadecimal digits.
+Ended WriteCsv(sqlite3* db, const std::string& table, TextOutput& out);
+
+}  // namespace litefleet::dump
+
+#endif  // LITEFLEET_COMMON_DUMP_DUMP_WRITER_H_

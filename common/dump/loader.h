@@ -1,0 +1,32 @@
+// SQL text becomes a database. Runs in the helper process alone: the text is hostile input, and what it does to the database is unlimited.
+//
+// What it cannot do: attach other files, load extensions, set what belongs to the connection. Foreign keys are not enforced and CHECK
+// constraints not looked at, so that what a database held comes back as it was. Thread safety: none. Memory: a statement, its values, and
+// SQLite's cache.
+#ifndef LITEFLEET_COMMON_DUMP_LOADER_H_
+#define LITEFLEET_COMMON_DUMP_LOADER_H_
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+
+#include "common/dump/dump_writer.h"
+
+struct sqlite3;
+
+namespace litefleet::dump {
+
+struct LoadLimits {
+  size_t statement_bytes = 0;
+};
+
+// The next piece of text; empty at the end; nothing where it cannot be read.
+using ReadText = std::function<bool(std::string_view& piece)>;
+
+// `db` is open and empty. kRefused: a statement needs what is not here, or is none; kDamaged: it breaks a constraint.
+Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read);
+
+}  // namespace litefleet::dump
+
+#endif  // LITEFLEET_COMMON_DUMP_LOADER_H_

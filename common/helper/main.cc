@@ -1,0 +1,265 @@
+// litefleet-check: SQLite reads what a device has made here, without any rights (design law 12). Started by common/check and common/dump.
+//
+//   check HEAP LENGTH SECONDS MESSAGES        SQLite's checks on the database behind descriptor 3; answers on standard output
+//   dump|csv|tables HEAP LENGTH SECONDS SOURCE [compatible] [schema-only] [data-only] [table=NAME]... [without=NAME]...
+//                                             text on standard output, answers on standard error; SOURCE is "file", a database behind
+//                                             descriptor 3, or its BYTES, and descriptor 3 is a channel (common/dump/page_channel.h)
+//   load HEAP LENGTH SECONDS BYTES FILES      SQL text on standard input becomes a database of at most BYTES behind descriptor 3, with
+//                                             FILES temporary files behind 4, 5 ...; answers on standard output
+//
+// Answers are lines of at most 1 KiB: "progress BYTES", "message TEXT", and last "verdict WORD": ok, damaged, cannot_tell, refused or
+// failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
+#include <signal.h>
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/check/read_only_vfs.h"
+#include "common/check/sandbox.h"
+#include "common/check/sqlite_checks.h"
+#include "common/dump/dump_writer.h"
+#include "common/dump/load_vfs.h"
+#include "common/dump/loader.h"
+#include "common/dump/page_channel.h"
+#include "common/dump/query.h"
+
+namespace {
+
+using litefleet::check::Limits;
+using litefleet::check::State;
+using litefleet::dump::End;
+using litefleet::dump::Ended;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kDatabaseFd = 3;
+constexpr size_t kMaxMessage = 900;
+constexpr int64_t kOwnMemory = 256 << 20;  // of the address space, for code, stacks and libraries
+
+int answers = STDOUT_FILENO;
+
+bool WriteAll(int fd, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t n = write(fd, text.data(), text.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) return false;
+    text.remove_prefix(static_cast<size_t>(n));
+  }
+  return true;
+}
+
+void PrintLine(std::string line) {
+  for (char& c : line) {
+    if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
+  }
+  if (!WriteAll(answers, line.substr(0, kMaxMessage) + "\n")) _exit(1);
+}
+
+const char* WordOf(State state) {
+  switch (state) {
+    case State::kOk:
+      return "ok";
+    case State::kDamaged:
+      return "damaged";
+    case State::kCannotTell:
+      return "cannot_tell";
+    case State::kFailed:
+      return "failed";
+  }
+  return "failed";
+}
+
+const char* WordOf(End end) {
+  switch (end) {
+    case End::kOk:
+      return "ok";
+    case End::kDamaged:
+      return "damaged";
+    case End::kRefused:
+      return "refused";
+    case End::kFailed:
+      return "failed";
+  }
+  return "failed";
+}
+
+int Give(const Ended& ended) {
+  if (!ended.message.empty()) PrintLine("message " + ended.message);
+  PrintLine(std::string("verdict ") + WordOf(ended.end));
+  return 0;
+}
+
+// What all modes begin with.
+struct Arguments {
+  Limits limits;
+  std::vector<std::string> rest;
+};
+
+bool Enter(const Limits& limits, int64_t more_memory, int64_t file_bytes, int last_fd) {
+  litefleet::check::SandboxLimits sandbox;
+  sandbox.address_space_bytes = limits.heap_bytes + more_memory + kOwnMemory;
+  sandbox.cpu_seconds = limits.time.count() + 10;
+  sandbox.file_bytes = file_bytes;
+  const std::string problem = litefleet::check::EnterSandbox(sandbox, last_fd);
+  if (problem.empty()) return true;
+  PrintLine("message the sandbox could not be closed: " + problem);
+  PrintLine("verdict failed");
+  return false;
+}
+
+int OutOfTime(void* deadline) { return Clock::now() >= *static_cast<Clock::time_point*>(deadline) ? 1 : 0; }
+
+// A connection with what every foreign database gets.
+sqlite3* Open(const char* vfs, const Limits& limits, Clock::time_point& deadline, Ended& ended) {
+  sqlite3_hard_heap_limit64(limits.heap_bytes);
+  sqlite3* db = nullptr;
+  const int code = sqlite3_open_v2("database", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs);
+  if (code != SQLITE_OK) {
+    ended = litefleet::dump::EndOf(db, code, "open the database");
+    return db;
+  }
+  sqlite3_extended_result_codes(db, 1);
+  sqlite3_db_config(db, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
+  sqlite3_db_config(db, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
+  sqlite3_limit(db, SQLITE_LIMIT_LENGTH, static_cast<int>(std::min<int64_t>(limits.length_bytes, 1 << 30)));
+  sqlite3_limit(db, SQLITE_LIMIT_ATTACHED, 0);
+  sqlite3_limit(db, SQLITE_LIMIT_WORKER_THREADS, 0);
+  sqlite3_progress_handler(db, 1000, &OutOfTime, &deadline);
+  return db;
+}
+
+bool Prepare(sqlite3* db, std::initializer_list<const char*> pragmas, Ended& ended) {
+  for (const char* pragma : pragmas) {
+    const int code = sqlite3_exec(db, pragma, nullptr, nullptr, nullptr);
+    if (code != SQLITE_OK) ended = litefleet::dump::EndOf(db, code, "open the database");
+    if (code != SQLITE_OK) return false;
+  }
+  return true;
+}
+
+Ended InTime(Ended ended, Clock::time_point deadline) {
+  if (ended.end != End::kOk && Clock::now() >= deadline) ended = {End::kFailed, "it took longer than its time limit"};
+  return ended;
+}
+
+int Check(const Arguments& arguments) {
+  Limits limits = arguments.limits;
+  limits.max_messages = std::atoi(arguments.rest[0].c_str());
+  if (!Enter(limits, 0, 0, kDatabaseFd)) return 0;
+  const litefleet::check::Verdict verdict =
+      litefleet::check::RunChecks(kDatabaseFd, limits, [](int64_t bytes) { PrintLine("progress " + std::to_string(bytes)); });
+  for (const std::string& message : verdict.messages) PrintLine("message " + message);
+  PrintLine(std::string("verdict ") + WordOf(verdict.state));
+  return 0;
+}
+
+int Dump(const std::string& mode, const Arguments& arguments) {
+  answers = STDERR_FILENO;
+  litefleet::dump::DumpOptions options;
+  for (size_t i = 1; i < arguments.rest.size(); ++i) {
+    const std::string& word = arguments.rest[i];
+    if (word == "compatible") options.compatible = true;
+    if (word == "schema-only") options.schema_only = true;
+    if (word == "data-only") options.data_only = true;
+    if (word.starts_with("table=")) options.tables.push_back(word.substr(6));
+    if (word.starts_with("without=")) options.without.push_back(word.substr(8));
+  }
+  if (!Enter(arguments.limits, 0, 0, kDatabaseFd)) return 0;
+  Clock::time_point deadline = Clock::now() + arguments.limits.time;
+  const std::string& source = arguments.rest[0];
+  litefleet::dump::ChannelReader channel(kDatabaseFd, static_cast<uint64_t>(std::atoll(source.c_str())));
+  const int served = source == "file"
+                         ? litefleet::check::RegisterReadOnlyVfs(kDatabaseFd)
+                         : litefleet::check::RegisterReadOnlyVfs(
+                               std::atoll(source.c_str()), [&](int64_t at, void* out, int bytes) { return channel.Read(at, out, bytes); });
+  if (served != SQLITE_OK) return Give({End::kFailed, "SQLite could not be initialised"});
+  Ended ended;
+  sqlite3* const db = Open(litefleet::check::kReadOnlyVfsName, arguments.limits, deadline, ended);
+  if (ended.end == End::kOk) {
+    sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
+    Prepare(
+        db,
+        {"pragma temp_store=memory", "pragma mmap_size=0", "pragma cell_size_check=on", "pragma cache_size=-4000", "pragma query_only=on"},
+        ended);
+  }
+  litefleet::dump::TextOutput out([](std::string_view text) { return WriteAll(STDOUT_FILENO, text); });
+  if (ended.end == End::kOk && mode == "dump") ended = WriteDump(db, options, out);
+  if (ended.end == End::kOk && mode == "tables") ended = WriteTableNames(db, out);
+  if (ended.end == End::kOk && mode == "csv")
+    ended = options.tables.size() == 1 ? WriteCsv(db, options.tables[0], out) : Ended{End::kRefused, "no table"};
+  sqlite3_close(db);
+  return Give(InTime(std::move(ended), deadline));
+}
+
+int Load(const Arguments& arguments) {
+  std::vector<int> temporary;
+  for (int i = 0; i < std::clamp(std::atoi(arguments.rest[1].c_str()), 0, 32); ++i) temporary.push_back(kDatabaseFd + 1 + i);
+  // A literal has twice the digits of its bytes, and a string grows by doubling.
+  const litefleet::dump::LoadLimits limits{.statement_bytes = static_cast<size_t>(arguments.limits.length_bytes) * 2 + (1 << 20)};
+  if (!Enter(arguments.limits, static_cast<int64_t>(limits.statement_bytes) * 3,
+             std::max<int64_t>(std::atoll(arguments.rest[0].c_str()), 1), kDatabaseFd + static_cast<int>(temporary.size())))
+    return 0;
+  Clock::time_point deadline = Clock::now() + arguments.limits.time;
+  if (litefleet::dump::RegisterLoadVfs(kDatabaseFd, temporary) != SQLITE_OK) return Give({End::kFailed, "SQLite could not be initialised"});
+  Ended ended;
+  sqlite3* const db = Open(litefleet::dump::kLoadVfsName, arguments.limits, deadline, ended);
+  if (ended.end == End::kOk) {
+    sqlite3_limit(db, SQLITE_LIMIT_SQL_LENGTH,
+                  static_cast<int>(std::min<int64_t>(static_cast<int64_t>(limits.statement_bytes), 1'000'000'000)));
+    Prepare(db,
+            {"pragma journal_mode=off", "pragma synchronous=off", "pragma locking_mode=exclusive", "pragma temp_store=file",
+             "pragma cache_size=-32000", "pragma mmap_size=0"},
+            ended);
+  }
+  std::array<char, 65536> piece{};
+  int64_t bytes = 0;
+  Clock::time_point said = Clock::now();
+  const auto read_text = [&](std::string_view& text) {
+    ssize_t n = -1;
+    do {
+      n = read(STDIN_FILENO, piece.data(), piece.size());
+    } while (n < 0 && errno == EINTR);
+    if (n < 0) return false;
+    text = std::string_view(piece.data(), static_cast<size_t>(n));
+    bytes += n;
+    if (const Clock::time_point now = Clock::now(); now - said > std::chrono::milliseconds(200)) {
+      said = now;
+      PrintLine("progress " + std::to_string(bytes));
+    }
+    return true;
+  };
+  if (ended.end == End::kOk) ended = LoadText(db, limits, read_text);
+  const int closed = sqlite3_close(db);
+  if (ended.end == End::kOk && closed != SQLITE_OK) ended = {End::kFailed, "the database could not be closed"};
+  return Give(InTime(std::move(ended), deadline));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  // A file that may not grow any more is an error that SQLite tells, and not the end.
+  signal(SIGXFSZ, SIG_IGN);
+  const std::vector<std::string> words(argv + 1, argv + argc);
+  const std::string mode = words.empty() ? std::string() : words[0];
+  Arguments arguments;
+  if (words.size() >= 5) {
+    arguments.limits.heap_bytes = std::atoll(words[1].c_str());
+    arguments.limits.length_bytes = std::atoll(words[2].c_str());
+    arguments.limits.time = std::chrono::seconds(std::atoll(words[3].c_str()));
+    arguments.rest.assign(words.begin() + 4, words.end());
+    if (mode == "check") return Check(arguments);
+    if (mode == "dump" || mode == "csv" || mode == "tables") return Dump(mode, arguments);
+    if (mode == "load" && arguments.rest.size() == 2) return Load(arguments);
+  }
+  // Not for people: the arguments come in a fixed order.
+  WriteAll(STDERR_FILENO, "litefleet-check is started by litefleet; see common/helper/main.cc for its arguments\n");
+  return 2;
+}

@@ -1,0 +1,231 @@
+// Through the helper process: what it is given, what it may not, and what of a damaged database it says.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "common/base/status.h"
+#include "common/dump/dump_process.h"
+#include "common/dump/page_channel.h"
+#include "common/io/file.h"
+#include "tests/unit/common/dump/dump_fixture.h"
+
+namespace litefleet::dump {
+namespace {
+
+using ::testing::HasSubstr;
+
+class ProcessTest : public DumpTest {
+ protected:
+  static absl::StatusOr<std::string> Text(absl::StatusOr<std::unique_ptr<DumpProcess>> process) {
+    LF_RETURN_IF_ERROR(process.status());
+    std::string text;
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const ByteView piece, (*process)->Next());
+      if (piece.empty()) return text;
+      text += AsText(piece);
+    }
+  }
+  absl::StatusOr<std::string> DumpFile(const std::string& name, const DumpOptions& what = {}, const HelperOptions& options = {}) {
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(Path(name), O_RDONLY));
+    return Text(DumpProcess::Sql(options, {.fd = fd.get(), .bytes = 0, .read = {}}, what));
+  }
+  // The same through whoever reads it.
+  absl::StatusOr<std::string> DumpThroughChannel(const std::string& name, uint64_t* read = nullptr) {
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(Path(name), O_RDONLY));
+    DumpSource source;
+    source.bytes = std::filesystem::file_size(Path(name));
+    source.read = [&](uint64_t offset, std::span<std::byte> out) { return io::PreadAll(fd.get(), out, offset, name); };
+    auto process = DumpProcess::Sql({}, std::move(source), {});
+    LF_RETURN_IF_ERROR(process.status());
+    DumpProcess* const running = process->get();
+    std::string text;
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const ByteView piece, running->Next());
+      if (read != nullptr) *read = running->read_bytes();
+      if (piece.empty()) return text;
+      text += AsText(piece);
+    }
+  }
+  absl::Status LoadInto(const std::string& name, std::string_view text, HelperOptions options = {}, int64_t most = int64_t{1} << 40) {
+    std::filesystem::remove(Path(name));
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(Path(name), O_RDWR | O_CREAT | O_EXCL, 0600));
+    LF_ASSIGN_OR_RETURN(const std::unique_ptr<LoadProcess> load,
+                        LoadProcess::Start(options, fd.get(), folder_, most, static_cast<int64_t>(text.size())));
+    while (!text.empty()) {
+      const std::string_view piece = text.substr(0, 100'000);
+      LF_RETURN_IF_ERROR(load->Write(AsBytes(piece)));
+      text.remove_prefix(piece.size());
+    }
+    return load->Finish();
+  }
+};
+
+constexpr char kRows[] =
+    "create table t(id integer primary key, a text, b blob); create index ta on t(a);"
+    "with recursive c(n) as (select 1 union all select n+1 from c where n < 5000) insert into t select n, hex(randomblob(20)), "
+    "randomblob(60) from c";
+
+TEST_F(ProcessTest, TheSameTextWhoeverReadsTheDatabase) {
+  const auto db = Make("a.db", kRows);
+  const std::string text = Dump(db.get());
+  const auto by_file = DumpFile("a.db");
+  ASSERT_TRUE(by_file.ok()) << by_file.status();
+  EXPECT_EQ(*by_file, text);
+  uint64_t read = 0;
+  const auto by_channel = DumpThroughChannel("a.db", &read);
+  ASSERT_TRUE(by_channel.ok()) << by_channel.status();
+  EXPECT_EQ(*by_channel, text);
+  EXPECT_GT(read, 0u);
+  // The table once, and not its index; what was read ahead in vain aside.
+  EXPECT_LT(read, std::filesystem::file_size(Path("a.db")) + (1 << 20));
+}
+
+TEST_F(ProcessTest, ADatabaseInWalModeAndAnEmptyFileAreDumpedToo) {
+  auto db = Make("a.db", std::string("pragma journal_mode=wal;") + kRows + "; pragma wal_checkpoint(truncate)");
+  EXPECT_EQ(*DumpFile("a.db"), Dump(db.get()));
+  std::ofstream(Path("empty.db"));
+  EXPECT_EQ(*DumpFile("empty.db"), "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCOMMIT;\n");
+  EXPECT_EQ(*DumpThroughChannel("empty.db"), "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCOMMIT;\n");
+}
+
+TEST_F(ProcessTest, LoadsWhatItDumps) {
+  const auto db =
+      Make("a.db", std::string("pragma page_size=1024; create virtual table ft using fts5(z); insert into ft values('w');") + kRows);
+  const std::string text = Dump(db.get());
+  const absl::Status loaded = LoadInto("b.db", text);
+  ASSERT_TRUE(loaded.ok()) << loaded;
+  EXPECT_EQ(*DumpFile("b.db"), text);
+  const auto again = sqlite::Open(Path("b.db"), SQLITE_OPEN_READWRITE);
+  EXPECT_EQ(Check(again->get()), "ok");
+  // Nothing is left beside it.
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), std::filesystem::directory_iterator()), 2);
+}
+
+// An index larger than the cache is sorted in the temporary files.
+TEST_F(ProcessTest, SortsThatDoNotFitIntoMemoryGoToTheDisk) {
+  const auto db =
+      Make("a.db",
+           "create table t(a text); with recursive c(n) as (select 1 union all select n+1 from c where n < 30000) insert into t "
+           "select hex(randomblob(1600)) from c; create index i on t(a)");
+  HelperOptions small;
+  small.heap_bytes = 80 << 20;
+  small.length_bytes = 1 << 20;
+  const absl::Status loaded = LoadInto("b.db", Dump(db.get()), small);
+  EXPECT_TRUE(loaded.ok()) << loaded;
+}
+
+TEST_F(ProcessTest, ErrorsSayWhatItWas) {
+  Make("a.db", "create table t(a unique); insert into t values(1)");
+  EXPECT_EQ(ReasonOf(DumpFile("a.db", {.tables = {"u"}}).status()), "DUMP_REFUSED");
+  EXPECT_EQ(ReasonOf(LoadInto("b.db", "create table t(a); insert into u values(1);")), "LOAD_REFUSED");
+  EXPECT_EQ(ReasonOf(LoadInto("b.db", "begin; create table t(a);")), "LOAD_DAMAGED");
+  EXPECT_EQ(ReasonOf(LoadInto("b.db", "create table t(a); insert into t values(zeroblob(2000000));", {}, 1 << 20)), "LOAD_FAILED");
+  HelperOptions none;
+  none.helper = Path("nothing");
+  EXPECT_EQ(ReasonOf(DumpFile("a.db", {}, none).status()), "CHECK_HELPER_FAILED");
+  EXPECT_EQ(ReasonOf(LoadInto("b.db", "select 1;", none)), "CHECK_HELPER_FAILED");
+  std::ofstream(Path("no.db")) << std::string(8192, 'x');
+  EXPECT_EQ(ReasonOf(DumpFile("no.db").status()), "DATABASE_DAMAGED");
+}
+
+TEST_F(ProcessTest, AnErrorOfWhoReadsTheDatabaseEndsTheDump) {
+  Make("a.db", kRows);
+  DumpSource source;
+  source.bytes = std::filesystem::file_size(Path("a.db"));
+  source.read = [](uint64_t, std::span<std::byte>) { return Error(absl::StatusCode::kFailedPrecondition, "WRITER_STALL", "too long"); };
+  EXPECT_EQ(ReasonOf(Text(DumpProcess::Sql({}, std::move(source), {})).status()), "WRITER_STALL");
+}
+
+TEST_F(ProcessTest, ACancelAndADeadlineEndIt) {
+  // A load that would never end.
+  std::atomic<bool> cancelled = false;
+  HelperOptions options;
+  options.cancelled = [&] { return cancelled.load(); };
+  std::thread later([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    cancelled = true;
+  });
+  const std::string endless =
+      "create table t(a); insert into t with recursive c(n) as (select 1 union all select n+1 from c) select n from c where n < 0;";
+  EXPECT_EQ(ReasonOf(LoadInto("b.db", endless, options)), "CANCELLED");
+  later.join();
+  options.cancelled = {};
+  options.time = std::chrono::seconds(1);
+  const absl::Status late = LoadInto("b.db", endless, options);
+  EXPECT_EQ(ReasonOf(late), "LOAD_FAILED") << late;
+  EXPECT_THAT(std::string(late.message()), HasSubstr("time limit"));
+}
+
+TEST_F(ProcessTest, RowsLargerThanTheMemoryAreAnErrorAndNoCrash) {
+  Make("a.db", "create table t(a); insert into t values(zeroblob(60000000))");
+  HelperOptions small;
+  small.heap_bytes = 16 << 20;
+  EXPECT_EQ(ReasonOf(DumpFile("a.db", {}, small).status()), "DUMP_FAILED");
+}
+
+// Damaged images: every one ends, well or with a reason, and nothing of the helper's survives.
+TEST_F(ProcessTest, DamagedDatabasesEndWithAReason) {
+  { Make("a.db", std::string(kRows) + "; create virtual table ft using fts5(z); insert into ft select a from t limit 500"); }
+  std::string image;
+  {
+    std::ifstream file(Path("a.db"), std::ios::binary);
+    image.assign(std::istreambuf_iterator<char>(file), {});
+  }
+  std::mt19937 random(3);
+  int refused = 0;
+  for (int i = 0; i < 40; ++i) {
+    std::string bad = image;
+    const size_t pages = bad.size() / 4096;
+    switch (i % 5) {
+      case 0:  // anywhere
+        for (int n = 0; n < 30; ++n) bad[random() % bad.size()] ^= static_cast<char>(1 << random() % 8);
+        break;
+      case 1:  // headers of pages
+        for (int n = 0; n < 20; ++n) bad[random() % pages * 4096 + random() % 12] = static_cast<char>(random());
+        break;
+      case 2:  // the schema
+        for (int n = 0; n < 10; ++n) bad[100 + random() % 3996] = static_cast<char>(random());
+        break;
+      case 3:
+        bad.resize(random() % bad.size());
+        break;
+      default:  // a page that is another one
+        std::copy_n(image.begin() + static_cast<std::ptrdiff_t>(random() % pages * 4096), 4096,
+                    bad.begin() + static_cast<std::ptrdiff_t>(random() % pages * 4096));
+    }
+    std::ofstream(Path("bad.db"), std::ios::binary | std::ios::trunc) << bad;
+    HelperOptions options;
+    options.time = std::chrono::seconds(20);
+    const auto text = DumpFile("bad.db", {}, options);
+    if (text.ok()) continue;
+    ++refused;
+    const std::string reason = ReasonOf(text.status());
+    EXPECT_TRUE(reason == "DATABASE_DAMAGED" || reason == "DUMP_REFUSED" || reason == "DUMP_FAILED") << text.status();
+  }
+  EXPECT_GT(refused, 8);
+}
+
+TEST(PageChannel, RequestsOutsideTheDatabaseAreRefused) {
+  const auto decoded = [](uint64_t offset, uint32_t bytes) {
+    std::array<std::byte, kChannelRequestBytes> raw{};
+    StoreLittleEndian(offset, raw.data());
+    StoreLittleEndian(bytes, raw.data() + 8);
+    return DecodeChannelRequest(raw, 100'000).has_value();
+  };
+  EXPECT_TRUE(decoded(0, 1));
+  EXPECT_TRUE(decoded(0, 65536));
+  EXPECT_TRUE(decoded(99'999, 1));
+  EXPECT_FALSE(decoded(0, 0));
+  EXPECT_FALSE(decoded(0, 65537));
+  EXPECT_FALSE(decoded(100'000, 1));
+  EXPECT_FALSE(decoded(99'999, 2));
+  EXPECT_FALSE(decoded(UINT64_MAX, 2));
+}
+
+}  // namespace
+}  // namespace litefleet::dump
