@@ -13,6 +13,42 @@ void CloseDatabase::operator()(sqlite3* db) const noexcept {
   static_cast<void>(rc);
 }
 
+void ReleaseStatement::operator()(sqlite3_stmt* statement) const noexcept {
+  if (home != nullptr) {
+    home->GiveBack(statement);
+  } else {
+    sqlite3_finalize(statement);
+  }
+}
+
+StatementCache::~StatementCache() {
+  for (const auto& [sql, statements] : idle_) {
+    for (sqlite3_stmt* statement : statements) sqlite3_finalize(statement);
+  }
+}
+
+sqlite3_stmt* StatementCache::Take(std::string_view sql) {
+  const auto it = idle_.find(sql);
+  if (it == idle_.end() || it->second.empty()) return nullptr;
+  sqlite3_stmt* statement = it->second.back();
+  it->second.pop_back();
+  --kept_;
+  return statement;
+}
+
+void StatementCache::GiveBack(sqlite3_stmt* statement) noexcept {
+  // What it said went to whoever stepped it.
+  sqlite3_reset(statement);
+  sqlite3_clear_bindings(statement);
+  if (kept_ >= kMaxKept) {
+    if (const auto it = idle_.find(std::string_view(sqlite3_sql(statement))); it != idle_.end() && it->second.empty()) idle_.erase(it);
+    sqlite3_finalize(statement);
+    return;
+  }
+  idle_[sqlite3_sql(statement)].push_back(statement);
+  ++kept_;
+}
+
 absl::Status ToStatus(int rc, sqlite3* db, std::string_view what) {
   const int primary = rc & 0xff;
   if (primary == SQLITE_OK || primary == SQLITE_ROW || primary == SQLITE_DONE) return absl::OkStatus();
@@ -60,12 +96,17 @@ absl::Status Execute(sqlite3* db, const std::string& sql) {
   return ToStatus(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), db, sql.substr(0, 80));
 }
 
-absl::StatusOr<Statement> Statement::Prepare(sqlite3* db, std::string_view sql, bool persistent) {
+absl::StatusOr<Statement> Statement::Prepare(Connection db, std::string_view sql, bool persistent) {
+  const ReleaseStatement release{db.cache()};
+  if (db.cache() != nullptr) {
+    if (sqlite3_stmt* kept = db.cache()->Take(sql); kept != nullptr) return Statement(StatementHandle(kept, release));
+    persistent = true;
+  }
   sqlite3_stmt* raw = nullptr;
   const int rc =
       sqlite3_prepare_v3(db, sql.data(), static_cast<int>(sql.size()), persistent ? SQLITE_PREPARE_PERSISTENT : 0, &raw, nullptr);
   if (rc != SQLITE_OK) return ToStatus(rc, db, sql.substr(0, 80));
-  return Statement(StatementHandle(raw));
+  return Statement(StatementHandle(raw, release));
 }
 
 Statement& Statement::Bind(int at, int64_t value) {
@@ -120,7 +161,7 @@ ByteView Statement::Blob(int column) const {
 }
 bool Statement::IsNull(int column) const { return sqlite3_column_type(handle_.get(), column) == SQLITE_NULL; }
 
-absl::StatusOr<int64_t> QueryInt(sqlite3* db, std::string_view sql) {
+absl::StatusOr<int64_t> QueryInt(Connection db, std::string_view sql) {
   LF_ASSIGN_OR_RETURN(Statement statement, Statement::Prepare(db, sql));
   LF_ASSIGN_OR_RETURN(const bool row, statement.Step());
   if (!row) return Error(absl::StatusCode::kNotFound, "NO_ROW", fmt::format("{}: no row", sql));

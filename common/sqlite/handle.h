@@ -9,10 +9,13 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -23,14 +26,18 @@ namespace litefleet::sqlite {
 struct CloseDatabase {
   void operator()(sqlite3* db) const noexcept;
 };
-struct FinalizeStatement {
-  void operator()(sqlite3_stmt* statement) const noexcept { sqlite3_finalize(statement); }
+class StatementCache;
+
+// A statement of a cache goes back to it, any other is finalized.
+struct ReleaseStatement {
+  StatementCache* home = nullptr;
+  void operator()(sqlite3_stmt* statement) const noexcept;
 };
 struct FinishBackup {
   void operator()(sqlite3_backup* backup) const noexcept { sqlite3_backup_finish(backup); }
 };
 using DatabaseHandle = std::unique_ptr<sqlite3, CloseDatabase>;
-using StatementHandle = std::unique_ptr<sqlite3_stmt, FinalizeStatement>;
+using StatementHandle = std::unique_ptr<sqlite3_stmt, ReleaseStatement>;
 using BackupHandle = std::unique_ptr<sqlite3_backup, FinishBackup>;
 
 // Reasons by result code: DATABASE_BUSY (kUnavailable), DATABASE_DAMAGED and NOT_A_DATABASE (kDataLoss), DATABASE_NOT_OPENED (kNotFound),
@@ -43,6 +50,19 @@ absl::StatusOr<DatabaseHandle> Open(const std::string& path, int flags, const ch
 
 absl::Status Execute(sqlite3* db, const std::string& sql);
 
+// A connection as those see it who prepare statements on it: with a cache, what they prepare is kept for the next one. A value; converts
+// both ways, so that who does not care goes on with a sqlite3*.
+class Connection {
+ public:
+  Connection(sqlite3* db, StatementCache* cache = nullptr) : db_(db), cache_(cache) {}  // NOLINT(google-explicit-constructor)
+  operator sqlite3*() const { return db_; }                                             // NOLINT(google-explicit-constructor)
+  StatementCache* cache() const { return cache_; }
+
+ private:
+  sqlite3* db_;
+  StatementCache* cache_;
+};
+
 // A prepared statement with typed binds and columns. Not for untrusted result sizes.
 //
 //   LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select name from device where id = ?"));
@@ -50,7 +70,7 @@ absl::Status Execute(sqlite3* db, const std::string& sql);
 //   LF_ASSIGN_OR_RETURN(const bool found, get.Step());
 class Statement {
  public:
-  static absl::StatusOr<Statement> Prepare(sqlite3* db, std::string_view sql, bool persistent = false);
+  static absl::StatusOr<Statement> Prepare(Connection db, std::string_view sql, bool persistent = false);
 
   // Positions are 1-based. Text and blobs are copied.
   Statement& Bind(int at, int64_t value);
@@ -76,8 +96,30 @@ class Statement {
   int bind_error_ = SQLITE_OK;
 };
 
+// Statements of one connection that stay prepared between their uses: preparing one takes longer than most of them run.
+//
+// For connections that live long and a set of texts that does not grow with the data. Thread safety: as the connection's. Ownership: it
+// goes before its connection, and after every Statement that came from it. Memory: at most kMaxKept statements.
+class StatementCache {
+ public:
+  static constexpr size_t kMaxKept = 256;
+
+  StatementCache() = default;
+  ~StatementCache();
+  StatementCache(const StatementCache&) = delete;
+  StatementCache& operator=(const StatementCache&) = delete;
+
+  // An idle one with this text, out of the cache; null where there is none.
+  sqlite3_stmt* Take(std::string_view sql);
+  void GiveBack(sqlite3_stmt* statement) noexcept;
+
+ private:
+  std::map<std::string, std::vector<sqlite3_stmt*>, std::less<>> idle_;
+  size_t kept_ = 0;
+};
+
 // One row, one integer.
-absl::StatusOr<int64_t> QueryInt(sqlite3* db, std::string_view sql);
+absl::StatusOr<int64_t> QueryInt(Connection db, std::string_view sql);
 
 }  // namespace litefleet::sqlite
 
