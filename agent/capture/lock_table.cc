@@ -12,19 +12,31 @@
 namespace litefleet::capture {
 namespace {
 
-// "1: POSIX  ADVISORY  READ 1234 fe:01:5678 1073741826 1073742335"; a waiting one has "->" after its number.
+// Bytes of a wal-index that are locked (unixShmLock of SQLite's os_unix.c).
+constexpr uint64_t kWriteByte = 120;
+constexpr uint64_t kCheckpointByte = 121;
+
+// "1: POSIX  ADVISORY  READ 1234 fe:01:5678 1073741826 1073742335"; a waiting one has "->" after its number, and "EOF" may be the end.
 std::optional<FileLock> ParseLine(const std::string& line) {
   std::istringstream words(line);
-  std::string number, kind, advisory, type, file;
+  std::string number, kind, advisory, type, file, first, last;
   long pid = 0;
   if (!(words >> number >> kind)) return std::nullopt;
-  if (kind == "->" && !(words >> kind)) return std::nullopt;
+  const bool waits = kind == "->";
+  if (waits && !(words >> kind)) return std::nullopt;
   if (kind != "POSIX" && kind != "OFDLCK") return std::nullopt;
-  if (!(words >> advisory >> type >> pid >> file)) return std::nullopt;
+  if (!(words >> advisory >> type >> pid >> file >> first >> last)) return std::nullopt;
   unsigned major_part = 0, minor_part = 0;
   unsigned long long inode = 0;
   if (std::sscanf(file.c_str(), "%x:%x:%llu", &major_part, &minor_part, &inode) != 3) return std::nullopt;
-  return FileLock{static_cast<pid_t>(pid), {makedev(major_part, minor_part), static_cast<ino_t>(inode)}};
+  FileLock lock;
+  lock.pid = static_cast<pid_t>(pid);
+  lock.file = {makedev(major_part, minor_part), static_cast<ino_t>(inode)};
+  lock.exclusive = type == "WRITE";
+  lock.waits = waits;
+  lock.first = std::strtoull(first.c_str(), nullptr, 10);
+  lock.last = last == "EOF" ? UINT64_MAX : std::strtoull(last.c_str(), nullptr, 10);
+  return lock;
 }
 
 }  // namespace
@@ -45,13 +57,30 @@ std::vector<FileLock> ParseLocks(std::string_view table) {
   return locks;
 }
 
-bool LockedByOthers(std::span<const FileId> files) {
+std::vector<FileLock> ReadLocks() {
   std::ifstream stream("/proc/locks");
   const std::string table{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
+  return ParseLocks(table);
+}
+
+bool LockedByOthers(std::span<const FileId> files) { return LockedByOthers(ReadLocks(), files); }
+
+bool LockedByOthers(std::span<const FileLock> locks, std::span<const FileId> files) {
   const pid_t self = getpid();
-  const std::vector<FileLock> locks = ParseLocks(table);
   return std::any_of(locks.begin(), locks.end(), [&](const FileLock& lock) {
     return lock.pid != self && std::find(files.begin(), files.end(), lock.file) != files.end();
+  });
+}
+
+bool WriterCheckpoints(std::span<const FileLock> locks, FileId wal_index) {
+  const pid_t self = getpid();
+  const auto holds = [&](const FileLock& lock, uint64_t byte) {
+    return lock.pid != self && lock.file == wal_index && lock.exclusive && !lock.waits && lock.first <= byte && byte <= lock.last;
+  };
+  return std::any_of(locks.begin(), locks.end(), [&](const FileLock& writer) {
+    return holds(writer, kWriteByte) && std::any_of(locks.begin(), locks.end(), [&](const FileLock& lock) {
+             return lock.pid == writer.pid && holds(lock, kCheckpointByte);
+           });
   });
 }
 

@@ -8,6 +8,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -28,13 +29,24 @@ std::optional<FileId> FileIdOf(const std::string& path);
 struct FileLock {
   pid_t pid = 0;  // -1: a lock of an open file description
   FileId file;
+  bool exclusive = false;
+  bool waits = false;
+  uint64_t first = 0;  // bytes of the file
+  uint64_t last = 0;
 };
 
 // Lines that are not understood are left out.
 std::vector<FileLock> ParseLocks(std::string_view table);
 
+// Nothing where it cannot be read.
+std::vector<FileLock> ReadLocks();
+
 // True when a process other than this one holds or awaits a lock on one of `files`. False where the table cannot be read.
 bool LockedByOthers(std::span<const FileId> files);
+bool LockedByOthers(std::span<const FileLock> locks, std::span<const FileId> files);
+
+// One other process holds both the write and the checkpoint lock of this wal-index.
+bool WriterCheckpoints(std::span<const FileLock> locks, FileId wal_index);
 
 }  // namespace litefleet::capture
 

@@ -5,12 +5,12 @@
 
 #include "agent/capture/database_header.h"
 #include "agent/capture/page_sink.h"
+#include "agent/capture/pin_limits.h"
 #include "agent/capture/pinned_read.h"
 #include "agent/capture/user_database.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
-#include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 
@@ -81,6 +81,7 @@ absl::Status OnlineSource::Pin() {
   info_.pinned_since_boot = options_.clock->SinceBoot();
   info_.page_size = read_->page_size();
   info_.wal = read_->wal();
+  if (read_->wal_index() != nullptr) info_.wal_place = PlaceOf(read_->wal_state());
   damage_ = read_->damage();
   LF_CRASH_POINT("capture.pinned");
   return absl::OkStatus();
@@ -102,38 +103,7 @@ absl::Status OnlineSource::StartBackup() {
 }
 
 absl::Status OnlineSource::CheckLimits() const {
-  if (options_.cancelled && options_.cancelled()) {
-    return Error(Code::kCancelled, "CANCELLED", fmt::format("the backup of {} was cancelled", options_.path));
-  }
-  const auto held = pinned_for();
-  const auto seconds = std::chrono::duration<double>(held).count();
-  const double done = extent_count_ == 0 ? 1.0 : static_cast<double>(sink_->front()) / extent_count_;
-  if (!info_.wal && held > options_.rollback_stall) {
-    return Error(
-        Code::kFailedPrecondition, "WRITER_STALL",
-        fmt::format("{} is in rollback mode, where a backup blocks its writers: {:.0f} % were read within the {} ms that are allowed{}",
-                    options_.path, done * 100, options_.rollback_stall.count(),
-                    done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
-        "switch the application to WAL mode, or raise rollback_stall");
-  }
-  if (info_.wal && options_.max_pin.count() > 0 && held > options_.max_pin) {
-    return Error(Code::kDeadlineExceeded, "PIN_TOO_LONG",
-                 fmt::format("the read transaction on {} lasted {:.0f} s, {:.0f} % were read, and max_pin is {} s", options_.path, seconds,
-                             done * 100, options_.max_pin.count() / 1000),
-                 "raise max_pin, or remove it");
-  }
-  LF_ASSIGN_OR_RETURN(const uint64_t growth, read_->WalGrowth());
-  if (growth >> 20 == 0) return absl::OkStatus();
-  LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(options_.path));
-  LF_ASSIGN_OR_RETURN(const uint64_t reserve, options_.reserve.At(options_.path));
-  if (free < reserve) {
-    return Error(Code::kResourceExhausted, "WAL_GROWTH",
-                 fmt::format("the WAL of {} grew by {} MiB during the backup, {:.0f} % were read, {} MiB are free and a reserve of {} MiB "
-                             "stays free",
-                             options_.path, growth >> 20, done * 100, free >> 20, reserve >> 20),
-                 "free space where the database is, or back up when the application writes less; the reserve is `[limits] disk_reserve`");
-  }
-  return absl::OkStatus();
+  return CheckPinLimits(options_, *read_, pinned_for(), extent_count_ == 0 ? 1.0 : static_cast<double>(sink_->front()) / extent_count_);
 }
 
 absl::StatusOr<std::optional<ExtentPages>> OnlineSource::Next() {

@@ -32,6 +32,7 @@ class PageReader {
   // Nobody waits for this read.
   bool wal() const { return read_->wal(); }
   const std::string& damage() const { return read_->damage(); }
+  const PinnedRead& pinned() const { return *read_; }
 
   // Consecutive pages; what the file does not have, and the lock-byte page, is zeros. REQUIRES: out.size() is a multiple of the page size,
   // first_page > 0.

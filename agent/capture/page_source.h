@@ -12,6 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/capture/wal_frames.h"
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 
@@ -20,9 +21,10 @@ namespace litefleet::capture {
 // Known from the moment at which the state was pinned.
 struct SourceInfo {
   uint32_t page_size = 0;
-  uint32_t page_count = 0;  // 0: an empty file
-  bool wal = false;         // header bytes 18 and 19
-  SystemTime pinned_at;     // device clock
+  uint32_t page_count = 0;                           // 0: an empty file
+  bool wal = false;                                  // header bytes 18 and 19
+  std::optional<WalPlace> wal_place = std::nullopt;  // of the state, where there is a wal-index
+  SystemTime pinned_at;                              // device clock
   std::chrono::nanoseconds pinned_since_boot{0};
 };
 

@@ -29,6 +29,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -79,6 +80,17 @@ class UserDatabase {
   // REQUIRES: no transaction is open.
   absl::Status BeginRead();
   void EndRead();
+
+  // A passive checkpoint, which waits for nobody. REQUIRES: no transaction is open. Without a WAL that this connection has opened nothing
+  // is looked at, and `ran` is false.
+  struct Checkpointed {
+    bool ran = false;     // false: somebody else holds the checkpoint lock
+    uint32_t frames = 0;  // in the WAL
+    uint32_t copied = 0;  // of these now in the database
+  };
+  absl::StatusOr<Checkpointed> CheckpointPassive();
+  // Another process holds or awaits a lock on the database or its wal-index.
+  bool OthersAttached(std::span<const FileLock> locks) const;
 
   // Makes SQLite go on where the header promises more pages than the file has. Not persistent.
   void TolerateTruncation();

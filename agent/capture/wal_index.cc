@@ -119,6 +119,12 @@ absl::StatusOr<uint32_t> WalIndex::FindFrame(uint32_t page, const WalState& stat
   return 0u;
 }
 
+absl::StatusOr<uint32_t> WalIndex::Backfilled() const {
+  LF_ASSIGN_OR_RETURN(const volatile std::byte* region, Region(0));
+  database_->pMethods->xShmBarrier(database_);
+  return Load<uint32_t>(region + 2 * kStateBytes);
+}
+
 absl::StatusOr<bool> WalIndex::ReadPage(uint32_t page, const WalState& state, std::span<std::byte> out) const {
   const absl::StatusOr<uint32_t> looked_up = FindFrame(page, state);
   const uint32_t frame = looked_up.value_or(0);

@@ -53,6 +53,9 @@ class WalIndex {
   // The last frame of `page` at or below state.max_frame; 0 when there is none. Only of use while state.salts are current.
   absl::StatusOr<uint32_t> FindFrame(uint32_t page, const WalState& state) const;
 
+  // How many frames of this generation were copied into the database. Only of use while state.salts are current.
+  absl::StatusOr<uint32_t> Backfilled() const;
+
   // Page `page` as of `state`, if the WAL holds it; nothing when the database file does: no frame of it, or the WAL was started over.
   // REQUIRES: a read transaction on `state` is open, out.size() is the page size. Returns whether `out` was filled.
   absl::StatusOr<bool> ReadPage(uint32_t page, const WalState& state, std::span<std::byte> out) const;

@@ -1,6 +1,7 @@
 #include "agent/capture/lock_table.h"
 
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "fmt/format.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
@@ -23,6 +24,19 @@ TEST(LockTable, ParsesWhatTheKernelPrints) {
   EXPECT_EQ(locks[2].pid, -1);
   EXPECT_EQ(locks[2].file.inode, 18446744073709551615u);
   EXPECT_EQ(locks[3].file.inode, 9u);
+}
+
+TEST(LockTable, WhoWritesAndCheckpointsAtOnce) {
+  const FileId index{makedev(0xfe, 1), 9};
+  const auto both = [&](const std::string& table) { return WriterCheckpoints(ParseLocks(table), index); };
+  EXPECT_TRUE(both("1: POSIX  ADVISORY  WRITE 7 fe:01:9 120 121\n"));
+  EXPECT_TRUE(both("1: POSIX  ADVISORY  WRITE 7 fe:01:9 120 120\n2: POSIX  ADVISORY  WRITE 7 fe:01:9 121 121\n"));
+  EXPECT_FALSE(both("1: POSIX  ADVISORY  WRITE 7 fe:01:9 120 120\n2: POSIX  ADVISORY  WRITE 8 fe:01:9 121 121\n"));
+  EXPECT_FALSE(both("1: POSIX  ADVISORY  READ 7 fe:01:9 120 121\n"));
+  EXPECT_FALSE(both("1: POSIX  ADVISORY  WRITE 7 fe:01:9 120 120\n1: -> POSIX  ADVISORY  WRITE 7 fe:01:9 121 121\n"));
+  EXPECT_FALSE(both("1: POSIX  ADVISORY  WRITE 7 fe:01:8 120 121\n"));
+  EXPECT_FALSE(both(fmt::format("1: POSIX  ADVISORY  WRITE {} fe:01:9 120 121\n", getpid())));
+  EXPECT_FALSE(both(""));
 }
 
 class LockTableTest : public CaptureTest {};

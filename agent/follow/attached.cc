@@ -1,0 +1,188 @@
+#include "agent/follow/attached.h"
+
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::follow {
+namespace {
+
+using capture::FileIdOf;
+using capture::WalState;
+
+// While a hold on mark 0 lasts the WAL is started over once, and more often only by those who truncate an empty one.
+constexpr int kMostRounds = 8;
+// Until it is known for certain which mark a hold is on.
+constexpr int kMostBegins = 4;
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOptions options) {
+  std::unique_ptr<Attached> attached(new Attached(std::move(options)));
+  Connection& first = attached->connections_[0];
+  LF_ASSIGN_OR_RETURN(first.database, capture::UserDatabase::Open(attached->options_));
+  LF_RETURN_IF_ERROR(BeginHold(first));
+  // A checkpointer that read the header before the agent was there may be stale: once it is out of the way the agent watches.
+  LF_ASSIGN_OR_RETURN(Connection* const spare, attached->Spare());
+  LF_RETURN_IF_ERROR(attached->SeeCheckpointLockFree(*spare).status());
+  return attached;
+}
+
+Attached::~Attached() { Close().IgnoreError(); }
+
+absl::Status Attached::BeginHold(Connection& connection) {
+  for (int begins = 1;; ++begins) {
+    std::optional<WalState> before;
+    uint32_t copied_before = 0;
+    if (sqlite3_file* const wal = connection.database->wal_file(); wal != nullptr) {
+      const capture::WalIndex index(connection.database->file(), wal);
+      if (const auto look = index.ReadState(); look.ok()) before = *look;
+      LF_ASSIGN_OR_RETURN(copied_before, index.Backfilled());
+    }
+    LF_ASSIGN_OR_RETURN(connection.hold, capture::PinnedRead::Begin(*connection.database));
+    const capture::WalIndex* const index = connection.hold->wal_index();
+    if (index == nullptr) {
+      const std::string path = connection.database->path();
+      connection.hold.reset();
+      return Error(absl::StatusCode::kFailedPrecondition, "NOT_WAL", fmt::format("{} is not in WAL mode: it cannot be followed", path),
+                   "switch the application to `pragma journal_mode=wal`, or use method = \"online\" with a schedule");
+    }
+    // Mark 0 is taken where everything in the WAL has been copied. Within a generation the count only grows: less now was less then, and
+    // all before was all then.
+    const WalState& begun = connection.hold->wal_state();
+    LF_ASSIGN_OR_RETURN(const uint32_t copied, index->Backfilled());
+    LF_ASSIGN_OR_RETURN(const WalState now, index->ReadState());
+    connection.may_be_mark0 = now.salts != begun.salts || copied >= begun.max_frame;
+    const bool certain =
+        !connection.may_be_mark0 || (before.has_value() && before->salts == begun.salts && copied_before >= begun.max_frame);
+    if (certain || begins == kMostBegins) return absl::OkStatus();
+    connection.hold.reset();
+  }
+}
+
+Held Attached::held() const {
+  const Connection& connection = connections_[holder_];
+  return {capture::PlaceOf(connection.hold->wal_state()), connection.may_be_mark0};
+}
+
+absl::StatusOr<WalState> Attached::Look() { return connections_[holder_].hold->wal_index()->ReadState(); }
+
+absl::StatusOr<bool> Attached::InTheWay(const WalState& look) {
+  if (connections_[holder_].may_be_mark0) return false;
+  LF_ASSIGN_OR_RETURN(const uint32_t copied, Backfilled());
+  return copied >= look.max_frame;
+}
+
+absl::StatusOr<uint32_t> Attached::Backfilled() { return connections_[holder_].hold->wal_index()->Backfilled(); }
+
+absl::StatusOr<Sight> Attached::SightOf(const WalState& look) {
+  Sight sight;
+  sight.now = capture::PlaceOf(look);
+  sight.same_file = FileIdOf(holder().path()) == holder().file_id();
+  LF_ASSIGN_OR_RETURN(sight.wal_bytes, connections_[holder_].hold->wal_index()->FileBytes());
+  return sight;
+}
+
+absl::StatusOr<Attached::Connection*> Attached::Spare() {
+  Connection& spare = connections_[1 - holder_];
+  if (spare.database == nullptr) {
+    LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::UserDatabase> database, capture::UserDatabase::Open(options_));
+    if (database->file_id() != holder().file_id()) {
+      return Error(absl::StatusCode::kAborted, "DATABASE_REPLACED", fmt::format("another file is at {} now", options_.path));
+    }
+    // Before it has read, a checkpoint would return without having looked.
+    LF_RETURN_IF_ERROR(database->BeginRead());
+    database->EndRead();
+    spare.database = std::move(database);
+  }
+  return &spare;
+}
+
+absl::StatusOr<Attached::Rule> Attached::SeeCheckpointLockFree(Connection& spare) {
+  const auto deadline = std::chrono::steady_clock::now() + kLockWait;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const capture::UserDatabase::Checkpointed seen, spare.database->CheckpointPassive());
+    if (seen.ran) return Rule::kKept;
+    if (const auto index = FileIdOf(spare.database->real_path() + "-shm");
+        index.has_value() && capture::WriterCheckpoints(capture::ReadLocks(), *index)) {
+      return Rule::kWriterCheckpoints;
+    }
+    if (std::chrono::steady_clock::now() >= deadline) return Rule::kNotSeenFree;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+absl::Status Attached::Touch() {
+  LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
+  LF_RETURN_IF_ERROR(spare->database->BeginRead());
+  spare->database->EndRead();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Attached::Rule> Attached::HandOver(const std::function<void(const WalState&)>& look_at) {
+  LF_ASSIGN_OR_RETURN(Connection* const next, Spare());
+  Connection& last = connections_[holder_];
+  std::array<std::byte, 8> seen_free = last.hold->wal_state().salts;
+  Rule rule = Rule::kKept;
+  WalState look;
+  for (int round = 0;; ++round) {
+    if (last.may_be_mark0 && rule == Rule::kKept) {
+      LF_ASSIGN_OR_RETURN(look, Look());
+      if (look.salts != seen_free) {
+        LF_ASSIGN_OR_RETURN(rule, SeeCheckpointLockFree(*next));
+        seen_free = look.salts;
+      }
+    }
+    LF_RETURN_IF_ERROR(BeginHold(*next));
+    LF_ASSIGN_OR_RETURN(look, Look());
+    // A reset may have come between the look and the new hold.
+    if (!last.may_be_mark0 || rule != Rule::kKept || look.salts == seen_free) break;
+    if (round == kMostRounds) {
+      rule = Rule::kNotSeenFree;
+      break;
+    }
+    next->hold.reset();
+  }
+  LF_CRASH_POINT("follow.two_holds");
+  look_at(look);
+  last.hold.reset();
+  holder_ = 1 - holder_;
+  return rule;
+}
+
+absl::StatusOr<capture::UserDatabase::Checkpointed> Attached::Checkpoint() {
+  LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
+  LF_CRASH_POINT("follow.before_checkpoint");
+  return spare->database->CheckpointPassive();
+}
+
+void Attached::Rest() {
+  Connection& spare = connections_[1 - holder_];
+  spare.hold.reset();
+  if (spare.database == nullptr) return;
+  spare.database->Close().IgnoreError();
+  spare.database.reset();
+}
+
+absl::Status Attached::Close() {
+  if (connections_[holder_].database == nullptr) return absl::OkStatus();
+  Connection& last = connections_[holder_];
+  if (last.hold != nullptr && last.may_be_mark0) {
+    // The rule holds for the last hold as well; what cannot be looked at any more is let go.
+    const auto look = Look();
+    if (look.ok() && look->salts != last.hold->wal_state().salts) {
+      if (const auto spare = Spare(); spare.ok()) SeeCheckpointLockFree(**spare).status().IgnoreError();
+    }
+  }
+  Rest();
+  last.hold.reset();
+  const absl::Status closed = last.database->Close();
+  last.database.reset();
+  return closed;
+}
+
+}  // namespace litefleet::follow

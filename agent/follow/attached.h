@@ -1,0 +1,90 @@
+// The agent's connections to a database that it follows: hand-over-hand read transactions, and the rule on the checkpoint lock.
+//
+//   attached->Look()         what is committed now; consistent as long as something is held
+//   attached->HandOver()     a newer hold in the place of the older one
+//   attached->Checkpoint()   passive, bounded by the hold
+//   attached->Close()        the last hold ends; as the last closer where nobody else is attached
+//
+// README.md has the reasons. Not for rollback mode. Thread safety: none; one thread at a time. At most two connections; Rest() closes the
+// one that holds nothing. Errors: those of capture::UserDatabase; kFailedPrecondition NOT_WAL.
+#ifndef LITEFLEET_AGENT_FOLLOW_ATTACHED_H_
+#define LITEFLEET_AGENT_FOLLOW_ATTACHED_H_
+
+#include <array>
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <span>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/capture/pinned_read.h"
+#include "agent/capture/user_database.h"
+#include "agent/capture/wal_frames.h"
+#include "agent/follow/continuity.h"
+
+namespace litefleet::follow {
+
+class Attached {
+ public:
+  // How long an application's checkpoint may have to wait for the agent.
+  static constexpr std::chrono::milliseconds kLockWait{250};
+
+  // Holds the newest state, and has seen the checkpoint lock free once, or waited for it.
+  static absl::StatusOr<std::unique_ptr<Attached>> Open(capture::UserDatabaseOptions options);
+  ~Attached();
+  Attached(const Attached&) = delete;
+  Attached& operator=(const Attached&) = delete;
+
+  // The connection whose hold keeps what Look() gives.
+  capture::UserDatabase& holder() { return *connections_[holder_].database; }
+  Held held() const;
+  absl::StatusOr<capture::WalState> Look();
+  absl::StatusOr<Sight> SightOf(const capture::WalState& look);
+  absl::StatusOr<uint32_t> Backfilled();
+  // All of `look` has been copied, and the hold is on a mark above 0: nothing but it keeps the WAL from being started over, and an
+  // application may be waiting for that (RESTART, TRUNCATE).
+  absl::StatusOr<bool> InTheWay(const capture::WalState& look);
+
+  // What became of the rule.
+  enum class Rule {
+    kKept,
+    // An application that is writing holds the checkpoint lock: it cannot be stale.
+    kWriterCheckpoints,
+    // The checkpoint lock did not become free in time: what follows is in doubt.
+    kNotSeenFree,
+  };
+  // `look` is told what is committed while both holds last, and held() is still the one that is about to end.
+  absl::StatusOr<Rule> HandOver(const std::function<void(const capture::WalState&)>& look);
+  // Reads once, beside the hold: mends the header of a wal-index whose writer died, as any reader does.
+  absl::Status Touch();
+
+  // Of frames that the hold does not need. REQUIRES: nothing is to be shipped before.
+  absl::StatusOr<capture::UserDatabase::Checkpointed> Checkpoint();
+
+  bool OthersAttached(std::span<const capture::FileLock> locks) { return holder().OthersAttached(locks); }
+  // Keeps one connection.
+  void Rest();
+  // Lets go of everything.
+  absl::Status Close();
+
+ private:
+  struct Connection {
+    std::unique_ptr<capture::UserDatabase> database;
+    std::unique_ptr<capture::PinnedRead> hold;
+    bool may_be_mark0 = false;
+  };
+  explicit Attached(capture::UserDatabaseOptions options) : options_(std::move(options)) {}
+  static absl::Status BeginHold(Connection& connection);
+  // The connection that holds nothing; it has read before.
+  absl::StatusOr<Connection*> Spare();
+  absl::StatusOr<Rule> SeeCheckpointLockFree(Connection& spare);
+
+  const capture::UserDatabaseOptions options_;
+  std::array<Connection, 2> connections_;
+  size_t holder_ = 0;
+};
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_AGENT_FOLLOW_ATTACHED_H_

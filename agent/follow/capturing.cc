@@ -1,0 +1,336 @@
+#include "agent/follow/capturing.h"
+
+#include <poll.h>
+#include <spdlog/spdlog.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::follow {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::nanoseconds;
+using std::chrono::seconds;
+
+constexpr seconds kTakeWait{30};
+constexpr seconds kWatchAgain{5};
+
+bool Same(const Followed& a, const Followed& b) {
+  return a.follow.source.path == b.follow.source.path && a.follow.interval == b.follow.interval &&
+         a.follow.source.busy_timeout == b.follow.source.busy_timeout && a.follow.source.max_pin == b.follow.source.max_pin &&
+         a.follow.source.reserve == b.follow.source.reserve && a.follow.source.allow_network_fs == b.follow.source.allow_network_fs &&
+         a.follow.checkpoint_bytes == b.follow.checkpoint_bytes;
+}
+
+}  // namespace
+
+struct Capturing::Slot {
+  // As a follower sees the agent.
+  class Home final : public FollowerHome {
+   public:
+    explicit Home(Capturing& capturing) : capturing_(capturing) {}
+    uint64_t Timeline(const std::string& database) override { return capturing_.memory_.Timeline(database); }
+    Rested Remembered(const std::string& database) override { return capturing_.memory_.Remembered(database); }
+    void Remember(const std::string& database, const Rested& rested) override { capturing_.memory_.Remember(database, rested); }
+    void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
+             const std::string& message) override {
+      capturing_.memory_.Gap(database, from, until, reason, message);
+    }
+    bool BeginCompare() override {
+      MutexLock lock(capturing_.mu_);
+      if (capturing_.comparing_ >= capturing_.options_.comparisons) return false;
+      ++capturing_.comparing_;
+      return true;
+    }
+    void EndCompare() override {
+      MutexLock lock(capturing_.mu_);
+      --capturing_.comparing_;
+    }
+
+   private:
+    Capturing& capturing_;
+  };
+
+  Slot(Followed settings, Capturing& capturing)
+      : followed(std::move(settings)),
+        home(capturing),
+        shipper(followed.shipper, capturing.transport_, capturing.rate_, capturing.clock_),
+        follower(followed.follow, shipper, home, capturing.clock_) {}
+
+  const Followed followed;
+  Home home;
+  Shipper shipper;
+  Follower follower;  // of whoever has the slot
+
+  // Under mu_.
+  std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();  // of what runs
+  bool taken = false;
+  bool wanted = false;  // somebody waits to have it for good
+  SteadyTime look_at{};
+
+  // The looking thread's.
+  int watch = -1;
+  SteadyTime watch_at{};
+};
+
+Capturing::Capturing(Options options, CaptureMemory& memory, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock)
+    : options_(options), memory_(memory), transport_(transport), rate_(rate), clock_(clock) {}
+
+Capturing::~Capturing() { Stop(); }
+
+bool Capturing::Take(Slot& slot, SteadyTime deadline) {
+  while (slot.taken) {
+    if (!changed_.WaitUntil(mu_, deadline) && std::chrono::steady_clock::now() >= deadline) return false;
+  }
+  slot.taken = true;
+  return true;
+}
+
+void Capturing::Give(Slot& slot) {
+  MutexLock lock(mu_);
+  slot.taken = false;
+  changed_.SignalAll();
+}
+
+absl::Status Capturing::Set(std::vector<Followed> databases) {
+  std::vector<std::shared_ptr<Slot>> retired;
+  std::vector<Followed> fresh;
+  {
+    MutexLock lock(mu_);
+    for (auto at = slots_.begin(); at != slots_.end();) {
+      const auto same = std::find_if(databases.begin(), databases.end(), [&](const Followed& followed) {
+        return followed.follow.database == at->first && Same(followed, at->second->followed);
+      });
+      if (same != databases.end()) {
+        databases.erase(same);
+        ++at;
+        continue;
+      }
+      retired.push_back(at->second);
+      at = slots_.erase(at);
+    }
+  }
+  Retire(std::move(retired));
+  std::vector<std::shared_ptr<Slot>> slots;
+  for (Followed& followed : databases) slots.push_back(std::make_shared<Slot>(std::move(followed), *this));
+  MutexLock lock(mu_);
+  for (std::shared_ptr<Slot>& slot : slots) {
+    if (pauses_.contains(slot->followed.follow.database)) slot->follower.LetGo("paused");
+    slots_[slot->followed.follow.database] = std::move(slot);
+  }
+  if (stop_ || slots_.empty()) return absl::OkStatus();
+  if (!std::exchange(started_, true)) {
+    wake_ = io::UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    if (!wake_.valid()) return ErrnoError(errno, "begin continuous capture");
+    absl::StatusOr<Watch> watch = Watch::Open();
+    if (watch.ok()) {
+      watch_.emplace(*std::move(watch));
+    } else {
+      spdlog::warn("databases are only looked at every 30 s for who opens and closes them: {}", MessageOf(watch.status()));
+    }
+    threads_.emplace_back([this] { Look(); });
+    for (int i = 0; i < options_.shippers; ++i) threads_.emplace_back([this] { Work(); });
+  } else {
+    eventfd_write(wake_.get(), 1);
+  }
+  return absl::OkStatus();
+}
+
+void Capturing::Retire(std::vector<std::shared_ptr<Slot>> slots) {
+  {
+    MutexLock lock(mu_);
+    for (const std::shared_ptr<Slot>& slot : slots) {
+      slot->cancel->Interrupt();
+      slot->wanted = true;
+    }
+  }
+  for (const std::shared_ptr<Slot>& slot : slots) {
+    {
+      MutexLock lock(mu_);
+      if (!Take(*slot, std::chrono::steady_clock::now() + kTakeWait)) {
+        spdlog::error("{}: its capture does not end", slot->followed.follow.database);
+        continue;
+      }
+    }
+    slot->follower.LetGo("not configured any more");
+  }
+}
+
+void Capturing::Stop() {
+  std::vector<std::shared_ptr<Slot>> slots;
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+    for (auto& [name, slot] : slots_) slots.push_back(std::move(slot));
+    slots_.clear();
+    for (const std::shared_ptr<Slot>& slot : slots) slot->cancel->Interrupt();
+    due_.clear();
+    changed_.SignalAll();
+    if (wake_.valid()) eventfd_write(wake_.get(), 1);
+  }
+  for (std::thread& thread : threads_) thread.join();
+  threads_.clear();
+  for (const std::shared_ptr<Slot>& slot : slots) slot->follower.LetGo("the agent has stopped");
+}
+
+absl::StatusOr<std::shared_ptr<Capturing::Paused>> Capturing::Pause(const std::string& database, std::string_view why) {
+  std::shared_ptr<Slot> slot;
+  {
+    MutexLock lock(mu_);
+    ++pauses_[database];
+    const auto found = slots_.find(database);
+    if (found != slots_.end()) slot = found->second;
+  }
+  auto paused = std::make_shared<Paused>(*this, database);
+  if (slot == nullptr) return paused;
+  {
+    MutexLock lock(mu_);
+    slot->cancel->Interrupt();
+    slot->wanted = true;
+    const bool taken = Take(*slot, std::chrono::steady_clock::now() + kTakeWait);
+    slot->wanted = false;
+    slot->cancel = std::make_shared<CancelToken>();
+    if (!taken) {
+      return Error(absl::StatusCode::kDeadlineExceeded, "CAPTURE_BUSY", fmt::format("continuous capture does not let go of {}", database),
+                   "try again later");
+    }
+  }
+  slot->follower.LetGo(why);
+  Give(*slot);
+  return paused;
+}
+
+void Capturing::Resume(const std::string& database) {
+  std::shared_ptr<Slot> slot;
+  {
+    MutexLock lock(mu_);
+    if (--pauses_[database] > 0) return;
+    pauses_.erase(database);
+    const auto found = slots_.find(database);
+    if (found == slots_.end()) return;
+    slot = found->second;
+    if (!Take(*slot, std::chrono::steady_clock::now() + kTakeWait)) return;  // it was not let go
+  }
+  slot->follower.Resume();
+  Give(*slot);
+}
+
+std::optional<Follower::Status> Capturing::StatusOf(const std::string& database) const {
+  std::shared_ptr<Slot> slot;
+  {
+    MutexLock lock(mu_);
+    const auto found = slots_.find(database);
+    if (found == slots_.end()) return std::nullopt;
+    slot = found->second;
+  }
+  return slot->follower.status();
+}
+
+void Capturing::Work() {
+  for (;;) {
+    std::shared_ptr<Slot> slot;
+    std::shared_ptr<CancelToken> cancel;
+    {
+      MutexLock lock(mu_);
+      while (due_.empty() && !stop_) changed_.Wait(mu_);
+      if (stop_) return;
+      slot = std::move(due_.front());
+      due_.pop_front();
+      cancel = slot->cancel;
+    }
+    slot->follower.Step(*cancel);
+    Give(*slot);
+  }
+}
+
+void Capturing::DrainWatch() {
+  if (!watch_.has_value()) return;
+  std::vector<std::shared_ptr<Slot>> slots;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [name, slot] : slots_) slots.push_back(slot);
+  }
+  const absl::Status drained = watch_->Drain([&](int watch, bool gone) {
+    for (const std::shared_ptr<Slot>& slot : slots) {
+      if (watch != -1 && slot->watch != watch) continue;
+      slot->follower.Notice();
+      if (gone) slot->watch = -1;
+    }
+  });
+  if (!drained.ok()) spdlog::warn("{}", MessageOf(drained));
+}
+
+void Capturing::KeepWatched(Slot& slot) {
+  if (!watch_.has_value() || slot.watch != -1 || clock_.Steady() < slot.watch_at) return;
+  slot.watch_at = clock_.Steady() + kWatchAgain;
+  const absl::StatusOr<int> watch = watch_->Add(slot.followed.follow.source.path);
+  if (!watch.ok()) return;
+  slot.watch = *watch;
+  slot.follower.Notice();
+}
+
+SteadyTime Capturing::LookRound() {
+  const SteadyTime now = clock_.Steady();
+  SteadyTime next = now + seconds(1);
+  std::vector<std::shared_ptr<Slot>> due;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [name, slot] : slots_) {
+      if (slot->look_at <= now) {
+        // Databases with the same interval are looked at together.
+        const auto interval = std::chrono::duration_cast<nanoseconds>(slot->followed.follow.interval);
+        slot->look_at = SteadyTime((now.time_since_epoch() / interval + 1) * interval);
+        if (!slot->taken && !slot->wanted) {
+          slot->taken = true;
+          due.push_back(slot);
+        }
+      }
+      next = std::min(next, slot->look_at);
+    }
+  }
+  for (const std::shared_ptr<Slot>& slot : due) {
+    KeepWatched(*slot);
+    if (!slot->follower.Glance()) {
+      Give(*slot);
+      continue;
+    }
+    MutexLock lock(mu_);
+    if (stop_ || slot->wanted) {
+      slot->taken = false;
+    } else {
+      due_.push_back(slot);
+    }
+    changed_.SignalAll();
+  }
+  return next;
+}
+
+void Capturing::Look() {
+  for (;;) {
+    {
+      MutexLock lock(mu_);
+      if (stop_) return;
+    }
+    DrainWatch();
+    const SteadyTime next = LookRound();
+    const auto wait = std::max(nanoseconds(0), std::chrono::duration_cast<nanoseconds>(next - clock_.Steady()));
+    const struct timespec timeout { static_cast<time_t>(wait.count() / 1'000'000'000), static_cast<long>(wait.count() % 1'000'000'000) };
+    // Events wait for the next look: somebody who opens and closes all the time costs one look an interval as well.
+    struct pollfd fd {
+      wake_.get(), POLLIN, 0
+    };
+    if (ppoll(&fd, 1, &timeout, nullptr) > 0) {
+      eventfd_t ignored = 0;
+      eventfd_read(wake_.get(), &ignored);
+    }
+  }
+}
+
+}  // namespace litefleet::follow

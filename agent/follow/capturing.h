@@ -1,0 +1,117 @@
+// All databases that this agent follows, on a fixed number of threads: one that looks, four that ship.
+//
+//   Capturing capturing(options, memory, transport, rate, clock);
+//   capturing.Set(databases);             // at start and at a reload
+//   auto pause = capturing.Pause("app");  // a restore is about to write to it; it is followed again when the pause goes
+//
+// Thread safety: all members may be called from any thread. Ownership: what the constructor takes outlives it. Lock order: mu_ alone; no
+// follower is called under it. Deadlines: Pause waits for what runs to see its cancel (100 ms, SQLite's calls aside).
+#ifndef LITEFLEET_AGENT_FOLLOW_CAPTURING_H_
+#define LITEFLEET_AGENT_FOLLOW_CAPTURING_H_
+
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/follow/follower.h"
+#include "agent/follow/shipper.h"
+#include "agent/follow/watch.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/io/file.h"
+
+namespace litefleet::follow {
+
+struct Followed {
+  FollowOptions follow;
+  ShipperOptions shipper;
+};
+
+// What the agent keeps for its followers; as FollowerHome. Called from any thread.
+class CaptureMemory {
+ public:
+  virtual ~CaptureMemory() = default;
+  virtual uint64_t Timeline(const std::string& database) = 0;
+  virtual FollowerHome::Rested Remembered(const std::string& database) = 0;
+  virtual void Remember(const std::string& database, const FollowerHome::Rested& rested) = 0;
+  virtual void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
+                   const std::string& message) = 0;
+};
+
+class Capturing {
+ public:
+  struct Options {
+    int shippers = 4;
+    int comparisons = 2;  // at once
+  };
+  Capturing(Options options, CaptureMemory& memory, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock);
+  ~Capturing();  // stops
+  Capturing(const Capturing&) = delete;
+  Capturing& operator=(const Capturing&) = delete;
+
+  // In the place of those of before; one whose settings have changed is let go and taken up again. The first call starts the threads.
+  absl::Status Set(std::vector<Followed> databases);
+  // Lets go of everything; what runs is interrupted. Idempotent.
+  void Stop();
+
+  class Paused;
+  // Nothing of the agent's capture touches the database while the result lives. One that is not followed is paused as well as any.
+  // Errors: kDeadlineExceeded CAPTURE_BUSY.
+  absl::StatusOr<std::shared_ptr<Paused>> Pause(const std::string& database, std::string_view why);
+
+  std::optional<Follower::Status> StatusOf(const std::string& database) const;
+
+ private:
+  struct Slot;
+  void Look() ABSL_LOCKS_EXCLUDED(mu_);
+  void Work() ABSL_LOCKS_EXCLUDED(mu_);
+  // What is due of one round; when the next is.
+  SteadyTime LookRound() ABSL_LOCKS_EXCLUDED(mu_);
+  void DrainWatch() ABSL_LOCKS_EXCLUDED(mu_);
+  void KeepWatched(Slot& slot) ABSL_LOCKS_EXCLUDED(mu_);
+  // Waits until nobody has the slot, and has it then. False: not until the deadline.
+  bool Take(Slot& slot, SteadyTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  void Give(Slot& slot) ABSL_LOCKS_EXCLUDED(mu_);
+  void Retire(std::vector<std::shared_ptr<Slot>> slots) ABSL_LOCKS_EXCLUDED(mu_);
+  void Resume(const std::string& database) ABSL_LOCKS_EXCLUDED(mu_);
+
+  const Options options_;
+  CaptureMemory& memory_;
+  upload::UploadTransport& transport_;
+  RateLimit& rate_;
+  const Clock& clock_;
+  std::optional<Watch> watch_;  // the looking thread's, but for what Slots have
+
+  mutable Mutex mu_;
+  CondVar changed_;
+  std::map<std::string, std::shared_ptr<Slot>> slots_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, int> pauses_ ABSL_GUARDED_BY(mu_);
+  std::deque<std::shared_ptr<Slot>> due_ ABSL_GUARDED_BY(mu_);
+  int comparing_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  bool started_ ABSL_GUARDED_BY(mu_) = false;
+  io::UniqueFd wake_;  // an eventfd of the looking thread
+  std::vector<std::thread> threads_;
+};
+
+class Capturing::Paused {
+ public:
+  Paused(Capturing& capturing, std::string database) : capturing_(capturing), database_(std::move(database)) {}
+  ~Paused() { capturing_.Resume(database_); }
+  Paused(const Paused&) = delete;
+  Paused& operator=(const Paused&) = delete;
+
+ private:
+  Capturing& capturing_;
+  const std::string database_;
+};
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_AGENT_FOLLOW_CAPTURING_H_

@@ -1,0 +1,429 @@
+#include "agent/follow/follower.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "absl/cleanup/cleanup.h"
+#include "agent/capture/file_facts.h"
+#include "agent/capture/lock_table.h"
+#include "common/base/crash_point.h"
+#include "common/base/ids.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet::follow {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+constexpr seconds kLookAnyway{30};  // where nothing was noticed
+constexpr seconds kRestAfter{10};
+constexpr seconds kShortGap{15};
+constexpr seconds kLongestRest{60};  // between two page diffs
+
+}  // namespace
+
+Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, const Clock& clock)
+    : options_(std::move(options)), shipper_(shipper), home_(home), clock_(clock) {
+  const FollowerHome::Rested rested = home_.Remembered(options_.database);
+  const auto known = shipper_.Known();
+  if (known.ok() && !known->empty() && *known == rested.snapshot_id) rested_facts_ = rested.facts;
+  shipper_.Rest();
+  // What was committed meanwhile is found by comparing, and the states in between are not to be had.
+  if (rested.synced_at.has_value()) {
+    current_at_ = *rested.synced_at;
+    gap_ = OpenGap{*rested.synced_at, "AGENT_DOWN", "the agent did not run"};
+  }
+  Enter(State::kDetached);
+}
+
+Follower::~Follower() {
+  if (attached_ != nullptr) attached_->Close().IgnoreError();
+}
+
+Follower::Status Follower::status() const {
+  MutexLock lock(mu_);
+  return status_;
+}
+
+void Follower::Enter(State state, const std::string& message) {
+  state_ = state;
+  look_again_ = clock_.Steady() + kLookAnyway;
+  MutexLock lock(mu_);
+  v1::CaptureHealth& health = status_.health;
+  health.set_message(message);
+  switch (state) {
+    case State::kDetached:
+      health.set_state(v1::CAPTURE_STATE_DETACHED);
+      break;
+    case State::kComparing:
+    case State::kFollowing:
+      health.set_state(v1::CAPTURE_STATE_FOLLOWING);
+      break;
+    case State::kReleased:
+      health.set_state(v1::CAPTURE_STATE_RELEASED);
+      break;
+    case State::kLetGo:
+    case State::kFailed:
+      health.set_state(v1::CAPTURE_STATE_FAILED);
+      break;
+  }
+}
+
+bool Follower::Glance() {
+  const SteadyTime now = clock_.Steady();
+  switch (state_) {
+    case State::kReleased:
+      return false;
+    case State::kComparing:
+      return now >= retry_at_;
+    case State::kLetGo:
+      return now >= retry_at_;
+    case State::kDetached:
+    case State::kFailed:
+      return noticed_.load() || dirty_ || now >= look_again_;
+    case State::kFollowing:
+      break;
+  }
+  if (now < retry_at_) return false;
+  if (noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_) return true;
+  if ((busy_at_ != SteadyTime{} && now >= busy_at_ + kRestAfter) || now >= prove_at_) return true;
+  const auto look = attached_->Look();
+  if (!look.ok() || !(*look == *seen_)) return true;
+  if (const auto in_the_way = attached_->InTheWay(*look); !in_the_way.ok() || *in_the_way) return true;
+  MutexLock lock(mu_);
+  status_.unchanged_at = clock_.Now();
+  return false;
+}
+
+void Follower::Step(const CancelToken& cancel) {
+  switch (state_) {
+    case State::kReleased:
+      return;
+    case State::kDetached:
+    case State::kFailed:
+      return StepDetached(cancel);
+    case State::kLetGo:
+      retry_at_ = clock_.Steady() + options_.interval;
+      if (!shipper_.Connected()) {
+        if (Overdue()) BeginGap("LEASE_EXPIRED", "the controller could not be reached");
+        return;
+      }
+      return StepDetached(cancel);
+    case State::kComparing:
+      return CompareAttached(cancel);
+    case State::kFollowing:
+      return StepFollowing(cancel);
+  }
+}
+
+bool Follower::OthersAttached() const {
+  const auto database = capture::FileIdOf(options_.source.path);
+  if (!database.has_value()) return false;
+  std::array<capture::FileId, 2> files{*database, *database};
+  if (const auto index = capture::FileIdOf(options_.source.path + "-shm")) files[1] = *index;
+  return capture::LockedByOthers(files);
+}
+
+std::string Follower::ShortOfSpace() const {
+  const auto free = io::FreeBytes(options_.source.path);
+  const auto reserve = options_.source.reserve.At(options_.source.path);
+  if (!free.ok() || !reserve.ok() || *free >= *reserve) return {};
+  return fmt::format("{} MiB are free, and {} MiB stay free", *free >> 20, *reserve >> 20);
+}
+
+// ---- detached
+
+void Follower::StepDetached(const CancelToken& cancel) {
+  // No WAL is held for a page diff that may not run yet.
+  if (clock_.Steady() < compare_at_ || !home_.BeginCompare()) {
+    dirty_ = true;
+    return;
+  }
+  has_turn_ = true;
+  const auto end = absl::MakeCleanup([this] {
+    home_.EndCompare();
+    has_turn_ = false;
+  });
+  noticed_.store(false);
+  look_again_ = clock_.Steady() + kLookAnyway;
+  if (OthersAttached()) {
+    const std::string why = shipper_.Connected() ? ShortOfSpace() : "the controller cannot be reached";
+    if (why.empty()) return Attach(cancel);
+    if (state_ != State::kLetGo) {
+      Progress();
+      retry_at_ = clock_.Steady() + options_.interval;
+      Enter(State::kLetGo, why);
+    }
+    return;
+  }
+  if (state_ == State::kFailed) Enter(State::kDetached);
+  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+  if (!facts.has_value()) {
+    dirty_ = false;
+    return Enter(State::kFailed, fmt::format("{} does not exist", options_.source.path));
+  }
+  dirty_ = true;
+  if (!facts->settled) return;  // looked at again in the next interval
+  if (facts->text == rested_facts_) {
+    dirty_ = false;
+    if (gap_.has_value() && gap_->reason == "AGENT_DOWN") gap_.reset();  // nothing was missed
+    if (const auto known = shipper_.Known(); known.ok()) home_.Remember(options_.database, {rested_facts_, *known});
+    shipper_.Rest();
+    return;
+  }
+  CompareDetached(cancel);
+}
+
+void Follower::CompareDetached(const CancelToken& cancel) {
+  if (!shipper_.Connected()) return;
+  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+  const auto compared = Compare(cancel);
+  if (cancel.cancelled()) return;
+  if (!compared.ok()) {
+    if (ReasonOf(compared.status()) == "COMPARE_LATER") return;
+    return Fail(compared.status());
+  }
+  rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
+  EndGap(current_at_);
+  if (state_ == State::kLetGo) Enter(State::kDetached);
+}
+
+// ---- attached
+
+void Follower::Attach(const CancelToken& cancel) {
+  capture::UserDatabaseOptions options;
+  options.path = options_.source.path;
+  options.busy_timeout = std::min(options_.source.busy_timeout, milliseconds(1000));
+  options.allow_network_fs = options_.source.allow_network_fs;
+  absl::StatusOr<std::unique_ptr<Attached>> attached = Attached::Open(options);
+  if (!attached.ok()) return Fail(attached.status());
+  attached_ = *std::move(attached);
+  LF_CRASH_POINT("follow.attached");
+  session_id_.clear();
+  Progress();
+  retry_at_ = {};
+  Enter(State::kComparing);
+  CompareAttached(cancel);
+}
+
+absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
+  const bool had_turn = has_turn_;
+  if (!had_turn && !home_.BeginCompare())
+    return Error(absl::StatusCode::kUnavailable, "COMPARE_LATER", "other databases are compared first");
+  const auto end = absl::MakeCleanup([this, had_turn] {
+    if (!had_turn) home_.EndCompare();
+  });
+  if (session_id_.empty()) session_id_ = NewUlid(clock_.Now());
+  const SteadyTime began = clock_.Steady();
+  const SystemTime taken_at = clock_.Now();
+  Shipper::Comparison comparison;
+  comparison.session_id = session_id_;
+  comparison.timeline = home_.Timeline(options_.database);
+  comparison.source = options_.source;
+  comparison.give_up_at = std::chrono::steady_clock::now() + options_.lease;
+  comparison.tick = [&] {
+    // The transaction of the reading has a limit of its own; what the network takes may not keep the WAL.
+    if (attached_ != nullptr && clock_.Steady() - began > options_.lease)
+      GiveUpHold("LEASE_EXPIRED", "comparing pages took longer than a hold may last");
+  };
+  in_compare_ = true;
+  absl::StatusOr<Shipper::Compared> compared = shipper_.Compare(comparison, cancel);
+  in_compare_ = false;
+  const auto took = clock_.Steady() - began;
+  compare_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(took * options_.compare_rest, kLongestRest);
+  if (compared.ok()) {
+    session_id_.clear();
+    Acknowledged(compared->snapshot_id, taken_at);
+  }
+  return compared;
+}
+
+void Follower::CompareAttached(const CancelToken& cancel) {
+  retry_at_ = clock_.Steady() + options_.interval;
+  if (attached_ == nullptr) return Enter(State::kDetached);
+  if (!OthersAttached()) return Leave(cancel);
+  if (clock_.Steady() < compare_at_ || !shipper_.Connected()) {
+    if (Overdue()) GiveUpHold("LEASE_EXPIRED", "the controller could not be reached");
+    return;
+  }
+  const auto compared = Compare(cancel);
+  if (cancel.cancelled()) return;
+  if (compared.ok() && attached_ != nullptr && compared->place.has_value()) {
+    shipped_ = *compared->place;
+    seen_.reset();
+    pending_.reset();
+    retry_at_ = {};
+    Enter(State::kFollowing);
+    prove_at_ = clock_.Steady() + options_.prove_every;
+    EndGap(current_at_);
+    HandOver();
+    return;
+  }
+  if (attached_ == nullptr) {
+    // Let go while it was compared: once more, and there will be less to send.
+    dirty_ = true;
+    return;
+  }
+  if (compared.ok()) return;  // once more
+  if (ReasonOf(compared.status()) == "COMPARE_LATER" || absl::IsUnavailable(compared.status()) ||
+      absl::IsDeadlineExceeded(compared.status())) {
+    if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(compared.status()));
+    return;
+  }
+  Fail(compared.status());
+}
+
+void Follower::StepFollowing(const CancelToken& cancel) {
+  if (noticed_.exchange(false) || clock_.Steady() >= look_again_) {
+    look_again_ = clock_.Steady() + kLookAnyway;
+    if (!OthersAttached()) return Leave(cancel);
+  }
+  if (!LookAndShip(cancel)) return;
+  // Only when there is nothing but what was shipped: else the next hold could be on mark 0 with what was not.
+  if (const auto look = attached_->Look(); look.ok() && seen_.has_value() && *look == *seen_) {
+    const auto in_the_way = attached_->InTheWay(*look);
+    if (in_the_way.ok() && *in_the_way && !HandOver()) return;
+  }
+  CheckpointWhenDue(cancel);
+  ProveWhenDue(cancel);
+  if (state_ == State::kFollowing && busy_at_ != SteadyTime{} && clock_.Steady() >= busy_at_ + kRestAfter) {
+    attached_->Rest();
+    shipper_.Rest();
+    busy_at_ = {};
+  }
+}
+
+void Follower::Leave(const CancelToken& cancel) {
+  const bool shipped = state_ == State::kFollowing && LookAndShip(cancel) && !pending_.has_value();
+  if (attached_ == nullptr) return;
+  // Who opens it from here on shows in the files, or in the locks.
+  noticed_.store(false);
+  LF_CRASH_POINT("follow.before_leave");
+  const absl::Status closed = attached_->Close();
+  attached_.reset();
+  if (!closed.ok()) spdlog::warn("{}: {}", options_.database, MessageOf(closed));
+  pending_.reset();
+  saved_ = false;
+  shipper_.DropSaved();
+  seen_.reset();
+  shipper_.Rest();
+  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+  rested_facts_ = shipped && facts.has_value() && !noticed_.load() ? facts->text : "";
+  dirty_ = true;
+  Enter(State::kDetached);
+}
+
+void Follower::Doubt(std::string_view reason) {
+  spdlog::info("{}: the WAL does not tell what has changed ({}); pages are compared", options_.database, reason);
+  pending_.reset();
+  saved_ = false;
+  shipper_.DropSaved();
+  seen_.reset();
+  session_id_.clear();
+  retry_at_ = {};
+  Progress();
+  const bool replaced = reason == "DATABASE_REPLACED";
+  if (replaced) {
+    attached_->Close().IgnoreError();
+    attached_.reset();
+    dirty_ = true;
+  }
+  Enter(replaced ? State::kDetached : State::kComparing);
+  noticed_.store(true);
+  MutexLock lock(mu_);
+  status_.health.set_doubts(status_.health.doubts() + 1);
+}
+
+bool Follower::Overdue() { return clock_.Steady() - progress_at_ > options_.lease; }
+
+void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
+  spdlog::warn("{}: let go of its WAL ({}): {}", options_.database, reason, message);
+  LF_CRASH_POINT("follow.before_let_go");
+  attached_->Close().IgnoreError();
+  attached_.reset();
+  pending_.reset();
+  saved_ = false;
+  seen_.reset();
+  if (!in_compare_) {
+    shipper_.DropSaved();
+    shipper_.Rest();
+  }
+  dirty_ = true;
+  rested_facts_.clear();
+  retry_at_ = clock_.Steady() + options_.interval;
+  Enter(State::kLetGo, fmt::format("{}: {}", reason, message));
+  BeginGap(reason, message);
+}
+
+void Follower::BeginGap(std::string_view reason, const std::string& message) {
+  if (gap_.has_value()) return;
+  gap_ = OpenGap{current_at_ == SystemTime{} ? clock_.Now() : current_at_, std::string(reason), message};
+  home_.Gap(options_.database, gap_->from, std::nullopt, gap_->reason, gap_->message);
+}
+
+void Follower::EndGap(SystemTime until) {
+  if (!gap_.has_value()) return;
+  // A restart that took no longer than a few syncs is no gap.
+  if (gap_->reason != "AGENT_DOWN" || until - gap_->from > kShortGap)
+    home_.Gap(options_.database, gap_->from, until, gap_->reason, gap_->message);
+  gap_.reset();
+}
+
+void Follower::Fail(const absl::Status& status) {
+  if (attached_ != nullptr) attached_->Close().IgnoreError();
+  attached_.reset();
+  pending_.reset();
+  saved_ = false;
+  shipper_.DropSaved();
+  seen_.reset();
+  dirty_ = false;  // once more when something is noticed, or half a minute has passed
+  shipper_.Rest();
+  const std::string message = MessageOf(status);
+  bool said = false;
+  {
+    MutexLock lock(mu_);
+    said = status_.health.state() == v1::CAPTURE_STATE_FAILED && status_.health.message() == message;
+  }
+  if (!said) spdlog::warn("{}: it cannot be followed now: {}", options_.database, message);
+  Enter(State::kFailed, message);
+}
+
+void Follower::Acknowledged(const std::string& snapshot_id, SystemTime taken_at) {
+  current_at_ = taken_at;
+  const SystemTime now = clock_.Now();
+  MutexLock lock(mu_);
+  status_.snapshot_id = snapshot_id;
+  status_.unchanged_at = taken_at;
+  *status_.health.mutable_last_sync_at() = ToProtoTime(now);
+  *status_.health.mutable_lag() = ToProtoDuration(std::chrono::duration_cast<milliseconds>(now - taken_at));
+}
+
+void Follower::LetGo(std::string_view why) {
+  if (attached_ != nullptr) attached_->Close().IgnoreError();
+  attached_.reset();
+  pending_.reset();
+  saved_ = false;
+  shipper_.DropSaved();
+  seen_.reset();
+  session_id_.clear();
+  shipper_.Rest();
+  Enter(State::kReleased, std::string(why));
+}
+
+void Follower::Resume() {
+  if (state_ != State::kReleased) return;
+  dirty_ = true;
+  rested_facts_.clear();
+  noticed_.store(true);
+  compare_at_ = {};
+  Enter(State::kDetached);
+}
+
+}  // namespace litefleet::follow

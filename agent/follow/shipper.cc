@@ -1,0 +1,249 @@
+#include "agent/follow/shipper.h"
+
+#include <spdlog/spdlog.h>
+
+#include <utility>
+
+#include "agent/capture/precopy_source.h"
+#include "common/base/crash_point.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet::follow {
+namespace {
+
+using std::chrono::milliseconds;
+
+google::protobuf::Duration Since(std::chrono::nanoseconds then, std::chrono::nanoseconds now) {
+  return ToProtoDuration(std::chrono::duration_cast<milliseconds>(now - then));
+}
+
+// Keeps the place in the WAL of the state that was read last.
+class PlacedSource final : public capture::PageSource {
+ public:
+  PlacedSource(std::unique_ptr<capture::PageSource> source, std::optional<capture::WalPlace>& place) : source_(std::move(source)) {
+    place = source_->info().wal_place;
+  }
+  const capture::SourceInfo& info() const override { return source_->info(); }
+  absl::StatusOr<std::optional<capture::ExtentPages>> Next() override { return source_->Next(); }
+  absl::Status Close() override { return source_->Close(); }
+  const std::string& damage() const override { return source_->damage(); }
+  std::chrono::nanoseconds pinned_for() const override { return source_->pinned_for(); }
+
+ private:
+  const std::unique_ptr<capture::PageSource> source_;
+};
+
+}  // namespace
+
+Shipper::Shipper(ShipperOptions options, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock)
+    : options_(std::move(options)), transport_(transport), rate_(rate), clock_(clock), names_(options_.names_file) {}
+
+bool Shipper::Connected() const { return transport_.WaitConnected(std::chrono::steady_clock::now(), CancelToken()).ok(); }
+
+absl::Status Shipper::OpenLedger() {
+  if (ledger_ != nullptr) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(ledger_, ledger::Ledger::Open(options_.ledger_file, options_.ledger_identity));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::string> Shipper::Known() {
+  LF_RETURN_IF_ERROR(OpenLedger());
+  return ledger_->state().has_value() ? ledger_->state()->snapshot_id : std::string();
+}
+
+void Shipper::Rest() {
+  ledger_.reset();
+  names_.Rest();
+}
+
+bool Shipper::IsDoubt(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  return absl::IsDataLoss(status) || reason == "FRAME_DAMAGED" || reason == "LEDGER_LOST" || reason == "BASE_GONE" ||
+         reason == "ROOT_MISMATCH" || reason == "MANIFEST_INCOMPLETE" || reason == "DELTA_TOO_LARGE" || reason == "OFFER_INVALID" ||
+         reason == "CHUNK_MISSING";
+}
+
+// Chunks that were read before, as often as they are wanted.
+class Shipper::SavedFeed final : public upload::ChunkFeed {
+ public:
+  explicit SavedFeed(const Saved& saved) : saved_(saved) {}
+  absl::StatusOr<std::optional<upload::Chunk>> Next() override {
+    if (next_ == saved_.chunks.size()) return std::nullopt;
+    return saved_.chunks[next_++];
+  }
+  v1::UploadCommit Commit() override { return saved_.commit; }
+  std::chrono::nanoseconds pinned_since_boot() const override { return saved_.stretch.since_boot; }
+  uint32_t page_size() const override { return saved_.stretch.to.page_size; }
+  uint32_t page_count() const override { return saved_.stretch.to.page_count; }
+  int64_t read_bytes() const override { return saved_.commit.read_bytes(); }
+
+ private:
+  const Saved& saved_;
+  size_t next_ = 0;
+};
+
+absl::Status Shipper::CheckLedger(const Stretch& stretch) {
+  LF_RETURN_IF_ERROR(OpenLedger());
+  if (ledger_->state().has_value() && ledger_->state()->page_size == stretch.to.page_size) return absl::OkStatus();
+  return Error(absl::StatusCode::kAborted, "LEDGER_LOST", fmt::format("{}: the ledger is not that of the database", options_.database));
+}
+
+absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
+                                                  upload::ChunkFeed& feed, const CancelToken& cancel,
+                                                  const std::function<void()>& progress) {
+  const SteadyTime began = clock_.Steady();
+  v1::UploadBegin begin;
+  begin.set_session_id(session_id);
+  begin.set_database(options_.database);
+  begin.set_timeline(timeline);
+  begin.set_method(v1::METHOD_CONTINUOUS);
+  begin.set_page_size(feed.page_size());
+  begin.set_page_count(feed.page_count());
+  begin.set_base_snapshot_id(ledger_->state()->snapshot_id);
+  begin.set_base_root_digest(std::string(ledger_->state()->root.AsString()));
+  const auto complete = [&](v1::UploadCommit& commit) {
+    *commit.mutable_age() = Since(stretch.since_boot, clock_.SinceBoot());
+    *commit.mutable_duration() = ToProtoDuration(std::chrono::duration_cast<milliseconds>(clock_.Steady() - began));
+    *commit.mutable_pinned() = commit.duration();
+  };
+  upload::AttemptOptions attempt = options_.backup.attempt;
+  attempt.compressors = 1;
+  attempt.compression_level = options_.backup.changes_level;
+  upload::UploadSession::Counts counts;
+  int64_t moved = 0;
+  const auto report = [&](const upload::UploadSession::Counts& now) {
+    const int64_t total = now.wire_bytes + now.durable_bytes + static_cast<int64_t>(now.answered_chunks);
+    if (std::exchange(moved, total) != total) progress();
+  };
+  return upload::Attempt::Run(attempt, transport_, begin, feed, complete, rate_, cancel, report, counts);
+}
+
+absl::Status Shipper::Advance(const std::string& snapshot_id, const format::RootDigest& root) {
+  LF_CRASH_POINT("follow.acknowledged");
+  if (const absl::Status advanced = ledger_->Commit(snapshot_id, root, /*lazily=*/true); !advanced.ok()) {
+    ledger_->Remove().IgnoreError();
+    return Error(absl::StatusCode::kAborted, "LEDGER_LOST", fmt::format("the ledger could not be written: {}", MessageOf(advanced)));
+  }
+  names_.Advanced(snapshot_id);
+  LF_CRASH_POINT("follow.advanced");
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Shipper::Shipped> Shipper::Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
+                                               capture::UserDatabase& database, const CancelToken& cancel,
+                                               const std::function<void()>& progress) {
+  LF_RETURN_IF_ERROR(CheckLedger(stretch));
+  WalFeed feed(stretch, database, *ledger_, names_);
+  LF_ASSIGN_OR_RETURN(const bool changed, feed.Begin());
+  if (!changed) return Shipped{{}, feed.commits()};
+  LF_ASSIGN_OR_RETURN(const v1::UploadCommitted committed, Send(session_id, timeline, stretch, feed, cancel, progress));
+  if (!committed.created()) {
+    // Of an attempt before, whose answer was lost: it was the same stretch. What the ledger is to learn of it is read to the end.
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const std::optional<upload::Chunk> chunk, feed.Next());
+      if (!chunk.has_value()) break;
+    }
+  }
+  LF_RETURN_IF_ERROR(Advance(committed.snapshot_id(), feed.root()));
+  return Shipped{committed.snapshot_id(), feed.commits()};
+}
+
+absl::StatusOr<bool> Shipper::Save(const Stretch& stretch, capture::UserDatabase& database) {
+  saved_.reset();
+  LF_RETURN_IF_ERROR(CheckLedger(stretch));
+  WalFeed feed(stretch, database, *ledger_, names_);
+  Saved saved;
+  saved.stretch = stretch;
+  LF_ASSIGN_OR_RETURN(saved.changed, feed.Begin());
+  for (int64_t bytes = 0;;) {
+    LF_ASSIGN_OR_RETURN(std::optional<upload::Chunk> chunk, feed.Next());
+    if (!chunk.has_value()) break;
+    bytes += chunk->raw_bytes;
+    if (bytes > kSavedBytes) return false;
+    saved.chunks.push_back(*std::move(chunk));
+  }
+  saved.commit = feed.Commit();
+  saved.root = feed.root();
+  saved.commits = feed.commits();
+  saved_ = std::move(saved);
+  return true;
+}
+
+absl::StatusOr<Shipper::Shipped> Shipper::SendSaved(const std::string& session_id, uint64_t timeline, const CancelToken& cancel,
+                                                    const std::function<void()>& progress) {
+  Shipped shipped{{}, saved_->commits};
+  if (saved_->changed) {
+    LF_RETURN_IF_ERROR(CheckLedger(saved_->stretch));
+    SavedFeed feed(*saved_);
+    LF_ASSIGN_OR_RETURN(const v1::UploadCommitted committed, Send(session_id, timeline, saved_->stretch, feed, cancel, progress));
+    LF_RETURN_IF_ERROR(Advance(committed.snapshot_id(), saved_->root));
+    shipped.snapshot_id = committed.snapshot_id();
+  }
+  saved_.reset();
+  return shipped;
+}
+
+absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison, const CancelToken& cancel) {
+  LF_RETURN_IF_ERROR(OpenLedger());
+  Compared compared;
+  upload::BackupJob job;
+  job.method = v1::METHOD_CONTINUOUS;
+  job.session_id = comparison.session_id;
+  job.database = options_.database;
+  job.timeline = comparison.timeline;
+  job.spool_file = options_.spool_file;
+  job.ledger = ledger_.get();
+  job.give_up_at = comparison.give_up_at;
+  capture::OnlineOptions source = comparison.source;
+  source.cancelled = [&] {
+    comparison.tick();
+    return cancel.cancelled();
+  };
+  job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
+    LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> opened, capture::OpenOnlineSource(source));
+    if (!opened->info().wal) {
+      return Error(absl::StatusCode::kFailedPrecondition, "NOT_WAL",
+                   fmt::format("{} is not in WAL mode: it cannot be followed", source.path),
+                   "switch the application to `pragma journal_mode=wal`, or use method = \"online\" with a schedule");
+    }
+    return std::make_unique<PlacedSource>(std::move(opened), compared.place);
+  };
+  job.open_precopy = [&] { return capture::OpenPrecopySource(source); };
+  const upload::BackupOutcome outcome =
+      upload::RunBackup(job, options_.backup, transport_, rate_, clock_, cancel, [&](const v1::Progress&) { comparison.tick(); });
+  if (!outcome.ledger_note.empty()) spdlog::info("{}: {}", options_.database, outcome.ledger_note);
+  LF_RETURN_IF_ERROR(outcome.status);
+  LF_CRASH_POINT("follow.compared");
+  compared.snapshot_id = outcome.snapshot_id;
+  // The answer to an earlier commit of this session: what was read since is not what the controller has.
+  if (!ledger_->state().has_value() || ledger_->state()->snapshot_id != outcome.snapshot_id) compared.place.reset();
+  // A WAL that nothing was ever written to does not know it.
+  if (compared.place.has_value() && compared.place->frame == 0) compared.place->page_size = ledger_->state()->page_size;
+  return compared;
+}
+
+absl::StatusOr<Shipper::Proof> Shipper::Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped,
+                                              const CancelToken& cancel) {
+  LF_RETURN_IF_ERROR(OpenLedger());
+  if (!ledger_->state().has_value()) return Proof::kNotNow;
+  capture::OnlineOptions options = source;
+  options.cancelled = [&cancel] { return cancel.cancelled(); };
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<capture::PageSource> pages, capture::OpenOnlineSource(options));
+  const capture::SourceInfo& info = pages->info();
+  if (!info.wal_place.has_value() || info.wal_place->salts != shipped.salts || info.wal_place->frame != shipped.frame)
+    return Proof::kNotNow;
+  format::RootBuilder root(info.page_size, info.page_count);
+  std::vector<format::PageDigest> digests;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const std::optional<capture::ExtentPages> extent, pages->Next());
+    if (!extent.has_value()) break;
+    digests.clear();
+    format::DigestPages(info.page_size, extent->data, digests);
+    root.Add(format::NameChunk(info.page_size, digests));
+  }
+  return root.Finish() == ledger_->state()->root ? Proof::kSame : Proof::kDiffers;
+}
+
+}  // namespace litefleet::follow

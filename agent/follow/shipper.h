@@ -1,0 +1,117 @@
+// Hands states of one database on to the controller: what a stretch of its WAL changed, or where that is in doubt what differs page by
+// page.
+//
+// Both advance the ledger when they are acknowledged, and only then. Thread safety: none; one thread at a time. What it refers to outlives
+// it.
+#ifndef LITEFLEET_AGENT_FOLLOW_SHIPPER_H_
+#define LITEFLEET_AGENT_FOLLOW_SHIPPER_H_
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/capture/online_source.h"
+#include "agent/follow/extent_names.h"
+#include "agent/follow/wal_feed.h"
+#include "agent/ledger/ledger.h"
+#include "agent/upload/backup.h"
+#include "agent/upload/transport.h"
+#include "common/base/cancel_token.h"
+#include "common/base/clock.h"
+#include "common/base/rate_limit.h"
+
+namespace litefleet::follow {
+
+struct ShipperOptions {
+  std::string database;
+  std::string ledger_file;
+  std::array<std::byte, 32> ledger_identity{};
+  std::string names_file;
+  std::string spool_file;
+  upload::BackupOptions backup;
+};
+
+class Shipper {
+ public:
+  Shipper(ShipperOptions options, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock);
+
+  // The controller can be reached now.
+  bool Connected() const;
+
+  struct Shipped {
+    std::string snapshot_id;  // empty: what was committed changed nothing
+    uint32_t commits = 0;
+  };
+  // One attempt. The same session and stretch again find what was committed and not heard. `progress` is called while it lasts, after
+  // anything has moved. Errors that put what is known in doubt: kAborted, kDataLoss, and those that IsDoubt names.
+  absl::StatusOr<Shipped> Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch, capture::UserDatabase& database,
+                               const CancelToken& cancel, const std::function<void()>& progress);
+  // Reads all of a stretch into memory, so that the WAL is needed for it no more; it is sent by SendSaved. False: it is more than
+  // kSavedBytes, and nothing was kept. Errors as Ship's.
+  static constexpr int64_t kSavedBytes = 4 << 20;
+  absl::StatusOr<bool> Save(const Stretch& stretch, capture::UserDatabase& database);
+  // As Ship, of what was saved last. What is saved stays until it is acknowledged, or DropSaved.
+  absl::StatusOr<Shipped> SendSaved(const std::string& session_id, uint64_t timeline, const CancelToken& cancel,
+                                    const std::function<void()>& progress);
+  void DropSaved() { saved_.reset(); }
+  static bool IsDoubt(const absl::Status& status);
+
+  struct Comparison {
+    std::string session_id;
+    uint64_t timeline = 1;
+    capture::OnlineOptions source;
+    SteadyTime give_up_at;
+    // Called often, also when nothing moves.
+    std::function<void()> tick;
+  };
+  struct Compared {
+    std::string snapshot_id;
+    // Of the state that the controller has now; nothing where that is not known: compare again.
+    std::optional<capture::WalPlace> place;
+  };
+  // A page diff, through cut links.
+  absl::StatusOr<Compared> Compare(const Comparison& comparison, const CancelToken& cancel);
+
+  enum class Proof { kSame, kDiffers, kNotNow };
+  // Reads and hashes the whole database, and compares its root with the one that the controller has proven for `shipped`. kNotNow:
+  // something has been committed since. A root that is made of what was shipped would prove nothing.
+  absl::StatusOr<Proof> Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped, const CancelToken& cancel);
+
+  // The snapshot that the ledger stands for; empty: none.
+  absl::StatusOr<std::string> Known();
+  // Closes files that are not needed while nothing happens.
+  void Rest();
+
+ private:
+  class SavedFeed;
+  struct Saved {
+    Stretch stretch;
+    std::vector<upload::Chunk> chunks;
+    v1::UploadCommit commit;
+    format::RootDigest root;
+    uint32_t commits = 0;
+    bool changed = false;
+  };
+  absl::Status OpenLedger();
+  absl::Status CheckLedger(const Stretch& stretch);
+  // REQUIRES: what the feed will have given has been begun in the ledger.
+  absl::StatusOr<v1::UploadCommitted> Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
+                                           upload::ChunkFeed& feed, const CancelToken& cancel, const std::function<void()>& progress);
+  absl::Status Advance(const std::string& snapshot_id, const format::RootDigest& root);
+
+  const ShipperOptions options_;
+  upload::UploadTransport& transport_;
+  RateLimit& rate_;
+  const Clock& clock_;
+  std::unique_ptr<ledger::Ledger> ledger_;
+  ExtentNames names_;
+  std::optional<Saved> saved_;
+};
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_AGENT_FOLLOW_SHIPPER_H_

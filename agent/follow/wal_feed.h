@@ -1,0 +1,96 @@
+// What a stretch of a WAL changed, as chunks of an upload: each page in its last version, once; then the root of the new state.
+//
+//   frames one after the other, proven -> those that are the last of their page (the wal-index knows) -> 16,384 at a time sorted by page ->
+//   pages that differ from the ledger's -> chunks; at the end the names of the extents they are in, and the root
+//
+// Pages that the database grew by and that no frame has (pages that were freed in the transaction that made them) are read as SQLite
+// reads them. Not without a hold that has lasted since before `to` was looked at. Thread safety: as ChunkFeed. Memory: a batch (128 KiB),
+// a bit for each extent, one group of the ledger (2 MiB at most), chunks on their way; nothing grows with the transaction.
+// Errors: kAborted FRAME_DAMAGED: there is doubt; those of reading, the ledger and the disk.
+#ifndef LITEFLEET_AGENT_FOLLOW_WAL_FEED_H_
+#define LITEFLEET_AGENT_FOLLOW_WAL_FEED_H_
+
+#include <deque>
+#include <optional>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/capture/user_database.h"
+#include "agent/capture/wal_frames.h"
+#include "agent/capture/wal_index.h"
+#include "agent/follow/extent_names.h"
+#include "agent/ledger/ledger.h"
+#include "agent/upload/chunk_feed.h"
+
+namespace litefleet::follow {
+
+// A state to be shipped.
+struct Stretch {
+  capture::WalPlace from;
+  capture::WalPlace to;
+  capture::WalState look;  // that of `to`
+  SystemTime taken_at;     // after the look
+  std::chrono::nanoseconds since_boot{0};
+};
+
+class WalFeed final : public upload::ChunkFeed {
+ public:
+  // What it refers to outlives it. REQUIRES: ledger.state() is what `from` stands for, of this page size.
+  WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names);
+
+  // Reads on to the first chunk. False: what was committed changed nothing.
+  absl::StatusOr<bool> Begin();
+
+  absl::StatusOr<std::optional<upload::Chunk>> Next() override;
+  v1::UploadCommit Commit() override { return commit_; }
+  std::chrono::nanoseconds pinned_since_boot() const override { return stretch_.since_boot; }
+  uint32_t page_size() const override { return stretch_.to.page_size; }
+  uint32_t page_count() const override { return stretch_.to.page_count; }
+  int64_t read_bytes() const override { return frames_.has_value() ? static_cast<int64_t>(frames_->bytes_read()) : 0; }
+  // The frames or the ledger ended with an error, and not whoever takes the chunks.
+  bool failed() const { return failed_; }
+  const format::RootDigest& root() const { return root_; }
+  uint32_t commits() const { return commits_; }
+
+ private:
+  struct Version {
+    uint32_t page = 0;
+    uint32_t frame = 0;
+  };
+  enum class Step { kFrames, kGrowth, kNames, kDone };
+
+  absl::StatusOr<std::optional<upload::Chunk>> Read();
+  absl::Status FillBatch();
+  absl::Status TakeVersion(const Version& version);
+  // The next page that the database grew by and no frame has.
+  absl::Status TakeGrowth();
+  absl::Status Take(uint32_t page);
+  absl::Status NameExtents();
+  void Flush();
+
+  const Stretch stretch_;
+  capture::UserDatabase& database_;
+  capture::WalIndex index_;
+  ledger::Ledger& ledger_;
+  ExtentNames& names_;
+  const uint32_t known_pages_;
+  std::optional<capture::WalFrames> frames_;
+  upload::PageGatherer gatherer_;
+  Step step_ = Step::kFrames;
+  std::vector<Version> batch_;
+  size_t batch_at_ = 0;
+  uint32_t growth_;  // page
+  Bytes page_;
+  std::vector<bool> touched_;  // extents
+  bool changed_ = false;
+  uint32_t commits_ = 0;
+  bool failed_ = false;
+  std::deque<upload::Chunk> ready_;
+  v1::UploadCommit commit_;
+  format::RootDigest root_;
+};
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_AGENT_FOLLOW_WAL_FEED_H_

@@ -1,0 +1,290 @@
+#!/usr/bin/env python3
+"""Continuous capture: every listed state is one that the writer had, whatever happens to the writer, the agent, the controller and the link."""
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import sqlite3
+import time
+
+import lf
+
+INTERVAL = 'method = "continuous"\nsync_interval = "200ms"'
+
+
+def millis(text):
+    return int(datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000)
+
+
+def log_of(path):
+    """[(seq, unix ms)] of the writer; a line that a kill has cut is left out."""
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, encoding="utf-8") as file:
+            return [(int(line.split()[0]), int(line.split()[1])) for line in file if line.endswith("\n") and len(line.split()) == 2]
+    return []
+
+
+def status(fleet, agent):
+    return {item["name"]: item for item in fleet.program("litefleet-agent", "status", "--config", agent.config, "-o", "json").json["databases"]}
+
+
+def wait_following(fleet, agent, name="ledger", timeout=60):
+    lf.wait_until(f"{name} is followed", lambda: (status(fleet, agent)[name]["capture"] or {}).get("state") == "following", timeout, 0.3)
+
+
+def syncs(fleet, target="alpha/ledger"):
+    return [item for item in fleet.snapshots(target) if item["method"] == "continuous"]
+
+
+def check_states(fleet, snapshots, log, slack_ms=1000):
+    """Each is whole, holds nothing that was written later, and lacks nothing that had been committed a moment before it was taken."""
+    for item in snapshots:
+        path = fleet.download(item["id"])
+        seq = lf.check_ledger(path)
+        with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+            newest = db.execute("select coalesce(max(at_ms), 0) from transfer").fetchone()[0]
+        taken = millis(item["taken_at"])
+        lf.expect(newest <= taken + 50, f"snapshot {item['id']} of {taken} holds a transfer of {newest}")
+        before = max((n for n, at in log if at < taken - slack_ms), default=0)
+        lf.expect(seq >= before, f"snapshot {item['id']} of {taken} ends with transfer {seq}, {before} had been committed {slack_ms} ms before")
+        os.unlink(path)
+
+
+def some(items, count):
+    """Spread over all of them, the first and the last included."""
+    if len(items) <= count:
+        return items
+    return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
+
+
+def newest_holds(fleet, seq, timeout=30):
+    """The newest snapshot has this transfer in the end."""
+
+    def look():
+        items = fleet.snapshots("alpha/ledger")
+        if not items:
+            return False
+        path = fleet.download(items[0]["id"])
+        found = lf.check_ledger(path)
+        os.unlink(path)
+        return found >= seq
+
+    lf.wait_until(f"transfer {seq} is stored", look, timeout, 0.5)
+
+
+def test_every_second_of_a_busy_database_can_be_restored():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, log = fleet.path("ledger.db"), fleet.path("commits.log")
+        writer = fleet.writer(database, "--rate", 300, "--log", log, "--fill", "4MiB")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
+        wait_following(fleet, agent)
+        start = len(syncs(fleet))
+        lf.wait_until("syncs", lambda: len(syncs(fleet)) >= start + 20, 60, 0.3)
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        report = json.loads(writer.text().strip().splitlines()[-1])
+        lf.expect_equal(report["busy"], 0, "commits that gave up")
+        newest_holds(fleet, report["last_seq"])
+        items = syncs(fleet)
+        check_states(fleet, some(items, 8), log_of(log))
+        lf.expect(all(item["parent"] for item in items[:-1]), "each but the first has a parent")
+        following = status(fleet, agent)["ledger"]["capture"]
+        lf.expect_equal(following["doubts"], 0, "times in doubt")
+        # The writer was the only one: the agent is gone as well, and left nothing.
+        lf.wait_until("the agent lets go", lambda: not os.path.exists(database + "-wal"), 30)
+        # Not operations.
+        listed = fleet.cli("-o", "json", "operation", "list").json["items"]
+        lf.expect(not any(item["kind"] == "backup" for item in listed), f"no operations: {listed[:2]}")
+        # A moment in the middle.
+        middle = items[len(items) // 2]
+        wanted = lf.check_ledger(fleet.download(middle["id"]))
+        fleet.cli("restore", "alpha/ledger", "--at", middle["taken_at"], "--yes")
+        lf.expect_equal(lf.check_ledger(database), wanted, "the last transfer after the restore")
+        # Goes on, on the next timeline.
+        again = fleet.writer(database, "--rate", 100, "--seconds", 3, name="again")
+        again.process.wait(60)
+        last = lf.check_ledger(database)
+        newest_holds(fleet, last)
+        lf.expect_equal(fleet.snapshots("alpha/ledger")[0]["timeline"], 2, "timeline after the restore")
+
+
+def test_idle_is_free_and_nothing_of_the_users_changes():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        os.mkdir(fleet.path("app"))
+        database = lf.make_database(fleet.path("app", "x.db"))
+        holder = sqlite3.connect(database, isolation_level=None)
+        holder.execute("insert into item values(1000001, 'x', null)")
+        schema = holder.execute("select group_concat(sql) from sqlite_schema").fetchone()
+        proxy = fleet.proxy()
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, controller=f"127.0.0.1:{proxy.port}")
+        wait_following(fleet, agent)
+        count = len(fleet.snapshots("alpha/ledger"))
+        time.sleep(2)
+        lf.expect_equal(len(fleet.snapshots("alpha/ledger")), count, "snapshots of an idle database")
+        descriptors = [os.readlink(f"/proc/{agent.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{agent.process.pid}/fd")
+                       if os.path.lexists(f"/proc/{agent.process.pid}/fd/{fd}")]
+        lf.expect(sum(database in name for name in descriptors) <= 6, f"descriptors of the database: {descriptors}")
+        lf.expect_equal(holder.execute("select group_concat(sql) from sqlite_schema").fetchone(), schema, "schema")
+        content = lf.content(database)
+        holder.close()
+        lf.wait_until("the agent lets go", lambda: sorted(os.listdir(fleet.path("app"))) == ["x.db"], 30)
+        lf.expect_equal(lf.content(database), content, "content")
+        lf.expect_equal(lf.content(fleet.download(fleet.snapshots("alpha/ledger")[0]["id"])), content, "content of the snapshot")
+
+
+def test_stop_copy_over_start_while_followed():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, good = fleet.path("ledger.db"), fleet.path("good.db")
+        fleet.writer(good, "--rate", 200, "--seconds", 0.5, name="first").process.wait(60)
+        wanted = lf.check_ledger(good)
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
+        writer = fleet.writer(database, "--rate", 300, "--accounts", 500)
+        wait_following(fleet, agent)
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        # As a person would do it, not at once.
+        lf.wait_until("the agent lets go", lambda: not os.path.exists(database + "-wal"), 10)
+        shutil.copyfile(good, database)
+        again = fleet.writer(database, "--rate", 100, "--seconds", 2, name="again")
+        again.process.wait(60)
+        last = lf.check_ledger(database)
+        lf.expect(last > wanted, f"the application goes on from what was copied: {last} after {wanted}")
+        newest_holds(fleet, last)
+
+
+def test_release_lets_an_application_do_what_no_reader_may_be_beside():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = lf.make_database(fleet.path("x.db"))
+        holder = sqlite3.connect(database, isolation_level=None, timeout=0.2)
+        holder.execute("insert into item values(1000001, 'x', null)")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
+        wait_following(fleet, agent)
+        with contextlib.suppress(sqlite3.OperationalError):  # locked: a reader is beside it
+            lf.expect_equal(holder.execute("pragma journal_mode=delete").fetchone()[0], "wal", "journal mode beside the agent")
+        fleet.program("litefleet-agent", "release", "ledger", "--seconds", "3", "--config", agent.config)
+        lf.expect_equal(holder.execute("pragma journal_mode=delete").fetchone()[0], "delete", "journal mode after the release")
+        holder.execute("pragma journal_mode=wal")
+        holder.execute("insert into item values(1000002, 'y', null)")
+        wait_following(fleet, agent)
+        wanted = lf.content(database)
+        lf.wait_until("the state is stored", lambda: lf.content(fleet.download(fleet.snapshots("alpha/ledger")[0]["id"])) == wanted, 20, 0.5)
+        for args, code in ((("release", "nothing"), 4), (("release",), 2), (("release", "ledger", "--seconds", "0"), 2)):
+            fleet.program("litefleet-agent", *args, *(("--config", agent.config) if args != ("release",) else ()), check=code)
+
+
+def test_kills_and_cuts():
+    """kill -9 of writer, agent and controller and cut links, in turn; afterwards every state that is listed is one that the writer had."""
+    rounds = 8 if os.environ.get("LITEFLEET_SLOW") else 2
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, log = fleet.path("ledger.db"), fleet.path("commits.log")
+        proxy = fleet.proxy()
+        writer = fleet.writer(database, "--rate", 300, "--log", log)
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, controller=f"127.0.0.1:{proxy.port}")
+        wait_following(fleet, agent)
+        for number in range(rounds):
+            before = len(fleet.snapshots("alpha/ledger"))
+            time.sleep(0.7)
+            writer.kill()
+            writer = fleet.writer(database, "--rate", 300, "--log", log, name=f"writer{number}")
+            time.sleep(0.7)
+            agent.process.kill()
+            agent.start()
+            time.sleep(0.7)
+            fleet.controller.kill()
+            fleet.serve()
+            time.sleep(0.7)
+            proxy.cut()
+            agent.wait_connected()
+            lf.wait_until("syncs go on", lambda: len(fleet.snapshots("alpha/ledger")) > before + 2, 60, 0.5)
+        writer.stop()
+        last = lf.check_ledger(database)
+        newest_holds(fleet, last, 180)  # a page diff rests up to a minute after one that took long
+        check_states(fleet, some(fleet.snapshots("alpha/ledger"), 6 * rounds), log_of(log))
+
+
+def test_everything_an_application_may_do():
+    """Checkpoints of all kinds, VACUUM, ATTACH, savepoints, long readers and other openers beside a writer."""
+    seconds = 60 if os.environ.get("LITEFLEET_SLOW") else 8
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, log = fleet.path("ledger.db"), fleet.path("commits.log")
+        writer = fleet.writer(database, "--rate", 400, "--log", log, "--fill", "1MiB")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
+        wait_following(fleet, agent)
+        end, step, waited = time.monotonic() + seconds, 0, 0.0
+        while time.monotonic() < end:
+            step += 1
+            db = sqlite3.connect(database, isolation_level=None, timeout=20)
+            kind = step % 8
+            begun = time.monotonic()
+            if kind < 3:
+                db.execute(f"pragma wal_checkpoint({('full', 'restart', 'truncate')[kind]})")
+                waited = max(waited, time.monotonic() - begun)
+            elif kind == 3 and step % 16 == 3:
+                db.execute("vacuum")
+            elif kind == 4:
+                db.execute("begin")
+                db.execute("select count(*) from transfer").fetchone()
+                time.sleep(0.5)
+                db.execute("rollback")
+            elif kind == 5:
+                db.execute("attach ? as other", (fleet.path("other.db"),))
+                db.execute("create table if not exists other.o(v)")
+                db.execute("begin immediate")
+                db.execute("insert into other.o values(1)")
+                db.execute("insert into filler values(null, randomblob(50000))")
+                db.execute("commit")
+            elif kind == 6:
+                db.execute("begin immediate")
+                db.execute("savepoint a")
+                db.execute("insert into filler select null, randomblob(900) from transfer limit 500")
+                db.execute("rollback to a")
+                db.execute("delete from filler where id % 7 = 0")
+                db.execute("commit")
+            db.close()
+        writer.stop()
+        report = json.loads(writer.text().strip().splitlines()[-1])
+        lf.expect_equal(report["busy"], 0, "commits that gave up")
+        newest_holds(fleet, lf.check_ledger(database))
+        items = fleet.snapshots("alpha/ledger")
+        check_states(fleet, some(items, 10), log_of(log))
+        capture = status(fleet, agent)["ledger"]["capture"]
+        print(f"{step} statements beside {report['last_seq']} commits, {len(items)} snapshots, {capture['doubts']} doubts, the longest checkpoint waited {waited:.2f} s")
+
+
+def test_a_database_that_is_deleted_and_made_anew():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = fleet.path("ledger.db")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
+        for number in range(3):
+            for suffix in ("", "-wal", "-shm"):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(database + suffix)
+            writer = fleet.writer(database, "--rate", 200, "--seconds", 2, "--accounts", 100 + number, name=f"writer{number}")
+            writer.process.wait(60)
+            lf.wait_until("the new one is stored", lambda: accounts(fleet) == 100 + number, 40, 0.5)
+
+
+def accounts(fleet):
+    items = fleet.snapshots("alpha/ledger")
+    if not items:
+        return None
+    path = fleet.download(items[0]["id"])
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        return db.execute("select count(*) from account").fetchone()[0]
+
+
+if __name__ == "__main__":
+    lf.main(globals())

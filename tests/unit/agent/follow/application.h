@@ -1,0 +1,90 @@
+// An application in another process that does what it is told, one statement at a time.
+#ifndef LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_APPLICATION_H_
+#define LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_APPLICATION_H_
+
+#include <signal.h>
+#include <sqlite3.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <string>
+
+#include "gtest/gtest.h"
+
+namespace litefleet::follow {
+
+class Application {
+ public:
+  explicit Application(const std::string& path, int busy_timeout_ms = 20) {
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
+    pid_ = fork();
+    if (pid_ == 0) {
+      close(ends[0]);
+      Serve(path, busy_timeout_ms, ends[1]);
+    }
+    close(ends[1]);
+    channel_ = ends[0];
+    Run("select 1");
+  }
+  ~Application() { Kill(); }
+  Application(const Application&) = delete;
+  Application& operator=(const Application&) = delete;
+
+  // SQLite's result code; "close" closes the connection, "open" opens it again.
+  int Try(const std::string& sql) {
+    Begin(sql);
+    return End();
+  }
+  // The answer is awaited by End().
+  void Begin(const std::string& sql) { EXPECT_GT(send(channel_, sql.data(), sql.size(), MSG_NOSIGNAL), 0); }
+  int End() {
+    int rc = -1;
+    EXPECT_EQ(recv(channel_, &rc, sizeof rc, 0), static_cast<ssize_t>(sizeof rc)) << "the application has died";
+    return rc & 0xff;
+  }
+  void Run(const std::string& sql) { ASSERT_EQ(Try(sql), SQLITE_OK) << sql; }
+  void Kill() {
+    if (pid_ < 0) return;
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+    close(channel_);
+    pid_ = -1;
+  }
+
+ private:
+  [[noreturn]] static void Serve(const std::string& path, int busy_timeout_ms, int channel) {
+    sqlite3* db = nullptr;
+    const auto open = [&] {
+      const int rc = sqlite3_open(path.c_str(), &db);
+      sqlite3_busy_timeout(db, busy_timeout_ms);
+      return rc;
+    };
+    open();
+    static char sql[1 << 16];
+    for (;;) {
+      const ssize_t size = recv(channel, sql, sizeof sql - 1, 0);
+      if (size <= 0) _exit(0);
+      sql[size] = 0;
+      int rc = SQLITE_OK;
+      if (std::string(sql) == "close") {
+        rc = sqlite3_close(db);
+        db = nullptr;
+      } else if (std::string(sql) == "open") {
+        rc = open();
+      } else {
+        rc = sqlite3_exec(db, sql, nullptr, nullptr, nullptr);
+      }
+      if (send(channel, &rc, sizeof rc, MSG_NOSIGNAL) <= 0) _exit(0);
+    }
+  }
+
+  pid_t pid_ = -1;
+  int channel_ = -1;
+};
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_APPLICATION_H_

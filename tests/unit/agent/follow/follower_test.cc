@@ -1,0 +1,523 @@
+#include "agent/follow/follower.h"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+#include "tests/fakes/fake_upload_controller.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
+#include "tests/unit/agent/follow/application.h"
+
+namespace litefleet::follow {
+namespace {
+
+using capture::CaptureTest;
+using std::chrono::milliseconds;
+
+class Home final : public FollowerHome {
+ public:
+  uint64_t Timeline(const std::string&) override { return 1; }
+  Rested Remembered(const std::string&) override { return rested; }
+  void Remember(const std::string&, const Rested& now) override { rested = now; }
+  void Gap(const std::string&, SystemTime, std::optional<SystemTime> until, std::string_view reason, const std::string&) override {
+    gaps.push_back(fmt::format("{}{}", reason, until.has_value() ? " ended" : ""));
+  }
+  bool BeginCompare() override { return may_compare; }
+  void EndCompare() override {}
+
+  Rested rested;
+  std::vector<std::string> gaps;
+  bool may_compare = true;
+};
+
+class FollowerTest : public CaptureTest {
+ protected:
+  FollowerTest() : path_(Path("app.db")) { std::filesystem::create_directory(Path("state")); }
+
+  void Make(uint32_t page_size = 4096, const std::string& more = "") {
+    Sql(path_,
+        fmt::format(
+            "pragma page_size={}; {} pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'a')",
+            page_size, more));
+  }
+  void Start() {
+    ShipperOptions shipper;
+    shipper.database = "app";
+    shipper.ledger_file = Path("state/app.ledger");
+    shipper.names_file = Path("state/app.names");
+    shipper.spool_file = Path("state/app.spool");
+    shipper.backup.attempt.no_progress = milliseconds(2000);
+    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, clock_);
+    FollowOptions options;
+    options.database = "app";
+    options.source = Options(path_);
+    options.interval = milliseconds(100);
+    options.lease = lease_;
+    options.checkpoint_bytes = checkpoint_bytes_;
+    options.compare_rest = 0;
+    options.prove_every = prove_every_;
+    follower_ = std::make_unique<Follower>(options, *shipper_, home_, clock_);
+  }
+  void Stop() {
+    follower_.reset();
+    shipper_.reset();
+  }
+  v1::CaptureState state() const { return follower_->status().health.state(); }
+  uint32_t doubts() const { return follower_->status().health.doubts(); }
+
+  // Steps until there is nothing to do.
+  void Settle() {
+    for (int i = 0; i < 400; ++i) {
+      if (!follower_->Glance()) {
+        // Detached: files have to rest for a while before anything is said of them.
+        if (state() != v1::CAPTURE_STATE_FAILED) return;
+      }
+      follower_->Step(cancel_);
+      if (state() == v1::CAPTURE_STATE_FOLLOWING && !follower_->Glance()) return;
+      if (state() != v1::CAPTURE_STATE_FOLLOWING) std::this_thread::sleep_for(milliseconds(10));
+    }
+  }
+  void Attach() {
+    Start();
+    Settle();
+    ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+    ExpectShipped();
+  }
+  // What the controller has is what the application has.
+  void ExpectShipped() {
+    const Bytes wanted = capture::CheckpointedBytes(path_);
+    const std::string content = controller_.Content();
+    ASSERT_EQ(content.size(), wanted.size());
+    ASSERT_TRUE(content == AsText(wanted)) << "the contents differ";
+    const v1::UploadCommit last = controller_.commits().back();
+    format::RootBuilder root(last.page_size(), last.page_count());
+    for (uint32_t extent = 0; extent < format::ExtentCount(last.page_size(), last.page_count()); ++extent) {
+      root.Add(format::NameChunkOf(
+          last.page_size(),
+          AsBytes(content).subspan(size_t{extent} * format::kExtentBytes,
+                                   size_t{format::PagesIn(last.page_size(), last.page_count(), extent)} * last.page_size())));
+    }
+    ASSERT_EQ(root.Finish().AsString(), last.root_digest()) << "the root is not that of the content";
+  }
+
+  const std::string path_;
+  std::chrono::seconds lease_{30};
+  uint64_t checkpoint_bytes_ = 4 << 20;
+  milliseconds prove_every_ = std::chrono::hours(24);
+  fakes::FakeUploadController controller_;
+  RateLimit rate_{0};
+  CancelToken cancel_;
+  Home home_;
+  std::unique_ptr<Shipper> shipper_;
+  std::unique_ptr<Follower> follower_;
+};
+
+TEST_F(FollowerTest, EachSyncIsWhatWasCommitted) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  for (int i = 0; i < 20; ++i) {
+    app.Run(fmt::format("insert into t values({}, randomblob(3000)); insert into t values({}, 'x')", 10 + 2 * i, 11 + 2 * i));
+    ASSERT_TRUE(follower_->Glance());
+    follower_->Step(cancel_);
+    ExpectShipped();
+    EXPECT_EQ(controller_.commits().back().commits(), 2u);
+    ASSERT_FALSE(follower_->Glance());
+  }
+  EXPECT_EQ(doubts(), 0u);
+  EXPECT_EQ(controller_.commits().size(), 21u);
+}
+
+TEST_F(FollowerTest, AnIdleDatabaseCostsNothingOnTheWire) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  const int streams = controller_.streams();
+  for (int i = 0; i < 50; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+  }
+  // Reading is no change either, and neither is a transaction that is rolled back.
+  app.Run("select count(*) from t; begin immediate; insert into t values(77, 'no'); rollback");
+  Settle();
+  EXPECT_EQ(controller_.streams(), streams);
+}
+
+TEST_F(FollowerTest, WhatChangedNothingMakesNoSnapshot) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  const size_t before = controller_.commits().size();
+  app.Run("update t set v = 'b' where id = 2");
+  Settle();
+  ExpectShipped();
+  EXPECT_EQ(controller_.commits().size(), before);
+}
+
+// Statements of an application in random order, with every kind of checkpoint, in every geometry: never in doubt, and always exact.
+TEST_F(FollowerTest, WhateverTheApplicationDoesIsFollowedWithoutDoubt) {
+  const bool slow = std::getenv("LITEFLEET_SLOW") != nullptr;
+  for (const uint32_t page_size : {512u, 4096u, 65536u}) {
+    for (uint64_t seed = 1; seed <= (slow ? 3 : 1); ++seed) {
+      SCOPED_TRACE(fmt::format("page size {}, seed {}", page_size, seed));
+      std::mt19937_64 random(seed);
+      std::filesystem::remove(path_);
+      Make(page_size, seed == 2 ? "pragma auto_vacuum=full;" : "");
+      Application app(path_);
+      Application second(path_);
+      app.Run("pragma wal_autocheckpoint=50; insert into t values(2, 'b')");
+      second.Run("pragma wal_autocheckpoint=0; select count(*) from t");
+      checkpoint_bytes_ = 40 * page_size;
+      Attach();
+      int id = 10;
+      const int steps = slow ? 80 : 14;
+      for (int i = 0; i < steps; ++i) {
+        Application& who = random() % 4 == 0 ? second : app;
+        switch (random() % 12) {
+          case 0:
+            who.Try("pragma wal_checkpoint(truncate)");
+            break;
+          case 1:
+            who.Try("pragma wal_checkpoint(restart)");
+            break;
+          case 2:
+            who.Try("pragma wal_checkpoint(full)");
+            break;
+          case 3:
+            who.Try("pragma wal_checkpoint(passive)");
+            break;
+          case 4:
+            who.Run("delete from t where id % 3 = 0");
+            break;
+          case 5:
+            if (i % 5 == 0) who.Run("vacuum");
+            break;
+          case 6:
+            // Pages that are made and freed in one transaction.
+            who.Run(
+                "begin; create table x(v); insert into x values(zeroblob(200000)); drop table x; insert into t values(null, 'after'); "
+                "commit");
+            break;
+          case 7:
+            // More than the cache holds: frames before the commit, some written twice.
+            who.Run(fmt::format(
+                "pragma cache_size=5; begin; insert into t select null, randomblob({0}) from t limit 60; update t set v = randomblob({0}) "
+                "where id % 2 = 0; savepoint s; delete from t; rollback to s; commit",
+                page_size / 2));
+            break;
+          default:
+            for (int k = 0; k < 3; ++k) who.Run(fmt::format("insert or replace into t values({}, randomblob(900))", ++id));
+        }
+        if (random() % 3 == 0) continue;
+        Settle();
+        ASSERT_EQ(doubts(), 0u) << "after step " << i;
+        ASSERT_NO_FATAL_FAILURE(ExpectShipped()) << "after step " << i;
+      }
+      Settle();
+      ASSERT_NO_FATAL_FAILURE(ExpectShipped());
+      EXPECT_EQ(doubts(), 0u);
+      Stop();
+      app.Kill();
+      second.Kill();
+      for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+      std::filesystem::remove(Path("state/app.ledger"));
+      std::filesystem::remove(Path("state/app.ledger-log"));
+    }
+  }
+}
+
+TEST_F(FollowerTest, TheWalStaysSmallBesideAWriterThatNeverCheckpoints) {
+  Make();
+  Application app(path_, 0);
+  app.Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
+  checkpoint_bytes_ = 400 << 10;
+  Attach();
+  for (int i = 0; i < 60; ++i) {
+    for (int k = 0; k < 5; ++k)
+      app.Run(fmt::format("insert into t values(null, randomblob(20000)); update t set v = randomblob(500) where id = {}", k));
+    Settle();
+  }
+  ExpectShipped();
+  EXPECT_EQ(doubts(), 0u);
+  EXPECT_LT(std::filesystem::file_size(path_ + "-wal"), 2u * checkpoint_bytes_ + (200u << 10));
+}
+
+TEST_F(FollowerTest, WhatChangedBehindTheWalIsFoundByReadingTheDatabase) {
+  prove_every_ = milliseconds(200);
+  Make();
+  Application app(path_);
+  app.Run("insert into t select null, randomblob(3000) from (values(1),(2),(3),(4)); pragma wal_checkpoint(truncate)");
+  app.Run("insert into t values(2000, 'b')");
+  Attach();
+  std::this_thread::sleep_for(milliseconds(250));
+  Settle();
+  EXPECT_EQ(doubts(), 0u) << "nothing has changed";
+  // A bit of a page that the WAL does not have, by another process.
+  ASSERT_EQ(capture::Shell(fmt::format("python3 -c \"f=open('{}','r+b');f.seek(3*4096+2000);f.write(b'xyzzy')\"", path_)), 0);
+  for (int i = 0; i < 1000 && doubts() == 0; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  EXPECT_EQ(doubts(), 1u);
+  for (int i = 0; i < 1000 && controller_.Content().find("xyzzy") == std::string::npos; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(5));
+  }
+  EXPECT_NE(controller_.Content().find("xyzzy"), std::string::npos);
+}
+
+TEST_F(FollowerTest, LeavesAsTheLastCloser) {
+  Make();
+  const std::string before = capture::Listing(directory());
+  {
+    Application app(path_);
+    app.Run("insert into t values(2, 'b')");
+    Attach();
+    app.Run("insert into t values(3, 'c')");
+    app.Run("close");
+    follower_->Notice();
+    Settle();
+    EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+    EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+    EXPECT_FALSE(std::filesystem::exists(path_ + "-shm"));
+    ExpectShipped();
+    // It comes back: attached again, without any loss.
+    app.Run("open");
+    app.Run("insert into t values(4, 'd')");
+    follower_->Notice();
+    for (int i = 0; i < 100 && state() != v1::CAPTURE_STATE_FOLLOWING; ++i) follower_->Step(cancel_);
+    Settle();
+    ExpectShipped();
+  }
+}
+
+TEST_F(FollowerTest, StopCopyAFileOverItStart) {
+  Make();
+  Sql(Path("good.db"), "create table good(v); insert into good values('good')");
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  app.Run("insert into t values(3, 'c')");
+  app.Run("close");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  ASSERT_EQ(capture::Shell(fmt::format("cp '{}' '{}'", Path("good.db"), path_)), 0);
+  app.Run("open");
+  app.Run("insert into good values('better')");
+  EXPECT_EQ(Query(path_, "select count(*) from good"), "2");
+}
+
+TEST_F(FollowerTest, AReplacedFileIsComparedAndFollowed) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  Sql(Path("other.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(9, 'z')");
+  std::filesystem::rename(Path("other.db"), path_);
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  Application newer(path_);
+  newer.Run("insert into t values(10, 'y')");
+  follower_->Notice();
+  for (int i = 0; i < 200 && doubts() == 0; ++i) follower_->Step(cancel_);
+  EXPECT_EQ(doubts(), 1u);
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, ACutLinkIsGoneOnFromAndAnUnreachableControllerEndsTheHold) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  // Cut at each message once.
+  for (const auto kind : {v1::UploadRequest::kBegin, v1::UploadRequest::kOffer, v1::UploadRequest::kChunks, v1::UploadRequest::kCommit}) {
+    bool cut = false;
+    controller_.on_request = [&](const v1::UploadRequest& request) -> absl::Status {
+      if (cut || request.message_case() != kind) return absl::OkStatus();
+      cut = true;
+      return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
+    };
+    app.Run("insert into t values(null, randomblob(5000))");
+    for (int i = 0; i < 500 && (follower_->Glance() || !cut || follower_->status().health.state() != v1::CAPTURE_STATE_FOLLOWING); ++i) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(2));
+    }
+    std::this_thread::sleep_for(milliseconds(120));
+    Settle();
+    EXPECT_TRUE(cut);
+    ExpectShipped();
+  }
+  EXPECT_EQ(doubts(), 0u);
+  EXPECT_TRUE(home_.gaps.empty());
+}
+
+TEST_F(FollowerTest, TheLeaseEndsAHoldAndTheGapIsRecorded) {
+  lease_ = std::chrono::seconds(1);
+  Make();
+  Application app(path_, 2000);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.connected = false;
+  app.Run("insert into t values(3, 'c')");
+  for (int i = 0; i < 1000 && state() == v1::CAPTURE_STATE_FOLLOWING; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  ASSERT_EQ(home_.gaps.size(), 1u);
+  EXPECT_EQ(home_.gaps[0], "LEASE_EXPIRED");
+  // Nothing of the agent is in the way of anybody.
+  app.Run("insert into t values(4, 'd'); pragma wal_checkpoint(truncate)");
+  EXPECT_EQ(std::filesystem::file_size(path_ + "-wal"), 0u);
+  controller_.connected = true;
+  for (int i = 0; i < 1000 && home_.gaps.size() < 2; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(home_.gaps.size(), 2u);
+  EXPECT_EQ(home_.gaps[1], "LEASE_EXPIRED ended");
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, NothingIsAttachedBeforeTheControllerIsThere) {
+  lease_ = std::chrono::seconds(1);
+  controller_.connected = false;
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Start();
+  for (int i = 0; i < 1000 && home_.gaps.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    // No reader keeps the WAL.
+    app.Run("insert into t values(null, 'x'); pragma wal_checkpoint(restart)");
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(home_.gaps.size(), 1u);
+  controller_.connected = true;
+  for (int i = 0; i < 1000 && state() != v1::CAPTURE_STATE_FOLLOWING; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  Settle();
+  ExpectShipped();
+  EXPECT_EQ(home_.gaps.size(), 2u);
+}
+
+TEST_F(FollowerTest, WhatTheAgentMissedWhileItWasDownIsAGapAndNoLoss) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  Stop();
+  app.Run("insert into t values(3, 'c'); pragma wal_checkpoint(truncate); insert into t values(4, 'd')");
+  home_.rested.synced_at = clock_.Now() - std::chrono::minutes(1);
+  Start();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  ExpectShipped();
+  ASSERT_EQ(home_.gaps.size(), 1u);
+  EXPECT_EQ(home_.gaps[0], "AGENT_DOWN ended");
+}
+
+TEST_F(FollowerTest, LetsGoWhenItIsAskedToAndComparesAfterwards) {
+  Make();
+  Application app(path_, 0);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  EXPECT_NE(app.Try("pragma locking_mode=exclusive; insert into t values(3, 'c')"), SQLITE_OK);
+  follower_->LetGo("released");
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_RELEASED);
+  EXPECT_FALSE(follower_->Glance());
+  app.Run("insert into t values(4, 'd')");
+  app.Run("pragma locking_mode=normal; select count(*) from t");
+  follower_->Resume();
+  for (int i = 0; i < 500 && state() != v1::CAPTURE_STATE_FOLLOWING; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  Settle();
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, AnEndlessRestartOfTheApplicationIsNotHeldUp) {
+  Make();
+  Application app(path_, 10'000);
+  Application other(path_, 10'000);
+  app.Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
+  other.Run("select count(*) from t");
+  Attach();
+  for (const char* kind : {"full", "restart", "truncate"}) {
+    app.Run("insert into t values(null, randomblob(3000))");
+    const auto began = std::chrono::steady_clock::now();
+    app.Begin(fmt::format("pragma wal_checkpoint({})", kind));
+    std::atomic<bool> ended{false};
+    std::thread stepper([&] {
+      while (!ended.load()) {
+        if (follower_->Glance()) follower_->Step(cancel_);
+        std::this_thread::sleep_for(milliseconds(5));
+      }
+    });
+    EXPECT_EQ(app.End(), SQLITE_OK) << kind;
+    ended.store(true);
+    stepper.join();
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(8)) << kind;
+    other.Run("insert into t values(null, 'after')");
+    Settle();
+    ExpectShipped();
+  }
+}
+
+TEST_F(FollowerTest, ADatabaseInRollbackModeIsNotFollowed) {
+  Sql(path_, "create table t(id integer primary key, v); insert into t values(1, 'a')");
+  Application app(path_);
+  app.Run("begin; select * from t");
+  Start();
+  Settle();
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_NE(follower_->status().health.message().find("WAL"), std::string::npos) << follower_->status().health.message();
+  app.Run("commit; insert into t values(2, 'b')");
+}
+
+TEST_F(FollowerTest, AWriterThatDiesLeavesNothingBehindThatIsNotFollowed) {
+  Make();
+  // All before the database is opened here: SQLite of a child that is forked later would believe that it has this process's locks.
+  Application other(path_);
+  std::vector<std::unique_ptr<Application>> writers;
+  for (int i = 0; i < 5; ++i) writers.push_back(std::make_unique<Application>(path_));
+  other.Run("select count(*) from t");
+  Attach();
+  for (int round = 0; round < 5; ++round) {
+    Application& writer = *writers[static_cast<size_t>(round)];
+    writer.Run("pragma cache_size=5; insert into t values(null, 'b')");
+    writer.Begin(
+        "with recursive n(i) as (select 1 union all select i + 1 from n where i < 100000) insert into t select null, randomblob(100) from "
+        "n");
+    std::this_thread::sleep_for(milliseconds(10 * round));
+    writer.Kill();
+    other.Run("insert into t values(null, 'after')");
+    follower_->Notice();
+    Settle();
+    ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+    ASSERT_NO_FATAL_FAILURE(ExpectShipped());
+  }
+}
+
+}  // namespace
+}  // namespace litefleet::follow
