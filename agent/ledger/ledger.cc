@@ -127,12 +127,14 @@ absl::Status Ledger::ForEachRun(uint64_t end, Visit visit) {
   return absl::OkStatus();
 }
 
-absl::Status Ledger::LoadGroup(uint32_t group) {
+absl::Status Ledger::LoadGroup(uint32_t group, uint32_t page_count, uint64_t log_end) {
   loaded_.reset();
+  loaded_next_.reset();
   const uint32_t begin = group * kGroupPages;  // from 0
-  const uint32_t end = std::min(begin + kGroupPages, state_->page_count);
+  const uint32_t end = std::min(begin + kGroupPages, page_count);
   group_.assign(end - begin, format::PageDigest{});
-  const uint32_t in_base = std::min(end, base_pages_);
+  // What a former, longer database had there does not count.
+  const uint32_t in_base = std::min({end, base_pages_, state_->page_count});
   if (begin < in_base) {
     // Whole blocks, so that their checksums can be compared.
     const uint32_t base_end = std::min(begin + kGroupPages, base_pages_);
@@ -150,21 +152,34 @@ absl::Status Ledger::LoadGroup(uint32_t group) {
     }
     std::copy_n(digests.begin(), in_base - begin, group_.begin());
   }
-  if (log_end_ > kLogHeaderBytes) {
-    LF_RETURN_IF_ERROR(ForEachRun(log_end_, [&](uint32_t first, uint32_t count, const std::byte* digests) {
+  if (log_end > kLogHeaderBytes) {
+    LF_RETURN_IF_ERROR(ForEachRun(log_end, [&](uint32_t first, uint32_t count, const std::byte* digests) {
       const uint64_t from = std::max<uint64_t>(first - 1, begin);
       const uint64_t to = std::min<uint64_t>(uint64_t{first} - 1 + count, end);
       if (from < to)
         std::memcpy(&group_[from - begin], digests + (from - (first - 1)) * format::kDigestBytes, (to - from) * format::kDigestBytes);
     }));
   }
-  loaded_ = group;
   return absl::OkStatus();
 }
 
 absl::Status Ledger::Read(uint32_t first_page, std::span<format::PageDigest> out) {
   const uint32_t group = (first_page - 1) / kGroupPages;
-  if (loaded_ != group) LF_RETURN_IF_ERROR(LoadGroup(group));
+  if (loaded_ != group) {
+    LF_RETURN_IF_ERROR(LoadGroup(group, state_->page_count, log_end_));
+    loaded_ = group;
+  }
+  std::copy_n(group_.begin() + (first_page - 1) % kGroupPages, out.size(), out.begin());
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::ReadNext(uint32_t first_page, std::span<format::PageDigest> out) {
+  const uint32_t group = (first_page - 1) / kGroupPages;
+  if (!runs_.empty()) LF_RETURN_IF_ERROR(FlushRuns());
+  if (loaded_next_ != group) {
+    LF_RETURN_IF_ERROR(LoadGroup(group, next_.page_count, write_end_));
+    loaded_next_ = group;
+  }
   std::copy_n(group_.begin() + (first_page - 1) % kGroupPages, out.size(), out.begin());
   return absl::OkStatus();
 }
@@ -172,6 +187,7 @@ absl::Status Ledger::Read(uint32_t first_page, std::span<format::PageDigest> out
 absl::Status Ledger::Begin(uint32_t page_size, uint32_t page_count, Kind kind) {
   next_ = {.snapshot_id = {}, .root = {}, .page_size = page_size, .page_count = page_count};
   writing_ = kind;
+  loaded_next_.reset();
   runs_.clear();
   if (kind == kChanges) {
     write_end_ = log_end_;
@@ -212,6 +228,7 @@ absl::Status Ledger::FlushRuns() {
 }
 
 absl::Status Ledger::Put(uint32_t first_page, std::span<const format::PageDigest> digests) {
+  loaded_next_.reset();
   if (writing_ == kAll) return WriteNew(digests);
   while (!digests.empty()) {
     if (runs_.size() + 8 + format::kDigestBytes > kMaxRecord) LF_RETURN_IF_ERROR(FlushRuns());
@@ -268,12 +285,13 @@ absl::Status Ledger::InstallNew(const LedgerState& state) {
   log_.Reset(-1);
   log_end_ = 0;
   loaded_.reset();
+  loaded_next_.reset();
   state_ = state;
   problem_.clear();
   return io::RemoveFile(log_path());  // what stays of it is of the former generation
 }
 
-absl::Status Ledger::Commit(const std::string& snapshot_id, const format::RootDigest& root) {
+absl::Status Ledger::Commit(const std::string& snapshot_id, const format::RootDigest& root, bool lazily) {
   if (!writing_.has_value()) return Error(absl::StatusCode::kInternal, "LEDGER_NOT_BEGUN", "a ledger is committed that was not begun");
   next_.snapshot_id = snapshot_id;
   next_.root = root;
@@ -284,11 +302,12 @@ absl::Status Ledger::Commit(const std::string& snapshot_id, const format::RootDi
   Bytes body;
   EncodeSnapshot(next_, body);
   LF_RETURN_IF_ERROR(AppendRecord(kSnapshotRecord, body));
-  LF_RETURN_IF_ERROR(io::Sync(log_.get(), log_path()));
+  if (!lazily) LF_RETURN_IF_ERROR(io::Sync(log_.get(), log_path()));
   LF_CRASH_POINT("ledger.committed");
   log_end_ = write_end_;
   state_ = next_;
   loaded_.reset();
+  loaded_next_.reset();
   // The second: of a base that was made when the database was longer.
   if (log_end_ <= std::max(kSmallLog, base_bytes_ / 4) && bytes() <= uint64_t{44} * next_.page_count + kSmallLog) return absl::OkStatus();
   return Fold();
@@ -299,7 +318,7 @@ absl::Status Ledger::Fold() {
   LF_RETURN_IF_ERROR(Begin(state.page_size, state.page_count, kAll));
   writing_.reset();
   for (uint32_t group = 0; uint64_t{group} * kGroupPages < state.page_count; ++group) {
-    LF_RETURN_IF_ERROR(LoadGroup(group));
+    LF_RETURN_IF_ERROR(LoadGroup(group, state.page_count, log_end_));
     LF_RETURN_IF_ERROR(WriteNew(group_));
   }
   return InstallNew(state);
@@ -308,6 +327,7 @@ absl::Status Ledger::Fold() {
 absl::Status Ledger::Remove() {
   state_.reset();
   loaded_.reset();
+  loaded_next_.reset();
   writing_.reset();
   base_.Reset(-1);
   log_.Reset(-1);

@@ -57,13 +57,16 @@ class Ledger {
 
   // REQUIRES: state(); the pages are in it, and of one group of 65536.
   absl::Status Read(uint32_t first_page, std::span<format::PageDigest> out);
+  // As Read, with what has been put since Begin over it; what neither has is zeros. REQUIRES: Begin of kChanges; the pages are below the
+  // new page count.
+  absl::Status ReadNext(uint32_t first_page, std::span<format::PageDigest> out);
 
   // Whatever an earlier Begin has gathered is forgotten. REQUIRES for kChanges: state() of this page size.
   absl::Status Begin(uint32_t page_size, uint32_t page_count, Kind kind);
   // Ascending, without overlaps; of kAll without holes.
   absl::Status Put(uint32_t first_page, std::span<const format::PageDigest> digests);
-  // Durable. REQUIRES: Begin.
-  absl::Status Commit(const std::string& snapshot_id, const format::RootDigest& root);
+  // Durable, unless `lazily`: then a crash of the machine may leave an earlier state, which is true as well. REQUIRES: Begin.
+  absl::Status Commit(const std::string& snapshot_id, const format::RootDigest& root, bool lazily = false);
   // The files are gone, and the state.
   absl::Status Remove();
 
@@ -77,7 +80,8 @@ class Ledger {
   // Calls `visit` for each run of pages in the log up to `end`.
   template <class Visit>
   absl::Status ForEachRun(uint64_t end, Visit visit);
-  absl::Status LoadGroup(uint32_t group);
+  // With the log up to `log_end`, for a database of so many pages.
+  absl::Status LoadGroup(uint32_t group, uint32_t page_count, uint64_t log_end);
   absl::Status StartLog();
   absl::Status AppendRecord(uint32_t type, ByteView body);
   absl::Status FlushRuns();
@@ -99,7 +103,8 @@ class Ledger {
   uint64_t log_end_ = 0;  // behind the last snapshot record
 
   std::vector<format::PageDigest> group_;
-  std::optional<uint32_t> loaded_;  // group
+  std::optional<uint32_t> loaded_;       // group, of the state
+  std::optional<uint32_t> loaded_next_;  // group, with what was put
 
   // Of a running backup.
   std::optional<Kind> writing_;

@@ -1,6 +1,12 @@
 #include "agent/state/state_directory.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdio>
 #include <filesystem>
 #include <functional>
 #include <string_view>
@@ -65,10 +71,11 @@ absl::Status MoveAside(const std::string& path, std::vector<std::string>& damage
 }  // namespace
 
 absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
-  for (const char* below : {"", "/orders", "/results", "/databases", "/ledgers", "/restore", "/spool"}) {
+  for (const char* below :
+       {"", "/orders", "/results", "/databases", "/ledgers", "/restore", "/spool", "/gaps", "/confirmations", "/release"}) {
     LF_RETURN_IF_ERROR(io::MakeDirectory(path + below));
   }
-  for (const char* below : {"", "/orders", "/results", "/databases"}) {
+  for (const char* below : {"", "/orders", "/results", "/databases", "/gaps"}) {
     LF_RETURN_IF_ERROR(RemoveMatching(path + below, [](const std::string& name) { return name.ends_with(kTemporary); }));
   }
   return StateDirectory(path);
@@ -77,6 +84,7 @@ absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
 absl::StatusOr<io::ProcessLock> StateDirectory::Lock() const { return io::ProcessLock::Acquire(path_ + "/lock"); }
 
 absl::Status StateDirectory::ClearSpool() const {
+  LF_RETURN_IF_ERROR(RemoveMatching(path_ + "/release", [](const std::string&) { return true; }));
   return RemoveMatching(path_ + "/spool", [](const std::string&) { return true; });
 }
 
@@ -158,6 +166,48 @@ absl::Status StateDirectory::WriteDatabase(const storage::v1::AgentDatabase& dat
   return io::WriteFileAtomic(path_ + "/databases/" + database.name() + ".state", stored.SerializeAsString());
 }
 
+bool StateDirectory::IsConfirmed(const std::string& operation_id) const {
+  struct stat st {};
+  if (lstat((path_ + "/confirmations/" + operation_id).c_str(), &st) != 0) return false;
+  return S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid());
+}
+
+absl::Status StateDirectory::WriteConfirmation(const std::string& operation_id) const {
+  return io::WriteFileAtomic(path_ + "/confirmations/" + operation_id, "confirmed\n");
+}
+
+absl::Status StateDirectory::RemoveConfirmation(const std::string& operation_id) const {
+  return io::RemoveFile(path_ + "/confirmations/" + operation_id);
+}
+
+absl::StatusOr<storage::v1::AgentOrderCounter> StateDirectory::ReadOrderCounter() const {
+  absl::StatusOr<storage::v1::AgentOrderCounter> kept = Parse<storage::v1::AgentOrderCounter>(path_ + "/orders.counter");
+  if (absl::IsNotFound(kept.status())) return storage::v1::AgentOrderCounter();
+  return kept;
+}
+
+absl::Status StateDirectory::WriteOrderCounter(const storage::v1::AgentOrderCounter& counter) const {
+  storage::v1::AgentOrderCounter written = counter;
+  written.set_format(kFormat);
+  return io::WriteFileAtomic(path_ + "/orders.counter", written.SerializeAsString());
+}
+
+absl::Status StateDirectory::WriteCaptures(const std::string& serialized) const {
+  const std::string file = path_ + "/capture.state";
+  {
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(file + std::string(kTemporary), O_WRONLY | O_CREAT | O_TRUNC));
+    LF_RETURN_IF_ERROR(io::WriteAll(fd.get(), AsBytes(serialized), file));
+  }
+  if (rename((file + std::string(kTemporary)).c_str(), file.c_str()) != 0) return ErrnoError(errno, "rename " + file);
+  return absl::OkStatus();
+}
+
+std::optional<storage::v1::AgentCaptures> StateDirectory::ReadCaptures() const {
+  auto captures = Parse<storage::v1::AgentCaptures>(path_ + "/capture.state");
+  if (!captures.ok()) return std::nullopt;
+  return *std::move(captures);
+}
+
 std::optional<storage::v1::AgentConnection> StateDirectory::ReadConnection() const {
   auto connection = Parse<storage::v1::AgentConnection>(path_ + "/connection.state");
   if (!connection.ok()) return std::nullopt;
@@ -168,6 +218,26 @@ absl::Status StateDirectory::WriteConnection(const storage::v1::AgentConnection&
   storage::v1::AgentConnection stored = connection;
   stored.set_format(kFormat);
   return io::WriteFileAtomic(path_ + "/connection.state", stored.SerializeAsString());
+}
+
+absl::StatusOr<std::optional<v1::DevicePolicy>> StateDirectory::ReadPolicy() const {
+  const std::string file = path_ + "/policy.state";
+  if (!io::Exists(file)) return std::nullopt;
+  const auto stored = Parse<storage::v1::AgentPolicy>(file);
+  v1::DevicePolicy policy;
+  if (stored.ok() && policy.ParseFromString(stored->policy())) return policy;
+  if (!stored.ok() && !absl::IsDataLoss(stored.status())) return stored.status();
+  std::vector<std::string> moved;
+  LF_RETURN_IF_ERROR(MoveAside(file, moved));
+  return Damaged(file);
+}
+
+absl::Status StateDirectory::WritePolicy(const v1::DevicePolicy& policy, SystemTime now) const {
+  storage::v1::AgentPolicy stored;
+  stored.set_format(kFormat);
+  stored.set_policy(policy.SerializeAsString());
+  stored.set_received_at_ms(ToUnixMillis(now));
+  return io::WriteFileAtomic(path_ + "/policy.state", stored.SerializeAsString());
 }
 
 }  // namespace litefleet::state

@@ -7,9 +7,14 @@
 //   results/ID           ended, not yet recorded by the controller  storage.v1.AgentResult
 //   databases/NAME.state what is remembered of a database           storage.v1.AgentDatabase
 //   ledgers/NAME.ledger  what the controller has of a database      agent/ledger/FORMAT.md
+//   capture.state        what continuous capture is at              storage.v1.AgentCaptures
+//   release/NAME         asked for by `litefleet-agent release`     seconds, then "released"
+//   gaps/ID              times without promised states              storage.v1.AgentGap (gap_book.h)
 //   connection.state     when a controller last answered            storage.v1.AgentConnection
+//   policy.state         what the controller sent last of policies  storage.v1.AgentPolicy
 //   restore/             owned by agent/restore
 //   spool/ID             chunks of a running backup; emptied at start
+//   spooled/NAME/        snapshots that wait for the controller     agent/spool/FORMAT.md
 //
 // A file is written beside its name, synced, renamed, and its directory synced: after a crash it is old or new, never a part. A result
 // is written before its order is removed; where both exist the result counts. A file that cannot be read as what it should be is
@@ -25,6 +30,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/clock.h"
 #include "common/io/file.h"
 #include "litefleet/storage/v1/agent_state.pb.h"
 #include "litefleet/v1/agent_service.pb.h"
@@ -41,13 +47,22 @@ class StateDirectory {
 
   const std::string& path() const { return path_; }
   std::string identity_path() const { return path_ + "/identity"; }
+  std::string spooled_path() const { return path_ + "/spooled"; }
+  std::string gaps_path() const { return path_ + "/gaps"; }
   std::string restore_path() const { return path_ + "/restore"; }
   // REQUIRES: IsUlid(operation_id).
   std::string SpoolFile(const std::string& operation_id) const { return path_ + "/spool/" + operation_id; }
   // REQUIRES: IsName(database).
   std::string LedgerFile(const std::string& database) const { return path_ + "/ledgers/" + database + ".ledger"; }
+  // REQUIRES: IsName(database).
+  std::string ReleaseFile(const std::string& database) const { return path_ + "/release/" + database; }
   // Removes what an earlier process left.
   absl::Status ClearSpool() const;
+
+  // Not synced.
+  absl::Status WriteCaptures(const std::string& serialized) const;
+  // Nothing where no agent has written one.
+  std::optional<storage::v1::AgentCaptures> ReadCaptures() const;
 
   // What was taken on, by id, which is by age. `damaged` gets a sentence for each file that was moved aside.
   absl::StatusOr<std::vector<storage::v1::AgentOperation>> ReadOperations(std::vector<std::string>& damaged) const;
@@ -64,9 +79,22 @@ class StateDirectory {
   absl::StatusOr<storage::v1::AgentDatabase> ReadDatabase(const std::string& name) const;
   absl::Status WriteDatabase(const storage::v1::AgentDatabase& database) const;
 
+  // That somebody on the device has confirmed an operation; a file of another user counts for nothing. REQUIRES: IsUlid(operation_id).
+  bool IsConfirmed(const std::string& operation_id) const;
+  absl::Status WriteConfirmation(const std::string& operation_id) const;
+  absl::Status RemoveConfirmation(const std::string& operation_id) const;
+
+  // Of signed orders; 0 where none was taken. Errors: kDataLoss STATE_DAMAGED: it is not begun anew, since old orders would count again.
+  absl::StatusOr<storage::v1::AgentOrderCounter> ReadOrderCounter() const;
+  absl::Status WriteOrderCounter(const storage::v1::AgentOrderCounter& counter) const;
+
   // Nothing where no controller has answered yet, or nobody knows.
   std::optional<storage::v1::AgentConnection> ReadConnection() const;
   absl::Status WriteConnection(const storage::v1::AgentConnection& connection) const;
+
+  // Nothing where none was sent yet. Errors: kDataLoss STATE_DAMAGED, after which the file is aside.
+  absl::StatusOr<std::optional<v1::DevicePolicy>> ReadPolicy() const;
+  absl::Status WritePolicy(const v1::DevicePolicy& policy, SystemTime now) const;
 
  private:
   explicit StateDirectory(std::string path) : path_(std::move(path)) {}

@@ -83,6 +83,18 @@ class LedgerTest : public testing::Test {
     }
     return true;
   }
+  // What was put and not committed lies over it.
+  static bool HoldsNext(Ledger& ledger, const std::vector<uint64_t>& pages) {
+    std::vector<format::PageDigest> read;
+    for (size_t i = 0; i < pages.size(); i += 64) {
+      read.resize(std::min<size_t>(64, pages.size() - i));
+      if (!ledger.ReadNext(static_cast<uint32_t>(i + 1), read).ok()) return false;
+      for (size_t k = 0; k < read.size(); ++k) {
+        if (read[k] != Digest(pages[i + k])) return false;
+      }
+    }
+    return true;
+  }
   static std::vector<uint64_t> Pages(size_t count) {
     std::vector<uint64_t> pages;
     for (size_t i = 0; i < count; ++i) pages.push_back(i + 1);
@@ -120,7 +132,12 @@ TEST_F(LedgerTest, RandomHistoriesWithFoldsAndReopens) {
       ASSERT_TRUE(Holds(*ledger, before)) << step;
     }
     ASSERT_TRUE(WriteChanges(*ledger, before, pages).ok());
-    ASSERT_TRUE(ledger->Commit(SnapshotName(step), Root(step)).ok());
+    if (random() % 4 == 0) {
+      ASSERT_TRUE(HoldsNext(*ledger, pages)) << step;
+      ASSERT_TRUE(Holds(*ledger, before)) << step;
+      ASSERT_TRUE(HoldsNext(*ledger, pages)) << step;
+    }
+    ASSERT_TRUE(ledger->Commit(SnapshotName(step), Root(step), /*lazily=*/random() % 2 == 0).ok());
     if (random() % 3 == 0) ledger = Open();
     ASSERT_TRUE(Holds(*ledger, pages)) << step;
     EXPECT_EQ(ledger->state()->snapshot_id, SnapshotName(step));

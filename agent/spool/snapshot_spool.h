@@ -1,0 +1,136 @@
+// The snapshots that wait for the controller, of all databases: what lies in STATE/spooled. FORMAT.md has the files, the states and the
+// bounds.
+//
+//   snapshot: spool.List(db) -> the chain, oldest first          who writes one: Begin, Add chunks to the file, Finish, Added
+//   room:     spool.MergeOldest(db, reason)                      who uploads one: open its file, upload, Acknowledged, Remove
+//
+// What a merge loses is written into the book of gaps before it is gone. Not for chunks of a running backup (agent/upload/spool.h).
+//
+// Thread safety: all members may be called from any thread; of one database only one call at a time that changes its files, which the queue
+// of operations sees to. Lock order: mu_ guards the table alone, no file is touched under it. Memory: a header for each snapshot. Errors:
+// those of the file system, SPOOLED_DAMAGED, DISK_FULL.
+#ifndef LITEFLEET_AGENT_SPOOL_SNAPSHOT_SPOOL_H_
+#define LITEFLEET_AGENT_SPOOL_SNAPSHOT_SPOOL_H_
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/spool/spool_file.h"
+#include "agent/state/gap_book.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "common/io/disk_reserve.h"
+#include "litefleet/storage/v1/spool.pb.h"
+
+namespace litefleet::spool {
+
+// Reasons of gaps that the spool writes. The first ones are open until a snapshot is spooled or acknowledged again.
+inline constexpr std::string_view kSpoolFull = "SPOOL_FULL";
+inline constexpr std::string_view kSpoolExpired = "SPOOL_EXPIRED";
+inline constexpr std::string_view kSpooledDamaged = "SPOOLED_DAMAGED";
+inline constexpr std::string_view kRunFailed = "RUN_FAILED";
+inline constexpr std::string_view kBaseGone = "SPOOL_BASE_GONE";
+
+// One of the above.
+bool IsReason(std::string_view reason);
+
+struct SpooledSnapshot {
+  uint64_t number = 0;
+  std::string path;
+  uint64_t bytes = 0;
+  storage::v1::SpooledHeader header;
+  std::string root;
+  int64_t ended_at_ms = 0;
+
+  const std::string& id() const { return header.session_id(); }
+  bool full() const { return header.base_spooled_id().empty() && header.base_snapshot_id().empty(); }
+  SystemTime taken_at() const { return FromUnixMillis(header.taken_at_ms()); }
+  // When the state before it was taken; its own time where nobody knows.
+  SystemTime base_taken_at() const {
+    return FromUnixMillis(header.base_taken_at_ms() != 0 ? header.base_taken_at_ms() : header.taken_at_ms());
+  }
+};
+
+class SnapshotSpool {
+ public:
+  struct Usage {
+    uint32_t snapshots = 0;
+    int64_t bytes = 0;
+  };
+
+  // Makes `directory` where it is missing; removes what was not finished, moves aside what is damaged, drops what was superseded. `said`
+  // gets a sentence for each.
+  static absl::StatusOr<std::unique_ptr<SnapshotSpool>> Open(const std::string& directory, state::GapBook& gaps, const Clock& clock,
+                                                             std::vector<std::string>& said);
+
+  // By the names and sizes of files alone: for a program beside the agent that has the spool open.
+  static Usage LookAt(const std::string& directory, const std::string& database);
+
+  std::vector<SpooledSnapshot> List(const std::string& database) const;
+  std::optional<SpooledSnapshot> Newest(const std::string& database) const;
+  Usage UsageOf(const std::string& database) const;
+  Usage Total() const;
+  // That have something spooled.
+  std::vector<std::string> Databases() const;
+
+  // ---- a snapshot
+  // REQUIRES: IsName(header.database()).
+  absl::StatusOr<std::unique_ptr<SpoolFileWriter>> Begin(const storage::v1::SpooledHeader& header, const SpoolFileWriter::Limits& limits);
+  // The writer has finished; takes it into the table. With `header.merged` all before it go.
+  absl::Status Added(const std::string& database);
+
+  // ---- room
+  // The two oldest become one; the state between is a gap of this reason. REQUIRES: at least two.
+  absl::Status MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve);
+  // All states of the database that are older than `age` are merged into the one behind them; the last one is dropped. By the boot clock
+  // where it says something, else by the device's.
+  absl::Status Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve);
+
+  // ---- the end of one
+  absl::Status Remove(const SpooledSnapshot& snapshot);
+  // This one and those that are built on it cannot be uploaded: moved aside (`keep`) or removed; an open gap.
+  absl::Status GiveUp(const std::string& database, uint64_t from_number, std::string_view reason, const std::string& message, bool keep);
+  // A state exists again, at this time: open gaps of the reasons above have ended.
+  absl::Status EndGaps(const std::string& database, SystemTime at);
+
+  // ---- beside the snapshots
+  std::string LedgerFile(const std::string& database) const { return FolderOf(database) + "/newest.ledger"; }
+  storage::v1::SpoolState ReadState(const std::string& database) const;
+  absl::Status WriteState(const std::string& database, const storage::v1::SpoolState& state) const;
+
+  state::GapBook& gaps() { return gaps_; }
+  const Clock& clock() const { return clock_; }
+
+ private:
+  SnapshotSpool(std::string directory, state::GapBook& gaps, const Clock& clock)
+      : directory_(std::move(directory)), gaps_(gaps), clock_(clock), boot_id_(BootId()) {}
+
+  std::string FolderOf(const std::string& database) const { return directory_ + "/" + database; }
+  std::string PathOf(const std::string& database, uint64_t number) const;
+  absl::Status Load(const std::string& database, std::vector<std::string>& said);
+  absl::Status DropSuperseded(const std::string& database, std::string_view reason);
+  bool IsOlder(const SpooledSnapshot& snapshot, std::chrono::milliseconds age) const;
+
+  const std::string directory_;
+  state::GapBook& gaps_;
+  const Clock& clock_;
+  const std::string boot_id_;
+
+  mutable Mutex mu_;
+  std::map<std::string, std::map<uint64_t, SpooledSnapshot>> table_ ABSL_GUARDED_BY(mu_);
+};
+
+// Writes `older` and `newer`, of which the newer one's base is the older, as one snapshot in the place of `newer`.
+absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve);
+
+}  // namespace litefleet::spool
+
+#endif  // LITEFLEET_AGENT_SPOOL_SNAPSHOT_SPOOL_H_

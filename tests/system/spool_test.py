@@ -1,0 +1,164 @@
+#!/usr/bin/env python3
+"""A device that is offline keeps its schedule: snapshots wait in its spool, arrive in their order, and what is missing is told."""
+import glob
+import os
+import sqlite3
+import time
+
+import lf
+
+SCHEDULE = 'schedule = "2s"'
+
+
+def spooled(agent):
+    return sorted(glob.glob(os.path.join(agent.state, "spooled", "*", "*.spooled")))
+
+
+def agent_status(fleet, agent):
+    return fleet.program("litefleet-agent", "status", "--config", agent.config, "-o", "json").json["databases"][0]
+
+
+def change(path, step):
+    with sqlite3.connect(path, timeout=60) as db:
+        db.execute("insert into step values (?)", (step,))
+        db.execute("update item set data = randomblob(300) where id % 397 = 7")  # always the same pages
+    db.close()
+
+
+def listed_gaps(fleet):
+    return fleet.cli("-o", "json", "snapshot", "list", "alpha/app").json["gaps"]
+
+
+def go_offline(fleet):
+    fleet.controller.kill()
+
+
+class Steady:
+    """A database that changes by a step whenever a snapshot was spooled, so that each snapshot has a state of its own, whose content is kept."""
+
+    def __init__(self, fleet, settings="", rows=2000):
+        self.fleet = fleet
+        fleet.init()
+        fleet.serve()
+        self.database = lf.make_database(fleet.path("app.db"), rows=rows)
+        with sqlite3.connect(self.database) as db:
+            db.execute("create table step (n integer)")
+        db.close()
+        self.agent = fleet.agent("alpha", {"app": (self.database, SCHEDULE)}, settings=settings)
+        lf.wait_until("the first scheduled backup", lambda: fleet.snapshots("alpha/app"), 60, 0.2)
+        self.step, self.contents = 0, []
+
+    def spool(self, count):
+        """Until so many snapshots more were spooled; the content of each."""
+        for _ in range(count):
+            seen = set(spooled(self.agent))
+            self.step += 1
+            change(self.database, self.step)
+            lf.wait_until("a snapshot is spooled", lambda seen=seen: set(spooled(self.agent)) - seen, 60, 0.05)
+            self.contents.append(lf.content(self.database))
+
+    def arrived(self):
+        return not spooled(self.agent)
+
+
+def test_snapshots_of_an_offline_device_arrive_in_their_order():
+    with lf.Fleet() as fleet:
+        device = Steady(fleet)
+        before = {snapshot["id"] for snapshot in fleet.snapshots("alpha/app")}
+        go_offline(fleet)
+        device.spool(4)
+        status = agent_status(fleet, device.agent)
+        lf.expect(status["spooled_snapshots"] >= 4 and status["spooled_bytes"] > 0, f"status {status}")
+        # A power cut in the middle: what was spooled is there, and the schedule goes on.
+        device.agent.process.kill()
+        device.agent.start()
+        device.spool(2)
+        offline = time.time()
+        fleet.serve()
+        lf.wait_until("the spool is empty", device.arrived, 90, 0.2)
+        lf.expect_equal(agent_status(fleet, device.agent)["spooled_snapshots"], 0, "spooled snapshots")
+        new = [snapshot for snapshot in fleet.snapshots("alpha/app") if snapshot["id"] not in before]
+        new.sort(key=lambda snapshot: snapshot["sequence"])
+        taken = [snapshot["taken_at"] for snapshot in new]
+        lf.expect_equal(taken, sorted(taken), "the order of what was taken is that of what came")
+        states = []
+        for snapshot in new:
+            path = fleet.download(snapshot["id"])
+            states.append(lf.content(path))
+            os.unlink(path)
+        for number, content in enumerate(device.contents):
+            lf.expect(content in states, f"state {number + 1} of {len(device.contents)} is missing")
+        places = [states.index(content) for content in device.contents]
+        lf.expect_equal(places, sorted(places), "the order of the states")
+        # The operations are there, with the times that they had on the device.
+        operations = {operation["snapshot"]: operation for operation in fleet.cli("-o", "json", "operation", "list").json["items"]}
+        for place in places:
+            operation = operations[new[place]["id"]]
+            lf.expect_equal(operation["state"], "succeeded", "the operation of a spooled snapshot")
+            lf.expect(operation["ended_at"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(offline + 1)), f"ended at {operation['ended_at']}")
+        lf.expect_equal(listed_gaps(fleet), [], "gaps")
+
+
+def test_a_full_spool_merges_and_tells_the_gap():
+    with lf.Fleet() as fleet:
+        device = Steady(fleet, settings='[limits]\nspool_bytes = "1MiB"\n', rows=20000)
+        go_offline(fleet)
+        # Each step changes 50 pages, 200 KiB that do not compress.
+        merged = False
+        for _ in range(14):
+            device.spool(1)
+            if len(spooled(device.agent)) < len(device.contents):
+                merged = True
+                if len(device.contents) >= 5:
+                    break
+        lf.expect(merged, "the spool was never full")
+        total = sum(os.path.getsize(path) for path in spooled(device.agent))
+        lf.expect(total <= 1 << 20, f"{total} bytes in a spool of 1 MiB")
+        fleet.serve()
+        lf.wait_until("the spool is empty", device.arrived, 90, 0.2)
+        listed = lf.wait_until("the gap is told", lambda: listed_gaps(fleet), 30, 0.2)
+        lf.expect_equal(listed[0]["reason"], "SPOOL_FULL", "reason of the gap")
+        lf.expect(listed[0]["snapshots_dropped"] >= 1, f"the gap {listed[0]}")
+        newest = max(fleet.snapshots("alpha/app"), key=lambda snapshot: snapshot["taken_at"])
+        lf.expect_equal(lf.content(fleet.download(newest["id"])), device.contents[-1], "the newest state")
+        # An operator sees it in the list, with the database, and where a time lies in it.
+        table = fleet.cli("snapshot", "list", "alpha/app").out
+        lf.expect("(no states)" in table and "SPOOL_FULL" in table, table)
+        lf.expect("SPOOL_FULL" in fleet.cli("database", "show", "alpha/app").out, "database show has no gap")
+        inside = middle(listed[0]["from"], listed[0]["until"])
+        plan = fleet.cli("-o", "json", "restore", "alpha/app", "--at", inside, "--plan").json
+        lf.expect_equal(plan["gap"]["reason"], "SPOOL_FULL", "the gap in the plan")
+        lf.expect(plan["gap"]["before"]["taken_at"] < inside < plan["gap"]["after"]["taken_at"], f"states around {inside}: {plan['gap']}")
+        text = fleet.cli("restore", "alpha/app", "--at", inside, "--plan").out
+        lf.expect("there are no states between" in text, text)
+
+
+def middle(begin, end):
+    parse = lambda text: time.mktime(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float("0" + text[19:-1])
+    at = (parse(begin) + parse(end)) / 2
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
+
+
+def test_what_does_not_fit_is_an_open_gap_until_there_is_a_state_again():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = lf.make_database(fleet.path("large.db"), rows=40000)
+        agent = fleet.agent("alpha", {"app": (database, SCHEDULE)}, settings='[limits]\nspool_bytes = "1MiB"\n', start=False)
+        go_offline(fleet)
+        agent.start()
+        # A first backup that the spool cannot hold.
+        lf.wait_until("the gap is kept", lambda: glob.glob(os.path.join(agent.state, "gaps", "*")), 60, 0.2)
+        lf.expect_equal(spooled(agent), [], "spooled")
+        fleet.serve()
+        agent.wait_connected()
+        lf.wait_until("the backup is made", lambda: fleet.snapshots("alpha/app"), 120, 0.2)
+        gaps = lf.wait_until("the gap is told", lambda: [gap for gap in listed_gaps(fleet) if gap["until"]], 30, 0.2)
+        lf.expect_equal(gaps[0]["reason"], "SPOOL_FULL", "reason")
+        lf.wait_until("the device forgets it", lambda: not glob.glob(os.path.join(agent.state, "gaps", "*")), 30, 0.2)
+        alarms = fleet.cli("-o", "json", "status").json["alarms"]
+        lf.expect(not any(alarm["reason"] == "COVERAGE_GAP" for alarm in alarms), f"alarms {alarms}")
+
+
+if __name__ == "__main__":
+    lf.main(globals())
