@@ -77,6 +77,22 @@ void PutCompanionsBack(const TargetPlace& place, storage::v1::RestoreState& stat
   static_cast<void>(place.Sync());
 }
 
+absl::Status PlaceUndoCompanions(const TargetPlace& place, storage::v1::RestoreState& state) {
+  for (const std::string& suffix : state.undoes().parts()) {
+    if (suffix.empty()) continue;
+    LF_ASSIGN_OR_RETURN(const auto kept, place.Stat(place.UndoName() + suffix));
+    if (!kept.has_value()) continue;
+    // Beside what somebody has begun to write there it is not put.
+    if (const absl::Status placed = place.RenameNew(place.UndoName() + suffix, place.name() + suffix); !placed.ok()) {
+      state.add_steps(fmt::format("the kept {}{} was not put back: {}", place.name(), suffix, MessageOf(placed)));
+      continue;
+    }
+    state.add_steps(fmt::format("put the kept {}{} back", place.name(), suffix));
+    LF_CRASH_POINT("restore.undo.companion_placed");
+  }
+  return place.Sync();
+}
+
 absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal, storage::v1::RestoreState& state) {
   const std::string undo = place.UndoName();
   const std::string temporary = TargetPlace::TemporaryUndoName(state.operation_id());
@@ -93,9 +109,7 @@ absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal
     LF_CRASH_POINT("restore.undo_part_installed");
   }
   LF_RETURN_IF_ERROR(place.Sync());
-  if (state.undo_parts().empty()) {
-    return journal.RemoveUndo(state.database());
-  }
+  // Without any part the previous state is that nothing was there.
   storage::v1::UndoRecord record;
   record.set_database(state.database());
   record.set_path(place.path());
@@ -105,6 +119,14 @@ absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal
   record.set_snapshot_id(state.snapshot_id());
   record.set_mode(state.mode());
   record.set_made_at_ms(ToUnixMillis(RealClock().Now()));
+  if (HasPart(state, "")) {
+    LF_ASSIGN_OR_RETURN(const auto kept, place.Stat(undo));
+    if (kept.has_value()) {
+      record.set_device(kept->st_dev);
+      record.set_inode(kept->st_ino);
+      record.set_size_bytes(kept->st_size);
+    }
+  }
   LF_RETURN_IF_ERROR(journal.SaveUndo(record));
   // Without a database there is no previous state: what was left over beside it is kept, and told part by part.
   if (!HasPart(state, "")) {

@@ -39,7 +39,7 @@ struct ApplyContext {
   const ApplyOptions& options;
   const v1::RestoreOrder& order;
   const TargetPlace& place;
-  StagingFile& staging;
+  StagingFile* staging;  // null where nothing is put at the path
   const RestoreJournal& journal;
   storage::v1::RestoreState& state;
   const CancelToken& cancel;
@@ -47,6 +47,8 @@ struct ApplyContext {
   // Set by ApplyLive when what was committed is not what was ordered and could not be undone: it is in place, the outcome is this error.
   absl::Status read_back;
 
+  // An undo puts the kept file itself in its place: it has its owner and mode, and must not be lost.
+  bool undoes() const { return state.has_undoes(); }
   // Makes the step durable.
   absl::Status Enter(storage::v1::RestoreStep step);
   // The new state is in place: from here on nothing is an error any more, not even that this cannot be written down.
@@ -58,6 +60,7 @@ struct ApplyContext {
 
 absl::Status ApplyNew(ApplyContext& context);
 absl::Status ApplyLive(ApplyContext& context);
+// Without a staging file it undoes a restore to where nothing was: what is at the path becomes the undo, and what was left over comes back.
 absl::Status ApplyReplace(ApplyContext& context);
 
 // In how many pages a live target differs from the snapshot and from its previous state.
@@ -78,6 +81,8 @@ void CheckpointLive(const TargetPlace& place, const ApplyOptions& options, stora
 // -wal, -shm, -journal that lie beside the target, to the temporary undo names; recorded in undo_parts by the caller before.
 absl::Status MoveCompanionsAside(ApplyContext& context);
 void PutCompanionsBack(const TargetPlace& place, storage::v1::RestoreState& state);
+// The -wal, -shm and -journal that an undo has kept, beside the database that it has just put back. May be repeated.
+absl::Status PlaceUndoCompanions(const TargetPlace& place, storage::v1::RestoreState& state);
 // The undo under its temporary name becomes the undo of the database, in place of an older one, with its record.
 absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal, storage::v1::RestoreState& state);
 

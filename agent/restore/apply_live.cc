@@ -75,17 +75,17 @@ class LiveCopy {
 
 absl::Status LiveCopy::Prepare() {
   LF_ASSIGN_OR_RETURN(target_, LookAtLiveTarget(context_.place, context_.options, context_.cancel));
-  LF_RETURN_IF_ERROR(CheckPageSize(target_, context_.staging.page_size()));
+  LF_RETURN_IF_ERROR(CheckPageSize(target_, context_.staging->page_size()));
   // So that the copy keeps the journal mode that the application chose.
-  if (context_.staging.page_count() > 0) {
+  if (context_.staging->page_count() > 0) {
     if (context_.state.versions().empty()) {
-      LF_ASSIGN_OR_RETURN(*context_.state.mutable_versions(), context_.staging.ReadVersions());
+      LF_ASSIGN_OR_RETURN(*context_.state.mutable_versions(), context_.staging->ReadVersions());
       LF_RETURN_IF_ERROR(context_.Enter(storage::v1::RESTORE_STEP_CHECKED));
     }
     LF_CRASH_POINT("restore.live.before_versions");
-    LF_RETURN_IF_ERROR(context_.staging.WriteVersions(target_.wal ? std::string_view("\2\2") : std::string_view("\1\1")));
+    LF_RETURN_IF_ERROR(context_.staging->WriteVersions(target_.wal ? std::string_view("\2\2") : std::string_view("\1\1")));
   }
-  LF_ASSIGN_OR_RETURN(source_, OpenImmutable(context_.staging.path()));
+  LF_ASSIGN_OR_RETURN(source_, OpenImmutable(context_.staging->path()));
   LF_ASSIGN_OR_RETURN(destination_, OpenTarget(context_.place, context_.options, context_.cancel));
   return destination_->ErrorFor(
       sqlite3_exec(destination_->db(), "pragma query_only=0; pragma synchronous=full; pragma cache_size=-8000", nullptr, nullptr, nullptr),
@@ -145,7 +145,7 @@ absl::Status LiveCopy::CompleteUndo() {
 }
 
 absl::Status LiveCopy::Copy() {
-  const int step = std::max<int>(1, kStepBytes / static_cast<int>(std::max(512u, context_.staging.page_size())));
+  const int step = std::max<int>(1, kStepBytes / static_cast<int>(std::max(512u, context_.staging->page_size())));
   for (;;) {
     LF_RETURN_IF_ERROR(context_.CheckCancelled());
     const int left = sqlite3_backup_remaining(backup_.get());
@@ -162,9 +162,9 @@ absl::Status LiveCopy::Copy() {
   if (rc != SQLITE_DONE) return destination_->ErrorFor(rc, "commit the copy into");
   LF_CRASH_POINT("restore.live.after_commit");
   sqlite3_backup_finish(backup_.release());
-  context_.state.set_stall_bytes(static_cast<int64_t>(BytesToCopy(target_, context_.staging.bytes())));
+  context_.state.set_stall_bytes(static_cast<int64_t>(BytesToCopy(target_, context_.staging->bytes())));
   context_.state.set_stall_ms(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - locked_at_).count());
-  context_.Say(fmt::format("copied {} pages into {} in one transaction; writers waited {} ms", context_.staging.page_count(),
+  context_.Say(fmt::format("copied {} pages into {} in one transaction; writers waited {} ms", context_.staging->page_count(),
                            context_.place.path(), context_.state.stall_ms()));
   return context_.Applied();
 }
@@ -200,8 +200,8 @@ absl::Status LiveCopy::CompareWith(int fd, uint64_t bytes, const std::string& pa
 // Compares what this very commit made with what was ordered. The root digest was proven on the staging file; this looks at the way into
 // the target, and is left out where somebody has committed since.
 absl::Status LiveCopy::ReadBack() {
-  if (context_.staging.page_count() == 0) return absl::OkStatus();
-  const absl::Status status = CompareWith(context_.staging.fd(), context_.staging.bytes(), context_.staging.path());
+  if (context_.staging->page_count() == 0) return absl::OkStatus();
+  const absl::Status status = CompareWith(context_.staging->fd(), context_.staging->bytes(), context_.staging->path());
   if (status.ok()) {
     context_.Say("read the committed state back: it is the snapshot");
     return absl::OkStatus();

@@ -10,7 +10,8 @@ namespace {
 
 // What was moved aside before must not come back beside a file that it does not belong to.
 absl::Status Appeared(ApplyContext& context) {
-  static_cast<void>(InstallUndo(context.place, context.journal, context.state));
+  if (!context.state.undo_parts().empty() && !context.undoes())
+    static_cast<void>(InstallUndo(context.place, context.journal, context.state));
   return Error(absl::StatusCode::kFailedPrecondition, "TARGET_EXISTS",
                fmt::format("a database has appeared at {} meanwhile", context.place.path()),
                "restore again: it is restored live then, or with --mode replace");
@@ -20,8 +21,8 @@ absl::Status Appeared(ApplyContext& context) {
 
 absl::Status ApplyNew(ApplyContext& context) {
   context.progress.Begin("applying", 80, 100);
-  LF_RETURN_IF_ERROR(TakeOwnerOfDirectory(context.place, context.staging.fd(), context.staging.path()));
-  LF_RETURN_IF_ERROR(context.staging.Sync());
+  if (!context.undoes()) LF_RETURN_IF_ERROR(TakeOwnerOfDirectory(context.place, context.staging->fd(), context.staging->path()));
+  LF_RETURN_IF_ERROR(context.staging->Sync());
   LF_RETURN_IF_ERROR(context.CheckCancelled());
 
   // Before anything is moved: what lies beside a database that somebody made meanwhile belongs to it.
@@ -36,14 +37,14 @@ absl::Status ApplyNew(ApplyContext& context) {
   LF_CRASH_POINT("restore.new.before_move");
   absl::Status status = MoveCompanionsAside(context);
   LF_CRASH_POINT("restore.new.before_rename");
-  if (status.ok()) status = context.place.RenameNew(context.staging.name(), context.place.name());
+  if (status.ok()) status = context.place.RenameNew(context.staging->name(), context.place.name());
   if (status.code() == absl::StatusCode::kAlreadyExists) return Appeared(context);
   if (!status.ok()) {
     PutCompanionsBack(context.place, context.state);
     return status;
   }
   LF_CRASH_POINT("restore.new.after_rename");
-  context.Say(fmt::format("placed the restored database at {}", context.place.path()));
+  context.Say(fmt::format("placed the {} database at {}", context.undoes() ? "previous" : "restored", context.place.path()));
   return context.Applied();
 }
 

@@ -15,7 +15,10 @@ namespace {
 
 using Code = absl::StatusCode;
 
-constexpr std::string_view kStopFirst = "stop the application first, or restore with --mode live";
+// An undo goes the way that its restore took.
+std::string_view StopFirst(const ApplyContext& context) {
+  return context.undoes() ? "stop the application first" : "stop the application first, or restore with --mode live";
+}
 
 std::vector<capture::FileId> FilesOf(const TargetPlace& place) {
   std::vector<capture::FileId> files;
@@ -29,7 +32,8 @@ std::vector<capture::FileId> FilesOf(const TargetPlace& place) {
 absl::Status InUse(const ApplyContext& context, std::string_view why) {
   const Users users = FindUsers(FilesOf(context.place));
   return Error(Code::kFailedPrecondition, "IN_USE",
-               fmt::format("{} is in use{}{}", context.place.path(), users.pids.empty() ? "" : " by " + users.Text(), why), kStopFirst);
+               fmt::format("{} is in use{}{}", context.place.path(), users.pids.empty() ? "" : " by " + users.Text(), why),
+               StopFirst(context));
 }
 
 // After this -wal, -shm and a hot -journal are gone, and the file alone is the whole state. kDataLoss and kInternal: it cannot be folded.
@@ -80,17 +84,8 @@ bool SomebodyCame(const std::optional<WriteLease>& lease, const capture::FileId&
   return !FindUsers(std::span(&old, 1)).pids.empty();
 }
 
-absl::Status Swap(ApplyContext& context) {
-  LF_ASSIGN_OR_RETURN(const auto old, context.place.Stat(context.place.name()));
-  if (!old.has_value()) {
-    return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("{} has gone meanwhile", context.place.path()),
-                 "restore again without --mode");
-  }
-  LF_ASSIGN_OR_RETURN(const auto lease, ProveUnused(context));
-  LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging.fd(), context.staging.path()));
-  LF_RETURN_IF_ERROR(context.staging.Sync());
-  LF_RETURN_IF_ERROR(context.CheckCancelled());
-
+// The present file as the undo: a second name first, so that no crash leaves it without one.
+absl::Status KeepPresent(ApplyContext& context) {
   context.state.clear_undo_parts();
   context.state.add_undo_parts("");
   if (context.state.move_aside()) {
@@ -105,25 +100,54 @@ absl::Status Swap(ApplyContext& context) {
                  "this file system has no hard links: restore with --mode live");
   }
   LF_CRASH_POINT("restore.replace.linked");
-  absl::Status status = context.state.move_aside() ? MoveCompanionsAside(context) : context.place.Sync();
+  return context.state.move_aside() ? MoveCompanionsAside(context) : context.place.Sync();
+}
+
+// The old file is at the path again.
+absl::Status TakeBack(ApplyContext& context, bool removed) {
+  // The kept state has no other name than this.
+  if (context.undoes() && !removed) LF_RETURN_IF_ERROR(context.place.Link(context.place.name(), context.staging->name()));
+  LF_RETURN_IF_ERROR(removed ? context.place.RenameNew(context.temporary_undo(), context.place.name())
+                             : context.place.Rename(context.temporary_undo(), context.place.name()));
+  if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
+  static_cast<void>(context.place.Sync());
+  return absl::OkStatus();
+}
+
+// The staging file in the place of the old database; without one nothing.
+absl::Status Swap(ApplyContext& context) {
+  const bool removal = context.staging == nullptr;
+  LF_ASSIGN_OR_RETURN(const auto old, context.place.Stat(context.place.name()));
+  if (!old.has_value()) {
+    return Error(Code::kFailedPrecondition, "TARGET_MISSING", fmt::format("{} has gone meanwhile", context.place.path()),
+                 context.undoes() ? "look at what is there" : "restore again without --mode");
+  }
+  LF_ASSIGN_OR_RETURN(const auto lease, ProveUnused(context));
+  if (!context.undoes())
+    LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging->fd(), context.staging->path()));
+  if (!removal) LF_RETURN_IF_ERROR(context.staging->Sync());
+  LF_RETURN_IF_ERROR(context.CheckCancelled());
+
+  absl::Status status = KeepPresent(context);
   LF_CRASH_POINT("restore.replace.before_rename");
   if (status.ok() && lease.has_value() && lease->Wanted()) status = InUse(context, ": somebody opens it just now");
-  if (status.ok()) status = context.place.Rename(context.staging.name(), context.place.name());
+  if (status.ok())
+    status = removal ? context.place.Remove(context.place.name()) : context.place.Rename(context.staging->name(), context.place.name());
   LF_CRASH_POINT("restore.replace.after_rename");
   if (!status.ok()) {
     if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
     return status;
   }
   if (SomebodyCame(lease, {old->st_dev, old->st_ino})) {
-    const absl::Status back = context.place.Rename(context.temporary_undo(), context.place.name());
-    if (back.ok()) {
-      if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
-      static_cast<void>(context.place.Sync());
-      return InUse(context, ": somebody opened it during the restore, which was taken back");
-    }
+    const absl::Status back = TakeBack(context, removal);
+    if (back.ok()) return InUse(context, ": somebody opened it during the restore, which was taken back");
     context.Say("somebody opened the old database during the restore, which could not be taken back: " + MessageOf(back));
   }
-  context.Say(fmt::format("renamed the restored database to {}", context.place.path()));
+  if (context.undoes()) {
+    if (const absl::Status placed = PlaceUndoCompanions(context.place, context.state); !placed.ok()) context.Say(MessageOf(placed));
+  }
+  context.Say(removal ? fmt::format("took the restored database away from {}", context.place.path())
+                      : fmt::format("renamed the {} database to {}", context.undoes() ? "previous" : "restored", context.place.path()));
   return context.Applied();
 }
 

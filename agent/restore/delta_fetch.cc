@@ -114,14 +114,15 @@ absl::Status DeltaFetch::Settle(uint32_t& from, uint32_t end) {
 absl::Status DeltaFetch::TakeLocal(Result& result) {
   bool ours = false;  // the error
   const absl::Status read = ForEachLocalExtent(
-      parts_.place, parts_.options, parts_.order.page_size(), parts_.cancel, [&](uint32_t extent, ByteView pages) -> absl::Status {
+      parts_.place, parts_.options, parts_.order.page_size(), parts_.cancel,
+      [&](uint32_t extent, ByteView pages, int source) -> absl::Status {
         parts_.progress.AddReadBytes(static_cast<int64_t>(pages.size()));
         if (extent >= extents_ || held_[extent]) return absl::OkStatus();
         const size_t size = size_t{format::PagesIn(parts_.order.page_size(), parts_.order.page_count(), extent)} * parts_.order.page_size();
         const ByteView part = pages.first(std::min(size, pages.size()));
         ours = true;
         LF_ASSIGN_OR_RETURN(const format::ChunkName name, NameOf(extent));
-        LF_RETURN_IF_ERROR(parts_.staging.WritePages(format::FirstPageOf(parts_.order.page_size(), extent), part));
+        LF_RETURN_IF_ERROR(parts_.staging.SharePages(source, format::FirstPageOf(parts_.order.page_size(), extent), part));
         ours = false;
         present_[extent] = true;
         if (part.size() == size && format::NameChunkOf(parts_.order.page_size(), part) == name) {
@@ -130,6 +131,7 @@ absl::Status DeltaFetch::TakeLocal(Result& result) {
         }
         return absl::OkStatus();
       });
+  result.shared_bytes = parts_.staging.shared_bytes();
   if (ours || absl::IsCancelled(read)) return read;
   // What cannot be read is fetched.
   if (!read.ok()) result.note = MessageOf(read);

@@ -46,6 +46,7 @@ class DeltaFetch {
   struct Result {
     bool supported = true;  // by the controller; else nothing was done
     uint64_t local_bytes = 0;
+    uint64_t shared_bytes = 0;  // of the database's that were not copied: both files have the same blocks
     uint64_t fetched_bytes = 0;
     std::string note;  // why the present database could not be read to its end
   };

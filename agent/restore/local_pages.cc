@@ -4,6 +4,9 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <system_error>
 
 #include "agent/capture/pinned_read.h"
 #include "agent/restore/page_stream.h"
@@ -43,6 +46,20 @@ absl::Status ReadRefused(const TargetPlace& place, uint32_t page_size, const Can
                  [&](uint64_t offset, std::span<std::byte> out) { return io::PreadAll(fd.get(), out, offset, place.path()); });
 }
 
+// One that this process has open for the file already: opening and closing one more would drop SQLite's locks on it. -1 where there is
+// none.
+int OpenDescriptorOf(const TargetPlace& place) {
+  struct stat wanted {};
+  if (stat(place.path().c_str(), &wanted) != 0) return -1;
+  std::error_code none;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", none)) {
+    const int fd = static_cast<int>(std::strtol(entry.path().filename().c_str(), nullptr, 10));
+    struct stat st {};
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_dev == wanted.st_dev && st.st_ino == wanted.st_ino) return fd;
+  }
+  return -1;
+}
+
 absl::Status ReadThroughHandle(capture::UserDatabase& database, uint32_t page_size, const CancelToken& cancel, const Take& take) {
   LF_ASSIGN_OR_RETURN(const uint64_t bytes, database.FileBytes());
   sqlite3_file* const file = database.file();
@@ -55,10 +72,13 @@ absl::Status ReadThroughHandle(capture::UserDatabase& database, uint32_t page_si
 }  // namespace
 
 absl::Status ForEachLocalExtent(const TargetPlace& place, const ApplyOptions& options, uint32_t page_size, const CancelToken& cancel,
-                                const Take& take) {
+                                const std::function<absl::Status(uint32_t, ByteView, int)>& hand_on) {
+  int source = -1;
+  const Take take = [&](uint32_t extent, ByteView pages) { return hand_on(extent, pages, source); };
   const auto database = OpenTarget(place, options, cancel);
   LF_RETURN_IF_ERROR(CheckCancelled(cancel));
   if (!database.ok()) return ReadRefused(place, page_size, cancel, take);
+  source = OpenDescriptorOf(place);
   LF_ASSIGN_OR_RETURN(const auto pinned, capture::PinnedRead::Begin(**database));
   if (pinned->empty() || pinned->page_size() != page_size) return absl::OkStatus();
   if (!pinned->wal()) {

@@ -17,9 +17,11 @@
 
 namespace litefleet::restore {
 
-// Ascending; the last one may be shorter than an extent. With another page size than `page_size` nothing is handed on.
+// Ascending; the last one may be shorter than an extent. With another page size than `page_size` nothing is handed on. `source`: a
+// descriptor of the database's file that stays SQLite's own, for sharing blocks with it and nothing else (law 3), or -1; the pages may be
+// newer than what it has.
 absl::Status ForEachLocalExtent(const TargetPlace& place, const ApplyOptions& options, uint32_t page_size, const CancelToken& cancel,
-                                const std::function<absl::Status(uint32_t extent, ByteView pages)>& take);
+                                const std::function<absl::Status(uint32_t extent, ByteView pages, int source)>& take);
 
 }  // namespace litefleet::restore
 

@@ -5,6 +5,7 @@
 
 #include "agent/restore/plan.h"
 #include "agent/restore/restore_session.h"
+#include "agent/restore/undo.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
@@ -12,6 +13,13 @@
 namespace litefleet::restore {
 
 using storage::v1::RestoreState;
+
+namespace {
+
+// Of a question: no operation has this id.
+constexpr std::string_view kNoOperation = "plan";
+
+}  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalRestorer>> LocalRestorer::Open(RestorerOptions options, PageFetcher& fetcher) {
   LF_ASSIGN_OR_RETURN(RestoreJournal journal, RestoreJournal::Open(options.state_folder));
@@ -27,12 +35,28 @@ absl::StatusOr<v1::RestorePlan> LocalRestorer::Plan(const v1::RestoreOrder& orde
   return MakePlan(order, target, options_.apply);
 }
 
+Outcome LocalRestorer::Undo(const std::string& operation_id, const v1::UndoOrder& order, const Target& target, const CancelToken& cancel,
+                            const std::function<void(const v1::Progress&)>& progress) {
+  const auto wish = FindUndo(journal_, operation_id, order, target);
+  if (!wish.ok()) {
+    Outcome refused;
+    refused.status = wish.status();
+    return refused;
+  }
+  return RestoreSession({options_, fetcher_, journal_, checker_}, operation_id, wish->order, target, cancel, progress, &wish->record).Run();
+}
+
+v1::RestorePlan LocalRestorer::PlanUndo(const v1::UndoOrder& order, const Target& target) {
+  return MakeUndoPlan(FindUndo(journal_, std::string(kNoOperation), order, target), target, options_.apply);
+}
+
 absl::Status LocalRestorer::Forget(const std::string& operation_id) {
   LF_ASSIGN_OR_RETURN(const auto state, journal_.Load(operation_id));
   if (state.has_value() && state->step() != storage::v1::RESTORE_STEP_DONE) {
     // It ended without a run that could end it: the database is not configured any more, for instance.
     static_cast<void>(Settle(*state));
   }
+  LF_RETURN_IF_ERROR(journal_.Remove(HookUndoId(operation_id)));
   return journal_.Remove(operation_id);
 }
 
@@ -51,7 +75,7 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
     return recovery;
   }
   for (const RestoreState& state : *states) {
-    if (active.contains(state.operation_id())) continue;
+    if (active.contains(state.operation_id()) || IsHookUndo(state.operation_id())) continue;
     std::optional<Outcome> outcome = Settle(state);
     if (!outcome.has_value()) {
       recovery.said.push_back(fmt::format("rolled the restore {} of {} back", state.operation_id(), state.database()));
@@ -65,6 +89,7 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
     recovered.operation_id = state.operation_id();
     static_cast<void>(recovered.order.ParseFromString(state.order()));
     recovered.order.set_database(state.database());
+    recovered.undo = state.has_undoes();
     recovered.outcome = *std::move(outcome);
   }
   return recovery;
@@ -77,13 +102,14 @@ absl::Status LocalRestorer::DropUndo(const std::string& database) {
   return journal_.RemoveUndo(database);
 }
 
-std::vector<std::string> LocalRestorer::DropUndosOlderThan(std::chrono::seconds age, const Clock& clock) {
+std::vector<std::string> LocalRestorer::DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,
+                                                           const std::function<bool(const std::string&)>& busy) {
   std::vector<std::string> dropped;
   const auto records = journal_.ListUndos();
   if (!records.ok()) return dropped;
   const int64_t limit = ToUnixMillis(clock.Now() - age);
   for (const auto& record : *records) {
-    if (record.made_at_ms() < limit && DropUndo(record.database()).ok()) dropped.push_back(record.database());
+    if (record.made_at_ms() < limit && !busy(record.database()) && DropUndo(record.database()).ok()) dropped.push_back(record.database());
   }
   return dropped;
 }

@@ -11,6 +11,7 @@
 //   CHECK_FAILED          kInternal            the checks could not be carried out
 //   FETCH_STALLED         kUnavailable         the controller could not be reached for long
 //   DATABASE_BUSY         kUnavailable         the lock of a live target was not to be had
+//   HOOK_FAILED           kFailedPrecondition  before: nothing was changed; after: the previous state is back, or the message says why not
 //   RESTORE_OUTCOME_UNKNOWN                    a crash, and then neither the snapshot nor the previous state could be compared with the
 //   target CANCELLED             kCancelled
 #ifndef LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
@@ -26,6 +27,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/hooks/database_hooks.h"
 #include "agent/restore/apply.h"
 #include "agent/restore/restore_journal.h"
 #include "agent/restore/restorer.h"
@@ -40,6 +42,7 @@ struct RestorerOptions {
   std::chrono::seconds fetch_patience{900};
   ApplyOptions apply;
   check::Checker::Options check;
+  hooks::HookSource hooks = {};  // called from the threads that restore
 };
 
 class LocalRestorer final : public Restorer {
@@ -47,9 +50,18 @@ class LocalRestorer final : public Restorer {
   // `fetcher` outlives it.
   static absl::StatusOr<std::unique_ptr<LocalRestorer>> Open(RestorerOptions options, PageFetcher& fetcher);
 
+  // REQUIRES: before the first Run, Undo or Recover.
+  void SetHooks(hooks::HookSource hooks) { options_.hooks = std::move(hooks); }
+
   Outcome Run(const std::string& operation_id, const v1::RestoreOrder& order, const Target& target, const CancelToken& cancel,
               const std::function<void(const v1::Progress&)>& progress) override;
   absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order, const Target& target) override;
+
+  // Puts the state of before the last restore back; what it takes away is kept as the next undo. As Run otherwise. Errors: of undo.h too.
+  Outcome Undo(const std::string& operation_id, const v1::UndoOrder& order, const Target& target, const CancelToken& cancel,
+               const std::function<void(const v1::Progress&)>& progress);
+  // Changes nothing.
+  v1::RestorePlan PlanUndo(const v1::UndoOrder& order, const Target& target);
 
   // The outcome is durable elsewhere. One that was never run to its end is settled as Recover does.
   absl::Status Forget(const std::string& operation_id);
@@ -57,6 +69,7 @@ class LocalRestorer final : public Restorer {
   struct Recovered {
     std::string operation_id;
     v1::RestoreOrder order;  // as far as it is known
+    bool undo = false;
     Outcome outcome;
   };
   struct Recovery {
@@ -71,8 +84,9 @@ class LocalRestorer final : public Restorer {
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
   // Removes the previous state of a database; missing is fine. REQUIRES: no restore of this database runs.
   absl::Status DropUndo(const std::string& database);
-  // DropUndo for all that are older. Returns the databases.
-  std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock);
+  // DropUndo for all that are older and not `busy` with a restore. Returns the databases.
+  std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,
+                                              const std::function<bool(const std::string&)>& busy);
 
  private:
   LocalRestorer(RestorerOptions options, PageFetcher& fetcher, RestoreJournal journal)
@@ -80,7 +94,7 @@ class LocalRestorer final : public Restorer {
 
   std::optional<Outcome> Settle(const storage::v1::RestoreState& state);
 
-  const RestorerOptions options_;
+  RestorerOptions options_;  // constant once something runs
   PageFetcher& fetcher_;
   const RestoreJournal journal_;
   const check::Checker checker_;

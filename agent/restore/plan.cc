@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <random>
 #include <vector>
@@ -87,15 +88,39 @@ PlannedRate RateFor(const TargetPlace& place, const Target& target) {
   return {{kAssumedBytesPerSecond}, "which is assumed: nothing was measured here yet, and no sample could be written"};
 }
 
-void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal) {
+void DescribeUndo(v1::RestorePlan& plan, const storage::v1::UndoRecord& record, const TargetPlace& place, bool wal) {
   const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
-  if (plan.mode() == v1::RESTORE_MODE_NEW) {
+  if (Removes(record)) {
+    say(fmt::format("make sure that nobody has {} open", place.path()));
+    say("take it away and keep it as the next undo: there was no database before the restore");
+    return;
+  }
+  say(fmt::format("take {}, which the restore {} kept", record.undo(), record.operation_id()));
+  switch (plan.mode()) {
+    case v1::RESTORE_MODE_NEW:
+      say(fmt::format("rename it to {}, where nothing is now", place.path()));
+      break;
+    case v1::RESTORE_MODE_LIVE:
+      say("copy the present state aside as the next undo");
+      say(fmt::format("copy the kept state into {} in one transaction, while applications have it open; {} wait", place.path(),
+                      wal ? "writers" : "writers and readers"));
+      break;
+    default:
+      say("fold the write-ahead log or journal into the present database, and make sure that nobody has it open");
+      say(fmt::format("keep it as the next undo, and rename the kept file to {}", place.path()));
+  }
+}
+
+void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, bool is_text) {
+  const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
+  if (plan.mode() == v1::RESTORE_MODE_NEW || is_text) {
     say(fmt::format("fetch the snapshot into a staging file in {}, and prove its root digest", place.directory()));
   } else {
     say(fmt::format(
         "take what the present database shares with the snapshot into a staging file in {}, fetch what differs, and prove its root digest",
         place.directory()));
   }
+  if (is_text) say("load that SQL text into a staging database in a process without rights");
   say("run SQLite's checks on it in a process without rights");
   switch (plan.mode()) {
     case v1::RESTORE_MODE_NEW:
@@ -122,6 +147,14 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
         Code::kPermissionDenied, "PUSH_RESTORE_DENIED",
         fmt::format("the device does not let the controller restore {} (push_restore = \"{}\")", target.database, target.push_restore),
         "set push_restore = \"allow\" in the configuration on the device");
+  }
+  if (order.content() > v1::SNAPSHOT_CONTENT_SQL) {
+    return Error(Code::kInvalidArgument, "ORDER_INVALID", fmt::format("what the order restores to {} is no database", target.database),
+                 "restore a snapshot of a database, or download this one");
+  }
+  if (order.tables_size() > 0) {
+    return Error(Code::kUnimplemented, "TABLES_UNSUPPORTED", fmt::format("this agent restores {} as a whole alone", target.database),
+                 "download the snapshot, and take the tables out of it with sqlite3");
   }
   const bool sizes_make_sense = format::IsPageSize(order.page_size()) && order.page_count() <= format::kMaxPageCount;
   if (!sizes_make_sense || order.root_version() != format::kRootVersion || order.root_digest().size() != format::kDigestBytes) {
@@ -172,44 +205,32 @@ absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed) {
       "free space there; a restore with --mode replace needs less than a live one");
 }
 
+uint64_t BytesOf(const v1::RestoreOrder& order) {
+  const uint64_t bytes = format::DatabaseBytes(order.page_size(), order.page_count());
+  return order.content() == v1::SNAPSHOT_CONTENT_SQL ? 2 * bytes : bytes;
+}
+
 uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes) {
   // Rollback mode: the old pages go into the undo copy and into the journal.
   return target.wal ? new_bytes : new_bytes + 2 * target.bytes;
 }
 
-absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options) {
-  v1::RestorePlan plan;
-  const auto obstacle = [&](const absl::Status& status) {
-    if (!status.ok()) *plan.add_obstacles() = ToErrorDetail(status);
-  };
-  const uint64_t bytes = format::DatabaseBytes(order.page_size(), order.page_count());
-  plan.set_snapshot_id(order.snapshot_id());
-  plan.set_from_device(true);
-  *plan.mutable_made_at() = google::protobuf::util::TimeUtil::MillisecondsToTimestamp(ToUnixMillis(RealClock().Now()));
-  plan.set_size_bytes(static_cast<int64_t>(bytes));
-  plan.set_fetch_bytes(static_cast<int64_t>(bytes));
-  obstacle(CheckOrder(order, target));
-  const auto place = TargetPlace::Resolve(target.path);
-  if (!place.ok()) {
-    obstacle(place.status());
-    return plan;
-  }
-  obstacle(place->CheckWritable());
-  const auto mode = DecideMode(order, *place);
-  if (!mode.ok()) {
-    obstacle(mode.status());
-    return plan;
-  }
-  plan.set_mode(*mode);
-  plan.set_in_use(OthersHaveItOpen(*place));
+namespace {
+
+using Obstacles = std::function<void(const absl::Status&)>;
+
+// What both plans say of the place once the mode is known. `page_size` 0: SQL text, which has none yet.
+void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& options, uint32_t page_size, uint64_t bytes,
+            const storage::v1::UndoRecord* undoes, const Obstacles& obstacle, v1::RestorePlan& plan) {
+  plan.set_in_use(OthersHaveItOpen(place));
   LiveTarget live;
   PlannedRate rate;
-  if (*mode == v1::RESTORE_MODE_LIVE) {
-    const auto looked = LookAtLiveTarget(*place, options, CancelToken());
+  if (plan.mode() == v1::RESTORE_MODE_LIVE) {
+    const auto looked = LookAtLiveTarget(place, options, CancelToken());
     if (looked.ok()) {
       live = *looked;
-      obstacle(CheckPageSize(live, order.page_size()));
-      rate = RateFor(*place, target);
+      if (page_size != 0) obstacle(CheckPageSize(live, page_size));
+      rate = RateFor(place, target);
       *plan.mutable_expected_stall() = google::protobuf::util::TimeUtil::MillisecondsToDuration(
           static_cast<int64_t>(static_cast<double>(BytesToCopy(live, bytes)) * 1000.0 / static_cast<double>(rate.rate.bytes_per_second)) +
           1);
@@ -218,25 +239,77 @@ absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Ta
     }
     plan.set_journal_mode(live.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
   }
-  if (*mode == v1::RESTORE_MODE_REPLACE && plan.in_use()) {
-    obstacle(Error(Code::kFailedPrecondition, "IN_USE", fmt::format("other processes have {} open", place->path()),
-                   "stop the application first, or restore with --mode live"));
+  if (plan.mode() == v1::RESTORE_MODE_REPLACE && plan.in_use()) {
+    obstacle(Error(Code::kFailedPrecondition, "IN_USE", fmt::format("other processes have {} open", place.path()),
+                   undoes != nullptr ? "stop the application first" : "stop the application first, or restore with --mode live"));
   }
-  const auto reserve = target.reserve.At(place->directory());
+  const auto reserve = target.reserve.At(place.directory());
   obstacle(reserve.status());
-  const SpaceNeeded needed = SpaceFor(*mode, bytes, live, reserve.value_or(0));
+  SpaceNeeded needed = SpaceFor(plan.mode(), bytes, live, reserve.value_or(0));
+  if (undoes != nullptr) needed.staging = 0;
   plan.set_staging_bytes(static_cast<int64_t>(needed.staging));
   plan.set_undo_bytes(static_cast<int64_t>(needed.undo));
   plan.set_journal_bytes(static_cast<int64_t>(needed.journal));
   plan.set_reserve_bytes(static_cast<int64_t>(needed.reserve));
-  const auto available = io::FreeBytes(place->directory());
+  const auto available = io::FreeBytes(place.directory());
   if (available.ok()) plan.set_free_bytes(static_cast<int64_t>(*available));
-  obstacle(CheckSpace(*place, needed));
-  DescribeSteps(plan, *place, live.wal);
+  obstacle(CheckSpace(place, needed));
+  undoes != nullptr ? DescribeUndo(plan, *undoes, place, live.wal) : DescribeSteps(plan, place, live.wal, page_size == 0);
   if (plan.has_expected_stall()) {
     plan.add_steps(fmt::format("expected wait: {} at {} a second, {}", Size(BytesToCopy(live, bytes)),
                                Size(static_cast<uint64_t>(rate.rate.bytes_per_second)), rate.basis));
   }
+}
+
+v1::RestorePlan EmptyPlan(uint64_t bytes) {
+  v1::RestorePlan plan;
+  plan.set_from_device(true);
+  *plan.mutable_made_at() = google::protobuf::util::TimeUtil::MillisecondsToTimestamp(ToUnixMillis(RealClock().Now()));
+  plan.set_size_bytes(static_cast<int64_t>(bytes));
+  return plan;
+}
+
+// Nothing where it cannot be resolved, or the mode cannot be told: an obstacle says so.
+template <class Decide>
+std::optional<TargetPlace> Locate(const Target& target, const Obstacles& obstacle, v1::RestorePlan& plan, const Decide& decide) {
+  auto place = TargetPlace::Resolve(target.path);
+  obstacle(place.status());
+  if (!place.ok()) return std::nullopt;
+  obstacle(place->CheckWritable());
+  const absl::StatusOr<v1::RestoreMode> mode = decide(*place);
+  obstacle(mode.status());
+  if (!mode.ok()) return std::nullopt;
+  plan.set_mode(*mode);
+  return *std::move(place);
+}
+
+}  // namespace
+
+absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options) {
+  const uint64_t bytes = BytesOf(order);
+  v1::RestorePlan plan = EmptyPlan(bytes);
+  const Obstacles obstacle = [&](const absl::Status& status) {
+    if (!status.ok()) *plan.add_obstacles() = ToErrorDetail(status);
+  };
+  plan.set_snapshot_id(order.snapshot_id());
+  plan.set_fetch_bytes(static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count())));
+  obstacle(CheckOrder(order, target));
+  const auto place = Locate(target, obstacle, plan, [&](const TargetPlace& at) { return DecideMode(order, at); });
+  if (place.has_value())
+    PlanAt(*place, target, options, order.content() == v1::SNAPSHOT_CONTENT_SQL ? 0 : order.page_size(), bytes, nullptr, obstacle, plan);
+  return plan;
+}
+
+v1::RestorePlan MakeUndoPlan(const absl::StatusOr<UndoWish>& wish, const Target& target, const ApplyOptions& options) {
+  const uint64_t bytes = wish.ok() ? format::DatabaseBytes(wish->order.page_size(), wish->order.page_count()) : 0;
+  v1::RestorePlan plan = EmptyPlan(bytes);
+  const Obstacles obstacle = [&](const absl::Status& status) {
+    if (!status.ok()) *plan.add_obstacles() = ToErrorDetail(status);
+  };
+  obstacle(wish.status());
+  if (!wish.ok()) return plan;
+  const auto place = Locate(target, obstacle, plan, [&](const TargetPlace& at) { return DecideUndoMode(wish->record, at); });
+  if (place.has_value()) PlanAt(*place, target, options, wish->order.page_size(), bytes, &wish->record, obstacle, plan);
   return plan;
 }
 

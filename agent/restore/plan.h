@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "agent/restore/apply.h"
 #include "agent/restore/restorer.h"
+#include "agent/restore/undo.h"
 
 namespace litefleet::restore {
 
@@ -29,10 +30,16 @@ SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget&
 // NOT_ENOUGH_SPACE.
 absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed);
 
+// What the restored database will have about: of SQL text that is a guess, text and indexes.
+uint64_t BytesOf(const v1::RestoreOrder& order);
+
 // What a live copy reads and writes while the application waits.
 uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes);
 
 absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options);
+
+// What undoing would do; `wish` may be why it cannot be done.
+v1::RestorePlan MakeUndoPlan(const absl::StatusOr<UndoWish>& wish, const Target& target, const ApplyOptions& options);
 
 }  // namespace litefleet::restore
 

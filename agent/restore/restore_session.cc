@@ -19,6 +19,8 @@ using Code = absl::StatusCode;
 using storage::v1::RestoreState;
 using storage::v1::RestoreStep;
 
+constexpr std::string_view kHookUndoSuffix = "-undo";
+
 absl::Status StatusOf(const RestoreState& state) {
   if (state.code() == 0) return absl::OkStatus();
   return Error(static_cast<Code>(state.code()), state.reason(), state.message(), state.hint());
@@ -43,6 +45,9 @@ bool IsInode(const std::optional<struct stat>& st, const RestoreState& state) {
 
 }  // namespace
 
+std::string HookUndoId(const std::string& operation_id) { return operation_id + std::string(kHookUndoSuffix); }
+bool IsHookUndo(const std::string& operation_id) { return operation_id.ends_with(kHookUndoSuffix); }
+
 Outcome OutcomeOf(const RestoreState& state) {
   Outcome outcome;
   outcome.status = StatusOf(state);
@@ -52,11 +57,12 @@ Outcome OutcomeOf(const RestoreState& state) {
   outcome.stall_bytes = state.stall_bytes();
   outcome.mode = static_cast<v1::RestoreMode>(state.mode());
   outcome.applied = state.applied();
+  for (const std::string& run : state.hooks()) static_cast<void>(outcome.hooks.emplace_back().ParseFromString(run));
   return outcome;
 }
 
 RestoreSession::RestoreSession(const Parts& parts, const std::string& operation_id, const v1::RestoreOrder& order, const Target& target,
-                               const CancelToken& cancel, const ProgressMeter::Report& report)
+                               const CancelToken& cancel, const ProgressMeter::Report& report, const storage::v1::UndoRecord* undoes)
     : parts_(parts),
       order_(order),
       target_(target),
@@ -69,6 +75,7 @@ RestoreSession::RestoreSession(const Parts& parts, const std::string& operation_
   state_.set_snapshot_id(order.snapshot_id());
   state_.set_root_digest(order.root_digest());
   state_.set_order(order.SerializeAsString());
+  if (undoes != nullptr) *state_.mutable_undoes() = *undoes;
 }
 
 absl::Status RestoreSession::CheckCancelled() const {
@@ -86,20 +93,30 @@ absl::Status RestoreSession::EnterApplied() {
 }
 
 ApplyContext RestoreSession::Context() {
-  return {parts_.options.apply, order_, *place_, *staging_, parts_.journal, state_, cancel_, progress_, absl::OkStatus()};
+  return {parts_.options.apply, order_, *place_, staging_.get(), parts_.journal, state_, cancel_, progress_, absl::OkStatus()};
 }
+
+namespace {
+
+// The program ends: what a crash would leave stays, and the next run goes on from there.
+Outcome Interrupted(const absl::Status& status) {
+  Outcome outcome;
+  outcome.status = status;
+  return outcome;
+}
+
+}  // namespace
 
 Outcome RestoreSession::Run() {
   absl::Status status = Go();
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   if (absl::IsCancelled(status) && cancel_.interrupted()) {
-    // The program ends: what a crash would leave stays, and the next run goes on from there.
-    Outcome outcome;
-    outcome.status = status;
-    return outcome;
+    return Interrupted(status);
   }
   if (!status.ok()) CleanUp();
   if (status.ok()) status = read_back_;
+  if (status.ok() || state_.hooks_begun()) status = AfterApply(status);
+  if (absl::IsCancelled(status) && cancel_.interrupted()) return Interrupted(status);
   if (status.ok()) progress_.Finish();
   state_.set_code(static_cast<int>(status.code()));
   state_.set_reason(ReasonOf(status));
@@ -124,29 +141,38 @@ absl::Status RestoreSession::Go() {
   if (before.has_value()) {
     LF_RETURN_IF_ERROR(TakeUp(*std::move(before)));
   } else {
-    LF_RETURN_IF_ERROR(CheckOrder(order_, target_));
+    if (!undoes()) LF_RETURN_IF_ERROR(CheckOrder(order_, target_));
     LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(target_.path));
     place_.emplace(std::move(place));
     LF_RETURN_IF_ERROR(Begin());
   }
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
+  if (state_.undoing_after_hook()) return absl::OkStatus();  // it had reached its target, and goes back
   if (!abandoned_.ok() && state_.step() != storage::v1::RESTORE_STEP_APPLIED) return RollBack();
-  if (state_.step() == storage::v1::RESTORE_STEP_PREPARED) LF_RETURN_IF_ERROR(FetchAll());
-  if (state_.step() == storage::v1::RESTORE_STEP_STAGED) LF_RETURN_IF_ERROR(Check());
-  if (state_.step() != storage::v1::RESTORE_STEP_APPLIED) LF_RETURN_IF_ERROR(Apply());
+  if (state_.step() == storage::v1::RESTORE_STEP_PREPARED) LF_RETURN_IF_ERROR(undoes() ? TakeUndo() : FetchAll());
+  if (state_.step() == storage::v1::RESTORE_STEP_STAGED) {
+    LF_RETURN_IF_ERROR(LoadText());
+    LF_RETURN_IF_ERROR(Check());
+  }
+  if (state_.step() != storage::v1::RESTORE_STEP_APPLIED) {
+    LF_RETURN_IF_ERROR(BeforeApply());
+    LF_RETURN_IF_ERROR(Apply());
+  }
   return Finish();
 }
 
 absl::Status RestoreSession::Begin() {
   LF_RETURN_IF_ERROR(CheckCancelled());
-  LF_ASSIGN_OR_RETURN(const v1::RestoreMode mode, DecideMode(order_, *place_));
+  LF_ASSIGN_OR_RETURN(const v1::RestoreMode mode, undoes() ? DecideUndoMode(state_.undoes(), *place_) : DecideMode(order_, *place_));
   LiveTarget live;
   if (mode == v1::RESTORE_MODE_LIVE) {
     LF_ASSIGN_OR_RETURN(live, LookAtLiveTarget(*place_, parts_.options.apply, cancel_));
-    LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
+    if (order_.content() != v1::SNAPSHOT_CONTENT_SQL) LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
   }
   LF_ASSIGN_OR_RETURN(const uint64_t reserve, target_.reserve.At(place_->directory()));
-  LF_RETURN_IF_ERROR(CheckSpace(*place_, SpaceFor(mode, format::DatabaseBytes(order_.page_size(), order_.page_count()), live, reserve)));
+  SpaceNeeded space = SpaceFor(mode, BytesOf(order_), live, reserve);
+  if (undoes()) space.staging = 0;
+  LF_RETURN_IF_ERROR(CheckSpace(*place_, space));
   state_.set_path(place_->path());
   state_.set_mode(mode);
   state_.set_started_at_ms(ToUnixMillis(RealClock().Now()));
@@ -161,20 +187,22 @@ absl::Status RestoreSession::TakeUp(RestoreState before) {
     state_ = std::move(before);
     return absl::OkStatus();
   }
-  if (abandoned_.ok()) abandoned_ = CheckOrder(order_, target_);
+  const bool undo = before.has_undoes();
+  if (abandoned_.ok() && !undo) abandoned_ = CheckOrder(order_, target_);
   if (abandoned_.ok()) {
     const auto now = TargetPlace::Resolve(target_.path);
     abandoned_ = now.status();
-    if (now.ok() && (before.root_digest() != order_.root_digest() || before.path() != now->path())) {
+    if (now.ok() && ((!undo && before.root_digest() != order_.root_digest()) || before.path() != now->path())) {
       abandoned_ = Error(Code::kFailedPrecondition, "ORDER_INVALID",
                          fmt::format("the restore {} began with another snapshot or for {}", before.operation_id(), before.path()),
                          "bring the configuration of the device back, or order the restore again");
     }
   }
-  if (!abandoned_.ok() && !before.order().empty() && order_.ParseFromString(before.order())) {
+  if ((undo || !abandoned_.ok()) && !before.order().empty() && order_.ParseFromString(before.order())) {
     root_ = format::RootDigest::FromBytes(order_.root_digest()).value_or(format::RootDigest{});
   }
   state_ = std::move(before);
+  if (state_.loaded_page_size() != 0) UseLoaded();
   LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(state_.path()));
   place_.emplace(std::move(place));
   return Continue();
@@ -185,26 +213,32 @@ absl::Status RestoreSession::Continue() {
   state_.add_steps("went on after an interruption");
   if (state_.step() == storage::v1::RESTORE_STEP_UNDOING) return ContinueUndoing();
   LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
-  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && !live() && IsInode(target, state_)) {
+  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && !live() && (removes() ? IsRemoved(target) : IsInode(target, state_))) {
     LF_RETURN_IF_ERROR(place_->Sync());
+    // Beside a file that somebody made meanwhile nothing is put.
+    if (undoes() && (!removes() || !target.has_value())) LF_RETURN_IF_ERROR(PlaceUndoCompanions(*place_, state_));
     return EnterApplied();
   }
   if (state_.step() == storage::v1::RESTORE_STEP_PREPARED || state_.step() == storage::v1::RESTORE_STEP_APPLIED) return absl::OkStatus();
   if (!abandoned_.ok() && (state_.step() != storage::v1::RESTORE_STEP_APPLYING || !live())) return absl::OkStatus();
+  if (removes()) return absl::OkStatus();
 
-  auto staging = StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count());
+  auto staging = undoes() ? StagingFile::Take(*place_, staging_name())
+                          : StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count());
   absl::Status usable = staging.status();
   if (usable.ok()) {
     staging_ = *std::move(staging);
-    usable = staging_->Verify(root_, state_.versions(), cancel_);
+    if (!undoes()) usable = staging_->Verify(root_, state_.versions(), cancel_);
   }
   if (absl::IsCancelled(usable)) return usable;
   if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && live()) return ContinueLive(usable);
   if (usable.ok()) return absl::OkStatus();
+  if (undoes()) return Annotate(usable, "the state that was kept for the undo");
   // The staging file is lost: fetched again as far as it is, with whatever was moved aside back in its place.
   if (!live()) PutCompanionsBack(*place_, state_);
   if (staging_ != nullptr && state_.versions().size() == 2) static_cast<void>(staging_->WriteVersions(state_.versions()));
   staging_.reset();
+  ForgetLoaded();
   state_.clear_versions();
   state_.add_steps("the staging file was not complete: what it lacks is fetched again");
   return Enter(storage::v1::RESTORE_STEP_PREPARED);
@@ -246,7 +280,7 @@ absl::Status RestoreSession::RollBack() {
     LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
     // What lies beside a database that somebody made meanwhile belongs to it.
     if (state_.mode() == v1::RESTORE_MODE_NEW && target.has_value()) {
-      LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
+      if (!undoes() && !state_.undo_parts().empty()) LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
     } else {
       PutCompanionsBack(*place_, state_);
     }
@@ -319,6 +353,8 @@ absl::Status RestoreSession::FetchAll() {
 }
 
 absl::Status RestoreSession::FetchDifferences() {
+  // A database and its text share nothing.
+  if (order_.content() == v1::SNAPSHOT_CONTENT_SQL) return absl::OkStatus();
   // Without a log nothing remembers what an extent has to be.
   if (state_.mode() == v1::RESTORE_MODE_NEW || log_ == nullptr) return absl::OkStatus();
   if (staging_->next_extent() == format::ExtentCount(order_.page_size(), order_.page_count())) return absl::OkStatus();
@@ -333,6 +369,10 @@ absl::Status RestoreSession::FetchDifferences() {
   if (!result.note.empty()) state_.add_steps("the present database could not be read to its end: " + result.note);
   state_.add_steps(fmt::format("fetched {} of {} pages: the others were here already, each with its digest",
                                result.fetched_bytes / order_.page_size(), order_.page_count()));
+  if (result.shared_bytes > 0) {
+    state_.add_steps(fmt::format("{} of these share their blocks with the present database and were not written",
+                                 result.shared_bytes / order_.page_size()));
+  }
   return absl::OkStatus();
 }
 
@@ -383,6 +423,7 @@ absl::Status RestoreSession::Persist(const std::function<absl::Status()>& attemp
 }
 
 absl::Status RestoreSession::Check() {
+  if (removes()) return Enter(storage::v1::RESTORE_STEP_CHECKED);
   progress_.Begin("checking", 60, 80);
   check::CheckRequest request;
   request.cancelled = [this] { return cancel_.cancelled(); };
@@ -447,7 +488,7 @@ absl::Status RestoreSession::Finish() {
   if (live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
   LF_CRASH_POINT("restore.checkpointed");
   staging_.reset();
-  if (live()) {
+  if (live() || undoes()) {
     if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
   }
   static_cast<void>(place_->Sync());
@@ -462,7 +503,9 @@ void RestoreSession::CleanUp() {
   const auto target = place_->Stat(place_->name());
   if (state_.mode() != v1::RESTORE_MODE_NEW && (!target.ok() || !target->has_value())) return;  // then the undo is all there is
   if (state_.step() == storage::v1::RESTORE_STEP_UNDOING) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
-  for (const std::string& name : {staging_name(), TargetPlace::TemporaryUndoName(state_.operation_id())}) {
+  if (undoes()) PutUndoBack();
+  for (const std::string& name : {staging_name(), load_name(), TargetPlace::TemporaryUndoName(state_.operation_id())}) {
+    if (undoes() && name == staging_name()) continue;
     if (const absl::Status removed = place_->Remove(name); !removed.ok()) state_.add_steps(MessageOf(removed));
   }
   static_cast<void>(place_->Sync());

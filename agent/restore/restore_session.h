@@ -1,10 +1,15 @@
 // One restore, from its order or from what a former run left on the disk, to its outcome: the table of steps of README.md.
 //
+// An undo is one whose staging file is the state that the last restore kept: it takes the same steps, and fetches nothing. A former run
+// that was an undo goes on as one, whatever the caller says.
+//
 // An *abandoned* one is a restore that nobody wants to go on with (its order is lost, or the configuration does not allow it any more):
 // it fetches nothing; what has reached the target is finished, everything else is rolled back.
 // Thread safety: none. Ownership: borrows all that it is given.
 #ifndef LITEFLEET_AGENT_RESTORE_RESTORE_SESSION_H_
 #define LITEFLEET_AGENT_RESTORE_RESTORE_SESSION_H_
+
+#include <sys/stat.h>
 
 #include <chrono>
 #include <functional>
@@ -20,6 +25,7 @@
 #include "agent/restore/restorer.h"
 #include "agent/restore/staging_file.h"
 #include "agent/restore/staging_log.h"
+#include "agent/restore/undo.h"
 #include "common/base/status.h"
 #include "common/check/checker.h"
 
@@ -34,7 +40,7 @@ class RestoreSession {
     const check::Checker& checker;
   };
   RestoreSession(const Parts& parts, const std::string& operation_id, const v1::RestoreOrder& order, const Target& target,
-                 const CancelToken& cancel, const ProgressMeter::Report& report);
+                 const CancelToken& cancel, const ProgressMeter::Report& report, const storage::v1::UndoRecord* undoes = nullptr);
 
   Outcome Run();
   // As Run, abandoned. Nothing where it was rolled back.
@@ -49,26 +55,46 @@ class RestoreSession {
   absl::Status ContinueUndoing();
   absl::Status RollBack();
   absl::Status OpenStaging();
+  // Of an undo: what takes the place of FetchAll, and what gives the kept state its name again.
+  absl::Status TakeUndo();
+  void PutUndoBack();
+  bool IsRemoved(const std::optional<struct stat>& target) const;
   absl::Status FetchAll();
   absl::Status FetchRest();
   // From the database that is to be overwritten, and what differs from the controller.
   absl::Status FetchDifferences();
   // Makes an attempt as often as it may help, as long as `gained` grows.
   absl::Status Persist(const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained);
+  // SQL text becomes the database that it describes.
+  absl::Status LoadText();
+  void UseLoaded();
+  void ForgetLoaded();
   absl::Status Check();
   absl::Status Apply();
   absl::Status Finish();
   void CleanUp();
+  // What the device runs before the database is changed, and afterwards, however that ended.
+  absl::Status BeforeApply();
+  absl::Status AfterApply(const absl::Status& ended);
+  // What ran after the restore failed: the previous state comes back where nobody has committed since.
+  absl::Status UndoAfterHook(const absl::Status& failed, const std::string& facts);
+  void MakeHooks();
+  void KeepHookRuns();
   absl::Status CheckCancelled() const;
   absl::Status Enter(storage::v1::RestoreStep step);
   absl::Status EnterApplied();
   void Wait(std::chrono::milliseconds time);
   ApplyContext Context();
   std::string staging_name() const { return TargetPlace::StagingName(state_.operation_id()); }
+  std::string load_name() const { return staging_name() + "-load"; }
+  bool undoes() const { return state_.has_undoes(); }
+  // Nothing was there before.
+  bool removes() const { return undoes() && Removes(state_.undoes()); }
   bool live() const { return state_.mode() == v1::RESTORE_MODE_LIVE; }
 
   const Parts parts_;
-  v1::RestoreOrder order_;
+  v1::RestoreOrder order_;    // of what is in the staging file
+  v1::RestoreOrder ordered_;  // of the text, where that was loaded
   const Target target_;
   const CancelToken& cancel_;
   const ProgressMeter::Report report_;
@@ -78,10 +104,16 @@ class RestoreSession {
   absl::Status abandoned_;  // why, if it is
   std::optional<TargetPlace> place_;
   std::unique_ptr<StagingFile> staging_;
+  std::unique_ptr<hooks::DatabaseHooks> hooks_;  // null: none
+  size_t hook_runs_kept_ = 0;
   std::unique_ptr<StagingLog> log_;  // while extents are fetched; null where it cannot be written
   uint32_t held_ = 0;                // extents that the staging file had before this run
   absl::Status read_back_;
 };
+
+// Of the undo that follows where what runs after a restore failed: part of that restore, never reported by itself.
+std::string HookUndoId(const std::string& operation_id);
+bool IsHookUndo(const std::string& operation_id);
 
 // What DONE recorded.
 Outcome OutcomeOf(const storage::v1::RestoreState& state);

@@ -90,6 +90,7 @@ struct Outcome {
   int64_t stall_ms = 0;
   int64_t stall_bytes = 0;  // read and written meanwhile: what the next plan goes by
   v1::RestoreMode mode = v1::RESTORE_MODE_UNSPECIFIED;
+  std::vector<v1::HookRun> hooks;
   bool applied = false;  // the restored state is in place, and the database on its new timeline, whatever the status
 };
 

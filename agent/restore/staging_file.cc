@@ -1,10 +1,15 @@
 #include "agent/restore/staging_file.h"
 
 #include <fcntl.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 
+#include "agent/capture/database_header.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "fmt/format.h"
@@ -13,6 +18,8 @@ namespace litefleet::restore {
 namespace {
 
 using Code = absl::StatusCode;
+
+constexpr uint32_t kSmallestPage = 512;
 
 absl::Status CheckRoot(const format::RootDigest& actual, const format::RootDigest& expected) {
   if (actual == expected) return absl::OkStatus();
@@ -54,6 +61,18 @@ absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Reopen(const TargetPla
   return std::unique_ptr<StagingFile>(new StagingFile(place, name, page_size, page_count, std::move(fd)));
 }
 
+absl::StatusOr<std::unique_ptr<StagingFile>> StagingFile::Take(const TargetPlace& place, const std::string& name) {
+  LF_ASSIGN_OR_RETURN(io::UniqueFd fd, place.Open(name, O_RDWR));
+  struct stat st {};
+  if (fstat(fd.get(), &st) != 0) return ErrnoError(errno, "look at " + place.PathOf(name));
+  Bytes start(std::min<size_t>(capture::kHeaderBytes, static_cast<size_t>(st.st_size)));
+  LF_RETURN_IF_ERROR(io::PreadAll(fd.get(), start, 0, place.PathOf(name)));
+  const auto header = capture::ParseHeader(start);
+  const uint32_t page_size = header.has_value() ? header->page_size : kSmallestPage;
+  const auto pages = static_cast<uint32_t>(static_cast<uint64_t>(st.st_size) / page_size);
+  return std::unique_ptr<StagingFile>(new StagingFile(place, name, page_size, pages, std::move(fd)));
+}
+
 absl::Status StagingFile::Resume(const StagingLog& log, const CancelToken& cancel, const std::function<void(uint32_t)>& read) {
   Bytes buffer;
   while (next_extent_ < format::ExtentCount(page_size_, page_count_)) {
@@ -88,6 +107,27 @@ absl::Status StagingFile::WritePages(uint32_t first_page, ByteView pages) {
     return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("pages from page {} on came, the snapshot has {}", first_page, page_count_));
   }
   return io::PwriteAll(fd(), pages, offset, path());
+}
+
+absl::Status StagingFile::SharePages(int source, uint32_t first_page, ByteView pages) {
+  const uint64_t offset = first_page == 0 ? 0 : uint64_t{first_page - 1} * page_size_;
+  if (source < 0 || !can_share_ || first_page == 0 || pages.empty() || offset + pages.size() > bytes())
+    return WritePages(first_page, pages);
+  // Whole blocks alone can be shared: the end of a file whose pages are smaller is written.
+  file_clone_range range{};
+  range.src_fd = source;
+  range.src_offset = range.dest_offset = offset;
+  range.src_length = pages.size();
+  if (ioctl(fd(), FICLONERANGE, &range) != 0) {
+    // Another reason than alignment holds for all of it.
+    can_share_ = errno == EINVAL;
+    return WritePages(first_page, pages);
+  }
+  compared_.resize(pages.size());
+  LF_RETURN_IF_ERROR(io::PreadAll(fd(), compared_, offset, path()));
+  if (std::memcmp(compared_.data(), pages.data(), pages.size()) != 0) return WritePages(first_page, pages);
+  shared_bytes_ += pages.size();
+  return absl::OkStatus();
 }
 
 absl::Status StagingFile::ReadExtent(uint32_t extent, Bytes& out) const {

@@ -29,6 +29,9 @@ class StagingFile {
   static absl::StatusOr<std::unique_ptr<StagingFile>> Reopen(const TargetPlace& place, const std::string& name, uint32_t page_size,
                                                              uint32_t page_count);
 
+  // A file of before that is not a snapshot's and is put back as it is, whatever it holds: with the geometry that its header names.
+  static absl::StatusOr<std::unique_ptr<StagingFile>> Take(const TargetPlace& place, const std::string& name);
+
   // Believes the extents from the first one on whose content has the name that `log` has of them, so that Append goes on behind them.
   // `read` is told after each. REQUIRES: nothing was appended yet. kCancelled CANCELLED.
   absl::Status Resume(const StagingLog& log, const CancelToken& cancel, const std::function<void(uint32_t)>& read);
@@ -38,6 +41,12 @@ class StagingFile {
 
   // For an extent that is put together in its place (DeltaFetch): nothing of it counts before it is adopted.
   absl::Status WritePages(uint32_t first_page, ByteView pages);
+  // The same for pages that the file behind `source` probably has at the same place: where the file system can, its blocks are shared and
+  // nothing is written. What is shared is read back and compared, and written after all where it is something else. `source` is a
+  // descriptor of somebody else's, or -1.
+  absl::Status SharePages(int source, uint32_t first_page, ByteView pages);
+  // Bytes that share blocks with another file.
+  uint64_t shared_bytes() const { return shared_bytes_; }
   absl::Status ReadExtent(uint32_t extent, Bytes& out) const;
   // The next extent's content has just been read and has this name.
   void Adopt(const format::ChunkName& name);
@@ -67,6 +76,9 @@ class StagingFile {
   const uint32_t page_count_;
   io::UniqueFd fd_;
   uint32_t next_extent_ = 0;
+  bool can_share_ = true;  // until the file system says no
+  uint64_t shared_bytes_ = 0;
+  Bytes compared_;
   io::Writeback writeback_;
   format::RootBuilder root_;
 };

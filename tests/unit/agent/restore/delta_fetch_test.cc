@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstdlib>
 #include <random>
 
 #include "common/base/ids.h"
@@ -205,6 +206,53 @@ TEST_F(DeltaFetchTest, RandomDamage) {
       std::filesystem::remove(path_);
     }
   }
+}
+
+// On a file system that can share blocks between files: a loop mount of XFS.
+class SharedBlocksTest : public DeltaFetchTest {
+ protected:
+  void SetUp() override {
+    DeltaFetchTest::SetUp();
+    if (geteuid() != 0) GTEST_SKIP() << "only root mounts a file system";
+    if (std::system("command -v mkfs.xfs >/dev/null") != 0) GTEST_SKIP() << "mkfs.xfs is not installed (package xfsprogs)";
+    const std::string image = folder_ + "/image";
+    ASSERT_TRUE(io::WriteFileAtomic(image, "").ok());
+    std::filesystem::resize_file(image, uint64_t{400} << 20);
+    ASSERT_EQ(std::system(fmt::format("mkfs.xfs -q -m reflink=1 {} 2>/dev/null", image).c_str()), 0);
+    mounted_ = std::system(fmt::format("mount -o loop {} {} 2>/dev/null", image, data_).c_str()) == 0;
+    if (!mounted_) GTEST_SKIP() << "loop mounts are not allowed here";
+  }
+  void TearDown() override {
+    if (mounted_) {
+      EXPECT_EQ(std::system(fmt::format("umount {}", data_).c_str()), 0);
+    }
+    DeltaFetchTest::TearDown();
+  }
+  bool mounted_ = false;
+};
+
+TEST_F(SharedBlocksTest, WhatIsUnchangedIsNotWritten) {
+  for (const char* journal : {"wal", "delete"}) {
+    for (const v1::RestoreMode mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+      MakeBoth(journal);
+      order_.set_mode(mode);
+      Sql(path_, "update t set v = 'changed' where id in (5, 9000); pragma wal_checkpoint(truncate)");
+      const Outcome outcome = Run(Next());
+      ExpectRestored(outcome);
+      EXPECT_THAT(outcome.steps, Contains(HasSubstr("share their blocks"))) << journal;
+    }
+  }
+}
+
+TEST_F(SharedBlocksTest, WhatIsInTheWalAloneIsWritten) {
+  MakeBoth("wal");
+  order_.set_mode(v1::RESTORE_MODE_LIVE);
+  // The database's file has other pages than its readers see.
+  auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE);
+  ASSERT_TRUE(db.ok());
+  ASSERT_TRUE(sqlite::Execute(db->get(), "pragma wal_autocheckpoint=0; update t set v = 'changed'").ok());
+  ASSERT_TRUE(sqlite::Execute(db->get(), "update t set v = 'new' || hex(zeroblob(100)) || id").ok());
+  ExpectRestored(Run(Next()));
 }
 
 }  // namespace

@@ -29,6 +29,8 @@ TEST_F(InterruptedTest, ACrashedFetchGoesOnBehindWhatTheStagingFileHolds) {
   EXPECT_EQ(*io::ReadFile(path_, 1 << 30), *io::ReadFile(fetcher_.path, 1 << 30));
   EXPECT_EQ(LeftOver(), "");
   ASSERT_TRUE(Open()->Forget(kOperation).ok());
+  EXPECT_TRUE(io::Exists(folder_ + "/state/undo-app.state")) << "that nothing was there before";
+  std::filesystem::remove(folder_ + "/state/undo-app.state");
   EXPECT_TRUE(std::filesystem::is_empty(folder_ + "/state"));
 }
 

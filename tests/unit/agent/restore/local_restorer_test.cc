@@ -408,8 +408,9 @@ TEST_F(LocalRestorerTest, UndoIsReplacedByTheNextRestoreAndDroppedOnRequest) {
   EXPECT_EQ(Label(path_ + ".litefleet-undo"), "new");
   const auto restorer = Open();
   ASSERT_EQ(restorer->ListUndos()->size(), 1u);
-  EXPECT_TRUE(restorer->DropUndosOlderThan(std::chrono::hours(24), RealClock()).empty());
-  EXPECT_EQ(restorer->DropUndosOlderThan(std::chrono::seconds(-10), RealClock()), std::vector<std::string>{"app"});
+  const auto idle = [](const std::string&) { return false; };
+  EXPECT_TRUE(restorer->DropUndosOlderThan(std::chrono::hours(24), RealClock(), idle).empty());
+  EXPECT_EQ(restorer->DropUndosOlderThan(std::chrono::seconds(-10), RealClock(), idle), std::vector<std::string>{"app"});
   EXPECT_FALSE(std::filesystem::exists(path_ + ".litefleet-undo"));
   EXPECT_TRUE(restorer->ListUndos()->empty());
 }

@@ -1,0 +1,123 @@
+#include "agent/rules/order_rules.h"
+
+#include <unistd.h>
+
+#include "common/base/crash_point.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "common/crypto/order_key.h"
+#include "common/io/trusted_path.h"
+#include "fmt/format.h"
+#include "litefleet/storage/v1/records.pb.h"
+
+namespace litefleet::rules {
+namespace {
+
+using Code = absl::StatusCode;
+
+constexpr size_t kMaxKeyFile = 64 << 10;
+
+const std::string& DatabaseOf(const v1::Order& order) { return order.has_undo() ? order.undo().database() : order.restore().database(); }
+
+absl::Status CheckTrusted(const std::string& path, std::string_view reason, std::string_view what) {
+  const absl::Status trusted = io::CheckTrustedPath(path, geteuid());
+  if (trusted.ok()) return absl::OkStatus();
+  return Error(Code::kFailedPrecondition, reason, fmt::format("{} cannot be relied on: {}", what, MessageOf(trusted)), HintOf(trusted));
+}
+
+absl::Status Denied(std::string_view reason, std::string_view message, std::string_view hint) {
+  return Error(Code::kPermissionDenied, reason, message, hint);
+}
+
+absl::StatusOr<std::vector<crypto::Key>> TrustedKeys(const std::string& path) {
+  LF_RETURN_IF_ERROR(CheckTrusted(path, "KEY_FILE_UNSAFE", "the file of trusted keys"));
+  LF_ASSIGN_OR_RETURN(const std::string text, io::ReadFile(path, kMaxKeyFile));
+  auto keys = crypto::OrderKeysFromPem(text);
+  if (keys.ok()) return keys;
+  return Error(Code::kFailedPrecondition, "KEY_FILE_UNSAFE", fmt::format("{}: {}", path, MessageOf(keys.status())),
+               "put the public keys of your operators into it: litefleet key create prints one");
+}
+
+}  // namespace
+
+bool OrderRules::Waits(const RuleFacts& facts, const v1::Order& order) const {
+  if (facts.rule != "local-confirm" || (!order.has_restore() && !order.has_undo())) return false;
+  if (order.has_expires_at() && clock_.Now() >= FromProtoTime(order.expires_at())) return false;
+  return !state_.IsConfirmed(order.operation_id());
+}
+
+absl::Status OrderRules::Check(const RuleFacts& facts, const v1::Order& order) {
+  if (facts.rule == "allow") return absl::OkStatus();
+  if (facts.rule == "local-confirm") {
+    LF_RETURN_IF_ERROR(CheckTrusted(facts.config_path, "CONFIG_NOT_TRUSTED", "push_restore in agent.toml"));
+    if (state_.IsConfirmed(order.operation_id())) return absl::OkStatus();
+    return Error(Code::kDeadlineExceeded, "ORDER_EXPIRED",
+                 fmt::format("nobody on the device has confirmed that {} may be changed, until the order expired", DatabaseOf(order)),
+                 "order it again, and confirm it there: litefleet-agent confirm OPERATION");
+  }
+  if (facts.rule == "signed") {
+    LF_RETURN_IF_ERROR(CheckTrusted(facts.config_path, "CONFIG_NOT_TRUSTED", "push_restore in agent.toml"));
+    if (order.has_restore()) return CheckSigned(facts, order);
+    return Denied("PUSH_RESTORE_REFUSED", fmt::format("\"{}\" takes signed orders alone, and an undo is none", DatabaseOf(order)),
+                  "undo it on the device: litefleet-agent undo; or restore a snapshot of before, with --sign");
+  }
+  return Denied(
+      "PUSH_RESTORE_REFUSED", fmt::format("the device does not let \"{}\" be restored from afar", DatabaseOf(order)),
+      "download the snapshot and restore it there: litefleet-agent restore-local; or set push_restore in agent.toml on the device");
+}
+
+absl::Status OrderRules::CheckSigned(const RuleFacts& facts, const v1::Order& order) {
+  const v1::RestoreOrder& restore = order.restore();
+  if (!restore.has_signature()) {
+    return Denied("ORDER_NOT_SIGNED", fmt::format("\"{}\" takes signed orders alone", restore.database()),
+                  "restore with --sign KEYFILE, by a key that the device trusts");
+  }
+  LF_ASSIGN_OR_RETURN(const std::vector<crypto::Key> keys, TrustedKeys(facts.order_keys));
+  const std::string& payload = restore.signature().payload();
+  storage::v1::SignedRestoreOrder signed_order;
+  if (!crypto::OrderIsSignedBy(keys, payload, restore.signature().signature()) || !signed_order.ParseFromString(payload)) {
+    return Denied("SIGNATURE_INVALID", "no key that the device trusts has signed the order",
+                  fmt::format("is the operator's public key in {} on the device?", facts.order_keys));
+  }
+  const auto differs = [&](std::string_view what) {
+    return Denied("SIGNATURE_INVALID", fmt::format("what was signed is about another {} than the order", what),
+                  "somebody has changed the order on its way, or signed for another device: look at who controls the controller");
+  };
+  if (signed_order.device_id() != facts.device_id) return differs("device");
+  if (signed_order.database() != restore.database()) return differs("database");
+  if (signed_order.root_digest() != restore.root_digest()) return differs("state of the database (root digest)");
+  // What is signed is a whole state.
+  if (restore.tables_size() > 0) return differs("choice of tables");
+  MutexLock lock(mu_);
+  LF_ASSIGN_OR_RETURN(storage::v1::AgentOrderCounter kept, state_.ReadOrderCounter());
+  // It was taken before a restart.
+  if (kept.operation_id() == order.operation_id() && kept.counter() == signed_order.counter()) return absl::OkStatus();
+  if (clock_.Now() >= FromUnixMillis(signed_order.expires_at_ms())) {
+    return Error(Code::kDeadlineExceeded, "ORDER_EXPIRED",
+                 fmt::format("the signed order was good until {}, and it is {} on the device",
+                             FormatRfc3339(FromUnixMillis(signed_order.expires_at_ms())), FormatRfc3339(clock_.Now())),
+                 "sign a new one; look at the device's clock if it is wrong");
+  }
+  if (signed_order.counter() <= kept.counter()) {
+    return Denied(
+        "COUNTER_TOO_LOW",
+        fmt::format("the order has the counter {}, and the device has taken {} already: it was sent before, or signed before that one",
+                    signed_order.counter(), kept.counter()),
+        fmt::format("sign a new one; where clocks of operators differ, with --sign-counter {}", kept.counter() + 1));
+  }
+  kept.set_counter(signed_order.counter());
+  kept.set_operation_id(order.operation_id());
+  LF_RETURN_IF_ERROR(state_.WriteOrderCounter(kept));
+  LF_CRASH_POINT("rules.counter_durable");
+  return absl::OkStatus();
+}
+
+std::vector<std::string> OrderRules::Describe(const RuleFacts& facts) {
+  if (facts.rule == "local-confirm") return {"wait until somebody on the device has confirmed it: litefleet-agent confirm OPERATION"};
+  if (facts.rule == "signed") return {"check the signature of an operator whose key the device trusts (restore --sign)"};
+  return {};
+}
+
+absl::Status OrderRules::Forget(const std::string& operation_id) const { return state_.RemoveConfirmation(operation_id); }
+
+}  // namespace litefleet::rules

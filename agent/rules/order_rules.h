@@ -1,0 +1,66 @@
+// Whether the device lets an order change a database: `push_restore` of agent.toml.
+//
+//   never          not at all: a snapshot may be downloaded and restored on the device
+//   local-confirm  once somebody on the device has confirmed it (`litefleet-agent confirm`); until then, or until the order expires, it
+//   waits signed         with a signature by a key that the device trusts and the controller does not hold allow          as ordered
+//
+// The controller is not believed: the last two rules defend against one that was taken over. So they hold only where agent.toml itself, and
+// the file of the trusted keys, can be written by root and the agent's user alone. What is signed names device, database, root digest,
+// expiry by the device's clock, and a counter; the device keeps the highest counter that it has taken, durably and before anything
+// else is done, so that no order is carried out twice. A device without a clock is defended by the counter alone.
+//
+// Confirmations are files STATE/confirmations/OPERATION of root or the agent's user. Thread safety: all members may be called from any
+// thread; one order of a device at a time is looked at. Ownership: borrows the state directory and the clock.
+//
+// Errors (reason, code):
+//   PUSH_RESTORE_REFUSED  kPermissionDenied    never; or signed, and the order is an undo, which nobody can sign
+//   CONFIG_NOT_TRUSTED, KEY_FILE_UNSAFE        kFailedPrecondition    others could have written them
+//   ORDER_NOT_SIGNED, SIGNATURE_INVALID, COUNTER_TOO_LOW   kPermissionDenied
+//   ORDER_EXPIRED         kDeadlineExceeded    by what was signed, or nobody confirmed it in time
+#ifndef LITEFLEET_AGENT_RULES_ORDER_RULES_H_
+#define LITEFLEET_AGENT_RULES_ORDER_RULES_H_
+
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/state/state_directory.h"
+#include "common/base/clock.h"
+#include "common/base/mutex.h"
+#include "litefleet/v1/agent_service.pb.h"
+
+namespace litefleet::rules {
+
+struct RuleFacts {
+  std::string rule;         // never | local-confirm | signed | allow
+  std::string config_path;  // agent.toml
+  std::string order_keys;   // file of trusted public keys
+  std::string device_id;
+};
+
+class OrderRules {
+ public:
+  OrderRules(const state::StateDirectory& state, const Clock& clock) : state_(state), clock_(clock) {}
+
+  // Whether it still waits for a confirmation. Looks at one small file.
+  bool Waits(const RuleFacts& facts, const v1::Order& order) const;
+  // OK: it may be carried out. May be repeated for the same operation. REQUIRES: a restore or an undo.
+  absl::Status Check(const RuleFacts& facts, const v1::Order& order);
+  // What a plan says about it; empty: nothing.
+  static std::vector<std::string> Describe(const RuleFacts& facts);
+
+  // The operation has ended.
+  absl::Status Forget(const std::string& operation_id) const;
+
+ private:
+  absl::Status CheckSigned(const RuleFacts& facts, const v1::Order& order);
+
+  const state::StateDirectory& state_;
+  const Clock& clock_;
+  Mutex mu_;  // one counter
+};
+
+}  // namespace litefleet::rules
+
+#endif  // LITEFLEET_AGENT_RULES_ORDER_RULES_H_
