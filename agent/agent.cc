@@ -6,23 +6,33 @@
 #include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <map>
 #include <optional>
 #include <set>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "agent/capture_home.h"
 #include "agent/control/control_loop.h"
 #include "agent/control/control_reactor.h"
 #include "agent/control/operation_queue.h"
 #include "agent/control/scheduler.h"
+#include "agent/device_policy.h"
 #include "agent/enroll/enroll.h"
 #include "agent/executor.h"
 #include "agent/heal/heal_client.h"
 #include "agent/health.h"
+#include "agent/hooks/database_hooks.h"
+#include "agent/hooks/hook_runner.h"
+#include "agent/local_commands.h"
 #include "agent/restore/fetch_reactor.h"
+#include "agent/restore/limited_fetch.h"
 #include "agent/restore/local_restorer.h"
 #include "agent/restore/stream_fetcher.h"
+#include "agent/rules/order_rules.h"
+#include "agent/spool/snapshot_spool.h"
+#include "agent/state/gap_book.h"
 #include "agent/state/identity.h"
 #include "agent/state/state_directory.h"
 #include "agent/upload/upload_reactor.h"
@@ -45,6 +55,12 @@ constexpr milliseconds kSettle{1000};
 constexpr milliseconds kOrdersWait{1500};
 constexpr std::chrono::hours kRenewalInterval{1};
 constexpr seconds kClockOffWarn{60};
+// Without the controller for so long, scheduled backups go into the spool.
+constexpr milliseconds kOfflineAfter{10000};
+// An upload of the spool that failed is tried again.
+constexpr seconds kDrainAgain{30};
+// Operations that a hello names at most.
+constexpr size_t kMaxActive = 1000;
 
 // SIGTERM, SIGINT or SIGHUP within `wait`; 0 when none came.
 int WaitSignal(milliseconds wait) {
@@ -90,64 +106,100 @@ absl::StatusOr<io::ProcessLock> LockState(const state::StateDirectory& state) {
 
 class Agent::Impl final : public control::OperationListener {
  public:
+  // What the state directory holds, open.
+  struct Own {
+    std::unique_ptr<const Clock> clock;
+    std::unique_ptr<state::GapBook> gaps;
+    std::unique_ptr<spool::SnapshotSpool> spool;
+  };
+
   static absl::StatusOr<std::unique_ptr<Impl>> Make(const Options& options, const config::AgentConfig& config) {
     LF_ASSIGN_OR_RETURN(state::StateDirectory state, state::StateDirectory::Open(config.state));
     LF_RETURN_IF_ERROR(RefuseNetworkFileSystem(config));
     LF_ASSIGN_OR_RETURN(io::ProcessLock lock, LockState(state));
     LF_ASSIGN_OR_RETURN(state::DeviceIdentity identity, state::LoadIdentity(state.path()));
     auto hub = std::make_unique<rpc::ChannelHub>();
-    std::unique_ptr<restore::FetchTransport> fetches = restore::MakeGrpcFetchTransport(*hub);
+    auto download_rate = std::make_unique<RateLimit>(0);
+    std::unique_ptr<restore::FetchTransport> fetches =
+        std::make_unique<restore::LimitedFetchTransport>(restore::MakeGrpcFetchTransport(*hub), *download_rate);
     auto fetcher = std::make_unique<restore::StreamFetcher>(*fetches, restore::StreamFetcher::Options());
     restore::RestorerOptions restores;
     restores.state_folder = state.restore_path();
     LF_ASSIGN_OR_RETURN(std::unique_ptr<restore::LocalRestorer> restorer, restore::LocalRestorer::Open(restores, *fetcher));
-    return std::make_unique<Impl>(options, config, std::move(state), std::move(lock), std::move(identity), std::move(hub),
-                                  std::move(fetches), std::move(fetcher), std::move(restorer));
+    std::vector<std::string> damaged;
+    LF_ASSIGN_OR_RETURN(std::unique_ptr<state::GapBook> gaps, state::GapBook::Open(state.gaps_path(), damaged));
+    for (const std::string& sentence : damaged) spdlog::error("{}", sentence);
+    auto clock = std::make_unique<RealClock>();
+    damaged.clear();
+    LF_ASSIGN_OR_RETURN(std::unique_ptr<spool::SnapshotSpool> spool,
+                        spool::SnapshotSpool::Open(state.spooled_path(), *gaps, *clock, damaged));
+    for (const std::string& sentence : damaged) spdlog::error("{}", sentence);
+    Own own{std::move(clock), std::move(gaps), std::move(spool)};
+    return std::make_unique<Impl>(options, config, std::move(state), std::move(lock), std::move(identity), std::move(own), std::move(hub),
+                                  std::move(download_rate), std::move(fetches), std::move(fetcher), std::move(restorer));
   }
 
   Impl(const Options& options, const config::AgentConfig& config, state::StateDirectory state, io::ProcessLock lock,
-       state::DeviceIdentity identity, std::unique_ptr<rpc::ChannelHub> hub, std::unique_ptr<restore::FetchTransport> fetches,
-       std::unique_ptr<restore::PageFetcher> fetcher, std::unique_ptr<restore::LocalRestorer> restorer)
+       state::DeviceIdentity identity, Own own, std::unique_ptr<rpc::ChannelHub> hub, std::unique_ptr<RateLimit> download_rate,
+       std::unique_ptr<restore::FetchTransport> fetches, std::unique_ptr<restore::PageFetcher> fetcher,
+       std::unique_ptr<restore::LocalRestorer> restorer)
       : options_(options),
         state_(std::move(state)),
         lock_(std::move(lock)),
-        config_(std::make_shared<const config::AgentConfig>(config)),
+        own_(std::move(own)),
+        policy_(state_, *own_.clock, config),
         identity_(std::move(identity)),
         hub_(std::move(hub)),
+        download_rate_(std::move(download_rate)),
         fetches_(std::move(fetches)),
         fetcher_(std::move(fetcher)),
         restorer_(std::move(restorer)),
-        rate_(config.upload_bytes_per_second),
+        upload_rate_(0),
         transport_(upload::MakeGrpcTransport(*hub_)),
         sender_(heal::MakeGrpcSender(*hub_)),
         connector_(control::MakeGrpcConnector([this] { return ChannelOptions(); }, *hub_)),
+        capture_(state_, *own_.clock, identity_.device.value(), *transport_, upload_rate_, *own_.gaps),
         health_(
-            state_, clock_, [this] { return Config(); }, [this] { return queue_.ActiveIds(); }),
+            state_, *own_.clock, policy_, [this] { return ActiveIds(); }, *own_.spool, capture_),
+        rules_(state_, *own_.clock),
         executor_({state_,
-                   clock_,
+                   *own_.clock,
                    *transport_,
                    *restorer_,
-                   rate_,
+                   upload_rate_,
                    [this] { return Config(); },
                    identity_.device.value(),
                    {},
                    std::chrono::hours(24),
-                   *sender_}),
-        queue_(state_, executor_, clock_, QueueOptions()),
-        scheduler_(clock_, options.once ? milliseconds(0) : kSettle),
-        loop_(health_, *connector_, clock_, {}),
-        upload_rate_(config.upload_bytes_per_second) {}
+                   *sender_,
+                   hooks_,
+                   *own_.spool,
+                   [this] { return offline_.load(); },
+                   kOfflineAfter,
+                   [this](const v1::OperationProgress& progress) { loop_.OnProgress(progress); },
+                   [this](const v1::OperationResult& result) { return queue_.AddResult(result); },
+                   [this](const hooks::HookFacts& facts) { return HooksOf(facts); },
+                   &rules_,
+                   options.config_path,
+                   [this](const std::string& database, std::string_view why) { return capture_.Pause(database, why); }}),
+        queue_(state_, executor_, *own_.clock, QueueOptions()),
+        scheduler_(*own_.clock, options.once ? milliseconds(0) : kSettle),
+        loop_(health_, *connector_, *own_.clock, LoopOptions()) {
+    restorer_->SetHooks([this](const hooks::HookFacts& facts) { return HooksOf(facts); });
+  }
 
   ~Impl() override {
     loop_.Stop();
     queue_.Stop();
+    capture_.Stop();
   }
 
   absl::Status Begin() {
     LF_RETURN_IF_ERROR(state_.ClearSpool());
     LF_RETURN_IF_ERROR(RecoverRestores());
-    LimitRate();
-    Schedule();
+    LimitRates();
+    FollowConfig();
+    own_.gaps->OnChange([this] { loop_.ReportGaps(); });
     LF_RETURN_IF_ERROR(queue_.Start(*this));
     loop_.Start(queue_);
     return absl::OkStatus();
@@ -156,7 +208,7 @@ class Agent::Impl final : public control::OperationListener {
   absl::Status Run() {
     const milliseconds tick = std::min(kTick, obs::WatchdogInterval().value_or(kTick));
     obs::Notify("READY=1");
-    const SteadyTime began = clock_.Steady();
+    const SteadyTime began = own_.clock->Steady();
     for (;;) {
       const int number = WaitSignal(tick);
       if (number == SIGTERM || number == SIGINT) {
@@ -165,6 +217,7 @@ class Agent::Impl final : public control::OperationListener {
         LetNextSignalKill();
         loop_.Stop();
         queue_.Stop();
+        capture_.Stop();
         return absl::OkStatus();
       }
       if (number == SIGHUP) {
@@ -173,8 +226,11 @@ class Agent::Impl final : public control::OperationListener {
         obs::Notify("READY=1");
       }
       obs::Notify("WATCHDOG=1");
-      LimitRate();
+      FollowConfig();
+      LimitRates();
+      LookAtLink();
       RunDue();
+      if (!options_.once) capture_.Tick(*Config());
       DropOldUndos();
       RenewWhenDue();
       if (options_.once) {
@@ -189,24 +245,38 @@ class Agent::Impl final : public control::OperationListener {
     if (result.state() == v1::OPERATION_STATE_FAILED) failed_.store(true);
     loop_.OnResult(result);
   }
+  void OnDropped(const std::string& operation_id) override { loop_.OnDropped(operation_id); }
 
  private:
   control::OperationQueue::Options QueueOptions() const {
     control::OperationQueue::Options options;
     options.online = [this] { return hub_->Current() != nullptr; };
+    options.held = [this](const v1::Order& order) { return executor_.Held(order); };
+    options.spools = [this] { return offline_.load(); };
     return options;
   }
 
-  std::shared_ptr<const config::AgentConfig> Config() const {
-    MutexLock lock(mu_);
-    return config_;
+  control::ControlLoop::Options LoopOptions() const {
+    control::ControlLoop::Options options;
+    options.gaps = own_.gaps.get();
+    return options;
   }
 
+  std::shared_ptr<const config::AgentConfig> Config() const { return policy_.Config(); }
+
   absl::StatusOr<rpc::ChannelOptions> ChannelOptions() const {
+    const std::shared_ptr<const config::AgentConfig> config = Config();
     MutexLock lock(mu_);
-    return rpc::ChannelOptions{config_->controller,
+    return rpc::ChannelOptions{config->controller,
                                {identity_.private_key, identity_.certificate_chain, identity_.ca_certificate},
                                "litefleet-agent/" LITEFLEET_VERSION};
+  }
+
+  std::unique_ptr<hooks::DatabaseHooks> HooksOf(const hooks::HookFacts& facts) {
+    const std::shared_ptr<const config::AgentConfig> config = Config();
+    const config::DatabaseConfig* const database = config->Find(facts.database);
+    if (database == nullptr) return nullptr;
+    return std::make_unique<hooks::DatabaseHooks>(hooks_, ProgramsOf(*config, *database), facts);
   }
 
   // Restores that nobody will run again are finished or rolled back, before anything else touches their databases.
@@ -216,30 +286,48 @@ class Agent::Impl final : public control::OperationListener {
     for (const std::string& sentence : damaged) spdlog::error("{}", sentence);
     std::set<std::string> active;
     for (const storage::v1::AgentOperation& operation : operations) active.insert(operation.operation_id());
+    // Databases are compared, and hooks run: longer than a start may take.
+    obs::Notify("EXTEND_TIMEOUT_USEC=3600000000");
     return executor_.Recover(active);
   }
 
   void DropOldUndos() {
-    const SteadyTime now = clock_.Steady();
+    const SteadyTime now = own_.clock->Steady();
     if (undos_looked_at_ && now - *undos_looked_at_ < std::chrono::minutes(10)) return;
     undos_looked_at_ = now;
     const auto keep = std::chrono::duration_cast<seconds>(Config()->keep_previous);
-    for (const std::string& database : restorer_->DropUndosOlderThan(keep, clock_)) {
+    const auto busy = [this](const std::string& name) { return queue_.Busy(name); };
+    for (const std::string& database : restorer_->DropUndosOlderThan(keep, *own_.clock, busy)) {
       spdlog::info("{}: the state before the last restore was dropped (keep_previous)", database);
     }
   }
 
   // By the limits of this time of the day.
-  void LimitRate() {
+  void LimitRates() {
     const std::shared_ptr<const config::AgentConfig> config = Config();
-    const auto now = static_cast<time_t>(ToUnixMillis(clock_.Now()) / 1000);
+    const auto now = static_cast<time_t>(ToUnixMillis(own_.clock->Now()) / 1000);
     struct tm local {};
     if (localtime_r(&now, &local) == nullptr) return;
-    const int64_t rate = config::UploadRateAt(config->upload_windows, config->upload_bytes_per_second, local);
-    if (rate == upload_rate_) return;
-    upload_rate_ = rate;
-    rate_.SetRate(rate);
-    spdlog::info("uploads may take {} now", rate == 0 ? "the whole link" : fmt::format("{} bytes a second", rate));
+    const auto limit = [&](const char* what, const std::vector<config::RateWindow>& windows, std::optional<int64_t> otherwise,
+                           RateLimit& rate) {
+      const int64_t wanted = config::RateAt(windows, otherwise.value_or(0), local);
+      if (wanted == rate.rate()) return;
+      rate.SetRate(wanted);
+      spdlog::info("{} may take {} now", what, wanted == 0 ? "the whole link" : fmt::format("{} bytes a second", wanted));
+    };
+    limit("uploads", config->upload_windows, config->upload_bytes_per_second, upload_rate_);
+    limit("downloads", config->download_windows, config->download_bytes_per_second, *download_rate_);
+  }
+
+  // Where agent.toml or the policy has changed since the last look.
+  void FollowConfig() {
+    const uint64_t generation = policy_.generation();
+    if (generation == followed_) return;
+    followed_ = generation;
+    Schedule();
+    // One run that ends follows nothing.
+    if (options_.once) return;
+    if (const absl::Status status = capture_.Follow(*Config()); !status.ok()) spdlog::error("{}", MessageOf(status));
   }
 
   // When a controller answered last, for status and doctor.
@@ -247,7 +335,7 @@ class Agent::Impl final : public control::OperationListener {
     if (!control.connected || !control.welcome || control.connections == noted_connections_) return;
     noted_connections_ = control.connections;
     storage::v1::AgentConnection connection;
-    connection.set_welcomed_at_ms(ToUnixMillis(clock_.Now()));
+    connection.set_welcomed_at_ms(ToUnixMillis(own_.clock->Now()));
     connection.set_clock_offset_ms(control.welcome->clock_offset_ms());
     connection.set_controller_version(control.welcome->controller_version());
     connection.set_device_name(control.welcome->device_name());
@@ -260,16 +348,65 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   void Schedule() {
+    const std::shared_ptr<const config::AgentConfig> config = Config();
+    std::string device;
+    {
+      MutexLock lock(mu_);
+      device = identity_.device.value();
+    }
     std::vector<std::string> names;
-    for (const config::DatabaseConfig& database : Config()->databases) {
-      if (!database.schedule) continue;
-      std::optional<SystemTime> last_run;
+    for (const config::DatabaseConfig& database : config->databases) {
+      if (database.schedule.kind() == config::Schedule::Kind::kNever) continue;
+      control::Scheduler::LastRun last_run;
       const auto kept = state_.ReadDatabase(database.name);
-      if (kept.ok() && kept->last_run_at_ms() != 0) last_run = FromUnixMillis(kept->last_run_at_ms());
-      scheduler_.Set(database.name, *database.schedule, last_run);
+      if (kept.ok() && kept->last_run_at_ms() != 0) {
+        last_run.at = FromUnixMillis(kept->last_run_at_ms());
+        last_run.in_this_boot = !kept->last_run_boot_id().empty() && kept->last_run_boot_id() == BootId();
+      }
+      const milliseconds jitter = control::JitterOf(device, database.name, database.jitter);
+      scheduler_.Set(database.name, {database.schedule, database.window, options_.once ? milliseconds(0) : jitter}, last_run);
       names.push_back(database.name);
     }
     scheduler_.Keep(names);
+  }
+
+  // Operations that have not ended for the controller: what runs, and what waits in the spool; of the latter the oldest.
+  std::vector<std::string> ActiveIds() const {
+    std::vector<std::string> ids = queue_.ActiveIds();
+    for (const std::string& database : own_.spool->Databases()) {
+      for (const spool::SpooledSnapshot& snapshot : own_.spool->List(database)) {
+        if (ids.size() < kMaxActive) ids.push_back(snapshot.header.operation_id());
+      }
+    }
+    return ids;
+  }
+
+  void LookAtLink() {
+    const SteadyTime now = own_.clock->Steady();
+    if (hub_->Current() != nullptr) {
+      offline_since_.reset();
+    } else if (!offline_since_) {
+      offline_since_ = now;
+    }
+    offline_.store(offline_since_ && now - *offline_since_ >= kOfflineAfter);
+    if (offline_since_ || (drained_at_ && now - *drained_at_ < kDrainAgain)) return;
+    // What is spooled goes up as soon as the controller is there. Where states are missing since then, a backup makes the next one.
+    std::map<std::string, bool> names;  // and whether states are missing
+    for (const std::string& database : own_.spool->Databases()) names[database] = false;
+    // Once a connection: what fails then is the schedule's affair again.
+    const uint64_t connection = loop_.state().connections;
+    if (connection != drained_connection_) {
+      for (const v1::CoverageGap& gap : own_.gaps->OpenGaps("")) {
+        if (spool::IsReason(gap.reason())) names[gap.database()] = true;
+      }
+    }
+    for (const auto& [database, missing] : names) {
+      if (Config()->Find(database) == nullptr || queue_.Busy(database)) continue;
+      const absl::Status begun = (missing ? queue_.BeginScheduled(database) : queue_.BeginDrain(database)).status();
+      if (!begun.ok()) spdlog::error("what is spooled of {} is not uploaded yet: {}", database, MessageOf(begun));
+      drained_at_ = now;
+      drained_connection_ = connection;
+    }
   }
 
   void RunDue() {
@@ -300,12 +437,12 @@ class Agent::Impl final : public control::OperationListener {
       spdlog::warn("the state directory changes with a restart alone; it stays {}", state_.path());
       config->state = state_.path();
     }
+    if (config.ok()) {
+      reconnect |= !(config->controller == Config()->controller);
+      policy_.SetOwn(*config);
+    }
     {
       MutexLock lock(mu_);
-      if (config.ok()) {
-        reconnect |= !(config->controller == config_->controller);
-        config_ = std::make_shared<const config::AgentConfig>(*config);
-      }
       if (identity.ok()) {
         reconnect |= identity->certificate_chain != identity_.certificate_chain || identity->ca_certificate != identity_.ca_certificate;
         identity_ = *identity;
@@ -313,8 +450,8 @@ class Agent::Impl final : public control::OperationListener {
     }
     if (config.ok()) {
       obs::SetupLog(config->log).IgnoreError();  // looked at by ReadConfig
-      LimitRate();
-      Schedule();
+      FollowConfig();
+      LimitRates();
       spdlog::info("the configuration was read again");
     }
     if (reconnect) {
@@ -325,7 +462,7 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   void RenewWhenDue() {
-    const SteadyTime now = clock_.Steady();
+    const SteadyTime now = own_.clock->Steady();
     const control::ControlLoop::State control = loop_.state();
     NoteConnection(control);
     if (control.connected) refused_since_.reset();
@@ -343,7 +480,8 @@ class Agent::Impl final : public control::OperationListener {
         MutexLock lock(mu_);
         identity = identity_;
       }
-      const auto renewed = enroll::Renew(state_.path(), Config()->controller.Text(), clock_.Now() + offset, when, seconds(30), identity);
+      const auto renewed =
+          enroll::Renew(state_.path(), Config()->controller.Text(), own_.clock->Now() + offset, when, seconds(30), identity);
       if (renewed.ok() && *renewed) {
         {
           MutexLock lock(mu_);
@@ -361,7 +499,7 @@ class Agent::Impl final : public control::OperationListener {
 
   std::optional<absl::Status> OnceEnded(SteadyTime began) {
     const control::ControlLoop::State control = loop_.state();
-    const SteadyTime now = clock_.Steady();
+    const SteadyTime now = own_.clock->Steady();
     if (!control.connected) {
       quiet_since_.reset();
       if (now - began < options_.once_wait) return std::nullopt;
@@ -380,23 +518,27 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   const Options options_;
-  const RealClock clock_;
   const state::StateDirectory state_;
   const io::ProcessLock lock_;
 
+  const Own own_;
+  DevicePolicyKeeper policy_;
   mutable Mutex mu_;
-  std::shared_ptr<const config::AgentConfig> config_ ABSL_GUARDED_BY(mu_);
   state::DeviceIdentity identity_ ABSL_GUARDED_BY(mu_);
 
   const std::unique_ptr<rpc::ChannelHub> hub_;
+  const std::unique_ptr<RateLimit> download_rate_;
   const std::unique_ptr<restore::FetchTransport> fetches_;
   const std::unique_ptr<restore::PageFetcher> fetcher_;
   const std::unique_ptr<restore::LocalRestorer> restorer_;
-  upload::RateLimit rate_;
+  RateLimit upload_rate_;
   const std::unique_ptr<upload::UploadTransport> transport_;
   const std::unique_ptr<heal::WantedSender> sender_;
   const std::unique_ptr<control::ControlConnector> connector_;
+  hooks::ProcessHookRunner hooks_;
+  CaptureHome capture_;
   DeviceHealth health_;
+  rules::OrderRules rules_;
   DeviceExecutor executor_;
   control::OperationQueue queue_;
   control::Scheduler scheduler_;
@@ -408,10 +550,14 @@ class Agent::Impl final : public control::OperationListener {
   std::optional<SteadyTime> refused_since_;
   std::optional<SteadyTime> renewed_at_;
   std::optional<SteadyTime> undos_looked_at_;
+  std::optional<SteadyTime> offline_since_;
+  std::optional<SteadyTime> drained_at_;
+  uint64_t drained_connection_ = 0;
   uint64_t noted_connections_ = 0;
-  int64_t upload_rate_;
+  uint64_t followed_ = 0;  // generation of the configuration
 
   std::atomic<bool> failed_{false};
+  std::atomic<bool> offline_{false};
   std::atomic<bool> renewing_{false};
   ThreadPoolExecutor background_{1, 4};  // goes first
 };

@@ -3,11 +3,14 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <thread>
 #include <utility>
 
+#include "agent/capture/dump_source.h"
 #include "agent/capture/file_facts.h"
 #include "agent/capture/online_source.h"
 #include "agent/capture/precopy_source.h"
+#include "agent/hooks/pause_watch.h"
 #include "agent/ledger/ledger.h"
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
@@ -19,6 +22,8 @@ namespace {
 
 // What the files' times say is proven by a read at least this often.
 constexpr std::chrono::hours kReadAnyway{24};
+constexpr std::chrono::seconds kPauseHookTime{30};
+constexpr std::chrono::milliseconds kPauseLook{50};
 // A live restore of so many bytes tells how fast the next one will be.
 constexpr int64_t kRateFromBytes = 1 << 20;
 
@@ -31,6 +36,18 @@ v1::OperationResult ResultOf(const absl::Status& status) {
     *result.mutable_error() = ToErrorDetail(status);
   }
   return result;
+}
+
+bool IsDump(const v1::BackupOrder& order, const config::DatabaseConfig& database) {
+  return order.method() == v1::METHOD_DUMP || (order.method() == v1::METHOD_UNSPECIFIED && database.method == "dump");
+}
+
+dump::DumpOptions DumpOptionsOf(const v1::DumpOptions& order) {
+  return {.compatible = order.compatible(),
+          .tables = {order.tables().begin(), order.tables().end()},
+          .without = {order.without_tables().begin(), order.without_tables().end()},
+          .schema_only = order.schema_only(),
+          .data_only = order.data_only()};
 }
 
 // Notes what the pages say about the database while they pass.
@@ -61,6 +78,11 @@ absl::StatusOr<config::DatabaseConfig> DeviceExecutor::Configured(const std::str
   return *found;
 }
 
+absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseCapture(const config::DatabaseConfig& database, std::string_view why) const {
+  if (!deps_.pause_capture || database.method != "continuous") return std::shared_ptr<void>();
+  return deps_.pause_capture(database.name, why);
+}
+
 storage::v1::AgentDatabase DeviceExecutor::Remembered(const std::string& database) const {
   absl::StatusOr<storage::v1::AgentDatabase> kept = deps_.state.ReadDatabase(database);
   if (kept.ok()) return *std::move(kept);
@@ -79,7 +101,8 @@ void DeviceExecutor::Remember(const storage::v1::AgentDatabase& database) const 
 
 v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                             const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
-  if (order.has_restore()) return Restore(operation, order.restore(), cancel, progress);
+  if (order.has_restore()) return Restore(operation, order, cancel, progress);
+  if (order.has_undo()) return Undo(operation, order, cancel, progress);
   if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress, turn);
   if (order.has_heal()) return Heal(operation, order.heal(), cancel, progress, turn);
   return ResultOf(Error(absl::StatusCode::kUnimplemented, "ORDER_UNKNOWN", "this agent does not know the order",
@@ -91,37 +114,126 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
                                            control::Turn& turn) {
   const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
   if (!database.ok()) return ResultOf(database.status());
-  storage::v1::AgentDatabase kept = Remembered(order.database());
-  kept.set_last_run_at_ms(ToUnixMillis(deps_.clock.Now()));
-  Remember(kept);
+  std::unique_ptr<hooks::DatabaseHooks> hooks;
+  if (deps_.database_hooks && !operation.drain())
+    hooks = deps_.database_hooks({operation.operation_id(), order.database(), database->path, "backup"});
+  const auto refused = [&](const absl::Status& why) {
+    v1::OperationResult result = ResultOf(why);
+    storage::v1::AgentDatabase kept = Remembered(order.database());
+    kept.set_last_run_at_ms(ToUnixMillis(deps_.clock.Now()));
+    kept.set_last_run_boot_id(BootId());
+    kept.set_last_error(result.error().SerializeAsString());
+    if (!absl::IsCancelled(why)) Remember(kept);
+    return result;
+  };
+  // Before an application is stopped, or capture is paused.
+  if (const absl::Status waited = WaitWhilePaused(operation, order.database(), cancel, progress, turn); !waited.ok())
+    return refused(waited);
+  if (hooks == nullptr || hooks->none()) return BackupItself(operation, order, *database, cancel, progress, turn);
+  const absl::Status before = hooks->Before(cancel);
+  v1::OperationResult result = before.ok() ? BackupItself(operation, order, *database, cancel, progress, turn) : refused(before);
+  // A snapshot that waits in the spool has no state yet, and is taken.
+  const std::string_view state = result.state() == v1::OPERATION_STATE_CANCELLED ? "cancelled"
+                                 : result.state() == v1::OPERATION_STATE_FAILED  ? "failed"
+                                                                                 : "succeeded";
+  // The backup is what it is; that the hook failed is told with it. Also where the program ends meanwhile: what was stopped is not left so.
+  if (const absl::Status after = hooks->After(state, result.snapshot_id(), CancelToken()); !after.ok()) result.add_steps(MessageOf(after));
+  for (const v1::HookRun& run : hooks->runs()) *result.add_hooks() = run;
+  return result;
+}
 
-  const absl::StatusOr<std::unique_ptr<ledger::Ledger>> ledger = ledger::Ledger::Open(
-      deps_.state.LedgerFile(order.database()), ledger::LedgerIdentity(deps_.device_id, order.database(), database->path));
-  if (!ledger.ok()) spdlog::warn("{}: without a ledger: {}", order.database(), MessageOf(ledger.status()));
-  const auto facts = capture::FileFactsOf(database->path, deps_.clock.Now());
+v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
+                                                 const config::DatabaseConfig& database, const CancelToken& cancel,
+                                                 const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
+  // The ledger is one backup's at a time.
+  const auto paused = PauseCapture(database, "a backup was ordered");
+  if (!paused.ok()) return ResultOf(paused.status());
+  if (!operation.drain()) {
+    storage::v1::AgentDatabase kept = Remembered(order.database());
+    kept.set_last_run_at_ms(ToUnixMillis(deps_.clock.Now()));
+    kept.set_last_run_boot_id(BootId());
+    Remember(kept);
+  }
+  const absl::StatusOr<std::unique_ptr<ledger::Ledger>> opened = ledger::Ledger::Open(
+      deps_.state.LedgerFile(order.database()), ledger::LedgerIdentity(deps_.device_id, order.database(), database.path));
+  if (!opened.ok()) spdlog::warn("{}: without a ledger: {}", order.database(), MessageOf(opened.status()));
+  ledger::Ledger* const ledger = opened.ok() ? opened->get() : nullptr;
+
+  // What waits for the link lies in the spool as pages; a dump waits itself.
+  const bool may_spool = operation.by_schedule() && !operation.drain() && !IsDump(order, database);
+  absl::Status drained = absl::OkStatus();
+  if (!(may_spool && deps_.offline())) {
+    const uint64_t timeline = deps_.spool.Newest(order.database()).value_or(spool::SpooledSnapshot()).header.timeline();
+    drained = Drain(order.database(), ledger, cancel, turn, !operation.by_schedule());
+    if (absl::IsCancelled(drained)) return ResultOf(drained);
+    // Where the database was restored meanwhile, the newest state is not among what was spooled.
+    const bool behind = timeline != 0 && timeline < Remembered(order.database()).timeline();
+    if (operation.drain() && !(drained.ok() && behind)) {
+      if (!drained.ok()) spdlog::warn("{}: what is spooled was not uploaded: {}", order.database(), MessageOf(drained));
+      return v1::OperationResult();
+    }
+    if (!drained.ok() && !(may_spool && ReasonOf(drained) == "CONTROLLER_OFFLINE")) return ResultOf(drained);
+  }
+  bool offline = may_spool && (!drained.ok() || deps_.offline());
+  for (bool waits = false;;) {
+    if (offline) {
+      bool fits = true;
+      const v1::OperationResult spooled = Spool(operation, database, ledger, cancel, fits);
+      if (fits || deps_.spool.UsageOf(order.database()).snapshots > 0) return spooled;
+      // A first backup that the spool cannot hold waits for the link, as an ordered one does.
+      waits = true;
+    }
+    v1::OperationResult result = Upload(operation, order, database, ledger, cancel, progress, turn, may_spool && !waits);
+    if (result.error().info().reason() != "CONTROLLER_OFFLINE") return result;
+    offline = true;
+  }
+}
+
+capture::OnlineOptions DeviceExecutor::SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const {
+  capture::OnlineOptions options;
+  options.path = database.path;
+  options.busy_timeout = database.busy_timeout;
+  options.rollback_stall = database.rollback_stall;
+  options.max_pin = database.max_pin;
+  options.reserve = deps_.config()->disk_reserve;
+  options.allow_network_fs = deps_.config()->allow_network_file_system;
+  options.clock = &deps_.clock;
+  options.cancelled = [&cancel] { return cancel.cancelled(); };
+  return options;
+}
+
+v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
+                                           const config::DatabaseConfig& database, ledger::Ledger* ledger, const CancelToken& cancel,
+                                           const std::function<void(const v1::Progress&)>& progress, control::Turn& turn, bool may_spool) {
+  storage::v1::AgentDatabase kept = Remembered(order.database());
+  const auto facts = capture::FileFactsOf(database.path, deps_.clock.Now());
   v1::OperationResult result;
   // The ledger knows which device's and which file's snapshot that was.
-  const bool known = ledger.ok() && (*ledger)->state().has_value() && (*ledger)->state()->snapshot_id == kept.last_snapshot_id();
+  const bool known = ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
   // What the controller cannot restore is not what the database still is.
   const bool there = !order.has_newest_snapshot_id() || order.newest_snapshot_id() == kept.last_snapshot_id();
-  const bool online = order.method() == v1::METHOD_UNSPECIFIED || order.method() == v1::METHOD_ONLINE;
+  const bool dumps = IsDump(order, database);
+  const bool online = !dumps && (order.method() == v1::METHOD_UNSPECIFIED || order.method() == v1::METHOD_ONLINE);
   if (online && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_unchanged_at_ms(kept.last_success_at_ms());
     Remember(kept);
+    EndGaps(order.database());
     result = ResultOf(absl::OkStatus());
     result.set_snapshot_id(kept.last_snapshot_id());
     result.add_steps("nothing has changed since this snapshot: its files were not written");
     return result;
   }
-  if (!online) {
-    result = ResultOf(Error(absl::StatusCode::kUnimplemented, "METHOD_UNSUPPORTED", "this agent makes backups by the method online alone",
-                            "order the backup without --method"));
+  if (!online && !dumps) {
+    result = ResultOf(Error(absl::StatusCode::kUnimplemented, "METHOD_UNSUPPORTED",
+                            "this agent makes backups by the methods online and dump", "order the backup without --method"));
   } else {
     int32_t journal_mode = kept.journal_mode();
     upload::BackupOptions upload = deps_.backup;
     upload.spool.reserve = deps_.config()->disk_reserve;
     upload.spool.max_bytes = deps_.config()->spool_bytes;
+    if (const auto level = database.compression_level.has_value() ? database.compression_level : deps_.config()->compression_level)
+      upload.attempt.compression_level = upload.spool.compression_level = upload.changes_level = *level;
     upload::BackupJob job;
     job.operation_id = operation.operation_id();
     job.session_id = operation.session_id();
@@ -129,33 +241,43 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     job.timeline = kept.timeline();
     job.spool_file = deps_.state.SpoolFile(operation.operation_id());
     job.full = order.full();
-    if (ledger.ok()) job.ledger = ledger->get();
+    // A dump shares nothing with what the ledger knows.
+    job.ledger = dumps ? nullptr : ledger;
     if (job.ledger != nullptr && !job.ledger->problem().empty())
       spdlog::warn("{}: the backup compares with the controller: {}", order.database(), job.ledger->problem());
     job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
+    // Who ordered a backup wants it now.
+    hooks::PauseWatch pause(deps_.hooks, PauseHook(operation.by_schedule(), operation.operation_id(), order.database()), cancel);
+    pause.Begin();
+    // An application that a hook has stopped is not left so for a pause.
+    const bool stopped = !database.hooks.before_backup.empty();
+    job.paused = [&pause, &turn, stopped] { return !stopped && pause.paused() && !turn.Awaited(); };
     job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
-    capture::OnlineOptions options;
-    options.path = database->path;
-    options.busy_timeout = database->busy_timeout;
-    options.rollback_stall = database->rollback_stall;
-    options.max_pin = database->max_pin;
-    options.reserve = upload.spool.reserve;
-    options.allow_network_fs = deps_.config()->allow_network_file_system;
-    options.clock = &deps_.clock;
-    options.cancelled = [&cancel] { return cancel.cancelled(); };
+    if (may_spool) job.offline_after = deps_.offline_after;
+    const capture::OnlineOptions options = SourceOptions(database, cancel);
     job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
       LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, capture::OpenOnlineSource(options));
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
-    job.open_precopy = [&] { return capture::OpenPrecopySource(options); };
+    const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
+    if (dumps) {
+      job.open_text = [&]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
+        LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::TextSource> source, capture::OpenDumpSource(options, what));
+        journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
+        return source;
+      };
+    } else {
+      job.open_precopy = [&] { return capture::OpenPrecopySource(options); };
+    }
     const upload::BackupOutcome outcome = upload::RunBackup(job, upload, deps_.transport, deps_.rate, deps_.clock, cancel, progress);
     result = ResultOf(outcome.status);
     result.set_snapshot_id(outcome.snapshot_id);
     *result.mutable_progress() = outcome.progress;
     for (const std::string& step : outcome.steps) result.add_steps(step);
+    for (const v1::HookRun& run : pause.runs()) *result.add_hooks() = run;
     kept.set_journal_mode(journal_mode);
   }
-  if (result.state() == v1::OPERATION_STATE_CANCELLED) return result;
+  if (result.state() == v1::OPERATION_STATE_CANCELLED || result.error().info().reason() == "CONTROLLER_OFFLINE") return result;
   kept.clear_last_error();
   if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
@@ -164,11 +286,44 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     kept.set_file_facts(facts.has_value() && facts->settled ? facts->text : "");
     kept.set_read_at_ms(kept.last_run_at_ms());
     kept.clear_unchanged_at_ms();
+    EndGaps(order.database());
   } else {
     kept.set_last_error(result.error().SerializeAsString());
   }
   Remember(kept);
   return result;
+}
+
+absl::Status DeviceExecutor::WaitWhilePaused(const storage::v1::AgentOperation& operation, const std::string& database,
+                                             const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress,
+                                             control::Turn& turn) const {
+  // What waits in the spool asks for itself.
+  if (operation.drain()) return absl::OkStatus();
+  hooks::PauseWatch pause(deps_.hooks, PauseHook(operation.by_schedule(), operation.operation_id(), database), cancel);
+  pause.Begin();
+  const auto paused = [&] { return pause.paused() && !turn.Awaited(); };
+  if (!paused()) return absl::OkStatus();
+  v1::Progress phase;
+  phase.set_phase("paused");
+  progress(phase);
+  turn.Yield();
+  const SteadyTime until = std::chrono::steady_clock::now() + deps_.give_up;
+  while (paused() && !cancel.cancelled() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(kPauseLook);
+  turn.Resume(cancel);
+  if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
+  if (!paused()) return absl::OkStatus();
+  return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED", "the pause hook of this device held the backup up until it was given up",
+               "look at `[limits] pause_hook` of agent.toml; an ordered backup does not ask it");
+}
+
+hooks::Hook DeviceExecutor::PauseHook(bool by_schedule, const std::string& operation, const std::string& database) const {
+  hooks::Hook hook;
+  if (!by_schedule) return hook;
+  hook.name = "pause";
+  hook.program = deps_.config()->pause_hook;
+  hook.environment = {{"LITEFLEET_DATABASE", database}, {"LITEFLEET_OPERATION", operation}};
+  hook.timeout = kPauseHookTime;
+  return hook;
 }
 
 v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order,
@@ -184,15 +339,7 @@ v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& oper
                     .give_up_at = std::chrono::steady_clock::now() + deps_.give_up,
                     .waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); }};
   job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
-    capture::OnlineOptions options;
-    options.path = database->path;
-    options.busy_timeout = database->busy_timeout;
-    options.rollback_stall = database->rollback_stall;
-    options.max_pin = database->max_pin;
-    options.allow_network_fs = deps_.config()->allow_network_file_system;
-    options.clock = &deps_.clock;
-    options.cancelled = [&cancel] { return cancel.cancelled(); };
-    return capture::OpenOnlineSource(options);
+    return capture::OpenOnlineSource(SourceOptions(*database, cancel));
   };
   const heal::HealOutcome outcome = heal::RunHeal(job, deps_.sender, deps_.rate, cancel, progress);
   v1::OperationResult result = ResultOf(outcome.status);
@@ -202,35 +349,74 @@ v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& oper
 }
 
 bool DeviceExecutor::IsUnchanged(const storage::v1::AgentDatabase& kept, const capture::FileFacts& facts) const {
-  const int64_t since_read = ToUnixMillis(deps_.clock.Now()) - kept.read_at_ms();
-  return facts.settled && !kept.file_facts().empty() && kept.file_facts() == facts.text && kept.last_error().empty() && since_read >= 0 &&
+  return kept.last_error().empty() && IsAsRead(kept.file_facts(), kept.read_at_ms(), facts);
+}
+
+bool DeviceExecutor::IsAsRead(const std::string& then, int64_t read_at_ms, const capture::FileFacts& facts) const {
+  const int64_t since_read = ToUnixMillis(deps_.clock.Now()) - read_at_ms;
+  return facts.settled && !then.empty() && then == facts.text && since_read >= 0 &&
          since_read < std::chrono::duration_cast<std::chrono::milliseconds>(kReadAnyway).count();
 }
 
-absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const v1::RestoreOrder& order) const {
-  LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Configured(order.database()));
-  if (database.push_restore == "never") {
-    return Error(absl::StatusCode::kPermissionDenied, "PUSH_RESTORE_REFUSED",
-                 fmt::format("the device does not let \"{}\" be restored from afar", order.database()),
-                 "set push_restore = \"allow\" in agent.toml on the device, or download the snapshot");
-  }
-  return restore::Target{database.name,
-                         database.path,
-                         database.push_restore,
-                         deps_.config()->disk_reserve,
-                         {Remembered(database.name).copy_bytes_per_second()}};
+absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string& name) const {
+  LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Configured(name));
+  // What the device's rules say is looked at in AllowedTarget.
+  return restore::Target{
+      database.name, database.path, "allow", deps_.config()->disk_reserve, {Remembered(database.name).copy_bytes_per_second()}};
 }
 
-v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order,
-                                            const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress) {
-  const absl::StatusOr<restore::Target> target = RestoreTarget(order);
+rules::RuleFacts DeviceExecutor::RuleOf(const config::DatabaseConfig& database) const {
+  return {database.push_restore, deps_.config_path, deps_.config()->order_keys, deps_.device_id};
+}
+
+absl::StatusOr<restore::Target> DeviceExecutor::AllowedTarget(const v1::Order& order) const {
+  const std::string& name = control::DatabaseOf(order);
+  LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Configured(name));
+  LF_RETURN_IF_ERROR(deps_.rules->Check(RuleOf(database), order));
+  return RestoreTarget(name);
+}
+
+bool DeviceExecutor::Held(const v1::Order& order) const {
+  if (!order.has_restore() && !order.has_undo()) return false;
+  const absl::StatusOr<config::DatabaseConfig> database = Configured(control::DatabaseOf(order));
+  return database.ok() && deps_.rules->Waits(RuleOf(*database), order);
+}
+
+v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                                            const std::function<void(const v1::Progress&)>& progress) {
+  const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   if (!target.ok()) return ResultOf(target.status());
+  const auto database = Configured(order.restore().database());
+  if (!database.ok()) return ResultOf(database.status());
+  const auto paused = PauseCapture(*database, "a restore was ordered");
+  if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
-  const restore::Outcome outcome = deps_.restorer.Run(operation.operation_id(), order, *target, cancel, [&](const v1::Progress& now) {
-    last = now;
-    progress(now);
-  });
-  return Restored(order, outcome, std::move(last));
+  const restore::Outcome outcome =
+      deps_.restorer.Run(operation.operation_id(), order.restore(), *target, cancel, [&](const v1::Progress& now) {
+        last = now;
+        progress(now);
+      });
+  return Restored(order.restore(), outcome, std::move(last));
+}
+
+v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                                         const std::function<void(const v1::Progress&)>& progress) {
+  const absl::StatusOr<restore::Target> target = AllowedTarget(order);
+  if (!target.ok()) return ResultOf(target.status());
+  const auto database = Configured(order.undo().database());
+  if (!database.ok()) return ResultOf(database.status());
+  const auto paused = PauseCapture(*database, "an undo was ordered");
+  if (!paused.ok()) return ResultOf(paused.status());
+  v1::Progress last;
+  const restore::Outcome outcome =
+      deps_.restorer.Undo(operation.operation_id(), order.undo(), *target, cancel, [&](const v1::Progress& now) {
+        last = now;
+        progress(now);
+      });
+  v1::RestoreOrder done;
+  done.set_database(order.undo().database());
+  done.set_new_timeline(order.undo().new_timeline());
+  return Restored(done, outcome, std::move(last));
 }
 
 v1::OperationResult DeviceExecutor::Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const {
@@ -249,6 +435,7 @@ v1::OperationResult DeviceExecutor::Restored(const v1::RestoreOrder& order, cons
   *result.mutable_progress() = std::move(progress);
   for (const std::string& step : outcome.steps) result.add_steps(step);
   result.set_undo(outcome.undo);
+  for (const v1::HookRun& run : outcome.hooks) *result.add_hooks() = run;
   result.set_restore_mode(outcome.mode);
   *result.mutable_stall() = ToProtoDuration(std::chrono::milliseconds(outcome.stall_ms));
   return result;
@@ -260,7 +447,7 @@ absl::Status DeviceExecutor::Recover(const std::set<std::string>& active) {
   for (const restore::LocalRestorer::Recovered& ended : recovery.ended) {
     v1::OperationResult result = Restored(ended.order, ended.outcome, v1::Progress());
     result.set_operation_id(ended.operation_id);
-    result.set_kind(v1::OPERATION_KIND_RESTORE);
+    result.set_kind(ended.undo ? v1::OPERATION_KIND_UNDO : v1::OPERATION_KIND_RESTORE);
     result.set_database(ended.order.database());
     *result.mutable_ended_at() = ToProtoTime(deps_.clock.Now());
     LF_RETURN_IF_ERROR(deps_.state.WriteResult(result));
@@ -269,8 +456,20 @@ absl::Status DeviceExecutor::Recover(const std::set<std::string>& active) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::RestoreOrder& order) {
-  const absl::StatusOr<restore::Target> target = RestoreTarget(order);
+absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::Query& query) {
+  const bool undo = query.has_undo_plan();
+  const v1::RestoreOrder& order = query.restore_plan();
+  const absl::StatusOr<config::DatabaseConfig> database = Configured(undo ? query.undo_plan().database() : order.database());
+  absl::Status refused = database.status();
+  rules::RuleFacts rule;
+  if (database.ok()) {
+    rule = RuleOf(*database);
+    v1::Order asked;
+    undo ? static_cast<void>(*asked.mutable_undo() = query.undo_plan()) : static_cast<void>(*asked.mutable_restore() = order);
+    // A plan is neither confirmed nor signed yet.
+    if (rule.rule == "never" || (rule.rule == "signed" && undo)) refused = deps_.rules->Check(rule, asked);
+  }
+  const absl::StatusOr<restore::Target> target = refused.ok() ? RestoreTarget(database->name) : refused;
   if (!target.ok()) {
     // A refusal is an answer to the question.
     v1::RestorePlan plan;
@@ -281,11 +480,23 @@ absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::RestoreOrder& ord
     *plan.add_obstacles() = ToErrorDetail(target.status());
     return plan;
   }
-  return deps_.restorer.Plan(order, *target);
+  LF_ASSIGN_OR_RETURN(v1::RestorePlan plan,
+                      undo ? deps_.restorer.PlanUndo(query.undo_plan(), *target) : deps_.restorer.Plan(order, *target));
+  std::vector<std::string> steps = rules::OrderRules::Describe(rule);
+  steps.insert(steps.end(), plan.steps().begin(), plan.steps().end());
+  plan.clear_steps();
+  for (std::string& step : steps) plan.add_steps(std::move(step));
+  if (const auto hooks =
+          deps_.database_hooks ? deps_.database_hooks({"", target->database, target->path, undo ? "undo" : "restore"}) : nullptr) {
+    for (const std::string& hook : hooks->Describe()) plan.add_hooks(hook);
+  }
+  return plan;
 }
 
 void DeviceExecutor::Forget(const std::string& operation_id) {
   if (const absl::Status status = deps_.restorer.Forget(operation_id); !status.ok())
+    spdlog::error("operation {}: {}", operation_id, MessageOf(status));
+  if (const absl::Status status = deps_.rules->Forget(operation_id); !status.ok())
     spdlog::error("operation {}: {}", operation_id, MessageOf(status));
 }
 

@@ -9,15 +9,21 @@
 #include <string>
 
 #include "agent/capture/file_facts.h"
+#include "agent/capture/online_source.h"
 #include "agent/config/config.h"
 #include "agent/control/operation_queue.h"
 #include "agent/heal/healer.h"
+#include "agent/hooks/database_hooks.h"
+#include "agent/hooks/hook_runner.h"
 #include "agent/restore/local_restorer.h"
+#include "agent/rules/order_rules.h"
+#include "agent/spool/drain.h"
+#include "agent/spool/snapshot_spool.h"
 #include "agent/state/state_directory.h"
 #include "agent/upload/backup.h"
-#include "agent/upload/rate_limit.h"
 #include "agent/upload/transport.h"
 #include "common/base/clock.h"
+#include "common/base/rate_limit.h"
 
 namespace litefleet {
 
@@ -28,7 +34,7 @@ class DeviceExecutor final : public control::OperationExecutor {
     const Clock& clock;
     upload::UploadTransport& transport;
     restore::LocalRestorer& restorer;
-    upload::RateLimit& rate;
+    RateLimit& rate;
     std::function<std::shared_ptr<const config::AgentConfig>()> config;
     // Of this device; a ledger of another one counts for nothing.
     std::string device_id;
@@ -36,6 +42,21 @@ class DeviceExecutor final : public control::OperationExecutor {
     // A backup that did not end within this fails.
     std::chrono::milliseconds give_up{std::chrono::hours(24)};
     heal::WantedSender& sender;
+    hooks::HookRunner& hooks;
+    spool::SnapshotSpool& spool;
+    // The controller cannot be reached for so long that scheduled backups do not wait for it.
+    std::function<bool()> offline;
+    // A connection that is lost for so long while a scheduled backup runs sends that into the spool.
+    std::chrono::milliseconds offline_after{10000};
+    // Of a run whose snapshot was spooled: how far its upload is, and how it ended (durable on return).
+    std::function<void(const v1::OperationProgress&)> report;
+    std::function<absl::Status(const v1::OperationResult&)> ended;
+    // The device's own commands around backups; those around restores are the restorer's.
+    hooks::HookSource database_hooks = {};
+    rules::OrderRules* rules = nullptr;
+    std::string config_path;
+    // Continuous capture leaves the database alone while the result lives; may be empty.
+    std::function<absl::StatusOr<std::shared_ptr<void>>(const std::string& database, std::string_view why)> pause_capture = {};
   };
 
   // What `dependencies` refers to outlives this.
@@ -43,8 +64,11 @@ class DeviceExecutor final : public control::OperationExecutor {
 
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) override;
-  absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) override;
+  absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) override;
   void Forget(const std::string& operation_id) override;
+
+  // Whether an order waits for a confirmation on the device. For the queue.
+  bool Held(const v1::Order& order) const;
 
   // At start, before anything else touches the databases: finishes restores whose order is lost, or rolls them back. How they ended is
   // among the results then. `active` are the operations whose orders are there.
@@ -53,16 +77,46 @@ class DeviceExecutor final : public control::OperationExecutor {
  private:
   v1::OperationResult Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
-  v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::RestoreOrder& order, const CancelToken& cancel,
+  // Without the device's hooks around it.
+  v1::OperationResult BackupItself(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
+                                   const config::DatabaseConfig& database, const CancelToken& cancel,
+                                   const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
+  // With the controller. `may_spool`: CONTROLLER_OFFLINE ends it when the controller cannot be reached for offline_after.
+  v1::OperationResult Upload(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
+                             const config::DatabaseConfig& database, ledger::Ledger* ledger, const CancelToken& cancel,
+                             const std::function<void(const v1::Progress&)>& progress, control::Turn& turn, bool may_spool);
+  void EndGaps(const std::string& database) const;
+  // Uploads what is spooled of the database.
+  absl::Status Drain(const std::string& database, ledger::Ledger* ledger, const CancelToken& cancel, control::Turn& turn,
+                     bool may_wait) const;
+  absl::Status Acknowledged(const spool::SpooledSnapshot& snapshot, const std::string& snapshot_id, const v1::Progress& progress) const;
+  // A scheduled backup without the controller. A result without a state: there is none yet. `fits` says whether the spool could take it.
+  v1::OperationResult Spool(const storage::v1::AgentOperation& operation, const config::DatabaseConfig& database, ledger::Ledger* ledger,
+                            const CancelToken& cancel, bool& fits) const;
+  void BeginGap(const std::string& database, std::string_view reason, const std::string& message) const;
+  capture::OnlineOptions SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
+  v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);
+  v1::OperationResult Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
+                           const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order, const CancelToken& cancel,
                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
+  // Before anything of a scheduled backup; others have its turn meanwhile. Errors: kCancelled; kUnavailable BACKUP_PAUSED after a day.
+  absl::Status WaitWhilePaused(const storage::v1::AgentOperation& operation, const std::string& database, const CancelToken& cancel,
+                               const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) const;
+  // Asked for scheduled backups alone; without a program where there is none.
+  hooks::Hook PauseHook(bool by_schedule, const std::string& operation, const std::string& database) const;
   // Remembers what a restore has done to its database, and says how it ended.
   v1::OperationResult Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const;
+  absl::StatusOr<std::shared_ptr<void>> PauseCapture(const config::DatabaseConfig& database, std::string_view why) const;
   // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.
   absl::StatusOr<config::DatabaseConfig> Configured(const std::string& database) const;
-  absl::StatusOr<restore::Target> RestoreTarget(const v1::RestoreOrder& order) const;
+  absl::StatusOr<restore::Target> RestoreTarget(const std::string& name) const;
+  rules::RuleFacts RuleOf(const config::DatabaseConfig& database) const;
+  // The target of a restore or an undo, where the device's rules let it be changed by this order.
+  absl::StatusOr<restore::Target> AllowedTarget(const v1::Order& order) const;
   // By its files' times and sizes, without opening it.
+  bool IsAsRead(const std::string& then, int64_t read_at_ms, const capture::FileFacts& facts) const;
   bool IsUnchanged(const storage::v1::AgentDatabase& kept, const capture::FileFacts& facts) const;
   // What is remembered; begins anew, with a word in the log, where that cannot be read.
   storage::v1::AgentDatabase Remembered(const std::string& database) const;

@@ -44,8 +44,10 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
   bool wal = false;
   health.set_wal_bytes(SizeOf(database.path + "-wal", &wal));
   if (const auto free = io::FreeBytes(io::DirectoryOf(database.path)); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
-  health.set_method(v1::METHOD_ONLINE);
-  health.set_schedule(database.schedule_text);
+  health.set_method(database.method == "continuous" ? v1::METHOD_CONTINUOUS
+                    : database.method == "dump"     ? v1::METHOD_DUMP
+                                                    : v1::METHOD_ONLINE);
+  health.set_schedule(database.schedule.text());
   if (const auto kept = state_.ReadDatabase(database.name); kept.ok()) {
     health.set_journal_mode(static_cast<v1::JournalMode>(kept->journal_mode()));
     if (kept->last_run_at_ms() != 0) *health.mutable_last_run_at() = MillisTimestamp(kept->last_run_at_ms());
@@ -57,36 +59,61 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
       if (error.ParseFromString(kept->last_error())) *health.mutable_last_error() = error;
     }
   }
+  const spool::SnapshotSpool::Usage spooled = spool_.UsageOf(database.name);
+  health.set_spooled_snapshots(spooled.snapshots);
+  health.set_spooled_bytes(spooled.bytes);
   if (wal) health.set_journal_mode(v1::JOURNAL_MODE_WAL);
+  if (const auto capture = capture_.StatusOf(database.name); capture.has_value()) {
+    *health.mutable_capture() = capture->health;
+    if (!capture->snapshot_id.empty()) {
+      health.set_last_snapshot_id(capture->snapshot_id);
+      *health.mutable_last_success_at() = capture->health.last_sync_at();
+      *health.mutable_last_run_at() = capture->health.last_sync_at();
+      // Whatever a run by the schedule left: this is newer.
+      health.clear_last_error();
+      if (capture->unchanged_at.has_value() && capture->health.state() == v1::CAPTURE_STATE_FOLLOWING)
+        *health.mutable_unchanged_at() = ToProtoTime(*capture->unchanged_at);
+    }
+  }
   return health;
 }
 
 v1::Hello DeviceHealth::MakeHello() {
+  const std::shared_ptr<const config::AgentConfig> config = policy_.Config();
   v1::Hello hello;
   hello.set_protocol_version(kProtocolVersion);
-  for (const char* feature : {"online", "restore-new", "restore-live", "restore-replace", "heal"}) hello.add_features(feature);
+  for (const char* feature : {"online", "dump", "restore-new", "restore-live", "restore-replace", "heal", "continuous"})
+    hello.add_features(feature);
   hello.set_agent_version(LITEFLEET_VERSION);
   hello.set_sqlite_version(sqlite3_libversion());
   hello.set_platform(Platform());
   *hello.mutable_device_time() = ToProtoTime(clock_.Now());
   *hello.mutable_uptime() = Uptime(clock_);
   hello.set_boot_id(boot_id_);
-  for (const config::DatabaseConfig& database : config_()->databases) *hello.add_databases() = Look(database);
+  hello.set_instance_id(instance_id_);
+  for (const config::DatabaseConfig& database : config->databases) *hello.add_databases() = Look(database);
   for (const std::string& id : active_()) hello.add_active_operation_ids(id);
+  hello.set_policy_version(policy_.version());
+  for (const std::string& problem : policy_.problems()) hello.add_policy_problems(problem);
   return hello;
 }
 
 v1::Health DeviceHealth::MakeHealth() {
+  const std::shared_ptr<const config::AgentConfig> config = policy_.Config();
   v1::Health health;
   *health.mutable_device_time() = ToProtoTime(clock_.Now());
   *health.mutable_uptime() = Uptime(clock_);
   if (const auto free = io::FreeBytes(state_.path()); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
-  for (const config::DatabaseConfig& database : config_()->databases) *health.add_databases() = Look(database);
+  health.set_policy_version(policy_.version());
+  for (const std::string& problem : policy_.problems()) health.add_policy_problems(problem);
+  for (const config::DatabaseConfig& database : config->databases) *health.add_databases() = Look(database);
   return health;
 }
 
 void DeviceHealth::SnapshotGone(const std::string& database, const std::string& snapshot_id) {
-  if (config_()->Find(database) == nullptr) return;
+  if (policy_.Config()->Find(database) == nullptr) return;
+  if (const auto capture = capture_.StatusOf(database); capture.has_value() && !snapshot_id.empty() && capture->snapshot_id == snapshot_id)
+    capture_.CompareAgain(database);
   auto kept = state_.ReadDatabase(database);
   if (!kept.ok() || kept->last_snapshot_id() != snapshot_id || snapshot_id.empty()) return;
   kept->clear_last_snapshot_id();

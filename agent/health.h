@@ -8,33 +8,48 @@
 #include <string>
 #include <vector>
 
+#include "agent/capture_home.h"
 #include "agent/config/config.h"
 #include "agent/control/session.h"
+#include "agent/device_policy.h"
+#include "agent/spool/snapshot_spool.h"
 #include "agent/state/state_directory.h"
 #include "common/base/clock.h"
+#include "common/base/ids.h"
 
 namespace litefleet {
 
 class DeviceHealth final : public control::HealthSource {
  public:
-  // `config` is asked each time, `active` for the operations that have not ended. All outlive this.
-  DeviceHealth(const state::StateDirectory& state, const Clock& clock, std::function<std::shared_ptr<const config::AgentConfig>()> config,
-               std::function<std::vector<std::string>()> active)
-      : state_(state), clock_(clock), config_(std::move(config)), active_(std::move(active)), boot_id_(BootId()) {}
+  // `policy` has the configuration, which is asked each time, `active` the operations that have not ended. All outlive this.
+  DeviceHealth(const state::StateDirectory& state, const Clock& clock, DevicePolicyKeeper& policy,
+               std::function<std::vector<std::string>()> active, const spool::SnapshotSpool& spool, CaptureHome& capture)
+      : state_(state),
+        clock_(clock),
+        policy_(policy),
+        active_(std::move(active)),
+        spool_(spool),
+        capture_(capture),
+        boot_id_(BootId()),
+        instance_id_(NewUuid()) {}
 
   v1::Hello MakeHello() override;
   v1::Health MakeHealth() override;
   // Forgets it, so that the next backup is a real one.
   void SnapshotGone(const std::string& database, const std::string& snapshot_id) override;
+  void PolicyReceived(const v1::DevicePolicy& policy) override { policy_.Receive(policy); }
 
  private:
   v1::DatabaseHealth Look(const config::DatabaseConfig& database) const;
 
   const state::StateDirectory& state_;
   const Clock& clock_;
-  const std::function<std::shared_ptr<const config::AgentConfig>()> config_;
+  DevicePolicyKeeper& policy_;
   const std::function<std::vector<std::string>()> active_;
+  const spool::SnapshotSpool& spool_;
+  CaptureHome& capture_;
   const std::string boot_id_;
+  const std::string instance_id_;
 };
 
 }  // namespace litefleet

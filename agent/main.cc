@@ -1,7 +1,8 @@
-// litefleet-agent: enroll, run, status, doctor, version.
+// litefleet-agent: enroll, run, status, doctor, confirm, restore-local, undo, release, version.
 #include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -18,6 +19,8 @@
 #include "agent/config/config.h"
 #include "agent/doctor.h"
 #include "agent/enroll/enroll.h"
+#include "agent/local_commands.h"
+#include "agent/release_command.h"
 #include "agent/status_command.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
@@ -68,6 +71,8 @@ void BoundMemory() {
   mallopt(M_ARENA_MAX, 2);
   mallopt(M_TRIM_THRESHOLD, 1 << 20);
   mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  // A connection that follows a database reads page 1 of it: no cache of 20 pages for each. Before SQLite is used.
+  sqlite3_config(SQLITE_CONFIG_PAGECACHE, nullptr, 0, 0);
 }
 
 // Before any thread: they inherit it, and the main thread alone waits for these.
@@ -94,6 +99,8 @@ struct Arguments {
   std::string name;
   std::string output = "table";
   bool once = false;
+  std::string database;
+  int seconds = 10;
 };
 
 int Enroll(const Arguments& arguments) {
@@ -165,6 +172,32 @@ static int Main(int argc, char** argv) {
     command->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
     command->add_option("-o,--output", arguments.output, "table or json")->check(CLI::IsMember({"table", "json"}))->capture_default_str();
   }
+  litefleet::LocalRestoreOptions local;
+  CLI::App* confirm = app.add_subcommand("confirm", "Let an ordered restore go on where push_restore is \"local-confirm\"");
+  confirm->add_option("OPERATION", local.operation, "Its id, as `litefleet-agent status` shows it")->required();
+  CLI::App* restore =
+      app.add_subcommand("restore-local", "Put a downloaded snapshot in the place of a database; the agent has to be stopped");
+  restore->add_option("DATABASE", local.database, "Its name in the configuration")->required();
+  restore->add_option("--from", local.from, "File of `litefleet snapshot download`")->required();
+  restore->add_option("--mode", local.mode, "live: into the file that applications have open; replace: the application is stopped")
+      ->check(CLI::IsMember({"live", "replace"}));
+  restore->add_option("--root", local.root, "Only if the file has this root digest (`litefleet snapshot show`)");
+  restore->add_flag("--ignore-check", local.ignore_check, "Go on where SQLite's checks find damage");
+  CLI::App* undo = app.add_subcommand("undo", "Put the state of before the last restore back; the agent has to be stopped");
+  undo->add_option("DATABASE", local.database, "Its name in the configuration")->required();
+  for (CLI::App* command : {confirm, restore, undo}) {
+    command->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
+    command->add_flag("-y,--yes", local.yes, "Do not ask");
+    if (command != confirm) command->add_flag("--plan", local.plan, "Show what would happen; do nothing");
+  }
+  CLI::App* release = app.add_subcommand("release", "Let go of a database that is captured continuously, for a moment");
+  release->add_option("DATABASE", arguments.database, "Its name in the configuration")->required();
+  release->add_option("--seconds", arguments.seconds, "How long")->check(CLI::Range(1, 3600))->capture_default_str();
+  release->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
+  release->footer(
+      "Returns once nothing of the agent is attached. It follows the database again afterwards, and compares its pages\nwith the last "
+      "snapshot: "
+      "no state is lost, but those in between are not to be had.");
   CLI::App* version = app.add_subcommand("version", "Print the version");
   app.set_version_flag("--version", "litefleet-agent " LITEFLEET_VERSION);
 
@@ -185,6 +218,17 @@ static int Main(int argc, char** argv) {
   if (doctor->parsed()) return litefleet::RunDoctor(arguments.config, config, json, std::cout);
   if (!config.ok()) return Fail(config.status(), 2);
   if (status->parsed()) return litefleet::PrintStatus(*config, json, std::cout);
+  if (confirm->parsed() || restore->parsed() || undo->parsed()) {
+    const absl::Status done = confirm->parsed()   ? litefleet::Confirm(*config, local)
+                              : restore->parsed() ? litefleet::RestoreLocal(*config, local)
+                                                  : litefleet::UndoLocal(*config, local);
+    if (absl::IsCancelled(done)) return Fail(done, litefleet::ReasonOf(done) == "NOT_CONFIRMED" ? 1 : 130);
+    return done.ok() ? 0 : Fail(done);
+  }
+  if (release->parsed()) {
+    const absl::Status released = litefleet::Release(*config, arguments.database, std::chrono::seconds(arguments.seconds));
+    return released.ok() ? 0 : Fail(released);
+  }
   return Run(arguments, *config);
 }
 

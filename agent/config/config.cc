@@ -5,6 +5,7 @@
 
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/config/schedule.h"
 #include "common/config/toml_reader.h"
 #include "fmt/format.h"
 
@@ -18,10 +19,9 @@ constexpr milliseconds kDay = std::chrono::hours(24);
 
 std::string ReadPushRestore(TomlTable& table, const std::string& fallback) {
   const std::string value = table.String("push_restore", fallback);
-  if (value == "local-confirm" || value == "signed") {
-    table.Reject("push_restore", fmt::format("\"{}\" is not supported by this version", value), "use \"allow\" or \"never\"");
-  } else if (value != "allow" && value != "never") {
-    table.Reject("push_restore", fmt::format("\"{}\" is not a known value", value), "use \"allow\" or \"never\"");
+  if (value != "allow" && value != "signed" && value != "local-confirm" && value != "never") {
+    table.Reject("push_restore", fmt::format("\"{}\" is not a known value", value),
+                 "use \"allow\", \"signed\", \"local-confirm\" or \"never\"");
   }
   return value;
 }
@@ -38,7 +38,38 @@ bool IsPlainPath(std::string_view path) {
   return true;
 }
 
-DatabaseConfig ReadDatabase(TomlTable& table, const std::string& push_restore) {
+dump::DumpOptions ReadDump(TomlTable& table) {
+  dump::DumpOptions dump;
+  dump.compatible = table.Bool("compatible", false);
+  dump.tables = table.Strings("tables");
+  dump.without = table.Strings("without_tables");
+  dump.schema_only = table.Bool("schema_only", false);
+  dump.data_only = table.Bool("data_only", false);
+  if (dump.schema_only && dump.data_only)
+    table.Reject("data_only", "a dump of neither schema nor data", "set one of schema_only and data_only");
+  return dump;
+}
+
+HookConfig ReadHooks(TomlTable& table, const std::string& directory, const HookConfig& fallback) {
+  HookConfig hooks = fallback;
+  const auto program = [&](std::string_view key, const std::optional<std::string>& text, std::string& value) {
+    if (!text) return;
+    value = *text;
+    // "" takes away what [hooks] says for all.
+    if (!text->empty() && (!IsPlainPath(*text) || !text->starts_with(directory + "/"))) {
+      table.Reject(key, fmt::format("\"{}\" is no program below {}", *text, directory),
+                   fmt::format("an absolute path, for instance \"{}/{}\"", directory, key));
+    }
+  };
+  program("before_backup", table.OptionalString("before_backup"), hooks.before_backup);
+  program("after_backup", table.OptionalString("after_backup"), hooks.after_backup);
+  program("before_restore", table.OptionalString("before_restore"), hooks.before_restore);
+  program("after_restore", table.OptionalString("after_restore"), hooks.after_restore);
+  hooks.timeout = table.Duration("hook_timeout", hooks.timeout, seconds(1), std::chrono::hours(1));
+  return hooks;
+}
+
+DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const HookConfig& hooks, const std::string& push_restore) {
   DatabaseConfig database;
   database.name = table.RequiredString("name");
   if (table.Has("name") && !IsName(database.name)) {
@@ -49,25 +80,48 @@ DatabaseConfig ReadDatabase(TomlTable& table, const std::string& push_restore) {
   if (table.Has("path") && !IsPlainPath(database.path)) {
     table.Reject("path", fmt::format("\"{}\" is not an absolute path of a file", database.path), "for instance \"/var/lib/app/app.db\"");
   }
+  database.method_set = table.Has("method");
   database.method = table.String("method", "online");
-  if (database.method != "online") {
-    table.Reject("method", fmt::format("\"{}\" is not supported by this version", database.method), "use \"online\"");
+  if (TomlTable* dump = table.Table("dump")) database.dump = ReadDump(*dump);
+  if (!IsMethod(database.method)) {
+    table.Reject("method", fmt::format("\"{}\" is not supported by this version", database.method),
+                 "use \"online\", \"dump\" or \"continuous\"");
   }
-  database.schedule = table.OptionalDuration("schedule", seconds(1), 366 * kDay);
-  if (database.schedule) {
-    const auto total = std::chrono::duration_cast<seconds>(*database.schedule).count();
-    database.schedule_text = total % 86400 == 0  ? fmt::format("{}d", total / 86400)
-                             : total % 3600 == 0 ? fmt::format("{}h", total / 3600)
-                             : total % 60 == 0   ? fmt::format("{}m", total / 60)
-                                                 : fmt::format("{}s", total);
+  database.sync_interval = table.Duration("sync_interval", database.sync_interval, kLeastSync, kMostSync);
+  database.sync_set = table.Has("sync_interval");
+  if (const std::optional<std::string> text = table.OptionalString("schedule")) {
+    const absl::StatusOr<Schedule> schedule = Schedule::Parse(*text);
+    if (!schedule.ok()) table.Reject("schedule", MessageOf(schedule.status()), HintOf(schedule.status()));
+    if (schedule.ok()) {
+      database.schedule = *schedule;
+      database.schedule_set = true;
+    }
   }
+  if (const std::optional<std::string> text = table.OptionalString("window")) {
+    database.window = DayWindow::Parse(*text);
+    if (!database.window) table.Reject("window", fmt::format("\"{}\" is no time of the day", *text), "for instance \"22:00-06:00\"");
+  }
+  database.jitter = table.Duration("jitter", database.jitter, milliseconds(0), kDay);
+  if (const int64_t level = table.Integer("compression_level", 0, kMinCompression, kMaxCompression); level != 0)
+    database.compression_level = static_cast<int>(level);
   database.busy_timeout = table.Duration("busy_timeout", database.busy_timeout, milliseconds(0), std::chrono::minutes(10));
   database.rollback_stall = table.Duration("rollback_stall", database.rollback_stall, milliseconds(10), std::chrono::hours(1));
   database.max_pin = table.Duration("max_pin", database.max_pin, seconds(1), kDay);
   database.push_restore = ReadPushRestore(table, push_restore);
+  database.hooks = ReadHooks(table, config.hooks_directory, hooks);
   return database;
 }
 
+// "upload" or "download", in bytes a second; nothing where it is not there.
+std::optional<int64_t> CheckedRate(TomlTable& table, std::string_view key, int64_t value) {
+  if (!table.Has(key)) return std::nullopt;
+  const int64_t least = key == "download" ? kMinDownloadRate : kMinRate;
+  if (value != 0 && value < least)
+    table.Reject(key, fmt::format("{} bytes a second are too few", value), fmt::format("at least {}KiB, or 0 for no limit", least >> 10));
+  return value;
+}
+
+// All but the rate.
 RateWindow ReadWindow(TomlTable& table) {
   RateWindow window;
   const auto time = [&](std::string_view key, const std::string& text) {
@@ -84,7 +138,6 @@ RateWindow ReadWindow(TomlTable& table) {
     if (parsed) window.days.set(static_cast<size_t>(*parsed));
     if (!parsed) table.Reject("days", fmt::format("\"{}\" is no day", day), "mon tue wed thu fri sat sun");
   }
-  window.upload_bytes_per_second = table.Size("upload", 0, 1024, int64_t{1} << 40);
   return window;
 }
 
@@ -110,22 +163,52 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
     config.log.format = log->Choice("format", {"text", "json"}, config.log.format);
   }
   if (TomlTable* limits = root.Table("limits")) {
-    config.upload_bytes_per_second = limits->Size("upload", 0, 1024, int64_t{1} << 40);
+    config.upload_bytes_per_second = CheckedRate(*limits, "upload", limits->Size("upload", 0, 0, kMaxRate));
+    config.download_bytes_per_second = CheckedRate(*limits, "download", limits->Size("download", 0, 0, kMaxRate));
+    if (const int64_t level = limits->Integer("compression_level", 0, kMinCompression, kMaxCompression); level != 0)
+      config.compression_level = static_cast<int>(level);
+    config.pause_hook = limits->String("pause_hook", "");
+    if (limits->Has("pause_hook") && !IsPlainPath(config.pause_hook)) {
+      limits->Reject("pause_hook", fmt::format("\"{}\" is not an absolute path of a program", config.pause_hook),
+                     "for instance \"/etc/litefleet/pause\"");
+    }
     config.nice = static_cast<int>(limits->Integer("nice", config.nice, 0, 19));
     config.spool_bytes = static_cast<uint64_t>(limits->Size("spool_bytes", 256 << 20, 1 << 20, int64_t{1} << 50));
+    config.spool_age = limits->Duration("spool_age", config.spool_age, std::chrono::minutes(1), 3660 * kDay);
     const int64_t reserve = limits->Size("disk_reserve", io::DiskReserve::kDefaultBytes, 0, int64_t{1} << 50);
     if (limits->Has("disk_reserve")) config.disk_reserve = io::DiskReserve(static_cast<uint64_t>(reserve));
   }
-  for (TomlTable* table : root.Tables("upload_window")) config.upload_windows.push_back(ReadWindow(*table));
+  for (TomlTable* table : root.Tables("upload_window")) {
+    RateWindow& window = config.upload_windows.emplace_back(ReadWindow(*table));
+    window.bytes_per_second = CheckedRate(*table, "upload", table->Size("upload", 0, 0, kMaxRate)).value_or(0);
+  }
+  for (TomlTable* table : root.Tables("download_window")) {
+    RateWindow& window = config.download_windows.emplace_back(ReadWindow(*table));
+    window.bytes_per_second = CheckedRate(*table, "download", table->Size("download", 0, 0, kMaxRate)).value_or(0);
+  }
   std::string push_restore = "allow";
   if (TomlTable* restore = root.Table("restore")) {
     push_restore = ReadPushRestore(*restore, push_restore);
+    config.order_keys = restore->String("order_keys", config.order_keys);
+    if (!IsPlainPath(config.order_keys)) {
+      restore->Reject("order_keys", fmt::format("\"{}\" is not an absolute path", config.order_keys),
+                      "for instance \"/etc/litefleet/order-keys\"");
+    }
     config.keep_previous = restore->Duration("keep_previous", config.keep_previous, milliseconds(0), 366 * kDay);
+  }
+  HookConfig hooks;
+  if (TomlTable* table = root.Table("hooks")) {
+    config.hooks_directory = table->String("directory", config.hooks_directory);
+    if (!IsPlainPath(config.hooks_directory)) {
+      table->Reject("directory", fmt::format("\"{}\" is not an absolute path", config.hooks_directory),
+                    "for instance \"/etc/litefleet/hooks\"");
+    }
+    hooks = ReadHooks(*table, config.hooks_directory, hooks);
   }
   std::set<std::string> names;
   std::set<std::string> paths;
   for (TomlTable* table : root.Tables("database")) {
-    DatabaseConfig database = ReadDatabase(*table, push_restore);
+    DatabaseConfig database = ReadDatabase(*table, config, hooks, push_restore);
     if (!database.name.empty() && !names.insert(database.name).second) {
       table->Reject("name", fmt::format("\"{}\" names a second database", database.name), "every database needs a name of its own");
     }
@@ -146,6 +229,8 @@ const DatabaseConfig* AgentConfig::Find(std::string_view name) const {
   }
   return nullptr;
 }
+
+bool IsMethod(std::string_view method) { return method == "online" || method == "dump" || method == "continuous"; }
 
 absl::StatusOr<AgentConfig> ReadConfig(const std::string& path) {
   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));

@@ -12,25 +12,48 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "agent/config/day_window.h"
 #include "agent/config/rate_windows.h"
+#include "common/config/schedule.h"
+#include "common/dump/dump_options.h"
 #include "common/io/disk_reserve.h"
 #include "common/obs/log.h"
 #include "common/rpc/address.h"
 
 namespace litefleet::config {
 
+// The device's own commands around backups and restores: absolute paths below AgentConfig::hooks_directory; empty: none.
+struct HookConfig {
+  std::string before_backup;
+  std::string after_backup;
+  std::string before_restore;
+  std::string after_restore;
+  std::chrono::milliseconds timeout{60'000};  // of each
+  friend bool operator==(const HookConfig&, const HookConfig&) = default;
+};
+
 struct DatabaseConfig {
   std::string name;
-  std::string path;  // absolute
-  std::string method = "online";
-  std::optional<std::chrono::milliseconds> schedule;  // unset: on order only
-  std::string schedule_text;                          // as written
+  std::string path;                               // absolute
+  std::string method = "online";                  // online | continuous
+  bool method_set = false;                        // by agent.toml: no policy changes it
+  std::chrono::milliseconds sync_interval{1000};  // of method continuous: how often what was committed is shipped
+  bool sync_set = false;                          // as method_set
+  Schedule schedule;                              // without one on order only
+  bool schedule_set = false;
+  // Runs of the schedule begin within it alone.
+  std::optional<DayWindow> window;
+  // Most by which a run comes later than its schedule says; how much is the device's own.
+  std::chrono::milliseconds jitter{0};
+  std::optional<int> compression_level;  // zstd's, 1 to 19; unset: little for a first backup, more for what changed
   std::chrono::milliseconds busy_timeout{5000};
   // Longest time for which writers of a rollback-journal database may be held up.
   std::chrono::milliseconds rollback_stall{2000};
   // Longest time for which a read transaction on a WAL database may be held; 0: as long as reading takes.
   std::chrono::milliseconds max_pin{0};
-  std::string push_restore = "allow";  // allow | never
+  std::string push_restore = "allow";  // allow | signed | local-confirm | never
+  HookConfig hooks;
+  dump::DumpOptions dump;  // of method dump
 
   friend bool operator==(const DatabaseConfig&, const DatabaseConfig&) = default;
 };
@@ -39,18 +62,37 @@ struct AgentConfig {
   std::string state = "/var/lib/litefleet-agent";
   rpc::Address controller;
   obs::LogOptions log;
-  int64_t upload_bytes_per_second = 0;     // 0: no limit
-  std::vector<RateWindow> upload_windows;  // when another limit holds
-  uint64_t spool_bytes = 256 << 20;        // of a backup that waits for the network
+  std::optional<int64_t> upload_bytes_per_second;  // unset: no limit, and a policy may set one; 0: no limit
+  std::vector<RateWindow> upload_windows;          // when another limit holds
+  std::optional<int64_t> download_bytes_per_second;
+  std::vector<RateWindow> download_windows;
+  std::optional<int> compression_level;    // of databases that say nothing of their own
+  std::string pause_hook;                  // absolute path of a program that is asked before a scheduled backup; empty: none
+  uint64_t spool_bytes = 256 << 20;        // of a backup that waits for the network; of all snapshots that wait for the controller
+  std::chrono::milliseconds spool_age{0};  // snapshots wait for no longer; 0: as long as there is room
   io::DiskReserve disk_reserve;            // stays free beside databases and in the state directory
   int nice = 10;                           // of the whole agent, 0 to 19
   bool allow_network_file_system = false;
+  std::string order_keys = "/etc/litefleet/order-keys";             // public keys of operators, for push_restore = "signed"
   std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
-  std::vector<DatabaseConfig> databases;                            // names are unique
+  std::string hooks_directory = "/etc/litefleet/hooks";
+  std::vector<DatabaseConfig> databases;  // names are unique
 
   // Null where there is none.
   const DatabaseConfig* Find(std::string_view name) const;
 };
+
+// What a backup can be made by.
+bool IsMethod(std::string_view method);
+
+// Bytes a second that a limit may have, beside 0.
+inline constexpr int64_t kMinRate = 1024;
+inline constexpr int64_t kMinDownloadRate = 32 << 10;  // a message passes within half of what the controller waits for its reader
+inline constexpr int64_t kMaxRate = int64_t{1} << 40;
+inline constexpr std::chrono::milliseconds kLeastSync{100};
+inline constexpr std::chrono::milliseconds kMostSync{3'600'000};
+inline constexpr int kMinCompression = 1;
+inline constexpr int kMaxCompression = 19;
 
 // Errors: kInvalidArgument CONFIG_INVALID; those of reading the file.
 absl::StatusOr<AgentConfig> ReadConfig(const std::string& path);

@@ -32,10 +32,10 @@ std::optional<int> ParseWeekday(std::string_view text) {
   return std::nullopt;
 }
 
-int64_t UploadRateAt(const std::vector<RateWindow>& windows, int64_t otherwise, const std::tm& local) {
+int64_t RateAt(const std::vector<RateWindow>& windows, int64_t otherwise, const std::tm& local) {
   const std::chrono::minutes now = std::chrono::hours(local.tm_hour) + std::chrono::minutes(local.tm_min);
   for (const RateWindow& window : windows) {
-    if (Holds(window, now, local.tm_wday)) return window.upload_bytes_per_second;
+    if (Holds(window, now, local.tm_wday)) return window.bytes_per_second;
   }
   return otherwise;
 }

@@ -1,4 +1,4 @@
-// How much of the link an agent may use at which time of the day: `[[limits.window]]` of agent.toml.
+// How much of the link an agent may use at which time of the day: `[[upload_window]]` and `[[download_window]]` of agent.toml.
 //
 // Times are the device's local ones; a window that ends before it begins goes over midnight and belongs to the day on which it began. Of
 // several that hold at a moment the first counts, without one the plain limit. Thread safety: values and pure functions.
@@ -18,8 +18,8 @@ namespace litefleet::config {
 struct RateWindow {
   std::chrono::minutes from{0};  // since midnight
   std::chrono::minutes to{0};
-  std::bitset<7> days;                  // from Sunday, as tm_wday; none: every day
-  int64_t upload_bytes_per_second = 0;  // 0: no limit
+  std::bitset<7> days;           // from Sunday, as tm_wday; none: every day
+  int64_t bytes_per_second = 0;  // 0: no limit
   friend bool operator==(const RateWindow&, const RateWindow&) = default;
 };
 
@@ -29,7 +29,7 @@ std::optional<std::chrono::minutes> ParseTimeOfDay(std::string_view text);
 std::optional<int> ParseWeekday(std::string_view text);
 
 // `local` as localtime_r gives it; of it day of the week, hour and minute count.
-int64_t UploadRateAt(const std::vector<RateWindow>& windows, int64_t otherwise, const std::tm& local);
+int64_t RateAt(const std::vector<RateWindow>& windows, int64_t otherwise, const std::tm& local);
 
 }  // namespace litefleet::config
 

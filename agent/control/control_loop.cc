@@ -77,6 +77,15 @@ void ControlLoop::ReportHealth() {
   changed_.SignalAll();
 }
 
+void ControlLoop::ReportGaps() {
+  {
+    MutexLock lock(mu_);
+    mail_.gaps = true;
+    state_.idle = false;
+  }
+  changed_.SignalAll();
+}
+
 void ControlLoop::Reconnect() {
   {
     MutexLock lock(mu_);
@@ -108,6 +117,15 @@ void ControlLoop::OnResult(const v1::OperationResult& result) {
   changed_.SignalAll();
 }
 
+void ControlLoop::OnDropped(const std::string& operation_id) {
+  {
+    MutexLock lock(mu_);
+    mail_.progress.erase(operation_id);
+    mail_.dropped.push_back(operation_id);
+  }
+  changed_.SignalAll();
+}
+
 ControlLoop::Mail ControlLoop::WaitMail(SteadyTime until) {
   MutexLock lock(mu_);
   while (mail_.empty() && !stop_ && !reconnect_) {
@@ -121,6 +139,7 @@ ControlLoop::Mail ControlLoop::WaitMail(SteadyTime until) {
 void ControlLoop::TakeReports(ControlSession& session, Mail& mail) {
   for (const auto& [id, progress] : mail.progress) session.OnProgress(progress);
   for (const v1::OperationResult& result : mail.results) session.OnResult(result);
+  for (const std::string& id : mail.dropped) session.OnDropped(id);
   if (mail.health) session.HealthChanged();
   for (auto& [stream, result] : mail.query_results) session.OnQueryResult(stream, std::move(result));
 }
@@ -136,13 +155,16 @@ void ControlLoop::Publish(const ControlSession& session, const absl::Status& err
 
 void ControlLoop::Run(OperationRunner& runner) {
   Backoff backoff(options_.backoff, std::random_device{}());
-  ControlSession session(runner, health_, [this](uint64_t stream, v1::QueryResult result) {
-    {
-      MutexLock lock(mu_);
-      mail_.query_results.emplace_back(stream, std::move(result));
-    }
-    changed_.SignalAll();
-  });
+  ControlSession session(
+      runner, health_,
+      [this](uint64_t stream, v1::QueryResult result) {
+        {
+          MutexLock lock(mu_);
+          mail_.query_results.emplace_back(stream, std::move(result));
+        }
+        changed_.SignalAll();
+      },
+      options_.gaps);
   std::string logged;
   for (;;) {
     uint64_t generation;

@@ -14,6 +14,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "agent/control/control_stream.h"
@@ -31,6 +32,7 @@ class ControlLoop final : public OperationListener {
     Backoff::Options backoff;
     std::chrono::milliseconds welcome_wait{30000};
     std::chrono::milliseconds write_wait{60000};
+    state::GapBook* gaps = nullptr;  // outlives the loop
   };
   struct State {
     bool connected = false;
@@ -51,12 +53,15 @@ class ControlLoop final : public OperationListener {
   void Stop();
   // Databases or their settings have changed: health goes out at once. Without a connection the next hello has it.
   void ReportHealth();
+  // The book of gaps has changed: what is new goes out.
+  void ReportGaps();
   // Ends the stream, and connects again at once: identity or address have changed.
   void Reconnect();
   State state() const;
 
   void OnProgress(const v1::OperationProgress& progress) override;
   void OnResult(const v1::OperationResult& result) override;
+  void OnDropped(const std::string& operation_id) override;
 
  private:
   class Events;
@@ -65,13 +70,16 @@ class ControlLoop final : public OperationListener {
     std::optional<v1::ControlResponse> response;
     bool written = false;
     bool health = false;
+    bool gaps = false;
     std::optional<absl::Status> closed;
     std::map<std::string, v1::OperationProgress> progress;
     std::deque<v1::OperationResult> results;
+    std::vector<std::string> dropped;
     std::deque<std::pair<uint64_t, v1::QueryResult>> query_results;
 
     bool empty() const {
-      return !response && !written && !health && !closed && progress.empty() && results.empty() && query_results.empty();
+      return !response && !written && !health && !gaps && !closed && progress.empty() && results.empty() && dropped.empty() &&
+             query_results.empty();
     }
   };
 

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <set>
 #include <utility>
 
@@ -20,6 +21,7 @@ constexpr std::chrono::milliseconds kLook{100};
 
 v1::OperationKind KindOf(const v1::Order& order) {
   if (order.has_heal()) return v1::OPERATION_KIND_HEAL;
+  if (order.has_undo()) return v1::OPERATION_KIND_UNDO;
   return order.has_restore() ? v1::OPERATION_KIND_RESTORE : v1::OPERATION_KIND_BACKUP;
 }
 
@@ -37,6 +39,7 @@ v1::OperationResult CancelledResult() {
 
 const std::string& DatabaseOf(const v1::Order& order) {
   if (order.has_heal()) return order.heal().database();
+  if (order.has_undo()) return order.undo().database();
   return order.has_restore() ? order.restore().database() : order.backup().database();
 }
 
@@ -69,6 +72,12 @@ absl::Status OperationQueue::Start(OperationListener& listener) {
     LF_RETURN_IF_ERROR(state_.RemoveOperation(result.operation_id()));
     listener_->OnResult(result);
   }
+  std::vector<std::shared_ptr<Operation>> taken;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [id, operation] : operations_) taken.push_back(operation);
+  }
+  for (const auto& operation : taken) ReportHeld(*operation);
   MutexLock lock(mu_);
   for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { Run(); });
   return absl::OkStatus();
@@ -106,6 +115,7 @@ absl::Status OperationQueue::Add(storage::v1::AgentOperation record, const v1::O
     operations_.emplace(operation->record.operation_id(), operation);
   }
   work_.SignalAll();
+  ReportHeld(*operation);
   return absl::OkStatus();
 }
 
@@ -128,7 +138,11 @@ absl::Status OperationQueue::Accept(const v1::Order& order) {
   return Add(std::move(record), order);
 }
 
-absl::StatusOr<std::string> OperationQueue::BeginScheduled(const std::string& database) {
+absl::StatusOr<std::string> OperationQueue::BeginScheduled(const std::string& database) { return BeginOwn(database, false); }
+
+absl::StatusOr<std::string> OperationQueue::BeginDrain(const std::string& database) { return BeginOwn(database, true); }
+
+absl::StatusOr<std::string> OperationQueue::BeginOwn(const std::string& database, bool drain) {
   v1::Order order;
   order.set_operation_id(NewUlid(clock_.Now()));
   order.mutable_backup()->set_database(database);
@@ -136,6 +150,7 @@ absl::StatusOr<std::string> OperationQueue::BeginScheduled(const std::string& da
   record.set_operation_id(order.operation_id());
   record.set_order(order.SerializeAsString());
   record.set_by_schedule(true);
+  record.set_drain(drain);
   record.set_accepted_at_ms(ToUnixMillis(clock_.Now()));
   LF_RETURN_IF_ERROR(Add(std::move(record), order));
   return order.operation_id();
@@ -179,11 +194,11 @@ void OperationQueue::ResultRecorded(const std::string& operation_id) {
     spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
 }
 
-void OperationQueue::Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) {
+void OperationQueue::Plan(const v1::Query& query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) {
   {
     MutexLock lock(mu_);
     if (plans_.size() < kMaxPlans && !stop_) {
-      plans_.emplace_back(order, std::move(done));
+      plans_.emplace_back(query, std::move(done));
       work_.SignalAll();
       return;
     }
@@ -194,14 +209,15 @@ void OperationQueue::Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void
 bool OperationQueue::Busy(const std::string& database) const {
   MutexLock lock(mu_);
   for (const auto& [id, operation] : operations_) {
-    if (DatabaseOf(operation->order) == database) return true;
+    if (DatabaseOf(operation->order) == database && (operation->running || !Held(*operation))) return true;
   }
   return false;
 }
 
 bool OperationQueue::idle() const {
   MutexLock lock(mu_);
-  return operations_.empty();
+  return std::all_of(operations_.begin(), operations_.end(),
+                     [this](const auto& each) { return !each.second->running && Held(*each.second); });
 }
 
 std::vector<std::string> OperationQueue::ActiveIds() const {
@@ -217,14 +233,19 @@ std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
     if (operation->running) busy.insert(DatabaseOf(operation->order));
   }
   const bool online = !options_.online || options_.online();
-  offline_ = false;
+  look_again_ = false;
   for (const auto& [id, operation] : operations_) {
     if (operation->running) continue;
+    if (Held(*operation)) {
+      look_again_ = true;
+      continue;
+    }
     // An older operation of the database stands before it.
     if (!busy.insert(DatabaseOf(operation->order)).second) continue;
     if (!HasPlace(*operation) || (resuming_ > 0 && Reads(operation->order))) continue;
-    if (Reads(operation->order) && !online) {
-      offline_ = true;
+    const bool may_spool = operation->record.by_schedule() && !operation->record.drain() && options_.spools && options_.spools();
+    if (Reads(operation->order) && !online && !may_spool) {
+      look_again_ = true;
       continue;
     }
     operation->running = true;
@@ -248,11 +269,20 @@ class OperationQueue::TurnOf final : public Turn {
   TurnOf(OperationQueue& queue, Operation& operation) : queue_(queue), operation_(operation) {}
   void Yield() override { queue_.Yield(operation_); }
   void Resume(const CancelToken& cancel) override { queue_.Resume(operation_, cancel); }
+  bool Awaited() override { return queue_.Awaited(operation_); }
 
  private:
   OperationQueue& queue_;
   Operation& operation_;
 };
+
+bool OperationQueue::Awaited(const Operation& operation) const {
+  MutexLock lock(mu_);
+  for (const auto& [id, other] : operations_) {
+    if (!other->running && !other->record.by_schedule() && DatabaseOf(other->order) == DatabaseOf(operation.order)) return true;
+  }
+  return false;
+}
 
 void OperationQueue::Yield(Operation& operation) {
   {
@@ -294,14 +324,14 @@ void OperationQueue::Run() {
         }
         operation = TakeNext();
         if (operation != nullptr) break;
-        if (offline_) {
+        if (look_again_) {
           work_.WaitUntil(mu_, std::chrono::steady_clock::now() + kLook);
         } else {
           work_.Wait(mu_);
         }
       }
     }
-    for (auto& [order, done] : plan) done(executor_.Plan(order));
+    for (auto& [query, done] : plan) done(executor_.Plan(query));
     if (operation == nullptr) continue;
     RunOne(*operation);
     {
@@ -333,7 +363,9 @@ void OperationQueue::RunOne(Operation& operation) {
     *result.mutable_error() = ToErrorDetail(Annotate(status, "writing the state directory"));
   } else {
     LF_CRASH_POINT("agent.operation.started");
-    ReportProgress(operation, v1::Progress());
+    // What goes into the spool is told of when it is uploaded.
+    const bool silent = record.by_schedule() && (record.drain() || (options_.online && !options_.online()));
+    if (!silent) ReportProgress(operation, v1::Progress());
     TurnOf turn(*this, operation);
     result = executor_.Execute(
         record, operation.order, operation.cancel, [&](const v1::Progress& progress) { ReportProgress(operation, progress); }, turn);
@@ -343,8 +375,44 @@ void OperationQueue::RunOne(Operation& operation) {
     // Interrupted by the end of the program and not by an operator: it goes on at the next start.
     if (stop_ && !operation.record.cancelled() && result.state() == v1::OPERATION_STATE_CANCELLED) return;
     if (!result.has_progress()) *result.mutable_progress() = operation.progress;
+    // A cancel that came too late has nothing to end.
+    if (operation.record.cancelled() && result.state() == v1::OPERATION_STATE_UNSPECIFIED) result = CancelledResult();
   }
+  if (result.state() == v1::OPERATION_STATE_UNSPECIFIED) return Drop(record);
   End(record, operation.order, std::move(result));
+}
+
+void OperationQueue::ReportHeld(Operation& operation) {
+  if (!Held(operation)) return;
+  spdlog::info("operation {} of {} waits for a confirmation: litefleet-agent confirm {}", operation.order.operation_id(),
+               DatabaseOf(operation.order), operation.order.operation_id());
+  v1::Progress progress;
+  progress.set_phase("waits for confirmation on the device");
+  ReportProgress(operation, progress);
+}
+
+void OperationQueue::Drop(const storage::v1::AgentOperation& record) {
+  const std::string& id = record.operation_id();
+  {
+    MutexLock disk(disk_mu_);
+    // Where the disk refuses it runs once more after a restart.
+    if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) spdlog::error("operation {}: {}", id, MessageOf(removed));
+    MutexLock lock(mu_);
+    operations_.erase(id);
+  }
+  listener_->OnDropped(id);
+  work_.SignalAll();
+}
+
+absl::Status OperationQueue::AddResult(const v1::OperationResult& result) {
+  {
+    MutexLock disk(disk_mu_);
+    LF_RETURN_IF_ERROR(state_.WriteResult(result));
+    MutexLock lock(mu_);
+    results_[result.operation_id()] = result;
+  }
+  listener_->OnResult(result);
+  return absl::OkStatus();
 }
 
 void OperationQueue::ReportProgress(Operation& operation, const v1::Progress& progress) {
@@ -380,7 +448,7 @@ void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Or
       durable = true;
       if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) spdlog::error("operation {}: {}", id, MessageOf(removed));
     }
-    if (durable && order.has_restore()) executor_.Forget(id);
+    if (durable && (order.has_restore() || order.has_undo())) executor_.Forget(id);
     MutexLock lock(mu_);
     operations_.erase(id);
     results_[id] = result;

@@ -4,6 +4,7 @@
 //   orders/ID                   taken on; runs, waits, or was interrupted by a restart: begun again at start
 //   orders/ID with `cancelled`  a cancel arrived: ends as CANCELLED, also after a restart
 //   results/ID                  ended; reported until the controller has recorded it (an order beside it is removed at start)
+//   neither                     a run whose snapshot went into the spool, or that had nothing to spool: its result is the snapshot's, later
 //
 // Thread safety: all members may be called from any thread. Accept, Cancel and ResultRecorded write a small file and sync it; nothing
 // else blocks. Options::online is asked under mu_. Lock order: disk_mu_ (what an operation's files say, for the length of a small write),
@@ -37,6 +38,8 @@ class Turn {
   virtual void Yield() = 0;
   // Blocks until it is this operation's turn again, or `cancel` was set (100 ms at most), or the queue stops.
   virtual void Resume(const CancelToken& cancel) = 0;
+  // Something that was ordered stands behind this operation, for the same database: it should not wait for what is not needed.
+  virtual bool Awaited() { return false; }
 };
 
 // Does the work. Thread safety: called from several threads, for one database from one at a time.
@@ -44,10 +47,12 @@ class OperationExecutor {
  public:
   virtual ~OperationExecutor() = default;
   // Blocks until the operation has ended, within 2 s after `cancel` was set. `operation` has its times and session id, and is durable. The
-  // result needs state, error, snapshot, progress and what else is known; the queue adds the rest.
+  // result needs state, error, snapshot, progress and what else is known; the queue adds the rest. Without a state there is no result: only
+  // of what the device began by itself.
   virtual v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                       const std::function<void(const v1::Progress&)>& progress, Turn& turn) = 0;
-  virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder& order) = 0;
+  // What a restore or an undo would do.
+  virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) = 0;
   // The result of an operation is durable: nothing needs to be kept for it.
   virtual void Forget(const std::string& operation_id) = 0;
 };
@@ -63,6 +68,11 @@ class OperationQueue final : public OperationRunner {
     int max_yielded = 8;
     // Whether the controller can be reached; a backup begins only then. Empty: always. Must not block.
     std::function<bool()> online = {};
+    // Whether an order waits for something on the device, while others of its database go before it; empty: none does. It is told as such.
+    // Asked under mu_; may look at a small file.
+    std::function<bool(const v1::Order&)> held = {};
+    // Whether the controller cannot be reached for so long that scheduled backups begin without it. Empty: never. Must not block.
+    std::function<bool()> spools = {};
   };
 
   // `state`, `executor` and `clock` outlive the queue.
@@ -78,13 +88,17 @@ class OperationQueue final : public OperationRunner {
   absl::Status Accept(const v1::Order& order) override;
   void Cancel(const std::string& operation_id) override;
   void ResultRecorded(const std::string& operation_id) override;
-  void Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
+  void Plan(const v1::Query& query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
 
   // A backup that the device begins by itself. The id is in Accept's form.
   absl::StatusOr<std::string> BeginScheduled(const std::string& database);
-  // An operation of the database waits or runs.
+  // Uploads what the spool has of the database. The id is in Accept's form.
+  absl::StatusOr<std::string> BeginDrain(const std::string& database);
+  // How a run ended whose operation is not in the queue any more: durable, then reported until it is recorded.
+  absl::Status AddResult(const v1::OperationResult& result);
+  // An operation of the database runs, or waits for something else than a confirmation on the device.
   bool Busy(const std::string& database) const;
-  // Nothing waits or runs.
+  // Nothing runs, and what waits, waits for a confirmation on the device.
   bool idle() const;
   std::vector<std::string> ActiveIds() const;
 
@@ -98,7 +112,7 @@ class OperationQueue final : public OperationRunner {
     v1::Progress progress;
   };
   class TurnOf;
-  using Plans = std::deque<std::pair<v1::RestoreOrder, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>>>;
+  using Plans = std::deque<std::pair<v1::Query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>>>;
 
   // Writes what the operation is now; nothing once it has ended.
   absl::Status Persist(const Operation& operation);
@@ -109,12 +123,19 @@ class OperationQueue final : public OperationRunner {
   void RunOne(Operation& operation);
   void Yield(Operation& operation);
   void Resume(Operation& operation, const CancelToken& cancel);
+  bool Awaited(const Operation& operation) const;
   // Takes or gives back the place of an operation that runs.
   void Count(const Operation& operation, int places) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasPlace(const Operation& operation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Makes the result durable and reports it.
   void End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result);
+  // It has no result.
+  void Drop(const storage::v1::AgentOperation& record);
+  absl::StatusOr<std::string> BeginOwn(const std::string& database, bool drain);
   void ReportProgress(Operation& operation, const v1::Progress& progress);
+  bool Held(const Operation& operation) const { return options_.held && options_.held(operation.order); }
+  // Tells of an operation that waits.
+  void ReportHeld(Operation& operation);
 
   const state::StateDirectory& state_;
   OperationExecutor& executor_;
@@ -132,8 +153,8 @@ class OperationQueue final : public OperationRunner {
   int running_ ABSL_GUARDED_BY(mu_) = 0;  // with a turn
   int running_backups_ ABSL_GUARDED_BY(mu_) = 0;
   int yielded_ ABSL_GUARDED_BY(mu_) = 0;
-  int resuming_ ABSL_GUARDED_BY(mu_) = 0;      // yielded ones that want their turn: they come before others
-  bool offline_ ABSL_GUARDED_BY(mu_) = false;  // TakeNext left a backup for that
+  int resuming_ ABSL_GUARDED_BY(mu_) = 0;         // yielded ones that want their turn: they come before others
+  bool look_again_ ABSL_GUARDED_BY(mu_) = false;  // TakeNext left one that becomes possible without a signal
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
 };

@@ -23,8 +23,8 @@ class OperationRunner {
   virtual void Cancel(const std::string& operation_id) = 0;
   // The controller has the result: forget the order.
   virtual void ResultRecorded(const std::string& operation_id) = 0;
-  // `done` is called once, later, on another thread.
-  virtual void Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) = 0;
+  // What a restore or an undo would do. `done` is called once, later, on another thread.
+  virtual void Plan(const v1::Query& query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) = 0;
 };
 
 // Where operations report to. Thread safety: calls may come from any thread; none blocks.
@@ -34,6 +34,8 @@ class OperationListener {
   virtual void OnProgress(const v1::OperationProgress& progress) = 0;
   // The result is durable in the state directory before this is called; it is sent until ResultRecorded.
   virtual void OnResult(const v1::OperationResult& result) = 0;
+  // It ended without a result: what it made waits in the spool, and is reported from there.
+  virtual void OnDropped(const std::string& operation_id) = 0;
 };
 
 }  // namespace litefleet::control

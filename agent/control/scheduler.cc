@@ -1,36 +1,66 @@
 #include "agent/control/scheduler.h"
 
 #include <algorithm>
+#include <cstdint>
 
 namespace litefleet::control {
 
+using config::Schedule;
 using std::chrono::milliseconds;
 
-void Scheduler::Set(const std::string& database, milliseconds interval, std::optional<SystemTime> last_run) {
+void Scheduler::Forecast(Entry& entry) {
+  entry.next.reset();
+  if (entry.plan.schedule.kind() == Schedule::Kind::kCron && entry.last_run.at)
+    entry.next = entry.plan.schedule.NextAfter(*entry.last_run.at);
+}
+
+void Scheduler::Set(const std::string& database, Plan plan, const LastRun& last_run) {
   const bool known = entries_.contains(database);
   Entry& entry = entries_[database];
-  entry.interval = interval;
+  entry.plan = std::move(plan);
   if (!known) entry.last_run = last_run;
+  Forecast(entry);
 }
 
 void Scheduler::Keep(const std::vector<std::string>& databases) {
   std::erase_if(entries_, [&](const auto& entry) { return std::find(databases.begin(), databases.end(), entry.first) == databases.end(); });
 }
 
-milliseconds Scheduler::Until(const Entry& entry) const {
-  const auto settle = std::chrono::duration_cast<milliseconds>(ready_at_ - clock_.Steady());
-  milliseconds until{0};
+std::optional<milliseconds> Scheduler::Until(const Entry& entry) const {
   const SystemTime now = clock_.Now();
-  if (entry.last_run && *entry.last_run <= now) {
-    until = std::chrono::ceil<milliseconds>(*entry.last_run + entry.interval - now);
+  const Plan& plan = entry.plan;
+  const bool ran = entry.last_run.at && *entry.last_run.at <= now;
+  milliseconds until{0};
+  milliseconds jitter = plan.jitter;
+  switch (plan.schedule.kind()) {
+    case Schedule::Kind::kInterval:
+      if (ran) until = std::chrono::ceil<milliseconds>(*entry.last_run.at + plan.schedule.interval() - now);
+      // The last run has its phase already; only what is late at the start is spread, and never by more than a tenth.
+      jitter = std::min(jitter, plan.schedule.interval() / 10);
+      break;
+    case Schedule::Kind::kCron:
+      if (!ran) break;
+      if (!entry.next) return std::nullopt;
+      until = std::chrono::ceil<milliseconds>(*entry.next + plan.jitter - now);
+      break;
+    case Schedule::Kind::kAtBoot:
+      if (entry.last_run.in_this_boot) return std::nullopt;
+      break;
+    case Schedule::Kind::kNever:
+      return std::nullopt;
   }
-  return std::max({until, settle, milliseconds(0)});
+  const auto settle = std::chrono::duration_cast<milliseconds>(ready_at_ + jitter - clock_.Steady());
+  until = std::max({until, settle, milliseconds(0)});
+  if (plan.window) until += plan.window->UntilOpen(now + until);
+  return until;
 }
 
 std::vector<std::string> Scheduler::Due() const {
   std::vector<std::string> due;
   for (const auto& [name, entry] : entries_) {
-    if (!entry.running && Until(entry) <= milliseconds(0)) due.push_back(name);
+    if (entry.running) continue;
+    const std::optional<milliseconds> until = Until(entry);
+    if (until && *until <= milliseconds(0)) due.push_back(name);
   }
   return due;
 }
@@ -39,7 +69,8 @@ void Scheduler::Started(const std::string& database) {
   const auto at = entries_.find(database);
   if (at == entries_.end()) return;
   at->second.running = true;
-  at->second.last_run = clock_.Now();
+  at->second.last_run = {clock_.Now(), true};
+  Forecast(at->second);
 }
 
 void Scheduler::Ended(const std::string& database) {
@@ -50,9 +81,20 @@ void Scheduler::Ended(const std::string& database) {
 milliseconds Scheduler::UntilNext(milliseconds limit) const {
   milliseconds next = limit;
   for (const auto& [name, entry] : entries_) {
-    if (!entry.running) next = std::min(next, Until(entry));
+    if (entry.running) continue;
+    if (const std::optional<milliseconds> until = Until(entry)) next = std::min(next, *until);
   }
   return next;
+}
+
+milliseconds JitterOf(std::string_view device_id, std::string_view database, milliseconds most) {
+  // FNV-1a, and its halves mixed: the same on every machine and in every version.
+  uint64_t hash = 14695981039346656037ULL;
+  for (const std::string_view text : {device_id, std::string_view("/"), database}) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211ULL;
+  }
+  hash ^= hash >> 32;
+  return most.count() <= 0 ? milliseconds(0) : milliseconds(static_cast<int64_t>(hash % static_cast<uint64_t>(most.count())));
 }
 
 }  // namespace litefleet::control

@@ -1,8 +1,10 @@
-// When a database is due by its interval schedule.
+// When a database is due by its schedule (common/config/schedule.h).
 //
-// The time of the last run is persisted by the caller, so that a device that restarts often neither skips runs nor makes them too often;
-// runs that were missed are caught up once. The first look comes a little after the start, different for each device. A clock that was set
-// back does not stop the schedule: a last run in the future counts as unknown.
+// The time of the last run is persisted by the caller, so that a device that restarts often neither skips runs nor makes them too often.
+// Runs that were missed, while the device was off or outside the window, are caught up once. A database that never ran is due at once: what
+// has no backup does not wait for the night. A clock that was set back does not stop the schedule: a last run in the future counts as
+// unknown. The first look comes a little after the start, and what is late then waits for this device's own part of the jitter, so that a
+// site after a power cut does not come at once.
 //
 // Thread safety: none. Times are the system clock's, since they survive a reboot.
 #ifndef LITEFLEET_AGENT_CONTROL_SCHEDULER_H_
@@ -12,19 +14,35 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "agent/config/day_window.h"
 #include "common/base/clock.h"
+#include "common/config/schedule.h"
 
 namespace litefleet::control {
 
 class Scheduler {
  public:
+  struct Plan {
+    config::Schedule schedule;
+    // Runs begin within it alone.
+    std::optional<config::DayWindow> window = std::nullopt;
+    // After a time of a cron expression, a boot, or a start with late runs: JitterOf.
+    std::chrono::milliseconds jitter{0};
+  };
+  struct LastRun {
+    std::optional<SystemTime> at = std::nullopt;  // unset: never
+    bool in_this_boot = false;
+  };
+
   // `settle`: nothing is due earlier than this after Scheduler was made.
   Scheduler(const Clock& clock, std::chrono::milliseconds settle) : clock_(clock), ready_at_(clock.Steady() + settle) {}
 
-  // Adds a database or changes its interval. `last_run` unset: never. Databases that are not named again are dropped by Keep.
-  void Set(const std::string& database, std::chrono::milliseconds interval, std::optional<SystemTime> last_run);
+  // Adds a database or changes its schedule, which is not "never". What is known of its last run here is newer than `last_run`. Databases
+  // that are not named again are dropped by Keep.
+  void Set(const std::string& database, Plan plan, const LastRun& last_run);
   void Keep(const std::vector<std::string>& databases);
 
   // Databases to run now. The caller answers each with Started, and with Ended when the run is over; a database that runs is not due.
@@ -37,17 +55,24 @@ class Scheduler {
 
  private:
   struct Entry {
-    std::chrono::milliseconds interval{0};
-    std::optional<SystemTime> last_run;
+    Plan plan;
+    LastRun last_run;
     bool running = false;
+    // NextAfter of the last run, since that is not cheap.
+    std::optional<SystemTime> next;
   };
 
-  std::chrono::milliseconds Until(const Entry& entry) const;
+  // Nothing: never.
+  std::optional<std::chrono::milliseconds> Until(const Entry& entry) const;
+  static void Forecast(Entry& entry);
 
   const Clock& clock_;
   const SteadyTime ready_at_;
   std::map<std::string, Entry> entries_;
 };
+
+// The part of `most` that is this device's own for this database: always the same, and spread evenly over devices.
+std::chrono::milliseconds JitterOf(std::string_view device_id, std::string_view database, std::chrono::milliseconds most);
 
 }  // namespace litefleet::control
 

@@ -8,6 +8,7 @@
 
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -27,6 +28,7 @@ void ControlSession::OnConnected() {
   hello_sent_ = false;
   welcome_.reset();
   answers_.clear();
+  gap_sent_.reset();
   unsent_results_.clear();
   for (const auto& [id, result] : results_) unsent_results_.insert(id);
   for (auto& [id, running] : progress_) running.announced = false;
@@ -36,6 +38,7 @@ void ControlSession::OnDisconnected() {
   connected_ = false;
   welcome_.reset();
   answers_.clear();
+  gap_sent_.reset();
 }
 
 absl::Status ControlSession::OnResponse(const v1::ControlResponse& response, SteadyTime now) {
@@ -68,10 +71,16 @@ absl::Status ControlSession::OnResponse(const v1::ControlResponse& response, Ste
     case v1::ControlResponse::kSnapshotGone:
       health_.SnapshotGone(response.snapshot_gone().database(), response.snapshot_gone().snapshot_id());
       return absl::OkStatus();
-    case v1::ControlResponse::MESSAGE_NOT_SET:
+    case v1::ControlResponse::kPolicy:
+      health_.PolicyReceived(response.policy());
+      HealthChanged();
+      return absl::OkStatus();
+    case v1::ControlResponse::kGapRecorded:
+      OnGapRecorded(response.gap_recorded().gap_id());
+      return absl::OkStatus();
+    default:
       return absl::OkStatus();  // of a later version
   }
-  return absl::OkStatus();
 }
 
 absl::Status ControlSession::OnOrder(const v1::Order& order) {
@@ -99,7 +108,7 @@ absl::Status ControlSession::OnOrder(const v1::Order& order) {
 void ControlSession::OnQuery(const v1::Query& query) {
   const uint64_t stream = stream_;
   const uint64_t id = query.query_id();
-  if (query.query_case() != v1::Query::kRestorePlan) {
+  if (query.query_case() == v1::Query::QUERY_NOT_SET) {
     v1::QueryResult result;
     result.set_query_id(id);
     *result.mutable_error() =
@@ -107,7 +116,7 @@ void ControlSession::OnQuery(const v1::Query& query) {
     OnQueryResult(stream, std::move(result));
     return;
   }
-  runner_.Plan(query.restore_plan(), [done = plan_done_, stream, id](absl::StatusOr<v1::RestorePlan> plan) {
+  runner_.Plan(query, [done = plan_done_, stream, id](absl::StatusOr<v1::RestorePlan> plan) {
     v1::QueryResult result;
     result.set_query_id(id);
     if (plan.ok()) {
@@ -157,6 +166,7 @@ std::optional<v1::ControlRequest> ControlSession::NextRequest(SteadyTime now) {
     unsent_results_.erase(unsent_results_.begin());
     return request;
   }
+  if (auto gap = NextGap()) return gap;
   if (auto progress = NextProgress(now)) return progress;
   if (now >= health_due_) {
     health_due_ = now + health_interval_;
@@ -177,6 +187,29 @@ std::optional<v1::ControlRequest> ControlSession::NextProgress(SteadyTime now) {
     return request;
   }
   return std::nullopt;
+}
+
+std::optional<v1::ControlRequest> ControlSession::NextGap() {
+  if (gaps_ == nullptr || gap_sent_) return std::nullopt;
+  gap_sent_ = gaps_->NextUnrecorded();
+  if (!gap_sent_) return std::nullopt;
+  v1::ControlRequest request;
+  v1::CoverageGap& gap = *request.mutable_gap()->mutable_gap();
+  gap = *gap_sent_;
+  const int64_t offset_ms = welcome_->clock_offset_ms();
+  *gap.mutable_from() = MillisTimestamp(TimestampMillis(gap.from()) + offset_ms);
+  if (gap.has_until()) *gap.mutable_until() = MillisTimestamp(TimestampMillis(gap.until()) + offset_ms);
+  return request;
+}
+
+void ControlSession::OnGapRecorded(const std::string& id) {
+  if (!gap_sent_ || gap_sent_->id() != id) return;
+  if (const absl::Status status = gaps_->Recorded(*gap_sent_); !status.ok()) {
+    // It is told again on the next stream, not at once: a full disk does not make a loop.
+    spdlog::error("that the controller has recorded gap {} could not be kept: {}", id, MessageOf(status));
+    return;
+  }
+  gap_sent_.reset();
 }
 
 SteadyTime ControlSession::NextDue() const {

@@ -3,7 +3,8 @@
 //   hello -> welcome -> orders, cancels, queries | health, acknowledgements, progress, results
 //
 // What it keeps between streams is only what is worth sending again: results that the controller has not recorded, and the newest
-// progress of each operation. Outbound order: hello first, then answers, results, progress, health. The queue of answers is bounded: while
+// progress of each operation. Coverage gaps are taken from their book one at a time: the next goes out when the last one is recorded.
+// Outbound order: hello first, then answers, results, gaps, progress, health. The queue of answers is bounded: while
 // it is full nothing more is read (ready_to_read()).
 //
 // Thread safety: none. Errors: what the peer does against the protocol is kInternal CONTROL_PROTOCOL and ends the stream.
@@ -23,6 +24,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/control/operation_runner.h"
+#include "agent/state/gap_book.h"
 #include "common/base/clock.h"
 #include "litefleet/v1/agent_service.pb.h"
 
@@ -36,6 +38,8 @@ class HealthSource {
   virtual v1::Health MakeHealth() = 0;
   // The controller does not have, or cannot restore, the snapshot that was reported as the last one of the database.
   virtual void SnapshotGone(const std::string& database, const std::string& snapshot_id) = 0;
+  // What rules the device from now on; the next health acknowledges it.
+  virtual void PolicyReceived(const v1::DevicePolicy& policy) = 0;
 };
 
 class ControlSession {
@@ -43,10 +47,11 @@ class ControlSession {
   static constexpr size_t kMaxAnswers = 64;
   static constexpr std::chrono::milliseconds kProgressInterval{900};
 
-  // `plan_done` is called with the answer to a query, on another thread; whoever drives this brings it back by OnQueryResult. The
-  // references outlive the session.
-  ControlSession(OperationRunner& runner, HealthSource& health, std::function<void(uint64_t stream, v1::QueryResult)> plan_done)
-      : runner_(runner), health_(health), plan_done_(std::move(plan_done)) {}
+  // `plan_done` is called with the answer to a query, on another thread; whoever drives this brings it back by OnQueryResult. `gaps` may be
+  // null. The references outlive the session.
+  ControlSession(OperationRunner& runner, HealthSource& health, std::function<void(uint64_t stream, v1::QueryResult)> plan_done,
+                 state::GapBook* gaps = nullptr)
+      : runner_(runner), health_(health), plan_done_(std::move(plan_done)), gaps_(gaps) {}
 
   // A new stream is there: hello is due.
   void OnConnected();
@@ -55,6 +60,8 @@ class ControlSession {
   // From the runner.
   void OnProgress(const v1::OperationProgress& progress);
   void OnResult(const v1::OperationResult& result);
+  // The operation has no result, and nothing more to tell.
+  void OnDropped(const std::string& operation_id) { progress_.erase(operation_id); }
   // An answer to a query of stream number `stream`; a later stream drops it.
   void OnQueryResult(uint64_t stream, v1::QueryResult result);
 
@@ -71,7 +78,11 @@ class ControlSession {
   // REQUIRES: welcomed().
   const v1::Welcome& welcome() const { return *welcome_; }
   // Nothing is left that the controller should hear of.
-  bool idle() const { return answers_.empty() && unsent_results_.empty() && results_.empty() && progress_.empty(); }
+  bool idle() const {
+    // A controller of an older release never says that it has recorded a gap.
+    return answers_.empty() && unsent_results_.empty() && results_.empty() && progress_.empty() &&
+           (gaps_ == nullptr || gap_sent_ || !gaps_->NextUnrecorded().has_value());
+  }
 
  private:
   struct Running {
@@ -83,10 +94,13 @@ class ControlSession {
   absl::Status OnOrder(const v1::Order& order);
   void OnQuery(const v1::Query& query);
   std::optional<v1::ControlRequest> NextProgress(SteadyTime now);
+  std::optional<v1::ControlRequest> NextGap();
+  void OnGapRecorded(const std::string& id);
 
   OperationRunner& runner_;
   HealthSource& health_;
   const std::function<void(uint64_t, v1::QueryResult)> plan_done_;
+  state::GapBook* const gaps_;
 
   uint64_t stream_ = 0;
   bool connected_ = false;
@@ -99,6 +113,7 @@ class ControlSession {
   std::map<std::string, v1::OperationResult> results_;  // not recorded by the controller
   std::set<std::string> unsent_results_;                // of these, not sent on this stream
   std::map<std::string, Running> progress_;
+  std::optional<v1::CoverageGap> gap_sent_;  // on this stream, as the book has it; not recorded yet
 };
 
 }  // namespace litefleet::control

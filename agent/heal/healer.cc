@@ -29,7 +29,7 @@ absl::Status Cancelled() { return Error(absl::StatusCode::kCancelled, "CANCELLED
 
 class Heal {
  public:
-  Heal(const HealJob& job, WantedSender& sender, upload::RateLimit& rate, const CancelToken& cancel,
+  Heal(const HealJob& job, WantedSender& sender, RateLimit& rate, const CancelToken& cancel,
        const std::function<void(const v1::Progress&)>& progress)
       : job_(job), sender_(sender), rate_(rate), cancel_(cancel), report_(progress) {}
 
@@ -181,7 +181,7 @@ class Heal {
 
   const HealJob& job_;
   WantedSender& sender_;
-  upload::RateLimit& rate_;
+  RateLimit& rate_;
   const CancelToken& cancel_;
   const std::function<void(const v1::Progress&)>& report_;
   v1::Progress progress_;
@@ -191,7 +191,7 @@ class Heal {
 
 }  // namespace
 
-HealOutcome RunHeal(const HealJob& job, WantedSender& sender, upload::RateLimit& rate, const CancelToken& cancel,
+HealOutcome RunHeal(const HealJob& job, WantedSender& sender, RateLimit& rate, const CancelToken& cancel,
                     const std::function<void(const v1::Progress&)>& progress) {
   return Heal(job, sender, rate, cancel, progress).Run();
 }

@@ -13,9 +13,9 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/capture/page_source.h"
-#include "agent/upload/rate_limit.h"
 #include "common/base/cancel_token.h"
 #include "common/base/clock.h"
+#include "common/base/rate_limit.h"
 #include "common/io/disk_reserve.h"
 #include "litefleet/v1/agent_service.pb.h"
 
@@ -48,7 +48,7 @@ struct HealOutcome {
   uint32_t found = 0;  // of the wanted chunks
 };
 
-HealOutcome RunHeal(const HealJob& job, WantedSender& sender, upload::RateLimit& rate, const CancelToken& cancel,
+HealOutcome RunHeal(const HealJob& job, WantedSender& sender, RateLimit& rate, const CancelToken& cancel,
                     const std::function<void(const v1::Progress&)>& progress);
 
 }  // namespace litefleet::heal

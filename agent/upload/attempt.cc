@@ -17,7 +17,12 @@ SteadyTime Now() { return std::chrono::steady_clock::now(); }
 }  // namespace
 
 Attempt::Attempt(const AttemptOptions& options, const v1::UploadBegin& begin, RateLimit& rate)
-    : options_(options), rate_(rate), base_(begin.base_snapshot_id()), session_(begin, options.limits), last_progress_(Now()) {}
+    : options_(options),
+      rate_(rate),
+      base_(begin.base_snapshot_id()),
+      base_root_(begin.base_root_digest()),
+      session_(begin, options.limits),
+      last_progress_(Now()) {}
 
 absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, UploadTransport& transport, const v1::UploadBegin& begin,
                                                  ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, RateLimit& rate,
@@ -50,7 +55,9 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
       WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, feed, cancel, progress));
   {
     MutexLock lock(mu_);
-    if (!session_.committed() && !base_.empty() && session_.base() != base_) {
+    // Another snapshot with the same root is as good.
+    const bool same = session_.base() == base_ || (!session_.base().empty() && session_.base_root() == base_root_);
+    if (!session_.committed() && !base_.empty() && !same) {
       return Error(absl::StatusCode::kFailedPrecondition, "BASE_GONE",
                    fmt::format("the controller has snapshot {} not any more, or not as this device knows it", base_));
     }
@@ -144,6 +151,8 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
   const SteadyTime began = Now();
   for (bool flushed = false;;) {
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
+    if (options_.paused && options_.paused())
+      return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED", "the pause hook of this device holds the backup up");
     UploadSession::Counts counts;
     {
       MutexLock lock(mu_);

@@ -17,12 +17,12 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/upload/chunk_feed.h"
-#include "agent/upload/rate_limit.h"
 #include "agent/upload/session.h"
 #include "agent/upload/transport.h"
 #include "common/base/cancel_token.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/base/rate_limit.h"
 
 namespace litefleet::upload {
 
@@ -33,6 +33,8 @@ struct AttemptOptions {
   std::chrono::milliseconds no_progress{30000};
   // Not a backup, but ahead of one: `complete` says so in the commit. Fails where the controller does not know that (CONTROLLER_TOO_OLD).
   bool precopy = false;
+  // Asked while it waits; true ends the attempt with BACKUP_PAUSED (kUnavailable). May be empty.
+  std::function<bool()> paused;
   // The controller's commit may take longer than an answer.
   std::chrono::milliseconds commit_wait{120000};
 };
@@ -69,6 +71,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   const AttemptOptions options_;
   RateLimit& rate_;
   const std::string base_;
+  const std::string base_root_;
   std::chrono::nanoseconds network_wait_{0};  // Run's
   std::shared_ptr<UploadStream> stream_;      // constant after Run has opened it
 

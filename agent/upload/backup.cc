@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "agent/upload/precopy_rounds.h"
+#include "agent/upload/text_feed.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
@@ -21,6 +22,7 @@ namespace {
 using google::protobuf::util::TimeUtil;
 
 constexpr std::chrono::milliseconds kKeepTurn{1000};
+constexpr std::chrono::milliseconds kLook{50};
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
 
@@ -55,6 +57,7 @@ enum class Retry { kNo, kLimited, kYes };
 
 // What is to be done after an upload ended with an error of the stream.
 Retry RetryAfter(const absl::Status& status) {
+  if (ReasonOf(status) == "QUOTA_EXCEEDED") return Retry::kNo;  // until the next run: an operator has to do something
   switch (status.code()) {
     case absl::StatusCode::kUnavailable:
     case absl::StatusCode::kDeadlineExceeded:
@@ -84,6 +87,7 @@ class Backup {
         began_(Now()),
         backoff_(options.backoff, std::random_device{}()) {
     if (job.full) knowledge_ = Knowledge::kController;
+    if (job.open_text) knowledge_ = Knowledge::kNone;
   }
 
   BackupOutcome Run() {
@@ -110,7 +114,9 @@ class Backup {
       Phase("connecting");
       LF_RETURN_IF_ERROR(Connect());
       bool source_failed = false;
-      absl::StatusOr<v1::UploadCommitted> committed = precopying_ ? Precopy(source_failed) : Pass(source_failed);
+      absl::StatusOr<v1::UploadCommitted> committed = job_.open_text ? PassOfText(source_failed)
+                                                      : precopying_  ? Precopy(source_failed)
+                                                                     : Pass(source_failed);
       if (committed.ok() && !committed->precopied()) return committed;
       if (committed.ok()) {
         AfterPrecopied(*committed);
@@ -150,6 +156,8 @@ class Backup {
         reason == "BASE_GONE" || reason == "LEDGER_DAMAGED" || reason == "ROOT_MISMATCH" || reason == "MANIFEST_INCOMPLETE";
     const bool unusable = reason == "DELTA_TOO_LARGE" || reason == "CHUNK_DAMAGED" || reason == "CHUNK_MISSING";
     if (!distrust && !unusable) return false;
+    // What is not in the spool cannot be offered.
+    if (job_.spooled != nullptr && !job_.spooled->base_snapshot_id.empty()) return false;
     const Knowledge next = unusable ? Knowledge::kNone : Knowledge::kController;
     if (next >= knowledge_) return false;
     spdlog::warn("{}: {}; the backup goes on without {}", job_.database, MessageOf(status),
@@ -160,12 +168,35 @@ class Backup {
     return true;
   }
 
+  absl::Status WaitWhilePaused() {
+    if (!job_.paused || !job_.paused()) return absl::OkStatus();
+    Phase("paused");
+    const Waiting waiting(job_);
+    while (job_.paused()) {
+      if (!Pause(kLook, job_.give_up_at, cancel_)) return Cancelled();
+      if (Now() < job_.give_up_at) continue;
+      return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED",
+                   "the pause hook of this device held the backup up until it was given up",
+                   "look at `[limits] pause_hook` of agent.toml; an ordered backup does not ask it");
+    }
+    Phase("connecting");
+    return absl::OkStatus();
+  }
+
   // A short wait is not worth the turn.
   absl::Status Connect() {
+    LF_RETURN_IF_ERROR(WaitWhilePaused());
+    if (job_.offline_after.count() > 0) return ConnectSoon();
     const absl::Status soon = transport_.WaitConnected(std::min(Now() + kKeepTurn, job_.give_up_at), cancel_);
     if (soon.ok() || cancel_.cancelled() || Now() >= job_.give_up_at) return soon;
     const Waiting waiting(job_);
     return transport_.WaitConnected(job_.give_up_at, cancel_);
+  }
+  absl::Status ConnectSoon() {
+    const absl::Status connected = transport_.WaitConnected(std::min(Now() + job_.offline_after, job_.give_up_at), cancel_);
+    if (connected.ok() || cancel_.cancelled()) return connected;
+    return Error(absl::StatusCode::kUnavailable, "CONTROLLER_OFFLINE",
+                 fmt::format("the controller could not be reached for {} s", job_.offline_after.count() / 1000));
   }
   bool PauseFor(std::chrono::milliseconds delay) {
     if (delay < kKeepTurn) return Pause(delay, job_.give_up_at, cancel_);
@@ -175,6 +206,13 @@ class Backup {
 
   absl::StatusOr<v1::UploadCommitted> Pass(bool& source_failed) {
     brought_something_ = false;
+    if (job_.spooled != nullptr) {
+      const absl::StatusOr<std::unique_ptr<ChunkFeed>> feed = job_.spooled->open();
+      source_failed = !feed.ok();
+      if (!feed.ok()) return feed.status();
+      Total(**feed);
+      return Upload(**feed, "uploading");
+    }
     if (spool_ == nullptr) {
       Phase("opening");
       absl::StatusOr<std::unique_ptr<capture::PageSource>> source = job_.open();
@@ -190,15 +228,51 @@ class Backup {
         source_failed = spill.failed();
         return committed;
       }
-      Phase("reading");
-      absl::StatusOr<std::unique_ptr<SpooledBackup>> spool = SpooledBackup::Read(job_.spool_file, feed, options_.spool, cancel_);
+      const absl::Status fits = MayFit(feed);
+      const absl::Status spooled = fits.ok() ? ReadIntoSpool(feed, options_.spool) : fits;
       // An error of the spool ends the backup as one of the source does.
-      source_failed = !spool.ok();
-      if (!spool.ok()) return spool.status();
-      spool_ = *std::move(spool);
+      source_failed = !spooled.ok();
+      LF_RETURN_IF_ERROR(spooled);
     }
     const std::unique_ptr<ChunkFeed> feed = spool_->MakeFeed();
     return Upload(*feed, "uploading");
+  }
+
+  // Text: how much it is shows when it has been read, and then nothing is pinned any more.
+  absl::StatusOr<v1::UploadCommitted> PassOfText(bool& source_failed) {
+    brought_something_ = false;
+    if (spool_ == nullptr) {
+      Phase("opening");
+      absl::StatusOr<std::unique_ptr<capture::TextSource>> source = job_.open_text();
+      source_failed = !source.ok();
+      LF_RETURN_IF_ERROR(source.status());
+      TextFeed feed(*std::move(source));
+      SpoolOptions spool = options_.spool;
+      spool.compression_level = options_.changes_level;
+      const absl::Status spooled = ReadIntoSpool(feed, spool);
+      source_failed = !spooled.ok();
+      if (ReasonOf(spooled) == "SPOOL_FULL")
+        return WithReason(spooled, "SPOOL_FULL", "raise `[limits] spool_bytes` of agent.toml, or leave tables out of the dump");
+      LF_RETURN_IF_ERROR(spooled);
+      Total(feed);
+    }
+    const std::unique_ptr<ChunkFeed> feed = spool_->MakeFeed();
+    return Upload(*feed, "uploading");
+  }
+
+  absl::Status ReadIntoSpool(ChunkFeed& feed, const SpoolOptions& options) {
+    Phase("reading");
+    LF_ASSIGN_OR_RETURN(spool_, SpooledBackup::Read(job_.spool_file, feed, options, cancel_));
+    return absl::OkStatus();
+  }
+
+  // Where it is clear from the beginning, nobody is held up for nothing.
+  absl::Status MayFit(const SourceFeed& feed) const {
+    const uint64_t bytes = format::DatabaseBytes(feed.page_size(), feed.page_count());
+    if (feed.changes_only() || Spool::MayFit(bytes, options_.spool)) return absl::OkStatus();
+    return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+                 fmt::format("a database of {} MiB does not fit into a spool of {} MiB", bytes >> 20, options_.spool.max_bytes >> 20),
+                 "raise `[limits] spool_bytes` of agent.toml");
   }
 
   // A round: nothing is pinned while the network is waited for.
@@ -227,6 +301,8 @@ class Backup {
     const bool known =
         job_.ledger != nullptr && job_.ledger->state().has_value() && job_.ledger->state()->snapshot_id == committed.snapshot_id();
     knowledge_ = known ? Knowledge::kLedger : Knowledge::kController;
+    // One that had been committed before this attempt says nothing about the ledger; the next round has it written.
+    if (committed.created() && !known) rounds_.WithoutLedger(ledger_note_);
     precopying_ = false;
     LF_CRASH_POINT("upload.precopied");
   }
@@ -245,7 +321,8 @@ class Backup {
     begin.set_operation_id(job_.operation_id);
     begin.set_database(job_.database);
     begin.set_timeline(job_.timeline);
-    begin.set_method(v1::METHOD_ONLINE);
+    begin.set_method(job_.spooled != nullptr ? job_.spooled->method : job_.open_text ? v1::METHOD_DUMP : job_.method);
+    begin.set_content(job_.open_text ? v1::SNAPSHOT_CONTENT_SQL : v1::SNAPSHOT_CONTENT_DATABASE);
     begin.set_page_size(feed.page_size());
     begin.set_page_count(feed.page_count());
     begin.set_compare(knowledge_ != Knowledge::kNone);
@@ -253,17 +330,24 @@ class Backup {
       begin.set_base_snapshot_id(job_.ledger->state()->snapshot_id);
       begin.set_base_root_digest(std::string(job_.ledger->state()->root.AsString()));
     }
+    if (job_.spooled != nullptr) {
+      begin.set_base_snapshot_id(job_.spooled->base_snapshot_id);
+      begin.set_base_root_digest(job_.spooled->base_root_digest);
+    }
     format::RootDigest root;
     const auto complete = [&](v1::UploadCommit& commit) {
-      *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
+      if (job_.spooled == nullptr || job_.spooled->knows_age)
+        *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
       *commit.mutable_duration() = TimeUtil::NanosecondsToDuration((Now() - began_).count());
       commit.set_precopied(precopying_);
+      commit.set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(sent_before_ / feed.page_size(), feed.page_count())));
       root = format::RootDigest::FromBytes(commit.root_digest()).value_or(format::RootDigest());
     };
     progress_.set_phase(phase);
     UploadSession::Counts counts;
     AttemptOptions attempt = options_.attempt;
     attempt.precopy = precopying_;
+    attempt.paused = job_.paused;
     if (changes_only_) attempt.compression_level = options_.changes_level;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
         attempt, transport_, begin, feed, complete, rate_, cancel_, [&](const UploadSession::Counts& now) { Report(now, feed, false); },
@@ -271,6 +355,7 @@ class Backup {
     Report(counts, feed, true);
     if (committed.ok() && committed->created()) Advance(committed->snapshot_id(), root);
     wire_before_ += counts.wire_bytes;
+    sent_before_ += counts.sent_raw_bytes;
     round_sent_ += counts.sent_raw_bytes;
     round_wire_ += counts.wire_bytes;
     brought_something_ = counts.durable_bytes > 0 || counts.answered_chunks > 0;
@@ -335,6 +420,7 @@ class Backup {
   v1::Progress progress_;
   SteadyTime reported_at_{};
   int64_t wire_before_ = 0;  // of attempts before this one
+  int64_t sent_before_ = 0;
 };
 
 }  // namespace

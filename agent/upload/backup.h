@@ -4,12 +4,16 @@
 //                   pin ends. A cut link ends the pass, which is made again in the same upload session: what is durable at the controller
 //                   is not sent again.
 //   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
+//   a dump:         as rollback mode, whatever the mode.
 //   spool full:     let go, and pre-copy: rounds that upload, under transactions of a few milliseconds each, what differs from what the
 //                   controller has, and commit it as the base of what follows; then the pass above again, until what changes meanwhile
 //                   fits.
 //
 // What is sent is what differs from the ledger's snapshot. Where the ledger knows nothing, or the controller does not have that snapshot,
 // or the root does not fit, all extents are offered and compared by the controller, down to pages.
+//
+// A spooled snapshot is uploaded in the same way, without a source. One whose base the controller does not have fails with BASE_GONE,
+// unless the newest snapshot that the controller has is the same by its root.
 //
 // Not for several databases: one call each; calls may run side by side. Thread safety: Run blocks. Deadlines: a source is only opened
 // while the controller can be reached; `give_up_at` ends everything. Cancel is seen within 100 ms, SQLite's busy handler aside.
@@ -23,23 +27,37 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/capture/dump_source.h"
 #include "agent/capture/page_source.h"
 #include "agent/ledger/ledger.h"
 #include "agent/upload/attempt.h"
-#include "agent/upload/rate_limit.h"
 #include "agent/upload/spill_feed.h"
 #include "agent/upload/spool.h"
 #include "agent/upload/transport.h"
 #include "common/base/backoff.h"
 #include "common/base/cancel_token.h"
 #include "common/base/clock.h"
+#include "common/base/rate_limit.h"
 
 namespace litefleet::upload {
+
+// A snapshot that was taken before, while the controller could not be reached: what is uploaded in the place of a source.
+struct SpooledSource {
+  // From its beginning; called once an attempt. Errors end the upload.
+  std::function<absl::StatusOr<std::unique_ptr<ChunkFeed>>()> open;
+  v1::Method method = v1::METHOD_ONLINE;
+  // What the pages that it does not have are as in; both empty: it has all.
+  std::string base_snapshot_id;
+  std::string base_root_digest;
+  // The feed's pinned_since_boot is of this boot.
+  bool knows_age = true;
+};
 
 struct BackupJob {
   std::string operation_id;
   std::string session_id;
   std::string database;
+  v1::Method method = v1::METHOD_ONLINE;
   uint64_t timeline = 1;
   std::string spool_file;
   // What the controller has, as far as this device knows; null: nothing is known, and nothing will be. Advanced when the backup is
@@ -49,11 +67,19 @@ struct BackupJob {
   bool full = false;
   // Opens and pins the database; called once a pass.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
+  // Instead of both: the database as SQL text. Then the ledger is not used, and nothing is compared.
+  std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text = {};
   // A source that pins nothing between its extents.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
+  // Instead of `open`. The ledger is the caller's affair then.
+  const SpooledSource* spooled = nullptr;
+  // Once the controller could not be reached for so long, kUnavailable CONTROLLER_OFFLINE ends the backup; 0: it waits until give_up_at.
+  std::chrono::milliseconds offline_after{0};
   SteadyTime give_up_at;
   // Told before and after the backup only waits, with nothing pinned; it may block in the latter, until its turn comes. May be empty.
   std::function<void(bool waits)> waits;
+  // While this says so, nothing is opened, and an upload that runs lets go as at a cut link. Asked often; may be empty.
+  std::function<bool()> paused;
 };
 
 struct BackupOutcome {

@@ -111,6 +111,10 @@ absl::Status SourceFeed::Compare(uint32_t first_page, ByteView pages) {
 }
 
 absl::Status SourceFeed::HandOn(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests) {
+  if (!plan_.find_moved) {
+    if (std::optional<Chunk> chunk = gatherer_.Add(first_page, pages, digests)) ready_.push_back(*std::move(chunk));
+    return absl::OkStatus();
+  }
   if (!index_.has_value()) {
     LF_ASSIGN_OR_RETURN(ledger::PageIndex index, ledger::PageIndex::Build(*plan_.ledger));
     index_.emplace(std::move(index));

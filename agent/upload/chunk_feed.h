@@ -49,6 +49,8 @@ struct FeedPlan {
   ledger::Ledger* ledger = nullptr;
   // Only pages that differ from the ledger's are handed on, not whole extents. REQUIRES: the ledger's state is of this page size.
   bool changes_only = false;
+  // Pages that the ledger has elsewhere are told apart from those that are new. Without it chunks ascend by their pages.
+  bool find_moved = true;
 };
 
 // What is said of a source once it has been read to the end and closed; `root` belongs to it.

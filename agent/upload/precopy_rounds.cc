@@ -31,7 +31,21 @@ void PrecopyRounds::Ended(int64_t sent, int64_t wire, std::chrono::nanoseconds t
   rounds_.push_back({.sent = sent, .wire = wire, .took = took});
 }
 
+void PrecopyRounds::WithoutLedger(const std::string& why) {
+  without_ledger_ = true;
+  why_without_ = why;
+}
+
 absl::Status PrecopyRounds::MayBegin(const std::string& database, uint64_t spool_bytes) const {
+  if (without_ledger_) {
+    return Error(
+        absl::StatusCode::kFailedPrecondition, "LEDGER_NEEDED",
+        fmt::format("{} was uploaded ahead, but this device could not write down what of it the controller has{}: the read that makes the "
+                    "snapshot exact would have to keep all of it, and a spool of {} MiB is too small for that",
+                    database, why_without_.empty() ? "" : " (" + why_without_ + ")", spool_bytes >> 20),
+        "make ledgers/ in the state directory writable, with 1 % of the database's size free; or raise `[limits] spool_bytes` of "
+        "agent.toml, or back up over a faster link");
+  }
   if (rounds_.size() < 2) return absl::OkStatus();
   const Round& last = rounds_.back();
   const Round& before = rounds_[rounds_.size() - 2];

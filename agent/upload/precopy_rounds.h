@@ -22,8 +22,11 @@ class PrecopyRounds {
  public:
   // `sent`: content of pages; `wire`: what it was compressed.
   void Ended(int64_t sent, int64_t wire, std::chrono::nanoseconds took);
+  // What the rounds uploaded is known to the controller alone: the pass that makes the snapshot exact cannot leave it out of the spool, and
+  // rounds bring nothing. `why`: there is no ledger; empty: nobody knows.
+  void WithoutLedger(const std::string& why);
   size_t count() const { return rounds_.size(); }
-  // Before a round. kResourceExhausted CHANGES_OUTRUN_LINK, with the measured rates.
+  // Before a round. kResourceExhausted CHANGES_OUTRUN_LINK, with the measured rates; kFailedPrecondition LEDGER_NEEDED.
   absl::Status MayBegin(const std::string& database, uint64_t spool_bytes) const;
   // For people; empty without rounds.
   std::string Summary() const;
@@ -35,6 +38,8 @@ class PrecopyRounds {
     std::chrono::nanoseconds took{0};
   };
   std::vector<Round> rounds_;
+  bool without_ledger_ = false;
+  std::string why_without_;
 };
 
 }  // namespace litefleet::upload

@@ -113,7 +113,9 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
   if (auto chunks = NextChunks(budget)) return chunks;
 
   if (commit_ && gathering_.empty() && offered_.empty() && wanted_.empty() && ready_.empty()) {
-    commit_->set_pages_sent(static_cast<uint32_t>(counts_.sent_raw_bytes / std::max<int64_t>(1, commit_->page_size())));
+    // Beside those of streams and rounds before this one; the controller counts no more than the database has.
+    const int64_t pages = commit_->pages_sent() + counts_.sent_raw_bytes / std::max<int64_t>(1, commit_->page_size());
+    commit_->set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(pages, UINT32_MAX)));
     *request.mutable_commit() = *commit_;
     commit_sent_ = true;
     LF_CRASH_POINT("upload.before_commit");
@@ -171,6 +173,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       max_offered_ = response.accepted().max_offered_chunks();
       durable_chunks_ = response.accepted().durable_chunks();
       base_ = response.accepted().base_snapshot_id();
+      base_root_ = response.accepted().base_root_digest();
       can_precopy_ = response.accepted().can_precopy();
       if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");
       return absl::OkStatus();

@@ -114,6 +114,7 @@ class UploadSession {
   bool accepted() const { return accepted_; }
   // What the controller compares with; empty: nothing. REQUIRES: accepted().
   const std::string& base() const { return base_; }
+  const std::string& base_root() const { return base_root_; }
   bool committed() const { return committed_.has_value(); }
   // The commit was sent, and the answer is awaited.
   bool commit_sent() const { return commit_sent_; }
@@ -158,6 +159,7 @@ class UploadSession {
   size_t offered_chunks_ = 0;
 
   std::string base_;
+  std::string base_root_;
   std::deque<Differing> differing_;
   std::deque<Chunk> wanted_;  // answered as missing, nobody has taken them
   uint64_t next_number_ = 1;

@@ -228,14 +228,8 @@ class SpooledBackup::Feed final : public ChunkFeed {
   size_t next_ = 0;
 };
 
-absl::StatusOr<std::unique_ptr<SpooledBackup>> SpooledBackup::Read(const std::string& path, SourceFeed& feed, const SpoolOptions& options,
+absl::StatusOr<std::unique_ptr<SpooledBackup>> SpooledBackup::Read(const std::string& path, ChunkFeed& feed, const SpoolOptions& options,
                                                                    const CancelToken& cancel) {
-  const uint64_t bytes = format::DatabaseBytes(feed.page_size(), feed.page_count());
-  if (!feed.changes_only() && !Spool::MayFit(bytes, options)) {
-    return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
-                 fmt::format("a database of {} MiB does not fit into a spool of {} MiB", bytes >> 20, options.max_bytes >> 20),
-                 "raise `[limits] spool_bytes` of agent.toml");
-  }
   std::unique_ptr<SpooledBackup> backup(new SpooledBackup());
   LF_ASSIGN_OR_RETURN(backup->spool_, Spool::Open(path, options));
   for (;;) {

@@ -84,7 +84,7 @@ class Spool {
 class SpooledBackup {
  public:
   // Errors: those of the feed and of the spool; kCancelled. `feed` and its payloads are needed no more afterwards.
-  static absl::StatusOr<std::unique_ptr<SpooledBackup>> Read(const std::string& path, SourceFeed& feed, const SpoolOptions& options,
+  static absl::StatusOr<std::unique_ptr<SpooledBackup>> Read(const std::string& path, ChunkFeed& feed, const SpoolOptions& options,
                                                              const CancelToken& cancel);
   std::unique_ptr<ChunkFeed> MakeFeed() const;
 

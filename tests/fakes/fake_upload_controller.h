@@ -9,7 +9,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -47,15 +46,17 @@ class FakeUploadController final : public upload::UploadTransport {
   absl::Status WaitConnected(SteadyTime deadline, const CancelToken& cancel) override {
     while (!connected) {
       if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled");
-      if (std::chrono::steady_clock::now() >= deadline)
-        return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_UNREACHABLE", "offline");
+      if (std::chrono::steady_clock::now() >= deadline) return absl::DeadlineExceededError("offline");
       std::this_thread::sleep_for(std::chrono::milliseconds(5));
     }
     return absl::OkStatus();
   }
-
   std::shared_ptr<upload::UploadStream> Open(std::shared_ptr<upload::StreamEvents> events) override {
     return std::make_shared<Stream>(*this, std::move(events));
+  }
+  void Know(const std::string& snapshot, std::string content) {
+    MutexLock lock(mu_);
+    images_[snapshot] = std::move(content);
   }
   // Facts, for tests.
   int streams() const { return MutexLock(mu_), streams_; }

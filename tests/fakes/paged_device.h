@@ -52,6 +52,7 @@ struct PagedWish {
   std::string base;
   PagedDatabase base_state;
   bool precopied = false;  // committed as what is uploaded ahead of a backup
+  std::string operation = {};
 };
 
 struct PagedOutcome {
@@ -131,6 +132,7 @@ class PagedUpload {
     v1::UploadRequest request;
     v1::UploadBegin& begin = *request.mutable_begin();
     begin.set_session_id(wish_.session_id);
+    begin.set_operation_id(wish_.operation);
     begin.set_database(wish_.database);
     begin.set_timeline(1);
     begin.set_method(v1::METHOD_ONLINE);

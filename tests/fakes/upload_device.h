@@ -101,6 +101,7 @@ struct UploadPlan {
   std::string session_id;
   std::string database = "main";
   uint64_t timeline = 1;
+  int64_t age_seconds = 1;
   size_t chunks_per_offer = 64;
   size_t stop_after_chunks = SIZE_MAX;  // then the stream ends without a commit
 };
@@ -191,7 +192,9 @@ inline UploadOutcome RunUpload(ingest::Ingest& ingest, const DeviceId& device, c
         ++outcome.chunks_sent;
       }
     }
-    if (!send(CommitRequest(database))) return;
+    v1::UploadRequest commit = CommitRequest(database);
+    commit.mutable_commit()->mutable_age()->set_seconds(plan.age_seconds);
+    if (!send(std::move(commit))) return;
     const auto committed = sink->Next(v1::UploadResponse::kCommitted);
     if (!committed.has_value()) return;
     outcome.snapshot_id = committed->committed().snapshot_id();

@@ -25,8 +25,8 @@
 namespace litefleet::fakes {
 
 enum class FileCall { kCreate, kOpen, kRead, kWrite, kTruncate, kSync, kRename, kRemove, kSyncDirectory, kMakeDirectory, kList, kFree };
-// kShort: of a write a part arrives; else as kFull.
-enum class FileFault { kNone, kIo, kFull, kShort };
+// kShort: of a write a part arrives, else as kFull. kDenied: a right was taken away.
+enum class FileFault { kNone, kIo, kFull, kShort, kDenied };
 
 class VolatileFiles final : public store::FileSystem {
  public:
@@ -198,7 +198,7 @@ class VolatileFiles final : public store::FileSystem {
 
   static absl::Status Fail(FileFault fault, const std::string& what) {
     if (fault == FileFault::kNone) return absl::OkStatus();
-    return ErrnoError(fault == FileFault::kIo ? EIO : ENOSPC, what);
+    return ErrnoError(fault == FileFault::kIo ? EIO : fault == FileFault::kDenied ? EACCES : ENOSPC, what);
   }
   absl::Status Ask(FileCall call, const std::string& path) { return Fail(decide_ ? decide_(call) : FileFault::kNone, "use " + path); }
   bool Lucky() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return static_cast<int>(random_() % 100) < writeback_; }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the agent may take of the link, by the time of the day; a configuration that is read again counts at once."""
+"""What the agent may take of the link, by the time of the day, and what the controller gives to all agents together."""
 import signal
 import time
 
@@ -41,6 +41,37 @@ def test_a_window_that_makes_no_sense_is_an_error_with_its_line():
             refused = fleet.program("litefleet-agent", "run", "--config", agent.config, "--once", check=2)
             lf.expect(wanted in refused.err, f"{wanted}: {refused}")
             print(refused.err.strip())
+
+
+def test_the_controllers_total_rates_hold_for_uploads_and_fetches_and_a_small_backup_goes_past_a_large_one():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        config = fleet.path("controller.toml")
+        with open(config, "w", encoding="utf-8") as file:
+            file.write(f'[limits]\nupload_rate = "{RATE}"\nfetch_rate = "{RATE}"\n')
+        fleet.serve(extra=["--config", config])
+        large, small = lf.make_database(fleet.path("large.db"), rows=20_000), lf.make_database(fleet.path("small.db"), rows=100)
+        proxy = fleet.proxy()
+        fleet.agent("alpha", {"main": large}, controller=f"127.0.0.1:{proxy.port}")
+        back = fleet.proxy()
+        fleet.agent("beta", {"main": small, "copy": fleet.path("copy.db")}, controller=f"127.0.0.1:{back.port}")
+        before, began = proxy.up, time.monotonic()
+        order = fleet.cli("-o", "json", "backup", "alpha/main", "--detach").json["id"]
+        lf.wait_until("the large one is under way", lambda: proxy.up > before + (1 << 20), 60, 0.02)
+        fleet.backup("beta/main")
+        state = fleet.cli("-o", "json", "operation", "show", order).json["state"]
+        lf.expect(state in ("sent", "running"), f"the small backup came after the large one, which is {state}")
+        lf.wait_until("the large one ends", lambda: fleet.cli("-o", "json", "operation", "show", order).json["state"] == "succeeded", 120, 0.2)
+        seconds, sent = time.monotonic() - began, proxy.up - before
+        print(f"{sent >> 10} KiB up in {seconds:.1f} s")
+        # A quarter of a second is saved up; what is on its way when the reading stops: windows of TCP and of HTTP/2.
+        lf.expect(sent > 4 << 20 and seconds >= (sent - (2 << 20)) / RATE, f"{sent} bytes in {seconds:.1f} s are more than the limit allows")
+        before, began = back.down, time.monotonic()
+        fleet.cli("restore", "alpha/main", "--to", "beta/copy", "--yes")
+        seconds, received = time.monotonic() - began, back.down - before
+        print(f"{received >> 10} KiB down in {seconds:.1f} s")
+        lf.expect(received > 4 << 20 and seconds >= received / RATE - 1.5, f"{received} bytes in {seconds:.1f} s are more than the limit allows")
+        lf.expect_equal(lf.content(fleet.path("copy.db")), lf.content(large), "the restored database")
 
 
 if __name__ == "__main__":

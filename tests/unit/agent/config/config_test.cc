@@ -31,6 +31,9 @@ level = "debug"
 format = "json"
 [limits]
 upload = "1MiB"
+download = "2MiB"
+compression_level = 9
+pause_hook = "/etc/litefleet/pause"
 disk_reserve = "1GiB"
 nice = 3
 [restore]
@@ -54,16 +57,19 @@ path = "/srv/other"
   EXPECT_EQ(config->controller.Text(), "[2001:db8::1]:9000");
   EXPECT_EQ(config->log.level, "debug");
   EXPECT_EQ(config->upload_bytes_per_second, 1 << 20);
+  EXPECT_EQ(config->download_bytes_per_second, 2 << 20);
+  EXPECT_EQ(config->compression_level, 9);
+  EXPECT_EQ(config->pause_hook, "/etc/litefleet/pause");
   EXPECT_EQ(config->keep_previous, std::chrono::hours(2));
   EXPECT_EQ(config->disk_reserve, io::DiskReserve(uint64_t{1} << 30));
   EXPECT_EQ(config->nice, 3);
   ASSERT_EQ(config->databases.size(), 2u);
-  EXPECT_EQ(config->databases[0].schedule, std::chrono::minutes(15));
-  EXPECT_EQ(config->databases[0].schedule_text, "15m");
+  EXPECT_EQ(config->databases[0].schedule.interval(), std::chrono::minutes(15));
+  EXPECT_EQ(config->databases[0].schedule.text(), "15m");
   EXPECT_EQ(config->databases[0].rollback_stall, std::chrono::milliseconds(500));
   EXPECT_EQ(config->databases[0].push_restore, "allow");
   EXPECT_EQ(config->databases[1].push_restore, "never") << "as [restore] says";
-  EXPECT_FALSE(config->databases[1].schedule);
+  EXPECT_EQ(config->databases[1].schedule.kind(), Schedule::Kind::kNever);
   EXPECT_EQ(config->databases[1].max_pin, std::chrono::milliseconds(0));
   EXPECT_NE(config->Find("app"), nullptr);
   EXPECT_EQ(config->Find("nobody"), nullptr);
@@ -73,7 +79,17 @@ TEST(ConfigTest, AnUnknownKeyIsAnErrorWithItsLineAndTheNearestName) {
   const std::string error = ErrorOf(WithDatabase("shedule = \"15m\"\n"));
   EXPECT_THAT(error, HasSubstr("agent.toml:5"));
   EXPECT_THAT(error, HasSubstr("schedule"));
-  EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\nspool_age = \"1d\"\n"), HasSubstr("spool_age")) << "keys without effect are unknown";
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\nspool_ages = \"1d\"\n"), HasSubstr("spool_age"));
+}
+
+TEST(ConfigTest, SnapshotsWaitForAsLongAsThereIsRoomUnlessAnAgeIsSet) {
+  const auto without = ParseConfig(WithDatabase(""), "agent.toml");
+  ASSERT_TRUE(without.ok()) << without.status();
+  EXPECT_EQ(without->spool_age, std::chrono::milliseconds(0));
+  const auto with = ParseConfig(WithDatabase("[limits]\nspool_age = \"30d\"\n"), "agent.toml");
+  ASSERT_TRUE(with.ok()) << with.status();
+  EXPECT_EQ(with->spool_age, std::chrono::hours(24 * 30));
+  EXPECT_THAT(ErrorOf(WithDatabase("[limits]\nspool_age = \"1s\"\n")), HasSubstr("spool_age"));
 }
 
 TEST(ConfigTest, AMistypedKeyIsNamedBeforeTheOneThatIsMissingForIt) {
@@ -85,10 +101,39 @@ TEST(ConfigTest, AMistypedKeyIsNamedBeforeTheOneThatIsMissingForIt) {
 }
 
 TEST(ConfigTest, RefusesWhatIsNotSupportedYet) {
-  EXPECT_THAT(ErrorOf(std::string(kHead) + "[restore]\npush_restore = \"signed\"\n"), HasSubstr("not supported by this version"));
-  EXPECT_THAT(ErrorOf(WithDatabase("push_restore = \"local-confirm\"\n")), HasSubstr("not supported by this version"));
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[restore]\norder_keys = \"keys\"\n"), HasSubstr("order_keys"));
+  EXPECT_THAT(ErrorOf(WithDatabase("before_backup = \"/usr/bin/stop\"\n")), HasSubstr("no program below /etc/litefleet/hooks"));
+  EXPECT_THAT(ErrorOf(WithDatabase("before_backup = \"/etc/litefleet/hooks/../stop\"\n")), HasSubstr("before_backup"));
+  EXPECT_THAT(ErrorOf(WithDatabase("after_restore = \"start\"\n")), HasSubstr("after_restore"));
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[hooks]\ndirectory = \"hooks\"\n"), HasSubstr("directory"));
   EXPECT_THAT(ErrorOf(WithDatabase("push_restore = \"maybe\"\n")), HasSubstr("allow"));
-  EXPECT_THAT(ErrorOf(WithDatabase("method = \"dump\"\n")), HasSubstr("online"));
+  EXPECT_THAT(ErrorOf(WithDatabase("method = \"file\"\n")), HasSubstr("online"));
+}
+
+TEST(ConfigTest, ADumpSaysWhatItHolds) {
+  const auto config =
+      ParseConfig(WithDatabase("method = \"dump\"\n[database.dump]\ncompatible = true\nwithout_tables = [\"cache\"]\nschema_only = true\n"),
+                  "agent.toml");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->databases[0].method, "dump");
+  EXPECT_EQ(config->databases[0].dump, (dump::DumpOptions{.compatible = true, .without = {"cache"}, .schema_only = true}));
+  EXPECT_THAT(ErrorOf(WithDatabase("[database.dump]\nschema_only = true\ndata_only = true\n")), HasSubstr("neither"));
+  EXPECT_THAT(ErrorOf(WithDatabase("[database.dump]\ntable = [\"x\"]\n")), HasSubstr("tables"));
+}
+
+TEST(ConfigTest, ContinuousCaptureHasAnInterval) {
+  const auto config = ParseConfig(WithDatabase("method = \"continuous\"\n"), "agent.toml");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->databases[0].method, "continuous");
+  EXPECT_EQ(config->databases[0].sync_interval, std::chrono::seconds(1));
+  const auto faster = ParseConfig(WithDatabase("method = \"continuous\"\nsync_interval = \"100ms\"\n"), "agent.toml");
+  ASSERT_TRUE(faster.ok()) << faster.status();
+  EXPECT_EQ(faster->databases[0].sync_interval, std::chrono::milliseconds(100));
+  for (const char* bad : {"99ms", "2h", "fast"}) {
+    EXPECT_THAT(ErrorOf(WithDatabase(std::string("method = \"continuous\"\nsync_interval = \"") + bad + "\"\n")),
+                HasSubstr("sync_interval"))
+        << bad;
+  }
 }
 
 TEST(ConfigTest, RefusesBadValues) {
@@ -103,9 +148,30 @@ TEST(ConfigTest, RefusesBadValues) {
   EXPECT_THAT(ErrorOf(WithDatabase("schedule = \"soon\"\n")), HasSubstr("schedule"));
   EXPECT_THAT(ErrorOf(WithDatabase("schedule = \"0s\"\n")), HasSubstr("schedule"));
   EXPECT_THAT(ErrorOf(WithDatabase("schedule = 15\n")), HasSubstr("schedule"));
+  EXPECT_THAT(ErrorOf(WithDatabase("schedule = \"0 25 * * *\"\n")), HasSubstr("\"25\" is no hour"));
+  EXPECT_THAT(ErrorOf(WithDatabase("window = \"22:00\"\n")), HasSubstr("window"));
+  EXPECT_THAT(ErrorOf(WithDatabase("jitter = \"2d\"\n")), HasSubstr("jitter"));
   EXPECT_THAT(ErrorOf(WithDatabase("[[database]]\nname = \"app\"\npath = \"/b\"\n")), HasSubstr("second"));
   EXPECT_THAT(ErrorOf(WithDatabase("[[database]]\nname = \"b\"\npath = \"/var/lib/app/app.db\"\n")), HasSubstr("twice"));
   EXPECT_THAT(ErrorOf("controller = \n"), HasSubstr("agent.toml:1"));
+}
+
+TEST(ConfigTest, NoLimitAndNoScheduleCanBeSaidAgainstAPolicy) {
+  const auto config = ParseConfig(WithDatabase("schedule = \"never\"\n[limits]\nupload = 0\n"), "agent.toml");
+  ASSERT_TRUE(config.ok()) << config.status();
+  EXPECT_EQ(config->upload_bytes_per_second, 0);
+  EXPECT_FALSE(config->download_bytes_per_second.has_value());
+  EXPECT_TRUE(config->databases[0].schedule_set);
+  EXPECT_EQ(config->databases[0].schedule.kind(), Schedule::Kind::kNever);
+}
+
+TEST(ConfigTest, RangesOfLimits) {
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\nupload = 100\n"), HasSubstr("at least 1KiB"));
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\ndownload = \"16KiB\"\n"), HasSubstr("at least 32KiB"));
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\ncompression_level = 20\n"), HasSubstr("compression_level"));
+  EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\npause_hook = \"pause\"\n"), HasSubstr("absolute"));
+  EXPECT_THAT(ErrorOf(WithDatabase("schedule = \"1ms\"\n")), HasSubstr("schedule"));
+  EXPECT_THAT(ErrorOf(WithDatabase("compression_level = 0\n")), HasSubstr("compression_level"));
 }
 
 }  // namespace

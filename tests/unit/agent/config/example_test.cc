@@ -33,23 +33,41 @@ TEST(AgentExampleTest, ShowsTheDefaults) {
     EXPECT_EQ(config->allow_network_file_system, defaults.allow_network_file_system);
     EXPECT_EQ(config->nice, defaults.nice);
     EXPECT_EQ(config->keep_previous, defaults.keep_previous);
+    EXPECT_EQ(config->order_keys, defaults.order_keys);
+    EXPECT_EQ(config->hooks_directory, defaults.hooks_directory);
     EXPECT_EQ(config->spool_bytes, defaults.spool_bytes);
     ASSERT_EQ(config->databases.size(), 1u);
   }
+  EXPECT_EQ(shipped->spool_age, defaults.spool_age);
+  EXPECT_GT(shown->spool_age, defaults.spool_age);
   DatabaseConfig expected;
   expected.name = "app";
   expected.path = "/var/lib/app/app.db";
   EXPECT_EQ(shipped->databases[0], expected);
   // No limits and no schedule are defaults that cannot be written.
   EXPECT_EQ(shipped->upload_bytes_per_second, defaults.upload_bytes_per_second);
-  EXPECT_GT(shown->upload_bytes_per_second, 0);
+  EXPECT_GT(shown->upload_bytes_per_second.value_or(0), 0);
+  EXPECT_FALSE(shipped->download_bytes_per_second.has_value());
+  EXPECT_GT(shown->download_bytes_per_second.value_or(0), 0);
   EXPECT_TRUE(shipped->upload_windows.empty());
   EXPECT_EQ(shown->upload_windows.size(), 1u);
-  EXPECT_TRUE(shown->databases[0].schedule.has_value());
+  EXPECT_EQ(shown->download_windows.size(), 1u);
+  EXPECT_FALSE(shipped->compression_level.has_value());
+  EXPECT_TRUE(shown->compression_level.has_value());
+  EXPECT_EQ(shipped->pause_hook, "");
+  EXPECT_NE(shown->pause_hook, "");
+  EXPECT_EQ(shown->databases[0].schedule.text(), "1h");
   expected.schedule = shown->databases[0].schedule;
-  expected.schedule_text = shown->databases[0].schedule_text;
+  EXPECT_TRUE(shown->databases[0].window.has_value());
+  expected.window = shown->databases[0].window;
+  EXPECT_FALSE(shown->databases[0].hooks.before_restore.empty());
+  expected.hooks = shown->databases[0].hooks;
+  expected.schedule_set = expected.method_set = expected.sync_set = true;
+  expected.compression_level = shown->databases[0].compression_level;
   EXPECT_GT(shown->databases[0].max_pin.count(), 0);
   expected.max_pin = shown->databases[0].max_pin;
+  expected.dump.tables = {"orders"};
+  expected.dump.without = {"cache"};
   EXPECT_EQ(shown->databases[0], expected);
 }
 

@@ -27,24 +27,23 @@ TEST(RateWindowsTest, TimesOfTheDay) {
 }
 
 TEST(RateWindowsTest, TheFirstThatHoldsCounts) {
-  const std::vector<RateWindow> windows = {{.from = hours(9), .to = hours(12), .days = 0b0111110, .upload_bytes_per_second = 100},
-                                           {.from = hours(8), .to = hours(18), .days = {}, .upload_bytes_per_second = 200}};
-  EXPECT_EQ(UploadRateAt(windows, 7, At(1, 9, 0)), 100);
-  EXPECT_EQ(UploadRateAt(windows, 7, At(1, 12, 0)), 200);
-  EXPECT_EQ(UploadRateAt(windows, 7, At(0, 9, 0)), 200) << "not on a Sunday";
-  EXPECT_EQ(UploadRateAt(windows, 7, At(1, 7, 59)), 7);
-  EXPECT_EQ(UploadRateAt(windows, 7, At(1, 18, 0)), 7);
-  EXPECT_EQ(UploadRateAt({}, 7, At(1, 18, 0)), 7);
+  const std::vector<RateWindow> windows = {{.from = hours(9), .to = hours(12), .days = 0b0111110, .bytes_per_second = 100},
+                                           {.from = hours(8), .to = hours(18), .days = {}, .bytes_per_second = 200}};
+  EXPECT_EQ(RateAt(windows, 7, At(1, 9, 0)), 100);
+  EXPECT_EQ(RateAt(windows, 7, At(1, 12, 0)), 200);
+  EXPECT_EQ(RateAt(windows, 7, At(0, 9, 0)), 200) << "not on a Sunday";
+  EXPECT_EQ(RateAt(windows, 7, At(1, 7, 59)), 7);
+  EXPECT_EQ(RateAt(windows, 7, At(1, 18, 0)), 7);
+  EXPECT_EQ(RateAt({}, 7, At(1, 18, 0)), 7);
 }
 
 TEST(RateWindowsTest, OverMidnightItBelongsToTheDayOnWhichItBegan) {
-  const std::vector<RateWindow> windows = {
-      {.from = hours(22), .to = hours(6), .days = 0b1000000, .upload_bytes_per_second = 0}};  // Saturday
-  EXPECT_EQ(UploadRateAt(windows, 7, At(6, 22, 0)), 0);
-  EXPECT_EQ(UploadRateAt(windows, 7, At(0, 5, 59)), 0);
-  EXPECT_EQ(UploadRateAt(windows, 7, At(0, 6, 0)), 7);
-  EXPECT_EQ(UploadRateAt(windows, 7, At(6, 5, 0)), 7) << "that night began on Friday";
-  EXPECT_EQ(UploadRateAt(windows, 7, At(0, 23, 0)), 7);
+  const std::vector<RateWindow> windows = {{.from = hours(22), .to = hours(6), .days = 0b1000000, .bytes_per_second = 0}};  // Saturday
+  EXPECT_EQ(RateAt(windows, 7, At(6, 22, 0)), 0);
+  EXPECT_EQ(RateAt(windows, 7, At(0, 5, 59)), 0);
+  EXPECT_EQ(RateAt(windows, 7, At(0, 6, 0)), 7);
+  EXPECT_EQ(RateAt(windows, 7, At(6, 5, 0)), 7) << "that night began on Friday";
+  EXPECT_EQ(RateAt(windows, 7, At(0, 23, 0)), 7);
 }
 
 }  // namespace

@@ -50,11 +50,14 @@ class FakeExecutor final : public OperationExecutor {
     EXPECT_EQ(running[DatabaseOf(order)], 1) << "one at a time for a database";
     changed_.SignalAll();
     v1::OperationResult result;
-    result.set_state(v1::OPERATION_STATE_SUCCEEDED);
-    v1::Progress done;
-    done.set_done_bytes(1);
-    progress(done);
-    while (hold && !cancel.cancelled()) changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
+    if (!spooling) {
+      result.set_state(v1::OPERATION_STATE_SUCCEEDED);
+      v1::Progress done;
+      done.set_done_bytes(1);
+      progress(done);
+    }
+    while (hold && !cancel.cancelled() && !(until_awaited && turn.Awaited()))
+      changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
     if (cancel.cancelled()) {
       result.set_state(v1::OPERATION_STATE_CANCELLED);
       *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled"));
@@ -62,7 +65,7 @@ class FakeExecutor final : public OperationExecutor {
     --running[DatabaseOf(order)];
     return result;
   }
-  absl::StatusOr<v1::RestorePlan> Plan(const v1::RestoreOrder&) override { return v1::RestorePlan(); }
+  absl::StatusOr<v1::RestorePlan> Plan(const v1::Query&) override { return v1::RestorePlan(); }
   void Forget(const std::string& id) override { forgotten.push_back(id); }
 
   void Release() {
@@ -84,6 +87,8 @@ class FakeExecutor final : public OperationExecutor {
   }
 
   bool hold = true;
+  bool until_awaited = false;     // goes on when something ordered stands behind it
+  bool spooling = false;          // what it makes waits in the spool
   std::set<std::string> waiting;  // databases whose operations only wait
   std::vector<std::string> begun, sessions, forgotten;
   std::map<std::string, int> running;
@@ -98,6 +103,19 @@ class FakeListener final : public OperationListener {
   void OnProgress(const v1::OperationProgress& progress) override {
     MutexLock lock(mu_);
     progress_.push_back(progress);
+  }
+  void OnDropped(const std::string& id) override {
+    MutexLock lock(mu_);
+    dropped_.push_back(id);
+    changed_.SignalAll();
+  }
+  std::vector<std::string> WaitDropped(size_t count) {
+    MutexLock lock(mu_);
+    const auto until = std::chrono::steady_clock::now() + seconds(10);
+    while (dropped_.size() < count) {
+      if (!changed_.WaitUntil(mu_, until)) break;
+    }
+    return dropped_;
   }
   void OnResult(const v1::OperationResult& result) override {
     MutexLock lock(mu_);
@@ -122,6 +140,7 @@ class FakeListener final : public OperationListener {
   CondVar changed_;
   std::vector<v1::OperationResult> results_;
   std::vector<v1::OperationProgress> progress_;
+  std::vector<std::string> dropped_;
 };
 
 class OperationQueueTest : public testing::Test {
@@ -224,6 +243,41 @@ TEST_F(OperationQueueTest, ABackupThatWaitsIsCancelledAtOnceAlsoWhileAnotherHasI
   EXPECT_EQ(executor_.Begun(), 2u) << "the turn is that of db2";
   executor_.Release();
   EXPECT_EQ(listener_.Wait(3).size(), 3u);
+}
+
+TEST_F(OperationQueueTest, WhatWaitsForAConfirmationLetsItsDatabaseGoOn) {
+  std::atomic<bool> confirmed{false};
+  executor_.Release();
+  const v1::Order restore = Order(1, "app", true);
+  const auto held = [&](const v1::Order& order) { return order.has_restore() && !confirmed.load(); };
+  {
+    OperationQueue queue(state_, executor_, clock_, {.held = held});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(restore).ok());
+    ASSERT_TRUE(OnDisk("orders", restore));
+    ASSERT_EQ(listener_.progress().size(), 1u);
+    EXPECT_EQ(listener_.progress()[0].progress().phase(), "waits for confirmation on the device");
+    EXPECT_TRUE(queue.idle());
+    EXPECT_FALSE(queue.Busy("app"));
+    ASSERT_TRUE(queue.Accept(Order(2, "app")).ok());
+    EXPECT_EQ(listener_.Wait(1).at(0).operation_id(), Order(2, "app").operation_id()) << "a backup of the database goes before it";
+  }
+  // It is durable, and told again after a restart.
+  FakeListener later;
+  OperationQueue queue(state_, executor_, clock_, {.held = held});
+  ASSERT_TRUE(queue.Start(later).ok());
+  EXPECT_EQ(later.progress().size(), 1u);
+  const v1::Order other = Order(3, "app", true);
+  ASSERT_TRUE(queue.Accept(other).ok());
+  queue.Cancel(other.operation_id());
+  const auto cancelled = later.Wait(2);
+  ASSERT_EQ(cancelled.size(), 2u) << "the result of before, and this one";
+  EXPECT_EQ(cancelled[1].state(), v1::OPERATION_STATE_CANCELLED);
+  confirmed.store(true);
+  const auto results = later.Wait(3);
+  ASSERT_EQ(results.size(), 3u);
+  EXPECT_EQ(results[2].operation_id(), restore.operation_id());
+  EXPECT_EQ(results[2].state(), v1::OPERATION_STATE_SUCCEEDED);
 }
 
 TEST_F(OperationQueueTest, ThreadsForThoseThatWaitAreBounded) {
@@ -334,6 +388,20 @@ TEST_F(OperationQueueTest, AScheduledRunHasAnIdAndADurableOrder) {
   EXPECT_EQ(results[0].kind(), v1::OPERATION_KIND_BACKUP);
 }
 
+TEST_F(OperationQueueTest, AScheduledRunKnowsThatSomethingOrderedWaitsBehindIt) {
+  executor_.until_awaited = true;
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_TRUE(queue.BeginScheduled("app").ok());
+  ASSERT_TRUE(executor_.WaitBegun(1));
+  ASSERT_TRUE(queue.Accept(Order(1, "other")).ok());
+  EXPECT_TRUE(listener_.Wait(1, milliseconds(100)).empty()) << "that is for another database";
+  ASSERT_TRUE(queue.Accept(Order(2, "app")).ok());
+  EXPECT_EQ(listener_.Wait(1).size(), 1u);
+  executor_.Release();
+  EXPECT_EQ(listener_.Wait(3).size(), 3u);
+}
+
 TEST_F(OperationQueueTest, TooManyOperationsAreRefused) {
   OperationQueue queue(state_, executor_, clock_, {.workers = 1, .backups = 1, .max_operations = 2});
   ASSERT_TRUE(queue.Start(listener_).ok());
@@ -344,6 +412,41 @@ TEST_F(OperationQueueTest, TooManyOperationsAreRefused) {
 }
 
 #ifdef LITEFLEET_CRASH_POINTS
+TEST_F(OperationQueueTest, WithoutTheControllerScheduledBackupsGoIntoTheSpoolAndOrderedOnesWait) {
+  std::atomic<bool> online = false;
+  std::atomic<bool> spools = false;
+  executor_.Release();
+  executor_.spooling = true;
+  OperationQueue queue(state_, executor_, clock_, {.online = [&] { return online.load(); }, .spools = [&] { return spools.load(); }});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  const v1::Order ordered = Order(1, "ordered");
+  ASSERT_TRUE(queue.Accept(ordered).ok());
+  ASSERT_TRUE(queue.BeginDrain("drained").ok());
+  const std::string scheduled = queue.BeginScheduled("app").value();
+  EXPECT_EQ(executor_.Begun(), 0U) << "not before it is known that nobody is there";
+  spools = true;
+  ASSERT_EQ(listener_.WaitDropped(1), std::vector<std::string>{scheduled});
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/orders/" + scheduled));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/results/" + scheduled));
+  EXPECT_FALSE(queue.Busy("app"));
+  EXPECT_TRUE(listener_.progress().empty()) << "the controller hears of it with its snapshot";
+  EXPECT_TRUE(queue.Busy("ordered"));
+  EXPECT_TRUE(queue.Busy("drained"));
+
+  v1::OperationResult uploaded;
+  uploaded.set_operation_id(scheduled);
+  uploaded.set_state(v1::OPERATION_STATE_SUCCEEDED);
+  ASSERT_TRUE(queue.AddResult(uploaded).ok());
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/results/" + scheduled));
+  EXPECT_EQ(listener_.Wait(1)[0].operation_id(), scheduled);
+  queue.ResultRecorded(scheduled);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "/results/" + scheduled));
+
+  executor_.spooling = false;
+  online = true;
+  EXPECT_EQ(listener_.Wait(3).size(), 3U);
+}
+
 // Killed at each point, then started again: one result, nothing left over.
 class KilledAt : public OperationQueueTest, public testing::WithParamInterface<const char*> {};
 

@@ -2,6 +2,9 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <stdlib.h>
+
+#include <filesystem>
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
@@ -23,8 +26,8 @@ class FakeRunner final : public OperationRunner {
   }
   void Cancel(const std::string& id) override { cancelled.push_back(id); }
   void ResultRecorded(const std::string& id) override { recorded.push_back(id); }
-  void Plan(const v1::RestoreOrder& order, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override {
-    if (order.database().empty()) return done(Error(absl::StatusCode::kNotFound, "DATABASE_UNKNOWN", "no"));
+  void Plan(const v1::Query& query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override {
+    if (query.restore_plan().database().empty()) return done(Error(absl::StatusCode::kNotFound, "DATABASE_UNKNOWN", "no"));
     v1::RestorePlan plan;
     plan.set_size_bytes(5);
     done(plan);
@@ -46,8 +49,10 @@ class FakeHealth final : public HealthSource {
     return health;
   }
   void SnapshotGone(const std::string& database, const std::string& snapshot_id) override { gone.push_back(database + " " + snapshot_id); }
+  void PolicyReceived(const v1::DevicePolicy& policy) override { policies.push_back(policy.version()); }
   int asked = 0;
   std::vector<std::string> gone;
+  std::vector<int64_t> policies;
 };
 
 class ControlSessionTest : public testing::Test {
@@ -252,6 +257,92 @@ TEST_F(ControlSessionTest, StopsReadingWhileAnswersAreNotTaken) {
   EXPECT_FALSE(session_.ready_to_read());
   EXPECT_TRUE(session_.NextRequest(now_));
   EXPECT_TRUE(session_.ready_to_read());
+}
+
+TEST_F(ControlSessionTest, APolicyIsAnsweredByHealthAtOnce) {
+  Welcome();
+  EXPECT_FALSE(session_.NextRequest(now_));
+  v1::ControlResponse response;
+  response.mutable_policy()->set_version(7);
+  ASSERT_TRUE(session_.OnResponse(response, now_).ok());
+  EXPECT_EQ(health_.policies, std::vector<int64_t>{7});
+  const auto answer = session_.NextRequest(now_);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_TRUE(answer->has_health());
+}
+
+// ---- gaps
+
+class GapSessionTest : public ControlSessionTest {
+ protected:
+  static std::string MakeDirectory() {
+    std::string path = testing::TempDir() + "/lf-session-gaps-XXXXXX";
+    EXPECT_NE(mkdtemp(path.data()), nullptr);
+    return path;
+  }
+  static std::unique_ptr<state::GapBook> OpenBook(const std::string& path) {
+    std::vector<std::string> damaged;
+    return std::move(state::GapBook::Open(path, damaged).value());
+  }
+  ~GapSessionTest() override { std::filesystem::remove_all(path_); }
+  void Connect(int64_t offset_ms) {
+    gap_session_.OnConnected();
+    ASSERT_TRUE(gap_session_.NextRequest(now_)->has_hello());
+    v1::ControlResponse response;
+    *response.mutable_welcome()->mutable_health_interval() = ToProtoDuration(seconds(30));
+    response.mutable_welcome()->set_clock_offset_ms(offset_ms);
+    ASSERT_TRUE(gap_session_.OnResponse(response, now_).ok());
+  }
+  void GapRecorded(const std::string& id) {
+    v1::ControlResponse response;
+    response.mutable_gap_recorded()->set_gap_id(id);
+    ASSERT_TRUE(gap_session_.OnResponse(response, now_).ok());
+  }
+  std::string Begin(int64_t at_ms, const std::string& database) {
+    return gaps_->Begin({.database = database, .from = FromUnixMillis(at_ms), .reason = "SPOOL_FULL", .message = "", .snapshots = 0})
+        .value();
+  }
+
+  const std::string path_ = MakeDirectory();
+  const std::unique_ptr<state::GapBook> gaps_ = OpenBook(path_);
+  ControlSession gap_session_{runner_, health_, [](uint64_t, v1::QueryResult) {}, gaps_.get()};
+};
+
+TEST_F(GapSessionTest, GapsGoOutOneAfterTheOtherByTheControllersClock) {
+  const std::string first = Begin(1'000'000, "a");
+  const std::string second = Begin(2'000'000, "b");
+  Connect(5000);
+  EXPECT_FALSE(gap_session_.idle());
+  const auto request = gap_session_.NextRequest(now_);
+  ASSERT_TRUE(request && request->has_gap());
+  EXPECT_EQ(request->gap().gap().id(), first);
+  EXPECT_EQ(TimestampMillis(request->gap().gap().from()), 1'005'000);
+  EXPECT_FALSE(gap_session_.NextRequest(now_)) << "the first was not recorded yet";
+  GapRecorded(first);
+  EXPECT_EQ(gap_session_.NextRequest(now_)->gap().gap().id(), second);
+  GapRecorded(second);
+  EXPECT_TRUE(gap_session_.idle());
+  EXPECT_FALSE(gap_session_.NextRequest(now_));
+}
+
+TEST_F(GapSessionTest, WhatWasNotRecordedIsToldOnTheNextStream) {
+  const std::string id = Begin(1'000'000, "a");
+  Connect(0);
+  ASSERT_TRUE(gap_session_.NextRequest(now_)->has_gap());
+  gap_session_.OnDisconnected();
+  Connect(0);
+  const auto again = gap_session_.NextRequest(now_);
+  ASSERT_TRUE(again && again->has_gap());
+  ASSERT_TRUE(gaps_->End(id, FromUnixMillis(3'000'000)).ok());
+  GapRecorded(id);
+  const auto ended = gap_session_.NextRequest(now_);
+  ASSERT_TRUE(ended && ended->has_gap()) << "what was recorded is the gap before it ended";
+  EXPECT_EQ(TimestampMillis(ended->gap().gap().until()), 3'000'000);
+  GapRecorded("01JDAAAAAAAAAAAAAAAAAAAAAA");  // one that nobody asked about
+  EXPECT_FALSE(std::filesystem::is_empty(path_));
+  GapRecorded(id);
+  EXPECT_TRUE(gap_session_.idle());
+  EXPECT_TRUE(std::filesystem::is_empty(path_));
 }
 
 }  // namespace

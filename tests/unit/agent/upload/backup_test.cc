@@ -189,6 +189,39 @@ TEST_F(BackupTest, ACutLinkResumesWithoutSendingAgain) {
   EXPECT_LE(controller_.received_chunks(), 40 + 8);
 }
 
+TEST_F(BackupTest, APauseLetsGoOfThePinAndGoesOnInTheSameSession) {
+  std::atomic<int> left{4};
+  std::atomic<bool> paused{false};
+  std::atomic<int> asked{0};
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (request.has_chunks() && --left == 0) paused = true;
+    return absl::OkStatus();
+  };
+  // It is over when it was seen from outside an upload: asked again and again with nothing pinned.
+  job_.paused = [&] {
+    if (paused && FakeSource::open.load() == 0 && ++asked == 3) paused = false;
+    return paused.load();
+  };
+  std::vector<bool> waits;
+  job_.waits = [&](bool begins) { waits.push_back(begins); };
+  ExpectDone(Run());
+  EXPECT_EQ(controller_.streams(), 2);
+  EXPECT_EQ(opened_, 2) << "the pin was let go in between";
+  EXPECT_FALSE(waits.empty()) << "others had their turn";
+  EXPECT_LE(controller_.received_chunks(), 40 + 8);
+}
+
+TEST_F(BackupTest, APauseBeforeItBeginsOpensNothingAndEndsWithTheDay) {
+  job_.paused = [] { return true; };
+  job_.give_up_at = std::chrono::steady_clock::now() + milliseconds(200);
+  EXPECT_EQ(ReasonOf(Run().status), "BACKUP_PAUSED");
+  EXPECT_EQ(opened_, 0);
+  EXPECT_EQ(last_.phase(), "paused");
+  job_.give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  CancelAfter(milliseconds(100));
+  EXPECT_EQ(opened_, 0);
+}
+
 TEST_F(BackupTest, ADatabaseThatChangesBetweenAttemptsIsExact) {
   controller_.on_request = [&, cut = false](const v1::UploadRequest& request) mutable {
     if (!request.has_commit() || cut) return absl::OkStatus();

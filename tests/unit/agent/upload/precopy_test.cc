@@ -250,6 +250,14 @@ TEST_P(PrecopyTest, AnOlderControllerIsNotGivenWhatItWouldTakeForASnapshot) {
   EXPECT_TRUE(controller_.commits().empty());
 }
 
+TEST_P(PrecopyTest, WithoutALedgerItSaysWhatIsMissing) {
+  options_.spool.max_bytes = 1 << 20;
+  job_.ledger = nullptr;
+  const BackupOutcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "LEDGER_NEEDED") << outcome.status;
+  EXPECT_EQ(rounds_, 1) << "more of them would bring nothing";
+}
+
 INSTANTIATE_TEST_SUITE_P(Modes, PrecopyTest, testing::Bool(), [](const auto& mode) { return mode.param ? "Wal" : "Rollback"; });
 
 TEST(PrecopyRounds, SessionsFollowEachOtherInOneWay) {
@@ -258,6 +266,15 @@ TEST(PrecopyRounds, SessionsFollowEachOtherInOneWay) {
   EXPECT_TRUE(IsUlid(next));
   EXPECT_EQ(next, SessionAfter(first, "01JDCCCCCCCCCCCCCCCCCCCCCC"));
   EXPECT_NE(next, SessionAfter(first, "01JDDDDDDDDDDDDDDDDDDDDDDD"));
+}
+
+TEST(PrecopyRounds, WithoutALedgerNoRoundFollows) {
+  PrecopyRounds rounds;
+  rounds.Ended(900, 500, std::chrono::seconds(9));
+  rounds.WithoutLedger("the disk is full");
+  const absl::Status status = rounds.MayBegin("app", 1 << 20);
+  EXPECT_EQ(ReasonOf(status), "LEDGER_NEEDED");
+  EXPECT_THAT(MessageOf(status), testing::HasSubstr("the disk is full"));
 }
 
 TEST(PrecopyRounds, GivesUpWhereARoundSendsMoreThanTwoThirdsOfTheOneBefore) {

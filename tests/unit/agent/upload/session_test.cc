@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "agent/upload/rate_limit.h"
+#include "common/base/rate_limit.h"
 #include "common/base/status.h"
 
 namespace litefleet::upload {

@@ -1,0 +1,74 @@
+// Continuous capture as part of the agent: what of the configuration is followed, what is kept of it in the state directory, and what other
+// processes ask for by files there (`litefleet-agent release`, `status`).
+//
+//   release/NAME     written by `release`: seconds, and when they are over; removed by the agent when it follows again
+//   capture.state    storage.v1.AgentCaptures: what `status` shows; not synced, since a start makes it anew
+//
+// Thread safety: Follow, Tick and Stop: the main thread; everything else any thread.
+#ifndef LITEFLEET_AGENT_CAPTURE_HOME_H_
+#define LITEFLEET_AGENT_CAPTURE_HOME_H_
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "agent/config/config.h"
+#include "agent/follow/capturing.h"
+#include "agent/state/gap_book.h"
+#include "agent/state/state_directory.h"
+#include "agent/upload/backup.h"
+#include "common/base/clock.h"
+
+namespace litefleet {
+
+class CaptureHome final : public follow::CaptureMemory {
+ public:
+  CaptureHome(const state::StateDirectory& state, const Clock& clock, std::string device_id, upload::UploadTransport& transport,
+              RateLimit& rate, state::GapBook& gaps)
+      : state_(state), clock_(clock), device_id_(std::move(device_id)), gaps_(gaps), capturing_({}, *this, transport, rate, clock) {}
+
+  // Takes up what the configuration says. REQUIRES: restores that were interrupted have been finished.
+  absl::Status Follow(const config::AgentConfig& config);
+  // Every half second: releases that are asked for or over, and what `status` shows.
+  void Tick(const config::AgentConfig& config);
+  void Stop() { capturing_.Stop(); }
+
+  // Nothing is captured while the result lives.
+  absl::StatusOr<std::shared_ptr<void>> Pause(const std::string& database, std::string_view why);
+  // The controller has not what it should have: everything is compared anew.
+  void CompareAgain(const std::string& database);
+  std::optional<follow::Follower::Status> StatusOf(const std::string& database) const { return capturing_.StatusOf(database); }
+
+  uint64_t Timeline(const std::string& database) override;
+  follow::FollowerHome::Rested Remembered(const std::string& database) override;
+  void Remember(const std::string& database, const follow::FollowerHome::Rested& rested) override;
+  void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
+           const std::string& message) override;
+
+ private:
+  struct Release {
+    SteadyTime until;
+    std::shared_ptr<void> pause;
+  };
+  void TakeReleases(const config::AgentConfig& config);
+  void WriteStates(const config::AgentConfig& config);
+
+  const state::StateDirectory& state_;
+  const Clock& clock_;
+  const std::string device_id_;
+  state::GapBook& gaps_;
+  std::map<std::string, Release> releases_;
+  std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last
+  std::string written_;                                       // of capture.state
+  std::string states_;                                        // what of it is no time
+  std::optional<SteadyTime> written_at_;
+  follow::Capturing capturing_;  // goes first
+};
+
+}  // namespace litefleet
+
+#endif  // LITEFLEET_AGENT_CAPTURE_HOME_H_

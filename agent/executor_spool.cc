@@ -1,0 +1,155 @@
+// The half of DeviceExecutor that is about the spool: backups that are due while the controller cannot be reached, and their upload.
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "agent/capture/online_source.h"
+#include "agent/executor.h"
+#include "agent/hooks/pause_watch.h"
+#include "agent/spool/take.h"
+#include "common/base/error_detail.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+
+namespace litefleet {
+
+absl::Status DeviceExecutor::Drain(const std::string& database, ledger::Ledger* ledger, const CancelToken& cancel, control::Turn& turn,
+                                   bool may_wait) const {
+  if (deps_.spool.UsageOf(database).snapshots == 0) return absl::OkStatus();
+  spool::DrainJob job;
+  job.database = database;
+  job.ledger = ledger;
+  job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
+  if (!may_wait) job.offline_after = deps_.offline_after;
+  job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
+  job.progress = [&](const spool::SpooledSnapshot& snapshot, const v1::Progress& progress) {
+    v1::OperationProgress report;
+    report.set_operation_id(snapshot.header.operation_id());
+    report.set_kind(v1::OPERATION_KIND_BACKUP);
+    report.set_database(database);
+    *report.mutable_started_at() = MillisTimestamp(snapshot.header.started_at_ms());
+    *report.mutable_progress() = progress;
+    deps_.report(report);
+  };
+  job.acknowledged = [&](const spool::SpooledSnapshot& snapshot, const std::string& id, const v1::Progress& progress) {
+    return Acknowledged(snapshot, id, progress);
+  };
+  hooks::PauseWatch pause(deps_.hooks, PauseHook(!may_wait, "", database), cancel);
+  pause.Begin();
+  job.paused = [&] { return pause.paused() && !turn.Awaited(); };
+  return spool::Drain(deps_.spool, job, deps_.backup, deps_.transport, deps_.rate, cancel);
+}
+
+absl::Status DeviceExecutor::Acknowledged(const spool::SpooledSnapshot& snapshot, const std::string& snapshot_id,
+                                          const v1::Progress& progress) const {
+  const std::string& database = snapshot.header.database();
+  const storage::v1::SpoolState state = deps_.spool.ReadState(database);
+  storage::v1::AgentDatabase kept = Remembered(database);
+  kept.set_last_success_at_ms(std::max(kept.last_success_at_ms(), snapshot.header.taken_at_ms()));
+  kept.set_last_snapshot_id(snapshot_id);
+  const bool newest = state.newest_spooled_id() == snapshot.id();
+  kept.set_file_facts(newest ? state.file_facts() : "");
+  kept.set_read_at_ms(newest ? state.read_at_ms() : 0);
+  kept.clear_unchanged_at_ms();
+  LF_RETURN_IF_ERROR(deps_.state.WriteDatabase(kept));
+  v1::OperationResult result;
+  result.set_operation_id(snapshot.header.operation_id());
+  result.set_kind(v1::OPERATION_KIND_BACKUP);
+  result.set_database(database);
+  result.set_state(v1::OPERATION_STATE_SUCCEEDED);
+  result.set_snapshot_id(snapshot_id);
+  *result.mutable_progress() = progress;
+  *result.mutable_started_at() = MillisTimestamp(snapshot.header.started_at_ms());
+  *result.mutable_ended_at() = MillisTimestamp(snapshot.ended_at_ms);
+  result.add_steps("the controller could not be reached: the snapshot waited in the spool of the device");
+  if (snapshot.header.merged() > 0)
+    result.add_steps(fmt::format("{} snapshots before it were merged into it, since the spool was full", snapshot.header.merged()));
+  return deps_.ended(result);
+}
+
+void DeviceExecutor::EndGaps(const std::string& database) const {
+  if (const absl::Status ended = deps_.spool.EndGaps(database, deps_.clock.Now()); !ended.ok())
+    spdlog::error("{}: that a gap has ended could not be written: {}", database, MessageOf(ended));
+}
+
+void DeviceExecutor::BeginGap(const std::string& database, std::string_view reason, const std::string& message) const {
+  const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(database);
+  const int64_t acknowledged = Remembered(database).last_success_at_ms();
+  SystemTime from = deps_.clock.Now();
+  if (newest.has_value()) {
+    from = newest->taken_at();
+  } else if (acknowledged != 0) {
+    from = FromUnixMillis(acknowledged);
+  }
+  const auto begun =
+      deps_.spool.gaps().Begin({.database = database, .from = from, .reason = std::string(reason), .message = message, .snapshots = 0});
+  if (!begun.ok()) spdlog::error("{}: a gap could not be written: {}", database, MessageOf(begun.status()));
+}
+
+v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& operation, const config::DatabaseConfig& database,
+                                          ledger::Ledger* ledger, const CancelToken& cancel, bool& fits) const {
+  const std::string& name = database.name;
+  const storage::v1::AgentDatabase kept = Remembered(name);
+  const auto facts = capture::FileFactsOf(database.path, deps_.clock.Now());
+  if (const absl::Status expired = deps_.spool.Expire(name, deps_.config()->spool_age, deps_.config()->disk_reserve); !expired.ok())
+    spdlog::error("{}: what is too old in the spool stays: {}", name, MessageOf(expired));
+  storage::v1::SpoolState state = deps_.spool.ReadState(name);
+  const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(name);
+  const bool known = ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
+  const bool unchanged = facts.has_value() && (newest.has_value() ? state.newest_spooled_id() == newest->id() &&
+                                                                        IsAsRead(state.file_facts(), state.read_at_ms(), *facts)
+                                                                  : known && IsUnchanged(kept, *facts));
+  if (unchanged) {
+    EndGaps(name);
+    return v1::OperationResult();
+  }
+  spool::TakeJob job;
+  job.database = name;
+  job.operation_id = operation.operation_id();
+  job.timeline = kept.timeline();
+  job.started_at = FromUnixMillis(operation.started_at_ms());
+  job.ledger = ledger;
+  job.ledger_file = deps_.state.LedgerFile(name);
+  job.ledger_identity = ledger::LedgerIdentity(deps_.device_id, name, database.path);
+  job.acknowledged_taken_at_ms = kept.last_success_at_ms();
+  job.spool_bytes = deps_.config()->spool_bytes;
+  job.reserve = deps_.config()->disk_reserve;
+  job.open = [&] { return capture::OpenOnlineSource(SourceOptions(database, cancel)); };
+  const int64_t now_ms = ToUnixMillis(deps_.clock.Now());
+  const spool::Taken taken = spool::Take(deps_.spool, job, cancel);
+  v1::OperationResult none;
+  if (absl::IsCancelled(taken.status)) {
+    none.set_state(v1::OPERATION_STATE_CANCELLED);
+    *none.mutable_error() = ToErrorDetail(taken.status);
+    return none;
+  }
+  storage::v1::AgentDatabase now = Remembered(name);
+  if (!taken.status.ok()) {
+    const std::string reason = ReasonOf(taken.status);
+    fits = reason != "SPOOL_FULL" && reason != "DISK_FULL";
+    spdlog::warn("{}: the backup that is due could not be spooled: {}", name, MessageOf(taken.status));
+    BeginGap(name, fits ? spool::kRunFailed : spool::kSpoolFull, fmt::format("{} ({})", MessageOf(taken.status), reason));
+    now.set_last_error(ToErrorDetail(taken.status).SerializeAsString());
+    Remember(now);
+    return none;
+  }
+  if (!taken.id.empty()) {
+    spdlog::info("{}: the controller cannot be reached, the snapshot of {} was spooled ({} KiB)", name, FormatRfc3339(taken.taken_at),
+                 taken.bytes >> 10);
+    state.set_newest_spooled_id(taken.id);
+    state.set_file_facts(facts.has_value() && facts->settled ? facts->text : "");
+    state.set_read_at_ms(now_ms);
+    if (const absl::Status written = deps_.spool.WriteState(name, state); !written.ok())
+      spdlog::error("{}: what is known of the spool could not be written: {}", name, MessageOf(written));
+  }
+  if (const absl::Status ended = deps_.spool.EndGaps(name, taken.taken_at); !ended.ok())
+    spdlog::error("{}: that a gap has ended could not be written: {}", name, MessageOf(ended));
+  now.clear_last_error();
+  now.set_journal_mode(taken.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
+  Remember(now);
+  return none;
+}
+
+}  // namespace litefleet
