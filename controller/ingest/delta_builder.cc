@@ -14,16 +14,37 @@ absl::Status BadOffer(std::string_view why) {
   return Error(absl::StatusCode::kInvalidArgument, "OFFER_INVALID", fmt::format("an offer is wrong: {}", why));
 }
 
+// The manifest of a snapshot without pages.
+manifest::ManifestReader Nothing(store::Store& store, uint32_t page_size) {
+  catalog::SnapshotLayout layout;
+  layout.page_size = page_size;
+  layout.root_version = format::kRootVersion;
+  layout.manifest_kind = 1;
+  const auto no_parts = [](uint32_t, uint32_t) -> absl::StatusOr<std::vector<catalog::ManifestPlace>> {
+    return std::vector<catalog::ManifestPlace>();
+  };
+  return *manifest::ManifestReader::Open(no_parts, store, std::move(layout));
+}
+
 }  // namespace
 
 DeltaBuilder::DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache,
                            const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base)
+    : DeltaBuilder(catalog, store, cache, snapshot, page_count, std::move(base), /*compacts=*/true) {}
+
+DeltaBuilder::DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache,
+                           const SnapshotId& snapshot, uint32_t page_size, uint32_t page_count)
+    : DeltaBuilder(catalog, store, cache, snapshot, page_count, Nothing(store, page_size), /*compacts=*/false) {}
+
+DeltaBuilder::DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache,
+                           const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base, bool compacts)
     : catalog_(catalog),
       store_(store),
       snapshot_(snapshot),
       page_size_(base.layout().page_size),
       page_count_(page_count),
       base_(std::move(base)),
+      compacts_(compacts),
       chunks_reader_(catalog, store, &cache, page_size_),
       writer_(store, snapshot),
       top_(static_cast<uint8_t>(base_.layout().layers.size())) {}
@@ -86,10 +107,9 @@ absl::StatusOr<std::string> DeltaBuilder::DigestPrefixes(const v1::ChunkOffer& o
   LF_ASSIGN_OR_RETURN(const bool in_base, FindInBase((offer.runs(0).first_page() - 1) / format::PagesPerExtent(page_size_), position));
   std::string prefixes;
   if (!in_base) return prefixes;
-  LF_RETURN_IF_ERROR(Locate(at_base_));
   const uint32_t first = at_base_.FirstOf(position);
   for (uint32_t at = first; at < first + at_base_.PagesIn(position); ++at) {
-    LF_ASSIGN_OR_RETURN(const manifest::PageDigests digests, chunks_reader_.Digests(at_base_.chunk_of(at)));
+    LF_ASSIGN_OR_RETURN(const manifest::PageDigests digests, DigestsOf(at_base_, at_base_.chunk_of(at)));
     prefixes += (*digests)[at_base_.page(at).index].AsString().substr(0, kDigestPrefix);
   }
   return prefixes;
@@ -144,7 +164,7 @@ absl::Status DeltaBuilder::Finish(const format::RootDigest& root) {
                    fmt::format("pages behind page {} were not offered", base.page_count));
     }
     LF_RETURN_IF_ERROR(NameExtents(stretch, touched, proof));
-    if (next_run != first_run) LF_RETURN_IF_ERROR(Compact(stretch));
+    if (compacts_ && next_run != first_run) LF_RETURN_IF_ERROR(Compact(stretch));
     if (keep_ < base.layers.size() || std::find(touched.begin(), touched.end(), true) != touched.end())
       LF_RETURN_IF_ERROR(writer_.Add(stretch, lowest));
   }
@@ -185,6 +205,16 @@ absl::Status DeltaBuilder::Locate(const manifest::Stretch& stretch) {
   return chunks_reader_.Locate(stretch.chunks());
 }
 
+absl::StatusOr<manifest::PageDigests> DeltaBuilder::DigestsOf(const manifest::Stretch& stretch, const manifest::ChunkRef& chunk) {
+  if (manifest::PageDigests cached = chunks_reader_.CachedDigests(chunk); cached != nullptr) return cached;
+  LF_RETURN_IF_ERROR(Locate(stretch));
+  return chunks_reader_.Digests(chunk);
+}
+
+void DeltaBuilder::Arrived(const catalog::ArrivedChunk& chunk) {
+  if (chunk.place.has_value()) chunks_reader_.Know(chunk.name, {.pack = chunk.place->pack, .offset = chunk.place->offset});
+}
+
 absl::Status DeltaBuilder::NameExtents(manifest::Stretch& stretch, const std::vector<bool>& touched, format::RootBuilder& root) {
   std::vector<manifest::PageDigests> digests(stretch.chunks().size());
   std::vector<format::PageDigest> pages;
@@ -194,13 +224,12 @@ absl::Status DeltaBuilder::NameExtents(manifest::Stretch& stretch, const std::ve
       continue;
     }
     if (touched[extent] || !stretch.given_name(extent).has_value()) {
-      LF_RETURN_IF_ERROR(Locate(stretch));
       pages.clear();
       const uint32_t first = stretch.FirstOf(extent);
       for (uint32_t at = first; at < first + stretch.PagesIn(extent); ++at) {
         const manifest::PageRef& ref = stretch.page(at);
         if (digests[ref.chunk] == nullptr) {
-          LF_ASSIGN_OR_RETURN(digests[ref.chunk], chunks_reader_.Digests(stretch.chunks()[ref.chunk]));
+          LF_ASSIGN_OR_RETURN(digests[ref.chunk], DigestsOf(stretch, stretch.chunks()[ref.chunk]));
         }
         if (ref.index >= digests[ref.chunk]->size())
           return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED", "a manifest names a page that its chunk does not have");

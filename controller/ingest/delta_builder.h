@@ -1,8 +1,9 @@
-// The manifest of an upload that is compared with a base: what was offered lies on the base's layers, and the root proves the whole.
+// The manifest of an upload that is compared with a base: what was offered lies on the base's layers, and the root proves the whole. Or
+// that of one whose chunks end anywhere (content that is not a database): then it lies on nothing.
 //
-// Offers may come in any order and name any pages of one stretch each. Nothing is written before Finish. Not for a first backup
-// (ManifestBuilder). Thread safety: none. Memory: 16 bytes a run of pages, at most kMaxRuns of them; one stretch; what ChunkReader keeps.
-// common/format/FORMAT.md, "Manifests", is the definition of what is merged and what is copied together.
+// Offers may come in any order and name any pages of one stretch each. Nothing is written before Finish. Not for the first backup of a
+// database (ManifestBuilder). Thread safety: none. Memory: 16 bytes a run of pages, at most kMaxRuns of them; one stretch; what ChunkReader
+// keeps. common/format/FORMAT.md, "Manifests", is the definition of what is merged and what is copied together.
 #ifndef LITEFLEET_CONTROLLER_INGEST_DELTA_BUILDER_H_
 #define LITEFLEET_CONTROLLER_INGEST_DELTA_BUILDER_H_
 
@@ -36,6 +37,9 @@ class DeltaBuilder {
   // REQUIRES: base.page_size == page_size. What it refers to outlives it; the base stays pinned.
   DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, const SnapshotId& snapshot,
                uint32_t page_count, manifest::ManifestReader base);
+  // On nothing: every page is offered. Chunks stay as they are offered, for what comes later to share.
+  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, const SnapshotId& snapshot,
+               uint32_t page_size, uint32_t page_count);
 
   struct Checked {
     OfferedChunk chunk;
@@ -52,7 +56,9 @@ class DeltaBuilder {
   // Of the pages that the base has in the extent of a comparable offer.
   absl::StatusOr<std::string> DigestPrefixes(const v1::ChunkOffer& offer);
 
-  // Proves the root and writes the layer. REQUIRES: all chunks that were taken are in the store and in the catalog. Once.
+  // Chunks that came and are not in the catalog yet; the caller holds their packs until Finish has returned.
+  void Arrived(const catalog::ArrivedChunk& chunk);
+  // Proves the root and writes the layer. REQUIRES: all chunks that were taken are in the catalog, or Arrived. Once.
   // Errors: kInvalidArgument MANIFEST_INCOMPLETE, OFFER_INVALID (a page twice), ROOT_MISMATCH; those of catalog and store.
   absl::Status Finish(const format::RootDigest& root);
 
@@ -64,6 +70,9 @@ class DeltaBuilder {
   uint32_t pages_changed() const { return pages_changed_; }
 
  private:
+  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, const SnapshotId& snapshot,
+               uint32_t page_count, manifest::ManifestReader base, bool compacts);
+
   struct Run {
     uint32_t first_page = 0;
     uint32_t page_count = 0;
@@ -81,6 +90,8 @@ class DeltaBuilder {
   absl::Status NameExtents(manifest::Stretch& stretch, const std::vector<bool>& touched, format::RootBuilder& root);
   // Chunks of the stretch are looked up, once.
   absl::Status Locate(const manifest::Stretch& stretch);
+  // Those of its pages; only where they are not cached the chunks of the stretch have to be looked up.
+  absl::StatusOr<manifest::PageDigests> DigestsOf(const manifest::Stretch& stretch, const manifest::ChunkRef& chunk);
   absl::Status Note(const store::Placed& placed);
   // Copies what is left of the emptiest chunks together, where a reader would have to open too much.
   absl::Status Compact(manifest::Stretch& stretch);
@@ -94,6 +105,7 @@ class DeltaBuilder {
   const uint32_t page_size_;
   const uint32_t page_count_;
   manifest::ManifestReader base_;
+  const bool compacts_;
   manifest::ChunkReader chunks_reader_;
   manifest::LayerWriter writer_;
 

@@ -102,6 +102,7 @@ absl::StatusOr<catalog::ArrivedChunk> DeltaBuilder::WriteOwn(ByteView raw, std::
   LF_RETURN_IF_ERROR(Note(placed));
   chunk.place = catalog::PackPlace{.pack = placed.location.pack, .offset = placed.location.offset};
   own_chunks_.push_back(chunk);
+  Arrived(chunk);
   return chunk;
 }
 

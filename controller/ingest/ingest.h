@@ -39,6 +39,7 @@ struct IngestLimits {
   uint64_t max_database_bytes = 16ull << 40;
   size_t max_uploads = 256;                 // at once
   std::chrono::hours session_life{24 * 7};  // of an upload that nobody continues
+  std::chrono::hours sync_life{6};          // the same, of a sync of continuous capture
 };
 
 struct CommittedSnapshot {
@@ -60,6 +61,8 @@ struct IngestDeps {
   std::function<int64_t(const DeviceId&)> clock_offset_ms;
   // When the device had been heard last before it connected this time; may be empty or give nothing.
   std::function<std::optional<SystemTime>(const DeviceId&)> previous_contact;
+  // Whether the device may store more; an error refuses the upload. `goes_on`: one that has begun. May be empty.
+  std::function<absl::Status(const DeviceId&, bool goes_on)> check_quota = nullptr;
   // After a commit, on an executor's thread, once a snapshot; may be empty.
   std::function<void(const CommittedSnapshot&)> on_committed;
 };

@@ -74,6 +74,9 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   record.set_parent_id(facts.manifest.base.value());
   record.set_pages_changed(facts.pages_changed);
   record.set_precopied(commit.precopied());
+  if (begin.content() > v1::SNAPSHOT_CONTENT_DATABASE) record.set_content_bytes(std::max<int64_t>(commit.content_bytes(), 0));
+  record.set_content(begin.content() == v1::SNAPSHOT_CONTENT_UNSPECIFIED ? v1::SNAPSHOT_CONTENT_DATABASE : begin.content());
+  record.set_commits(commit.commits());
   return record;
 }
 

@@ -3,6 +3,7 @@
 
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/format/segment.h"
 #include "controller/ingest/upload_session.h"
 #include "fmt/format.h"
 
@@ -13,6 +14,20 @@ constexpr int kMaxChunksPerOffer = 256;
 
 absl::Status Invalid(std::string_view reason, const std::string& message) {
   return Error(absl::StatusCode::kInvalidArgument, reason, message);
+}
+
+v1::SnapshotContent ContentOf(const v1::UploadBegin& begin) {
+  return begin.content() == v1::SNAPSHOT_CONTENT_UNSPECIFIED ? v1::SNAPSHOT_CONTENT_DATABASE : begin.content();
+}
+
+absl::Status CheckContent(const v1::UploadBegin& begin) {
+  if (!v1::SnapshotContent_IsValid(begin.content())) return Invalid("BEGIN_INVALID", "the content is unknown");
+  if (ContentOf(begin) == v1::SNAPSHOT_CONTENT_DATABASE) return absl::OkStatus();
+  if (begin.page_size() != format::kContentPageBytes)
+    return Invalid("BEGIN_INVALID", fmt::format("content that is not a database has pages of {} bytes", format::kContentPageBytes));
+  if (begin.compare() || !begin.base_snapshot_id().empty())
+    return Invalid("BEGIN_INVALID", "content that is not a database is compared with nothing");
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -32,16 +47,19 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
                    fmt::format("{} pages of {} bytes are more than is accepted", begin.page_count(), begin.page_size()));
   }
   if (!begin.base_snapshot_id().empty() && !IsUlid(begin.base_snapshot_id())) return Invalid("BEGIN_INVALID", "the base's id is no ULID");
+  LF_RETURN_IF_ERROR(CheckContent(begin));
   LF_RETURN_IF_ERROR(ingest_.deps().store.CheckSpace());
   const SessionId session(begin.session_id());
   // First the older stream of this session ends, so that what it received is claimed.
   ingest_.Register(session, shared_from_this());
   registered_ = true;
   begin_ = begin;
+  // One a second: their rows are not kept for a week.
+  const bool sync = begin.method() == v1::METHOD_CONTINUOUS && !begin.base_snapshot_id().empty();
   LF_ASSIGN_OR_RETURN(
       const catalog::UploadSessionRow row,
       ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(), SnapshotId(begin.base_snapshot_id()),
-                                          ingest_.deps().clock.Now() + limits.session_life));
+                                          ingest_.deps().clock.Now() + (sync ? limits.sync_life : limits.session_life)));
   {
     MutexLock lock(mu_);
     row_ = row;
@@ -55,11 +73,13 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   if (row.committed) {
     accepted.set_base_snapshot_id(begin.base_snapshot_id());  // nothing will be compared: what follows is the answer
   } else {
+    if (ingest_.deps().check_quota) LF_RETURN_IF_ERROR(ingest_.deps().check_quota(device_, /*goes_on=*/false));
     LF_RETURN_IF_ERROR(ChooseBase(begin, row, accepted));
   }
   sink_->Send(response);
   if (row.committed) {
     state_ = State::kCommitted;
+    claims_left_ = true;  // where a crash came before they were dropped
     v1::UploadResponse committed;
     committed.mutable_committed()->set_snapshot_id(row.snapshot.value());
     committed.mutable_committed()->set_precopied(row.precopied);
@@ -73,6 +93,10 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
 
 absl::Status UploadSession::ChooseBase(const v1::UploadBegin& begin, const catalog::UploadSessionRow& row, v1::UploadAccepted& accepted) {
   const IngestDeps& deps = ingest_.deps();
+  if (ContentOf(begin) != v1::SNAPSHOT_CONTENT_DATABASE) {
+    delta_.emplace(deps.catalog, deps.store, ingest_.digests(), snapshot_, begin.page_size(), begin.page_count());
+    return absl::OkStatus();
+  }
   if (!row.pinned.value().empty() && (begin.compare() || !begin.base_snapshot_id().empty())) {
     absl::StatusOr<catalog::SnapshotLayout> layout = deps.catalog.GetLayout(row.pinned);
     const bool named = layout.ok() && row.pinned.value() == begin.base_snapshot_id() && layout->root.AsString() == begin.base_root_digest();

@@ -14,6 +14,9 @@
 namespace litefleet::ingest {
 namespace {
 
+// Payload of a message that is verified at once: that takes less than waking another thread gains.
+constexpr int64_t kVerifiedHere = 64 << 10;
+
 absl::Status Invalid(std::string_view reason, const std::string& message) {
   return Error(absl::StatusCode::kInvalidArgument, reason, message);
 }
@@ -21,7 +24,27 @@ absl::Status OutOfOrder(std::string_view what) {
   return Invalid("UPLOAD_OUT_OF_ORDER", fmt::format("{} does not belong here: begin, then offers and chunks, then one commit", what));
 }
 
+absl::Status StoreFailed() {
+  return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
+}
+
 }  // namespace
+
+absl::Status UploadSession::AddEpochs(const std::deque<Slot>& slots, std::optional<uint64_t>& epoch) {
+  for (const Slot& slot : slots) {
+    if (!slot.chunk.place.has_value()) continue;
+    if (epoch.has_value() && *epoch != slot.epoch) return StoreFailed();
+    epoch = slot.epoch;
+  }
+  return absl::OkStatus();
+}
+
+std::vector<catalog::ArrivedChunk> UploadSession::ChunksOf(const std::deque<Slot>& slots) {
+  std::vector<catalog::ArrivedChunk> chunks;
+  chunks.reserve(slots.size());
+  for (const Slot& slot : slots) chunks.push_back(slot.chunk);
+  return chunks;
+}
 
 UploadSession::UploadSession(Ingest& ingest, DeviceId device, std::shared_ptr<UploadSink> sink)
     : ingest_(ingest), device_(std::move(device)), sink_(std::move(sink)), snapshot_(NewUlid(ingest.deps().clock.Now())) {}
@@ -124,7 +147,7 @@ absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
   auto task = [self = shared_from_this(), jobs = std::move(jobs), bytes]() mutable { self->Verify(std::move(jobs), bytes); };
   // TryPost consumes the task even when it refuses it: keep it where it can be run here instead.
   auto shared = std::make_shared<decltype(task)>(std::move(task));
-  if (!ingest_.deps().verify_executor.TryPost([shared] { (*shared)(); })) (*shared)();
+  if (bytes <= kVerifiedHere || !ingest_.deps().verify_executor.TryPost([shared] { (*shared)(); })) (*shared)();
   MarkIfDue();
   return status();
 }
@@ -203,7 +226,8 @@ void UploadSession::RunQueuedMark() {
     mark_queued_ = false;
     marking_ = true;
   }
-  const absl::Status result = MakeDurable(TakeSlots(), std::nullopt, /*tell=*/true);
+  absl::Status result = MakeDurable(TakeSlots(), /*tell=*/true);
+  if (result.ok() && ingest_.deps().check_quota) result = ingest_.deps().check_quota(device_, /*goes_on=*/true);
   GiveMark();
   if (!result.ok()) return Fail(result);
   MarkIfDue();
@@ -222,25 +246,13 @@ std::deque<UploadSession::Slot> UploadSession::TakeSlots() {
   return slots;
 }
 
-absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, std::optional<uint64_t> other_epoch, bool tell) {
-  std::optional<uint64_t> epoch = other_epoch;
-  std::vector<catalog::ArrivedChunk> chunks;
-  chunks.reserve(slots.size());
-  int64_t bytes = 0;
-  for (const Slot& slot : slots) {
-    if (slot.chunk.place.has_value()) {
-      if (epoch.has_value() && *epoch != slot.epoch) {
-        return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload",
-                     "the backup will be tried again");
-      }
-      epoch = slot.epoch;
-    }
-    chunks.push_back(slot.chunk);
-    bytes += slot.chunk.stored_bytes;
-  }
+absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, bool tell) {
+  if (slots.empty()) return absl::OkStatus();
+  std::optional<uint64_t> epoch;
+  LF_RETURN_IF_ERROR(AddEpochs(slots, epoch));
   if (epoch.has_value()) LF_RETURN_IF_ERROR(ingest_.deps().store.Sync(*epoch));
   LF_CRASH_POINT("ingest.after_pack_sync");
-  if (chunks.empty()) return absl::OkStatus();
+  const std::vector<catalog::ArrivedChunk> chunks = ChunksOf(slots);
   catalog::UploadSessionRow row;
   {
     MutexLock lock(mu_);
@@ -250,8 +262,10 @@ absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, std::opti
   {
     MutexLock lock(mu_);
     row_ = row;
-    undurable_ -= bytes;
-    for (const catalog::ArrivedChunk& chunk : chunks) recent_.erase(chunk.name);
+    for (const catalog::ArrivedChunk& chunk : chunks) {
+      undurable_ -= chunk.stored_bytes;
+      recent_.erase(chunk.name);
+    }
     if (closed_) tell = false;
   }
   if (tell) {
@@ -268,49 +282,39 @@ absl::Status UploadSession::Commit(const v1::UploadCommit& commit) {
   if (commit.page_size() != begin_.page_size() || commit.page_count() != begin_.page_count()) {
     return Invalid("COMMIT_INVALID", "the commit's geometry is not the one that the upload began with");
   }
+  if (commit.precopied() && begin_.content() > v1::SNAPSHOT_CONTENT_DATABASE)
+    return Invalid("COMMIT_INVALID", "only a database is uploaded ahead");
   if (commit.root_version() != format::kRootVersion)
     return Invalid("COMMIT_INVALID", fmt::format("version {} of the root digest is unknown", commit.root_version()));
   const auto root = format::RootDigest::FromBytes(commit.root_digest());
   if (!root.has_value()) return Invalid("COMMIT_INVALID", "the root digest is not 32 bytes long");
   if (manifest_.has_value()) LF_RETURN_IF_ERROR(manifest_->Finish(*root));
   TakeMark();
-  absl::Status result = FinishDelta(*root);
-  if (result.ok()) result = CommitWithMark(commit);
+  const std::deque<Slot> slots = TakeSlots();
+  absl::Status result = status();
+  if (result.ok()) result = CommitWithMark(commit, *root, slots);
+  // What came stays for a session that goes on from here.
+  if (!result.ok()) MakeDurable(slots, /*tell=*/false).IgnoreError();
   GiveMark();
   return result;
 }
 
-absl::Status UploadSession::FinishDelta(const format::RootDigest& root) {
-  if (!delta_.has_value()) return absl::OkStatus();
-  // Everything that came is in the catalog before it is read.
-  const std::deque<Slot> slots = TakeSlots();
-  LF_RETURN_IF_ERROR(status());
-  LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> epoch, delta_->epoch());
-  LF_RETURN_IF_ERROR(MakeDurable(slots, epoch, /*tell=*/false));
-  if (!delta_->own_chunks().empty()) {
-    catalog::UploadSessionRow row;
-    {
-      MutexLock lock(mu_);
-      row = row_;
-    }
-    LF_RETURN_IF_ERROR(ingest_.deps().catalog.RecordChunks(row, delta_->own_chunks(), /*own=*/true).status());
-  }
-  return delta_->Finish(root);
-}
-
-absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
+absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const format::RootDigest& root, const std::deque<Slot>& slots) {
   const IngestDeps& deps = ingest_.deps();
-  const std::deque<Slot> slots = TakeSlots();
-  LF_RETURN_IF_ERROR(status());
+  if (delta_.has_value()) {
+    for (const Slot& slot : slots) delta_->Arrived(slot.chunk);
+    LF_RETURN_IF_ERROR(delta_->Finish(root));
+  }
   catalog::UploadSessionRow row;
   {
     MutexLock lock(mu_);
     row = row_;
   }
-  LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> manifest_epoch, delta_.has_value() ? delta_->epoch() : manifest_->epoch());
+  LF_ASSIGN_OR_RETURN(std::optional<uint64_t> epoch, delta_.has_value() ? delta_->epoch() : manifest_->epoch());
+  LF_RETURN_IF_ERROR(AddEpochs(slots, epoch));
   ingest_.BeginCommit(row.database);
   const auto end_commit = absl::MakeCleanup([this, &row] { ingest_.EndCommit(row.database); });
-  LF_ASSIGN_OR_RETURN(const catalog::CommitFacts facts, deps.catalog.GetCommitFacts(row));
+  LF_ASSIGN_OR_RETURN(const catalog::CommitFacts facts, deps.catalog.GetCommitFacts(row, begin_.operation_id()));
 
   RecordFacts about;
   about.snapshot = snapshot_;
@@ -324,37 +328,35 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit) {
   if (const auto contact = deps.previous_contact ? deps.previous_contact(device_) : std::nullopt; contact.has_value()) {
     about.not_before = about.not_before.has_value() ? std::max(*about.not_before, *contact) : *contact;
   }
-  about.wire_bytes = row.durable_bytes;
-  about.stored_bytes = row.stored_bytes;
+  about.wire_bytes = facts.ahead_wire_bytes + row.durable_bytes;
+  about.stored_bytes = facts.ahead_stored_bytes + row.stored_bytes;
   for (const Slot& slot : slots) {
     about.wire_bytes += slot.chunk.stored_bytes;
     if (slot.chunk.place.has_value()) about.stored_bytes += slot.chunk.stored_bytes;
   }
-  if (delta_.has_value()) {
-    for (const catalog::ArrivedChunk& chunk : delta_->own_chunks()) about.stored_bytes += chunk.stored_bytes;
-  }
+  const std::vector<catalog::ArrivedChunk> own = delta_.has_value() ? delta_->own_chunks() : std::vector<catalog::ArrivedChunk>();
+  for (const catalog::ArrivedChunk& chunk : own) about.stored_bytes += chunk.stored_bytes;
   const storage::v1::SnapshotRecord record = MakeSnapshotRecord(begin_, commit, about);
   LF_ASSIGN_OR_RETURN(const store::Placed placed, deps.store.PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())));
-  if (manifest_epoch.has_value() && *manifest_epoch != placed.epoch) {
-    return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed during the upload", "the backup will be tried again");
-  }
-  LF_RETURN_IF_ERROR(MakeDurable(slots, placed.epoch, /*tell=*/false));
-  if (delta_.has_value() && !delta_->own_chunks().empty())
-    LF_RETURN_IF_ERROR(deps.catalog.RecordChunks(row, delta_->own_chunks(), /*own=*/true).status());
+  if (epoch.has_value() && *epoch != placed.epoch) return StoreFailed();
+  LF_RETURN_IF_ERROR(deps.store.Sync(placed.epoch));
+  LF_CRASH_POINT("ingest.after_pack_sync");
   LF_CRASH_POINT("ingest.before_commit_tx");
-  LF_ASSIGN_OR_RETURN(const SnapshotId committed,
-                      deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, about.manifest));
+  LF_ASSIGN_OR_RETURN(const catalog::CommitDone committed,
+                      deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, about.manifest,
+                                          ChunksOf(slots), own));
   LF_CRASH_POINT("ingest.after_commit_tx");
   state_ = State::kCommitted;
-  const bool created = committed == snapshot_;
+  claims_left_ = committed.claims_left;
+  const bool created = committed.snapshot == snapshot_;
   v1::UploadResponse response;
-  response.mutable_committed()->set_snapshot_id(committed.value());
+  response.mutable_committed()->set_snapshot_id(committed.snapshot.value());
   response.mutable_committed()->set_created(created);
   response.mutable_committed()->set_precopied(record.precopied());
   sink_->Send(response);
   Fail(absl::OkStatus());  // closes the stream well
   if (created && !record.precopied() && deps.on_committed)
-    deps.on_committed({.snapshot = committed, .device = device_, .database = begin_.database(), .method = begin_.method()});
+    deps.on_committed({.snapshot = committed.snapshot, .device = device_, .database = begin_.database(), .method = begin_.method()});
   return absl::OkStatus();
 }
 
@@ -367,11 +369,11 @@ void UploadSession::End() {
     TakeMark();
     const std::deque<Slot> slots = TakeSlots();
     // A failure leaves the resume point where it was; the device learns it when it comes back.
-    if (!committed) MakeDurable(slots, std::nullopt, /*tell=*/false).IgnoreError();
+    if (!committed) MakeDurable(slots, /*tell=*/false).IgnoreError();
     GiveMark();
   }
   Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));
-  if (committed) {
+  if (committed && claims_left_) {
     int64_t session;
     {
       MutexLock lock(mu_);

@@ -6,8 +6,9 @@
 //   kCommitted error      error           error         kEnded
 // Any error ends the upload as End does. Nothing is visible to a snapshot before the commit.
 //
-// Order at a mark and at the commit (design law 1): chunks verified and written -> pack synced -> rows and claims in the catalog ->
-// `durable`; at the commit also manifest, snapshot record -> pack synced -> the snapshot's row -> `committed`.
+// Order at a mark (design law 1): chunks verified and written -> pack synced -> rows and claims in the catalog -> `durable`; at the commit:
+// what is left of the chunks, manifest and snapshot record written -> pack synced -> their rows and the snapshot's in one transaction ->
+// `committed`. So a small upload costs one sync of the pack and one of the catalog, both shared with others.
 // Crash points: ingest.after_chunk_write, ingest.after_pack_sync, ingest.after_record_chunks, ingest.after_claim,
 // ingest.before_commit_tx, ingest.after_commit_tx.
 //
@@ -97,10 +98,14 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   void RunQueuedMark() ABSL_LOCKS_EXCLUDED(mu_);
   // All that was received so far, up to the first that is not good, once it is verified. REQUIRES: the mark.
   std::deque<Slot> TakeSlots() ABSL_LOCKS_EXCLUDED(mu_);
-  // REQUIRES: the mark. `other_epoch`: of records that must be durable with them.
-  absl::Status MakeDurable(const std::deque<Slot>& slots, std::optional<uint64_t> other_epoch, bool tell) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status FinishDelta(const format::RootDigest& root) ABSL_LOCKS_EXCLUDED(mu_);
-  absl::Status CommitWithMark(const v1::UploadCommit& commit) ABSL_LOCKS_EXCLUDED(mu_);
+  // REQUIRES: the mark.
+  absl::Status MakeDurable(const std::deque<Slot>& slots, bool tell) ABSL_LOCKS_EXCLUDED(mu_);
+  // REQUIRES: the mark; `slots` are what TakeSlots gave. After an error they are not recorded.
+  absl::Status CommitWithMark(const v1::UploadCommit& commit, const format::RootDigest& root, const std::deque<Slot>& slots)
+      ABSL_LOCKS_EXCLUDED(mu_);
+  // That of all records of the slots, which must be the same; `epoch` is that of others, if any.
+  static absl::Status AddEpochs(const std::deque<Slot>& slots, std::optional<uint64_t>& epoch);
+  static std::vector<catalog::ArrivedChunk> ChunksOf(const std::deque<Slot>& slots);
   void Fail(const absl::Status& status) ABSL_LOCKS_EXCLUDED(mu_);
   absl::Status status() const;
 
@@ -115,10 +120,11 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   v1::UploadBegin begin_;
   std::optional<ManifestBuilder> manifest_;  // without a base
   std::optional<PinnedManifest> pinned_;
-  std::optional<DeltaBuilder> delta_;  // with one
+  std::optional<DeltaBuilder> delta_;  // with one, or where chunks end anywhere
   uint64_t next_offer_ = 1;
   std::deque<Expected> expected_;
   bool registered_ = false;
+  bool claims_left_ = false;  // of a committed session
 
   mutable Mutex mu_;
   CondVar changed_;

@@ -107,7 +107,13 @@ absl::Status FileStore::CheckReserve(uint64_t bytes) {
       return absl::OkStatus();
     }
   }
-  LF_ASSIGN_OR_RETURN(const uint64_t free, files_.FreeBytes(packs_directory_));
+  const absl::StatusOr<uint64_t> found = files_.FreeBytes(packs_directory_);
+  if (!found.ok()) {
+    return Error(absl::StatusCode::kInternal, "STORE_UNREACHABLE",
+                 fmt::format("the store's directory cannot be used: {}", MessageOf(found.status())),
+                 "mount it or put it back; what was acknowledged is in it, and backups go on at their next try");
+  }
+  const uint64_t free = *found;
   MutexLock lock(mu_);
   free_bytes_ = free;
   free_read_at_ = now;

@@ -1,14 +1,19 @@
 // Uploads on a base: random histories of pages, each snapshot read back and proven, layers and the price of reading bounded.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <map>
 #include <random>
 
 #include "common/base/sanitizer.h"
+#include "absl/cleanup/cleanup.h"
 #include "common/base/status.h"
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/manifest/manifest_reader.h"
+#include "fmt/format.h"
+#include "tests/fakes/counted_syncs.h"
 #include "tests/fakes/paged_device.h"
+#include "tests/fakes/volatile_files.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
 namespace litefleet::ingest {
@@ -24,6 +29,7 @@ class DeltaTest : public IngestTest {
   PagedOutcome Run(const PagedDatabase& now, const PagedDatabase* before, const std::string& base, bool compare) {
     fakes::PagedWish wish{.session_id = NewSession(), .compare = compare, .base = {}, .base_state = {}};
     wish.precopied = precopied_;
+    wish.operation = operation_;
     if (before != nullptr) {
       wish.base = base;
       wish.base_state = *before;
@@ -35,6 +41,7 @@ class DeltaTest : public IngestTest {
   }
 
   bool precopied_ = false;  // what Run commits
+  std::string operation_;
 
   void ExpectReadsBack(const std::string& snapshot, const PagedDatabase& now) {
     const auto bytes = path_->ReadBack(snapshot);
@@ -196,6 +203,44 @@ TEST_F(DeltaTest, WhatWasUploadedAheadIsABaseAndNothingElse) {
   ExpectReadsBack(before.snapshot, first);
 }
 
+TEST_F(DeltaTest, WhatAnOperationUploadedAheadCountsForItsSnapshot) {
+  Open();
+  PagedDatabase now{.page_size = 4096, .pages = {}};
+  for (uint32_t page = 0; page < 300; ++page) now.pages.push_back(page);
+  const std::string base = Run(now, nullptr, "", true).snapshot;
+  const auto sent = [&](const std::string& snapshot) {
+    return path_->Count(fmt::format("select wire_bytes from snapshot where id = '{}'", snapshot));
+  };
+  const auto stored = [&](const std::string& snapshot) {
+    return path_->Count(fmt::format("select stored_bytes from snapshot where id = '{}'", snapshot));
+  };
+  // Two rounds of one operation and its backup; each sends one changed page.
+  int64_t wire = 0;
+  int64_t grown = 0;
+  PagedOutcome last{.status = absl::OkStatus(), .snapshot = base, .base = {}};
+  for (int round = 1; round <= 3; ++round) {
+    const PagedDatabase before = now;
+    now.pages[static_cast<size_t>(round)] = 1000U + static_cast<uint32_t>(round);
+    operation_ = "01J00000000000000000000000";
+    precopied_ = round < 3;
+    last = Run(now, &before, last.snapshot, true);
+    ASSERT_TRUE(last.status.ok()) << last.status;
+    EXPECT_EQ(last.pages_sent, 1u);
+    EXPECT_GT(sent(last.snapshot), wire) << round;
+    EXPECT_GT(stored(last.snapshot), grown) << round;
+    wire = sent(last.snapshot);
+    grown = stored(last.snapshot);
+  }
+  // The next operation begins at nothing.
+  operation_ = "01J00000000000000000000001";
+  const PagedDatabase before = now;
+  now.pages[9] = 5000;
+  const PagedOutcome next = Run(now, &before, last.snapshot, true);
+  ASSERT_TRUE(next.status.ok()) << next.status;
+  EXPECT_LT(sent(next.snapshot), wire / 2);
+  ExpectReadsBack(next.snapshot, now);
+}
+
 TEST_F(DeltaTest, ABaseThatIsNotThereIsSaid) {
   Open();
   PagedDatabase now{.page_size = 4096, .pages = {1, 2, 3}};
@@ -242,6 +287,91 @@ TEST_F(DeltaTest, WhatIsNotTrueIsRefused) {
   EXPECT_EQ(ReasonOf((*session)->Handle(commit)), "ROOT_MISMATCH");
   (*session)->End();
   EXPECT_EQ(path_->SnapshotCount(), 1u);
+}
+
+TEST_F(DeltaTest, ASmallDeltaCostsOneSyncOfThePackAndOneOfTheCatalog) {
+  const fakes::CountedSyncs counted;
+  std::atomic<int> pack_syncs{0};
+  fakes::VolatileFiles files(1, 0, [&](fakes::FileCall call) {
+    if (call == fakes::FileCall::kSync) ++pack_syncs;
+    return fakes::FileFault::kNone;
+  });
+  path_ = std::make_unique<DataPath>(directory_, clock_, IngestLimits(), 64 << 20, files);
+  const auto closed = absl::MakeCleanup([this] { path_.reset(); });  // before what it stands on
+  PagedDatabase now{.page_size = 4096, .pages = {}};
+  for (unsigned i = 0; i < 1000; ++i) now.pages.push_back(i + 1);
+  std::string base = Run(now, nullptr, "", false).snapshot;
+  for (unsigned step = 1; step <= 5; ++step) {
+    const PagedDatabase before = now;
+    now.pages[step * 100] += 10'000 * step;
+    now.pages[step * 150] += 10'000 * step;
+    const int packs = pack_syncs;
+    const int wals = fakes::CountedSyncs::Count();
+    const PagedOutcome outcome = Run(now, &before, base, false);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(pack_syncs - packs, 1);
+    EXPECT_EQ(fakes::CountedSyncs::Count() - wals, 1);
+    ExpectReadsBack(outcome.snapshot, now);
+    EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+    base = outcome.snapshot;
+  }
+}
+
+TEST_F(DeltaTest, WhatCameIsReadBeforeTheCatalogKnowsIt) {
+  IngestLimits limits;
+  limits.digest_cache_bytes = 0;
+  Open(limits);
+  PagedDatabase now{.page_size = 4096, .pages = {}};
+  for (unsigned i = 0; i < 300; ++i) now.pages.push_back(i + 1);
+  const std::string first = Run(now, nullptr, "", false).snapshot;
+  const PagedDatabase before = now;
+  for (unsigned i = 7; i < 300; i += 20) now.pages[i] += 1000;
+  const PagedOutcome outcome = Run(now, &before, first, false);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  ExpectReadsBack(outcome.snapshot, now);
+}
+
+TEST_F(DeltaTest, WhileAPruneMarksTheClaimsOfACommitStay) {
+  Open();
+  PagedDatabase now{.page_size = 4096, .pages = {}};
+  for (unsigned i = 0; i < 300; ++i) now.pages.push_back(i + 1);
+  const std::string first = Run(now, nullptr, "", false).snapshot;
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+  const auto set_marking = [&](int marking) {
+    return path_->db->Write(
+        [&](sqlite3* db) { return sqlite::Execute(db, "update prune_state set marking = " + std::to_string(marking)); });
+  };
+  ASSERT_TRUE(set_marking(1).ok());
+  const PagedDatabase before = now;
+  now.pages[50] += 1000;
+  ASSERT_TRUE(Run(now, &before, first, false).status.ok());
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 1) << "the mark may not see the snapshot: its new chunk needs a claim";
+  ASSERT_TRUE(set_marking(0).ok());
+}
+
+TEST_F(DeltaTest, ACommitThatFailsKeepsWhatCame) {
+  Open();
+  PagedDatabase now{.page_size = 4096, .pages = {}};
+  for (unsigned i = 0; i < 300; ++i) now.pages.push_back(i + 1);
+  const std::string first = Run(now, nullptr, "", false).snapshot;
+  // A trigger in place of whatever may go wrong in the commit's transaction.
+  ASSERT_TRUE(path_->db
+                  ->Write([](sqlite3* db) {
+                    return sqlite::Execute(db, "create trigger refuse before insert on snapshot begin select raise(abort, 'no'); end");
+                  })
+                  .ok());
+  const PagedDatabase before = now;
+  now.pages[50] += 1000;
+  const int64_t chunks = path_->Count("select count(*) from chunk");
+  EXPECT_FALSE(Run(now, &before, first, false).status.ok());
+  EXPECT_EQ(path_->SnapshotCount(), 1u);
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), chunks + 1);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 1);
+  EXPECT_EQ(path_->Count("select sum(chunks) from upload_session where state = 1"), 1) << "a resume point";
+  ASSERT_TRUE(path_->db->Write([](sqlite3* db) { return sqlite::Execute(db, "drop trigger refuse"); }).ok());
+  const PagedOutcome again = Run(now, &before, first, false);
+  ASSERT_TRUE(again.status.ok()) << again.status;
+  ExpectReadsBack(again.snapshot, now);
 }
 
 }  // namespace
