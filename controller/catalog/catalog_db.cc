@@ -1,5 +1,6 @@
 #include "controller/catalog/catalog_db.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -9,9 +10,14 @@
 namespace litefleet::catalog {
 namespace {
 
-constexpr size_t kMaxGroup = 512;      // changes a transaction
-constexpr size_t kMaxIdleReaders = 8;  // connections kept open
+constexpr size_t kMaxGroup = 512;       // changes a transaction
+constexpr size_t kMaxIdleReaders = 16;  // connections kept open
 constexpr int kBusyTimeoutMs = 10'000;
+
+absl::Status Run(sqlite::Connection db, std::string_view sql) {
+  LF_ASSIGN_OR_RETURN(sqlite::Statement statement, sqlite::Statement::Prepare(db, sql));
+  return statement.Run();
+}
 
 absl::Status Migrate(sqlite3* db, const std::string& path, std::span<const Migration> migrations) {
   LF_ASSIGN_OR_RETURN(const int64_t version, sqlite::QueryInt(db, "pragma user_version"));
@@ -47,7 +53,8 @@ absl::StatusOr<sqlite::DatabaseHandle> OpenConnection(const std::string& path, i
 }  // namespace
 
 struct CatalogDb::Pending {
-  absl::FunctionRef<absl::Status(sqlite3*)> change;
+  absl::FunctionRef<absl::Status(sqlite::Connection)> change;
+  Durability durability;
   absl::Status status = absl::OkStatus();
   bool done = false;
   CondVar cv;
@@ -61,7 +68,8 @@ absl::StatusOr<std::unique_ptr<CatalogDb>> CatalogDb::Open(const std::string& pa
   std::unique_ptr<CatalogDb> catalog(new CatalogDb(path));
   LF_ASSIGN_OR_RETURN(catalog->writer_, OpenConnection(path, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0),
                                                        "pragma journal_mode=wal; pragma synchronous=full; pragma foreign_keys=on;"
-                                                       "pragma temp_store=memory; pragma cache_size=-16000"));
+                                                       "pragma temp_store=memory; pragma cache_size=-16000;"
+                                                       "pragma wal_autocheckpoint=4000"));
   LF_RETURN_IF_ERROR(Migrate(catalog->writer_.get(), path, migrations));
   catalog->thread_ = std::thread([raw = catalog.get()] { raw->WriterLoop(); });
   return catalog;
@@ -76,8 +84,8 @@ CatalogDb::~CatalogDb() {
   if (thread_.joinable()) thread_.join();
 }
 
-absl::Status CatalogDb::Write(absl::FunctionRef<absl::Status(sqlite3*)> change) {
-  Pending pending{change, absl::OkStatus(), false, {}};
+absl::Status CatalogDb::Write(absl::FunctionRef<absl::Status(sqlite::Connection)> change, Durability durability) {
+  Pending pending{change, durability, absl::OkStatus(), false, {}};
   MutexLock lock(mu_);
   if (stop_) return Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down");
   queue_.push_back(&pending);
@@ -87,7 +95,6 @@ absl::Status CatalogDb::Write(absl::FunctionRef<absl::Status(sqlite3*)> change) 
 }
 
 void CatalogDb::WriterLoop() {
-  sqlite3* db = writer_.get();
   std::vector<Pending*> group;
   for (;;) {
     {
@@ -99,24 +106,8 @@ void CatalogDb::WriterLoop() {
         queue_.pop_front();
       }
     }
-    absl::Status status = sqlite::Execute(db, "begin immediate");
-    for (Pending* pending : group) {
-      if (!status.ok()) break;
-      status = sqlite::Execute(db, "savepoint change");
-      if (!status.ok()) break;
-      pending->status = pending->change(db);
-      if (!pending->status.ok()) sqlite::Execute(db, "rollback to change").IgnoreError();
-      // A failure such as a full disk may have rolled the whole transaction back: then nobody's change is there.
-      if (sqlite3_get_autocommit(db) != 0) {
-        status = pending->status.ok()
-                     ? Error(absl::StatusCode::kInternal, "CATALOG_ROLLED_BACK", "the catalog's transaction was rolled back")
-                     : pending->status;
-        break;
-      }
-      status = sqlite::Execute(db, "release change");
-    }
-    if (status.ok()) status = sqlite::Execute(db, "commit");
-    if (!status.ok() && sqlite3_get_autocommit(db) == 0) sqlite::Execute(db, "rollback").IgnoreError();
+    const absl::Status status = WriteGroup(group);
+    if (!status.ok() && sqlite3_get_autocommit(writer_.get()) == 0) sqlite::Execute(writer_.get(), "rollback").IgnoreError();
     {
       MutexLock lock(mu_);
       for (Pending* pending : group) {
@@ -129,26 +120,57 @@ void CatalogDb::WriterLoop() {
   }
 }
 
-absl::Status CatalogDb::Read(absl::FunctionRef<absl::Status(sqlite3*)> look) const {
-  sqlite::DatabaseHandle db;
+absl::Status CatalogDb::WriteGroup(const std::vector<Pending*>& group) {
+  const sqlite::Connection db(writer_.get(), &statements_);
+  const bool sync = std::any_of(group.begin(), group.end(), [](const Pending* each) { return each->durability == Durability::kDurable; });
+  if (sync != syncs_) {
+    // NORMAL leaves out the sync of the WAL at a commit, and only that: https://www.sqlite.org/pragma.html#pragma_synchronous
+    LF_RETURN_IF_ERROR(sqlite::Execute(db, sync ? "pragma synchronous=full" : "pragma synchronous=normal"));
+    syncs_ = sync;
+  }
+  LF_RETURN_IF_ERROR(Run(db, "begin immediate"));
+  for (Pending* pending : group) {
+    LF_RETURN_IF_ERROR(Run(db, "savepoint change"));
+    pending->status = pending->change(db);
+    if (!pending->status.ok()) Run(db, "rollback to change").IgnoreError();
+    // A failure such as a full disk may have rolled the whole transaction back: then nobody's change is there.
+    if (sqlite3_get_autocommit(db) != 0) {
+      return pending->status.ok() ? Error(absl::StatusCode::kInternal, "CATALOG_ROLLED_BACK", "the catalog's transaction was rolled back")
+                                  : pending->status;
+    }
+    LF_RETURN_IF_ERROR(Run(db, "release change"));
+  }
+  return Run(db, "commit");
+}
+
+absl::StatusOr<CatalogDb::Reader> CatalogDb::OpenReader() const {
+  Reader reader;
+  // Read-write, because a reader of a WAL database may have to make the wal-index; it never checkpoints.
+  LF_ASSIGN_OR_RETURN(reader.db, OpenConnection(path_, SQLITE_OPEN_READWRITE,
+                                                "pragma wal_autocheckpoint=0; pragma query_only=on; pragma temp_store=memory"));
+  sqlite3_db_config(reader.db.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  reader.statements = std::make_unique<sqlite::StatementCache>();
+  return reader;
+}
+
+absl::Status CatalogDb::Read(absl::FunctionRef<absl::Status(sqlite::Connection)> look) const {
+  Reader reader;
   {
     MutexLock lock(readers_mu_);
     if (!readers_.empty()) {
-      db = std::move(readers_.back());
+      reader = std::move(readers_.back());
       readers_.pop_back();
     }
   }
-  if (db == nullptr) {
-    // Read-write, because a reader of a WAL database may have to make the wal-index; it never checkpoints.
-    LF_ASSIGN_OR_RETURN(
-        db, OpenConnection(path_, SQLITE_OPEN_READWRITE, "pragma wal_autocheckpoint=0; pragma query_only=on; pragma temp_store=memory"));
-    sqlite3_db_config(db.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+  if (reader.db == nullptr) {
+    LF_ASSIGN_OR_RETURN(reader, OpenReader());
   }
-  LF_RETURN_IF_ERROR(sqlite::Execute(db.get(), "begin"));
-  const absl::Status status = look(db.get());
-  LF_RETURN_IF_ERROR(sqlite::Execute(db.get(), "rollback"));
+  const sqlite::Connection db(reader.db.get(), reader.statements.get());
+  LF_RETURN_IF_ERROR(Run(db, "begin"));
+  const absl::Status status = look(db);
+  LF_RETURN_IF_ERROR(Run(db, "rollback"));
   MutexLock lock(readers_mu_);
-  if (readers_.size() < kMaxIdleReaders) readers_.push_back(std::move(db));
+  if (readers_.size() < kMaxIdleReaders) readers_.push_back(std::move(reader));
   return status;
 }
 

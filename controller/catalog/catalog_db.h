@@ -5,6 +5,8 @@
 //
 // Commit order: Write returns after the transaction that holds the change is durable (WAL, synchronous=FULL). Changes that wait at
 // the same time share one transaction and one fsync; each runs in a savepoint of its own, so that one that fails leaves the others.
+// A change that is kRelaxed is visible to all when Write returns and lost by no crash of the program; a crash of the machine may lose it
+// together with every later one that is not durable either. Whatever is durable later makes it durable: the WAL is one sequence.
 #ifndef LITEFLEET_CONTROLLER_CATALOG_CATALOG_DB_H_
 #define LITEFLEET_CONTROLLER_CATALOG_CATALOG_DB_H_
 
@@ -29,6 +31,8 @@ namespace litefleet::catalog {
 // Migrations in order; the first brings version 0 to 1. Never changed once released, only added to.
 using Migration = std::vector<std::string_view>;  // SQL texts, run in one transaction
 
+enum class Durability { kDurable, kRelaxed };
+
 class CatalogDb {
  public:
   // Creates the file when `create`; else kNotFound. Runs the migrations that are missing; a catalog of a newer version is
@@ -39,9 +43,10 @@ class CatalogDb {
   CatalogDb& operator=(const CatalogDb&) = delete;
 
   // Runs `change` on the writer thread in a savepoint, commits, returns. `change` must not call Write or Read.
-  absl::Status Write(absl::FunctionRef<absl::Status(sqlite3*)> change);
+  // Statements prepared on the Connection, not on the sqlite3* in it, are kept for the next change.
+  absl::Status Write(absl::FunctionRef<absl::Status(sqlite::Connection)> change, Durability durability = Durability::kDurable);
   // Runs `look` in a read transaction on a pooled connection of the calling thread. `look` must not call Write or Read.
-  absl::Status Read(absl::FunctionRef<absl::Status(sqlite3*)> look) const;
+  absl::Status Read(absl::FunctionRef<absl::Status(sqlite::Connection)> look) const;
 
   // SQLite's own look at the whole file, without the indexes' content: what it complains of, at most ten lines; none: it is sound.
   absl::StatusOr<std::vector<std::string>> CheckIntegrity() const;
@@ -52,17 +57,28 @@ class CatalogDb {
 
  private:
   struct Pending;
+  struct Reader {
+    sqlite::DatabaseHandle db;
+    std::unique_ptr<sqlite::StatementCache> statements;  // goes before db
+  };
   explicit CatalogDb(std::string path) : path_(std::move(path)) {}
   void WriterLoop();
+  // One transaction; the status of what concerns all of them.
+  absl::Status WriteGroup(const std::vector<Pending*>& group);
+  absl::StatusOr<Reader> OpenReader() const;
 
   const std::string path_;
-  sqlite::DatabaseHandle writer_;  // the writer thread's alone after Open
+  // The writer thread's alone after Open.
+  sqlite::DatabaseHandle writer_;
+  sqlite::StatementCache statements_;
+  bool syncs_ = true;  // as synchronous is set
+
   Mutex mu_;
   CondVar wake_;
   std::deque<Pending*> queue_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   mutable Mutex readers_mu_;
-  mutable std::vector<sqlite::DatabaseHandle> readers_ ABSL_GUARDED_BY(readers_mu_);
+  mutable std::vector<Reader> readers_ ABSL_GUARDED_BY(readers_mu_);
   std::thread thread_;
 };
 

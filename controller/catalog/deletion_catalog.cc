@@ -21,7 +21,7 @@ absl::Status NotFound(const SnapshotId& id) {
                "`litefleet snapshot list` and `litefleet store trash list` show what there is");
 }
 
-absl::StatusOr<int64_t> Next(sqlite3* db, std::string_view sql) {
+absl::StatusOr<int64_t> Next(sqlite::Connection db, std::string_view sql) {
   LF_ASSIGN_OR_RETURN(const int64_t largest, sqlite::QueryInt(db, sql));
   return largest + 1;
 }
@@ -55,12 +55,12 @@ absl::Status PutInTrash(sqlite3* db, int64_t key, const std::string& by, int64_t
 
 }  // namespace
 
-absl::StatusOr<int64_t> NextSnapshotKey(sqlite3* db) {
+absl::StatusOr<int64_t> NextSnapshotKey(sqlite::Connection db) {
   return Next(
       db, "select max(coalesce((select max(key) from snapshot), 0), coalesce((select value from key_floor where name = 'snapshot'), 0))");
 }
 
-absl::StatusOr<int64_t> NextChunkId(sqlite3* db) {
+absl::StatusOr<int64_t> NextChunkId(sqlite::Connection db) {
   return Next(db, "select max(coalesce((select max(id) from chunk), 0), coalesce((select value from key_floor where name = 'chunk'), 0))");
 }
 

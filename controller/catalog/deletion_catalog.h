@@ -26,8 +26,8 @@ namespace litefleet::catalog {
 extern const std::string_view kDeletionSchema;
 
 // Key for a new row, for the slices of the catalog: above every one that was ever given.
-absl::StatusOr<int64_t> NextSnapshotKey(sqlite3* db);
-absl::StatusOr<int64_t> NextChunkId(sqlite3* db);
+absl::StatusOr<int64_t> NextSnapshotKey(sqlite::Connection db);
+absl::StatusOr<int64_t> NextChunkId(sqlite::Connection db);
 // The newest and the newest proven snapshot of a database after `added` (or, below 0, so many fewer) came out of the trash.
 absl::Status RefreshDatabase(sqlite3* db, int64_t database, int added);
 

@@ -13,27 +13,37 @@ namespace {
 using sqlite::Statement;
 
 struct Origin {
-  std::string boot, platform;
+  std::string boot, instance, platform;
 };
 
 std::string Words(const Origin& origin) {
-  return fmt::format("{} (boot {})", origin.platform.empty() ? "a machine" : origin.platform, origin.boot.substr(0, 8));
+  return fmt::format("{} (boot {}{}{})", origin.platform.empty() ? "a machine" : origin.platform, origin.boot.substr(0, 8),
+                     origin.instance.empty() ? "" : ", agent ", origin.instance.substr(0, 8));
 }
 
-// The newest one, or the newest one of this boot.
-absl::StatusOr<std::optional<Origin>> Find(sqlite3* db, std::string_view device, std::string_view boot) {
-  LF_ASSIGN_OR_RETURN(Statement get,
-                      Statement::Prepare(db,
-                                         "select boot, platform from device_origin where device_id = ?1 and (?2 = '' or boot = ?2) "
-                                         "order by number desc limit 1"));
-  LF_ASSIGN_OR_RETURN(const bool row, get.Bind(1, device).Bind(2, boot).Step());
+// Agents that do not know their instance are told apart by the boot alone.
+bool Same(const Origin& a, const Origin& b) {
+  return a.boot == b.boot && (a.instance.empty() || b.instance.empty() || a.instance == b.instance);
+}
+
+absl::StatusOr<std::optional<Origin>> Newest(sqlite3* db, std::string_view device) {
+  LF_ASSIGN_OR_RETURN(
+      Statement get,
+      Statement::Prepare(db, "select boot, instance, platform from device_origin where device_id = ? order by number desc limit 1"));
+  LF_ASSIGN_OR_RETURN(const bool row, get.Bind(1, device).Step());
   if (!row) return std::optional<Origin>();
-  return Origin{std::string(get.Text(0)), std::string(get.Text(1))};
+  return Origin{std::string(get.Text(0)), std::string(get.Text(1)), std::string(get.Text(2))};
+}
+
+absl::StatusOr<bool> Known(sqlite3* db, std::string_view device, const Origin& origin) {
+  LF_ASSIGN_OR_RETURN(Statement get,
+                      Statement::Prepare(db, "select 1 from device_origin where device_id = ? and boot = ? and instance = ?"));
+  return get.Bind(1, device).Bind(2, origin.boot).Bind(3, origin.instance).Step();
 }
 
 }  // namespace
 
-// Numbers grow with each change of the boot: the highest one is where the device called from last.
+// Numbers grow with each change: the highest one is where the device called from last.
 const std::string_view kOriginSchema = R"sql(
 create table device_origin (
   number integer primary key autoincrement,
@@ -49,18 +59,23 @@ create table device_clone (
 ) strict, without rowid;
 )sql";
 
+const std::string_view kOriginInstanceSchema = R"sql(
+alter table device_origin add column instance text not null default '';
+)sql";
+
 absl::Status NoteOrigin(sqlite3* db, std::string_view device, SystemTime now, const v1::Hello& hello) {
-  const Origin here{hello.boot_id(), hello.platform()};
+  const Origin here{hello.boot_id(), hello.instance_id(), hello.platform()};
   if (here.boot.empty()) return absl::OkStatus();
-  LF_ASSIGN_OR_RETURN(const std::optional<Origin> last, Find(db, device, ""));
-  if (last.has_value() && last->boot == here.boot) return absl::OkStatus();
-  LF_ASSIGN_OR_RETURN(const std::optional<Origin> before, Find(db, device, here.boot));
-  if (before.has_value()) {
+  LF_ASSIGN_OR_RETURN(const std::optional<Origin> last, Newest(db, device));
+  if (last.has_value() && Same(*last, here)) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const bool came_back, Known(db, device, here));
+  if (came_back) {
     LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "insert or replace into device_clone values (?,?,?)"));
     LF_RETURN_IF_ERROR(set.Bind(1, device).Bind(2, ToUnixMillis(now)).Bind(3, fmt::format("{} and {}", Words(here), Words(*last))).Run());
   }
-  LF_ASSIGN_OR_RETURN(Statement insert, Statement::Prepare(db, "insert into device_origin (device_id, boot, platform) values (?,?,?)"));
-  LF_RETURN_IF_ERROR(insert.Bind(1, device).Bind(2, here.boot).Bind(3, here.platform).Run());
+  LF_ASSIGN_OR_RETURN(Statement insert,
+                      Statement::Prepare(db, "insert into device_origin (device_id, boot, instance, platform) values (?,?,?,?)"));
+  LF_RETURN_IF_ERROR(insert.Bind(1, device).Bind(2, here.boot).Bind(3, here.instance).Bind(4, here.platform).Run());
   LF_ASSIGN_OR_RETURN(Statement trim, Statement::Prepare(db,
                                                          "delete from device_origin where device_id = ?1 and number not in (select number "
                                                          "from device_origin where device_id = ?1 order by number desc limit ?2)"));

@@ -1,10 +1,11 @@
-// Which boots a device's calls come from, to notice two machines with one identity: a copied disk, a cloned virtual machine.
+// Which boots and agents a device's calls come from, to notice two with one identity: a copied disk, a cloned virtual machine, a second
+// agent with a copy of the state directory.
 //
-// A machine has a new boot id at every start. That others follow is how devices are restarted, moved and reinstalled; that one comes back
-// which another had followed means that both run. What was noticed stays until the device is enrolled anew, which makes the copy's
-// certificate void.
+// A machine has a new boot id and an agent a new instance id at every start. That others follow is how devices are restarted, moved and
+// reinstalled; that one comes back which another had followed means that both run. What was noticed stays until the device is enrolled
+// anew, which makes the copy's certificate void.
 //
-// Not for two agents on one machine: they boot together. Thread safety: as the connection. Memory and rows: at most kOriginsKept a device.
+// Thread safety: as the connection. Memory and rows: at most kOriginsKept a device.
 #ifndef LITEFLEET_CONTROLLER_CATALOG_DEVICE_ORIGINS_H_
 #define LITEFLEET_CONTROLLER_CATALOG_DEVICE_ORIGINS_H_
 
@@ -21,6 +22,7 @@
 namespace litefleet::catalog {
 
 extern const std::string_view kOriginSchema;
+extern const std::string_view kOriginInstanceSchema;
 
 inline constexpr int kOriginsKept = 16;
 

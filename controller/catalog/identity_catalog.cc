@@ -52,7 +52,8 @@ absl::StatusOr<v1::Device> ReadDevice(sqlite3* db, std::string_view id) {
       Statement::Prepare(
           db,
           "select name, state, enrolled_ms, last_seen_ms, version, sqlite_version, platform, clock_offset_ms, uptime_ms, free_bytes,"
-          " (select max(not_after_ms) from certificate where device_id = device.id and revoked_ms is null) from device where id = ?"));
+          " (select max(not_after_ms) from certificate where device_id = device.id and revoked_ms is null), policy_version, policy_problems"
+          " from device where id = ?"));
   LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, id).Step());
   if (!found) {
     return Error(absl::StatusCode::kNotFound, "DEVICE_NOT_FOUND", fmt::format("there is no device {}", id),
@@ -72,6 +73,12 @@ absl::StatusOr<v1::Device> ReadDevice(sqlite3* db, std::string_view id) {
   device.mutable_uptime()->set_nanos(static_cast<int32_t>(get.Int(8) % 1000) * 1'000'000);
   device.set_free_bytes(get.Int(9));
   if (!get.IsNull(10)) SetTime(get.Int(10), device.mutable_certificate_expires_at());
+  device.set_policy_acknowledged(get.Int(11));
+  for (std::string_view rest = get.Text(12); !rest.empty();) {
+    const std::string_view line = rest.substr(0, rest.find('\n'));
+    device.add_policy_problems(std::string(line));
+    rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+  }
   LF_ASSIGN_OR_RETURN(Statement labels, Statement::Prepare(db, "select key, value from device_label where device_id = ?"));
   labels.Bind(1, id);
   for (;;) {

@@ -24,6 +24,7 @@
 namespace litefleet::catalog {
 
 extern const std::string_view kIdentitySchema1;
+extern const std::string_view kDevicePolicySchema;
 
 template <class T>
 struct Page {

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cstdint>
 
 #include "common/base/status.h"
@@ -174,7 +175,7 @@ absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
 
 absl::StatusOr<IdentityCatalog::Contact> IdentityCatalog::LastContact(const DeviceId& device) const {
   Contact contact;
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select clock_offset_ms, seen_before_ms from device where id = ?"));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, device.value()).Step());
     if (!found) return NotFound(device.value());
@@ -189,7 +190,13 @@ absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const
                                    const v1::Health* health) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
     if (hello != nullptr) {
-      LF_ASSIGN_OR_RETURN(Statement keep, Statement::Prepare(db, "update device set seen_before_ms = last_seen_ms where id = ?"));
+      // As long as snapshots wait on the device, the gap in which they were taken goes on: a link that is cut while they arrive does not
+      // end it.
+      const bool spooled = std::any_of(hello->databases().begin(), hello->databases().end(),
+                                       [](const v1::DatabaseHealth& database) { return database.spooled_snapshots() > 0; });
+      LF_ASSIGN_OR_RETURN(Statement keep, Statement::Prepare(db, spooled ? "update device set seen_before_ms = coalesce(seen_before_ms, "
+                                                                           "last_seen_ms) where id = ?"
+                                                                         : "update device set seen_before_ms = last_seen_ms where id = ?"));
       LF_RETURN_IF_ERROR(keep.Bind(1, device.value()).Run());
       LF_RETURN_IF_ERROR(NoteOrigin(db, device.value(), now, *hello));
     }
@@ -205,6 +212,15 @@ absl::Status IdentityCatalog::Seen(const DeviceId& device, SystemTime now, const
     if (health != nullptr) {
       LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update device set uptime_ms = ?, free_bytes = ? where id = ?"));
       LF_RETURN_IF_ERROR(set.Bind(1, Millis(health->uptime())).Bind(2, health->free_bytes()).Bind(3, device.value()).Run());
+    }
+    const bool told = hello != nullptr || (health != nullptr && health->has_policy_version());
+    if (told) {
+      std::string problems;
+      for (const std::string& problem : hello != nullptr ? hello->policy_problems() : health->policy_problems())
+        problems += (problems.empty() ? "" : "\n") + problem;
+      LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update device set policy_version = ?, policy_problems = ? where id = ?"));
+      set.Bind(1, hello != nullptr ? hello->policy_version() : health->policy_version()).Bind(2, problems);
+      LF_RETURN_IF_ERROR(set.Bind(3, device.value()).Run());
     }
     return absl::OkStatus();
   });

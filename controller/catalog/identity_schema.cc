@@ -65,4 +65,10 @@ create index certificate_by_device on certificate(device_id) where device_id is 
 create index certificate_by_operator on certificate(operator_name) where operator_name is not null;
 )sql";
 
+// What a device said last of its policy: the version that it has, and what of it it does not follow, a sentence a line.
+const std::string_view kDevicePolicySchema = R"sql(
+alter table device add column policy_version integer not null default 0;
+alter table device add column policy_problems text not null default '';
+)sql";
+
 }  // namespace litefleet::catalog

@@ -1,7 +1,8 @@
 // What ingest and the snapshot reader ask of the catalog: upload sessions, claims, chunks, manifests, commits.
 //
-// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns; the caller
-// has made durable in the store whatever the call names (design law 1). Cost: each call touches only the rows that it names.
+// Thread safety: all members may be called from any thread. Durability: what a changing call did is durable when it returns, but for
+// BeginSession and DropClaims, which are with the next call that is; the caller has made durable in the store whatever the call names
+// (design law 1). Cost: each call touches only the rows that it names.
 #ifndef LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_
 #define LITEFLEET_CONTROLLER_CATALOG_INGEST_CATALOG_H_
 
@@ -70,6 +71,14 @@ struct ManifestPlace {
 struct CommitFacts {
   uint64_t next_sequence = 1;
   std::optional<SystemTime> previous_effective_at;  // of the newest snapshot of this database
+  // What rounds of pre-copying have brought for the same operation.
+  int64_t ahead_wire_bytes = 0;
+  int64_t ahead_stored_bytes = 0;
+};
+
+struct CommitDone {
+  SnapshotId snapshot;
+  bool claims_left = false;  // DropClaims is to be called
 };
 
 struct ChunkRow {
@@ -124,16 +133,18 @@ class IngestCatalog {
                                                      const std::vector<bool>& pinned);
 
   // Chunks that were verified and are durable in the store: rows, claims and the device's right, in one transaction. Returns the session's
-  // totals. `own`: the controller made them out of what it had; they count as stored and not as uploaded. Errors: kAborted CHUNK_VANISHED
-  // when one without a place is gone; SESSION_EXPIRED.
-  absl::StatusOr<UploadSessionRow> RecordChunks(const UploadSessionRow& session, std::span<const ArrivedChunk> chunks, bool own = false);
+  // totals. Errors: kAborted CHUNK_VANISHED when one without a place is gone; SESSION_EXPIRED.
+  absl::StatusOr<UploadSessionRow> RecordChunks(const UploadSessionRow& session, std::span<const ArrivedChunk> chunks);
 
-  absl::StatusOr<CommitFacts> GetCommitFacts(const UploadSessionRow& session) const;
+  absl::StatusOr<CommitFacts> GetCommitFacts(const UploadSessionRow& session, std::string_view operation) const;
 
-  // The snapshot exists when this returns. Where the session had been committed before, its snapshot is returned and nothing is
-  // changed. Errors: kAborted SESSION_EXPIRED, COMMIT_CONFLICT (the sequence has been taken).
-  absl::StatusOr<SnapshotId> Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record, PackPlace place,
-                                    const NewManifest& manifest);
+  // The snapshot exists when this returns, and chunks that were not recorded before are: `arrived` as RecordChunks does it, `own` those
+  // that the controller made out of what it had, which count as stored and not as uploaded. Where the session had been committed before,
+  // its snapshot is returned and nothing is changed. Errors: those of RecordChunks; kAborted COMMIT_CONFLICT (the sequence has been taken).
+  // After an error nothing was recorded.
+  absl::StatusOr<CommitDone> Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record, PackPlace place,
+                                    const NewManifest& manifest, std::span<const ArrivedChunk> arrived = {},
+                                    std::span<const ArrivedChunk> own = {});
 
   // Claims of a committed session that are no longer needed, in short transactions.
   absl::Status DropClaims(int64_t session);
@@ -155,7 +166,8 @@ class IngestCatalog {
 };
 
 // For the slices of the catalog: the row of a snapshot as its record says, committed and unchecked; its key.
-absl::StatusOr<int64_t> InsertSnapshotRow(sqlite3* db, const storage::v1::SnapshotRecord& record, int64_t database, PackPlace place);
+absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::v1::SnapshotRecord& record, int64_t database,
+                                          PackPlace place);
 
 }  // namespace litefleet::catalog
 

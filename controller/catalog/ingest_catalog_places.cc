@@ -10,7 +10,7 @@ using sqlite::Statement;
 
 absl::StatusOr<std::vector<ManifestPlace>> IngestCatalog::ManifestParts(int64_t snapshot_key, uint32_t first, uint32_t limit) const {
   std::vector<ManifestPlace> parts;
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(
         Statement get,
         Statement::Prepare(db,
@@ -28,7 +28,7 @@ absl::StatusOr<std::vector<ManifestPlace>> IngestCatalog::ManifestParts(int64_t 
 
 absl::StatusOr<std::vector<std::optional<ChunkRow>>> IngestCatalog::FindChunks(std::span<const format::ChunkName> names) const {
   std::vector<std::optional<ChunkRow>> rows(names.size());
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement get,
                         Statement::Prepare(db, "select page_size, page_count, state, pack, offset from chunk where name = ?"));
     for (size_t i = 0; i < names.size(); ++i) {
@@ -49,7 +49,7 @@ absl::StatusOr<std::vector<std::optional<ChunkRow>>> IngestCatalog::FindChunks(s
 
 absl::StatusOr<uint64_t> IngestCatalog::LargestPack() const {
   uint64_t largest = 0;
-  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const int64_t pack,
                         sqlite::QueryInt(db,
                                          "select max(coalesce((select max(id) from pack), 0), (select value from key_floor "

@@ -124,10 +124,12 @@ absl::Status Save(sqlite3* db, const v1::Operation& operation) {
 
 // After a restore the timeline that was reserved for it is the live one.
 absl::Status BeginTimelineOf(sqlite3* db, const OperationRow& restored) {
-  if (!restored.order.has_restore()) return absl::OkStatus();
-  const v1::RestoreOrder& order = restored.order.restore();
-  return BeginTimeline(db, restored.operation.device_id(), order.database(), order.new_timeline(),
-                       FromUnixMillis(TimestampMillis(restored.operation.ended_at())), order.snapshot_id());
+  if (!restored.order.has_restore() && !restored.order.has_undo()) return absl::OkStatus();
+  // What an undo brings back is no snapshot.
+  const bool undo = restored.order.has_undo();
+  const uint64_t timeline = undo ? restored.order.undo().new_timeline() : restored.order.restore().new_timeline();
+  return BeginTimeline(db, restored.operation.device_id(), restored.operation.database(), timeline,
+                       FromUnixMillis(TimestampMillis(restored.operation.ended_at())), restored.order.restore().snapshot_id());
 }
 
 absl::StatusOr<OperationRow> Find(sqlite3* db, const OperationId& id) {

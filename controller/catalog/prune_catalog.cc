@@ -271,7 +271,9 @@ absl::StatusOr<bool> PruneCatalog::DropRights(int64_t& owner, int64_t& chunk) {
       return absl::OkStatus();
     }));
   }
-  return seen == kLook;
+  if (seen == kLook) return true;
+  LF_RETURN_IF_ERROR(db_.Write([](sqlite3* db) { return sqlite::Execute(db, "delete from swept_chunk"); }));
+  return false;
 }
 
 }  // namespace litefleet::catalog

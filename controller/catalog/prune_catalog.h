@@ -91,6 +91,8 @@ class PruneCatalog {
   absl::StatusOr<Use> UseOfManifestPart(PackPlace place) const;
   absl::StatusOr<Use> UseOfSnapshot(const std::string& snapshot, PackPlace place) const;
   // Whether a mark is the newest of its snapshot, and one of its commit's records may still be in a pack: the oldest is `oldest_pack`.
+  // The record of a gap that the catalog keeps, and the newest of it.
+  absl::StatusOr<bool> GapCounts(const std::string& gap, uint64_t revision) const;
   absl::StatusOr<bool> MarkCounts(const std::string& snapshot, uint64_t revision, uint64_t oldest_pack) const;
 
   struct Moved {
@@ -99,8 +101,13 @@ class PruneCatalog {
     std::string snapshot;    // of a snapshot's record
     PackPlace from, to;
   };
-  // Each only where it is still at its old place. With `last` the pack is to be removed if no chunk is left in it: false if there is.
-  absl::StatusOr<bool> Switch(std::span<const Moved> moved, uint64_t pack, int64_t quarantined, bool last);
+  // Each only where it is still at its old place. With `last` the pack is to be removed if nothing is left in it but quarantined chunks:
+  // false if there is.
+  absl::StatusOr<bool> Switch(std::span<const Moved> moved, uint64_t pack, bool last);
+  // Devices are still asked for a chunk that was lost in this pack, or will be.
+  absl::StatusOr<bool> WaitsForHealing(uint64_t pack) const;
+  // Scrub reads it at its next look, whenever that was done before.
+  absl::Status ForgetProven(uint64_t pack);
   absl::StatusOr<std::vector<uint64_t>> Removals() const;
   // The file is gone. `oldest_pack`: that is left.
   absl::Status Removed(uint64_t pack, uint64_t oldest_pack);

@@ -3,6 +3,7 @@
 
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "controller/catalog/chunk_state.h"
 #include "controller/catalog/prune_catalog.h"
 
 namespace litefleet::catalog {
@@ -54,6 +55,16 @@ absl::StatusOr<PruneCatalog::Use> PruneCatalog::UseOfManifestPart(PackPlace plac
   return use;
 }
 
+absl::StatusOr<bool> PruneCatalog::GapCounts(const std::string& gap, uint64_t revision) const {
+  bool counts = false;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select 1 from gap where id = ? and revision <= ?"));
+    LF_ASSIGN_OR_RETURN(counts, get.Bind(1, gap).Bind(2, static_cast<int64_t>(revision)).Step());
+    return absl::OkStatus();
+  }));
+  return counts;
+}
+
 absl::StatusOr<PruneCatalog::Use> PruneCatalog::UseOfSnapshot(const std::string& snapshot, PackPlace place) const {
   Use use = Use::kNone;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
@@ -78,7 +89,7 @@ absl::StatusOr<bool> PruneCatalog::MarkCounts(const std::string& snapshot, uint6
   return counts;
 }
 
-absl::StatusOr<bool> PruneCatalog::Switch(std::span<const Moved> moved, uint64_t pack, int64_t quarantined, bool last) {
+absl::StatusOr<bool> PruneCatalog::Switch(std::span<const Moved> moved, uint64_t pack, bool last) {
   bool empty = false;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement chunk, Statement::Prepare(db,
@@ -119,10 +130,12 @@ absl::StatusOr<bool> PruneCatalog::Switch(std::span<const Moved> moved, uint64_t
       }
     }
     if (!last) return absl::OkStatus();
-    LF_ASSIGN_OR_RETURN(Statement left, Statement::Prepare(db,
-                                                           "select (select chunks from pack where id = ?1) > ?2 or exists (select 1 from "
-                                                           "manifest_part where pack = ?1)"));
-    LF_RETURN_IF_ERROR(left.Bind(1, static_cast<int64_t>(pack)).Bind(2, quarantined).Step().status());
+    LF_ASSIGN_OR_RETURN(Statement left,
+                        Statement::Prepare(db,
+                                           "select (select chunks from pack where id = ?1) > (select count(*) from quarantine "
+                                           "q join chunk c on c.id = q.chunk where c.pack = ?1 and c.state = ?2) or exists "
+                                           "(select 1 from manifest_part where pack = ?1)"));
+    LF_RETURN_IF_ERROR(left.Bind(1, static_cast<int64_t>(pack)).Bind(2, int64_t{kChunkQuarantined}).Step().status());
     empty = left.Int(0) == 0;
     left.Reset();
     if (!empty) return absl::OkStatus();
@@ -130,6 +143,26 @@ absl::StatusOr<bool> PruneCatalog::Switch(std::span<const Moved> moved, uint64_t
     return removal.Bind(1, static_cast<int64_t>(pack)).Run();
   }));
   return empty;
+}
+
+absl::StatusOr<bool> PruneCatalog::WaitsForHealing(uint64_t pack) const {
+  bool waits = false;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
+                                                          "select 1 from quarantine q join chunk c on c.id = q.chunk left join wanted w on "
+                                                          "w.chunk = q.chunk where c.pack = ?1 and c.state = ?2 and (q.marked = 0 or "
+                                                          "w.state <> 2) limit 1"));
+    LF_ASSIGN_OR_RETURN(waits, get.Bind(1, static_cast<int64_t>(pack)).Bind(2, int64_t{kChunkQuarantined}).Step());
+    return absl::OkStatus();
+  }));
+  return waits;
+}
+
+absl::Status PruneCatalog::ForgetProven(uint64_t pack) {
+  return db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement forget, Statement::Prepare(db, "delete from scrub_pack where pack = ?"));
+    return forget.Bind(1, static_cast<int64_t>(pack)).Run();
+  });
 }
 
 absl::StatusOr<std::vector<uint64_t>> PruneCatalog::Removals() const {

@@ -43,6 +43,8 @@ class RebuildCatalog {
   absl::Status AddOperator(const storage::v1::OperatorRecord& record);
   absl::Status AddPolicy(const storage::v1::PolicyRecord& record);
   absl::Status AddHold(const storage::v1::RetentionHoldRecord& record);
+  void AddGeneration(uint64_t generation);
+  absl::Status AddGap(const storage::v1::GapRecord& record);
 
   // ---- once, after the last Add
   absl::Status Index();
@@ -73,7 +75,7 @@ class RebuildCatalog {
     std::vector<std::string> notes;              // what is strange, for people
     std::vector<std::string> must_enroll_again;  // names of active devices without a valid certificate
   };
-  // Devices, operators, databases, policies and holds. `keep_certificates`: the CA is the one that issued them; else none is valid.
+  // Devices, operators, databases, policies, holds and gaps. `keep_certificates`: the CA is the one that issued them; else none is valid.
   absl::StatusOr<Things> AddThings(bool keep_certificates, SystemTime now);
   // Durable. Nothing may be called afterwards.
   absl::Status Close();
@@ -90,12 +92,14 @@ class RebuildCatalog {
                               const std::string& role);
   absl::Status AddUnknownDevices(SystemTime now, Things& things);
   absl::Status AddPolicyRows(const std::set<std::string>& forgotten_devices, Things& things);
+  absl::Status AddGapRows();
 
   std::string path_;
   sqlite::DatabaseHandle db_;
   std::vector<std::pair<std::string_view, std::unique_ptr<sqlite::Statement>>> cached_;  // of literals
   std::string owner_device_;
   int64_t owner_ = 0;
+  uint64_t generation_ = 0;
 };
 
 }  // namespace litefleet::catalog

@@ -5,6 +5,7 @@
 
 #include "common/base/bytes.h"
 #include "common/base/status.h"
+#include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/rebuild_catalog.h"
 #include "fmt/format.h"
@@ -15,7 +16,7 @@ namespace {
 
 using sqlite::Statement;
 
-enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3, kPolicy = 4, kHold = 5 };
+enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3, kPolicy = 4, kHold = 5, kGap = 6 };
 constexpr size_t kMaxNotes = 1000;
 
 void Note(RebuildCatalog::Things& things, std::string text) {
@@ -85,8 +86,13 @@ absl::Status RebuildCatalog::AddOperator(const storage::v1::OperatorRecord& reco
 absl::Status RebuildCatalog::AddPolicy(const storage::v1::PolicyRecord& record) {
   return AddState(kPolicy, record.name(), record.revision(), record.SerializeAsString());
 }
+void RebuildCatalog::AddGeneration(uint64_t generation) { generation_ = std::max(generation_, generation); }
 absl::Status RebuildCatalog::AddHold(const storage::v1::RetentionHoldRecord& record) {
   return AddState(kHold, record.device_id() + "/" + record.database(), record.revision(), record.SerializeAsString());
+}
+
+absl::Status RebuildCatalog::AddGap(const storage::v1::GapRecord& record) {
+  return AddState(kGap, record.gap_id(), record.revision(), record.SerializeAsString());
 }
 
 absl::Status RebuildCatalog::AddCertificate(const storage::v1::CertificateRecord& record, const std::string& device,
@@ -170,8 +176,9 @@ absl::Status RebuildCatalog::AddPolicyRows(const std::set<std::string>& forgotte
     LF_RETURN_IF_ERROR(put->Bind(1, record.name()).Bind(2, record.version()).Bind(3, record.applied_at_ms()).Bind(4, record.text()).Run());
     ++things.policies;
   }
-  LF_ASSIGN_OR_RETURN(Statement * floor, Cached("insert or replace into key_floor values ('policy', ?)"));
-  LF_RETURN_IF_ERROR(floor->Bind(1, newest).Run());
+  LF_ASSIGN_OR_RETURN(Statement * floor, Cached("insert or replace into key_floor values (?, ?)"));
+  LF_RETURN_IF_ERROR(floor->Bind(1, "policy").Bind(2, newest).Run());
+  LF_RETURN_IF_ERROR(floor->Bind(1, "generation").Bind(2, static_cast<int64_t>(generation_)).Run());
   LF_ASSIGN_OR_RETURN(Statement holds, Statement::Prepare(db, "select record from found.state where kind = 5"));
   for (;;) {
     LF_ASSIGN_OR_RETURN(const bool row, holds.Step());
@@ -185,6 +192,33 @@ absl::Status RebuildCatalog::AddPolicyRows(const std::set<std::string>& forgotte
     put->Bind(1, record.device_id()).Bind(2, record.database()).Bind(3, record.since_ms()).Bind(4, record.reason());
     LF_RETURN_IF_ERROR(put->Bind(5, record.message()).Bind(6, record.released_sequence()).Bind(7, int64_t{record.active()}).Run());
   }
+}
+
+// Of databases that are there: those of forgotten devices are not.
+absl::Status RebuildCatalog::AddGapRows() {
+  sqlite3* db = db_.get();
+  LF_ASSIGN_OR_RETURN(Statement gaps, Statement::Prepare(db, "select record from found.state where kind = 6"));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, gaps.Step());
+    if (!row) break;
+    storage::v1::GapRecord record;
+    if (!Parse(gaps, record) || !IsUlid(record.gap_id()) || !IsUuid(record.device_id()) || !IsName(record.database())) continue;
+    LF_ASSIGN_OR_RETURN(Statement * there, Cached("select 1 from device where id = ?"));
+    LF_ASSIGN_OR_RETURN(const bool known, there->Bind(1, record.device_id()).Step());
+    there->Reset();
+    if (!known) continue;
+    LF_RETURN_IF_ERROR(DatabaseRow(record.device_id(), record.database()).status());
+    LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into gap (id, device, database, from_ms, until_ms, reason, message, snapshots, "
+                                                "reported_ms, revision) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"));
+    put->Bind(1, record.gap_id()).Bind(2, record.device_id()).Bind(3, record.database()).Bind(4, record.from_ms());
+    put->Bind(5, record.until_ms()).Bind(6, record.reason()).Bind(7, record.message()).Bind(8, int64_t{record.snapshots()});
+    LF_RETURN_IF_ERROR(put->Bind(9, record.written_at_ms()).Bind(10, std::max<int64_t>(1, static_cast<int64_t>(record.revision()))).Run());
+  }
+  LF_ASSIGN_OR_RETURN(Statement trim, Statement::Prepare(db,
+                                                         "delete from gap where id in (select id from (select id, row_number() over "
+                                                         "(partition by device, database order by from_ms desc, id desc) as place from "
+                                                         "gap) where place > ?)"));
+  return trim.Bind(1, int64_t{GapCatalog::kMaxPerDatabase}).Run();
 }
 
 absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certificates, SystemTime now) {
@@ -232,14 +266,15 @@ absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certi
     LF_ASSIGN_OR_RETURN(Statement * highest, Cached("update database set timeline = max(timeline, ?) where id = ?"));
     LF_RETURN_IF_ERROR(highest->Bind(1, static_cast<int64_t>(record.timeline())).Bind(2, id).Run());
     for (const storage::v1::TimelineRecord& timeline : record.timelines()) {
-      LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into timeline (database, timeline, operation, live_from) values (?, ?, ?, ?) "
-                                                  "on conflict do nothing"));
+      LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into timeline (database, timeline, operation, live_from, base) "
+                                                  "values (?, ?, ?, ?, ?) on conflict do nothing"));
       put->Bind(1, id).Bind(2, static_cast<int64_t>(timeline.timeline())).Bind(3, timeline.operation_id());
-      LF_RETURN_IF_ERROR(put->Bind(4, timeline.live_from_ms()).Run());
+      LF_RETURN_IF_ERROR(put->Bind(4, timeline.live_from_ms()).Bind(5, timeline.base_snapshot_id()).Run());
     }
   }
   LF_RETURN_IF_ERROR(AddUnknownDevices(now, things));
   LF_RETURN_IF_ERROR(AddPolicyRows(forgotten, things));
+  LF_RETURN_IF_ERROR(AddGapRows());
   LF_ASSIGN_OR_RETURN(things.databases, sqlite::QueryInt(db, "select count(*) from database"));
   LF_ASSIGN_OR_RETURN(things.snapshots, sqlite::QueryInt(db, "select count(*) from snapshot"));
   LF_ASSIGN_OR_RETURN(things.chunks, sqlite::QueryInt(db, "select count(*) from chunk"));

@@ -4,6 +4,7 @@
 
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "controller/catalog/gap_catalog.h"
 #include "litefleet/v1/types.pb.h"
 
 namespace litefleet::catalog {
@@ -11,7 +12,7 @@ namespace {
 
 using sqlite::Statement;
 
-enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3, kPolicy = 4, kHold = 5 };
+enum : int64_t { kDevice = 1, kDatabase = 2, kOperator = 3, kPolicy = 4, kHold = 5, kGap = 6 };
 constexpr int64_t kMaxTimelines = 1000;
 
 // `filter` is the condition on the table certificate, its ?1 `subject`.
@@ -127,8 +128,8 @@ absl::StatusOr<storage::v1::DatabaseRecord> DatabaseOf(sqlite3* db, const std::s
   LF_ASSIGN_OR_RETURN(
       Statement timelines,
       Statement::Prepare(db,
-                         "select * from (select timeline, operation, live_from from timeline where database = ? order by timeline "
-                         "desc limit ?) order by timeline"));
+                         "select * from (select timeline, operation, live_from, base from timeline where database = ? order by "
+                         "timeline desc limit ?) order by timeline"));
   timelines.Bind(1, get.Int(0)).Bind(2, kMaxTimelines);
   for (;;) {
     LF_ASSIGN_OR_RETURN(const bool row, timelines.Step());
@@ -137,6 +138,7 @@ absl::StatusOr<storage::v1::DatabaseRecord> DatabaseOf(sqlite3* db, const std::s
     timeline.set_timeline(static_cast<uint64_t>(timelines.Int(0)));
     timeline.set_operation_id(std::string(timelines.Text(1)));
     timeline.set_live_from_ms(timelines.Int(2));
+    timeline.set_base_snapshot_id(std::string(timelines.Text(3)));
   }
 }
 
@@ -231,6 +233,13 @@ absl::StatusOr<std::vector<DueRecord>> RecordCatalog::Due(SystemTime now, int li
         }
         case kHold: {
           LF_ASSIGN_OR_RETURN(next.record, HoldOf(db, subject, next.revision, now_ms));
+          break;
+        }
+        case kGap: {
+          LF_ASSIGN_OR_RETURN(auto gap, GapRecordOf(db, subject, next.revision, now_ms));
+          // One that is gone took its note with it.
+          if (!gap.has_value()) return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", "a gap's row is missing");
+          next.record = *std::move(gap);
           break;
         }
         default: {

@@ -1,4 +1,5 @@
-// What the packs must know beside snapshots: devices, certificates, operators, timelines, policies, holds (`rebuild` reads them back).
+// What the packs must know beside snapshots: devices, certificates, operators, timelines, policies, holds, gaps (`rebuild` reads them
+// back).
 //
 // Triggers on the tables note every change in record_due, in the transaction that makes it: no caller can forget one. A RecordWriter
 // turns what is due into records, makes them durable, and only then the note goes. A crash leaves notes, which the next start writes.
@@ -36,7 +37,7 @@ class RecordWriter {
 struct DueRecord {
   uint64_t revision = 0;
   std::variant<storage::v1::DeviceRecord, storage::v1::DatabaseRecord, storage::v1::OperatorRecord, storage::v1::PolicyRecord,
-               storage::v1::RetentionHoldRecord>
+               storage::v1::RetentionHoldRecord, storage::v1::GapRecord>
       record;
 };
 

@@ -2,14 +2,27 @@
 
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/device_origins.h"
+#include "controller/catalog/gap_catalog.h"
+#include "controller/catalog/generation_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
+#include "controller/catalog/quota_catalog.h"
 #include "controller/catalog/record_catalog.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/catalog/timelines.h"
 
 namespace litefleet::catalog {
+namespace {
+
+// What the pages of a snapshot are (common/format/FORMAT.md, "Content").
+constexpr std::string_view kContentSchema = R"sql(
+alter table snapshot add column content integer not null default 1;        -- litefleet.v1.SnapshotContent
+alter table snapshot add column content_bytes integer not null default 0;  -- of text, where it is not a database
+alter table snapshot add column provenance text not null default '';       -- of an import
+)sql";
+
+}  // namespace
 
 const std::vector<Migration>& Migrations() {
   static const std::vector<Migration> kMigrations = {
@@ -24,6 +37,11 @@ const std::vector<Migration>& Migrations() {
       Migration{kSnapshotSchema4},
       Migration{kPolicyRecordSchema},
       Migration{kHealSchema, kDrillSchema},
+      Migration{kOriginInstanceSchema},
+      Migration{kDevicePolicySchema},
+      Migration{kGenerationSchema, kQuotaSchema},
+      Migration{kGapSchema},
+      Migration{kContentSchema},
   };
   return kMigrations;
 }

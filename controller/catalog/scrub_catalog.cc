@@ -91,6 +91,15 @@ absl::StatusOr<int64_t> ScrubCatalog::CountChunks(uint64_t pack) const {
   return count;
 }
 
+absl::StatusOr<int64_t> ScrubCatalog::NewestChunk() const {
+  int64_t newest = 0;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(newest, sqlite::QueryInt(db, "select coalesce(max(id), 0) from chunk"));
+    return absl::OkStatus();
+  }));
+  return newest;
+}
+
 absl::StatusOr<std::vector<ScrubCatalog::PlacedChunk>> ScrubCatalog::ChunksIn(uint64_t pack, int64_t after, int limit) const {
   std::vector<PlacedChunk> chunks;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {

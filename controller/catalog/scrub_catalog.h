@@ -41,6 +41,8 @@ class ScrubCatalog {
   };
   // How many good chunks (or ones in the trash) the catalog has in the pack.
   absl::StatusOr<int64_t> CountChunks(uint64_t pack) const;
+  // The highest id of a chunk.
+  absl::StatusOr<int64_t> NewestChunk() const;
   // The same, one by one: reads the whole table, for packs that are damaged. At most `limit`, ids above `after`.
   absl::StatusOr<std::vector<PlacedChunk>> ChunksIn(uint64_t pack, int64_t after, int limit) const;
   // Snapshots with a part of their manifest in the pack, and where; offsets above `after`.

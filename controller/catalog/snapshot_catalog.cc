@@ -38,7 +38,7 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pinned, s.pages_changed, s.restore_ms";
+    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -77,6 +77,9 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_operation_id(text(29));
   if (number(32) >= 0) SetDuration(snapshot.mutable_restore_duration(), number(32));
   snapshot.set_pinned_by_operator(number(30) != 0);
+  snapshot.set_content(static_cast<v1::SnapshotContent>(number(33)));
+  snapshot.set_content_bytes(number(34));
+  snapshot.set_provenance(text(35));
   return snapshot;
 }
 
@@ -365,7 +368,7 @@ absl::StatusOr<uint64_t> SnapshotCatalog::ReserveTimeline(const DeviceId& device
 }
 
 absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckState state, std::string_view message, SystemTime at) {
-  return db_.Write([&](sqlite3* db) -> absl::Status {
+  return db_.Write([&](sqlite::Connection db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(
         Statement set,
         Statement::Prepare(db,
@@ -374,15 +377,32 @@ absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckStat
     set.Bind(1, int64_t{state}).Bind(2, message).Bind(3, ended ? ToUnixMillis(at) : int64_t{-1}).Bind(4, snapshot.value());
     LF_ASSIGN_OR_RETURN(const bool found, set.Step());
     if (!found) return Error(absl::StatusCode::kNotFound, "SNAPSHOT_NOT_FOUND", fmt::format("there is no snapshot {}", snapshot.value()));
+    const int64_t key = set.Int(0);
     const int64_t database = set.Int(1);
     set.Reset();
+    // Looked for anew only where it may have changed: a database may have a million snapshots, and none that is proven.
     LF_ASSIGN_OR_RETURN(
         Statement proven,
         Statement::Prepare(db,
                            "update database set proven = (select key from snapshot where database = ?1 and check_state = ?2 "
-                           "and state = ?3 order by sequence desc limit 1) where id = ?1"));
-    return proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Run();
+                           "and state = ?3 order by sequence desc limit 1) where id = ?1 and (?4 = ?2 or proven = ?5)"));
+    proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED});
+    return proven.Bind(4, int64_t{state}).Bind(5, key).Run();
   });
+}
+
+absl::Status SnapshotCatalog::QueueCheck(const SnapshotId& snapshot, const SnapshotId& superseded) {
+  const auto change = [&](sqlite::Connection db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement set,
+                        Statement::Prepare(db, "update snapshot set check_state = ?1 where id = ?2 and check_state in (?3, ?4, ?5)"));
+    set.Bind(1, int64_t{v1::CHECK_STATE_PENDING}).Bind(2, snapshot.value()).Bind(3, int64_t{v1::CHECK_STATE_UNSPECIFIED});
+    LF_RETURN_IF_ERROR(set.Bind(4, int64_t{v1::CHECK_STATE_UNKNOWN}).Bind(5, int64_t{v1::CHECK_STATE_SUPERSEDED}).Run());
+    if (superseded.value().empty()) return absl::OkStatus();
+    LF_ASSIGN_OR_RETURN(Statement leave, Statement::Prepare(db, "update snapshot set check_state = ?1 where id = ?2 and check_state = ?3"));
+    leave.Bind(1, int64_t{v1::CHECK_STATE_SUPERSEDED}).Bind(2, superseded.value());
+    return leave.Bind(3, int64_t{v1::CHECK_STATE_PENDING}).Run();
+  };
+  return db_.Write(change, Durability::kRelaxed);
 }
 
 absl::Status SnapshotCatalog::SetDrilled(const SnapshotId& snapshot, SystemTime at, std::chrono::milliseconds restore) {

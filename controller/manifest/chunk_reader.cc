@@ -30,16 +30,21 @@ absl::Status ChunkReader::Locate(const std::vector<ChunkRef>& chunks) {
 }
 
 absl::StatusOr<store::StoredRecord> ChunkReader::ReadStored(const ChunkRef& chunk) {
-  const auto it = places_.find(chunk.name);
-  if (it == places_.end()) return Damaged("CHUNK_MISSING", fmt::format("chunk {} is not in the store", chunk.name.Hex()));
-  absl::StatusOr<store::StoredRecord> record = store_.Read(it->second);
+  const store::Location* place = nullptr;
+  if (const auto it = places_.find(chunk.name); it != places_.end()) {
+    place = &it->second;
+  } else if (const auto known = known_.find(chunk.name); known != known_.end()) {
+    place = &known->second;
+  }
+  if (place == nullptr) return Damaged("CHUNK_MISSING", fmt::format("chunk {} is not in the store", chunk.name.Hex()));
+  absl::StatusOr<store::StoredRecord> record = store_.Read(*place);
   if (ReasonOf(record.status()) == "CHUNK_MISSING") {
     // Its pack may have been rewritten since it was located: the place is looked up again, once.
     const format::ChunkName names[] = {chunk.name};
     LF_ASSIGN_OR_RETURN(const auto rows, catalog_.FindChunks(names));
     if (rows[0].has_value() && rows[0]->good) {
       const store::Location now{.pack = rows[0]->place.pack, .offset = rows[0]->place.offset};
-      if (now != it->second) record = store_.Read(now);
+      if (now != *place) record = store_.Read(now);
     }
   }
   if (!record.ok()) return Annotate(record.status(), fmt::format("read chunk {}", chunk.name.Hex()));
@@ -78,10 +83,13 @@ absl::StatusOr<const OpenChunk*> ChunkReader::Open(const ChunkRef& chunk) {
   return &opened_.front();
 }
 
+PageDigests ChunkReader::CachedDigests(const ChunkRef& chunk) {
+  PageDigests digests = cache_ == nullptr ? nullptr : cache_->Find(chunk.name);
+  return digests != nullptr && digests->size() == chunk.page_count ? digests : nullptr;
+}
+
 absl::StatusOr<PageDigests> ChunkReader::Digests(const ChunkRef& chunk) {
-  if (cache_ != nullptr) {
-    if (PageDigests digests = cache_->Find(chunk.name); digests != nullptr && digests->size() == chunk.page_count) return digests;
-  }
+  if (PageDigests cached = CachedDigests(chunk); cached != nullptr) return cached;
   auto digests = std::make_shared<std::vector<format::PageDigest>>();
   LF_RETURN_IF_ERROR(OpenInto(chunk, scratch_, digests.get()));
   if (cache_ != nullptr) cache_->Put(chunk.name, digests);

@@ -37,7 +37,11 @@ class ChunkReader {
 
   // Looks the chunks of a stretch up, in one transaction, and forgets where others are.
   absl::Status Locate(const std::vector<ChunkRef>& chunks);
-  // As stored; its content is not looked at. REQUIRES for this and the others: located.
+  // Where a chunk is that the catalog does not know yet; not forgotten. The caller holds its pack.
+  void Know(const format::ChunkName& chunk, const store::Location& place) { known_[chunk] = place; }
+  // What the cache has of it; null else. Needs no place.
+  PageDigests CachedDigests(const ChunkRef& chunk);
+  // As stored; its content is not looked at. REQUIRES for this and the others: located or known.
   absl::StatusOr<store::StoredRecord> ReadStored(const ChunkRef& chunk);
   // The content, proven. Valid until the next call of Open or Locate.
   absl::StatusOr<const OpenChunk*> Open(const ChunkRef& chunk);
@@ -51,6 +55,7 @@ class ChunkReader {
   DigestCache* const cache_;
   const uint32_t page_size_;
   absl::flat_hash_map<format::ChunkName, store::Location> places_;
+  absl::flat_hash_map<format::ChunkName, store::Location> known_;
   format::ChunkDecompressor decompressor_;
   std::list<OpenChunk> opened_;  // the last used first
   absl::flat_hash_map<format::ChunkName, std::list<OpenChunk>::iterator> index_;

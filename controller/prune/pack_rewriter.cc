@@ -18,7 +18,6 @@ using Use = PruneCatalog::Use;
 // Moves by a transaction each; a pack has at most 131,072 records.
 struct Copied {
   std::vector<PruneCatalog::Moved> moved;
-  int64_t quarantined = 0;
   int64_t bytes = 0;
   uint64_t epoch = 0;
 };
@@ -47,6 +46,8 @@ absl::Status Pruner::RewritePacks(const PruneOptions& options, const PruneProgre
       packs = deps_.store.Packs();
     }
   }
+  must_count_ = true;
+  if (report.snapshots_removed() > 0) stuck_.clear();  // what was in the way may be gone
   std::set<uint64_t> there;
   for (const store::PackInfo& pack : packs) there.insert(pack.id);
   size_t done = 0;
@@ -56,11 +57,20 @@ absl::Status Pruner::RewritePacks(const PruneOptions& options, const PruneProgre
     if (!pack.sealed || pack.held) continue;
     LF_ASSIGN_OR_RETURN(const int64_t live, live_of(pack.id));
     if (!mostly_dead(pack, live)) continue;
+    // As long as its damage may heal nothing goes; what can be read of it has moved out already where it was tried.
+    LF_ASSIGN_OR_RETURN(const bool heals, deps_.catalog.WaitsForHealing(pack.id));
+    if (heals || stuck_.contains(pack.id)) {
+      report.set_packs_damaged(report.packs_damaged() + 1);
+      continue;
+    }
     if (options.dry_run) {
       live == 0 ? report.set_packs_removed(report.packs_removed() + 1) : report.set_packs_rewritten(report.packs_rewritten() + 1);
       report.set_bytes_removed(report.bytes_removed() + static_cast<int64_t>(pack.size));
       report.set_bytes_copied(report.bytes_copied() + live);
       continue;
+    }
+    if (deps_.count_generation && std::exchange(must_count_, false)) {
+      LF_ASSIGN_OR_RETURN(generation_, deps_.count_generation());
     }
     const int64_t removed = report.bytes_removed();
     LF_RETURN_IF_ERROR(RewritePack(pack, *there.begin(), report));
@@ -88,7 +98,6 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
       case format::RecordType::kChunk: {
         LF_ASSIGN_OR_RETURN(moved.use, deps_.catalog.UseOfChunk(record.header.name, moved.from));
         moved.name = record.header.name;
-        if (moved.use == Use::kQuarantined) ++copied.quarantined;
         if (moved.use != Use::kChunk) return absl::OkStatus();
         const auto placed = deps_.store.PutChunk({.name = record.header.name,
                                                   .codec = record.header.codec,
@@ -125,6 +134,20 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
         const std::string bytes = kept.SerializeAsString();
         return keep(deps_.store.PutRecord(record.header.type, AsBytes(bytes)), bytes.size());
       }
+      case format::RecordType::kCatalogGeneration: {
+        // A higher one was written before this rewrite began.
+        storage::v1::CatalogGenerationRecord generation;
+        const bool sound = generation.ParseFromArray(record.payload.data(), static_cast<int>(record.payload.size()));
+        if (sound && generation.generation() < generation_) return absl::OkStatus();
+        return keep(deps_.store.PutRecord(record.header.type, record.payload), record.payload.size());
+      }
+      case format::RecordType::kGap: {
+        storage::v1::GapRecord gap;
+        if (!gap.ParseFromArray(record.payload.data(), static_cast<int>(record.payload.size()))) return absl::OkStatus();
+        LF_ASSIGN_OR_RETURN(const bool counts, deps_.catalog.GapCounts(gap.gap_id(), gap.revision()));
+        if (!counts) return absl::OkStatus();
+        return keep(deps_.store.PutRecord(record.header.type, record.payload), record.payload.size());
+      }
       default:
         // Of other kinds nobody knows better than their own revision.
         return keep(deps_.store.PutRecord(record.header.type, record.payload), record.payload.size());
@@ -136,19 +159,21 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
     copied.moved.push_back(std::move(moved));
     return absl::OkStatus();
   });
-  LF_RETURN_IF_ERROR(scanned.status());
-  if (scanned->damaged_bytes > 0) {
-    // Somebody may point to what could not be read: scrub's matter.
+  if (absl::IsDataLoss(scanned.status())) {
+    // Not even its header can be read, or its file is gone: nothing can be done here, and it must not end the run.
     report.set_packs_damaged(report.packs_damaged() + 1);
-    return absl::OkStatus();
+    stuck_.insert(pack.id);
+    return deps_.catalog.ForgetProven(pack.id);
   }
+  LF_RETURN_IF_ERROR(scanned.status());
+  const bool damaged = scanned->damaged_bytes > 0;
   if (lost_epoch) return Error(absl::StatusCode::kUnavailable, "STORE_FAILED", "the store failed while a pack was copied", "prune again");
   if (copied.epoch != 0) LF_RETURN_IF_ERROR(deps_.store.Sync(copied.epoch));
   LF_CRASH_POINT("prune.after_copy");
   bool empty = false;
   for (size_t at = 0, left = copied.moved.size();;) {
     const size_t some = std::min(left, static_cast<size_t>(PruneCatalog::kAtOnce));
-    LF_ASSIGN_OR_RETURN(empty, deps_.catalog.Switch(std::span(copied.moved).subspan(at, some), pack.id, copied.quarantined, some == left));
+    LF_ASSIGN_OR_RETURN(empty, deps_.catalog.Switch(std::span(copied.moved).subspan(at, some), pack.id, some == left));
     LF_CRASH_POINT("prune.after_switch");
     at += some;
     left -= some;
@@ -156,8 +181,10 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
   }
   report.set_bytes_copied(report.bytes_copied() + copied.bytes);
   if (!empty) {
+    // Something points to what could not be read: scrub finds out what it was, and who needs it.
     report.set_packs_damaged(report.packs_damaged() + 1);
-    return absl::OkStatus();
+    stuck_.insert(pack.id);
+    return damaged ? deps_.catalog.ForgetProven(pack.id) : absl::OkStatus();
   }
   LF_RETURN_IF_ERROR(RemovePack(pack.id));
   copied.moved.empty() ? report.set_packs_removed(report.packs_removed() + 1) : report.set_packs_rewritten(report.packs_rewritten() + 1);

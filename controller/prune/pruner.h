@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <set>
 #include <span>
 #include <string_view>
 #include <vector>
@@ -41,6 +42,9 @@ struct PrunerDeps {
   // Somebody reads this snapshot; called inside a transaction.
   std::function<bool(const SnapshotId&)> held;
   size_t bitmap_bytes = 64u << 20;
+  // The catalog counts on, durably in the packs too (rebuild/catalog_generation): before the first pack of a run is rewritten. May be
+  // empty.
+  std::function<absl::StatusOr<uint64_t>()> count_generation = nullptr;
 };
 
 // Where a run is, for people; OK, or the error that ends it.
@@ -79,6 +83,9 @@ class Pruner {
 
   const PrunerDeps deps_;
   std::map<uint64_t, int64_t> record_bytes_;  // of the run
+  std::set<uint64_t> stuck_;                  // damaged packs with something that cannot be read and that a snapshot names
+  bool must_count_ = false;                   // the catalog, before a pack goes
+  uint64_t generation_ = 0;                   // that the run wrote; counts below it are not needed any more
 };
 
 }  // namespace litefleet::prune

@@ -107,9 +107,19 @@ class Rebuilder {
         storage::v1::PolicyRecord policy;
         return Parse(record, policy) ? catalog_.AddPolicy(policy) : Strange(location, "a policy");
       }
+      case format::RecordType::kCatalogGeneration: {
+        storage::v1::CatalogGenerationRecord generation;
+        if (!Parse(record, generation)) return Strange(location, "a count of the catalog");
+        catalog_.AddGeneration(generation.generation());
+        return absl::OkStatus();
+      }
       case format::RecordType::kRetentionHold: {
         storage::v1::RetentionHoldRecord hold;
         return Parse(record, hold) ? catalog_.AddHold(hold) : Strange(location, "a hold");
+      }
+      case format::RecordType::kGap: {
+        storage::v1::GapRecord gap;
+        return Parse(record, gap) ? catalog_.AddGap(gap) : Strange(location, "a gap");
       }
       default:
         return absl::OkStatus();

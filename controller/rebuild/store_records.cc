@@ -37,7 +37,8 @@ absl::Status StoreRecords::WriteAll() {
                                 [](const storage::v1::DatabaseRecord&) { return format::RecordType::kDatabase; },
                                 [](const storage::v1::OperatorRecord&) { return format::RecordType::kOperator; },
                                 [](const storage::v1::PolicyRecord&) { return format::RecordType::kPolicy; },
-                                [](const storage::v1::RetentionHoldRecord&) { return format::RecordType::kRetentionHold; }},
+                                [](const storage::v1::RetentionHoldRecord&) { return format::RecordType::kRetentionHold; },
+                                [](const storage::v1::GapRecord&) { return format::RecordType::kGap; }},
                      next.record);
       const std::string bytes = std::visit([](const auto& record) { return record.SerializeAsString(); }, next.record);
       LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(type, AsBytes(bytes)));

@@ -17,7 +17,9 @@ absl::StatusOr<std::vector<Policy>> Retention::Policies() const {
   LF_ASSIGN_OR_RETURN(const std::vector<catalog::PolicyRow> rows, policies_.List());
   std::vector<Policy> policies;
   for (const catalog::PolicyRow& row : rows) {
-    LF_ASSIGN_OR_RETURN(policies.emplace_back(), ParsePolicy(row.text, "policy " + row.name));
+    LF_ASSIGN_OR_RETURN(Policy policy, ParsePolicy(row.text, "policy " + row.name));
+    policy.carried.set_version(row.version);
+    policies.push_back(std::move(policy));
   }
   return policies;
 }
@@ -30,6 +32,11 @@ absl::StatusOr<DatabasePlan> Retention::PlanFor(const catalog::RetainedDatabase&
   const auto chosen = Choose(policies, database.labels);
   if (chosen.ok() && *chosen == nullptr) {
     plan.verdicts.assign(plan.snapshots.size(), Verdict{.keep = true, .reasons = {"no policy"}});
+    return plan;
+  }
+  if (chosen.ok() && !(*chosen)->retains) {
+    plan.verdicts.assign(plan.snapshots.size(),
+                         Verdict{.keep = true, .reasons = {fmt::format("policy {} has no [retention]", (*chosen)->name)}});
     return plan;
   }
   if (!chosen.ok()) {

@@ -18,6 +18,8 @@ bool IsDamage(const absl::Status& status) { return absl::IsDataLoss(status); }
 
 absl::StatusOr<PackFindings> PackScrubber::Scrub(uint64_t pack, const Pace& pace) {
   PackFindings findings;
+  uint64_t end = 0;
+  for (const store::PackInfo& info : store_.Packs()) end = info.id == pack ? info.size : end;
   // Before the scan: what is appended meanwhile is not missed.
   LF_ASSIGN_OR_RETURN(const int64_t expected, catalog_.CountChunks(pack));
   std::vector<Seen> seen;
@@ -43,7 +45,7 @@ absl::StatusOr<PackFindings> PackScrubber::Scrub(uint64_t pack, const Pace& pace
   LF_RETURN_IF_ERROR(ended);
   if (!scan.ok() && !IsDamage(scan.status())) return scan.status();
   LF_RETURN_IF_ERROR(Compare(pack, seen, findings, here));
-  if (!scan.ok() || scan->damaged_bytes > 0 || here < expected) LF_RETURN_IF_ERROR(LookAtRows(pack, pace, findings));
+  if (!scan.ok() || scan->damaged_bytes > 0 || here < expected) LF_RETURN_IF_ERROR(LookAtRows(pack, end, pace, findings));
   return findings;
 }
 
@@ -70,7 +72,9 @@ absl::Status PackScrubber::LookAtChunk(const catalog::ScrubCatalog::PlacedChunk&
                             raw_);
 }
 
-absl::Status PackScrubber::LookAtRows(uint64_t pack, const Pace& pace, PackFindings& findings) {
+absl::Status PackScrubber::LookAtRows(uint64_t pack, uint64_t end, const Pace& pace, PackFindings& findings) {
+  // What comes while this runs is not looked at: an upload could outrun it.
+  LF_ASSIGN_OR_RETURN(const int64_t newest, catalog_.NewestChunk());
   const auto known = [&](const format::ChunkName& name) {
     return std::any_of(findings.bad.begin(), findings.bad.end(), [&](const auto& each) { return each.name == name; });
   };
@@ -78,17 +82,20 @@ absl::Status PackScrubber::LookAtRows(uint64_t pack, const Pace& pace, PackFindi
     LF_ASSIGN_OR_RETURN(const auto rows, catalog_.ChunksIn(pack, after, kRowsAtOnce));
     for (const auto& row : rows) {
       after = row.id;
+      if (row.id > newest) break;
+      if (row.place.offset >= end) continue;
       const absl::Status status = LookAtChunk(row);
       if (!status.ok() && !IsDamage(status)) return status;
       if (!status.ok() && !known(row.name)) findings.bad.push_back(row);
       LF_RETURN_IF_ERROR(pace(0));
     }
-    if (rows.size() < kRowsAtOnce) break;
+    if (rows.size() < kRowsAtOnce || after > newest) break;
   }
   for (int64_t after = -1;;) {
     LF_ASSIGN_OR_RETURN(const auto places, catalog_.ManifestPartsIn(pack, after, kRowsAtOnce));
     for (const catalog::PackPlace& place : places) {
       after = static_cast<int64_t>(place.offset);
+      if (place.offset >= end) return absl::OkStatus();
       const auto record = store_.Read({.pack = place.pack, .offset = place.offset});
       if (!record.ok() && !IsDamage(record.status())) return record.status();
       storage::v1::ManifestPart part;

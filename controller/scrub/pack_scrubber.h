@@ -46,7 +46,7 @@ class PackScrubber {
   };
   // Counts those that the catalog has just here, and notes the bad ones of them.
   absl::Status Compare(uint64_t pack, std::vector<Seen>& seen, PackFindings& findings, int64_t& here);
-  absl::Status LookAtRows(uint64_t pack, const Pace& pace, PackFindings& findings);
+  absl::Status LookAtRows(uint64_t pack, uint64_t end, const Pace& pace, PackFindings& findings);
   // OK: sound. kDataLoss: not. Others: cannot tell.
   absl::Status LookAtChunk(const catalog::ScrubCatalog::PlacedChunk& chunk);
 

@@ -5,9 +5,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <filesystem>
+#include <fstream>
 #include <map>
 #include <random>
 
+#include "fmt/format.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
 namespace litefleet::prune {
@@ -157,6 +160,118 @@ TEST_F(PrunerTest, APackIsRewrittenUnderAReader) {
   }
   EXPECT_TRUE(path_->ReadBack(ids[11]).ok());
   EXPECT_EQ(path_->Count("select count(*) from pack_removal"), 0);
+}
+
+// What can be read of a damaged pack moves out of it; the pack goes when nothing points to the rest, or when the devices do not have it.
+class DamagedPackTest : public PrunerTest {
+ protected:
+  void SetUp() override {
+    PrunerTest::SetUp();
+    rig_ = std::make_unique<Rig>(*path_, clock_);
+    pruner_ = std::make_unique<Pruner>(rig_->Make());
+    hurt_ = Take(0);
+    bad_ = path_->Count("select id from chunk order by id limit 1");
+    sound_ = Take(3);
+    Trash(Take(6));
+    ASSERT_TRUE(path_->store->SealOpenPack().ok());
+    pack_ = path_->Count("select max(pack) from chunk");
+    const std::string place = fmt::format(" from chunk where id = {}", bad_);
+    const auto offset = path_->Count("select offset" + place);
+    for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/store/packs")) {
+      if (std::stoll(entry.path().stem().string(), nullptr, 16) != pack_) continue;
+      std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+      file.seekp(offset + 100);
+      file.put('\x55');
+      file.put('\x5a');
+    }
+    ASSERT_TRUE(
+        path_->db->Write([&](sqlite3* db) { return sqlite::Execute(db, fmt::format("insert into scrub_pack values ({}, 5)", pack_)); })
+            .ok());
+  }
+  void TearDown() override {
+    pruner_.reset();
+    rig_.reset();
+    PrunerTest::TearDown();
+  }
+  void Trash(const std::string& id) { ASSERT_TRUE(rig_->deletions.Trash(SnapshotId(id), true, "operator:x", clock_.Now()).ok()); }
+  v1::PruneReport Prune() {
+    PruneOptions options = AtOnce();
+    options.rewrite_percent = 1;
+    const auto report = pruner_->Run(options, clock_.Now(), [](std::string_view, double) { return absl::OkStatus(); });
+    EXPECT_TRUE(report.ok()) << report.status();
+    EXPECT_TRUE(path_->ReadBack(sound_).ok());
+    return report.value_or(v1::PruneReport());
+  }
+  int64_t InPack() { return Chunks(fmt::format("pack = {}", pack_)); }
+  bool IsThere() {
+    const auto packs = path_->store->Packs();
+    return std::any_of(packs.begin(), packs.end(), [&](const auto& pack) { return static_cast<int64_t>(pack.id) == pack_; });
+  }
+  void Quarantine(int64_t asked) {
+    ASSERT_TRUE(path_->db
+                    ->Write([&](sqlite3* db) {
+                      return sqlite::Execute(db, fmt::format("update chunk set state = 3 where id = {0}; insert into quarantine (chunk, "
+                                                             "found_at, reason, marked) values ({0}, 1, 'x', 1); insert into wanted "
+                                                             "(database, chunk, state) values (1, {0}, {1})",
+                                                             bad_, asked));
+                    })
+                    .ok());
+  }
+
+  std::unique_ptr<Rig> rig_;
+  std::unique_ptr<Pruner> pruner_;
+  std::string hurt_, sound_;
+  int64_t bad_ = 0, pack_ = 0;
+};
+
+TEST_F(DamagedPackTest, WhatCanBeReadMovesOutAndTheRestWaitsForItsSnapshots) {
+  v1::PruneReport report = Prune();
+  EXPECT_EQ(report.packs_damaged(), 1);
+  EXPECT_GT(report.bytes_copied(), 0);
+  EXPECT_TRUE(IsThere());
+  EXPECT_EQ(InPack(), 1) << "all but the one that cannot be read";
+  EXPECT_EQ(path_->Count("select count(*) from scrub_pack"), 0) << "scrub is to look";
+  report = Prune();
+  EXPECT_EQ(report.packs_damaged(), 1);
+  EXPECT_EQ(report.bytes_copied(), 0) << "not again and again";
+  Trash(hurt_);
+  report = Prune();
+  EXPECT_EQ(report.packs_damaged(), 0);
+  EXPECT_FALSE(IsThere());
+}
+
+TEST_F(DamagedPackTest, NothingGoesWhileDevicesAreAsked) {
+  Quarantine(1);
+  const int64_t before = InPack();
+  v1::PruneReport report = Prune();
+  EXPECT_EQ(report.packs_damaged(), 1);
+  EXPECT_LT(InPack(), before) << "what was deleted was swept";
+  EXPECT_GT(InPack(), 1) << "nothing moved";
+  EXPECT_TRUE(IsThere());
+  ASSERT_TRUE(path_->db->Write([](sqlite3* db) { return sqlite::Execute(db, "update wanted set state = 2"); }).ok());
+  report = Prune();
+  EXPECT_EQ(report.packs_damaged(), 0) << "no device has it";
+  EXPECT_GT(report.bytes_copied(), 0);
+  EXPECT_FALSE(IsThere());
+  EXPECT_EQ(path_->ReadBack(hurt_).status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST_F(DamagedPackTest, OneWithoutAHeaderDoesNotEndTheRun) {
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/store/packs")) {
+    if (std::stoll(entry.path().stem().string(), nullptr, 16) != pack_) continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.put('\x55');
+  }
+  path_->store->ForgetCached(static_cast<uint64_t>(pack_));
+  Trash(hurt_);
+  Trash(sound_);
+  PruneOptions options = AtOnce();
+  options.rewrite_percent = 1;
+  const auto report = pruner_->Run(options, clock_.Now(), [](std::string_view, double) { return absl::OkStatus(); });
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->snapshots_removed(), 3);
+  EXPECT_EQ(report->packs_damaged(), 1);
+  EXPECT_TRUE(IsThere()) << "nobody can say what stands in it";
 }
 
 class PruneKillTest : public PrunerTest, public testing::WithParamInterface<const char*> {};

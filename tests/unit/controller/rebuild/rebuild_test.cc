@@ -3,107 +3,21 @@
 
 #include <gmock/gmock.h>
 
-#include <fstream>
-
+#include "common/base/proto_time.h"
 #include "controller/catalog/deletion_catalog.h"
-#include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/policy_catalog.h"
+#include "controller/catalog/timelines.h"
 #include "controller/prune/mark_writer.h"
-#include "controller/rebuild/store_records.h"
 #include "tests/fakes/paged_device.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/unit/controller/rebuild/rebuild_fixture.h"
 
 namespace litefleet::rebuild {
 namespace {
 
-namespace fs = std::filesystem;
 using fakes::FakeDatabase;
 using testing::ElementsAre;
 using testing::HasSubstr;
-
-class RebuildTest : public ingest::IngestTest {
- protected:
-  void SetUp() override {
-    IngestTest::SetUp();
-    OpenAll();
-  }
-  void OpenAll() {
-    Open();
-    due_ = std::make_unique<catalog::RecordCatalog>(*path_->db);
-    records_ = std::make_unique<StoreRecords>(*due_, *path_->store, clock_);
-    identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
-    identities_->SetRecords(records_.get());
-    path_->snapshots->SetRecords(records_.get());
-  }
-  void CloseAll() {
-    identities_.reset();
-    path_.reset();
-  }
-  // A device with a valid certificate.
-  DeviceId Enroll(const std::string& name, const std::string& serial) {
-    catalog::NewToken token;
-    token.id = NewUlid(clock_.Now());
-    RandomBytes(token.secret_hash);
-    token.expires_at = clock_.Now() + std::chrono::hours(1);
-    token.labels = {{"site", "north"}};
-    EXPECT_TRUE(identities_->CreateToken(token).ok());
-    catalog::KeyHash key{};
-    RandomBytes(key);
-    const auto enrolled = identities_->Enroll(token.secret_hash, key, name, clock_.Now());
-    EXPECT_TRUE(enrolled.ok()) << enrolled.status();
-    AddCertificate(enrolled->device, key, serial);
-    return enrolled->device;
-  }
-  void AddCertificate(const DeviceId& device, const catalog::KeyHash& key, const std::string& serial) {
-    catalog::CertificateRow row;
-    row.serial = serial;
-    row.device = device;
-    row.role = "device";
-    row.key_hash = key;
-    row.issued_at = clock_.Now();
-    row.not_after = clock_.Now() + std::chrono::hours(90 * 24);
-    const absl::Status added = identities_->AddCertificate(row);
-    EXPECT_TRUE(added.ok()) << added;
-  }
-  RebuildReport Rebuild(bool keep_certificates = true) {
-    CloseAll();
-    for (const char* suffix : {"", "-wal", "-shm"}) fs::remove(directory_ + "/catalog.db" + suffix);
-    RebuildReport report;
-    {
-      store::FileStoreOptions options;
-      options.directory = directory_ + "/store";
-      auto store = store::FileStore::Open(options, clock_);
-      EXPECT_TRUE(store.ok()) << store.status();
-      auto catalog = catalog::RebuildCatalog::Create(directory_ + "/catalog.db");
-      EXPECT_TRUE(catalog.ok()) << catalog.status();
-      auto result = rebuild::Rebuild(**store, **catalog, clock_, {.keep_certificates = keep_certificates, .progress = {}});
-      EXPECT_TRUE(result.ok()) << result.status();
-      if (result.ok()) report = *result;
-      const absl::Status closed = (*catalog)->Close();
-      EXPECT_TRUE(closed.ok()) << closed;
-    }
-    OpenAll();
-    EXPECT_TRUE(records_->WriteDue().ok());
-    return report;
-  }
-  std::vector<std::string> PackFiles() {
-    std::vector<std::string> files;
-    for (const auto& entry : fs::directory_iterator(directory_ + "/store/packs")) files.push_back(entry.path());
-    std::sort(files.begin(), files.end());
-    return files;
-  }
-  void Flip(const std::string& file, uint64_t at) {
-    std::fstream stream(file, std::ios::in | std::ios::out | std::ios::binary);
-    stream.seekg(static_cast<std::streamoff>(at));
-    const char c = static_cast<char>(stream.get() ^ 0x40);
-    stream.seekp(static_cast<std::streamoff>(at));
-    stream.put(c);
-  }
-
-  std::unique_ptr<catalog::RecordCatalog> due_;
-  std::unique_ptr<StoreRecords> records_;
-  std::unique_ptr<catalog::IdentityCatalog> identities_;
-};
 
 TEST_F(RebuildTest, EverySnapshotComesBackAndUploadsGoOn) {
   const DeviceId device = Enroll("alpha", "aa01");
@@ -188,6 +102,38 @@ TEST_F(RebuildTest, TimelinesComeBack) {
   EXPECT_EQ(path_->snapshots->HighestTimeline(device, "main").value(), 2U);
   EXPECT_EQ(path_->snapshots->ReserveTimeline(device, "main", operation).value(), 2U) << "the same operation has the same one";
   EXPECT_EQ(path_->snapshots->ReserveTimeline(device, "main", OperationId(NewUlid(clock_.Now()))).value(), 3U);
+}
+
+// `restore --at` chooses by when a timeline began and what it began with.
+TEST_F(RebuildTest, TimelinesComeBackWithTheirBeginsAndBases) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const auto first = Upload(FakeDatabase::Make(4096, 10, 1), device);
+  clock_.Advance(std::chrono::minutes(10));
+  const auto second = Upload(FakeDatabase::Make(4096, 10, 2), device);
+  ASSERT_TRUE(first.status.ok() && second.status.ok());
+  // The first one is put back; until the next backup that is what the database holds.
+  ASSERT_EQ(path_->snapshots->ReserveTimeline(device, "main", OperationId(NewUlid(clock_.Now()))).value(), 2U);
+  clock_.Advance(std::chrono::minutes(10));
+  ASSERT_TRUE(
+      path_->db->Write([&](sqlite3* db) { return catalog::BeginTimeline(db, device.value(), "main", 2, clock_.Now(), first.snapshot_id); })
+          .ok());
+  ASSERT_TRUE(records_->WriteDue().ok());
+  const SystemTime restored = clock_.Now();
+  const auto then = [&](SystemTime at, std::optional<uint64_t> timeline = std::nullopt) {
+    std::string id;
+    const absl::Status status = path_->db->Read([&](sqlite3* db) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(const int64_t database, sqlite::QueryInt(db, "select id from database"));
+      LF_ASSIGN_OR_RETURN(id, catalog::SnapshotThen(db, database, "alpha/main", at, timeline));
+      return absl::OkStatus();
+    });
+    return status.ok() ? id : std::string(ReasonOf(status));
+  };
+  for (const char* when : {"before", "after a rebuild", "after another one"}) {
+    EXPECT_EQ(then(restored - std::chrono::minutes(1)), second.snapshot_id) << when;
+    EXPECT_EQ(then(restored + std::chrono::minutes(1)), first.snapshot_id) << when;
+    EXPECT_EQ(then(restored + std::chrono::minutes(1), 1), second.snapshot_id) << when;
+    Rebuild();
+  }
 }
 
 TEST_F(RebuildTest, ASnapshotIsListedOnlyWhenAllOfItWasFound) {
@@ -348,6 +294,62 @@ TEST_F(RebuildTest, PoliciesAndHoldsComeBackAndDeletedOnesDoNot) {
   }
   catalog::PolicyCatalog policies(*path_->db);
   EXPECT_EQ(policies.Put("new", "name = \"new\"\n", clock_.Now())->version, 4) << "versions go on";
+}
+
+TEST_F(RebuildTest, GapsComeBackAsTheyWereToldLastAndOnlyOfDevicesThatAreThere) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const DeviceId gone = Enroll("beta", "bb01");
+  for (const DeviceId& each : {device, gone}) ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 10, 1), each).status.ok());
+  const auto gap_of = [&](int64_t from_ms) {
+    v1::CoverageGap gap;
+    gap.set_id(NewUlid(FromUnixMillis(from_ms)));
+    gap.set_database("main");
+    *gap.mutable_from() = MillisTimestamp(from_ms);
+    gap.set_reason("SPOOL_FULL");
+    gap.set_message("no room");
+    return gap;
+  };
+  v1::CoverageGap gap = gap_of(1'000'000);
+  {
+    catalog::GapCatalog gaps(*path_->db);
+    gaps.SetRecords(records_.get());
+    ASSERT_TRUE(gaps.Report(device, gap, clock_.Now()).ok());
+    *gap.mutable_until() = MillisTimestamp(2'000'000);
+    gap.set_snapshots(3);
+    ASSERT_TRUE(gaps.Report(device, gap, clock_.Now()).ok());
+    ASSERT_TRUE(gaps.Report(gone, gap_of(1'500'000), clock_.Now()).ok());
+    EXPECT_EQ(due_->Due(clock_.Now(), 10)->size(), 0U) << "a device is answered when the packs have it";
+  }
+  ASSERT_TRUE(path_->db
+                  ->Write([&](sqlite3* db) {
+                    return sqlite::Execute(db, "delete from certificate where device_id = '" + gone.value() +
+                                                   "'; delete from device_label where device_id = '" + gone.value() +
+                                                   "'; delete from device where id = '" + gone.value() + "'");
+                  })
+                  .ok());
+  EXPECT_EQ(path_->Count("select count(*) from gap"), 1) << "they went with their device";
+  ASSERT_TRUE(records_->WriteDue().ok());
+  for (int round = 0; round < 2; ++round) {
+    Rebuild();
+    catalog::GapCatalog gaps(*path_->db);
+    gaps.SetRecords(records_.get());
+    const auto list = gaps.List(DeviceId(), "", false, 10, "");
+    ASSERT_TRUE(list.ok() && list->items.size() == 1U);
+    EXPECT_EQ(list->items[0].gap().SerializeAsString(), gap.SerializeAsString());
+    EXPECT_EQ(list->items[0].device_id(), device.value());
+    EXPECT_EQ(path_->Count("select count(*) from record_due where kind = 6"), 0);
+    ASSERT_TRUE(gaps.Report(device, gap, clock_.Now()).ok());
+    EXPECT_EQ(path_->Count("select count(*) from record_due where kind = 6"), 0) << "told again as it was";
+  }
+  // What changes after a rebuild counts more than what was found.
+  {
+    catalog::GapCatalog gaps(*path_->db);
+    gaps.SetRecords(records_.get());
+    gap.set_snapshots(9);
+    ASSERT_TRUE(gaps.Report(device, gap, clock_.Now()).ok());
+  }
+  Rebuild();
+  EXPECT_EQ(path_->Count("select snapshots from gap"), 9);
 }
 
 TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {

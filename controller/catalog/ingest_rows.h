@@ -1,0 +1,67 @@
+// What the files of IngestCatalog share: rows of upload sessions, and what several of their transactions do.
+#ifndef LITEFLEET_CONTROLLER_CATALOG_INGEST_ROWS_H_
+#define LITEFLEET_CONTROLLER_CATALOG_INGEST_ROWS_H_
+
+#include <string>
+#include <string_view>
+
+#include "common/base/status.h"
+#include "common/sqlite/handle.h"
+#include "controller/catalog/ingest_catalog.h"
+
+namespace litefleet::catalog {
+
+inline constexpr int kRowsATransaction = 2000;  // of housekeeping, so that nobody waits long
+
+enum : int64_t { kSessionOpen = 1, kSessionCommitted = 2, kSessionRemoved = 3 };
+
+inline constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes, pinned, precopied";
+
+inline absl::Status SessionExpired() {
+  return Error(absl::StatusCode::kAborted, "SESSION_EXPIRED", "the upload session has expired", "begin a new one");
+}
+
+inline UploadSessionRow ToSession(const sqlite::Statement& row) {
+  UploadSessionRow session;
+  session.id = row.Int(0);
+  session.owner = row.Int(1);
+  session.database = row.Int(2);
+  session.committed = row.Int(3) == kSessionCommitted;
+  session.snapshot = SnapshotId(std::string(row.Text(4)));
+  session.durable_chunks = static_cast<uint64_t>(row.Int(5));
+  session.durable_bytes = row.Int(6);
+  session.stored_bytes = row.Int(7);
+  session.pinned = SnapshotId(std::string(row.Text(8)));
+  session.precopied = row.Int(9) != 0;
+  return session;
+}
+
+inline absl::Status CheckOpen(sqlite::Connection db, int64_t session) {
+  LF_ASSIGN_OR_RETURN(sqlite::Statement get, sqlite::Statement::Prepare(db, "select state from upload_session where id = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session).Step());
+  if (!found || get.Int(0) == kSessionRemoved) return SessionExpired();
+  return absl::OkStatus();
+}
+
+// A dedup hit: what waited in the trash is good again, in the transaction that makes the claim.
+inline absl::Status TakeOutOfTrash(sqlite::Connection db, int64_t chunk) {
+  for (const std::string_view sql : {"update chunk set state = 1 where id = ? and state = 2", "delete from chunk_trash where chunk = ?"}) {
+    LF_ASSIGN_OR_RETURN(sqlite::Statement take, sqlite::Statement::Prepare(db, sql));
+    LF_RETURN_IF_ERROR(take.Bind(1, chunk).Run());
+  }
+  return absl::OkStatus();
+}
+
+// At most kRowsATransaction of them, and none while a mark runs; how many.
+inline absl::StatusOr<int> DropSomeClaims(sqlite::Connection db, int64_t session) {
+  LF_ASSIGN_OR_RETURN(sqlite::Statement drop, sqlite::Statement::Prepare(db,
+                                                                         "delete from claim where session = ?1 and chunk in "
+                                                                         "(select chunk from claim where session = ?1 limit ?2) "
+                                                                         "and (select marking from prune_state) = 0"));
+  LF_RETURN_IF_ERROR(drop.Bind(1, session).Bind(2, int64_t{kRowsATransaction}).Run());
+  return sqlite3_changes(db);
+}
+
+}  // namespace litefleet::catalog
+
+#endif  // LITEFLEET_CONTROLLER_CATALOG_INGEST_ROWS_H_
