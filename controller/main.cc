@@ -143,6 +143,11 @@ void PrintReport(const DataDirectory& data, const RebuildOutcome& outcome) {
   for (const auto* lines : {&report.problems, &things.notes}) {
     for (const std::string& line : *lines) fmt::print("  {}\n", line);
   }
+  if (outcome.backup_made_at.has_value()) {
+    fmt::print("from the catalog's backup of {}: {} operations ({} of them had not ended and count as failed), {} verdicts of checks\n",
+               FormatRfc3339(*outcome.backup_made_at), outcome.history.operations, outcome.history.interrupted, outcome.history.verdicts);
+  }
+  for (const std::string& note : outcome.backup_notes) fmt::print("  {}\n", note);
   fmt::print("tokens that were made before are void\n");
   if (outcome.new_authority) fmt::print("the CA is a new one: every device must enrol again\n");
   if (!things.must_enroll_again.empty()) {

@@ -12,6 +12,8 @@
 #include "common/base/status.h"
 #include "common/crypto/x509.h"
 #include "common/io/file.h"
+#include "controller/backup/catalog_backups.h"
+#include "controller/catalog/catalog_copy.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
@@ -90,6 +92,21 @@ absl::StatusOr<bool> PrepareOperator(const DataDirectory& data, const std::strin
   return true;
 }
 
+// History is good to have and nothing depends on it: whatever is wrong with a backup is a note.
+absl::Status TakeFromBackup(const DataDirectory& data, const std::string& catalog, const Clock& clock, RebuildOutcome& outcome) {
+  const std::string copy = data.scratch() + "/catalog-unpacked.db";
+  const auto take = [&]() -> absl::Status {
+    LF_ASSIGN_OR_RETURN(const backup::UnpackedCatalog unpacked, backup::UnpackNewestCatalog(data.store(), copy, outcome.backup_notes));
+    LF_ASSIGN_OR_RETURN(outcome.history, catalog::TakeHistory(catalog, copy, clock.Now()));
+    outcome.backup_made_at = unpacked.made_at;
+    return absl::OkStatus();
+  };
+  if (const absl::Status taken = take(); !taken.ok()) {
+    outcome.backup_notes.push_back(MessageOf(taken));
+  }
+  return catalog::RemoveCatalogFiles(copy);
+}
+
 absl::StatusOr<std::string> AskAtTerminal(const char* prompt) {
   const io::UniqueFd terminal(open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
   if (!terminal.valid()) {
@@ -130,6 +147,8 @@ absl::StatusOr<RebuildOutcome> RebuildDataDirectory(const DataDirectory& data, c
   LF_ASSIGN_OR_RETURN(outcome.report, rebuild::Rebuild(*store, *catalog, clock, rebuild_options));
   LF_RETURN_IF_ERROR(catalog->Close());
   LF_CRASH_POINT("rebuild.after_catalog");
+  LF_RETURN_IF_ERROR(TakeFromBackup(data, unfinished, clock, outcome));
+  LF_CRASH_POINT("rebuild.after_history");
   LF_ASSIGN_OR_RETURN(outcome.new_operator, PrepareOperator(data, unfinished, clock));
   LF_CRASH_POINT("rebuild.before_rename");
   LF_RETURN_IF_ERROR(io::RenameFile(unfinished, data.catalog()));

@@ -6,11 +6,13 @@
 #define LITEFLEET_CONTROLLER_REBUILD_COMMAND_H_
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
+#include "controller/catalog/catalog_history.h"
 #include "controller/data_directory.h"
 #include "controller/rebuild/rebuild.h"
 
@@ -27,6 +29,10 @@ struct RebuildOutcome {
   rebuild::RebuildReport report;
   bool new_authority = false;
   bool new_operator = false;  // admin.pem was written
+  // From a backup of the lost catalog: what the packs do not hold. Unset: there was none that could be used.
+  std::optional<SystemTime> backup_made_at;
+  catalog::TakenHistory history;
+  std::vector<std::string> backup_notes;  // backups that could not be used, and why
 };
 
 // The catalog is there, whole, when this returns OK; a crash leaves none, and the next run begins anew.

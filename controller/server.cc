@@ -5,6 +5,7 @@
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server.h>
 #include <grpcpp/server_builder.h>
+#include <malloc.h>
 #include <netdb.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
@@ -25,6 +26,8 @@
 #include "common/rpc/address.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server_credentials.h"
+#include "controller/backup/catalog_backups.h"
+#include "controller/catalog/generation_catalog.h"
 #include "controller/catalog/heal_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/ingest_catalog.h"
@@ -35,14 +38,18 @@
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/doctor/doctor.h"
 #include "controller/fleet/device_fleet.h"
+#include "controller/flow/fair_rate.h"
+#include "controller/flow/fair_slots.h"
 #include "controller/heal/healer.h"
 #include "controller/identity/enrollment.h"
 #include "controller/ingest/ingest.h"
 #include "controller/manifest/manifest_reader.h"
 #include "controller/metrics/metrics_server.h"
 #include "controller/prune/maintenance.h"
+#include "controller/rebuild/catalog_generation.h"
 #include "controller/rebuild/store_records.h"
 #include "controller/restore/store_snapshot_reader.h"
+#include "controller/retention/quotas.h"
 #include "controller/rpc/admin_service.h"
 #include "controller/rpc/agent_service.h"
 #include "controller/rpc/authenticator.h"
@@ -59,7 +66,16 @@ namespace {
 
 constexpr std::chrono::seconds kGrace{4};
 constexpr size_t kMaxQueued = 4096;
+constexpr int kUploadThreads = 64;  // so many commits may share a sync; one that waits has touched some 20 kB
 constexpr std::chrono::hours kMaintainUploads{1};
+constexpr size_t kFreeMemoryKept = 64 << 20;
+
+// glibc's heaps give back only what lies at their end: after thousands of devices have left that is next to nothing.
+void GiveMemoryBack() {
+#ifdef __GLIBC__
+  if (mallinfo2().fordblks > kFreeMemoryKept) malloc_trim(0);
+#endif
+}
 
 // gRPC says only that it could not; the kernel says why.
 absl::Status CheckAddress(const rpc::Address& address) {
@@ -114,6 +130,8 @@ struct Server::Parts {
   std::unique_ptr<fleet::DeviceFleet> fleet;
   std::unique_ptr<catalog::IngestCatalog> ingest_catalog;
   std::unique_ptr<store::FileStore> store;
+  std::unique_ptr<catalog::GenerationCatalog> generations;
+  std::unique_ptr<rebuild::CatalogGeneration> generation;
   std::unique_ptr<catalog::RecordCatalog> due_records;
   std::unique_ptr<rebuild::StoreRecords> records;
   std::unique_ptr<catalog::ScrubCatalog> scrub_catalog;
@@ -125,11 +143,14 @@ struct Server::Parts {
   std::unique_ptr<catalog::DeletionCatalog> deletions;
   std::unique_ptr<catalog::PruneCatalog> pruning;
   std::unique_ptr<catalog::PolicyCatalog> policies;
+  std::unique_ptr<catalog::QuotaCatalog> holdings;
+  std::unique_ptr<retention::Quotas> quotas;
   std::unique_ptr<prune::MarkWriter> marks;
   std::unique_ptr<prune::Pruner> pruner;
   std::unique_ptr<retention::ControllerTime> time;
   std::unique_ptr<retention::Retention> retention;
   std::unique_ptr<prune::Maintenance> maintenance;
+  std::unique_ptr<backup::CatalogBackups> backups;
   std::unique_ptr<ingest::Ingest> ingest;
   std::unique_ptr<rpc::AdminHandlers> admin_handlers;
 
@@ -137,6 +158,9 @@ struct Server::Parts {
   std::unique_ptr<ThreadPoolExecutor> streams;  // downloads and fetches: reads of the store
   std::unique_ptr<ThreadPoolExecutor> uploads;  // wait for disk and catalog
   std::unique_ptr<ThreadPoolExecutor> digests;  // as many as cores: decompress and hash
+  std::unique_ptr<flow::FairSlots> upload_slots;
+  std::unique_ptr<flow::FairRate> upload_rate;
+  std::unique_ptr<flow::FairRate> fetch_rate;
   std::unique_ptr<v1::AgentService::CallbackService> agent_service;
   std::unique_ptr<v1::AdminService::CallbackService> admin_service;
   std::unique_ptr<grpc::Server> server;
@@ -153,6 +177,9 @@ struct Server::Parts {
   // What changed while the store could not be written, or by another process.
   void WriteRecords();
   void OrderHealing();
+  void AskForLost();
+  // REQUIRES: OpenMaintenance has been: nobody connects, and no policy changes, before.
+  absl::StatusOr<v1::DevicePolicy> PolicyOf(const DeviceId& device);
   void Stop();
 };
 
@@ -168,12 +195,17 @@ absl::Status Server::Parts::Open() {
 
   work = std::make_unique<ThreadPoolExecutor>(options.config.workers, kMaxQueued);
   streams = std::make_unique<ThreadPoolExecutor>(options.config.workers, kMaxQueued);
-  uploads = std::make_unique<ThreadPoolExecutor>(std::max(options.config.workers, 16), kMaxQueued);
+  uploads = std::make_unique<ThreadPoolExecutor>(std::max(options.config.workers, kUploadThreads), kMaxQueued);
   digests = std::make_unique<ThreadPoolExecutor>(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())), kMaxQueued);
   enrollment = std::make_unique<identity::Enrollment>(*authority, *identities, clock);
   LF_ASSIGN_OR_RETURN(authenticator, rpc::CertificateAuthenticator::Create(*authority, *identities, *work, clock));
-  reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots);
-  fleet::DeviceFleetParts fleet_parts{operations.get(), reports.get(), &clock, LITEFLEET_VERSION};
+  reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots, catalog::GapCatalog(*db));
+  fleet::DeviceFleetParts fleet_parts{operations.get(),
+                                      reports.get(),
+                                      &clock,
+                                      LITEFLEET_VERSION,
+                                      [this] { AskForLost(); },
+                                      [this](const DeviceId& device) { return PolicyOf(device); }};
   LF_ASSIGN_OR_RETURN(fleet, fleet::DeviceFleet::Create(fleet_parts, {}));
   LF_RETURN_IF_ERROR(OpenStore());
   LF_RETURN_IF_ERROR(OpenMaintenance());
@@ -188,11 +220,23 @@ absl::Status Server::Parts::OpenStore() {
   store_options.reserve_bytes = static_cast<uint64_t>(options.config.store_reserve);
   store_options.first_pack_id = largest + 1;
   LF_ASSIGN_OR_RETURN(store, store::FileStore::Open(store_options, clock));
+  generations = std::make_unique<catalog::GenerationCatalog>(*db);
+  generation = std::make_unique<rebuild::CatalogGeneration>(*generations, *store, clock);
+  LF_RETURN_IF_ERROR(generation->CheckNewest());
+  // A store that cannot be written to is served all the same; no pack is rewritten before this has been done.
+  if (const auto counted = generation->Advance(); !counted.ok()) spdlog::error("count the catalog: {}", MessageOf(counted.status()));
   due_records = std::make_unique<catalog::RecordCatalog>(*db);
   records = std::make_unique<rebuild::StoreRecords>(*due_records, *store, clock);
   identities->SetRecords(records.get());
   snapshots->SetRecords(records.get());
+  reports->gaps().SetRecords(records.get());
   WriteRecords();
+  policies = std::make_unique<catalog::PolicyCatalog>(*db);
+  policies->SetRecords(records.get());
+  holdings = std::make_unique<catalog::QuotaCatalog>(*db);
+  quotas = std::make_unique<retention::Quotas>(
+      *holdings, *policies,
+      retention::Quota{.bytes = options.config.quota_device_bytes, .snapshots = options.config.quota_device_snapshots});
   readers = std::make_unique<restore::StoreSnapshotReaderFactory>(*ingest_catalog, *store);
   verify::VerifierOptions verifier_options;
   verifier_options.scratch = options.data.scratch();
@@ -226,7 +270,8 @@ absl::Status Server::Parts::OpenStore() {
   scrubber->OnMarked([this] { OrderHealing(); });
   LF_RETURN_IF_ERROR(scrubber->Begin());
   ingest::IngestLimits limits;
-  limits.max_uploads = static_cast<size_t>(options.config.uploads);
+  // The slots are what limits: a session may end a little later than its stream.
+  limits.max_uploads = static_cast<size_t>(options.config.uploads) + kUploadThreads;
   ingest::IngestDeps deps{.store = *store,
                           .catalog = *ingest_catalog,
                           .clock = clock,
@@ -240,9 +285,11 @@ absl::Status Server::Parts::OpenStore() {
                             const auto contact = identities->LastContact(device);
                             return contact.ok() ? contact->seen_before : std::nullopt;
                           },
+                          .check_quota = [this](const DeviceId& device, bool goes_on) { return quotas->Check(device, goes_on); },
                           .on_committed =
                               [this](const ingest::CommittedSnapshot& snapshot) {
-                                verifier->Committed(snapshot.snapshot, snapshot.device, snapshot.database);
+                                verifier->Committed(snapshot.snapshot, snapshot.device, snapshot.database,
+                                                    snapshot.method == v1::METHOD_CONTINUOUS);
                                 scrubber->Committed();
                               }};
   ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
@@ -252,13 +299,13 @@ absl::Status Server::Parts::OpenStore() {
 absl::Status Server::Parts::OpenMaintenance() {
   deletions = std::make_unique<catalog::DeletionCatalog>(*db);
   pruning = std::make_unique<catalog::PruneCatalog>(*db);
-  policies = std::make_unique<catalog::PolicyCatalog>(*db);
-  policies->SetRecords(records.get());
   marks = std::make_unique<prune::MarkWriter>(*deletions, *store, clock);
-  pruner = std::make_unique<prune::Pruner>(prune::PrunerDeps{
-      .catalog = *pruning, .deletions = *deletions, .marks = *marks, .store = *store, .held = [this](const SnapshotId& id) {
-        return readers->pins().IsPinned(id);
-      }});
+  pruner = std::make_unique<prune::Pruner>(prune::PrunerDeps{.catalog = *pruning,
+                                                             .deletions = *deletions,
+                                                             .marks = *marks,
+                                                             .store = *store,
+                                                             .held = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); },
+                                                             .count_generation = [this] { return generation->Advance(); }});
   time = std::make_unique<retention::ControllerTime>(*policies, clock, BootId());
   LF_RETURN_IF_ERROR(time->Tick().status());
   retention = std::make_unique<retention::Retention>(*policies, *deletions, [this] { return marks->WriteDue(); });
@@ -275,12 +322,35 @@ absl::Status Server::Parts::OpenMaintenance() {
                                                                             .store = *store,
                                                                             .last_prune = [this] { return pruning->LastPrune(); }},
                                                      maintenance_options);
-  return maintenance->Begin();
+  LF_RETURN_IF_ERROR(maintenance->Begin());
+  backup::CatalogBackupOptions backup_options;
+  backup_options.catalog = options.data.catalog();
+  backup_options.store = options.data.store();
+  backup_options.scratch = options.data.scratch();
+  backup_options.every = options.config.catalog_backup_every;
+  backup_options.keep = options.config.catalog_backup_keep;
+  // Whoever puts the copy in the place of the catalog is told that it is one.
+  backup_options.made = [this] { return generation->Advance().status(); };
+  backups = std::make_unique<backup::CatalogBackups>(std::move(backup_options), clock);
+  backups->Begin();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<v1::DevicePolicy> Server::Parts::PolicyOf(const DeviceId& device) {
+  LF_ASSIGN_OR_RETURN(const std::vector<retention::Policy> all, retention->Policies());
+  if (all.empty()) return v1::DevicePolicy();
+  LF_ASSIGN_OR_RETURN(const v1::Device found, identities->ResolveDevice(device.value()));
+  return retention::CarriedTo(all, retention::ToLabels(found.labels()));
 }
 
 void Server::Parts::OrderHealing() {
   const absl::StatusOr<int> ordered = healer->OrderDue();
   if (!ordered.ok()) spdlog::error("ask devices for what the store lost: {}", MessageOf(ordered.status()));
+}
+
+// On the scrubber's thread: devices that were away, too, are asked.
+void Server::Parts::AskForLost() {
+  if (scrubber != nullptr) scrubber->Committed();
 }
 
 void Server::Parts::WriteRecords() {
@@ -299,12 +369,15 @@ absl::Status Server::Parts::MakeServices() {
   admin.deletions = deletions.get();
   admin.pruning = pruning.get();
   admin.policies = policies.get();
+  admin.holdings = holdings.get();
+  admin.quotas = quotas.get();
   admin.store = store.get();
   admin.marks = marks.get();
   admin.maintenance = maintenance.get();
   admin.scrubber = scrubber.get();
   admin.retention = retention.get();
   admin.time = time.get();
+  admin.backups = backups.get();
   admin.is_read = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); };
   admin.clock = &clock;
   admin.data_directory = options.data.path;
@@ -315,6 +388,9 @@ absl::Status Server::Parts::MakeServices() {
   admin_handlers = std::make_unique<rpc::AdminHandlers>(std::move(admin));
   admin_service = rpc::MakeAdminService(*admin_handlers, *authenticator, *work, *streams);
 
+  upload_slots = std::make_unique<flow::FairSlots>(flow::FairSlots::Limits{.slots = static_cast<size_t>(options.config.uploads)}, clock);
+  upload_rate = std::make_unique<flow::FairRate>(options.config.upload_rate, clock);
+  fetch_rate = std::make_unique<flow::FairRate>(options.config.fetch_rate, clock);
   rpc::AgentServiceParts agent;
   agent.authenticator = authenticator.get();
   agent.enrollment = enrollment.get();
@@ -325,10 +401,12 @@ absl::Status Server::Parts::MakeServices() {
     return rpc::NewControlReactor({.fleet = fleet.get(), .executor = work.get()}, caller, context);
   };
   agent.upload = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller) {
-    return rpc::NewUploadReactor(context, {.ingest = ingest.get(), .executor = uploads.get()}, caller);
+    return rpc::NewUploadReactor(
+        context, {.ingest = ingest.get(), .executor = uploads.get(), .rate = upload_rate.get(), .slots = upload_slots.get()}, caller);
   };
   agent.fetch = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller, const v1::FetchRequest& request) {
-    return rpc::NewFetchReactor(context, {.readers = readers.get(), .fleet = fleet.get(), .executor = streams.get()}, caller, request);
+    const rpc::FetchDeps deps{.readers = readers.get(), .fleet = fleet.get(), .executor = streams.get(), .rate = fetch_rate.get()};
+    return rpc::NewFetchReactor(context, deps, caller, request);
   };
   agent_service = rpc::MakeAgentService(std::move(agent));
   return absl::OkStatus();
@@ -337,6 +415,7 @@ absl::Status Server::Parts::MakeServices() {
 doctor::Parts Server::Parts::DoctorParts() {
   return {.clock = &clock,
           .catalog = db.get(),
+          .catalog_backups = [this] { return admin_handlers->GetCatalogBackups(); },
           .data_directory = options.data.path,
           .config_file = options.config_file,
           .configuration = [this]() -> absl::StatusOr<std::vector<std::string>> {
@@ -420,12 +499,17 @@ void Server::Parts::Stop() {
     server.reset();
   }
   if (!socket_path.empty()) io::RemoveFile(socket_path).IgnoreError();
+  if (upload_slots != nullptr) upload_slots->Stop();
+  for (flow::FairRate* rate : {upload_rate.get(), fetch_rate.get()}) {
+    if (rate != nullptr) rate->Stop();
+  }
   // What is queued still uses everything else; an upload waits for its digests.
   uploads.reset();
   digests.reset();
   streams.reset();
   work.reset();
   maintenance.reset();
+  backups.reset();
   verifier.reset();
   scrubber.reset();
 }
@@ -460,12 +544,15 @@ absl::Status Server::Reload(const config::ControllerConfig& config) {
 }
 
 void Server::Maintain() {
+  GiveMemoryBack();
   if (const absl::Status status = parts_->RefreshCertificate(); !status.ok())
     spdlog::error("renew the server's certificate: {}", MessageOf(status));
   // Once a minute: a jump is seen only by who looks at both clocks.
   if (const auto time = parts_->time->Tick(); !time.ok()) spdlog::error("keep the controller's time: {}", MessageOf(time.status()));
   parts_->WriteRecords();
-  parts_->scrubber->Committed();  // and on its thread devices that were away are asked again
+  parts_->AskForLost();
+  if (const absl::Status status = parts_->generation->AdvanceIfGrown(); !status.ok())
+    spdlog::error("count the catalog: {}", MessageOf(status));
   const SteadyTime now = parts_->clock.Steady();
   if (now - parts_->uploads_maintained < kMaintainUploads) return;
   parts_->uploads_maintained = now;

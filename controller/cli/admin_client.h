@@ -43,6 +43,7 @@ class AdminClient {
   Answer<v1::StartBackupsResponse> StartBackups(const v1::StartBackupsRequest& request);
   Answer<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request);
   Answer<v1::GetSnapshotResponse> GetSnapshot(const v1::GetSnapshotRequest& request);
+  Answer<v1::ListGapsResponse> ListGaps(const v1::ListGapsRequest& request);
   Answer<v1::CheckSnapshotResponse> CheckSnapshot(const v1::CheckSnapshotRequest& request);
   Answer<v1::DrillSnapshotResponse> DrillSnapshot(const v1::DrillSnapshotRequest& request);
   Answer<v1::DeleteSnapshotResponse> DeleteSnapshot(const v1::DeleteSnapshotRequest& request);
@@ -62,6 +63,8 @@ class AdminClient {
   Answer<v1::ReleaseHoldResponse> ReleaseHold(const v1::ReleaseHoldRequest& request);
   Answer<v1::PlanRestoreResponse> PlanRestore(const v1::PlanRestoreRequest& request);
   Answer<v1::StartRestoreResponse> StartRestore(const v1::StartRestoreRequest& request);
+  Answer<v1::PlanUndoResponse> PlanUndo(const v1::PlanUndoRequest& request);
+  Answer<v1::StartUndoResponse> StartUndo(const v1::StartUndoRequest& request);
   Answer<v1::ListOperationsResponse> ListOperations(const v1::ListOperationsRequest& request);
   Answer<v1::GetOperationResponse> GetOperation(const v1::GetOperationRequest& request);
   Answer<v1::CancelOperationResponse> CancelOperation(const v1::CancelOperationRequest& request);

@@ -137,6 +137,8 @@ int Run(int argc, const char* const* argv, const Clock& clock, Interrupts& inter
   AddBackup(app, session);
   AddSnapshot(app, session);
   AddRestore(app, session);
+  AddUndo(app, session);
+  AddKey(app, session);
   AddOperation(app, session);
   AddPolicy(app, session);
   AddStore(app, session);

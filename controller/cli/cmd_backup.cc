@@ -15,7 +15,32 @@ struct BackupOptions : LongActionOptions {
   std::string selector;
   std::string method;
   bool full = false;
+  bool compatible = false;
+  std::vector<std::string> tables;
+  std::vector<std::string> without_tables;
+  bool schema_only = false;
+  bool data_only = false;
 };
+
+// Options of a dump make it one.
+absl::Status SetMethod(const BackupOptions& options, v1::StartBackupsRequest& request) {
+  const bool dumps =
+      options.compatible || !options.tables.empty() || !options.without_tables.empty() || options.schema_only || options.data_only;
+  if (dumps && options.method != "dump") {
+    return Error(absl::StatusCode::kInvalidArgument, "DUMP_OPTIONS_INVALID", "options of a dump without the method dump",
+                 "add --method dump");
+  }
+  if (options.method == "online") request.set_method(v1::METHOD_ONLINE);
+  if (options.method == "dump") request.set_method(v1::METHOD_DUMP);
+  if (!dumps) return absl::OkStatus();
+  v1::DumpOptions& dump = *request.mutable_dump();
+  dump.set_compatible(options.compatible);
+  for (const std::string& table : options.tables) dump.add_tables(table);
+  for (const std::string& table : options.without_tables) dump.add_without_tables(table);
+  dump.set_schema_only(options.schema_only);
+  dump.set_data_only(options.data_only);
+  return absl::OkStatus();
+}
 
 // The state is backed up exactly as it is; that SQLite complains of it is a warning, not a failure.
 void WarnOfDamage(Session& session, AdminClient& client, const v1::Operation& operation) {
@@ -37,7 +62,7 @@ CommandResult Backup(Session& session, const BackupOptions& options) {
   }
   for (const std::string& database : options.databases) request.add_databases(database);
   request.set_selector(options.selector);
-  if (!options.method.empty()) request.set_method(v1::METHOD_ONLINE);
+  LF_RETURN_IF_ERROR(SetMethod(options, request));
   request.set_full(options.full);
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, ParseDuration(options.expire));
   LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
@@ -68,14 +93,26 @@ void AddBackup(CLI::App& app, Session& session) {
   backup->add_option("DATABASES", options->databases, "DEVICE/DATABASE, one or more");
   backup->add_option("-l,--selector", options->selector, "All databases of the devices with all these labels")->type_name("KEY=VALUE,...");
   backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")
-      ->check(CLI::IsMember({"online"}))
+      ->check(CLI::IsMember({"online", "dump"}))
       ->type_name("METHOD");
+  backup->add_flag("--compatible", options->compatible, "Dump: the text of the sqlite3 CLI, also where it loses something");
+  backup->add_option("--table", options->tables, "Dump: only this table with its indexes and triggers; repeatable")
+      ->expected(1)
+      ->take_all()
+      ->type_name("NAME");
+  backup->add_option("--without-table", options->without_tables, "Dump: all but this table; repeatable")
+      ->expected(1)
+      ->take_all()
+      ->type_name("NAME");
+  backup->add_flag("--schema-only", options->schema_only, "Dump: no rows")
+      ->excludes(backup->add_flag("--data-only", options->data_only, "Dump: rows alone; such a text cannot be loaded by itself"));
   backup->add_flag("--full", options->full, "Read and compare everything, whatever the device remembers of earlier backups");
   AddLongActionOptions(backup, *options, true);
   backup->footer(
       "Waits until all have ended. Ctrl-C detaches, the backups go on.\n\n"
       "Examples:\n  litefleet backup kiosk-7/orders\n  litefleet backup --selector site=oslo --detach\n"
-      "  id=$(litefleet backup kiosk-7/orders -o name)     the id of the new snapshot");
+      "  id=$(litefleet backup kiosk-7/orders -o name)     the id of the new snapshot\n"
+      "  litefleet backup kiosk-7/orders --method dump --without-table cache");
   OnCall(backup, session, options, &Backup);
 }
 

@@ -10,6 +10,9 @@
 namespace litefleet::cli {
 namespace {
 
+// The newest; `snapshot list` has all.
+constexpr int kGapsShown = 10;
+
 struct ListOptions {
   std::string device;
   bool stale = false;
@@ -77,12 +80,22 @@ CommandResult List(Session& session, const ListOptions& options) {
   return kDone;
 }
 
+// "2026-11-22 14:03:00 +01:00 to ...: why"
+std::string GapText(const v1::CoverageGap& gap) {
+  return fmt::format("{} to {}: {} ({})", LocalTimeText(FromProtoTime(gap.from())),
+                     gap.has_until() ? LocalTimeText(FromProtoTime(gap.until())) : "now", gap.message(), gap.reason());
+}
+
 CommandResult Show(Session& session, const ShowOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::GetDatabaseRequest request;
   request.set_database(options.database);
   LF_ASSIGN_OR_RETURN(const v1::GetDatabaseResponse response, client->GetDatabase(request));
   const v1::Database& database = response.database();
+  v1::ListGapsRequest newest_gaps;
+  newest_gaps.set_parent(options.database);
+  newest_gaps.set_page_size(kGapsShown);
+  LF_ASSIGN_OR_RETURN(const v1::ListGapsResponse gaps, client->ListGaps(newest_gaps));
   const SystemTime now = session.clock().Now();
   const v1::DatabaseHealth& health = database.health();
   Facts facts;
@@ -107,7 +120,16 @@ CommandResult Show(Session& session, const ShowOptions& options) {
         .AddIf("what to do", health.last_error().info().hint());
   }
   if (database.has_reported_at()) facts.Add("reported", AgeText(FromProtoTime(database.reported_at()), now));
-  PrintThing(session, "database", ToJson(database), DatabaseName(database), facts.Text());
+  if (health.spooled_snapshots() > 0) {
+    facts.Add("spooled", fmt::format("{} snapshots, {}, wait on the device", health.spooled_snapshots(), SizeText(health.spooled_bytes())));
+  }
+  for (const v1::Gap& gap : gaps.gaps()) facts.Add("gap", GapText(gap.gap()));
+  if (!gaps.next_page_token().empty()) facts.Add("gaps", fmt::format("more: litefleet snapshot list {}", DatabaseName(database)));
+  Json json = ToJson(database);
+  Json list = Json::Array();
+  for (const v1::Gap& gap : gaps.gaps()) list.Add(ToJson(gap));
+  json.Set("gaps", std::move(list));
+  PrintThing(session, "database", std::move(json), DatabaseName(database), facts.Text());
   return kDone;
 }
 

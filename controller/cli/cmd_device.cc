@@ -89,6 +89,24 @@ std::vector<v1::Alarm> AlarmsOf(const v1::Device& device, const v1::GetStatusRes
   return alarms;
 }
 
+std::string PolicyText(const v1::Device& device) {
+  if (device.policy().empty()) return device.policy_acknowledged() == 0 ? "none" : "none; the device still follows one";
+  const std::string text = fmt::format("{}, version {}", device.policy(), device.policy_version());
+  if (device.policy_acknowledged() == device.policy_version()) return text + ", followed";
+  return text + (device.policy_acknowledged() == 0 ? ", the device has none yet"
+                                                   : fmt::format(", the device still follows version {}", device.policy_acknowledged()));
+}
+
+// Where a limit is reached, that is said: uploads are refused then.
+std::string UsageText(const v1::DeviceUsage& usage) {
+  std::string text = fmt::format("{} held, {} snapshots", SizeText(usage.held_bytes()), usage.snapshots());
+  if (usage.quota_bytes() > 0) text += fmt::format("; quota {}", SizeText(usage.quota_bytes()));
+  if (usage.quota_snapshots() > 0) text += fmt::format("; quota {} snapshots", usage.quota_snapshots());
+  const bool full = (usage.quota_bytes() > 0 && usage.held_bytes() >= usage.quota_bytes()) ||
+                    (usage.quota_snapshots() > 0 && usage.snapshots() >= usage.quota_snapshots());
+  return full ? text + "; full: uploads are refused" : text;
+}
+
 CommandResult Show(Session& session, const DeviceOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::GetDeviceRequest request;
@@ -104,6 +122,14 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
     for (const v1::Alarm& alarm : alarms) alarm_items.Add(ToJson(alarm));
     Json result = ToJson(device);
     result.Set("databases", std::move(databases)).Set("alarms", std::move(alarm_items));
+    Json problems = Json::Array();
+    for (const std::string& problem : device.policy_problems()) problems.Add(problem);
+    if (device.policy().empty()) {
+      result.Set("policy", nullptr).Set("policy_version", nullptr);
+    } else {
+      result.Set("policy", device.policy()).Set("policy_version", device.policy_version());
+    }
+    result.Set("policy_acknowledged", device.policy_acknowledged()).Set("policy_problems", std::move(problems));
     session.PrintJson("device", std::move(result));
     return kDone;
   }
@@ -126,6 +152,9 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
   }
   if (device.has_uptime()) facts.Add("uptime", DurationText(Millis(device.uptime())));
   if (device.has_certificate_expires_at()) facts.Add("certificate until", LocalTimeText(FromProtoTime(device.certificate_expires_at())));
+  facts.Add("policy", PolicyText(device));
+  for (const std::string& problem : device.policy_problems()) facts.Add("", problem);
+  if (device.has_usage()) facts.Add("in the store", UsageText(device.usage()));
   session.Print(facts.Text());
   if (!alarms.empty()) {
     Table shown({{"ALARM"}, {"WHERE", false, true}, {"WHAT", false, true}});

@@ -1,4 +1,7 @@
 // litefleet operation list|show|watch|cancel
+#include <sstream>
+#include <string>
+
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "controller/cli/command_support.h"
@@ -118,6 +121,13 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
   }
   std::string text = facts.Text();
   for (const std::string& step : operation.steps()) text += "  * " + Printable(step) + "\n";
+  for (const v1::HookRun& run : operation.hooks()) {
+    text += fmt::format("  hook {}: {} after {}\n", Printable(run.hook()),
+                        run.timed_out() ? "its time was over" : fmt::format("exit code {}", run.exit_code()),
+                        DurationText(Millis(run.duration())));
+    std::istringstream lines(run.output());
+    for (std::string line; std::getline(lines, line);) text += "    | " + Printable(line) + "\n";
+  }
   Json json = ToJson(operation);
   AddFigures(operation, figures, json);
   PrintThing(session, "operation", std::move(json), operation.id(), text);

@@ -19,6 +19,7 @@ struct PolicyOptions {
 };
 
 std::string KeepsText(const v1::Policy& policy) {
+  if (policy.keep_last() == 0 && policy.tiers().empty()) return "everything";
   std::string text;
   const auto add = [&](const std::string& part) { text += (text.empty() ? "" : ", ") + part; };
   if (policy.keep_last() > 0) add(fmt::format("newest {}", policy.keep_last()));
@@ -36,6 +37,8 @@ CommandResult PrintPolicy(Session& session, const v1::Policy& policy, const std:
       .Add("selector", policy.selector().empty() ? "every device" : policy.selector())
       .Add("keeps", KeepsText(policy))
       .Add("databases", std::to_string(policy.databases()))
+      .Add("devices",
+           fmt::format("{}, of which {} have said that they follow this version", policy.devices(), policy.devices_acknowledged()))
       .Add("version", std::to_string(policy.version()))
       .Add("applied", LocalTimeText(FromProtoTime(policy.applied_at())));
   PrintThing(session, "policy", ToJson(policy), policy.name(), remark.empty() ? facts.Text() + "\n" + policy.text() : Printable(remark));
@@ -160,14 +163,17 @@ CommandResult Simulate(Session& session, const PolicyOptions& options) {
 }  // namespace
 
 void AddPolicy(CLI::App& app, Session& session) {
-  CLI::App* policy = AddNoun(app, "policy", "Which snapshots are kept, by labels of devices");
+  CLI::App* policy = AddNoun(app, "policy", "Which snapshots are kept and how devices back up, by labels of devices");
 
   auto apply_options = std::make_shared<PolicyOptions>();
   CLI::App* apply = policy->add_subcommand("apply", "Make or replace a policy");
-  apply->add_option("FILE", apply_options->file, "TOML: name, selector, [retention] keep_last, tiers, floor")->required();
+  apply->add_option("FILE", apply_options->file, "TOML: name, selector, [retention], [backup], [limits]")->required();
   apply->footer(
       "Example:\n  name = \"shops\"\n  selector = \"site=oslo\"\n  [retention]\n  keep_last = 10\n  floor = 3\n"
-      "  tiers = [{every = \"all\", for = \"24h\"}, {every = \"1h\", for = \"7d\"}, {every = \"1d\", for = \"90d\"}]");
+      "  tiers = [{every = \"all\", for = \"24h\"}, {every = \"1h\", for = \"7d\"}, {every = \"1d\", for = \"90d\"}]\n"
+      "  [backup]\n  schedule = \"6h\"\n  [[backup.database]]\n  name = \"orders\"\n  schedule = \"15m\"\n"
+      "  [limits]\n  upload = \"2MiB\"\n  download = \"4MiB\"\n"
+      "What a device's own agent.toml says counts before [backup] and [limits].");
   OnCall(apply, session, apply_options, &Apply);
 
   OnCall(policy->add_subcommand("list", "List policies by name"), session, &List);

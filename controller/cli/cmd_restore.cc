@@ -1,12 +1,17 @@
 // litefleet restore DEVICE/DATABASE... [--snapshot ID | --at TIME [--timeline N]] [--to DEVICE/DATABASE] [--mode live|replace] [--plan]
+#include <optional>
+
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
+#include "controller/cli/order_signer.h"
+#include "controller/cli/plan_text.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "controller/cli/time_spec.h"
+#include "controller/cli/waves.h"
 #include "fmt/format.h"
 
 namespace litefleet::cli {
@@ -23,7 +28,15 @@ struct RestoreOptions : LongActionOptions {
   bool plan = false;
   bool yes = false;
   bool ignore_check = false;
+  std::string sign;
+  uint64_t sign_counter = 0;
+  std::string request_id;
+  size_t wave_size = 0;
+  size_t max_failures = 1;
 };
+
+// A hash and an attempt are added for each database; 64 is the service's limit.
+constexpr size_t kMaxRequestId = 36;
 
 absl::Status Wrong(std::string_view message, std::string_view hint) {
   return Error(absl::StatusCode::kInvalidArgument, "RESTORE_TARGET_INVALID", message, hint);
@@ -90,33 +103,30 @@ absl::StatusOr<std::vector<v1::RestoreTarget>> Targets(Session& session, const R
   return targets;
 }
 
+std::string StateText(bool there, const v1::Snapshot& snapshot, std::string_view otherwise) {
+  if (!there) return std::string(otherwise);
+  return fmt::format("{} of {}", snapshot.id(), LocalTimeText(FromProtoTime(snapshot.taken_at())));
+}
+
+// What is there around a time that lies in a gap.
+std::string GapText(const v1::GapAround& around) {
+  const v1::CoverageGap& gap = around.gap();
+  return fmt::format("there are no states between {} and {} ({}): the newest before is {}, the first after {}",
+                     LocalTimeText(FromProtoTime(gap.from())), gap.has_until() ? LocalTimeText(FromProtoTime(gap.until())) : "now",
+                     gap.reason(), StateText(around.has_before(), around.before(), "none"),
+                     StateText(around.has_after(), around.after(), "none yet"));
+}
+
 std::string PlanText(const v1::PlanRestoreResponse& planned, SystemTime now) {
   const v1::RestorePlan& plan = planned.plan();
   const v1::Snapshot& snapshot = planned.snapshot();
-  std::string text = fmt::format("restore of {} ({})\n", planned.target(), Word(plan.mode()));
   Facts facts;
   facts.Add("  snapshot", fmt::format("{} of {}, taken {} ({})", snapshot.id(), DatabaseName(snapshot),
                                       LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
+  if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
-  const int64_t needed = plan.staging_bytes() + plan.undo_bytes() + plan.journal_bytes() + plan.reserve_bytes();
-  facts.Add("  space", fmt::format("{} needed (staging {}, undo {}, journal {}, reserve {}), {} free", SizeText(needed),
-                                   SizeText(plan.staging_bytes()), SizeText(plan.undo_bytes()), SizeText(plan.journal_bytes()),
-                                   SizeText(plan.reserve_bytes()), SizeText(plan.free_bytes())));
-  if (plan.from_device()) {
-    facts.Add("  in use", plan.in_use() ? "yes, other processes have it open" : "no other process has it open");
-    facts.Add("  writers wait", plan.has_expected_stall() && Millis(plan.expected_stall()).count() > 0
-                                    ? "about " + DurationText(Millis(plan.expected_stall()))
-                                    : "no");
-  }
-  text += facts.Text();
-  for (const std::string& step : plan.steps()) text += "  * " + Printable(step) + "\n";
-  for (const v1::ErrorDetail& obstacle : plan.obstacles()) {
-    text += Printable(fmt::format("  it would be refused: {} ({})", obstacle.message(), obstacle.info().reason())) + "\n";
-    if (!obstacle.info().hint().empty()) text += "    hint: " + Printable(obstacle.info().hint()) + "\n";
-  }
-  if (!plan.from_device()) text += "  the device did not answer: this is from the catalog alone\n";
-  return text;
+  return PlanText(fmt::format("restore of {} ({})", planned.target(), Word(plan.mode())), std::move(facts), plan);
 }
 
 CommandResult PrintPlans(Session& session, const std::vector<v1::PlanRestoreResponse>& plans, bool single) {
@@ -125,6 +135,7 @@ CommandResult PrintPlans(Session& session, const std::vector<v1::PlanRestoreResp
   for (const v1::PlanRestoreResponse& planned : plans) {
     Json item = Json::Object();
     item.Set("target", planned.target()).Set("plan", ToJson(planned.plan())).Set("snapshot", ToJson(planned.snapshot()));
+    item.Set("gap", GapAroundJson(planned.has_gap(), planned.gap()));
     if (session.json() && single) {
       session.PrintJson("restore_plan", std::move(item));
     } else if (session.json()) {
@@ -134,15 +145,22 @@ CommandResult PrintPlans(Session& session, const std::vector<v1::PlanRestoreResp
     } else {
       session.Print(PlanText(planned, session.clock().Now()));
     }
-    if (planned.plan().obstacles_size() > 0 && code == kDone) {
-      v1::Operation refused;
-      refused.set_state(v1::OPERATION_STATE_FAILED);
-      *refused.mutable_error() = planned.plan().obstacles(0);
-      code = ExitCodeOf(refused);
-    }
+    if (code == kDone) code = ExitCodeOf(planned.plan());
   }
   if (session.json() && !single) session.PrintJsonList("restore_plan_list", std::move(items));
   return code;
+}
+
+// By the device's id, which the operator's program looks up, and the root digest that the plan shows.
+absl::Status SignTarget(AdminClient& client, OrderSigner& signer, const v1::PlanRestoreResponse& planned, SystemTime expires,
+                        v1::RestoreTarget& target) {
+  const size_t slash = planned.target().find('/');
+  v1::GetDeviceRequest get;
+  get.set_device(planned.target().substr(0, slash));
+  LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse found, client.GetDevice(get));
+  LF_ASSIGN_OR_RETURN(*target.mutable_signature(),
+                      signer.Sign(found.device().id(), planned.target().substr(slash + 1), planned.snapshot().root_digest(), expires));
+  return absl::OkStatus();
 }
 
 CommandResult Restore(Session& session, const RestoreOptions& options) {
@@ -151,7 +169,16 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   const bool single = options.selector.empty() && targets.size() == 1;
-  if (options.plan || !options.yes) {
+  if (options.wave_size > 0 && options.detach) return Wrong("--wave-size waits for each wave, --detach does not", "give one of the two");
+  if (!options.request_id.empty() && (options.request_id.size() > kMaxRequestId || !IsName(options.request_id)))
+    return Wrong(fmt::format("'{}' is no request id", options.request_id), "letters, digits, '.', '_' and '-', at most 36");
+  std::optional<OrderSigner> signer;
+  if (!options.sign.empty()) {
+    LF_ASSIGN_OR_RETURN(OrderSigner opened, OrderSigner::Open(options.sign, options.sign_counter, session.clock().Now()));
+    signer.emplace(std::move(opened));
+  }
+  // What is signed is what a plan says.
+  if (options.plan || !options.yes || signer.has_value()) {
     std::vector<v1::PlanRestoreResponse> plans;
     bool destructive = false;
     for (v1::RestoreTarget& target : targets) {
@@ -171,7 +198,11 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
         return Annotate(FromErrorDetail(planned.plan().obstacles(0)), fmt::format("{} would refuse the restore", planned.target()));
       }
     }
-    if (destructive) {
+    if (signer.has_value()) {
+      for (size_t i = 0; i < plans.size(); ++i)
+        LF_RETURN_IF_ERROR(SignTarget(*client, *signer, plans[i], session.clock().Now() + expire, targets[i]));
+    }
+    if (destructive && !options.yes) {
       std::string text;
       for (const v1::PlanRestoreResponse& planned : plans) text += PlanText(planned, session.clock().Now());
       session.Show(text);
@@ -179,25 +210,46 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
                                                                   : fmt::format("Overwrite {} databases?", plans.size())));
     }
   }
-  std::vector<v1::Operation> operations;
-  std::vector<int> codes;
+  WaveOptions waves;
+  waves.request_id = options.request_id.empty() ? NewUlid(session.clock().Now()) : options.request_id;
+  waves.size = options.wave_size;
+  waves.max_failures = options.max_failures;
+  LF_ASSIGN_OR_RETURN(waves.wait.timeout, ParseDuration(options.timeout));
+  std::vector<WaveItem> items;
   for (const v1::RestoreTarget& target : targets) {
-    v1::StartRestoreRequest request;
-    *request.mutable_restore() = target;
-    *request.mutable_expire() = Seconds(expire);
-    request.set_request_id(NewUlid(session.clock().Now()));
-    auto response = client->StartRestore(request);
-    if (!response.ok()) {
-      if (single) return response.status();
-      codes.push_back(session.Report(Annotate(response.status(), target.source())));
-      continue;
-    }
-    operations.push_back(*std::move(response->mutable_operation()));
+    items.push_back({target.source().empty() ? target.snapshot() : target.source(),
+                     [&](const std::string& request_id) -> absl::StatusOr<v1::Operation> {
+                       v1::StartRestoreRequest request;
+                       *request.mutable_restore() = target;
+                       *request.mutable_expire() = Seconds(expire);
+                       request.set_request_id(request_id);
+                       LF_ASSIGN_OR_RETURN(v1::StartRestoreResponse response, client->StartRestore(request));
+                       if (response.has_gap()) session.Warn(GapText(response.gap()));
+                       return std::move(*response.mutable_operation());
+                     }});
   }
-  if (operations.empty()) return Combine(codes);
-  LF_ASSIGN_OR_RETURN(const int code, FinishOperations(session, std::move(operations), options, single));
+  if (single) {
+    LF_ASSIGN_OR_RETURN(v1::Operation operation, StartOrFind(items.front(), waves.request_id));
+    return FinishOperations(session, {std::move(operation)}, options, true);
+  }
+  if (items.size() > 1 && !session.quiet())
+    session.Show(fmt::format("request {}: the same command with --request-id {} goes on where this one is stopped\n", waves.request_id,
+                             waves.request_id));
+  WaveResult result;
+  if (const absl::Status stopped = RunWaves(session, items, waves, result); !stopped.ok())
+    return ReportWait(session, stopped, result.operations);
+  std::vector<int> codes = result.refused;
+  if (result.operations.empty()) return Combine(codes);
+  LF_ASSIGN_OR_RETURN(const int code, FinishOperations(session, std::move(result.operations), options, single));
   if (code == kInterrupted) return code;
   codes.push_back(code);
+  if (result.not_begun > 0) {
+    session.Report(
+        Error(absl::StatusCode::kAborted, "WAVES_STOPPED",
+              fmt::format("{} databases were left as they are: {} failures were reached", result.not_begun, options.max_failures),
+              fmt::format("look at what failed, then the same command with --request-id {}", waves.request_id)));
+    return kPartly;
+  }
   return Combine(codes);
 }
 
@@ -223,13 +275,25 @@ void AddRestore(CLI::App& app, Session& session) {
   restore->add_flag("-y,--yes", options->yes, "Do not ask");
   restore->add_flag("--ignore-check", options->ignore_check,
                     "Go on where SQLite's checks of the restored state end worse than those of the snapshot");
+  restore->add_option("--sign", options->sign, "Sign the orders by this key, for devices that take no others")->type_name("KEYFILE");
+  restore->add_option("--sign-counter", options->sign_counter, "With --sign: count from here, not from the time")->type_name("N");
+  restore->add_option("--wave-size", options->wave_size, "So many databases at a time; all at once if not given")
+      ->check(CLI::Range(1, 100'000))
+      ->type_name("N");
+  restore->add_option("--max-failures", options->max_failures, "With --wave-size: begin no further wave once so many have failed")
+      ->check(CLI::Range(1, 100'000))
+      ->capture_default_str()
+      ->type_name("N");
+  restore
+      ->add_option("--request-id", options->request_id, "Go on with a command that was stopped: what it has restored is not restored again")
+      ->type_name("ID");
   AddLongActionOptions(restore, *options, true);
   restore->footer(
       "TIME is 2026-11-22T14:03:00+01:00, '2026-11-22 14:03' (local), 'yesterday 23:00', or -15m.\n"
       "The previous state is kept on the device. Waits until all have ended; Ctrl-C detaches.\n\n"
       "Examples:\n  litefleet restore kiosk-7/orders --plan\n  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n"
       "  litefleet restore kiosk-7/orders --snapshot 01J9ZK --mode replace --yes\n  litefleet restore kiosk-7/orders --to spare-1/orders "
-      "--yes");
+      "--yes\n  litefleet restore --selector site=oslo --at '2026-11-22 14:03' --wave-size 10 --max-failures 2 --yes");
   OnCall(restore, session, options, &Restore);
 }
 

@@ -33,6 +33,32 @@ Cell CheckCell(const v1::Snapshot& snapshot) {
   return {word == "cannot_tell" ? "cannot tell" : word, ToneOf(snapshot.check())};
 }
 
+// Of one database, the newest first.
+absl::StatusOr<std::vector<v1::Gap>> GapsOf(AdminClient& client, const std::string& database) {
+  v1::ListGapsRequest all;
+  all.set_parent(database);
+  std::vector<v1::Gap> gaps;
+  LF_RETURN_IF_ERROR(AllPages(all, [&](const v1::ListGapsRequest& request) -> absl::StatusOr<std::string> {
+    LF_ASSIGN_OR_RETURN(const v1::ListGapsResponse response, client.ListGaps(request));
+    gaps.insert(gaps.end(), response.gaps().begin(), response.gaps().end());
+    return response.next_page_token();
+  }));
+  return gaps;
+}
+
+// A gap begins with the snapshot before it; a clock's jitter does not put it below that.
+bool IsAfter(const v1::Gap& gap, const v1::Snapshot& snapshot) {
+  return TimestampMillis(gap.gap().from()) + 1000 >= TimestampMillis(snapshot.taken_at());
+}
+
+std::vector<Cell> GapRow(const v1::Gap& gap) {
+  const v1::CoverageGap& what = gap.gap();
+  const bool ended = what.has_until();
+  const std::chrono::milliseconds length(ended ? TimestampMillis(what.until()) - TimestampMillis(what.from()) : 0);
+  return {Cell("(no states)", Tone::kDoubtful), DatabaseName(gap), LocalTimeText(FromProtoTime(what.from())),
+          ended ? DurationText(length) : "until now", Cell(what.reason(), ended ? Tone::kDoubtful : Tone::kBad)};
+}
+
 CommandResult List(Session& session, const ListOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::ListSnapshotsRequest all;
@@ -45,17 +71,32 @@ CommandResult List(Session& session, const ListOptions& options) {
     snapshots.insert(snapshots.end(), response.snapshots().begin(), response.snapshots().end());
     return snapshots.size() >= wanted ? std::string() : response.next_page_token();
   }));
+  // Of one database the times without states belong into the list; with --limit those that the listed ones reach.
+  std::vector<v1::Gap> gaps;
+  const bool of_database = options.parent.find('/') != std::string::npos;
+  if (of_database) {
+    LF_ASSIGN_OR_RETURN(gaps, GapsOf(*client, options.parent));
+    if (snapshots.size() >= wanted) std::erase_if(gaps, [&](const v1::Gap& gap) { return !IsAfter(gap, snapshots.back()); });
+  }
   if (session.json()) {
     Json items = Json::Array();
     for (const v1::Snapshot& snapshot : snapshots) items.Add(ToJson(snapshot));
-    session.PrintJsonList("snapshot_list", std::move(items));
+    if (!of_database) {
+      session.PrintJsonList("snapshot_list", std::move(items));
+      return kDone;
+    }
+    Json more = Json::Array();
+    for (const v1::Gap& gap : gaps) more.Add(ToJson(gap));
+    Json list = Json::Object();
+    list.Set("items", std::move(items)).Set("next_page_token", nullptr).Set("gaps", std::move(more));
+    session.PrintJson("snapshot_list", std::move(list));
     return kDone;
   }
   if (session.format() == OutputFormat::kName) {
     for (const v1::Snapshot& snapshot : snapshots) session.Print(snapshot.id() + "\n");
     return kDone;
   }
-  if (snapshots.empty()) {
+  if (snapshots.empty() && gaps.empty()) {
     session.Note("no snapshots; make one with `litefleet backup DEVICE/DATABASE`");
     return kDone;
   }
@@ -66,7 +107,14 @@ CommandResult List(Session& session, const ListOptions& options) {
                    {{"TIMELINE", true}, {"METHOD"}, {"RECEIVED"}, {"SENT", true}, {"STORED", true}, {"TOOK", true}, {"SOURCE"}, {"ROOT"}});
   }
   Table table(columns);
+  size_t gap = 0;
+  const auto add_gap = [&] {
+    std::vector<Cell> row = GapRow(gaps[gap++]);
+    row.resize(columns.size(), Cell(""));
+    table.Add(std::move(row));
+  };
   for (const v1::Snapshot& snapshot : snapshots) {
+    while (gap < gaps.size() && IsAfter(gaps[gap], snapshot)) add_gap();
     std::vector<Cell> row = {snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())),
                              SizeText(snapshot.size_bytes()), CheckCell(snapshot)};
     if (wide) {
@@ -77,6 +125,7 @@ CommandResult List(Session& session, const ListOptions& options) {
     }
     table.Add(std::move(row));
   }
+  while (gap < gaps.size()) add_gap();
   session.Print(table.Text(session.style()));
   return kDone;
 }
@@ -97,7 +146,14 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
             fmt::format("{} ({})", LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
   facts.Add("received", LocalTimeText(FromProtoTime(snapshot.received_at())));
   facts.Add("method", Word(snapshot.method())).AddIf("journal mode", Word(snapshot.journal_mode()));
-  facts.Add("size", fmt::format("{} ({} pages of {} bytes)", SizeText(snapshot.size_bytes()), snapshot.page_count(), snapshot.page_size()));
+  if (snapshot.content() <= v1::SNAPSHOT_CONTENT_DATABASE) {
+    facts.Add("size",
+              fmt::format("{} ({} pages of {} bytes)", SizeText(snapshot.size_bytes()), snapshot.page_count(), snapshot.page_size()));
+  } else {
+    facts.Add("content", fmt::format("{} of {}", SizeText(snapshot.content_bytes()),
+                                     snapshot.content() == v1::SNAPSHOT_CONTENT_SQL ? "SQL text" : "files"));
+  }
+  facts.AddIf("imported", snapshot.provenance());
   facts.Add("root digest", ToHex(AsBytes(snapshot.root_digest())));
   facts.Add("read", SizeText(snapshot.read_bytes()));
   if (snapshot.has_pages_changed()) {
@@ -186,6 +242,7 @@ void AddSnapshot(CLI::App& app, Session& session) {
   CLI::App* list = snapshot->add_subcommand("list", "List snapshots, newest first");
   list->add_option("OF", list_options->parent, "DEVICE or DEVICE/DATABASE; all if not given");
   list->add_option("--limit", list_options->limit, "At most this many")->type_name("N")->check(CLI::Range(1, 1'000'000));
+  list->footer("Of one DEVICE/DATABASE the times without the promised states stand between them, with the reason.");
   OnCall(list, session, list_options, &List);
 
   auto show_options = std::make_shared<SnapshotOptions>();
@@ -212,6 +269,7 @@ void AddSnapshot(CLI::App& app, Session& session) {
   OnCall(drill, session, drill_options, &Check);
 
   AddSnapshotDownload(*snapshot, session);
+  AddSnapshotOpen(*snapshot, session);
   AddSnapshotKeep(*snapshot, session);
 }
 

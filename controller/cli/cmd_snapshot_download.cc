@@ -1,15 +1,20 @@
-// litefleet snapshot download ID --output FILE
+// litefleet snapshot download ID --output FILE [--format db|sql|csv]
+#include <fcntl.h>
 #include <unistd.h>
 
-#include <atomic>
+#include <cstdlib>
+#include <memory>
 #include <optional>
+#include <utility>
 
 #include "common/base/bytes.h"
+#include "common/dump/dump_process.h"
+#include "common/format/segment.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
+#include "controller/cli/csv_files.h"
 #include "controller/cli/download.h"
-#include "controller/cli/page_writer.h"
-#include "controller/cli/progress.h"
+#include "controller/cli/receive.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "fmt/format.h"
@@ -20,12 +25,111 @@ namespace {
 struct DownloadOptions {
   std::string snapshot;
   std::string output;
+  std::string format;  // empty: as it is
+  bool compatible = false;
   bool force = false;
 };
 
-CommandResult Download(Session& session, const DownloadOptions& options) {
+// Standard output, or a file that gets its name at the end.
+class Output {
+ public:
+  static absl::StatusOr<Output> Make(const DownloadOptions& options) {
+    Output output;
+    if (options.output == "-") return output;
+    LF_ASSIGN_OR_RETURN(NewFile made, NewFile::Make(options.output, options.force));
+    output.file_.emplace(std::move(made));
+    return output;
+  }
+  absl::Status Write(ByteView data) {
+    bytes_ += static_cast<int64_t>(data.size());
+    return file_.has_value() ? file_->Write(data) : io::WriteAll(STDOUT_FILENO, data, "standard output");
+  }
+  absl::Status Finish() { return file_.has_value() ? file_->Finish() : absl::OkStatus(); }
+  // Where a database is made in its place; it counts as written.
+  const std::string& temporary() const { return file_->temporary(); }
+  void Wrote(int64_t bytes) { bytes_ = bytes; }
+  int64_t bytes() const { return bytes_; }
+
+ private:
+  std::optional<NewFile> file_;
+  int64_t bytes_ = 0;
+};
+
+// Where files for a while are: beside the output, else where others are.
+std::string ScratchFor(const DownloadOptions& options) {
+  if (options.output != "-") return io::DirectoryOf(options.output);
+  const char* const named = getenv("TMPDIR");
+  return named != nullptr && *named != '\0' ? named : "/tmp";
+}
+
+absl::Status AsItIs(Session& session, const DownloadOptions& options, Output& output, Received& received) {
+  format::SegmentReader segments(format::Content::kSql);
+  const auto choose = [&](const v1::Snapshot& snapshot) -> absl::StatusOr<PageWriter::Write> {
+    LF_RETURN_IF_ERROR(CheckContent(snapshot));
+    if (!IsText(snapshot)) return PageWriter::Write([&](ByteView data) { return output.Write(data); });
+    return PageWriter::Write([&](ByteView data) { return segments.Add(data, [&](ByteView text) { return output.Write(text); }); });
+  };
+  LF_RETURN_IF_ERROR(Receive(session, options.snapshot, choose, received));
+  return IsText(received.snapshot) ? segments.Finish() : absl::OkStatus();
+}
+
+absl::Status TextAsDatabase(Session& session, const DownloadOptions& options, Output& output, Received& received) {
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(output.temporary(), O_RDWR));
+  LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received));
+  output.Wrote(static_cast<int64_t>(lseek(fd.get(), 0, SEEK_END)));
+  return absl::OkStatus();
+}
+
+absl::Status DatabaseAsText(Session& session, const DownloadOptions& options, Output& output, Received& received) {
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
+  LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received));
+  dump::HelperOptions helper;
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> text,
+                      dump::DumpProcess::Sql(helper, {.fd = fd.get(), .bytes = 0, .read = {}}, {.compatible = options.compatible}));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
+    if (piece.empty()) return absl::OkStatus();
+    LF_RETURN_IF_ERROR(output.Write(piece));
+  }
+}
+
+// Whether the snapshot is text: asked before anything is received, since it decides where that goes.
+absl::StatusOr<bool> AsksIsText(Session& session, const DownloadOptions& options) {
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
+  v1::GetSnapshotRequest request;
+  request.set_snapshot(options.snapshot);
+  LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse response, client->GetSnapshot(request));
+  LF_RETURN_IF_ERROR(CheckContent(response.snapshot()));
+  return IsText(response.snapshot());
+}
+
+void Say(Session& session, const DownloadOptions& options, const Received& received, int64_t bytes, size_t files,
+         std::chrono::milliseconds took) {
+  const v1::Snapshot& snapshot = received.snapshot;
+  if (session.json()) {
+    Json result = Json::Object();
+    result.Set("snapshot", snapshot.id())
+        .Set("device", snapshot.device_name())
+        .Set("database", snapshot.database())
+        .Set("output", options.output)
+        .Set("format", options.format)
+        .Set("size_bytes", bytes)
+        .Set("root_digest", ToHex(AsBytes(snapshot.root_digest())))
+        .Set("verified", true);
+    session.PrintJson("download", std::move(result));
+  } else if (session.format() == OutputFormat::kName) {
+    session.Print(options.output + "\n");
+  } else if (!session.quiet()) {
+    const std::string what = options.format == "csv" ? fmt::format("{} files", files) : SizeText(bytes);
+    session.Print(Printable(fmt::format("{}: snapshot {} of {}, {} in {}, root digest verified", options.output, snapshot.id(),
+                                        DatabaseName(snapshot), what, DurationText(took))) +
+                  "\n");
+  }
+}
+
+absl::Status CheckOptions(const Session& session, const DownloadOptions& options) {
   const bool to_stdout = options.output == "-";
-  if (to_stdout && session.stdout_is_terminal()) {
+  if (to_stdout && session.stdout_is_terminal() && options.format != "sql") {
     return Error(absl::StatusCode::kInvalidArgument, "TERMINAL_OUTPUT", "a database is not written to a terminal",
                  "name a file, or redirect standard output");
   }
@@ -33,84 +137,60 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
     return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--output - and -o json both want standard output",
                  "name a file, or leave -o json out");
   }
-  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
-  std::optional<NewFile> file;
-  if (!to_stdout) {
-    LF_ASSIGN_OR_RETURN(NewFile made, NewFile::Make(options.output, options.force));
-    file.emplace(std::move(made));
+  if (to_stdout && options.format == "csv")
+    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "CSV files go into a directory", "name one with --output");
+  // Before anything is fetched.
+  if (options.format == "csv" && io::Exists(options.output)) {
+    return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", options.output),
+                 "name another directory");
   }
-  Mutex mu;
-  AdminClient::Cancellable* running = nullptr;  // guarded by mu
-  std::atomic<bool> interrupted = false;
-  Interrupts::Guard guard(session.interrupts(), [&] {
-    interrupted = true;
-    MutexLock lock(mu);
-    if (running != nullptr) running->Cancel();
-  });
+  if (options.compatible && options.format != "sql")
+    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--compatible is about SQL text", "add --format sql");
+  return absl::OkStatus();
+}
 
-  v1::Snapshot snapshot;
-  std::optional<PageWriter> writer;
-  RateMeter meter;
-  SteadyTime drawn{};
+CommandResult Download(Session& session, const DownloadOptions& given) {
+  LF_RETURN_IF_ERROR(CheckOptions(session, given));
+  DownloadOptions options = given;
+  LF_ASSIGN_OR_RETURN(const bool is_text, AsksIsText(session, options));
+  if (options.format.empty()) options.format = is_text ? "sql" : "db";
+  const bool to_stdout = options.output == "-";
   const SteadyTime begin = session.clock().Steady();
-  absl::Status status = client->Download(
-      options.snapshot,
-      [&](AdminClient::Cancellable* call) {
-        MutexLock lock(mu);
-        running = call;
-        if (call != nullptr && interrupted) call->Cancel();
-      },
-      [&](const v1::Snapshot& header) -> absl::Status {
-        snapshot = header;
-        LF_ASSIGN_OR_RETURN(RootVerifier verifier, RootVerifier::Make(header.page_size(), header.page_count(), header.root_digest()));
-        writer.emplace(std::move(verifier),
-                       [&](ByteView data) { return to_stdout ? io::WriteAll(STDOUT_FILENO, data, "standard output") : file->Write(data); });
-        return absl::OkStatus();
-      },
-      [&](v1::DownloadPages pages) -> absl::Status {
-        LF_RETURN_IF_ERROR(writer->Add(std::move(pages)));
-        const SteadyTime now = session.clock().Steady();
-        meter.Add(now, writer->bytes());
-        if (now - drawn > std::chrono::milliseconds(200)) {
-          drawn = now;
-          session.ShowProgress(
-              ProgressLine("download of " + DatabaseName(snapshot) + ":", writer->bytes(), snapshot.size_bytes(), meter.Rate()));
-        }
-        return absl::OkStatus();
-      });
-  if (status.ok()) {
-    status = writer.has_value() ? writer->Finish() : Error(absl::StatusCode::kDataLoss, "TRUNCATED", "the controller sent nothing");
+  Received received;
+  absl::Status status;
+  std::vector<std::string> files;
+  std::optional<Output> output;
+  if (options.format == "csv") {
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
+    status = ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received);
+    if (status.ok() && !received.interrupted) {
+      LF_ASSIGN_OR_RETURN(files, WriteCsvFiles(fd.get(), options.output));
+    }
+  } else {
+    if (to_stdout && options.format == "db" && is_text) {
+      return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "a database that is loaded from SQL text is not written to a pipe",
+                   "name a file");
+    }
+    LF_ASSIGN_OR_RETURN(Output made, Output::Make(options));
+    output.emplace(std::move(made));
+    if ((options.format == "sql") == is_text) {
+      status = AsItIs(session, options, *output, received);
+    } else {
+      status = is_text ? TextAsDatabase(session, options, *output, received) : DatabaseAsText(session, options, *output, received);
+    }
   }
-  const int64_t done = writer.has_value() ? writer->bytes() : 0;
-  session.ClearProgress();
-  if (interrupted) {
+  if (received.interrupted) {
     session.Warn(to_stdout ? "interrupted: what was written is not complete" : "interrupted: nothing was kept");
     return kInterrupted;
   }
   if (!status.ok()) {
-    if (to_stdout && done > 0) session.Warn("what was written to standard output is not a good snapshot: throw it away");
+    if (to_stdout && output->bytes() > 0) session.Warn("what was written to standard output is not a good snapshot: throw it away");
     return Annotate(status, fmt::format("download snapshot {}", options.snapshot));
   }
+  if (output.has_value()) LF_RETURN_IF_ERROR(output->Finish());
   if (to_stdout) return kDone;
-  LF_RETURN_IF_ERROR(file->Finish());
-  if (session.json()) {
-    Json result = Json::Object();
-    result.Set("snapshot", snapshot.id())
-        .Set("device", snapshot.device_name())
-        .Set("database", snapshot.database())
-        .Set("output", options.output)
-        .Set("size_bytes", done)
-        .Set("root_digest", ToHex(AsBytes(snapshot.root_digest())))
-        .Set("verified", true);
-    session.PrintJson("download", std::move(result));
-  } else if (session.format() == OutputFormat::kName) {
-    session.Print(options.output + "\n");
-  } else if (!session.quiet()) {
-    const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(session.clock().Steady() - begin);
-    session.Print(Printable(fmt::format("{}: snapshot {} of {}, {} in {}, root digest verified", options.output, snapshot.id(),
-                                        DatabaseName(snapshot), SizeText(done), DurationText(took))) +
-                  "\n");
-  }
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(session.clock().Steady() - begin);
+  Say(session, options, received, output.has_value() ? output->bytes() : received.bytes, files.size(), took);
   return kDone;
 }
 
@@ -118,18 +198,24 @@ CommandResult Download(Session& session, const DownloadOptions& options) {
 
 void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
   auto options = std::make_shared<DownloadOptions>();
-  CLI::App* download = snapshot.add_subcommand("download", "Write a snapshot to a file, as the SQLite database that it is");
+  CLI::App* download = snapshot.add_subcommand("download", "Write a snapshot to a file: as it is, as a database, as SQL or CSV");
   download->add_option("ID", options->snapshot, "Id of the snapshot, or the beginning of it")->required();
-  download->add_option("--output", options->output, "The file to make (mode 0600), or - for standard output")
+  download->add_option("--output", options->output, "The file to make (mode 0600), or - for standard output; for csv a new directory")
       ->required()
       ->type_name("FILE");
+  download
+      ->add_option("--format", options->format, "db, sql or csv; without it the snapshot as it is, a database or the SQL text of a dump")
+      ->check(CLI::IsMember({"db", "sql", "csv"}))
+      ->type_name("FORMAT");
+  download->add_flag("--compatible", options->compatible, "SQL of a database: the text of the sqlite3 CLI, also where it loses something");
   download->add_flag("--force", options->force, "Overwrite FILE");
   download->footer(
       "Every byte is checked against the root digest that the device computed. FILE gets its name only\n"
       "when all of it is right and synced; else nothing is left behind, and the exit code is 8.\n"
-      "With --output - the data leaves before its end could be checked: use it only if the exit code is 0.\n\n"
+      "With --output - the data leaves before its end could be checked: use it only if the exit code is 0.\n"
+      "Where the snapshot is turned into another format, SQLite reads it in a process without rights.\n\n"
       "Examples:\n  litefleet snapshot download 01J9ZK --output orders.db\n  litefleet snapshot download 01J9ZK --output - | zstd > "
-      "orders.db.zst");
+      "orders.db.zst\n  litefleet snapshot download 01J9ZK --output orders --format csv");
   OnCall(download, session, options, &Download);
 }
 

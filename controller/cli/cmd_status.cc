@@ -46,6 +46,9 @@ CommandResult Status(Session& session) {
   if (status.holds() > 0) facts.Add("holds", fmt::format("{} on retention: litefleet store hold list", status.holds()));
   facts.Add("operations", fmt::format("{} under way", status.active_operations()));
   facts.Add("store free", SizeText(status.store_free_bytes()));
+  if (status.has_catalog_backup_at()) {
+    facts.Add("catalog backup", fmt::format("{} ago", AgeText(FromProtoTime(status.catalog_backup_at()), now)));
+  }
   std::string text = facts.Text();
   if (status.alarms().empty()) {
     text += Toned("no alarms", Tone::kGood, session.style()) + "\n";

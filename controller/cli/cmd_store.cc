@@ -49,12 +49,19 @@ CommandResult Stats(Session& session) {
     facts.Add("last prune", fmt::format("{}: {} removed, {} copied", LocalTimeText(FromProtoTime(stats.last_prune_at())),
                                         SizeText(stats.last_prune().bytes_removed()), SizeText(stats.last_prune().bytes_copied())));
   }
+  if (stats.has_catalog_backups()) {
+    const v1::CatalogBackups& backups = stats.catalog_backups();
+    facts.Add("catalog backups", fmt::format("{} of {} with {}, the newest {}", backups.count(), backups.keep(), SizeText(backups.bytes()),
+                                             backups.has_newest_at() ? LocalTimeText(FromProtoTime(backups.newest_at())) : "never"));
+  }
   session.Print(facts.Text());
   if (stats.devices().empty()) return kDone;
-  Table table({{"DEVICE", false, true}, {"SNAPSHOTS", true}, {"DATABASES", true}, {"STORED", true}});
+  Table table({{"DEVICE", false, true}, {"SNAPSHOTS", true}, {"DATABASES", true}, {"STORED", true}, {"HELD", true}, {"QUOTA", true}});
   for (const v1::DeviceUsage& device : stats.devices()) {
-    table.Add(
-        {device.device_name(), std::to_string(device.snapshots()), SizeText(device.logical_bytes()), SizeText(device.stored_bytes())});
+    const bool full = device.quota_bytes() > 0 && device.held_bytes() >= device.quota_bytes();
+    table.Add({device.device_name(), std::to_string(device.snapshots()), SizeText(device.logical_bytes()), SizeText(device.stored_bytes()),
+               full ? Cell(SizeText(device.held_bytes()), Tone::kBad) : Cell(SizeText(device.held_bytes())),
+               device.quota_bytes() > 0 ? SizeText(device.quota_bytes()) : "-"});
   }
   session.Print("\n" + table.Text(session.style()));
   return kDone;

@@ -68,8 +68,8 @@ std::string OperationOutcome(const v1::Operation& operation, const std::string& 
   }
   std::string text = subject + ": done";
   if (!operation.snapshot_id().empty()) text += fmt::format(", snapshot {}", operation.snapshot_id());
-  if (operation.kind() == v1::OPERATION_KIND_RESTORE && operation.restore_mode() != v1::RESTORE_MODE_UNSPECIFIED)
-    text += fmt::format(", {}", Word(operation.restore_mode()));
+  const bool puts = operation.kind() == v1::OPERATION_KIND_RESTORE || operation.kind() == v1::OPERATION_KIND_UNDO;
+  if (puts && operation.restore_mode() != v1::RESTORE_MODE_UNSPECIFIED) text += fmt::format(", {}", Word(operation.restore_mode()));
   if (operation.progress().total_bytes() > 0) text += fmt::format(", {}", SizeText(operation.progress().total_bytes()));
   if (!about.empty()) text += ", " + about;
   if (operation.progress().wire_bytes() > 0) {

@@ -80,15 +80,19 @@ absl::Status RootVerifier::Finish() {
 }
 
 NewFile::NewFile(std::string path, std::string temporary, io::UniqueFd fd, bool replace)
-    : path_(std::move(path)), temporary_(std::move(temporary)), fd_(std::move(fd)), replace_(replace) {}
+    : path_(std::move(path)), temporary_(std::move(temporary)), fd_(std::move(fd)), replace_(replace) {
+  writer_ = std::make_unique<io::UncachedWriter>(fd_.get(), temporary_);
+}
 
 NewFile::NewFile(NewFile&& other) noexcept
     : path_(std::move(other.path_)),
       temporary_(std::exchange(other.temporary_, std::string())),
       fd_(std::move(other.fd_)),
-      replace_(other.replace_) {}
+      replace_(other.replace_),
+      writer_(std::move(other.writer_)) {}
 
 NewFile::~NewFile() {
+  writer_.reset();
   if (!temporary_.empty()) unlink(temporary_.c_str());
 }
 
@@ -109,14 +113,11 @@ absl::StatusOr<NewFile> NewFile::Make(const std::string& path, bool replace) {
   return NewFile(path, temporary, std::move(fd), replace);
 }
 
-absl::Status NewFile::Write(ByteView data) {
-  LF_RETURN_IF_ERROR(io::WriteAll(fd_.get(), data, temporary_));
-  written_ += data.size();
-  writeback_.Wrote(fd_.get(), written_);
-  return absl::OkStatus();
-}
+absl::Status NewFile::Write(ByteView data) { return writer_->Write(data); }
 
 absl::Status NewFile::Finish() {
+  LF_RETURN_IF_ERROR(writer_->Finish());
+  writer_.reset();
   LF_RETURN_IF_ERROR(io::Sync(fd_.get(), temporary_));
   fd_.Reset(-1);
   LF_RETURN_IF_ERROR(LookForLeftOvers(path_));

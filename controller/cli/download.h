@@ -13,7 +13,7 @@
 #include "common/base/bytes.h"
 #include "common/format/digest.h"
 #include "common/io/file.h"
-#include "common/io/writeback.h"
+#include "common/io/uncached_writer.h"
 
 namespace litefleet::cli {
 
@@ -59,8 +59,7 @@ class NewFile {
   std::string temporary_;  // empty once there is nothing to remove
   io::UniqueFd fd_;
   bool replace_;
-  io::Writeback writeback_{64 << 20};
-  uint64_t written_ = 0;
+  std::unique_ptr<io::UncachedWriter> writer_;  // of fd_; null once it has ended
 };
 
 }  // namespace litefleet::cli

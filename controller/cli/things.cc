@@ -81,7 +81,8 @@ bool HasEnded(const v1::Operation& operation) {
 }
 
 bool RunsOnDevice(v1::OperationKind kind) {
-  return kind == v1::OPERATION_KIND_BACKUP || kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_HEAL;
+  return kind == v1::OPERATION_KIND_BACKUP || kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_HEAL ||
+         kind == v1::OPERATION_KIND_UNDO;
 }
 
 std::string SubjectOf(const v1::Operation& operation) {
@@ -94,6 +95,7 @@ std::string DatabaseName(const v1::Operation& operation) {
 }
 std::string DatabaseName(const v1::Snapshot& snapshot) { return snapshot.device_name() + "/" + snapshot.database(); }
 std::string DatabaseName(const v1::Database& database) { return database.device_name() + "/" + database.name(); }
+std::string DatabaseName(const v1::Gap& gap) { return gap.device_name() + "/" + gap.gap().database(); }
 
 std::chrono::milliseconds Millis(const google::protobuf::Duration& duration) {
   return std::chrono::milliseconds(duration.seconds() * 1000 + duration.nanos() / 1'000'000);
@@ -158,6 +160,13 @@ Json ToJson(const v1::Device& device) {
       .Set("platform", Json::OrNull(device.platform()))
       .Set("uptime_ms", device.has_uptime() ? Json(Millis(device.uptime()).count()) : Json())
       .Set("free_bytes", device.has_last_seen_at() ? Json(device.free_bytes()) : Json());
+  if (device.has_usage()) {
+    const v1::DeviceUsage& usage = device.usage();
+    result.Set("held_bytes", usage.held_bytes())
+        .Set("snapshots", usage.snapshots())
+        .Set("quota_bytes", QuotaJson(usage.quota_bytes()))
+        .Set("quota_snapshots", QuotaJson(usage.quota_snapshots()));
+  }
   return result;
 }
 
@@ -168,6 +177,8 @@ Json ToJson(const v1::DatabaseHealth& health) {
       .Set("size_bytes", health.size_bytes())
       .Set("wal_bytes", health.wal_bytes())
       .Set("free_bytes", health.free_bytes())
+      .Set("spooled_snapshots", int64_t{health.spooled_snapshots()})
+      .Set("spooled_bytes", health.spooled_bytes())
       .Set("journal_mode", WordJson(health.journal_mode()))
       .Set("method", WordJson(health.method()))
       .Set("schedule", Json::OrNull(health.schedule()))
@@ -226,7 +237,10 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("read_bytes", snapshot.read_bytes())
       .Set("operation", Json::OrNull(snapshot.operation_id()))
       .Set("pinned", snapshot.pinned_by_operator())
-      .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json());
+      .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json())
+      .Set("content", Json::OrNull(WordOf(snapshot.content(), "SNAPSHOT_CONTENT_")))
+      .Set("content_bytes", snapshot.content() > v1::SNAPSHOT_CONTENT_DATABASE ? Json(snapshot.content_bytes()) : Json())
+      .Set("provenance", Json::OrNull(snapshot.provenance()));
   return result;
 }
 
@@ -237,6 +251,16 @@ Json ToJson(const v1::Operation& operation) {
       .Set("phase", Json::OrNull(operation.progress().phase()));
   Json steps = Json::Array();
   for (const std::string& step : operation.steps()) steps.Add(step);
+  Json hooks = Json::Array();
+  for (const v1::HookRun& run : operation.hooks()) {
+    Json item = Json::Object();
+    item.Set("hook", run.hook())
+        .Set("exit_code", run.exit_code())
+        .Set("timed_out", run.timed_out())
+        .Set("duration_ms", Millis(run.duration()).count())
+        .Set("output", run.output());
+    hooks.Add(std::move(item));
+  }
   Json result = Json::Object();
   result.Set("id", operation.id())
       .Set("kind", WordJson(operation.kind()))
@@ -257,7 +281,8 @@ Json ToJson(const v1::Operation& operation) {
       .Set("restore_mode", WordJson(operation.restore_mode()))
       .Set("undo", Json::OrNull(operation.undo()))
       .Set("stall_ms", operation.has_stall() ? Json(Millis(operation.stall()).count()) : Json())
-      .Set("steps", std::move(steps));
+      .Set("steps", std::move(steps))
+      .Set("hooks", std::move(hooks));
   if (operation.has_prune()) result.Set("prune", ToJson(operation.prune()));
   if (operation.has_scrub()) result.Set("scrub", ToJson(operation.scrub()));
   return result;
@@ -268,9 +293,11 @@ Json ToJson(const v1::RestorePlan& plan) {
   for (const std::string& step : plan.steps()) steps.Add(step);
   Json obstacles = Json::Array();
   for (const v1::ErrorDetail& obstacle : plan.obstacles()) obstacles.Add(ToJson(obstacle));
+  Json hooks = Json::Array();
+  for (const std::string& hook : plan.hooks()) hooks.Add(hook);
   Json result = Json::Object();
   result.Set("mode", WordJson(plan.mode()))
-      .Set("snapshot", plan.snapshot_id())
+      .Set("snapshot", Json::OrNull(plan.snapshot_id()))
       .Set("size_bytes", plan.size_bytes())
       .Set("fetch_bytes", plan.fetch_bytes())
       .Set("staging_bytes", plan.staging_bytes())
@@ -284,6 +311,7 @@ Json ToJson(const v1::RestorePlan& plan) {
       .Set("from_device", plan.from_device())
       .Set("made_at", TimeJson(plan.has_made_at(), plan.made_at()))
       .Set("steps", std::move(steps))
+      .Set("hooks", std::move(hooks))
       .Set("obstacles", std::move(obstacles));
   return result;
 }
@@ -300,6 +328,32 @@ Json ToJson(const v1::Finding& finding) {
 Json ToJson(const v1::Alarm& alarm) {
   Json item = Json::Object();
   item.Set("reason", alarm.reason()).Set("subject", Json::OrNull(alarm.subject())).Set("message", alarm.message());
+  return item;
+}
+
+Json ToJson(const v1::Gap& gap) {
+  Json item = Json::Object();
+  item.Set("id", gap.gap().id())
+      .Set("device", gap.device_name())
+      .Set("database", gap.gap().database())
+      .Set("from", TimeJson(gap.gap().has_from(), gap.gap().from()))
+      .Set("until", TimeJson(gap.gap().has_until(), gap.gap().until()))
+      .Set("reason", gap.gap().reason())
+      .Set("message", Json::OrNull(gap.gap().message()))
+      .Set("snapshots_dropped", int64_t{gap.gap().snapshots()})
+      .Set("device_id", gap.device_id());
+  return item;
+}
+
+Json GapAroundJson(bool set, const v1::GapAround& gap) {
+  if (!set) return Json();
+  Json item = Json::Object();
+  item.Set("from", TimeJson(gap.gap().has_from(), gap.gap().from()))
+      .Set("until", TimeJson(gap.gap().has_until(), gap.gap().until()))
+      .Set("reason", gap.gap().reason())
+      .Set("message", Json::OrNull(gap.gap().message()))
+      .Set("before", gap.has_before() ? ToJson(gap.before()) : Json())
+      .Set("after", gap.has_after() ? ToJson(gap.after()) : Json());
   return item;
 }
 
@@ -326,6 +380,7 @@ Json ToJson(const v1::GetStatusResponse& status) {
       .Set("wanted_chunks", status.wanted_chunks())
       .Set("damaged_snapshots", status.damaged_snapshots())
       .Set("holds", status.holds())
+      .Set("catalog_backup_at", TimeJson(status.has_catalog_backup_at(), status.catalog_backup_at()))
       .Set("alarms", std::move(alarms));
   return result;
 }

@@ -38,6 +38,7 @@ std::string SubjectOf(const v1::Operation& operation);
 std::string DatabaseName(const v1::Operation& operation);
 std::string DatabaseName(const v1::Snapshot& snapshot);
 std::string DatabaseName(const v1::Database& database);
+std::string DatabaseName(const v1::Gap& gap);
 
 Json ToJson(const v1::Token& token);
 Json ToJson(const v1::Device& device);
@@ -49,8 +50,14 @@ Json ToJson(const v1::RestorePlan& plan);
 Json ToJson(const v1::ErrorDetail& error);
 Json ToJson(const v1::Finding& finding);
 Json ToJson(const v1::Alarm& alarm);
+Json ToJson(const v1::Gap& gap);
+// Null where the time lies in no gap.
+Json GapAroundJson(bool set, const v1::GapAround& gap);
 Json ToJson(const v1::GetStatusResponse& status);
 Json ToJson(const v1::GetStoreStatsResponse& stats);
+Json ToJson(const v1::CatalogBackups& backups);
+// Null: no limit.
+Json QuotaJson(int64_t quota);
 Json ToJson(const v1::PruneReport& report);
 Json ToJson(const v1::ScrubReport& report);
 Json ToJson(const v1::Policy& policy);

@@ -3,6 +3,8 @@
 
 namespace litefleet::cli {
 
+Json QuotaJson(int64_t quota) { return quota > 0 ? Json(quota) : Json(); }
+
 Json ToJson(const v1::ScrubReport& report) {
   Json result = Json::Object();
   result.Set("bytes_per_second", report.bytes_per_second())
@@ -34,6 +36,17 @@ Json ToJson(const v1::PruneReport& report) {
   return result;
 }
 
+Json ToJson(const v1::CatalogBackups& backups) {
+  Json result = Json::Object();
+  result.Set("count", backups.count())
+      .Set("keep", backups.keep())
+      .Set("bytes", backups.bytes())
+      .Set("newest_at", TimeJson(backups.has_newest_at(), backups.newest_at()))
+      .Set("every_ms", Millis(backups.every()).count())
+      .Set("last_error", Json::OrNull(backups.last_error()));
+  return result;
+}
+
 Json ToJson(const v1::GetStoreStatsResponse& stats) {
   Json devices = Json::Array();
   for (const v1::DeviceUsage& device : stats.devices()) {
@@ -42,7 +55,10 @@ Json ToJson(const v1::GetStoreStatsResponse& stats) {
         .Set("device_id", device.device_id())
         .Set("snapshots", device.snapshots())
         .Set("logical_bytes", device.logical_bytes())
-        .Set("stored_bytes", device.stored_bytes());
+        .Set("stored_bytes", device.stored_bytes())
+        .Set("held_bytes", device.held_bytes())
+        .Set("quota_bytes", QuotaJson(device.quota_bytes()))
+        .Set("quota_snapshots", QuotaJson(device.quota_snapshots()));
     devices.Add(std::move(one));
   }
   Json result = Json::Object();
@@ -61,11 +77,36 @@ Json ToJson(const v1::GetStoreStatsResponse& stats) {
       .Set("growth_bytes_per_day", stats.growth_bytes_per_day())
       .Set("devices", std::move(devices))
       .Set("last_prune", stats.has_last_prune() ? ToJson(stats.last_prune()) : Json())
-      .Set("last_prune_at", TimeJson(stats.has_last_prune_at(), stats.last_prune_at()));
+      .Set("last_prune_at", TimeJson(stats.has_last_prune_at(), stats.last_prune_at()))
+      .Set("catalog_backups", ToJson(stats.catalog_backups()));
   return result;
 }
 
+namespace {
+
+Json BackupJson(const v1::DatabasePolicy& policy) {
+  Json result = Json::Object();
+  result.Set("schedule", policy.has_schedule() ? Json(policy.schedule()) : Json())
+      .Set("method", policy.method() == v1::METHOD_UNSPECIFIED ? Json() : Json(Word(policy.method())))
+      .Set("compression_level", policy.has_compression_level() ? Json(policy.compression_level()) : Json());
+  return result;
+}
+
+}  // namespace
+
 Json ToJson(const v1::Policy& policy) {
+  const v1::DevicePolicy& carried = policy.carried();
+  Json databases = Json::Array();
+  for (const v1::DatabasePolicy& database : carried.databases()) {
+    Json one = BackupJson(database);
+    one.Set("name", database.database());
+    databases.Add(std::move(one));
+  }
+  Json backup = BackupJson(carried.defaults());
+  backup.Set("databases", std::move(databases));
+  Json limits = Json::Object();
+  limits.Set("upload", carried.has_upload_bytes_per_second() ? Json(carried.upload_bytes_per_second()) : Json())
+      .Set("download", carried.has_download_bytes_per_second() ? Json(carried.download_bytes_per_second()) : Json());
   Json tiers = Json::Array();
   for (const v1::RetentionTier& tier : policy.tiers()) {
     Json one = Json::Object();
@@ -81,6 +122,10 @@ Json ToJson(const v1::Policy& policy) {
       .Set("tiers", std::move(tiers))
       .Set("floor", policy.floor())
       .Set("databases", policy.databases())
+      .Set("devices", policy.devices())
+      .Set("devices_acknowledged", policy.devices_acknowledged())
+      .Set("backup", std::move(backup))
+      .Set("limits", std::move(limits))
       .Set("text", policy.text());
   return result;
 }

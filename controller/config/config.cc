@@ -24,6 +24,8 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.streams_per_connection = static_cast<int>(limits->Integer("streams_per_connection", config.streams_per_connection, 4, 10'000));
     config.workers = static_cast<int>(limits->Integer("workers", config.workers, 4, 256));
     config.uploads = static_cast<int>(limits->Integer("uploads", config.uploads, 1, 100'000));
+    config.upload_rate = limits->Size("upload_rate", config.upload_rate, 0, int64_t{1} << 40);
+    config.fetch_rate = limits->Size("fetch_rate", config.fetch_rate, 0, int64_t{1} << 40);
   }
   if (TomlTable* store = root.Table("store")) {
     config.store_reserve = store->Size("reserve", config.store_reserve, 0, int64_t{1} << 50);
@@ -38,6 +40,15 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.prune_every = prune->Duration("every", config.prune_every, seconds(1), hours(24 * 366));
     config.retention_every = prune->Duration("retention_every", config.retention_every, seconds(1), hours(24 * 366));
     config.prune_rewrite_percent = static_cast<int>(prune->Integer("rewrite_percent", config.prune_rewrite_percent, 1, 100));
+  }
+  if (TomlTable* quota = root.Table("quota")) {
+    config.quota_device_bytes = quota->Size("device_bytes", config.quota_device_bytes, 0, int64_t{1} << 50);
+    config.quota_device_snapshots = quota->Integer("device_snapshots", config.quota_device_snapshots, 0, 1'000'000);
+  }
+  if (TomlTable* catalog = root.Table("catalog")) {
+    using std::chrono::hours;
+    config.catalog_backup_every = catalog->Duration("backup_every", config.catalog_backup_every, std::chrono::seconds(1), hours(24 * 366));
+    config.catalog_backup_keep = static_cast<int>(catalog->Integer("backup_keep", config.catalog_backup_keep, 1, 1000));
   }
   if (TomlTable* drill = root.Table("drill")) {
     using std::chrono::hours;
@@ -68,6 +79,8 @@ std::vector<std::string> NeedRestart(const ControllerConfig& running, const Cont
       {wanted.streams_per_connection != running.streams_per_connection, "limits.streams_per_connection"},
       {wanted.workers != running.workers, "limits.workers"},
       {wanted.uploads != running.uploads, "limits.uploads"},
+      {wanted.upload_rate != running.upload_rate, "limits.upload_rate"},
+      {wanted.fetch_rate != running.fetch_rate, "limits.fetch_rate"},
       {wanted.store_reserve != running.store_reserve, "store.reserve"},
       {wanted.scrub_rate != running.scrub_rate, "store.scrub_rate"},
       {wanted.scrub_every != running.scrub_every, "store.scrub_every"},
@@ -76,6 +89,10 @@ std::vector<std::string> NeedRestart(const ControllerConfig& running, const Cont
       {wanted.prune_every != running.prune_every, "prune.every"},
       {wanted.retention_every != running.retention_every, "prune.retention_every"},
       {wanted.prune_rewrite_percent != running.prune_rewrite_percent, "prune.rewrite_percent"},
+      {wanted.quota_device_bytes != running.quota_device_bytes, "quota.device_bytes"},
+      {wanted.quota_device_snapshots != running.quota_device_snapshots, "quota.device_snapshots"},
+      {wanted.catalog_backup_every != running.catalog_backup_every, "catalog.backup_every"},
+      {wanted.catalog_backup_keep != running.catalog_backup_keep, "catalog.backup_keep"},
       {wanted.metrics_listen != running.metrics_listen, "metrics.listen"},
       {wanted.metrics_databases != running.metrics_databases, "metrics.databases"}};
   std::vector<std::string> keys;

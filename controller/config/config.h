@@ -4,12 +4,16 @@
 //   allow_network_file_system = false    NFS, SMB and the like lose locks and data
 //   [log]     level = "info" (trace debug info warn error off)   format = "text" (json)
 //   [limits]  connection_memory = "512MiB"   streams_per_connection = 64   workers = 16   uploads = 256
+//             upload_rate = "0B" a second of all uploads together (0: no limit), shared fairly among devices   fetch_rate = "0B" of
+//             restores
 //   [store]   reserve = "512MiB"         free space that uploads do not use
 //             scrub_rate = "50MiB" a second (0: no limit)   scrub_every = "30d" each pack is read through again
 //   [prune]   grace = "7d" of deleted snapshots   chunk_grace = "1d" of chunks that nothing needs   every = "1d"   retention_every = "1h"
 //             rewrite_percent = 50: packs of which so much is dead are rewritten
-//   [drill]   every = "7d" the newest snapshot of each database is restored and checked, where no check has   older_every = "90d" the
-//   others [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
+//   [quota]   device_bytes = "0B"   device_snapshots = 0: what each device may hold in the store, where its policy has no [quota] (0: no
+//   limit) [catalog] backup_every = "1d" the controller backs up its own catalog into the store   backup_keep = 7 [drill]   every = "7d"
+//   the newest snapshot of each database is restored and checked, where no check has   older_every = "90d" the others [metrics] listen = ""
+//   (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
 //
 // Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
 #ifndef LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
@@ -34,6 +38,8 @@ struct ControllerConfig {
   int streams_per_connection = 64;
   int workers = 16;
   int uploads = 256;
+  int64_t upload_rate = 0;  // bytes a second of all together; 0: no limit
+  int64_t fetch_rate = 0;
   int64_t store_reserve = int64_t{512} << 20;
   int64_t scrub_rate = int64_t{50} << 20;  // bytes a second; 0: no limit
   std::chrono::milliseconds scrub_every = std::chrono::hours(24 * 30);
@@ -42,6 +48,10 @@ struct ControllerConfig {
   std::chrono::milliseconds prune_every = std::chrono::hours(24);
   std::chrono::milliseconds retention_every = std::chrono::hours(1);
   int prune_rewrite_percent = 50;
+  std::chrono::milliseconds catalog_backup_every = std::chrono::hours(24);
+  int catalog_backup_keep = 7;
+  int64_t quota_device_bytes = 0;  // 0: no limit
+  int64_t quota_device_snapshots = 0;
   std::chrono::milliseconds drill_every = std::chrono::hours(24 * 7);
   std::chrono::milliseconds drill_older_every = std::chrono::hours(24 * 90);
   std::string metrics_listen;  // empty: off

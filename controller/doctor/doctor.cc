@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <memory>
 
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/crypto/server_chain.h"
 #include "common/crypto/tls_peer.h"
@@ -76,6 +77,26 @@ void LookAtCatalog(const catalog::CatalogDb& catalog, Findings& findings) {
     findings.Fail("catalog", fmt::format("{} is damaged: {}", catalog.path(), complaints->front()), fix);
   } else {
     findings.Ok("catalog", fmt::format("{} is sound", catalog.path()));
+  }
+}
+
+void LookAtCatalogBackups(const Parts& parts, SystemTime now, Findings& findings) {
+  const std::string fix = "see the controller's log, and whether the store's file system can be written to";
+  const auto backups = parts.catalog_backups();
+  if (!backups.ok()) {
+    findings.Fail("catalog-backup", fmt::format("the backups of the catalog cannot be read: {}", MessageOf(backups.status())), fix);
+    return;
+  }
+  const auto every = std::chrono::seconds(backups->every().seconds());
+  if (!backups->last_error().empty()) {
+    findings.Fail("catalog-backup", fmt::format("the catalog could not be backed up: {}", backups->last_error()), fix);
+  } else if (!backups->has_newest_at()) {
+    findings.Warn("catalog-backup", "the catalog was not backed up yet", "the first backup is made a moment after the start: look again");
+  } else if (const SystemTime made = FromProtoTime(backups->newest_at()); now - made > 2 * every + hours(1)) {
+    findings.Fail("catalog-backup", fmt::format("the newest backup of the catalog is of {}", FormatRfc3339(made)), fix);
+  } else {
+    findings.Ok("catalog-backup", fmt::format("{} of {} backups of the catalog are there, the newest of {}", backups->count(),
+                                              backups->keep(), FormatRfc3339(made)));
   }
 }
 
@@ -249,6 +270,7 @@ void Examine(const Parts& parts, Findings& findings) {
   LookAtConfiguration(parts, findings);
   LookAtSpace(parts.data_directory, parts.store_reserve(), findings);
   LookAtCatalog(*parts.catalog, findings);
+  LookAtCatalogBackups(parts, now, findings);
   LookAtKeys(parts.data_directory, now, findings);
   LookAtNames(parts.hosts(), findings);
   LookAtTls(parts, now, findings);

@@ -1,9 +1,9 @@
 // The doctor of a controller: each look gives one finding, a look that cannot be taken is a finding too, and each finding that is not well
 // says what to do. Not for the fleet: what devices and databases suffer from is told by the status.
 //
-// Looks at: configuration, store-space (-inodes, -file-system), catalog, keys, certificate, name-resolution, tls, clock, socket.
-// Thread safety: Examine may be called from any thread, as may what Parts names. Blocks: reads the whole catalog, asks the resolver, shakes
-// hands with the server's own port.
+// Looks at: configuration, store-space (-inodes, -file-system), catalog, catalog-backup, keys, certificate, name-resolution, tls, clock,
+// socket. Thread safety: Examine may be called from any thread, as may what Parts names. Blocks: reads the whole catalog, asks the
+// resolver, shakes hands with the server's own port.
 #ifndef LITEFLEET_CONTROLLER_DOCTOR_DOCTOR_H_
 #define LITEFLEET_CONTROLLER_DOCTOR_DOCTOR_H_
 
@@ -41,6 +41,8 @@ class Findings {
 struct Parts {
   const Clock* clock = nullptr;
   const catalog::CatalogDb* catalog = nullptr;
+  // Of the catalog, in the store.
+  std::function<absl::StatusOr<v1::CatalogBackups>()> catalog_backups;
   std::string data_directory;  // DATA: where store/, ca/, catalog.db and the socket are
   std::string config_file;     // empty: what has a default has it
   // Reads the configuration again: what has changed in it since the start and waits for a restart; else what is wrong with it.

@@ -94,6 +94,8 @@ absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<Devi
   session->clock_offset = std::chrono::milliseconds(offset_ms);
   session->heard_at = parts_.clock->Steady();
   session->health_saved_at = session->heard_at;
+  session->policy_version = hello.policy_version();
+  session->policy_answered = PolicyAnswer(hello.policy_version(), hello.policy_problems());
   session->outbox.push_back(std::move(message));
   SessionPtr older;
   {
@@ -110,11 +112,13 @@ absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<Devi
     Drop(device, session, nullptr);
     return still;
   }
+  OfferPolicy(device, session);
   // Before the orders, so that none of them is answered by what is not there.
   TellOfGone(device, databases);
   Reconcile(device, session, hello);
   Flush(session);
   table_->Touch(device);
+  if (parts_.on_orderable) parts_.on_orderable();
   spdlog::info("device {} ({}) connected, version {}, clock off by {} ms", name, device.value(), cut.agent_version(), offset_ms);
   return absl::OkStatus();
 }
@@ -170,10 +174,11 @@ absl::Status DeviceFleet::Received(const DeviceId& device, DeviceLink& link, con
     case v1::ControlRequest::kQueryResult:
       OnQueryResult(session, message.query_result());
       return absl::OkStatus();
-    case v1::ControlRequest::MESSAGE_NOT_SET:
+    case v1::ControlRequest::kGap:
+      return OnGap(device, session, message.gap().gap());
+    default:
       return absl::OkStatus();  // of a newer agent
   }
-  return absl::OkStatus();
 }
 
 void DeviceFleet::Disconnected(const DeviceId& device, DeviceLink& link) {
@@ -229,16 +234,32 @@ absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& ses
   {
     MutexLock lock(mu_);
     const SteadyTime now = parts_.clock->Steady();
-    if (session->health_saved_at.has_value() && now - *session->health_saved_at < options_.health_interval / 4) return absl::OkStatus();
+    // What answers a policy is news whenever it comes.
+    const std::string answer =
+        health.has_policy_version() ? PolicyAnswer(health.policy_version(), health.policy_problems()) : session->policy_answered;
+    if (session->health_saved_at.has_value() && now - *session->health_saved_at < options_.health_interval / 4 &&
+        answer == session->policy_answered)
+      return absl::OkStatus();
     session->health_saved_at = now;
+    session->policy_answered = answer;
     offset = session->clock_offset;
   }
   const SystemTime now = parts_.clock->Now();
   v1::Health cut = health;
   cut.clear_databases();
+  CutSentences(*cut.mutable_policy_problems());
   LF_RETURN_IF_ERROR(parts_.reports->Said(device, now, nullptr, offset.count(), &cut));
   LF_RETURN_IF_ERROR(parts_.reports->Databases(device, now, databases));
   TellOfGone(device, databases);
+  if (health.has_policy_version()) {
+    {
+      MutexLock lock(mu_);
+      session->policy_version = health.policy_version();
+    }
+    // It could not keep what it was sent, or did not have it yet when it said this: the same one twice is fine.
+    OfferPolicy(device, session);
+    Flush(session);
+  }
   return absl::OkStatus();
 }
 
@@ -345,6 +366,31 @@ absl::Status DeviceFleet::OnResult(const DeviceId& device, const SessionPtr& ses
   }
   LF_CRASH_POINT("fleet.result_durable");
   SendTo(device, RecordedMessage(id));
+  // What it could not give as a whole is asked for page by page, now that the first order has ended.
+  if (result.kind() == v1::OPERATION_KIND_HEAL && parts_.on_orderable) parts_.on_orderable();
+  return absl::OkStatus();
+}
+
+absl::Status DeviceFleet::OnGap(const DeviceId& device, const SessionPtr& session, const v1::CoverageGap& gap) {
+  {
+    MutexLock lock(mu_);
+    if (++session->gaps > kMaxGaps) {
+      return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_GAPS",
+                   fmt::format("the device told of more than {} gaps on one stream", kMaxGaps));
+    }
+  }
+  const SystemTime now = parts_.clock->Now();
+  LF_ASSIGN_OR_RETURN(const v1::CoverageGap checked, CheckedGap(gap, now));
+  const absl::Status status = parts_.reports->Gap(device, checked, now);
+  if (absl::IsNotFound(status)) {
+    // Nothing could show it, now or later.
+    spdlog::warn("device {}: a gap ({}) of a database that it never reported is left out: {}", device.value(), checked.reason(),
+                 checked.database());
+  } else if (!status.ok()) {
+    return status;
+  }
+  LF_CRASH_POINT("fleet.gap_durable");
+  SendTo(device, GapRecordedMessage(checked.id()));
   return absl::OkStatus();
 }
 
@@ -352,13 +398,14 @@ absl::StatusOr<catalog::OperationRow> DeviceFleet::OwnOperation(const DeviceId& 
                                                                 const std::string& database, const google::protobuf::Timestamp* started_at,
                                                                 std::chrono::milliseconds clock_offset) const {
   if (kind == v1::OPERATION_KIND_UNSPECIFIED) return absl::NotFoundError("the report does not say what the operation is");
-  if (kind != v1::OPERATION_KIND_BACKUP && kind != v1::OPERATION_KIND_RESTORE) {
+  const bool restores = kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_UNDO;
+  if (kind != v1::OPERATION_KIND_BACKUP && !restores) {
     return BadMessage(fmt::format("a device began an operation of the kind {}", static_cast<int>(kind)));
   }
   if (!IsName(database)) return BadMessage("a device began an operation of a database without a valid name");
   catalog::OperationRow row;
   row.origin = catalog::Origin::kDevice;
-  row.operation = NewOperation(kind, device, database, "schedule");
+  row.operation = NewOperation(kind, device, database, restores ? "device" : "schedule");
   row.operation.set_id(id);
   row.operation.set_state(v1::OPERATION_STATE_RUNNING);
   const SystemTime now = parts_.clock->Now();
@@ -445,6 +492,7 @@ void DeviceFleet::Tick() {
       SendTo(DeviceId(changed->operation.device_id()), CancelMessage(id.value()));
     }
   }
+  OfferDuePolicies();
   if (persist) table_->PersistProgress();
   if (purge) {
     if (const auto expired = parts_.operations->Expire(now); !expired.ok())

@@ -20,6 +20,7 @@
 
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "common/base/turn.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/fleet/device_reports.h"
 #include "controller/fleet/fleet.h"
@@ -34,6 +35,10 @@ struct DeviceFleetParts {
   DeviceReports* reports = nullptr;
   const Clock* clock = nullptr;
   std::string controller_version;
+  // After each hello and after the end of each order to heal, when the device can be given (further) orders; must not block. May be empty.
+  std::function<void()> on_orderable = nullptr;
+  // What the policy that rules it says to a device now. Errors: kFailedPrecondition POLICY_TIE: the device keeps what it has. May be empty.
+  std::function<absl::StatusOr<v1::DevicePolicy>(const DeviceId&)> policy_of = nullptr;
 };
 
 struct DeviceFleetOptions {
@@ -52,6 +57,10 @@ class DeviceFleet final : public Fleet {
   static constexpr int kMaxDatabases = 1000;
   static constexpr int kMaxNamedOperations = 4096;
   static constexpr size_t kMaxQueries = 16;
+  // Devices that are told of changed policies at once.
+  static constexpr size_t kPoliciesATick = 200;
+  // On one stream: each costs a record in a pack.
+  static constexpr int kMaxGaps = 10'000;
 
   // Takes over the operations that a former run left.
   static absl::StatusOr<std::unique_ptr<DeviceFleet>> Create(const DeviceFleetParts& parts, const DeviceFleetOptions& options);
@@ -65,12 +74,15 @@ class DeviceFleet final : public Fleet {
   bool IsConnected(const DeviceId& device) const override;
   int ConnectedCount() const override;
   void Disconnect(const DeviceId& device, const absl::Status& why) override;
+  void PoliciesChanged() override;
   absl::StatusOr<std::vector<v1::Operation>> StartBackups(const std::vector<BackupOrder>& orders, std::chrono::seconds expire,
                                                           const std::string& request_id, const std::string& ordered_by) override;
   absl::StatusOr<v1::Operation> StartRestore(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::seconds expire,
                                              const std::string& request_id, const std::string& ordered_by) override;
-  void QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
-                        absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
+  absl::StatusOr<v1::Operation> StartUndo(const DeviceId& device, const v1::UndoOrder& order, std::chrono::seconds expire,
+                                          const std::string& request_id, const std::string& ordered_by) override;
+  void QueryPlan(const DeviceId& device, const v1::Query& query, std::chrono::milliseconds timeout,
+                 absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
   // Errors: kAlreadyExists HEAL_RUNNING: one for this database has not ended.
   absl::StatusOr<v1::Operation> StartHeal(const DeviceId& device, const v1::HealOrder& order, const std::string& ordered_by);
   // Of an operation of this device that has not ended. Errors: kNotFound ORDER_NOT_FOUND.
@@ -107,8 +119,11 @@ class DeviceFleet final : public Fleet {
     std::map<OperationId, SteadyTime> unnamed;  // own operations that hello did not name, and when they count as lost
     std::map<uint64_t, PendingQuery> queries;
     uint64_t next_query = 1;
+    int64_t policy_version = 0;   // that the device has, or was sent
+    std::string policy_answered;  // version and problems as they were kept last
     std::deque<v1::ControlResponse> outbox;
     bool flushing = false;
+    int gaps = 0;
   };
   using SessionPtr = std::shared_ptr<Session>;
 
@@ -121,6 +136,9 @@ class DeviceFleet final : public Fleet {
   // Puts a message into the outbox of the device's session, if there is one.
   void SendTo(const DeviceId& device, v1::ControlResponse message);
   void Reconcile(const DeviceId& device, const SessionPtr& session, const v1::Hello& hello);
+  // Puts the policy of the device into the outbox where it has another version.
+  void OfferPolicy(const DeviceId& device, const SessionPtr& session);
+  void OfferDuePolicies();
 
   absl::Status OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health);
   absl::Status OnAccepted(const DeviceId& device, const std::string& operation);
@@ -128,12 +146,15 @@ class DeviceFleet final : public Fleet {
   void TellOfGone(const DeviceId& device, std::span<const v1::DatabaseHealth> databases);
   absl::Status OnProgress(const DeviceId& device, const SessionPtr& session, const v1::OperationProgress& progress);
   absl::Status OnResult(const DeviceId& device, const SessionPtr& session, const v1::OperationResult& result);
+  absl::Status OnGap(const DeviceId& device, const SessionPtr& session, const v1::CoverageGap& gap);
   void OnQueryResult(const SessionPtr& session, const v1::QueryResult& result);
   // The row of an operation that the device began and reports for the first time; kNotFound where the report does not say what it is.
   absl::StatusOr<catalog::OperationRow> OwnOperation(const DeviceId& device, const std::string& id, v1::OperationKind kind,
                                                      const std::string& database, const google::protobuf::Timestamp* started_at,
                                                      std::chrono::milliseconds clock_offset) const;
 
+  // One order to one device: durable, then sent.
+  absl::StatusOr<v1::Operation> StartOne(const DeviceId& device, catalog::OperationRow row, std::chrono::seconds expire);
   v1::Operation NewOperation(v1::OperationKind kind, const DeviceId& device, const std::string& database,
                              const std::string& ordered_by) const;
   absl::Status CheckRoom(const std::map<DeviceId, size_t>& wanted) const;
@@ -151,8 +172,11 @@ class DeviceFleet final : public Fleet {
   std::map<OperationId, std::function<void()>> on_cancel_ ABSL_GUARDED_BY(mu_);  // of local operations
   SteadyTime persisted_at_ ABSL_GUARDED_BY(mu_);
   std::optional<SteadyTime> purged_at_ ABSL_GUARDED_BY(mu_);
+  std::set<DeviceId> policies_due_ ABSL_GUARDED_BY(mu_);
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   bool closed_ ABSL_GUARDED_BY(mu_) = false;  // nobody is let in any more
+  // From asking for a policy to its place in the outbox: what was asked for last is what is sent last. Taken before mu_.
+  Turn policy_turn_;
   CondVar wake_;
   std::thread ticker_;
 };

@@ -1,4 +1,4 @@
-// Where the fleet writes what devices tell of themselves: a seam over the identity and snapshot catalogs.
+// Where the fleet writes what devices tell of themselves: a seam over the catalogs.
 //
 // Thread safety: all members may be called from any thread; they block for a commit.
 #ifndef LITEFLEET_CONTROLLER_FLEET_DEVICE_REPORTS_H_
@@ -11,6 +11,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
+#include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "litefleet/v1/admin_service.pb.h"
@@ -27,21 +28,26 @@ class DeviceReports {
   virtual absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) = 0;
   // Id of the newest snapshot that can be restored; empty: there is none.
   virtual absl::StatusOr<std::string> NewestSnapshot(const DeviceId& device, const std::string& database) = 0;
+  // As GapCatalog::Report.
+  virtual absl::Status Gap(const DeviceId& device, const v1::CoverageGap& gap, SystemTime now) = 0;
 };
 
 class CatalogReports final : public DeviceReports {
  public:
-  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots)
-      : identities_(identities), snapshots_(snapshots) {}
+  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots, catalog::GapCatalog gaps)
+      : identities_(identities), snapshots_(snapshots), gaps_(gaps) {}
+  catalog::GapCatalog& gaps() { return gaps_; }
   absl::StatusOr<std::string> NameOfActive(const DeviceId& device) override;
   absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
                     const v1::Health* health) override;
   absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) override;
   absl::StatusOr<std::string> NewestSnapshot(const DeviceId& device, const std::string& database) override;
+  absl::Status Gap(const DeviceId& device, const v1::CoverageGap& gap, SystemTime now) override { return gaps_.Report(device, gap, now); }
 
  private:
   catalog::IdentityCatalog& identities_;
   catalog::SnapshotCatalog& snapshots_;
+  catalog::GapCatalog gaps_;
 };
 
 }  // namespace litefleet::fleet

@@ -44,11 +44,15 @@ class Fleet {
   // Ends the stream of a device; with the reason DEVICE_REVOKED also all of its operations.
   virtual void Disconnect(const DeviceId& device, const absl::Status& why) = 0;
 
+  // Policies, or labels of devices, are others than before: connected devices are told soon, the others when they connect. Does not block.
+  virtual void PoliciesChanged() = 0;
+
   struct BackupOrder {
     DeviceId device;
     std::string database;
     v1::Method method = v1::METHOD_UNSPECIFIED;
     bool full = false;
+    std::optional<v1::DumpOptions> dump = std::nullopt;  // unset: as the device is configured
   };
   // All or none become durable. `ordered_by` is "operator:NAME".
   virtual absl::StatusOr<std::vector<v1::Operation>> StartBackups(const std::vector<BackupOrder>& orders, std::chrono::seconds expire,
@@ -56,9 +60,13 @@ class Fleet {
   // `order` is complete but for nothing; the device is the target's.
   virtual absl::StatusOr<v1::Operation> StartRestore(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::seconds expire,
                                                      const std::string& request_id, const std::string& ordered_by) = 0;
-  // Asks the device; kUnavailable DEVICE_OFFLINE when it is not connected, kDeadlineExceeded after `timeout`. `done` is called once.
-  virtual void QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
-                                absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) = 0;
+  // As StartRestore.
+  virtual absl::StatusOr<v1::Operation> StartUndo(const DeviceId& device, const v1::UndoOrder& order, std::chrono::seconds expire,
+                                                  const std::string& request_id, const std::string& ordered_by) = 0;
+  // Asks the device what a restore or an undo would do; kUnavailable DEVICE_OFFLINE when it is not connected, kDeadlineExceeded after
+  // `timeout`. `done` is called once. The id of the query is set here.
+  virtual void QueryPlan(const DeviceId& device, const v1::Query& query, std::chrono::milliseconds timeout,
+                         absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) = 0;
   // Errors: kNotFound OPERATION_NOT_FOUND, kFailedPrecondition OPERATION_ENDED. Cancelling twice is fine.
   virtual absl::StatusOr<v1::Operation> Cancel(const OperationId& operation) = 0;
 

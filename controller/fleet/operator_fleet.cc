@@ -112,6 +112,7 @@ absl::StatusOr<std::vector<v1::Operation>> DeviceFleet::StartBackups(const std::
     backup.set_database(wish.database);
     backup.set_method(wish.method);
     backup.set_full(wish.full);
+    if (wish.dump.has_value()) *backup.mutable_dump() = *wish.dump;
     LF_ASSIGN_OR_RETURN(*backup.mutable_newest_snapshot_id(), parts_.reports->NewestSnapshot(wish.device, wish.database));
     row.request_id = request_id;
   }
@@ -126,17 +127,30 @@ absl::StatusOr<std::vector<v1::Operation>> DeviceFleet::StartBackups(const std::
 
 absl::StatusOr<v1::Operation> DeviceFleet::StartRestore(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::seconds expire,
                                                         const std::string& request_id, const std::string& ordered_by) {
-  LF_RETURN_IF_ERROR(CheckRoom({{device, 1}}));
-  const SystemTime expires = parts_.clock->Now() + (expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire));
   catalog::OperationRow row;
   row.operation = NewOperation(v1::OPERATION_KIND_RESTORE, device, order.database(), ordered_by);
   row.operation.set_snapshot_id(order.snapshot_id());
   row.operation.set_restore_mode(order.mode());
+  *row.order.mutable_restore() = order;
+  row.request_id = request_id;
+  return StartOne(device, std::move(row), expire);
+}
+
+absl::StatusOr<v1::Operation> DeviceFleet::StartUndo(const DeviceId& device, const v1::UndoOrder& order, std::chrono::seconds expire,
+                                                     const std::string& request_id, const std::string& ordered_by) {
+  catalog::OperationRow row;
+  row.operation = NewOperation(v1::OPERATION_KIND_UNDO, device, order.database(), ordered_by);
+  *row.order.mutable_undo() = order;
+  row.request_id = request_id;
+  return StartOne(device, std::move(row), expire);
+}
+
+absl::StatusOr<v1::Operation> DeviceFleet::StartOne(const DeviceId& device, catalog::OperationRow row, std::chrono::seconds expire) {
+  LF_RETURN_IF_ERROR(CheckRoom({{device, 1}}));
+  const SystemTime expires = parts_.clock->Now() + (expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire));
   *row.operation.mutable_expires_at() = ToProtoTime(expires);
   row.order.set_operation_id(row.operation.id());
   *row.order.mutable_expires_at() = row.operation.expires_at();
-  *row.order.mutable_restore() = order;
-  row.request_id = request_id;
   LF_ASSIGN_OR_RETURN(const std::vector<OperationTable::Entry> entries, table_->Create({row}));
   SendOrders(entries);
   v1::Operation operation = entries.front().operation;
@@ -167,8 +181,7 @@ absl::StatusOr<v1::HealOrder> DeviceFleet::HealOrderOf(const DeviceId& device, c
   return Error(absl::StatusCode::kNotFound, "ORDER_NOT_FOUND", fmt::format("{} is no order to heal of this device", operation.value()));
 }
 
-void DeviceFleet::QueryRestorePlan(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::milliseconds timeout,
-                                   PlanDone done) {
+void DeviceFleet::QueryPlan(const DeviceId& device, const v1::Query& query, std::chrono::milliseconds timeout, PlanDone done) {
   SessionPtr session;
   absl::Status refused;
   {
@@ -183,8 +196,8 @@ void DeviceFleet::QueryRestorePlan(const DeviceId& device, const v1::RestoreOrde
       session = at->second;
       const uint64_t id = session->next_query++;
       v1::ControlResponse message;
+      *message.mutable_query() = query;
       message.mutable_query()->set_query_id(id);
-      *message.mutable_query()->mutable_restore_plan() = order;
       session->outbox.push_back(std::move(message));
       session->queries.emplace(id, PendingQuery{parts_.clock->Steady() + timeout, std::move(done)});
     }

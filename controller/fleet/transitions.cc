@@ -14,6 +14,8 @@ namespace {
 
 constexpr size_t kMaxPhase = 64;
 constexpr size_t kMaxReason = 63;
+constexpr int kMaxHooks = 16;
+constexpr size_t kMaxHookOutput = 4096;
 constexpr std::string_view kLost = "OPERATION_LOST";
 
 }  // namespace
@@ -120,6 +122,13 @@ Outcome ApplyResult(v1::Operation& operation, const v1::OperationResult& result,
     operation.set_restore_mode(result.restore_mode());
   }
   if (result.has_stall()) *operation.mutable_stall() = result.stall();
+  operation.clear_hooks();
+  for (int i = 0; i < std::min(result.hooks_size(), kMaxHooks); ++i) {
+    v1::HookRun& run = *operation.add_hooks();
+    run = result.hooks(i);
+    run.set_hook(CutText(run.hook(), kMaxReason));
+    run.set_output(CutText(run.output(), kMaxHookOutput));
+  }
   return Outcome::kChanged;
 }
 

@@ -80,10 +80,14 @@ absl::StatusOr<v1::StartBackupsResponse> AdminHandlers::StartBackups(const v1::S
   if (request.databases().empty() == request.selector().empty()) {
     return Invalid("BACKUP_TARGET_INVALID", "give either databases or a selector", "for instance `litefleet backup kiosk-7/orders`");
   }
-  if (request.method() != v1::METHOD_UNSPECIFIED && request.method() != v1::METHOD_ONLINE) {
+  if (request.method() != v1::METHOD_UNSPECIFIED && request.method() != v1::METHOD_ONLINE && request.method() != v1::METHOD_DUMP) {
     return Invalid("METHOD_NOT_SUPPORTED", fmt::format("method {} cannot be ordered", v1::Method_Name(request.method())),
-                   "leave it out, or use online");
+                   "leave it out, or use online or dump");
   }
+  if (request.has_dump() && request.method() != v1::METHOD_DUMP)
+    return Invalid("DUMP_OPTIONS_INVALID", "options of a dump without the method dump", "use --method dump");
+  if (request.dump().schema_only() && request.dump().data_only())
+    return Invalid("DUMP_OPTIONS_INVALID", "a dump of neither schema nor data", "leave one of --schema-only and --data-only out");
   std::vector<fleet::Fleet::BackupOrder> orders;
   if (!request.selector().empty()) {
     LF_ASSIGN_OR_RETURN(orders, SelectDatabases(request.selector()));
@@ -113,6 +117,7 @@ absl::StatusOr<v1::StartBackupsResponse> AdminHandlers::StartBackups(const v1::S
   for (auto& order : orders) {
     order.method = request.method();
     order.full = request.full();
+    if (request.has_dump()) order.dump = request.dump();
   }
   LF_ASSIGN_OR_RETURN(std::vector<v1::Operation> operations, deps_.fleet->StartBackups(orders, expire, request.request_id(), ordered_by));
   v1::StartBackupsResponse response;

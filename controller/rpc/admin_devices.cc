@@ -23,6 +23,14 @@ absl::StatusOr<v1::ListDevicesResponse> AdminHandlers::ListDevices(const v1::Lis
 absl::StatusOr<v1::GetDeviceResponse> AdminHandlers::GetDevice(const v1::GetDeviceRequest& request) const {
   LF_ASSIGN_OR_RETURN(v1::Device device, deps_.identities->ResolveDevice(request.device()));
   Complete(device);
+  LF_ASSIGN_OR_RETURN(const std::vector<retention::Policy> policies, deps_.retention->Policies());
+  const retention::Labels labels = retention::ToLabels(device.labels());
+  if (const absl::StatusOr<v1::DevicePolicy> policy = retention::CarriedTo(policies, labels); policy.ok()) {
+    device.set_policy(policy->name());
+    device.set_policy_version(policy->version());
+  } else {
+    device.add_policy_problems(MessageOf(policy.status()));
+  }
   v1::GetDeviceResponse response;
   std::string token;
   do {
@@ -30,8 +38,22 @@ absl::StatusOr<v1::GetDeviceResponse> AdminHandlers::GetDevice(const v1::GetDevi
     for (v1::Database& database : page.items) *response.add_databases() = std::move(database);
     token = page.next_token;
   } while (!token.empty());
+  LF_RETURN_IF_ERROR(AddUsage(device));
   *response.mutable_device() = std::move(device);
   return response;
+}
+
+absl::Status AdminHandlers::AddUsage(v1::Device& device) const {
+  if (deps_.quotas == nullptr) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const retention::Quotas::Standing standing, deps_.quotas->Of(DeviceId(device.id())));
+  v1::DeviceUsage& usage = *device.mutable_usage();
+  usage.set_device_id(device.id());
+  usage.set_device_name(device.name());
+  usage.set_snapshots(standing.holds.snapshots);
+  usage.set_held_bytes(standing.holds.bytes);
+  usage.set_quota_bytes(standing.quota.bytes);
+  usage.set_quota_snapshots(standing.quota.snapshots);
+  return absl::OkStatus();
 }
 
 absl::StatusOr<v1::UpdateDeviceResponse> AdminHandlers::UpdateDevice(const v1::UpdateDeviceRequest& request) const {
@@ -59,6 +81,7 @@ absl::StatusOr<v1::UpdateDeviceResponse> AdminHandlers::UpdateDevice(const v1::U
   }
   LF_ASSIGN_OR_RETURN(const v1::Device found, deps_.identities->ResolveDevice(request.device()));
   LF_ASSIGN_OR_RETURN(v1::Device device, deps_.identities->UpdateDevice(DeviceId(found.id()), name, set_labels, remove_labels));
+  if (!set_labels.empty() || !remove_labels.empty()) deps_.fleet->PoliciesChanged();
   Complete(device);
   v1::UpdateDeviceResponse response;
   *response.mutable_device() = std::move(device);

@@ -18,6 +18,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
+#include "controller/backup/catalog_backups.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
@@ -25,6 +26,7 @@
 #include "controller/fleet/fleet.h"
 #include "controller/prune/maintenance.h"
 #include "controller/restore/snapshot_reader.h"
+#include "controller/retention/quotas.h"
 #include "controller/scrub/scrubber.h"
 #include "controller/verify/verifier.h"
 #include "litefleet/v1/admin_service.pb.h"
@@ -50,12 +52,15 @@ struct AdminDependencies {
   catalog::DeletionCatalog* deletions = nullptr;
   catalog::PruneCatalog* pruning = nullptr;
   catalog::PolicyCatalog* policies = nullptr;
+  catalog::QuotaCatalog* holdings = nullptr;
+  retention::Quotas* quotas = nullptr;
   store::Store* store = nullptr;
   prune::MarkWriter* marks = nullptr;
   prune::Maintenance* maintenance = nullptr;
   scrub::Scrubber* scrubber = nullptr;
   retention::Retention* retention = nullptr;
   retention::ControllerTime* time = nullptr;
+  const backup::CatalogBackups* backups = nullptr;
   // Somebody reads this snapshot now.
   std::function<bool(const SnapshotId&)> is_read;
   const Clock* clock = nullptr;
@@ -103,6 +108,7 @@ class AdminHandlers {
 
   Answer<v1::ListSnapshotsResponse> ListSnapshots(const v1::ListSnapshotsRequest& request) const;
   Answer<v1::GetSnapshotResponse> GetSnapshot(const v1::GetSnapshotRequest& request) const;
+  Answer<v1::ListGapsResponse> ListGaps(const v1::ListGapsRequest& request) const;
   Answer<v1::CheckSnapshotResponse> CheckSnapshot(const v1::CheckSnapshotRequest& request, const std::string& ordered_by) const;
   Answer<v1::DrillSnapshotResponse> DrillSnapshot(const v1::DrillSnapshotRequest& request, const std::string& ordered_by) const;
 
@@ -126,12 +132,16 @@ class AdminHandlers {
   // Answers at once or when the device has answered; `done` is called exactly once, on any thread.
   void PlanRestore(const v1::PlanRestoreRequest& request, absl::AnyInvocable<void(Answer<v1::PlanRestoreResponse>)> done) const;
   Answer<v1::StartRestoreResponse> StartRestore(const v1::StartRestoreRequest& request, const std::string& ordered_by) const;
+  // As PlanRestore.
+  void PlanUndo(const v1::PlanUndoRequest& request, absl::AnyInvocable<void(Answer<v1::PlanUndoResponse>)> done) const;
+  Answer<v1::StartUndoResponse> StartUndo(const v1::StartUndoRequest& request, const std::string& ordered_by) const;
 
   Answer<v1::ListOperationsResponse> ListOperations(const v1::ListOperationsRequest& request) const;
   Answer<v1::GetOperationResponse> GetOperation(const v1::GetOperationRequest& request) const;
   Answer<v1::CancelOperationResponse> CancelOperation(const v1::CancelOperationRequest& request) const;
 
   Answer<Damage> GetDamage() const;
+  Answer<v1::CatalogBackups> GetCatalogBackups() const;
 
   // Names of devices and whether they are connected, which the catalog does not store.
   void Complete(v1::Operation& operation) const;
@@ -148,14 +158,26 @@ class AdminHandlers {
     v1::Device target_device;
     v1::Database target;
     v1::RestoreOrder order;  // complete but for new_timeline
+    std::optional<v1::GapAround> gap;
+  };
+
+  struct ResolvedUndo {
+    v1::Device device;
+    v1::UndoOrder order;  // complete but for new_timeline
   };
 
   // "DEVICE/DATABASE"; the device must exist, the database need not.
   Answer<DatabaseReference> ResolveDatabaseReference(const std::string& reference, std::string_view field) const;
+  Answer<ResolvedUndo> ResolveUndo(const std::string& database, const std::string& restore_operation) const;
   Answer<ResolvedRestore> ResolveRestore(const v1::RestoreTarget& wanted) const;
+  // The snapshot that shows what the database held at a time, and the gap that the time lies in.
+  absl::Status ResolveAt(const DatabaseReference& source, const v1::RestoreTarget& wanted, ResolvedRestore& resolved) const;
+  // A device, a database, or all: what is not named is empty.
+  Answer<std::pair<DeviceId, std::string>> ResolveParent(const std::string& parent) const;
   // All databases of all active devices that match.
   Answer<std::vector<fleet::Fleet::BackupOrder>> SelectDatabases(const std::string& selector) const;
   void Complete(v1::Device& device) const;
+  absl::Status AddUsage(v1::Device& device) const;
   Answer<v1::Policy> ToPolicy(const catalog::PolicyRow& row, const std::vector<retention::Policy>& all) const;
   absl::Status DeleteDataOf(const DeviceId& device, const std::string& ordered_by, int64_t& deleted) const;
 

@@ -88,6 +88,24 @@ absl::StatusOr<v1::Policy> AdminHandlers::ToPolicy(const catalog::PolicyRow& row
     }
   }
   result.set_databases(databases);
+  *result.mutable_carried() = policy.carried;
+  result.mutable_carried()->set_version(row.version);
+  int64_t devices = 0;
+  int64_t acknowledged = 0;
+  std::string token;
+  do {
+    LF_ASSIGN_OR_RETURN(const catalog::Page<v1::Device> page, deps_.identities->ListDevices("", 1000, token));
+    for (const v1::Device& device : page.items) {
+      if (device.state() != v1::DEVICE_STATE_ACTIVE) continue;
+      const auto chosen = retention::Choose(all, retention::ToLabels(device.labels()));
+      if (!chosen.ok() || *chosen == nullptr || (*chosen)->name != row.name) continue;
+      ++devices;
+      acknowledged += device.policy_acknowledged() == row.version ? 1 : 0;
+    }
+    token = page.next_token;
+  } while (!token.empty());
+  result.set_devices(devices);
+  result.set_devices_acknowledged(acknowledged);
   return result;
 }
 
@@ -98,6 +116,7 @@ absl::StatusOr<v1::ApplyPolicyResponse> AdminHandlers::ApplyPolicy(const v1::App
   Replace(all, policy);
   LF_RETURN_IF_ERROR(deps_.retention->CheckTies(all));
   LF_ASSIGN_OR_RETURN(const catalog::PolicyRow row, deps_.policies->Put(policy.name, request.text(), deps_.clock->Now()));
+  deps_.fleet->PoliciesChanged();
   v1::ApplyPolicyResponse response;
   LF_ASSIGN_OR_RETURN(*response.mutable_policy(), ToPolicy(row, all));
   return response;
@@ -133,6 +152,7 @@ absl::StatusOr<v1::GetPolicyResponse> AdminHandlers::GetPolicy(const v1::GetPoli
 
 absl::StatusOr<v1::DeletePolicyResponse> AdminHandlers::DeletePolicy(const v1::DeletePolicyRequest& request) const {
   LF_RETURN_IF_ERROR(deps_.policies->Delete(request.policy()));
+  deps_.fleet->PoliciesChanged();
   return v1::DeletePolicyResponse();
 }
 

@@ -4,6 +4,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/format/digest.h"
+#include "controller/catalog/gap_catalog.h"
 #include "controller/rpc/admin_handlers.h"
 #include "controller/rpc/admin_requests.h"
 #include "fmt/format.h"
@@ -11,6 +12,8 @@
 namespace litefleet::rpc {
 namespace {
 
+constexpr size_t kMaxSignedPayload = 4096;
+constexpr size_t kMaxSignature = 256;
 constexpr int64_t kReserveBytes = 64 << 20;  // what a plan without the device assumes that stays free
 
 // What the checks after the restore may not fall behind: the verdict on the stored copy, else what was seen of the source.
@@ -48,6 +51,30 @@ v1::RestorePlan PlanFromCatalog(const v1::RestoreOrder& order, const v1::Snapsho
 
 }  // namespace
 
+absl::Status AdminHandlers::ResolveAt(const DatabaseReference& source, const v1::RestoreTarget& wanted, ResolvedRestore& resolved) const {
+  const DeviceId device(source.device.id());
+  LF_ASSIGN_OR_RETURN(const SystemTime at, CheckedTime(wanted.at(), "at"));
+  const auto timeline = wanted.timeline() != 0 ? std::optional<uint64_t>(wanted.timeline()) : std::nullopt;
+  auto found = deps_.snapshots->At(device, source.database, at, timeline);
+  if (!found.ok() && ReasonOf(found.status()) != "NO_SNAPSHOT_THEN") return found.status();
+  LF_ASSIGN_OR_RETURN(const auto around, catalog::GapCatalog(*deps_.catalog).At(device, source.database, at));
+  if (around.has_value()) {
+    v1::GapAround& gap = resolved.gap.emplace();
+    *gap.mutable_gap() = around->gap;
+    if (found.ok()) *gap.mutable_before() = *found;
+    if (!around->after.empty()) {
+      LF_ASSIGN_OR_RETURN(*gap.mutable_after(), deps_.snapshots->Resolve(around->after));
+    }
+  }
+  if (!found.ok()) {
+    if (!around.has_value() || around->after.empty()) return found.status();
+    return Annotate(found.status(),
+                    fmt::format("the time lies in a gap ({}), and the first snapshot after it is {}", around->gap.reason(), around->after));
+  }
+  resolved.snapshot = *std::move(found);
+  return absl::OkStatus();
+}
+
 absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(const v1::RestoreTarget& wanted) const {
   if (!wanted.snapshot().empty() && wanted.has_at()) {
     return Invalid("RESTORE_TARGET_INVALID", "a snapshot and a time exclude each other", "give either --snapshot or --at");
@@ -76,17 +103,15 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
                                resolved.snapshot.database(), resolved.snapshot.id(), wanted.source()));
     }
   } else {
-    const DeviceId device(source->device.id());
-    absl::StatusOr<v1::Snapshot> found;
+    absl::Status found = absl::OkStatus();
     if (wanted.has_at()) {
-      LF_ASSIGN_OR_RETURN(const SystemTime at, CheckedTime(wanted.at(), "at"));
-      const auto timeline = wanted.timeline() != 0 ? std::optional<uint64_t>(wanted.timeline()) : std::nullopt;
-      found = deps_.snapshots->At(device, source->database, at, timeline);
+      found = ResolveAt(*source, wanted, resolved);
     } else {
-      found = deps_.snapshots->Newest(device, source->database);
+      auto newest = deps_.snapshots->Newest(DeviceId(source->device.id()), source->database);
+      found = newest.status();
+      if (newest.ok()) resolved.snapshot = *std::move(newest);
     }
-    if (!found.ok()) return ByName(found.status(), source->device);
-    resolved.snapshot = *std::move(found);
+    if (!found.ok()) return ByName(found, source->device);
   }
   const v1::Snapshot& snapshot = resolved.snapshot;
   if (snapshot.state() != v1::SNAPSHOT_STATE_COMMITTED) {
@@ -133,8 +158,18 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   order.set_page_count(snapshot.page_count());
   order.set_root_digest(snapshot.root_digest());
   order.set_root_version(format::kRootVersion);
+  order.set_content(snapshot.content());
   order.set_check_state(RecordedVerdict(snapshot));
   order.set_check_override(wanted.check_override());
+  if (wanted.tables_size() > 0) {
+    return Error(absl::StatusCode::kUnimplemented, "TABLES_UNSUPPORTED", "databases are restored as a whole alone",
+                 "download the snapshot, and take the tables out of it with sqlite3");
+  }
+  if (wanted.has_signature()) {
+    if (wanted.signature().payload().size() > kMaxSignedPayload || wanted.signature().signature().size() > kMaxSignature)
+      return Invalid("SIGNATURE_INVALID", "the signature of the order is too long to be one");
+    *order.mutable_signature() = wanted.signature();
+  }
   return resolved;
 }
 
@@ -151,13 +186,16 @@ void AdminHandlers::PlanRestore(const v1::PlanRestoreRequest& request,
   v1::PlanRestoreResponse response;
   response.set_target(fmt::format("{}/{}", resolved->target_device.name(), resolved->target.name()));
   *response.mutable_snapshot() = resolved->snapshot;
+  if (resolved->gap.has_value()) *response.mutable_gap() = *resolved->gap;
   if (!deps_.fleet->IsConnected(device)) {
     *response.mutable_plan() = from_catalog;
     return done(std::move(response));
   }
   const Clock* clock = deps_.clock;
-  deps_.fleet->QueryRestorePlan(
-      device, resolved->order, deps_.plan_timeout,
+  v1::Query query;
+  *query.mutable_restore_plan() = resolved->order;
+  deps_.fleet->QueryPlan(
+      device, query, deps_.plan_timeout,
       [clock, from_catalog, response = std::move(response), done = std::move(done)](absl::StatusOr<v1::RestorePlan> plan) mutable {
         *response.mutable_plan() = from_catalog;
         if (plan.ok()) {
@@ -189,6 +227,64 @@ absl::StatusOr<v1::StartRestoreResponse> AdminHandlers::StartRestore(const v1::S
   LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.fleet->StartRestore(device, resolved.order, expire, request_id, ordered_by));
   Complete(operation);
   v1::StartRestoreResponse response;
+  *response.mutable_operation() = std::move(operation);
+  if (resolved.gap.has_value()) *response.mutable_gap() = *std::move(resolved.gap);
+  return response;
+}
+
+absl::StatusOr<AdminHandlers::ResolvedUndo> AdminHandlers::ResolveUndo(const std::string& database,
+                                                                       const std::string& restore_operation) const {
+  LF_ASSIGN_OR_RETURN(DatabaseReference target, ResolveDatabaseReference(database, "database"));
+  if (target.device.state() == v1::DEVICE_STATE_REVOKED) {
+    return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_REVOKED", fmt::format("device {} was revoked", target.device.name()),
+                 "undo it on the device: litefleet-agent undo");
+  }
+  ResolvedUndo resolved;
+  resolved.order.set_database(target.database);
+  if (!restore_operation.empty()) {
+    LF_ASSIGN_OR_RETURN(const v1::Operation restore, deps_.operations->Resolve(restore_operation));
+    const bool restores = restore.kind() == v1::OPERATION_KIND_RESTORE || restore.kind() == v1::OPERATION_KIND_UNDO;
+    if (!restores || restore.device_id() != target.device.id() || restore.database() != target.database)
+      return Invalid("NO_RESTORE_OF_IT", fmt::format("operation {} is no restore of {}", restore.id(), database));
+    resolved.order.set_restore_operation_id(restore.id());
+  }
+  resolved.device = std::move(target.device);
+  return resolved;
+}
+
+void AdminHandlers::PlanUndo(const v1::PlanUndoRequest& request, absl::AnyInvocable<void(Answer<v1::PlanUndoResponse>)> done) const {
+  const auto resolved = ResolveUndo(request.database(), request.restore_operation());
+  if (!resolved.ok()) return done(resolved.status());
+  const DeviceId device(resolved->device.id());
+  const auto highest = deps_.snapshots->HighestTimeline(device, resolved->order.database());
+  if (!highest.ok()) return done(highest.status());
+  v1::Query query;
+  *query.mutable_undo_plan() = resolved->order;
+  query.mutable_undo_plan()->set_new_timeline(*highest + 1);
+  v1::PlanUndoResponse response;
+  response.set_target(fmt::format("{}/{}", resolved->device.name(), resolved->order.database()));
+  deps_.fleet->QueryPlan(device, query, deps_.plan_timeout,
+                         [response = std::move(response), done = std::move(done)](absl::StatusOr<v1::RestorePlan> plan) mutable {
+                           if (!plan.ok()) return done(plan.status());
+                           *response.mutable_plan() = *std::move(plan);
+                           response.mutable_plan()->set_from_device(true);
+                           done(std::move(response));
+                         });
+}
+
+absl::StatusOr<v1::StartUndoResponse> AdminHandlers::StartUndo(const v1::StartUndoRequest& request, const std::string& ordered_by) const {
+  LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, CheckedDuration(request.has_expire(), request.expire(), std::chrono::seconds(1),
+                                                                         kMaxExpire, kDefaultExpire, "expire"));
+  LF_ASSIGN_OR_RETURN(ResolvedUndo resolved, ResolveUndo(request.database(), request.restore_operation()));
+  const std::string request_id = request.request_id().empty() ? NewUlid(deps_.clock->Now()) : request.request_id();
+  const DeviceId device(resolved.device.id());
+  LF_ASSIGN_OR_RETURN(const uint64_t timeline, deps_.snapshots->ReserveTimeline(device, resolved.order.database(),
+                                                                                OperationId(fmt::format("{}/{}", ordered_by, request_id))));
+  resolved.order.set_new_timeline(timeline);
+  LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.fleet->StartUndo(device, resolved.order, expire, request_id, ordered_by));
+  Complete(operation);
+  v1::StartUndoResponse response;
   *response.mutable_operation() = std::move(operation);
   return response;
 }

@@ -78,9 +78,11 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
   LF_ADMIN_ORDER(StartBackups)
   LF_ADMIN_CALL(ListSnapshots)
   LF_ADMIN_CALL(GetSnapshot)
+  LF_ADMIN_CALL(ListGaps)
   LF_ADMIN_ORDER(CheckSnapshot)
   LF_ADMIN_ORDER(DrillSnapshot)
   LF_ADMIN_ORDER(StartRestore)
+  LF_ADMIN_ORDER(StartUndo)
   LF_ADMIN_ORDER(DeleteSnapshot)
   LF_ADMIN_CALL(PinSnapshot)
   LF_ADMIN_CALL(UnpinSnapshot)
@@ -104,24 +106,11 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
 
   ServerUnaryReactor* PlanRestore(CallbackServerContext* context, const v1::PlanRestoreRequest* request,
                                   v1::PlanRestoreResponse* response) override {
-    ServerUnaryReactor* const reactor = context->DefaultReactor();
-    const auto caller = authenticator_.Authenticate(*context, "/litefleet.v1.AdminService/PlanRestore");
-    if (!caller.ok()) {
-      reactor->Finish(ToGrpc(caller.status()));
-      return reactor;
-    }
-    const bool taken = work_.TryPost([this, request, response, reactor] {
-      const absl::Status thrown = Guarded([&] {
-        handlers_.PlanRestore(*request, [response, reactor](absl::StatusOr<v1::PlanRestoreResponse> answer) {
-          if (answer.ok()) *response = *std::move(answer);
-          reactor->Finish(ToGrpc(answer.status()));
-        });
-        return absl::OkStatus();
-      });
-      if (!thrown.ok()) reactor->Finish(ToGrpc(thrown));
-    });
-    if (!taken) reactor->Finish(ToGrpc(Overloaded()));
-    return reactor;
+    return Later(context, "/litefleet.v1.AdminService/PlanRestore", request, response, &AdminHandlers::PlanRestore);
+  }
+  ServerUnaryReactor* PlanUndo(CallbackServerContext* context, const v1::PlanUndoRequest* request,
+                               v1::PlanUndoResponse* response) override {
+    return Later(context, "/litefleet.v1.AdminService/PlanUndo", request, response, &AdminHandlers::PlanUndo);
   }
 
   StreamReactor<v1::DownloadSnapshotResponse>* DownloadSnapshot(CallbackServerContext* context,
@@ -150,6 +139,30 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
         LF_ASSIGN_OR_RETURN(*response, work(caller));
         return absl::OkStatus();
       })));
+    });
+    if (!taken) reactor->Finish(ToGrpc(Overloaded()));
+    return reactor;
+  }
+
+  // Answered when a device has answered.
+  template <class Request, class Response>
+  ServerUnaryReactor* Later(CallbackServerContext* context, std::string_view method, const Request* request, Response* response,
+                            void (AdminHandlers::*handler)(const Request&, absl::AnyInvocable<void(absl::StatusOr<Response>)>) const) {
+    ServerUnaryReactor* const reactor = context->DefaultReactor();
+    const auto caller = authenticator_.Authenticate(*context, method);
+    if (!caller.ok()) {
+      reactor->Finish(ToGrpc(caller.status()));
+      return reactor;
+    }
+    const bool taken = work_.TryPost([this, request, response, reactor, handler] {
+      const absl::Status thrown = Guarded([&] {
+        (handlers_.*handler)(*request, [response, reactor](absl::StatusOr<Response> answer) {
+          if (answer.ok()) *response = *std::move(answer);
+          reactor->Finish(ToGrpc(answer.status()));
+        });
+        return absl::OkStatus();
+      });
+      if (!thrown.ok()) reactor->Finish(ToGrpc(thrown));
     });
     if (!taken) reactor->Finish(ToGrpc(Overloaded()));
     return reactor;

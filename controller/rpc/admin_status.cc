@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "controller/catalog/device_origins.h"
+#include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/heal_catalog.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/rpc/admin_handlers.h"
@@ -29,9 +30,9 @@ constexpr hours kCloneAlarm{24};  // after it was noticed last; two that run are
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 12> kGravity = {
-    "DEVICE_CLONED",  "STORE_DAMAGED",   "DISK_LOW", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP",
-    "SOURCE_DAMAGED", "DEVICE_NOT_SEEN", "UNPROVEN", "RETENTION_HELD",   "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 14> kGravity = {
+    "DEVICE_CLONED",  "STORE_DAMAGED",   "DISK_LOW", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",  "NEVER_BACKED_UP",     "COVERAGE_GAP",
+    "SOURCE_DAMAGED", "DEVICE_NOT_SEEN", "UNPROVEN", "CATALOG_BACKUP",   "RETENTION_HELD", "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -125,6 +126,16 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
   }
 }
 
+// Two schedules late, and some: one that takes its time is no alarm.
+void LookAtCatalogBackups(const v1::CatalogBackups& backups, SystemTime now, AlarmList& alarms) {
+  const auto every = std::chrono::seconds(backups.every().seconds());
+  if (!backups.last_error().empty()) {
+    alarms.Add("CATALOG_BACKUP", "", fmt::format("the catalog could not be backed up: {}", backups.last_error()));
+  } else if (backups.has_newest_at() && Since(backups.newest_at(), now) > 2 * every + hours(1)) {
+    alarms.Add("CATALOG_BACKUP", "", fmt::format("the newest backup of the catalog is {} old", Age(Since(backups.newest_at(), now))));
+  }
+}
+
 }  // namespace
 
 absl::StatusOr<v1::GetVersionResponse> AdminHandlers::GetVersion(const v1::GetVersionRequest&) const {
@@ -179,6 +190,14 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
   if (damage.holds > 0) {
     alarms.Add("RETENTION_HELD", "", fmt::format("retention waits for an operator in {} places: litefleet store hold list", damage.holds));
   }
+  if (deps_.backups != nullptr) {
+    if (const auto backups = GetCatalogBackups(); backups.ok()) {
+      if (backups->has_newest_at()) *response.mutable_catalog_backup_at() = backups->newest_at();
+      LookAtCatalogBackups(*backups, now, alarms);
+    } else {
+      alarms.Add("CATALOG_BACKUP", "", fmt::format("the backups of the catalog cannot be read: {}", MessageOf(backups.status())));
+    }
+  }
   struct statvfs space = {};
   if (statvfs(deps_.data_directory.c_str(), &space) == 0) {
     const auto unit = static_cast<int64_t>(space.f_frsize);
@@ -192,9 +211,15 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
                       catalog::ListClones(*deps_.catalog, now - kCloneAlarm, static_cast<int>(kMaxAlarms)));
   for (const catalog::ClonedDevice& clone : clones) {
     alarms.Add("DEVICE_CLONED", clone.name,
-               fmt::format("two machines use its identity by turns, {}: take the copy off, then enrol the device anew with a token of "
+               fmt::format("two agents use its identity by turns, {}: take the copy off, then enrol the device anew with a token of "
                            "`litefleet token create --for-device {}`",
                            clone.facts, clone.name));
+  }
+  LF_ASSIGN_OR_RETURN(const catalog::Page<v1::Gap> gaps,
+                      catalog::GapCatalog(*deps_.catalog).List(DeviceId(), "", true, static_cast<int>(kMaxAlarms), ""));
+  for (const v1::Gap& gap : gaps.items) {
+    alarms.Add("COVERAGE_GAP", fmt::format("{}/{}", gap.device_name(), gap.gap().database()),
+               fmt::format("no states since {} ago: {} ({})", Age(Since(gap.gap().from(), now)), gap.gap().message(), gap.gap().reason()));
   }
   std::string token;
   int32_t devices = 0;

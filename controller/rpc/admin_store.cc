@@ -66,15 +66,35 @@ absl::StatusOr<v1::RestoreTrashResponse> AdminHandlers::RestoreTrash(const v1::R
   return response;
 }
 
+absl::StatusOr<v1::CatalogBackups> AdminHandlers::GetCatalogBackups() const {
+  LF_ASSIGN_OR_RETURN(const backup::CatalogBackups::Figures figures, deps_.backups->GetFigures());
+  v1::CatalogBackups backups;
+  backups.set_count(figures.count);
+  backups.set_bytes(figures.bytes);
+  if (figures.newest_at.has_value()) *backups.mutable_newest_at() = ToProtoTime(*figures.newest_at);
+  *backups.mutable_every() = ToProtoDuration(figures.every);
+  backups.set_keep(figures.keep);
+  backups.set_last_error(figures.last_error);
+  return backups;
+}
+
 absl::StatusOr<v1::GetStoreStatsResponse> AdminHandlers::GetStoreStats(const v1::GetStoreStatsRequest&) const {
   LF_ASSIGN_OR_RETURN(v1::GetStoreStatsResponse stats, deps_.pruning->Stats(deps_.clock->Now() - kGrowthOver));
   LF_ASSIGN_OR_RETURN(const store::StoreStats store, deps_.store->Stats());
   stats.set_store_bytes(static_cast<int64_t>(store.stored_bytes));
   stats.set_packs(static_cast<int64_t>(store.packs));
+  if (deps_.backups != nullptr) {
+    LF_ASSIGN_OR_RETURN(*stats.mutable_catalog_backups(), GetCatalogBackups());
+  }
   stats.set_dead_bytes(std::max<int64_t>(0, stats.store_bytes() - stats.live_bytes() - stats.trash_bytes()));
   for (v1::DeviceUsage& usage : *stats.mutable_devices()) {
     const auto device = deps_.identities->ResolveDevice(usage.device_id());
     usage.set_device_name(device.ok() ? device->name() : usage.device_id());
+    if (deps_.quotas == nullptr) continue;
+    LF_ASSIGN_OR_RETURN(const retention::Quotas::Standing standing, deps_.quotas->Of(DeviceId(usage.device_id())));
+    usage.set_held_bytes(standing.holds.bytes);
+    usage.set_quota_bytes(standing.quota.bytes);
+    usage.set_quota_snapshots(standing.quota.snapshots);
   }
   return stats;
 }

@@ -19,6 +19,8 @@ std::string Property(const grpc::AuthContext& auth, const char* name) {
   return values.empty() ? std::string() : std::string(values.front().data(), values.front().size());
 }
 
+constexpr size_t kMaxShown = 16'384;  // certificates; about 250 bytes each
+
 absl::Status WrongRole(Role has, Role wanted) {
   if (has == Role::kViewer && wanted == Role::kOperator) {
     return Error(absl::StatusCode::kPermissionDenied, "WRONG_ROLE", "a viewer may look at the fleet, but not do this",
@@ -89,18 +91,37 @@ absl::StatusOr<Caller> CertificateAuthenticator::Authenticate(const grpc::Server
   return caller;
 }
 
-absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, Role wanted) {
+absl::StatusOr<CertificateAuthenticator::Shown> CertificateAuthenticator::Look(std::string_view pem) {
+  const crypto::Sha256 hash = crypto::HashOf(pem);
+  {
+    MutexLock lock(mu_);
+    if (const auto found = shown_.find(hash); found != shown_.end()) return found->second;
+  }
   LF_ASSIGN_OR_RETURN(const crypto::Certificate certificate, crypto::CertificateFromPem(pem));
-  Caller caller;
+  Shown shown;
   const std::string uri = crypto::UriOf(*certificate).value_or("");
   if (authority_.HasDeviceIssuer(*certificate) && uri.rfind(identity::kDeviceUri, 0) == 0) {
-    caller.role = Role::kDevice;
-    caller.device = DeviceId(uri.substr(identity::kDeviceUri.size()));
+    shown.role = Role::kDevice;
+    shown.device = DeviceId(uri.substr(identity::kDeviceUri.size()));
   } else if (authority_.HasOperatorIssuer(*certificate) && uri.rfind(identity::kOperatorUri, 0) == 0) {
-    caller.role = Role::kOperator;
-    caller.name = uri.substr(identity::kOperatorUri.size());
+    shown.role = Role::kOperator;
+    shown.name = uri.substr(identity::kOperatorUri.size());
   }
-  caller.certificate_serial = crypto::SerialOf(*certificate);
+  shown.serial = crypto::SerialOf(*certificate);
+  shown.key_hash = crypto::PublicKeyHash(*certificate);
+  MutexLock lock(mu_);
+  if (shown_.size() >= kMaxShown) shown_.clear();
+  shown_[hash] = shown;
+  return shown;
+}
+
+absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, Role wanted) {
+  LF_ASSIGN_OR_RETURN(const Shown shown, Look(pem));
+  Caller caller;
+  caller.role = shown.role;
+  caller.device = shown.device;
+  caller.name = shown.name;
+  caller.certificate_serial = shown.serial;
   const auto unknown = [&] {
     return Error(absl::StatusCode::kUnauthenticated, "CERTIFICATE_UNKNOWN",
                  fmt::format("certificate {} is not in the catalog", caller.certificate_serial),
@@ -113,8 +134,7 @@ absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, 
     const auto found = by_serial_.find(caller.certificate_serial);
     if (found == by_serial_.end()) return unknown();
     const catalog::CertificateRow& row = found->second;
-    if (row.key_hash != crypto::PublicKeyHash(*certificate) || row.device != caller.device || row.operator_name != caller.name)
-      return unknown();
+    if (row.key_hash != shown.key_hash || row.device != caller.device || row.operator_name != caller.name) return unknown();
     if (row.revoked) {
       return Error(
           absl::StatusCode::kUnauthenticated, "CERTIFICATE_REVOKED",

@@ -6,6 +6,7 @@
 #ifndef LITEFLEET_CONTROLLER_RPC_AUTHENTICATOR_H_
 #define LITEFLEET_CONTROLLER_RPC_AUTHENTICATOR_H_
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,6 +42,15 @@ class CertificateAuthenticator final : public Authenticator, public catalog::Cer
 
  private:
   CertificateAuthenticator(const identity::Authority& authority, catalog::IdentityCatalog& catalog, Executor& work, const Clock& clock);
+  // What a certificate says of who shows it, whatever the catalog knows of it.
+  struct Shown {
+    Role role = Role::kNone;
+    DeviceId device;
+    std::string name;
+    std::string serial;
+    catalog::KeyHash key_hash{};
+  };
+  absl::StatusOr<Shown> Look(std::string_view pem) ABSL_LOCKS_EXCLUDED(mu_);
   void RecordUse(const std::string& serial);
 
   // constant after construction
@@ -52,6 +62,8 @@ class CertificateAuthenticator final : public Authenticator, public catalog::Cer
 
   Mutex mu_;
   absl::flat_hash_map<std::string, catalog::CertificateRow> by_serial_ ABSL_GUARDED_BY(mu_);
+  // By the SHA-256 of their PEM: a connection shows its certificate with each call, and reading one takes longer than most calls.
+  std::map<catalog::KeyHash, Shown> shown_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace litefleet::rpc

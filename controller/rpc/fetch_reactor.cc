@@ -32,7 +32,8 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
   void Begin() { Continue(); }
 
  private:
-  // At most one Produce is queued or running: it is posted at the beginning, and then only by OnRoom, which follows a refused push.
+  // At most one Produce is queued or running: it is posted at the beginning, and then only by what follows its end: OnRoom after a refused
+  // push, or the turn of its device after one that was charged.
   void Continue() {
     if (deps_.executor->TryPost([self = shared_from_this(), this] { Produce(); })) return;
     End(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too many fetches waiting", "try again later"));
@@ -56,8 +57,14 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
         next_ = **std::move(step);
       }
       const auto keep = shared_from_this();
+      const bool limited = deps_.rate != nullptr && deps_.rate->limited();
+      const int64_t bytes = limited ? static_cast<int64_t>(next_->ByteSizeLong()) : 0;
       if (!TryPush(*next_)) return;
       next_.reset();
+      if (!limited) continue;
+      return deps_.rate->Charge(caller_.device.value(), bytes, [weak = weak_from_this()] {
+        if (const auto self = std::static_pointer_cast<Fetch>(weak.lock()); self != nullptr) self->Continue();
+      });
     }
   }
 

@@ -20,12 +20,26 @@ class Upload final : public Base {
     KeepUntilDone(caller.live_call);
   }
 
+  ~Upload() override {
+    if (!has_slot_) return;
+    session_.reset();
+    deps_.slots->GiveBack(caller_.device.value());
+  }
+
   void Begin() {
-    absl::StatusOr<std::shared_ptr<ingest::UploadSession>> session =
-        deps_.ingest->NewUpload(caller_.device, std::make_shared<Sink>(std::static_pointer_cast<Upload>(shared_from_this())));
-    if (!session.ok()) return End(session.status());
-    session_ = *std::move(session);
-    ReadNext();
+    if (deps_.slots == nullptr) return Admit();
+    deps_.slots->Take(caller_.device.value(),
+                      [weak = weak_from_this(), slots = deps_.slots, device = caller_.device.value()](bool granted) {
+                        const auto self = std::static_pointer_cast<Upload>(weak.lock());
+                        if (self == nullptr && granted) slots->GiveBack(device);
+                        if (self == nullptr) return;
+                        if (!granted) {
+                          return self->End(Error(absl::StatusCode::kUnavailable, "TOO_MANY_UPLOADS",
+                                                 "other uploads have taken all places for a while", "try again later"));
+                        }
+                        self->has_slot_ = true;
+                        self->Admit();
+                      });
   }
 
  private:
@@ -48,6 +62,20 @@ class Upload final : public Base {
     const std::weak_ptr<Upload> stream_;
   };
 
+  void Admit() {
+    absl::StatusOr<std::shared_ptr<ingest::UploadSession>> session =
+        deps_.ingest->NewUpload(caller_.device, std::make_shared<Sink>(std::static_pointer_cast<Upload>(shared_from_this())));
+    if (!session.ok()) return End(session.status());
+    bool gone = false;
+    {
+      MutexLock lock(turn_mu_);
+      session_ = *std::move(session);
+      gone = ending_;
+    }
+    if (gone) return PostEnd();
+    ReadNext();
+  }
+
   void OnMessage(v1::UploadRequest&) override {
     {
       MutexLock lock(turn_mu_);
@@ -60,14 +88,18 @@ class Upload final : public Base {
   }
   void OnReadsEnded() override { EndSession(); }
   void OnPeerGone() override { EndSession(); }
-  void OnStreamDone() override {
-    if (session_ != nullptr) EndSession();
-  }
+  void OnStreamDone() override { EndSession(); }
 
   void HandleMessage() {
+    const bool limited = deps_.rate != nullptr && deps_.rate->limited();
+    const int64_t bytes = limited ? static_cast<int64_t>(message().ByteSizeLong()) : 0;
     const absl::Status status = session_->Handle(message());
     message().Clear();
-    if (HandleDone() && status.ok()) ReadNext();
+    if (!HandleDone() || !status.ok()) return;
+    if (!limited) return ReadNext();
+    deps_.rate->Charge(caller_.device.value(), bytes, [weak = weak_from_this()] {
+      if (const auto self = std::static_pointer_cast<Upload>(weak.lock()); self != nullptr) self->ReadNext();
+    });
   }
 
   // False when the session has to end; then it does.
@@ -84,7 +116,7 @@ class Upload final : public Base {
   void EndSession() {
     {
       MutexLock lock(turn_mu_);
-      if (std::exchange(ending_, true) || handling_) return;
+      if (std::exchange(ending_, true) || handling_ || session_ == nullptr) return;
     }
     PostEnd();
   }
@@ -96,9 +128,11 @@ class Upload final : public Base {
 
   const UploadDeps deps_;
   const Caller caller_;
-  std::shared_ptr<ingest::UploadSession> session_;  // constant after Begin
+  bool has_slot_ = false;  // constant before Admit
 
   Mutex turn_mu_;
+  // Set by Admit, under turn_mu_, since the peer may go meanwhile; constant afterwards, and what is done with a message comes afterwards.
+  std::shared_ptr<ingest::UploadSession> session_;
   bool handling_ ABSL_GUARDED_BY(turn_mu_) = false;  // a task handles a message
   bool ending_ ABSL_GUARDED_BY(turn_mu_) = false;    // End runs, or follows the task
 };

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "controller/restore/materialise.h"
+#include "controller/verify/load_content.h"
 #include "fmt/format.h"
 #include "spdlog/spdlog.h"
 
@@ -149,52 +150,61 @@ absl::StatusOr<v1::Operation> SnapshotVerifier::Order(v1::OperationKind kind, co
   return operation;
 }
 
-void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database) {
-  const auto found = snapshots_.Resolve(snapshot.value());
-  if (!found.ok()) return;
+void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database, bool continuous) {
   Job job;
   job.snapshot = snapshot;
   job.device = device;
   job.database = database;
   job.not_before = steady_clock::now() + options_.settle;
-  job.marked_pending = MarkPending(*found);
-  std::optional<SnapshotId> superseded;
-  bool dropped = false;
+  SnapshotId superseded;
   {
     MutexLock lock(mu_);
-    const auto older =
-        std::find_if(automatic_.begin(), automatic_.end(), [&](const Job& j) { return j.device == device && j.database == database; });
-    if (older != automatic_.end()) {
-      if (older->snapshot == snapshot) return;
+    const auto of_database = automatic_of_.find({device.value(), database});
+    if (of_database != automatic_of_.end()) {
+      Job& older = *of_database->second;
+      if (older.snapshot == snapshot) return;
       // It takes over the other's turn: a database that is backed up more often than its turn comes is checked all the same.
-      superseded = older->snapshot;
-      job.not_before = older->not_before;
-      *older = std::move(job);
+      superseded = older.snapshot;
+      job.not_before = continuous ? older.not_before : std::min(older.not_before, job.not_before);
+      older = std::move(job);
+      if (!continuous) wake_.SignalAll();  // its turn may come earlier now
     } else if (automatic_.size() >= options_.max_waiting) {
-      dropped = job.marked_pending;  // found again at the next start
+      return;  // found again at the next start
     } else {
+      if (const auto last = checked_.find({device.value(), database}); continuous && last != checked_.end())
+        job.not_before = std::max(job.not_before, last->second + options_.continuous_every);
       automatic_.push_back(std::move(job));
+      automatic_of_[{device.value(), database}] = std::prev(automatic_.end());
+      wake_.SignalAll();
     }
-    wake_.SignalAll();
   }
-  if (dropped) static_cast<void>(snapshots_.SetCheck(snapshot, v1::CHECK_STATE_UNKNOWN, "", clock_.Now()));
-  if (superseded.has_value()) static_cast<void>(snapshots_.SetCheck(*superseded, v1::CHECK_STATE_SUPERSEDED, "", clock_.Now()));
+  // Only for those who look: the queue does not depend on it. Syncs come every second, and are not written down.
+  if (continuous) return;
+  static_cast<void>(snapshots_.QueueCheck(snapshot, superseded));
 }
 
 std::optional<SnapshotVerifier::Job> SnapshotVerifier::Next(steady_clock::time_point rest_until) {
   MutexLock lock(mu_);
   const auto now = steady_clock::now();
   const auto drill_at = std::max(rest_until, drills_looked_at_ + options_.drill_look);
-  const auto wait_until = automatic_.empty() ? drill_at : std::min(drill_at, std::max(automatic_.front().not_before, rest_until));
-  std::deque<Job>* queue = !ordered_.empty() ? &ordered_ : nullptr;
-  if (queue == nullptr && !automatic_.empty() && std::max(automatic_.front().not_before, rest_until) <= now) queue = &automatic_;
-  if (queue == nullptr) {
-    if (!stop_ && now < wait_until) wake_.WaitUntil(mu_, wait_until);
-    return std::nullopt;
+  // Of those that wait equally long the first; a database that is captured continuously waits until its hour is over.
+  const auto first =
+      std::min_element(automatic_.begin(), automatic_.end(), [](const Job& a, const Job& b) { return a.not_before < b.not_before; });
+  const auto wait_until = first == automatic_.end() ? drill_at : std::min(drill_at, std::max(first->not_before, rest_until));
+  std::optional<Job> job;
+  if (!ordered_.empty()) {
+    job = std::move(ordered_.front());
+    ordered_.pop_front();
+  } else if (first != automatic_.end() && std::max(first->not_before, rest_until) <= now) {
+    job = std::move(*first);
+    automatic_.erase(first);
+    automatic_of_.erase({job->device.value(), job->database});
+    std::erase_if(checked_, [&](const auto& each) { return each.second + options_.continuous_every < now; });
+    checked_[{job->device.value(), job->database}] = now;
+  } else if (!stop_ && now < wait_until) {
+    wake_.WaitUntil(mu_, wait_until);
   }
-  Job job = std::move(queue->front());
-  queue->pop_front();
-  running_ = true;
+  if (job.has_value()) running_ = true;
   return job;
 }
 
@@ -320,6 +330,7 @@ void SnapshotVerifier::RunJob(Job job) {
 
 SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& snapshot) {
   const int64_t size = snapshot.size_bytes();
+  if (snapshot.content() == v1::SNAPSHOT_CONTENT_FILES) return {v1::CHECK_STATE_CANNOT_TELL, "files are not SQLite's", absl::OkStatus()};
   const auto failed = [&](const absl::Status& status) { return Verdict{v1::CHECK_STATE_FAILED, MessageOf(status), status}; };
   const auto stop = [&] { return job.cancel->cancelled() || stopping(); };
   const auto available = io::FreeBytes(options_.scratch);
@@ -333,14 +344,27 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
   const std::string path = fmt::format("{}/{}{}", options_.scratch, snapshot.id(), kSuffix);
   if (const absl::Status removed = io::RemoveFile(path); !removed.ok()) return failed(removed);
   const auto begun = steady_clock::now();
-  const absl::Status made = restore::Materialise(readers_, job.snapshot, path, [&](uint64_t written) -> absl::Status {
+  const auto progress = [&](uint64_t bytes) -> absl::Status {
     if (stop()) return Cancelled();
-    Report(job, "reading", static_cast<int64_t>(written) / 2, size);
+    Report(job, "reading", static_cast<int64_t>(bytes) / 2, size);
     return absl::OkStatus();
-  });
+  };
+  const bool is_text = snapshot.content() == v1::SNAPSHOT_CONTENT_SQL;
+  dump::HelperOptions helper;
+  helper.helper = options_.check.helper;
+  helper.cancelled = stop;
+  const auto room = static_cast<int64_t>(*available - options_.reserve_bytes);
+  const absl::Status made = is_text ? LoadContent(readers_, job.snapshot, path, room, helper, progress)
+                                    : restore::Materialise(readers_, job.snapshot, path, progress);
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begun);
   LF_CRASH_POINT("verify.materialised");
   if (made.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
+  // What SQLite says of the text is a verdict; what the machine says is none.
+  if (ReasonOf(made) == "LOAD_REFUSED") return {v1::CHECK_STATE_CANNOT_TELL, MessageOf(made), absl::OkStatus(), took};
+  if (ReasonOf(made) == "LOAD_DAMAGED" || ReasonOf(made) == "CONTENT_DAMAGED") {
+    return {v1::CHECK_STATE_DAMAGED, MessageOf(made), WithReason(made, "SNAPSHOT_DAMAGED", "look at older snapshots of the database"),
+            took};
+  }
   if (!made.ok()) return failed(made);
   const auto fd = io::Open(path, O_RDONLY);
   // The descriptor is enough from here on, and a crash leaves no file.

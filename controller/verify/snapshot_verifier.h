@@ -17,12 +17,14 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <list>
 #include <map>
 #include <memory>
 #include <optional>
 #include <set>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -38,11 +40,12 @@
 namespace litefleet::verify {
 
 struct VerifierOptions {
-  std::string scratch;                      // DATA/scratch: emptied at start
-  uint64_t reserve_bytes = 256 << 20;       // of free space that no copy may take
-  std::chrono::milliseconds settle{5'000};  // after a commit, before its check begins: a newer one often follows
-  int nice = 10;                            // of the thread and the helper process
-  int automatic_percent = 50;               // of the time that automatic checks and drills may take: between them there is a rest
+  std::string scratch;                                    // DATA/scratch: emptied at start
+  uint64_t reserve_bytes = 256 << 20;                     // of free space that no copy may take
+  std::chrono::milliseconds settle{5'000};                // after a commit, before its check begins: a newer one often follows
+  std::chrono::milliseconds continuous_every{3'600'000};  // of continuous capture: one check of each database at most
+  int nice = 10;                                          // of the thread and the helper process
+  int automatic_percent = 50;  // of the time that automatic checks and drills may take: between them there is a rest
   std::chrono::milliseconds drill_every = std::chrono::hours(24 * 7);         // the newest snapshot of each database
   std::chrono::milliseconds drill_older_every = std::chrono::hours(24 * 90);  // the others
   std::chrono::milliseconds drill_look{60'000};                               // how often by itself, for drills that are due
@@ -64,8 +67,8 @@ class SnapshotVerifier final : public Verifier {
   absl::StatusOr<v1::Operation> Start(const SnapshotId& snapshot, const std::string& request_id, const std::string& ordered_by) override;
   absl::StatusOr<v1::Operation> StartDrill(const SnapshotId& snapshot, const std::string& request_id,
                                            const std::string& ordered_by) override;
-  // A snapshot was committed: it is the one to check of its database now.
-  void Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database);
+  // A snapshot was committed: it is the one to check of its database now, or if it is one of continuous capture when its time has come.
+  void Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database, bool continuous = false);
 
   // Checks that wait or run.
   size_t waiting() const;
@@ -118,7 +121,10 @@ class SnapshotVerifier final : public Verifier {
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   bool running_ ABSL_GUARDED_BY(mu_) = false;
   std::deque<Job> ordered_ ABSL_GUARDED_BY(mu_);
-  std::deque<Job> automatic_ ABSL_GUARDED_BY(mu_);
+  std::list<Job> automatic_ ABSL_GUARDED_BY(mu_);                                                              // one a database
+  std::map<std::pair<std::string, std::string>, std::list<Job>::iterator> automatic_of_ ABSL_GUARDED_BY(mu_);  // by device and database
+  // When an automatic check of a database began last, for continuous ones: as many as databases were checked in the last hour.
+  std::map<std::pair<std::string, std::string>, std::chrono::steady_clock::time_point> checked_ ABSL_GUARDED_BY(mu_);
   std::set<std::string> known_ ABSL_GUARDED_BY(mu_);     // operations in ordered_ or running
   std::chrono::steady_clock::time_point next_report_{};  // the worker's
   // The worker's.

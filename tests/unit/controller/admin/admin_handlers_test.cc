@@ -1,231 +1,8 @@
-// The operators' calls over real catalogs, with a fleet and a verifier that only remember what they were asked.
-#include "controller/rpc/admin_handlers.h"
-
-#include <gtest/gtest.h>
-#include <stdlib.h>
-#include <sys/stat.h>
-
-#include <filesystem>
-#include <map>
-#include <set>
-#include <string>
-#include <vector>
-
-#include "common/base/proto_time.h"
-#include "common/base/status.h"
-#include "controller/catalog/ingest_catalog.h"
-#include "controller/catalog/schema.h"
-#include "controller/rpc/admin_requests.h"
-#include "controller/store/file_store.h"
-#include "fmt/format.h"
+// The operators' calls over real catalogs.
+#include "tests/unit/controller/admin/admin_fixture.h"
 
 namespace litefleet::rpc {
 namespace {
-
-using std::chrono::hours;
-using std::chrono::minutes;
-using std::chrono::seconds;
-
-class FakeFleet final : public fleet::Fleet {
- public:
-  absl::Status Connected(const DeviceId&, std::shared_ptr<fleet::DeviceLink>, const v1::Hello&) override { return absl::OkStatus(); }
-  absl::Status Received(const DeviceId&, fleet::DeviceLink&, const v1::ControlRequest&) override { return absl::OkStatus(); }
-  void Disconnected(const DeviceId&, fleet::DeviceLink&) override {}
-  bool IsConnected(const DeviceId& device) const override { return connected.contains(device.value()); }
-  int ConnectedCount() const override { return static_cast<int>(connected.size()); }
-  void Disconnect(const DeviceId& device, const absl::Status&) override { connected.erase(device.value()); }
-  absl::StatusOr<std::vector<v1::Operation>> StartBackups(const std::vector<BackupOrder>& orders, std::chrono::seconds expire,
-                                                          const std::string& request_id, const std::string& ordered_by) override {
-    backups = orders;
-    last_expire = expire;
-    last_request = request_id;
-    std::vector<v1::Operation> operations;
-    for (const BackupOrder& order : orders) {
-      v1::Operation& operation = operations.emplace_back();
-      operation.set_id(NewUlid(SystemTime()));
-      operation.set_kind(v1::OPERATION_KIND_BACKUP);
-      operation.set_device_id(order.device.value());
-      operation.set_database(order.database);
-      operation.set_ordered_by(ordered_by);
-    }
-    return operations;
-  }
-  absl::StatusOr<v1::Operation> StartRestore(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::seconds,
-                                             const std::string& request_id, const std::string&) override {
-    restores.emplace_back(device, order);
-    last_request = request_id;
-    v1::Operation operation;
-    operation.set_kind(v1::OPERATION_KIND_RESTORE);
-    operation.set_device_id(device.value());
-    return operation;
-  }
-  void QueryRestorePlan(const DeviceId&, const v1::RestoreOrder& order, std::chrono::milliseconds,
-                        absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override {
-    asked = order;
-    done(plan);
-  }
-  absl::StatusOr<v1::Operation> Cancel(const OperationId&) override { return v1::Operation(); }
-  absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind, const DeviceId&, const std::string&, const SnapshotId&, const std::string&,
-                                           const std::string&, std::function<void()>) override {
-    return v1::Operation();
-  }
-  absl::Status UpdateLocal(const v1::Operation&) override { return absl::OkStatus(); }
-  std::vector<v1::Operation> ActiveLocal() const override { return {}; }
-  absl::Status AdoptLocal(const OperationId&, std::function<void()>) override { return absl::OkStatus(); }
-  void FillLive(v1::Operation& operation) const override { operation.set_device_connected(IsConnected(DeviceId(operation.device_id()))); }
-  absl::StatusOr<uint64_t> Watch(const OperationId&, Watcher) override { return 1; }
-  void Unwatch(uint64_t) override {}
-  absl::StatusOr<bool> MayFetch(const DeviceId&, const OperationId&, const SnapshotId&) override { return false; }
-
-  std::set<std::string> connected;
-  std::vector<BackupOrder> backups;
-  std::vector<std::pair<DeviceId, v1::RestoreOrder>> restores;
-  v1::RestoreOrder asked;
-  absl::StatusOr<v1::RestorePlan> plan = v1::RestorePlan();
-  std::chrono::seconds last_expire{0};
-  std::string last_request;
-};
-
-class AdminTest : public testing::Test {
- protected:
-  AdminTest() {
-    char name[] = "/tmp/litefleet-admin-XXXXXX";
-    directory_ = mkdtemp(name);
-    db_ = std::move(catalog::CatalogDb::Open(directory_ + "/catalog.db", true, catalog::Migrations()).value());
-    identities_ = std::make_unique<catalog::IdentityCatalog>(*db_);
-    snapshots_ = std::make_unique<catalog::SnapshotCatalog>(*db_);
-    operations_ = std::make_unique<catalog::OperationCatalog>(*db_);
-    store::FileStoreOptions options;
-    options.directory = directory_ + "/store";
-    options.reserve_bytes = 0;
-    store_ = std::move(store::FileStore::Open(options, clock_).value());
-    deletions_ = std::make_unique<catalog::DeletionCatalog>(*db_);
-    policies_ = std::make_unique<catalog::PolicyCatalog>(*db_);
-    marks_ = std::make_unique<prune::MarkWriter>(*deletions_, *store_, clock_);
-    time_ = std::make_unique<retention::ControllerTime>(*policies_, clock_, "boot");
-    retention_ = std::make_unique<retention::Retention>(*policies_, *deletions_, [this] { return marks_->WriteDue(); });
-    AdminDependencies parts;
-    parts.deletions = deletions_.get();
-    parts.policies = policies_.get();
-    parts.store = store_.get();
-    parts.marks = marks_.get();
-    parts.time = time_.get();
-    parts.retention = retention_.get();
-    parts.is_read = [](const SnapshotId&) { return false; };
-    parts.catalog = db_.get();
-    parts.identities = identities_.get();
-    parts.snapshots = snapshots_.get();
-    parts.operations = operations_.get();
-    parts.fleet = &fleet_;
-    parts.clock = &clock_;
-    parts.data_directory = directory_;
-    parts.doctor = {.clock = &clock_,
-                    .catalog = db_.get(),
-                    .data_directory = directory_,
-                    .config_file = "",
-                    .configuration = [] { return std::vector<std::string>(); },
-                    .store_reserve = [] { return uint64_t{0}; },
-                    .hosts = [] { return std::vector<std::string>(); },
-                    .listening = [] { return rpc::Address(); },
-                    .newest_snapshot_at = [] { return std::nullopt; }};
-    parts.issue_token = [this](const TokenWish& wish) -> absl::StatusOr<v1::CreateTokenResponse> {
-      wish_ = wish;
-      return v1::CreateTokenResponse();
-    };
-    admin_ = std::make_unique<AdminHandlers>(parts);
-  }
-  ~AdminTest() override {
-    db_.reset();
-    std::filesystem::remove_all(directory_);
-  }
-
-  DeviceId Enrol(const std::string& name, const std::map<std::string, std::string>& labels, const std::vector<std::string>& databases) {
-    catalog::NewToken token;
-    token.id = NewUlid(clock_.Now());
-    token.secret_hash[0] = static_cast<std::byte>(++serial_);
-    token.created_at = clock_.Now();
-    token.expires_at = clock_.Now() + hours(1);
-    token.labels = labels;
-    EXPECT_TRUE(identities_->CreateToken(token).ok());
-    catalog::KeyHash key{};
-    key[0] = static_cast<std::byte>(serial_);
-    const auto enrolled = identities_->Enroll(token.secret_hash, key, name, clock_.Now());
-    EXPECT_TRUE(enrolled.ok()) << enrolled.status();
-    std::vector<v1::DatabaseHealth> health;
-    for (const std::string& database : databases) {
-      health.emplace_back().set_name(database);
-      health.back().set_present(true);
-      health.back().set_size_bytes(5000);
-      health.back().set_free_bytes(1 << 20);
-    }
-    EXPECT_TRUE(snapshots_->ReportDatabases(enrolled->device, clock_.Now(), health).ok());
-    return enrolled->device;
-  }
-
-  std::string Snap(const DeviceId& device, const std::string& database, SystemTime taken_at, uint64_t timeline = 1) {
-    catalog::IngestCatalog ingest(*db_);
-    const std::string session = NewUlid(clock_.Now());
-    const auto row = ingest.BeginSession(device, SessionId(session), database, timeline, SnapshotId(), clock_.Now() + hours(1));
-    EXPECT_TRUE(row.ok()) << row.status();
-    storage::v1::SnapshotRecord record;
-    record.set_snapshot_id(NewUlid(clock_.Now()));
-    record.set_device_id(device.value());
-    record.set_database(database);
-    record.set_timeline(timeline);
-    record.set_sequence(ingest.GetCommitFacts(*row)->next_sequence);
-    record.set_method(v1::METHOD_ONLINE);
-    record.set_page_size(4096);
-    record.set_page_count(3);
-    record.set_root_digest(std::string(32, '\x17'));
-    record.set_root_version(1);
-    record.set_taken_at_ms(ToUnixMillis(taken_at));
-    record.set_received_at_ms(ToUnixMillis(clock_.Now()));
-    record.set_effective_at_ms(ToUnixMillis(taken_at));
-    record.set_session_id(session);
-    record.set_manifest_kind(1);
-    const auto done = ingest.Commit(*row, record, {1, 100}, {});
-    EXPECT_TRUE(done.ok()) << done.status();
-    return record.snapshot_id();
-  }
-
-  v1::PlanRestoreResponse Plan(const v1::RestoreTarget& target, absl::Status* status = nullptr) {
-    v1::PlanRestoreRequest request;
-    *request.mutable_restore() = target;
-    v1::PlanRestoreResponse response;
-    int calls = 0;
-    admin_->PlanRestore(request, [&](absl::StatusOr<v1::PlanRestoreResponse> answer) {
-      ++calls;
-      if (status != nullptr) *status = answer.status();
-      if (answer.ok()) response = *std::move(answer);
-    });
-    EXPECT_EQ(calls, 1);
-    return response;
-  }
-
-  std::string StartReason(const v1::RestoreTarget& target, const std::string& request_id = "") {
-    v1::StartRestoreRequest request;
-    *request.mutable_restore() = target;
-    request.set_request_id(request_id);
-    return ReasonOf(admin_->StartRestore(request, "operator:test").status());
-  }
-
-  std::string directory_;
-  FakeClock clock_;
-  FakeFleet fleet_;
-  std::unique_ptr<catalog::CatalogDb> db_;
-  std::unique_ptr<catalog::IdentityCatalog> identities_;
-  std::unique_ptr<catalog::SnapshotCatalog> snapshots_;
-  std::unique_ptr<catalog::OperationCatalog> operations_;
-  std::unique_ptr<store::FileStore> store_;
-  std::unique_ptr<catalog::DeletionCatalog> deletions_;
-  std::unique_ptr<catalog::PolicyCatalog> policies_;
-  std::unique_ptr<prune::MarkWriter> marks_;
-  std::unique_ptr<retention::ControllerTime> time_;
-  std::unique_ptr<retention::Retention> retention_;
-  std::unique_ptr<AdminHandlers> admin_;
-  TokenWish wish_;
-  int serial_ = 0;
-};
 
 TEST_F(AdminTest, TokensAreValidated) {
   v1::CreateTokenRequest request;
@@ -306,8 +83,21 @@ TEST_F(AdminTest, BackupsOfNamesAndSelectors) {
   request.set_selector("site=paris");
   EXPECT_EQ(ReasonOf(admin_->StartBackups(request, "operator:a").status()), "NOTHING_SELECTED");
   request.set_selector("site=oslo");
-  request.set_method(v1::METHOD_DUMP);
+  request.set_method(v1::METHOD_CONTINUOUS);
   EXPECT_EQ(ReasonOf(admin_->StartBackups(request, "operator:a").status()), "METHOD_NOT_SUPPORTED");
+  request.clear_method();
+  request.mutable_dump()->add_tables("t");
+  EXPECT_EQ(ReasonOf(admin_->StartBackups(request, "operator:a").status()), "DUMP_OPTIONS_INVALID");
+  request.set_method(v1::METHOD_DUMP);
+  ASSERT_TRUE(admin_->StartBackups(request, "operator:a").ok());
+  ASSERT_FALSE(fleet_.backups.empty());
+  EXPECT_EQ(fleet_.backups[0].method, v1::METHOD_DUMP);
+  ASSERT_TRUE(fleet_.backups[0].dump.has_value());
+  EXPECT_EQ(fleet_.backups[0].dump->tables(0), "t");
+  request.mutable_dump()->set_schema_only(true);
+  request.mutable_dump()->set_data_only(true);
+  EXPECT_EQ(ReasonOf(admin_->StartBackups(request, "operator:a").status()), "DUMP_OPTIONS_INVALID");
+  request.clear_dump();
   request.clear_method();
   request.mutable_expire()->set_seconds(-5);
   EXPECT_EQ(ReasonOf(admin_->StartBackups(request, "operator:a").status()), "DURATION_OUT_OF_RANGE");
@@ -356,6 +146,36 @@ TEST_F(AdminTest, RestoreOrdersAreComplete) {
   ASSERT_TRUE(snapshots_->SetCheck(SnapshotId(second), v1::CHECK_STATE_DAMAGED, "row 3 missing", clock_.Now()).ok());
   EXPECT_EQ(StartReason(target), "");
   EXPECT_EQ(fleet_.restores.back().second.check_state(), v1::CHECK_STATE_DAMAGED);
+}
+
+TEST_F(AdminTest, UndosNameTheRestoreAndGetATimeline) {
+  const DeviceId device = Enrol("kiosk", {}, {"orders"});
+  v1::StartUndoRequest request;
+  request.set_database("kiosk/orders");
+  request.set_request_id("u1");
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(admin_->StartUndo(request, "operator:test").ok());
+  ASSERT_EQ(fleet_.undos.size(), 2U);
+  EXPECT_EQ(fleet_.undos[0].database(), "orders");
+  EXPECT_EQ(fleet_.undos[0].new_timeline(), 2U);
+  EXPECT_EQ(fleet_.undos[1].new_timeline(), 2U) << "the same request has the same timeline";
+  EXPECT_EQ(fleet_.undos[0].restore_operation_id(), "");
+  request.set_restore_operation("01JD00000000000000000000ZZ");
+  EXPECT_EQ(ReasonOf(admin_->StartUndo(request, "operator:test").status()), "OPERATION_NOT_FOUND");
+  request.clear_restore_operation();
+  request.set_database("nobody/orders");
+  EXPECT_EQ(ReasonOf(admin_->StartUndo(request, "operator:test").status()), "DEVICE_NOT_FOUND");
+
+  v1::PlanUndoRequest ask;
+  ask.set_database("kiosk/orders");
+  absl::Status answered = absl::UnknownError("nobody called");
+  admin_->PlanUndo(ask, [&](absl::StatusOr<v1::PlanUndoResponse> answer) {
+    answered = answer.status();
+    EXPECT_EQ(answer->target(), "kiosk/orders");
+    EXPECT_TRUE(answer->plan().from_device());
+  });
+  EXPECT_TRUE(answered.ok()) << answered;
+  EXPECT_EQ(fleet_.asked_undo.new_timeline(), 3U);
+  EXPECT_EQ(snapshots_->HighestTimeline(device, "orders").value(), 2U) << "a plan reserves nothing";
 }
 
 TEST_F(AdminTest, RestoreTargetsAreResolved) {
@@ -493,6 +313,47 @@ TEST_F(AdminTest, ASnapshotGoesToTheTrashAndBack) {
   EXPECT_EQ(ReasonOf(admin_->RestoreTrash(back).status()), "NOT_IN_TRASH");
   EXPECT_EQ(snapshots_->Newest(device, "orders")->id(), second);
   EXPECT_FALSE(snapshots_->GetDatabase(device, "orders")->has_newest_proven_at());
+}
+
+TEST_F(AdminTest, APolicyIsFollowedWhenTheDeviceSaysSo) {
+  const DeviceId device = Enrol("kiosk", {{"site", "oslo"}}, {"orders"});
+  v1::ApplyPolicyRequest apply;
+  apply.set_text("name = \"oslo\"\nselector = \"site=oslo\"\n[backup]\nschedule = \"15m\"\n");
+  const auto applied = admin_->ApplyPolicy(apply);
+  ASSERT_TRUE(applied.ok()) << applied.status();
+  EXPECT_EQ(fleet_.policies_changed, 1);
+  EXPECT_EQ(applied->policy().devices(), 1);
+  EXPECT_EQ(applied->policy().devices_acknowledged(), 0);
+  EXPECT_EQ(applied->policy().carried().defaults().schedule(), "15m");
+  v1::GetDeviceRequest get;
+  get.set_device("kiosk");
+  EXPECT_EQ(admin_->GetDevice(get)->device().policy(), "oslo");
+  EXPECT_EQ(admin_->GetDevice(get)->device().policy_version(), applied->policy().version());
+  EXPECT_EQ(admin_->GetDevice(get)->device().policy_acknowledged(), 0);
+  v1::Health health;
+  health.set_policy_version(applied->policy().version());
+  health.add_policy_problems("one");
+  health.add_policy_problems("two");
+  ASSERT_TRUE(identities_->Seen(device, clock_.Now(), nullptr, 0, &health).ok());
+  EXPECT_EQ(admin_->GetDevice(get)->device().policy_acknowledged(), applied->policy().version());
+  EXPECT_EQ(admin_->GetDevice(get)->device().policy_problems_size(), 2);
+  v1::GetPolicyRequest show;
+  show.set_policy("oslo");
+  EXPECT_EQ(admin_->GetPolicy(show)->policy().devices_acknowledged(), 1);
+  // Without [retention] everything is kept.
+  Snap(device, "orders", clock_.Now());
+  Snap(device, "orders", clock_.Now());
+  v1::ListPolicyVerdictsRequest simulate;
+  simulate.set_policy("oslo");
+  const auto verdicts = admin_->ListPolicyVerdicts(simulate);
+  ASSERT_EQ(verdicts->verdicts_size(), 2);
+  for (const v1::PolicyVerdict& verdict : verdicts->verdicts()) EXPECT_TRUE(verdict.keep());
+  v1::UpdateDeviceRequest label;
+  label.set_device("kiosk");
+  (*label.mutable_set_labels())["site"] = "bergen";
+  ASSERT_TRUE(admin_->UpdateDevice(label).ok());
+  EXPECT_EQ(fleet_.policies_changed, 2);
+  EXPECT_EQ(admin_->GetDevice(get)->device().policy(), "") << "another device now";
 }
 
 TEST_F(AdminTest, PoliciesAreAppliedByLabelAndTiesAreRefused) {

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "common/base/status.h"
+#include "tests/fakes/counted_syncs.h"
 
 namespace litefleet::catalog {
 namespace {
@@ -127,6 +128,79 @@ TEST_F(CatalogDbTest, WhatWasAnsweredSurvivesAKill) {
   ASSERT_TRUE(db.ok());
   EXPECT_GE(Count(**db), last);
   EXPECT_LE(Count(**db), last + 1);
+}
+
+TEST_F(CatalogDbTest, RelaxedChangesAreNotSyncedUntilADurableOneIs) {
+  const fakes::CountedSyncs counted;
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  const auto insert = [&](int64_t x, Durability durability) {
+    return (*db)->Write(
+        [x](sqlite::Connection raw) -> absl::Status {
+          LF_ASSIGN_OR_RETURN(auto statement, sqlite::Statement::Prepare(raw, "insert into t values(?)"));
+          return statement.Bind(1, x).Run();
+        },
+        durability);
+  };
+  ASSERT_TRUE(insert(0, Durability::kDurable).ok());
+  int before = fakes::CountedSyncs::Count();
+  for (int64_t x = 1; x <= 20; ++x) ASSERT_TRUE(insert(x, Durability::kRelaxed).ok());
+  EXPECT_EQ(fakes::CountedSyncs::Count(), before);
+  EXPECT_EQ(Count(**db), 21) << "everybody sees it";
+  for (int64_t x = 21; x <= 25; ++x) {
+    before = fakes::CountedSyncs::Count();
+    ASSERT_TRUE(insert(x, Durability::kDurable).ok());
+    EXPECT_GT(fakes::CountedSyncs::Count(), before) << "durable again after relaxed ones";
+    ASSERT_TRUE(insert(-x, Durability::kRelaxed).ok());
+  }
+  EXPECT_EQ(Count(**db), 31);
+}
+
+TEST_F(CatalogDbTest, KeepsStatementsAndGivesEachUserHisOwn) {
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  const auto use = [&](sqlite::Connection raw) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(auto a, sqlite::Statement::Prepare(raw, "select x from t where x >= ? order by x"));
+    LF_ASSIGN_OR_RETURN(auto b, sqlite::Statement::Prepare(raw, "select x from t where x >= ? order by x"));
+    LF_ASSIGN_OR_RETURN(const bool in_a, a.Bind(1, int64_t{1}).Step());
+    LF_ASSIGN_OR_RETURN(const bool in_b, b.Bind(1, int64_t{2}).Step());
+    EXPECT_TRUE(in_a && in_b);
+    EXPECT_EQ(a.Int(0), 1);
+    EXPECT_EQ(b.Int(0), 2);
+    return absl::OkStatus();  // both are left in the middle of their rows
+  };
+  ASSERT_TRUE(Insert(**db, 1).ok());
+  ASSERT_TRUE(Insert(**db, 2).ok());
+  int prepared[2] = {};
+  for (int& count : prepared) {
+    ASSERT_TRUE((*db)->Read(use).ok());
+    ASSERT_TRUE((*db)
+                    ->Read([&](sqlite::Connection raw) -> absl::Status {
+                      for (sqlite3_stmt* each = sqlite3_next_stmt(raw, nullptr); each != nullptr; each = sqlite3_next_stmt(raw, each))
+                        ++count;
+                      // What was bound before is gone, and so are the rows.
+                      LF_ASSIGN_OR_RETURN(auto unbound, sqlite::Statement::Prepare(raw, "select x from t where x >= ? order by x"));
+                      LF_ASSIGN_OR_RETURN(const bool row, unbound.Step());
+                      EXPECT_FALSE(row);
+                      return absl::OkStatus();
+                    })
+                    .ok());
+  }
+  EXPECT_EQ(prepared[0], prepared[1]) << "prepared again";
+}
+
+TEST(StatementCacheTest, IsBounded) {
+  auto db = sqlite::Open(":memory:", SQLITE_OPEN_READWRITE);
+  ASSERT_TRUE(db.ok());
+  sqlite::StatementCache cache;
+  for (size_t i = 0; i < sqlite::StatementCache::kMaxKept * 2; ++i) {
+    auto statement = sqlite::Statement::Prepare({db->get(), &cache}, "select " + std::to_string(i));
+    ASSERT_TRUE(statement.ok()) << statement.status();
+    ASSERT_TRUE(statement->Step().ok());
+  }
+  size_t kept = 0;
+  for (sqlite3_stmt* each = sqlite3_next_stmt(db->get(), nullptr); each != nullptr; each = sqlite3_next_stmt(db->get(), each)) ++kept;
+  EXPECT_EQ(kept, sqlite::StatementCache::kMaxKept);
 }
 
 }  // namespace

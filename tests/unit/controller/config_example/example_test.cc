@@ -33,9 +33,15 @@ TEST(ControllerExampleTest, ShowsTheDefaults) {
     EXPECT_EQ(config->streams_per_connection, defaults.streams_per_connection);
     EXPECT_EQ(config->workers, defaults.workers);
     EXPECT_EQ(config->uploads, defaults.uploads);
+    EXPECT_EQ(config->upload_rate, defaults.upload_rate);
+    EXPECT_EQ(config->fetch_rate, defaults.fetch_rate);
     EXPECT_EQ(config->store_reserve, defaults.store_reserve);
     EXPECT_EQ(config->scrub_rate, defaults.scrub_rate);
     EXPECT_EQ(config->scrub_every, defaults.scrub_every);
+    EXPECT_EQ(config->catalog_backup_every, defaults.catalog_backup_every);
+    EXPECT_EQ(config->catalog_backup_keep, defaults.catalog_backup_keep);
+    EXPECT_EQ(config->quota_device_bytes, defaults.quota_device_bytes);
+    EXPECT_EQ(config->quota_device_snapshots, defaults.quota_device_snapshots);
     EXPECT_EQ(config->metrics_listen, defaults.metrics_listen);
     EXPECT_EQ(config->metrics_databases, defaults.metrics_databases);
   }

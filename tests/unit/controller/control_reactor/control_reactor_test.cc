@@ -82,6 +82,7 @@ class PlayedFleet final : public fleet::Fleet {
   bool IsConnected(const DeviceId&) const override { return false; }
   int ConnectedCount() const override { return 0; }
   void Disconnect(const DeviceId&, const absl::Status&) override {}
+  void PoliciesChanged() override {}
   absl::StatusOr<std::vector<v1::Operation>> StartBackups(const std::vector<BackupOrder>&, std::chrono::seconds, const std::string&,
                                                           const std::string&) override {
     return absl::UnimplementedError("");
@@ -90,8 +91,11 @@ class PlayedFleet final : public fleet::Fleet {
                                              const std::string&) override {
     return absl::UnimplementedError("");
   }
-  void QueryRestorePlan(const DeviceId&, const v1::RestoreOrder&, milliseconds,
-                        absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>) override {}
+  absl::StatusOr<v1::Operation> StartUndo(const DeviceId&, const v1::UndoOrder&, std::chrono::seconds, const std::string&,
+                                          const std::string&) override {
+    return absl::UnimplementedError("");
+  }
+  void QueryPlan(const DeviceId&, const v1::Query&, milliseconds, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>) override {}
   absl::StatusOr<v1::Operation> Cancel(const OperationId&) override { return absl::UnimplementedError(""); }
   absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind, const DeviceId&, const std::string&, const SnapshotId&, const std::string&,
                                            const std::string&, std::function<void()>) override {

@@ -15,6 +15,7 @@
 #include <cstdlib>
 #include <filesystem>
 
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/admin_socket.h"
 #include "common/io/file.h"
@@ -46,6 +47,7 @@ class DoctorTest : public testing::Test {
     Serve();
     parts_ = {.clock = &clock_,
               .catalog = db_.get(),
+              .catalog_backups = [this] { return backups_; },
               .data_directory = data_,
               .config_file = data_ + "/controller.toml",
               .configuration = [this] { return configuration_; },
@@ -118,6 +120,7 @@ class DoctorTest : public testing::Test {
   rpc::Address listening_;
   absl::StatusOr<std::vector<std::string>> configuration_ = std::vector<std::string>();
   uint64_t reserve_ = 0;
+  absl::StatusOr<v1::CatalogBackups> backups_ = v1::CatalogBackups();
   std::optional<SystemTime> newest_;
   Parts parts_;
 };
@@ -144,6 +147,21 @@ TEST_F(DoctorTest, StoreSpace) {
   ExpectIs("store-space", v1::FINDING_LEVEL_FAIL, "are free where");
   parts_.data_directory = data_ + "/nowhere";
   ExpectIs("store-space", v1::FINDING_LEVEL_FAIL, "cannot be read");
+}
+
+TEST_F(DoctorTest, CatalogBackups) {
+  backups_->mutable_every()->set_seconds(24 * 3600);
+  backups_->set_keep(7);
+  ExpectIs("catalog-backup", v1::FINDING_LEVEL_WARN, "not backed up yet");
+  backups_->set_count(3);
+  *backups_->mutable_newest_at() = ToProtoTime(clock_.Now() - hours(48));
+  ExpectIs("catalog-backup", v1::FINDING_LEVEL_OK, "3 of 7");
+  *backups_->mutable_newest_at() = ToProtoTime(clock_.Now() - hours(50));
+  ExpectIs("catalog-backup", v1::FINDING_LEVEL_FAIL, "the newest backup of the catalog is of");
+  backups_->set_last_error("no space");
+  ExpectIs("catalog-backup", v1::FINDING_LEVEL_FAIL, "no space");
+  backups_ = absl::PermissionDeniedError("x");
+  ExpectIs("catalog-backup", v1::FINDING_LEVEL_FAIL, "cannot be read");
 }
 
 TEST_F(DoctorTest, DamagedCatalog) {

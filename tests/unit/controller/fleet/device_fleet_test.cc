@@ -371,7 +371,7 @@ TEST_F(DeviceFleetTest, ASilentDeviceIsDisconnected) {
 class QueryTest : public DeviceFleetTest {
  protected:
   void Ask() {
-    fleet_->QueryRestorePlan(kDevice, v1::RestoreOrder(), std::chrono::seconds(5), [this](absl::StatusOr<v1::RestorePlan> plan) {
+    fleet_->QueryPlan(kDevice, v1::Query(), std::chrono::seconds(5), [this](absl::StatusOr<v1::RestorePlan> plan) {
       ++answers_;
       answer_ = std::move(plan);
     });

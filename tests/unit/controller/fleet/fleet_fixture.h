@@ -44,35 +44,34 @@ class FakeLink final : public DeviceLink {
   // What was sent since the last look, a word and an operation each: "order 01J...".
   std::vector<std::string> TakeWords() {
     std::vector<std::string> words;
-    for (const v1::ControlResponse& message : Take()) {
-      switch (message.message_case()) {
-        case v1::ControlResponse::kWelcome:
-          words.push_back("welcome");
-          break;
-        case v1::ControlResponse::kOrder:
-          words.push_back("order " + message.order().operation_id());
-          break;
-        case v1::ControlResponse::kResultRecorded:
-          words.push_back("recorded " + message.result_recorded().operation_id());
-          break;
-        case v1::ControlResponse::kQuery:
-          words.push_back("query");
-          break;
-        case v1::ControlResponse::kCancel:
-          words.push_back("cancel " + message.cancel().operation_id());
-          break;
-        case v1::ControlResponse::kSnapshotGone:
-          words.push_back("gone " + message.snapshot_gone().snapshot_id());
-          break;
-        case v1::ControlResponse::MESSAGE_NOT_SET:
-          words.push_back("nothing");
-          break;
-      }
-    }
+    for (const v1::ControlResponse& message : Take()) words.push_back(WordOf(message));
     return words;
   }
 
  private:
+  static std::string WordOf(const v1::ControlResponse& message) {
+    switch (message.message_case()) {
+      case v1::ControlResponse::kWelcome:
+        return "welcome";
+      case v1::ControlResponse::kOrder:
+        return "order " + message.order().operation_id();
+      case v1::ControlResponse::kResultRecorded:
+        return "recorded " + message.result_recorded().operation_id();
+      case v1::ControlResponse::kQuery:
+        return "query";
+      case v1::ControlResponse::kCancel:
+        return "cancel " + message.cancel().operation_id();
+      case v1::ControlResponse::kPolicy:
+        return "policy " + std::to_string(message.policy().version());
+      case v1::ControlResponse::kSnapshotGone:
+        return "gone " + message.snapshot_gone().snapshot_id();
+      case v1::ControlResponse::kGapRecorded:
+        return "gap " + message.gap_recorded().gap_id();
+      default:
+        return "nothing";
+    }
+  }
+
   mutable Mutex mu_;
   std::vector<v1::ControlResponse> sent_ ABSL_GUARDED_BY(mu_);
   std::optional<absl::Status> closed_ ABSL_GUARDED_BY(mu_);
@@ -87,8 +86,9 @@ class FakeReports final : public DeviceReports {
     if (revoked.contains(device)) return Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", "revoked");
     return "name-of-" + device.value().substr(0, 4);
   }
-  absl::Status Said(const DeviceId&, SystemTime, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health*) override {
+  absl::Status Said(const DeviceId&, SystemTime, const v1::Hello* hello, int64_t clock_offset_ms, const v1::Health* health) override {
     MutexLock lock(mu_);
+    if (health != nullptr) last_health = *health;
     ++(hello != nullptr ? hellos : healths);
     offset_ms = clock_offset_ms;
     return absl::OkStatus();
@@ -103,11 +103,20 @@ class FakeReports final : public DeviceReports {
     return newest[database];
   }
 
+  absl::Status Gap(const DeviceId&, const v1::CoverageGap& gap, SystemTime) override {
+    MutexLock lock(mu_);
+    if (gap_status.ok()) gaps.push_back(gap);
+    return gap_status;
+  }
+
   Mutex mu_;
+  std::vector<v1::CoverageGap> gaps;
+  absl::Status gap_status;
   std::set<DeviceId> revoked;
   int revoke_on_look = 0;  // 2: the second look finds the device revoked
   int hellos = 0;
   int healths = 0;
+  v1::Health last_health;
   std::map<std::string, std::string> newest;  // snapshot by database
   int64_t offset_ms = 0;
   std::vector<v1::DatabaseHealth> databases;
@@ -141,8 +150,12 @@ class FleetTest : public testing::Test {
     db_ = *std::move(db);
     operations_.emplace(*db_);
     options_.own_ticker = false;
-    auto fleet =
-        DeviceFleet::Create({.operations = &*operations_, .reports = &reports_, .clock = &clock_, .controller_version = "test"}, options_);
+    auto fleet = DeviceFleet::Create({.operations = &*operations_,
+                                      .reports = &reports_,
+                                      .clock = &clock_,
+                                      .controller_version = "test",
+                                      .policy_of = [this](const DeviceId& device) { return PolicyOf(device); }},
+                                     options_);
     ASSERT_TRUE(fleet.ok()) << fleet.status();
     fleet_ = *std::move(fleet);
   }
@@ -169,6 +182,12 @@ class FleetTest : public testing::Test {
     auto made = fleet_->StartRestore(device, order, std::chrono::hours(1), "", "operator:ada");
     EXPECT_TRUE(made.ok()) << made.status();
     return made.ok() ? made->id() : "";
+  }
+
+  absl::StatusOr<v1::DevicePolicy> PolicyOf(const DeviceId& device) {
+    MutexLock lock(reports_.mu_);
+    if (!policy_error_.ok()) return policy_error_;
+    return policies_[device];
   }
 
   absl::Status Accept(FakeLink& link, const std::string& id, const DeviceId& device) {
@@ -213,6 +232,8 @@ class FleetTest : public testing::Test {
   std::string directory_;
   FakeClock clock_;
   FakeReports reports_;
+  std::map<DeviceId, v1::DevicePolicy> policies_;
+  absl::Status policy_error_;
   DeviceFleetOptions options_;
   std::unique_ptr<catalog::CatalogDb> db_;
   std::optional<catalog::OperationCatalog> operations_;

@@ -1,6 +1,10 @@
 // Chunks are lost, snapshots are marked, and a device that still has the pages brings them back: whole chunks, and pages alone.
 #include "controller/heal/healer.h"
 
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <fstream>
 
 #include "agent/heal/wanted_gatherer.h"
@@ -57,7 +61,7 @@ class HealerTest : public ingest::IngestTest {
   void OpenParts() {
     operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
     identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
-    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots);
+    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots, catalog::GapCatalog(*path_->db));
     auto fleet = fleet::DeviceFleet::Create({operations_.get(), reports_.get(), &clock_, "test"}, {.own_ticker = false});
     ASSERT_TRUE(fleet.ok()) << fleet.status();
     fleet_ = *std::move(fleet);
@@ -129,7 +133,12 @@ class HealerTest : public ingest::IngestTest {
   bool Answer(const PagedDatabase& now) {
     const auto orders = healer_->OrderDue();
     EXPECT_TRUE(orders.ok()) << orders.status();
-    if (orders.value_or(0) == 0) return false;
+    if (orders.value_or(0) == 0) {
+      // One that was given before a restart is answered all the same.
+      const auto active = operations_->ActiveOf(device_);
+      if (!active.ok() || active->empty()) return false;
+      operation_ = active->front().operation.id();
+    }
     const auto order = fleet_->HealOrderOf(device_, OperationId(operation_));
     EXPECT_TRUE(order.ok()) << order.status();
     EXPECT_TRUE(WantedGatherer::Check(*order).ok()) << WantedGatherer::Check(*order);
@@ -166,6 +175,17 @@ class HealerTest : public ingest::IngestTest {
     EXPECT_TRUE(fleet_->Cancel(OperationId(operation_)).ok());
     EXPECT_TRUE(scrubber_->Heal().ok());
     return true;
+  }
+  void CloseAll() {
+    healer_.reset();
+    scrubber_.reset();
+    catalog_.reset();
+    scrub_catalog_.reset();
+    fleet_.reset();
+    reports_.reset();
+    identities_.reset();
+    operations_.reset();
+    path_.reset();
   }
   v1::SnapshotState StateOf(const std::string& id) { return path_->snapshots->Resolve(id)->state(); }
   static PagedDatabase Make(uint32_t pages) {
@@ -241,6 +261,60 @@ TEST_F(HealerTest, PagesHealEverySnapshotThatShowsNoMoreOfTheChunk) {
   ExpectReadsBack(more.snapshot, now);
   EXPECT_EQ(Scrub().chunks_quarantined, 0U);
 }
+
+class HealerKillTest : public HealerTest, public testing::WithParamInterface<const char*> {};
+
+// Wherever the end comes, the next start finds the same damage and heals as much of it.
+TEST_P(HealerKillTest, TheNextStartHealsAsMuch) {
+  std::vector<PagedDatabase> states = {Make(64 * 3)};
+  std::vector<std::string> snapshots = {Run(states[0], nullptr, "", true).snapshot};
+  const auto base = ChunksOf(snapshots[0]);
+  for (unsigned i = 1; i < 4; ++i) {
+    PagedDatabase next = states.back();
+    next.pages[1] = 9000 + i;
+    snapshots.push_back(Run(next, &states.back(), snapshots.back(), true).snapshot);
+    ASSERT_FALSE(snapshots.back().empty());
+    states.push_back(next);
+  }
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  Lose(base);
+  CloseAll();
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    setenv("LITEFLEET_CRASH_AT", GetParam(), 1);
+    Open();
+    OpenParts();
+    Scrub();
+    for (int orders = 0; Answer(states.back()) && orders < 5;) ++orders;
+    _exit(0);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "it never came there: " << status;
+
+  Open();
+  OpenParts();
+  ASSERT_TRUE(scrubber_->MarkDue([] { return false; }).ok()) << "as the start does it";
+  Scrub();
+  for (size_t i = 1; i < snapshots.size(); ++i) {
+    if (StateOf(snapshots[i]) == v1::SNAPSHOT_STATE_COMMITTED) ExpectReadsBack(snapshots[i], states[i]);  // healed before the end
+  }
+  for (int orders = 0; Answer(states.back()); ++orders) ASSERT_LT(orders, 5);
+  for (size_t i = 0; i < snapshots.size(); ++i) {
+    EXPECT_EQ(StateOf(snapshots[i]), i == 0 ? v1::SNAPSHOT_STATE_DAMAGED : v1::SNAPSHOT_STATE_COMMITTED) << i;
+    if (i > 0) ExpectReadsBack(snapshots[i], states[i]);
+  }
+  EXPECT_EQ(Scrub().chunks_quarantined, 0U);
+  PagedDatabase more = states.back();
+  more.pages[7] = 5;
+  EXPECT_TRUE(Run(more, &states.back(), snapshots.back(), true).status.ok());
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, HealerKillTest,
+                         testing::Values("scrub.after_quarantine", "scrub.before_marked", "scrub.after_pack", "heal.after_order",
+                                         "heal.after_chunk_write", "heal.after_pack_sync", "heal.after_good", "heal.after_pages",
+                                         "heal.before_layer", "heal.after_layer"));
 
 TEST_F(HealerTest, WhatIsNotWhatWasAskedForIsRefused) {
   const PagedDatabase first = Make(64 * 2);

@@ -48,9 +48,10 @@ class DeviceOriginsTest : public testing::Test {
     ASSERT_TRUE(enrolled.ok()) << enrolled.status();
     device_ = enrolled->device;
   }
-  void Call(const std::string& boot) {
+  void Call(const std::string& boot, const std::string& instance = "") {
     v1::Hello hello;
     hello.set_boot_id(boot);
+    hello.set_instance_id(instance);
     hello.set_platform("Linux");
     EXPECT_TRUE(identities_->Seen(device_, clock_.Now(), &hello, 0, nullptr).ok());
   }
@@ -84,6 +85,21 @@ TEST_F(DeviceOriginsTest, ABootThatComesBackTellsOfTwo) {
   EXPECT_EQ(Facts(), "kiosk: Linux (boot b) and Linux (boot a)");
 }
 
+TEST_F(DeviceOriginsTest, TwoAgentsOfOneMachineAreTold) {
+  for (const char* agent : {"1", "1", "2", "2", "3"}) Call("a", agent);
+  EXPECT_EQ(Facts(), "") << "restarts";
+  Call("a", "1");
+  EXPECT_EQ(Facts(), "kiosk: Linux (boot a, agent 1) and Linux (boot a, agent 3)");
+}
+
+TEST_F(DeviceOriginsTest, AnAgentThatDoesNotKnowItsInstanceIsToldByTheBoot) {
+  for (const char* agent : {"", "1", "", "2", ""}) Call("a", agent);  // updated, and taken back
+  EXPECT_EQ(Facts(), "");
+  Call("b", "3");
+  Call("a");
+  EXPECT_EQ(Facts(), "kiosk: Linux (boot a) and Linux (boot b, agent 3)");
+}
+
 TEST_F(DeviceOriginsTest, EnrollingAnewBeginsAnew) {
   for (const char* boot : {"a", "b", "a"}) Call(boot);
   ASSERT_NE(Facts(), "");
@@ -107,6 +123,32 @@ TEST_F(DeviceOriginsTest, RowsAreBounded) {
                    return absl::OkStatus();
                  })
                   .ok());
+}
+
+// What is spooled was taken while the device was not heard: a link that is cut while it arrives does not make that gap shorter.
+TEST_F(DeviceOriginsTest, TheGapOfADeviceWhoseSpoolArrivesGoesOn) {
+  const auto heard_before = [&] { return identities_->LastContact(device_)->seen_before; };
+  const auto call = [&](uint32_t spooled) {
+    v1::Hello hello;
+    hello.set_boot_id("a");
+    if (spooled > 0) hello.add_databases()->set_spooled_snapshots(spooled);
+    EXPECT_TRUE(identities_->Seen(device_, clock_.Now(), &hello, 0, nullptr).ok());
+  };
+  call(0);
+  clock_.Advance(hours(1));
+  const SystemTime heard = clock_.Now();
+  const v1::Health health;
+  ASSERT_TRUE(identities_->Seen(device_, heard, nullptr, 0, &health).ok());
+  clock_.Advance(hours(24 * 7));
+  call(28);
+  EXPECT_EQ(ToUnixMillis(heard_before().value()), ToUnixMillis(heard));
+  clock_.Advance(hours(1));
+  call(12);
+  EXPECT_EQ(ToUnixMillis(heard_before().value()), ToUnixMillis(heard)) << "the rest is of the same week";
+  const SystemTime last = clock_.Now();
+  clock_.Advance(hours(1));
+  call(0);
+  EXPECT_EQ(ToUnixMillis(heard_before().value()), ToUnixMillis(last));
 }
 
 }  // namespace

@@ -48,9 +48,48 @@ TEST(PolicyTest, IsReadStrictly) {
   for (const char* bad :
        {"", "name = \"p\"", "name = \"p\"\n[retention]\nfloor = 1", "name = \"p\"\nselector = \"a\"\n[retention]\nkeep_last = 1",
         "name = \"p\"\n[retention]\ntiers = [{every = \"x\", for = \"1d\"}]", "name = \"p\"\n[retention]\nkeep_last = -1",
-        "name = \"p\"\n[retention]\nkeep_last = 1\nkeep = 2"}) {
+        "name = \"p\"\n[retention]\nkeep_last = 1\nkeep = 2", "name = \"p\"\n[backup]\nshedule = \"1h\"",
+        "name = \"p\"\n[backup]\nschedule = \"whenever\"", "name = \"p\"\n[backup]\nmethod = \"rsync\"",
+        "name = \"p\"\n[backup]\ncompression_level = 20", "name = \"p\"\n[[backup.database]]\nschedule = \"1h\"",
+        "name = \"p\"\n[[backup.database]]\nname = \"a/b\"",
+        "name = \"p\"\n[[backup.database]]\nname = \"a\"\n[[backup.database]]\nname = \"a\"", "name = \"p\"\n[limits]\nupload = 100",
+        "name = \"p\"\n[limits]\ndownload = \"16KiB\"", "name = \"p\"\n[limits]\nuplod = \"1MiB\""}) {
     EXPECT_EQ(ReasonOf(ParsePolicy(bad, "p").status()), "CONFIG_INVALID") << bad;
   }
+}
+
+TEST(PolicyTest, CarriesWhatDevicesAreTold) {
+  const auto policy = ParsePolicy(
+      "name = \"p\"\n[backup]\nschedule = \"6h\"\nmethod = \"online\"\ncompression_level = 3\n[[backup.database]]\nname = \"orders\"\n"
+      "schedule = \"never\"\n[limits]\nupload = \"2MiB\"\ndownload = 0\n",
+      "p.toml");
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  EXPECT_FALSE(policy->retains);
+  const v1::DevicePolicy& carried = policy->carried;
+  EXPECT_EQ(carried.name(), "p");
+  EXPECT_EQ(carried.defaults().schedule(), "6h");
+  EXPECT_EQ(carried.defaults().method(), v1::METHOD_ONLINE);
+  EXPECT_EQ(carried.defaults().compression_level(), 3);
+  ASSERT_EQ(carried.databases_size(), 1);
+  EXPECT_EQ(carried.databases(0).database(), "orders");
+  EXPECT_EQ(carried.databases(0).schedule(), "never");
+  EXPECT_FALSE(carried.databases(0).has_compression_level());
+  EXPECT_EQ(carried.upload_bytes_per_second(), 2 << 20);
+  EXPECT_TRUE(carried.has_download_bytes_per_second()) << "no limit is said, not left open";
+  EXPECT_FALSE(ParsePolicy("name = \"p\"\n[retention]\nkeep_last = 1", "p")->carried.has_upload_bytes_per_second());
+}
+
+TEST(PolicyTest, TheMostSpecificOneIsCarried) {
+  std::vector<Policy> policies(2);
+  policies[0].labels = {{"site", "oslo"}};
+  policies[0].carried.set_version(9);
+  policies[1].labels = {{"site", "oslo"}, {"tier", "gold"}};
+  policies[1].carried.set_version(4);
+  EXPECT_EQ(CarriedTo(policies, {{"site", "oslo"}})->version(), 9);
+  EXPECT_EQ(CarriedTo(policies, {{"site", "oslo"}, {"tier", "gold"}})->version(), 4);
+  EXPECT_EQ(CarriedTo(policies, {})->version(), 0) << "none rules it";
+  policies[0].labels = {{"tier", "gold"}, {"a", "b"}};
+  EXPECT_EQ(ReasonOf(CarriedTo(policies, {{"site", "oslo"}, {"tier", "gold"}, {"a", "b"}}).status()), "POLICY_TIE");
 }
 
 TEST(PlanTest, TiersKeepOneAnInterval) {
@@ -139,6 +178,30 @@ TEST_F(RetentionTest, TheRunDoesWhatTheSimulationSays) {
         })
         .IgnoreError();
   }
+}
+
+TEST_F(RetentionTest, AWeekThatArrivesAtOnceStaysAWeek) {
+  catalog::PolicyCatalog policies(*path_->db);
+  catalog::DeletionCatalog deletions(*path_->db);
+  Retention retention(policies, deletions, [] { return absl::OkStatus(); });
+  ASSERT_TRUE(
+      policies.Put("p", "name = \"p\"\n[retention]\nkeep_last = 1\nfloor = 1\ntiers = [{every = \"24h\", for = \"720h\"}]\n", clock_.Now())
+          .ok());
+  ASSERT_TRUE(Upload(fakes::FakeDatabase::Make(4096, 10, 1), device_).status.ok());
+  path_->previous_contact = clock_.Now();
+  clock_.Advance(hours(24 * 8));
+  // The device was offline, and took four snapshots a day: all come within a moment.
+  for (int64_t i = 28; i > 0; --i) {
+    const fakes::UploadOutcome outcome =
+        fakes::RunUpload(*path_->ingest, device_, fakes::FakeDatabase::Make(4096, 10, static_cast<unsigned>(100 + i)),
+                         {.session_id = NewSession(), .age_seconds = i * 6 * 3600});
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  }
+  ASSERT_TRUE(retention.Run(clock_.Now(), [] { return false; }).ok());
+  const auto left = path_->snapshots->List(device_, "", 1000, "");
+  ASSERT_TRUE(left.ok());
+  EXPECT_GE(left->items.size(), 7U) << "one a day, and not one alone";
+  EXPECT_LE(left->items.size(), 10U);
 }
 
 TEST_F(RetentionTest, TimeNeverGoesBackAndAJumpIsHeld) {

@@ -10,6 +10,7 @@
 
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/format/segment.h"
 #include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "controller/catalog/operation_catalog.h"
@@ -174,6 +175,47 @@ TEST_F(SnapshotVerifierTest, DamageIsRecordedInSqlitesWords) {
   EXPECT_FALSE(path_->snapshots->Resolve(snapshot.value())->check_message().empty());
 }
 
+// What a dump has in the place of pages.
+std::string Container(const std::string& text) {
+  format::SegmentWriter writer(format::Content::kSql);
+  EXPECT_TRUE(writer.Add(AsBytes(text)).ok());
+  EXPECT_TRUE(writer.Finish().ok());
+  std::string pages;
+  while (std::optional<format::SegmentWriter::Segment> segment = writer.Take()) pages += AsText(segment->pages);
+  return pages;
+}
+
+TEST_F(SnapshotVerifierTest, TextIsLoadedAndThenChecked) {
+  const struct {
+    std::string text;
+    v1::CheckState state;
+    v1::OperationState ended;
+  } cases[] = {
+      {"BEGIN; CREATE TABLE t(a unique); INSERT INTO t VALUES(1),(2); COMMIT;", v1::CHECK_STATE_OK, v1::OPERATION_STATE_SUCCEEDED},
+      {"CREATE TABLE t(a unique); INSERT INTO t VALUES(1),(1);", v1::CHECK_STATE_DAMAGED, v1::OPERATION_STATE_FAILED},
+      {"BEGIN; CREATE TABLE t(a);", v1::CHECK_STATE_DAMAGED, v1::OPERATION_STATE_FAILED},
+      {"CREATE TABLE p(a primary key); CREATE TABLE c(a references p); INSERT INTO c VALUES(1);", v1::CHECK_STATE_DAMAGED,
+       v1::OPERATION_STATE_FAILED},
+      {"CREATE TABLE t(a); CREATE INDEX i ON t(of_the_application(a));", v1::CHECK_STATE_CANNOT_TELL, v1::OPERATION_STATE_SUCCEEDED},
+  };
+  unsigned seed = 1;
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.text);
+    const SnapshotId snapshot = Commit(seed++);
+    ASSERT_TRUE(path_->db
+                    ->Write([&](sqlite3* db) {
+                      return sqlite::Execute(db, "update snapshot set content = 2 where id = '" + snapshot.value() + "'");
+                    })
+                    .ok());
+    readers_.content = Container(each.text);
+    const auto started = verifier_->Start(snapshot, "", "operator:admin");
+    ASSERT_TRUE(started.ok());
+    EXPECT_EQ(WaitForEnd(started->id()).state(), each.ended);
+    EXPECT_EQ(CheckOf(snapshot), each.state);
+    EXPECT_TRUE(ScratchIsEmpty());
+  }
+}
+
 TEST_F(SnapshotVerifierTest, CancelEndsWhatRunsAndWhatWaits) {
   const SnapshotId snapshot = Commit(1);
   readers_.open = false;
@@ -218,6 +260,27 @@ TEST_F(SnapshotVerifierTest, ADatabaseThatIsBackedUpAllTheTimeKeepsItsTurn) {
     for (const auto& older : listed->items) proven = proven || older.check() == v1::CHECK_STATE_OK;
   }
   EXPECT_TRUE(proven);
+}
+
+TEST_F(SnapshotVerifierTest, SyncsAreCheckedOnceInAWhileAndDoNotDelayOthers) {
+  const SnapshotId first = Commit(1);
+  const std::string database = path_->committed.back().database;
+  verifier_->Committed(first, device_, database, /*continuous=*/true);
+  ASSERT_EQ(WaitForCheck(first, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+  // The next ones wait for their hour, the newest of them.
+  std::vector<SnapshotId> later;
+  for (unsigned seed = 2; seed < 5; ++seed) {
+    later.push_back(Commit(seed));
+    verifier_->Committed(later.back(), device_, database, /*continuous=*/true);
+  }
+  for (int i = 0; i < 500 && verifier_->waiting() != 1; ++i) usleep(10'000);
+  EXPECT_EQ(verifier_->waiting(), 1u);
+  for (const SnapshotId& snapshot : later) EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_UNKNOWN);
+  // A backup that is none of them does not.
+  const SnapshotId backup = Commit(5);
+  verifier_->Committed(backup, device_, database);
+  EXPECT_EQ(WaitForCheck(backup, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+  EXPECT_EQ(CheckOf(later[0]), v1::CHECK_STATE_UNKNOWN);
 }
 
 TEST_F(SnapshotVerifierTest, GoesOnAfterARestartOfTheController) {

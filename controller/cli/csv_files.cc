@@ -1,0 +1,96 @@
+#include "controller/cli/csv_files.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <memory>
+#include <set>
+
+#include "common/base/status.h"
+#include "common/dump/dump_process.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+
+namespace litefleet::cli {
+namespace {
+
+constexpr size_t kLongestName = 200;
+
+absl::Status WriteOne(int fd, const std::string& table, const std::string& path) {
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> csv, dump::DumpProcess::Csv({}, {.fd = fd, .bytes = 0, .read = {}}, table));
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const ByteView piece, csv->Next());
+    if (piece.empty()) return io::Sync(file.get(), path);
+    LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
+  }
+}
+
+absl::StatusOr<std::vector<std::string>> TablesOf(int fd) {
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> tables, dump::DumpProcess::Tables({}, {.fd = fd, .bytes = 0, .read = {}}));
+  std::string text;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const ByteView piece, tables->Next());
+    if (piece.empty()) break;
+    text += AsText(piece);
+    // It comes from a process that has read hostile input.
+    if (text.size() > (64 << 20))
+      return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_TABLES", "the names of tables have more than 64 MiB");
+  }
+  std::vector<std::string> names;
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = std::min(text.find('\0', at), text.size());
+    names.push_back(text.substr(at, end - at));
+    at = end + 1;
+  }
+  return names;
+}
+
+absl::StatusOr<std::vector<std::string>> WriteAllTables(int fd, const std::string& directory) {
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> tables, TablesOf(fd));
+  std::vector<std::string> files;
+  std::set<std::string> taken;
+  for (const std::string& table : tables) {
+    const std::string stem = CsvFileName(table);
+    std::string name = stem + ".csv";
+    for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}~{}.csv", stem, i);
+    LF_RETURN_IF_ERROR(WriteOne(fd, table, directory + "/" + name));
+    files.push_back(name);
+  }
+  return files;
+}
+
+}  // namespace
+
+std::string CsvFileName(std::string_view table) {
+  std::string name;
+  for (const char c : table) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool odd = byte < 0x20 || byte == 0x7f || c == '/' || c == '\\' || c == '%' || (c == '.' && name.empty());
+    name += odd ? fmt::format("%{:02X}", byte) : std::string(1, c);
+  }
+  if (name.empty()) name = "%";
+  if (name.size() <= kLongestName) return name;
+  size_t end = kLongestName;
+  while (end > 0 && (static_cast<unsigned char>(name[end]) & 0xc0) == 0x80) --end;  // not within a character
+  return name.substr(0, end);
+}
+
+absl::StatusOr<std::vector<std::string>> WriteCsvFiles(int fd, const std::string& directory) {
+  if (mkdir(directory.c_str(), 0700) != 0) {
+    if (errno != EEXIST) return ErrnoError(errno, "make the directory " + directory);
+    return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", directory), "name another directory");
+  }
+  auto files = WriteAllTables(fd, directory);
+  if (!files.ok()) {
+    std::error_code ignored;
+    std::filesystem::remove_all(directory, ignored);
+  }
+  return files;
+}
+
+}  // namespace litefleet::cli
