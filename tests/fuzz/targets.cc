@@ -1,6 +1,7 @@
 #include "tests/fuzz/targets.h"
 
 #include <sqlite3.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 #include <cstdio>
@@ -8,14 +9,18 @@
 #include <cstring>
 
 #include "agent/capture/database_header.h"
+#include "agent/capture/wal_frames.h"
 #include "agent/capture/wal_index.h"
 #include "agent/config/config.h"
+#include "agent/spool/spool_file.h"
 #include "common/config/toml_reader.h"
 #include "common/crypto/token.h"
 #include "common/crypto/x509.h"
+#include "common/format/catalog_backup.h"
 #include "common/format/chunk_codec.h"
 #include "common/format/extent.h"
 #include "common/format/pack_record.h"
+#include "common/format/segment.h"
 #include "common/format/store_names.h"
 #include "common/rpc/address.h"
 #include "common/rpc/identity_file.h"
@@ -76,6 +81,20 @@ void ChunkFrame(ByteView input) {
   if (decompressor.Decompress(codec, input.subspan(8), raw, out).ok()) Require(out.size() == raw, "exactly as many bytes as said");
 }
 
+// Pages of content that is not a database: what is accepted is as long as its headers say.
+void Segments(ByteView input) {
+  for (const format::Content content : {format::Content::kSql, format::Content::kFiles}) {
+    format::SegmentReader reader(content);
+    size_t text = 0;
+    const absl::Status read = reader.Add(input, [&](ByteView piece) {
+      text += piece.size();
+      return absl::OkStatus();
+    });
+    Require(text <= input.size() && static_cast<int64_t>(text) == reader.text_bytes(), "no more text than pages");
+    if (read.ok() && reader.Finish().ok()) Require(input.size() % format::kContentPageBytes == 0, "content is whole pages");
+  }
+}
+
 template <class Message>
 void Reparse(ByteView input) {
   Message message;
@@ -91,6 +110,24 @@ void Records(ByteView input) {
   Reparse<storage::v1::DatabaseRecord>(input);
   Reparse<storage::v1::OperatorRecord>(input);
   Reparse<storage::v1::SnapshotMarksRecord>(input);
+  Reparse<storage::v1::PolicyRecord>(input);
+  Reparse<storage::v1::RetentionHoldRecord>(input);
+  Reparse<storage::v1::CatalogGenerationRecord>(input);
+  Reparse<storage::v1::PackFooter>(input);
+}
+
+void CatalogBackup(ByteView input) {
+  const auto read = [input](uint64_t offset, std::span<std::byte> out) -> absl::StatusOr<size_t> {
+    if (offset >= input.size()) return size_t{0};
+    const size_t n = std::min<size_t>(out.size(), input.size() - offset);
+    std::memcpy(out.data(), input.data() + offset, n);
+    return n;
+  };
+  const auto header = format::ReadCatalogBackup(read, [](ByteView block) {
+    Require(!block.empty() && block.size() <= format::kCatalogBlockBytes, "a block is neither empty nor larger than a block");
+    return absl::OkStatus();
+  });
+  if (header.ok()) Require(format::ReadCatalogBackupHeader(read).ok(), "the header of what is whole can be read");
 }
 
 void Text(ByteView input) {
@@ -106,6 +143,8 @@ void Text(ByteView input) {
   config::ParseSize(text).status().IgnoreError();
   if (const auto name = format::ParsePackFileName(text); name.has_value())
     Require(format::MakePackFileName(name->id, name->sealed) == text, "a file's name is made as it was parsed");
+  if (const auto name = format::ParseCatalogBackupName(text); name.has_value())
+    Require(format::MakeCatalogBackupName(name->id, name->finished) == text, "so is that of a backup of the catalog");
   static_cast<void>(crypto::FromBase64Url(text));
   static_cast<void>(FromHex(text));
 }
@@ -211,12 +250,74 @@ void WalIndex(ByteView input) {
   }
 }
 
+// A WAL file; what the wal-index would say of it is made from its header, and with right checksums of the first frame, so that both ways of
+// beginning and the end are reached.
+void WalFrames(ByteView input) {
+  if (input.size() < capture::kWalHeaderBytes) return;
+  FakeShm shm;
+  shm.base.pMethods = &FakeMethods();
+  shm.file = input;
+  capture::WalPlace to;
+  to.big_endian = LoadBigEndian<uint32_t>(input.data()) == 0x377f0683;
+  to.page_size = LoadBigEndian<uint32_t>(&input[8]);
+  std::copy_n(&input[16], to.salts.size(), to.salts.begin());
+  to.page_count = 5;
+  for (const uint32_t last : {1U, 3U, 50U}) {
+    to.frame = last;
+    for (const uint32_t first : {0U, 1U}) {
+      capture::WalPlace from = to;
+      from.frame = first;
+      from.checksum = {1, 2};
+      auto frames = capture::WalFrames::Open(&shm.base, from, to);
+      if (!frames.ok()) continue;
+      uint32_t before = first;
+      while (!frames->done()) {
+        const auto frame = frames->Next();
+        if (!frame.ok()) break;
+        Require(frame->number == before + 1 && frame->page != 0, "frames come in order, and name a page");
+        before = frame->number;
+        Bytes page(frames->page_size());
+        Require(frames->ReadPage(frame->number, page).ok(), "a frame that was proven can be read");
+      }
+      Require(frames->bytes_read() <= input.size(), "nothing is read behind the end");
+    }
+  }
+}
+
+// A whole spooled snapshot; where its ends are sound the chunks are walked.
+void Spooled(ByteView input) {
+  const io::UniqueFd file(memfd_create("spooled", MFD_CLOEXEC));
+  Require(file.valid() && io::PwriteAll(file.get(), input, 0, "memory").ok(), "there is memory");
+  const auto reader = spool::SpoolFileReader::Open("/proc/self/fd/" + std::to_string(file.get()));
+  if (!reader.ok()) return;
+  Bytes pages;
+  for (uint32_t last = 0;;) {
+    const auto chunk = (*reader)->Next();
+    if (!chunk.ok() || !chunk->has_value()) return;
+    Require((*chunk)->runs.front().first_page > last, "pages ascend");
+    last = (*chunk)->last_page();
+    Require(last <= (*reader)->header().page_count(), "pages are of the database");
+    if ((*reader)->Unpack(**chunk, pages, nullptr).ok()) Require(pages.size() == (*chunk)->raw_bytes, "a chunk is whole");
+  }
+}
+
 }  // namespace
 
 const std::vector<Target>& Targets() {
   static const std::vector<Target> targets = {
-      {"pack", Pack}, {"pack_record", PackRecord},         {"chunk", ChunkFrame},   {"records", Records}, {"text", Text}, {"toml", Toml},
-      {"keys", Keys}, {"database_header", DatabaseHeader}, {"wal_index", WalIndex},
+      {"pack", Pack},
+      {"pack_record", PackRecord},
+      {"chunk", ChunkFrame},
+      {"records", Records},
+      {"text", Text},
+      {"toml", Toml},
+      {"keys", Keys},
+      {"database_header", DatabaseHeader},
+      {"wal_index", WalIndex},
+      {"wal_frames", WalFrames},
+      {"catalog_backup", CatalogBackup},
+      {"spooled", Spooled},
+      {"segments", Segments},
   };
   return targets;
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import stat
 import time
 
@@ -185,6 +186,96 @@ def test_bad_agent_configuration_names_line_and_nearest_key():
             file.write("lisen = 1\n")
         fleet.controller.stop()
         fleet.program("litefleet-controller", "serve", "--data", fleet.data, "--config", fleet.path("bad-controller.toml"), check=2, timeout=20)
+
+
+def test_damaged_key_files_are_named_and_end_with_2():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        agent.process.stop()
+        certificate = os.path.join(agent.state, "identity", "device.pem")
+        with open(certificate, encoding="utf-8") as file:
+            good = file.read()
+        for bad in ("", "no certificate", good[: len(good) // 2], good.replace("M", "N")):
+            with open(certificate, "w", encoding="utf-8") as file:
+                file.write(bad)
+            done = fleet.program("litefleet-agent", "run", "--config", agent.config, check=2, timeout=20)
+            lf.expect("device.pem" in done.err and "--for-device" in done.err, f"names the file and the way out\n{done}")
+            doctor = fleet.program("litefleet-agent", "doctor", "--config", agent.config, check=lf.AnyOf(1, 2), timeout=60)
+            lf.expect("device.pem" in doctor.out + doctor.err, f"the doctor says so\n{doctor}")
+        with open(certificate, "w", encoding="utf-8") as file:
+            file.write(good)
+        agent.start()
+        agent.wait_connected()
+
+        with open(fleet.path("controller", "admin.pem"), encoding="utf-8") as file:
+            operator = file.read()
+        for bad in ("", "no key", operator[: len(operator) // 3], operator.replace("M", "N")):
+            path = fleet.path("operator.pem")
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+                file.write(bad)
+            done = fleet.cli("--server", fleet.address, "--identity", path, "device", "list", check=2, timeout=20)
+            lf.expect("operator.pem" in done.err, f"names the file\n{done}")
+            told = fleet.cli("--server", fleet.address, "--identity", path, "-o", "json", "device", "list", check=2, timeout=20)
+            lf.expect_equal(json.loads(told.err)["error"]["reason"], "IDENTITY_INVALID", "reason")
+
+
+def test_proxies_of_the_environment_are_not_asked():
+    dead = {name: "http://127.0.0.1:1" for name in ("http_proxy", "https_proxy", "grpc_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")}
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve(env=dead)
+        agent = fleet.agents["alpha"] = lf.Agent(fleet, "alpha")
+        agent.controller = fleet.address.replace("127.0.0.1", "localhost")
+        agent.databases["main"] = (lf.make_database(fleet.path("a.db")), "")
+        agent.enroll(env=dead)
+        agent.start(env=dead)
+        agent.wait_connected()
+        far = fleet.cli("--server", agent.controller, "--identity", fleet.path("controller", "admin.pem"), "-o", "json", "backup", "alpha/main", env=dead)
+        lf.expect_equal(far.json["state"], "succeeded", "a backup that was ordered from afar")
+
+
+def test_a_token_in_the_environment():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        token = fleet.cli("token", "create").out.strip()
+        arguments = ("litefleet-agent", "enroll", "--controller", fleet.address, "--state", fleet.path("state"), "--name", "alpha")
+        missing = fleet.program(*arguments, check=2)
+        lf.expect("--token-file" in missing.err and "LITEFLEET_TOKEN" in missing.err, f"says both ways\n{missing}")
+        fleet.program(*arguments, env={"LITEFLEET_TOKEN": token})
+        lf.expect_equal([device["name"] for device in fleet.cli("-o", "json", "device", "list").json["items"]], ["alpha"], "devices")
+
+
+def test_two_agents_of_one_identity_are_noticed_on_one_machine_too():
+    with lf.Fleet() as fleet:
+        agent = ready_fleet(fleet)
+        cloned = lambda: [alarm for alarm in fleet.cli("-o", "json", "status").json["alarms"] if alarm["reason"] == "DEVICE_CLONED"]
+        for _ in range(2):  # restarts are none
+            agent.process.stop()
+            agent.start()
+            agent.wait_connected()
+        lf.expect_equal(cloned(), [], "alarms")
+        copy = fleet.agents["copy"] = lf.Agent(fleet, "copy")
+        shutil.copytree(agent.state, copy.state)
+        copy.databases["main"] = (fleet.path("a.db"), "")
+        copy.start()
+        alarm = lf.wait_until("the alarm", cloned, 60, 0.3)[0]
+        lf.expect_equal(alarm["subject"], "alpha", "whom it is about")
+        lf.expect("two agents" in alarm["message"] and "--for-device alpha" in alarm["message"], f"{alarm}")
+
+
+def test_what_is_not_found_is_named_as_it_was_typed():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        ulid = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+        for name, command in (("alpha/nothing", ["database", "show"]), ("nobody/main", ["database", "show"]), ("alpha/nothing", ["backup"]), ("nobody", ["device", "show"]),
+                              (ulid, ["snapshot", "show"]), (ulid, ["snapshot", "check"]), (ulid, ["operation", "show"]), ("alpha/nothing", ["snapshot", "list"])):
+            done = fleet.cli(*command, name, check=4)
+            wanted = name.split("/")[0] if name.startswith("nobody") else name
+            lf.expect(wanted in done.err, f"names {wanted}\n{done}")
+        restore = fleet.cli("restore", "alpha/main", "--snapshot", ulid, "--yes", check=4)
+        lf.expect(ulid in restore.err, f"{restore}")
+        lf.expect("alpha/main" in fleet.cli("restore", "alpha/main", "--yes", check=4).err, "there is no snapshot of it yet")
 
 
 def test_tokens_once_expired_and_wrong():

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Full disks, on a tmpfs with a size: uploads are refused with a reason, what was acknowledged stays, work goes on when there is space."""
 import contextlib
+import json
 import os
 import subprocess
 
@@ -48,6 +49,23 @@ def test_full_store_refuses_uploads_and_recovers():
         lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/large"))), lf.content(large), "content once there is space")
 
 
+def test_a_download_to_a_full_disk_leaves_nothing():
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "8m") as disk:
+        fleet.init()
+        fleet.serve()
+        fleet.agent("alpha", {"main": lf.make_database(fleet.path("x.db"), rows=40000)})
+        snapshot = fleet.snapshot("alpha/main")
+        refused = fleet.cli("-o", "json", "snapshot", "download", snapshot, "--output", os.path.join(disk, "x.db"), check=1)
+        lf.expect_equal(json.loads(refused.err)["error"]["reason"], "DISK_FULL", f"reason\n{refused}")
+        lf.expect_equal(os.listdir(disk), [], "files on the full disk")
+        kept = os.path.join(disk, "kept.db")
+        with open(kept, "wb") as file:
+            file.write(b"mine")
+        fleet.cli("snapshot", "download", snapshot, "--output", kept, "--force", check=1)
+        lf.expect_equal(os.listdir(disk), ["kept.db"], "files on the full disk")
+        lf.expect_equal(os.path.getsize(kept), 4, "what was to be overwritten stays")
+
+
 def test_no_space_for_staging_leaves_the_old_database():
     with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "64m") as disk:
         fleet.init()
@@ -80,6 +98,40 @@ def test_full_state_directory_is_reported_and_the_agent_goes_on():
         lf.expect(agent.process.running(), "the agent goes on")
         os.unlink(os.path.join(disk, "ballast"))
         lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/main"))), lf.content(path), "content once there is space")
+
+
+def test_a_store_directory_that_vanishes_while_serving():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = lf.make_database(fleet.path("x.db"))
+        fleet.agent("alpha", {"main": database})
+        kept = {fleet.snapshot("alpha/main"): lf.content(database)}
+        store, away = os.path.join(fleet.data, "store"), os.path.join(fleet.data, "away")
+        os.rename(store, away)
+
+        def refused():
+            """Until the controller sees it: what is acknowledged before stands in a file that is open, and comes back with it."""
+            done = fleet.cli("-o", "json", "backup", "alpha/main", "--timeout", "30s", check=False, timeout=120)
+            if done.code == 0:
+                kept[done.json["snapshot"]] = lf.content(database)
+                return None
+            return done
+
+        done = lf.wait_until("uploads are refused", refused, 90, 0.5)
+        lf.expect(done.code == 1 and done.json["error"]["reason"] in ("STORE_UNREACHABLE", "STORE_FAILED"), f"with a reason: {done}")
+        fleet.cli("status")
+        stats = fleet.cli("store", "stats", check=lf.AnyOf(0, 1, 4))
+        lf.expect(stats.code == 0 or "No such file" in stats.err, str(stats))
+        read = fleet.cli("snapshot", "download", next(iter(kept)), "--output", fleet.path("away.db"), check=lf.AnyOf(0, 1, 8))
+        lf.expect(read.code == 0 or "is not in the store" in read.err, f"what can be read is read, else the reason is said: {read}")
+
+        os.rename(away, store)
+        kept[lf.wait_until("uploads go on", lambda: fleet.backup("alpha/main", check=False).get("snapshot"), 90, 0.5)] = lf.content(database)
+        for snapshot, content in kept.items():
+            lf.expect_equal(lf.content(fleet.download(snapshot)), content, f"content of {snapshot}")
+        lf.expect("all of it is what was written" in fleet.cli("store", "scrub").out, "nothing was marked as lost")
+        lf.expect_equal({one["state"] for one in fleet.snapshots()}, {"committed"}, "states")
 
 
 if __name__ == "__main__":

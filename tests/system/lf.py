@@ -74,8 +74,8 @@ def sha256(path):
     return digest.hexdigest()
 
 
-def tool(name, *args, check=True, **options):
-    result = subprocess.run([os.path.join(TOOLS, name), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=300, check=False,
+def tool(name, *args, check=True, timeout=300, **options):
+    result = subprocess.run([os.path.join(TOOLS, name), *map(str, args)], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=timeout, check=False,
                             **options)
     expect(not check or result.returncode == 0, f"{name} {' '.join(map(str, args))}: {result.returncode}\n{result.stdout}{result.stderr}")
     return result
@@ -234,12 +234,12 @@ class Fleet:
     def init(self):
         self.program("litefleet-controller", "init", "--data", self.data, "--host", "127.0.0.1", "--host", "localhost")
 
-    def serve(self, env=None, extra=()):
-        """Starts the controller, after the first time on the port that it had, and waits until it serves."""
+    def serve(self, env=None, extra=(), wrapper=()):
+        """Starts the controller, after the first time on the port that it had, and waits until it serves. A wrapper (strace) is its parent."""
         ready = self.path("ready")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(ready)
-        self.controller = Process([os.path.join(BIN, "litefleet-controller"), "serve", "--data", self.data, "--listen", self.listen, "--ready-file", ready, *extra],
+        self.controller = Process([*wrapper, os.path.join(BIN, "litefleet-controller"), "serve", "--data", self.data, "--listen", self.listen, "--ready-file", ready, *extra],
                                   self.path("controller.log"), env={**os.environ, **(env or {})})
         self.processes.append(self.controller)
         wait_until("the controller serves", lambda: os.path.exists(ready) or not self.controller.running(), 60)

@@ -34,7 +34,7 @@ inline std::set<std::string> KeysOfParser(const std::string& source) {
 // Keys and tables of an example, commented out or not.
 inline std::set<std::string> KeysOfExample(const std::string& text) {
   std::set<std::string> keys = AllOf(text, "(?:^|\n)#?([a-z_]+) = ");
-  keys.merge(AllOf(text, "\n#?\\[+([a-z_]+)\\]"));
+  keys.merge(AllOf(text, "\n#?\\[+(?:[a-z_]+\\.)?([a-z_]+)\\]"));
   return keys;
 }
 

@@ -440,6 +440,28 @@ TEST_F(ServerTest, ViewersLookAndRevokedOperatorsDoNot) {
   EXPECT_TRUE(CreateOperator(data_, "vic", "viewer", root_ + "/vic-2.pem", clock_).ok());
 }
 
+// gRPC's own health service, for load balancers and monitors that have no certificate.
+TEST_F(ServerTest, HealthIsAnsweredToEverybody) {
+  const std::string ca = rpc::ReadIdentityFile(data_.admin_pem())->ca_certificate;
+  grpc::GenericStub stub(Channel(server_->address(), {.private_key = {}, .certificate_chain = {}, .ca_certificate = ca}));
+  grpc::CompletionQueue queue;
+  grpc::ClientContext context;
+  context.set_deadline(std::chrono::system_clock::now() + seconds(20));
+  const grpc::Slice nothing;
+  const auto pending = stub.PrepareUnaryCall(&context, "/grpc.health.v1.Health/Check", grpc::ByteBuffer(&nothing, 1), &queue);
+  pending->StartCall();
+  grpc::ByteBuffer answer;
+  grpc::Status status;
+  pending->Finish(&answer, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  ASSERT_TRUE(queue.Next(&tag, &ok));
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  grpc::Slice bytes;
+  ASSERT_TRUE(answer.DumpToSingleSlice(&bytes).ok());
+  EXPECT_EQ(std::string(bytes.begin(), bytes.end()), "\x08\x01") << "status: SERVING";
+}
+
 TEST_F(ServerTest, ImpostorLearnsNothing) {
   const std::string token = Token();
   ASSERT_TRUE(identity::Authority::Create(root_ + "/other-ca", {"localhost", "127.0.0.1"}, clock_.Now()).ok());

@@ -101,6 +101,27 @@ TEST_F(RebuildProgramsTest, TheCatalogIsLostAndTheFleetGoesOn) {
   ExpectAgentsGoOn();
 }
 
+// A rebuild that was cut off leaves no catalog, and the next one is as good as the first would have been.
+TEST_F(RebuildProgramsTest, KilledAtEachStepItIsBegunAnew) {
+  Lose({"catalog.db", "catalog.db-wal", "catalog.db-shm", "ca"});
+  for (const char* point : {"rebuild.after_ca", "rebuild.after_catalog", "rebuild.after_history", "rebuild.before_rename"}) {
+    const Result killed = Programs::Run({Programs::Path("litefleet-controller"), "rebuild", "--data", programs_.data(), "--keys", keys(),
+                                         "--passphrase-file", passphrase()},
+                                        std::chrono::seconds(60), {{"LITEFLEET_CRASH_AT", point}});
+    EXPECT_NE(killed.exit_code, 0) << point << ": it never came there";
+    EXPECT_EQ(killed.out, "") << point;
+    EXPECT_FALSE(fs::exists(programs_.data() + "/catalog.db")) << point;
+    EXPECT_TRUE(fs::exists(programs_.data() + "/ca/root.pem")) << "the CA was the first step";
+    if (std::string(point) != "rebuild.before_rename") Lose({"ca"});
+  }
+  const Result rebuilt = Controller({"rebuild"});  // with the CA that the last one brought
+  ASSERT_EQ(rebuilt.exit_code, 0) << rebuilt.err;
+  EXPECT_NE(rebuilt.out.find("recovered 2 devices, 2 databases, 6 snapshots"), std::string::npos) << rebuilt.out;
+  programs_.StartController();
+  ExpectEverySnapshot();
+  ExpectAgentsGoOn();
+}
+
 TEST_F(RebuildProgramsTest, OnlyTheStoreAndTheExportedKeysAreLeft) {
   Lose({"catalog.db", "catalog.db-wal", "catalog.db-shm", "ca", "admin.pem", "scratch"});
   { std::ofstream(passphrase()) << "wrong horse battery\n"; }

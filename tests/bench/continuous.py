@@ -1,0 +1,205 @@
+"""Continuous capture: what it costs the application, the device and the store, and how late it is. Beside Litestream where it is on PATH."""
+import json
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import time
+
+import lf
+
+FOLLOW = 'method = "continuous"\nsync_interval = "{}"'
+
+
+def following(fleet, agent, names=("main",), timeout=600):
+    def look():
+        listed = fleet.program("litefleet-agent", "status", "--config", agent.config, "-o", "json").json["databases"]
+        # And has compared everything once.
+        return all((item["capture"] or {}).get("state") == "following" and item["capture"]["last_sync_at"] for item in listed if item["name"] in names)
+
+    lf.wait_until("capture follows", look, timeout, 0.5)
+
+
+def writer_report(writer):
+    writer.process.wait(300)
+    return json.loads(writer.text().strip().splitlines()[-1])
+
+
+def p999(values):
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(0.999 * len(ordered)))] / 1000
+
+
+def latencies(path):
+    with open(path, encoding="utf-8") as file:
+        return [int(line) for line in file]
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        fields = file.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mib(pid):
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS:")) / 1024
+
+
+def insert_commits(path, commits=8000, seconds=10, rows=5):
+    """`commits` transactions of small rows, spread over the seconds; the time of each in microseconds."""
+    db = sqlite3.connect(path, isolation_level=None, timeout=60)
+    db.execute("create table if not exists event(id integer primary key, kind integer, at integer, text text)")
+    db.execute("pragma synchronous=normal")
+    start, taken = time.monotonic(), []
+    for number in range(commits):
+        pause = start + number * seconds / commits - time.monotonic()
+        if pause > 0:
+            time.sleep(pause)
+        begun = time.monotonic()
+        db.execute("begin immediate")
+        for row in range(rows):
+            db.execute("insert into event values(null, ?, ?, ?)", (row, number, f"value {number * rows + row} of a device"))
+        db.execute("commit")
+        taken.append(int((time.monotonic() - begun) * 1e6))
+    elapsed = time.monotonic() - start
+    return db, elapsed, taken
+
+
+def measure(bench, row):
+    stored_beside_litestream(bench, row)
+    writer_and_wal(bench, row)
+    lag(bench, row)
+    idle(bench, row)
+
+
+def stored_beside_litestream(bench, row):
+    source = bench.database(bench.options.size)
+    database = bench.fresh("captured.db")
+    shutil.copyfile(source, database)
+    db = sqlite3.connect(database, isolation_level=None)
+    db.execute("pragma journal_mode=wal")
+    db.close()
+    with bench.fleet() as fleet:
+        holder = sqlite3.connect(database, isolation_level=None)
+        holder.execute("select count(*) from sqlite_schema").fetchone()
+        agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
+        following(fleet, agent)
+        before = sum(item["stored_bytes"] for item in fleet.snapshots("alpha/main"))
+        known = len(fleet.snapshots("alpha/main"))
+        writer, elapsed, _ = insert_commits(database)
+        lf.wait_until("the last sync", lambda: len(fleet.snapshots("alpha/main")) > known, 60, 0.5)
+        time.sleep(3)
+        items = fleet.snapshots("alpha/main")
+        stored = sum(item["stored_bytes"] for item in items) - before
+        peak = agent.process.peak_kib() / 1024
+        resident = resident_mib(agent.process.pid)
+        writer.close()
+        holder.close()
+    litestream = shutil.which("litestream")
+    beside = litestream_bytes(bench, litestream, source) if litestream else 206e6
+    name = "Litestream" if litestream else "Litestream 0.3.13, measured before"
+    row(f"8,000 commits of 5 small rows in {elapsed:.1f} s into {bench.options.size}: bytes stored", f"{stored / 1e6:.1f} MB in {len(items) - known} snapshots",
+        f"{name}: {beside / 1e6:.0f} MB", f"{stored / beside:.2f}", "at most 0.25", stored <= 0.25 * beside)
+    row(f"agent's resident memory, one database of {bench.options.size}", f"{resident:.1f} MiB", f"peak {peak:.1f} MiB", "", "at most 40 MiB", resident <= 40)
+
+
+def litestream_bytes(bench, program, source):
+    database = bench.fresh("streamed.db")
+    shutil.copyfile(source, database)
+    replica = bench.path("litestream-replica")
+    db = sqlite3.connect(database, isolation_level=None)
+    db.execute("pragma journal_mode=wal")
+    with subprocess.Popen([program, "replicate", database, f"file://{replica}"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        lf.wait_until("the first snapshot", lambda: any("snapshots" in folder and files for folder, _, files in os.walk(replica)), 300, 0.5)
+        time.sleep(3)
+        before = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, files in os.walk(replica) for name in files)
+        writer, _, _ = insert_commits(database)
+        time.sleep(3)
+        after = sum(os.path.getsize(os.path.join(folder, name)) for folder, _, files in os.walk(replica) for name in files)
+        process.terminate()
+    writer.close()
+    db.close()
+    shutil.rmtree(replica, ignore_errors=True)
+    return after - before
+
+
+def writer_and_wal(bench, row):
+    """One writer with and without the agent, in turns; the size of its WAL beside the agent."""
+    without, beside, rates, busy, largest = [], [], ([], []), 0, 0
+    for _ in range(bench.rounds):
+        for capture in (False, True):
+            with bench.fleet() as fleet:
+                database = fleet.path("w.db")
+                fleet.writer(database, "--rate", 100, "--seconds", 0.3, "--fill", "64MiB", name="first").process.wait(120)
+                log = fleet.path("latencies")
+                holder = sqlite3.connect(database, isolation_level=None)
+                holder.execute("select 1 from sqlite_schema").fetchone()
+                if capture:
+                    agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
+                    following(fleet, agent)
+                writer = fleet.writer(database, "--rate", 500, "--seconds", 15, "--latencies", log, "--busy-timeout-ms", 0)
+                while writer.running():
+                    if capture and os.path.exists(database + "-wal"):
+                        largest = max(largest, os.path.getsize(database + "-wal"))
+                    time.sleep(0.05)
+                report = writer_report(writer)
+                rates[capture].append(report["rate"])
+                (beside if capture else without).extend(latencies(log))
+                if capture:
+                    busy += report["busy"]
+                holder.close()
+    ratio = statistics.median(rates[1]) / statistics.median(rates[0])
+    row("writer, 500 commits/s, synchronous=FULL: throughput", f"{statistics.median(rates[1]):.1f}/s", f"without: {statistics.median(rates[0]):.1f}/s", f"{ratio:.3f}", "at least 0.97",
+        ratio >= 0.97)
+    row("the same: p99.9 of a commit", f"{p999(beside):.1f} ms", f"without: {p999(without):.1f} ms", f"{p999(beside) / p999(without):.2f}", "at most 1.5",
+        p999(beside) <= 1.5 * p999(without))
+    row("the same: WAL, and SQLITE_BUSY with busy_timeout 0", f"{largest / 2**20:.1f} MiB, {busy}", "threshold 4 MiB", f"{largest / 2**22:.2f}", "at most 2, none",
+        largest <= 2 * 2**22 and busy == 0)
+
+
+def lag(bench, row):
+    for interval, limit in (("1s", 1500), ("100ms", 300)):
+        with bench.fleet() as fleet:
+            database = fleet.path("w.db")
+            agent = fleet.agent("alpha", {"main": (database, FOLLOW.format(interval))})
+            writer = fleet.writer(database, "--rate", 200, "--seconds", 20)
+            following(fleet, agent)
+            writer_report(writer)
+            time.sleep(2)
+            items = sorted((item for item in fleet.snapshots("alpha/main") if item["method"] == "continuous"), key=lambda item: item["taken_at"])
+            received = [moment(item["received_at"]) for item in items]
+            taken = [moment(item["taken_at"]) for item in items]
+            # The oldest commit of a sync came right after the sync before was taken.
+            lags = sorted(received[i] - taken[i - 1] for i in range(2, len(items)))
+            value = lags[min(len(lags) - 1, int(0.99 * len(lags)))] if lags else float("inf")
+            row(f"from a commit to durable at the controller, p99 of {len(lags)} syncs, {interval}", f"{value:.0f} ms", f"median {statistics.median(lags):.0f} ms", "", f"at most {limit} ms",
+                value <= limit)
+
+
+def moment(text):
+    import datetime
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp() * 1000
+
+
+def idle(bench, row, count=500):
+    with bench.fleet() as fleet:
+        databases, holders = {}, []
+        for number in range(count):
+            path = lf.make_database(fleet.path(f"idle{number}.db"), rows=1800)
+            holders.append(sqlite3.connect(path, isolation_level=None))
+            holders[-1].execute("select count(*) from sqlite_schema").fetchone()
+            databases[f"d{number}"] = (path, FOLLOW.format("1s"))
+        agent = fleet.agent("alpha", databases)
+        following(fleet, agent, names=set(databases))
+        time.sleep(15)
+        before, start = cpu_seconds(agent.process.pid), time.monotonic()
+        time.sleep(20)
+        share = 100 * (cpu_seconds(agent.process.pid) - before) / (time.monotonic() - start)
+        resident = resident_mib(agent.process.pid)
+        descriptors = len(os.listdir(f"/proc/{agent.process.pid}/fd")) / count
+        row(f"{count} idle databases of 1 MiB: resident memory, descriptors of each", f"{resident:.1f} MiB, {descriptors:.2f}", "", "", "at most 72 MiB, 4", resident <= 72 and descriptors <= 4.1)
+        row("the same: processor", f"{share:.2f} % of a core", "", "", "at most 0.5 %", share <= 0.5)
+        for holder in holders:
+            holder.close()

@@ -1,0 +1,240 @@
+// A real database with a real ledger, backed up by the agent's pipeline into the controller's data path, for tests of histories.
+#ifndef LITEFLEET_TESTS_INTEGRATION_DELTA_DELTA_FIXTURE_H_
+#define LITEFLEET_TESTS_INTEGRATION_DELTA_DELTA_FIXTURE_H_
+
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <filesystem>
+#include <random>
+
+#include "agent/capture/online_source.h"
+#include "agent/ledger/ledger.h"
+#include "agent/upload/backup.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+#include "tests/integration/delta/ingest_transport.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::upload {
+
+struct Shape {
+  int page_size = 4096;
+  std::string journal = "wal";
+  int auto_vacuum = 0;
+  std::string encoding = "UTF-8";
+};
+
+class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInterface<Shape> {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+    database_ = directory_ + "/app.db";
+    std::filesystem::create_directories(directory_ + "/ledgers");
+    OpenLedger();
+    transport_ = std::make_unique<fakes::IngestTransport>(*path_->ingest, device_);
+  }
+  void TearDown() override {
+    sqlite3_close(db_);
+    // Streams that were cancelled end in their own time.
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (path_->ingest->uploads() > 0 && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    IngestTest::TearDown();
+  }
+  std::string LedgerPath() const { return directory_ + "/ledgers/app.ledger"; }
+  void OpenLedger() {
+    auto ledger = ledger::Ledger::Open(LedgerPath(), ledger::LedgerIdentity(device_.value(), "app", database_));
+    ASSERT_TRUE(ledger.ok()) << ledger.status();
+    ledger_ = *std::move(ledger);
+  }
+  void OpenDatabase(const Shape& shape) {
+    journal_ = shape.journal;
+    ASSERT_EQ(sqlite3_open(database_.c_str(), &db_), SQLITE_OK);
+    Sql(fmt::format("pragma page_size={}; pragma auto_vacuum={}; pragma encoding='{}'; pragma journal_mode={}; pragma synchronous=off;",
+                    shape.page_size, shape.auto_vacuum, shape.encoding, shape.journal));
+    Sql("create table t (id integer primary key, k text, v blob); create index i on t (k);"
+        "create table w (a text, b text, primary key (a, b)) without rowid;"
+        "create virtual table f using fts5 (body); create virtual table r using rtree (id, x0, x1, y0, y1)");
+  }
+  void Sql(const std::string& sql) {
+    char* error = nullptr;
+    const int rc = sqlite3_exec(db_, sql.c_str(), nullptr, nullptr, &error);
+    ASSERT_EQ(rc, SQLITE_OK) << sql.substr(0, 200) << ": " << (error ? error : "");
+    sqlite3_free(error);
+  }
+  void Step(unsigned number, std::minstd_rand& random) {
+    const unsigned seed = random();
+    switch (random() % 9) {
+      case 0:
+        return Sql(fmt::format("delete from t where id % 17 = {}", seed % 17));
+      case 1:
+        return Sql("vacuum");
+      case 2:
+        return Sql(fmt::format(
+            "update t set v = randomblob(length(v)) where id in (select abs(random()) % (select max(id) from t) from t limit {})",
+            seed % 30));
+      case 3:
+        return Sql(
+            fmt::format("insert or replace into w values ('x{}', 'y{}'); insert into f values ('some words {} here'); insert or "
+                        "replace into r values ({}, 1, 2, 3, 4)",
+                        seed % 500, seed, seed, seed % 1000));
+      case 4:
+        return Sql(fmt::format("delete from t where id > (select max(id) - {} from t)", seed % 300));
+      case 5:
+        return Sql("pragma incremental_vacuum(20); pragma wal_checkpoint(passive)");
+      case 6:
+        if (seed % 4 != 0) return Sql("update t set k = k || '.' where id % 11 = 3");
+        // Another page size and another auto_vacuum need a VACUUM, and no WAL.
+        return Sql(fmt::format("pragma journal_mode=delete; pragma page_size={}; pragma auto_vacuum={}; vacuum; pragma journal_mode={}",
+                               512 << (seed / 4 % 8), seed / 32 % 3, journal_));
+      default:
+        return Sql(
+            fmt::format("with recursive n(i) as (values (1) union all select i + 1 from n where i < {}) insert into t (k, v) "
+                        "select 'key ' || (i * {}), randomblob(20 + (i * {}) % 900) from n",
+                        20 + seed % 400, number + 1, 7));
+    }
+  }
+
+  BackupOutcome Back(bool full = false) {
+    BackupJob job;
+    job.operation_id = NewSession();
+    job.session_id = NewSession();
+    job.database = "app";
+    job.spool_file = directory_ + "/spool";
+    job.ledger = ledger_.get();
+    job.full = full;
+    job.give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    job.open = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
+      capture::OnlineOptions options;
+      options.path = database_;
+      options.clock = &clock_;
+      options.rollback_stall = std::chrono::seconds(60);
+      return capture::OpenOnlineSource(options);
+    };
+    BackupOptions options;
+    options.backoff = {
+        .first = std::chrono::milliseconds(1), .limit = std::chrono::milliseconds(5), .reset_after = std::chrono::milliseconds(1000)};
+    transport_->up = transport_->down = 0;
+    return RunBackup(job, options, *transport_, rate_, RealClock(), cancel_, [](const v1::Progress&) {});
+  }
+  // What SQLite has: the pages by its own backup API, in order.
+  Bytes Expected() {
+    capture::OnlineOptions options;
+    options.path = database_;
+    options.clock = &clock_;
+    options.rollback_stall = std::chrono::seconds(60);
+    auto source = capture::OpenOnlineSource(options);
+    EXPECT_TRUE(source.ok()) << source.status();
+    Bytes all;
+    for (;;) {
+      auto extent = (*source)->Next();
+      EXPECT_TRUE(extent.ok()) << extent.status();
+      if (!extent.ok() || !extent->has_value()) return all;
+      all.insert(all.end(), (*extent)->data.begin(), (*extent)->data.end());
+    }
+  }
+  v1::Snapshot Snapshot(const std::string& id) { return *path_->snapshots->Resolve(id); }
+
+  // What a device that has `local` gets of a snapshot: the names of its extents, and pages that differ. Their number.
+  uint32_t FetchOnto(const std::string& id, Bytes local, const Bytes& wanted) {
+    const v1::Snapshot snapshot = Snapshot(id);
+    auto names = path_->readers->OpenNames(SnapshotId(id));
+    EXPECT_TRUE(names.ok()) << names.status();
+    format::RootBuilder root(snapshot.page_size(), snapshot.page_count());
+    for (;;) {
+      const auto some = (*names)->Next();
+      EXPECT_TRUE(some.ok()) << some.status();
+      if (!some.ok() || some->empty()) break;
+      for (const format::ChunkName& name : *some) root.Add(name);
+    }
+    EXPECT_EQ(root.Finish().AsString(), snapshot.root_digest());
+
+    local.resize(wanted.size());
+    std::vector<format::PageDigest> digests;
+    format::DigestPages(snapshot.page_size(), local, digests);
+    std::string have;
+    for (const format::PageDigest& digest : digests) have += digest.AsString().substr(0, restore::kHaveBytes);
+    const restore::WantedRun all[] = {{1, snapshot.page_count()}};
+    auto reader = path_->readers->OpenDifferent(SnapshotId(id), all, have);
+    EXPECT_TRUE(reader.ok()) << reader.status();
+    uint32_t pages = 0;
+    uint32_t last = 0;
+    for (;;) {
+      auto chunk = (*reader)->Next();
+      EXPECT_TRUE(chunk.ok()) << chunk.status();
+      if (!chunk.ok() || !chunk->has_value()) break;
+      format::ChunkCompressor compressor(3);
+      EXPECT_TRUE(restore::Pack(**chunk, compressor).ok());
+      Bytes raw;
+      EXPECT_TRUE(format::ChunkDecompressor()
+                      .Open((*chunk)->codec, AsBytes((*chunk)->data), (*chunk)->raw_bytes, snapshot.page_size(), (*chunk)->name, raw)
+                      .ok());
+      if ((*chunk)->runs.empty()) (*chunk)->runs.push_back({(*chunk)->first_page, (*chunk)->page_count});
+      size_t at = 0;
+      for (const restore::WantedRun& run : (*chunk)->runs) {
+        EXPECT_GT(run.first_page, last);
+        last = run.first_page + run.page_count - 1;
+        pages += run.page_count;
+        const size_t size = size_t{run.page_count} * snapshot.page_size();
+        std::copy_n(raw.begin() + static_cast<std::ptrdiff_t>(at), size,
+                    local.begin() + static_cast<std::ptrdiff_t>(size_t{run.first_page - 1} * snapshot.page_size()));
+        at += size;
+      }
+    }
+    EXPECT_TRUE(local == wanted);
+    return pages;
+  }
+
+  // Changes and backups at random, with what goes wrong at random too; all snapshots are read back, and fetched over one another.
+  void RandomHistory(const Shape& shape, unsigned seed, unsigned snapshots) {
+    OpenDatabase(shape);
+    std::minstd_rand random(seed);
+    std::vector<std::pair<std::string, Bytes>> history;
+    for (unsigned number = 0; number < snapshots; ++number) {
+      for (unsigned steps = 1 + random() % 3; steps > 0; --steps) Step(number, random);
+      if (random() % 6 == 0) OpenLedger();  // a restart of the agent
+      if (random() % 9 == 0) {              // lost
+        ASSERT_TRUE(ledger_->Remove().ok());
+      }
+      if (random() % 7 == 0) transport_->cut_after = static_cast<int64_t>(random() % 40'000);  // a cut link
+      const BackupOutcome outcome = Back(random() % 10 == 0);
+      ASSERT_TRUE(outcome.status.ok()) << number << ": " << outcome.status;
+      transport_->cut_after = INT64_MAX;
+      Bytes expected = Expected();
+      const auto stored = path_->ReadBack(outcome.snapshot_id);
+      ASSERT_TRUE(stored.ok()) << stored.status();
+      ASSERT_TRUE(*stored == expected) << number;
+      EXPECT_EQ(ledger_->state()->snapshot_id, outcome.snapshot_id);
+      EXPECT_EQ(std::string(ledger_->state()->root.AsString()), Snapshot(outcome.snapshot_id).root_digest());
+      history.emplace_back(outcome.snapshot_id, std::move(expected));
+    }
+    for (size_t i = 0; i < history.size(); ++i) {
+      const auto& [snapshot, content] = history[i];
+      EXPECT_TRUE(*path_->ReadBack(snapshot) == content);
+      // A device that has some other state of it.
+      const Bytes& other = history[random() % history.size()].second;
+      uint32_t different = 0;
+      const auto page_size = static_cast<size_t>(Snapshot(snapshot).page_size());
+      for (size_t at = 0; at < content.size(); at += page_size) {
+        different += at + page_size > other.size() || !std::equal(content.begin() + static_cast<std::ptrdiff_t>(at),
+                                                                  content.begin() + static_cast<std::ptrdiff_t>(at + page_size),
+                                                                  other.begin() + static_cast<std::ptrdiff_t>(at));
+      }
+      EXPECT_LE(FetchOnto(snapshot, other, content), different);
+    }
+  }
+
+  std::string database_;
+  std::string journal_;
+  sqlite3* db_ = nullptr;
+  std::unique_ptr<ledger::Ledger> ledger_;
+  std::unique_ptr<fakes::IngestTransport> transport_;
+  RateLimit rate_{0};
+  CancelToken cancel_;
+};
+
+}  // namespace litefleet::upload
+
+#endif  // LITEFLEET_TESTS_INTEGRATION_DELTA_DELTA_FIXTURE_H_

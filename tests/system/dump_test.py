@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""The method dump from a device to the store and back: text, checks, downloads in every format, a shell on a snapshot, restores."""
+import os
+import shutil
+import sqlite3
+import subprocess
+
+import lf
+
+
+def cli_dump(path):
+    return subprocess.run(["sqlite3", path, ".dump"], check=True, capture_output=True).stdout
+
+
+def make(path, rows=20000, journal="wal"):
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"pragma journal_mode={journal}")
+    db.executescript("""
+        create table item(id integer primary key autoincrement, name text, price real, data blob);
+        create index item_name on item(name);
+        create table tag(item references item(id), tag text, primary key(item, tag)) without rowid;
+        create table loose(a);
+        create trigger item_gone after delete on item begin delete from tag where item = old.id; end;
+        create view cheap as select * from item where price < 10;
+        """)
+    db.execute("begin")
+    db.executemany("insert into item(name, price, data) values(?, ?, ?)", ((f"it's item {i}\nof many", i / 7, os.urandom(60)) for i in range(rows)))
+    db.executemany("insert into tag values(?, 'new')", ((i,) for i in range(1, rows, 5)))
+    db.executemany("insert into loose values(?)", ((i,) for i in range(10)))
+    db.execute("commit")
+    db.close()
+    return path
+
+
+def files_beside(path):
+    return sorted(os.listdir(os.path.dirname(path)))
+
+
+def need_sqlite3():
+    if shutil.which("sqlite3") is None:
+        raise lf.Skip("the program sqlite3 is not here")
+
+
+def test_dump_is_the_clis_text_and_successive_ones_share():
+    need_sqlite3()
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        os.mkdir(fleet.path("app"))
+        path = make(fleet.path("app", "x.db"))
+        fleet.agent("alpha", {"main": path})
+        before = lf.sha256(path), files_beside(path)
+        first = fleet.snapshot("alpha/main", "--method", "dump")
+        lf.expect_equal((lf.sha256(path), files_beside(path)), before, "the database after the dump")
+        shown = fleet.cli("-o", "json", "snapshot", "show", first).json
+        lf.expect_equal((shown["method"], shown["content"]), ("dump", "sql"), "method and content")
+        text = cli_dump(path)
+        lf.expect_equal(shown["content_bytes"], len(text), "size of the text")
+        fleet.cli("snapshot", "download", first, "--output", fleet.path("x.sql"))
+        with open(fleet.path("x.sql"), "rb") as file:
+            lf.expect(file.read() == text, "the text is not the sqlite3 CLI's")
+        db = sqlite3.connect(path)
+        db.execute("update item set name = 'changed' where id = 7000")
+        db.commit()
+        db.close()
+        second = fleet.cli("-o", "json", "snapshot", "show", fleet.snapshot("alpha/main", "--method", "dump")).json
+        lf.expect(second["wire_bytes"] * 20 < shown["wire_bytes"], f"a row sent {second['wire_bytes']} bytes, all {shown['wire_bytes']}")
+        checked = fleet.cli("-o", "json", "snapshot", "check", first).json
+        lf.expect_equal(checked["check"], "ok", "the check")
+        fleet.cli("snapshot", "drill", first)
+
+
+def test_options_and_configuration_say_what_is_dumped():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=50)
+        fleet.agent("alpha", {"main": (path, 'method = "dump"\n[database.dump]\nwithout_tables = ["item"]')})
+
+        def text(*args):
+            snapshot = fleet.snapshot("alpha/main", *args)
+            return fleet.cli("snapshot", "download", snapshot, "--output", "-").out
+
+        configured = text()
+        lf.expect("CREATE TABLE tag" in configured and "TABLE item" not in configured, "agent.toml is not what was dumped")
+        ordered = text("--method", "dump", "--table", "item", "--schema-only")
+        lf.expect("CREATE TABLE item" in ordered and "INSERT" not in ordered and "TABLE tag" not in ordered, "the order is not what was dumped")
+        failed = fleet.backup("alpha/main", "--method", "dump", "--table", "nothing", check=False)
+        lf.expect_equal(failed["error"]["reason"], "DUMP_REFUSED", "a table that is not there")
+        fleet.cli("backup", "alpha/main", "--schema-only", check=2)
+        online = fleet.cli("-o", "json", "snapshot", "show", fleet.snapshot("alpha/main", "--method", "online")).json
+        lf.expect_equal((online["method"], online["content"]), ("online", "database"), "another method on order")
+
+
+def test_downloads_in_every_format_and_a_shell():
+    need_sqlite3()
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=300)
+        fleet.agent("alpha", {"main": path})
+        dump, online = fleet.snapshot("alpha/main", "--method", "dump"), fleet.snapshot("alpha/main", "--method", "online")
+        content = lf.content(path)
+        for kind, snapshot in (("dump", dump), ("online", online)):
+            database, sql, folder = fleet.path(f"{kind}.db"), fleet.path(f"{kind}.sql"), fleet.path(f"{kind}-csv")
+            fleet.cli("snapshot", "download", snapshot, "--output", database, "--format", "db")
+            lf.expect_equal(lf.content(database), content, f"the rows of {kind} as a database")
+            lf.expect_equal(lf.integrity(database), "ok", f"the integrity of {kind} as a database")
+            fleet.cli("snapshot", "download", snapshot, "--output", sql, "--format", "sql")
+            with open(sql, "rb") as file:
+                lf.expect(file.read() == cli_dump(path), f"{kind} as SQL is not the CLI's text")
+            fleet.cli("snapshot", "download", snapshot, "--output", folder, "--format", "csv")
+            lf.expect_equal(sorted(os.listdir(folder)), ["cheap.csv", "item.csv", "loose.csv", "tag.csv"], f"CSV files of {kind}")
+            with open(os.path.join(folder, "loose.csv"), "rb") as file:
+                lf.expect_equal(file.read(), b"a\r\n" + b"".join(b"%d\r\n" % i for i in range(10)), f"a CSV file of {kind}")
+            temporary = fleet.path(f"{kind}-tmp")
+            os.mkdir(temporary)
+            opened = fleet.cli("snapshot", "open", snapshot, "select count(*) from item", env={"TMPDIR": temporary})
+            lf.expect_equal(opened.out.strip(), "300", f"the shell on {kind}")
+            fleet.cli("snapshot", "open", snapshot, "delete from item", check=1, env={"TMPDIR": temporary})
+            lf.expect_equal(os.listdir(temporary), [], "what the shell leaves")
+        missing = fleet.cli("snapshot", "open", dump, check=6, env={"PATH": "/nonexistent"})
+        lf.expect("sqlite3" in missing.err, f"without sqlite3: {missing.err}")
+        fleet.cli("snapshot", "download", dump, "--output", fleet.path("dump-csv"), "--format", "csv", check=6)
+        lf.expect_equal([name for name in os.listdir(fleet.directory) if ".part" in name or "sort" in name], [], "what downloads leave")
+
+
+def test_a_dump_is_restored_like_any_other():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=2000)
+        fleet.agent("alpha", {"main": path, "copy": fleet.path("copy.db")})
+        content = lf.content(path)
+        snapshot = fleet.snapshot("alpha/main", "--method", "dump")
+        db = sqlite3.connect(path)
+        db.execute("delete from item")
+        db.commit()
+        # Live, with the application attached: it sees the rows again, and its journal mode stays.
+        fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--yes")
+        lf.expect_equal(db.execute("select count(*) from item").fetchone()[0], 2000, "rows that the application sees")
+        lf.expect_equal(db.execute("pragma journal_mode").fetchone()[0], "wal", "the journal mode")
+        db.close()
+        lf.expect_equal(lf.content(path), content, "the restored rows")
+        # To where nothing is.
+        fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--to", "alpha/copy", "--yes")
+        lf.expect_equal(lf.content(fleet.path("copy.db")), content, "the rows of the copy")
+        lf.expect_equal(lf.integrity(fleet.path("copy.db")), "ok", "the integrity of the copy")
+        lf.expect_equal([name for name in os.listdir(fleet.directory) if name.startswith(".litefleet")], [], "what restores leave")
+
+
+def test_a_damaged_database_is_said_to_be():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=3000, journal="delete")
+        with open(path, "r+b") as file:
+            for page in range(4, 40):
+                file.seek(page * 4096)
+                file.write(b"\xa5" * 200)
+        fleet.agent("alpha", {"main": path})
+        failed = fleet.backup("alpha/main", "--method", "dump", check=False)
+        lf.expect_equal(failed["error"]["reason"], "DATABASE_DAMAGED", "the reason")
+        lf.expect("malformed" in failed["error"]["message"], f"SQLite's words: {failed['error']}")
+        lf.expect_equal(fleet.snapshots("alpha/main"), [], "snapshots of it")
+
+
+if __name__ == "__main__":
+    lf.main(globals())
