@@ -5,8 +5,8 @@
 #include <map>
 #include <random>
 
-#include "common/base/sanitizer.h"
 #include "absl/cleanup/cleanup.h"
+#include "common/base/sanitizer.h"
 #include "common/base/status.h"
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/manifest/manifest_reader.h"
