@@ -18,10 +18,10 @@ bool Holds(const RateWindow& window, std::chrono::minutes now, int day) {
 
 std::optional<std::chrono::minutes> ParseTimeOfDay(std::string_view text) {
   if (text.size() != 5 || text[2] != ':' || !Digit(text[0]) || !Digit(text[1]) || !Digit(text[3]) || !Digit(text[4])) return std::nullopt;
-  const int hours = (text[0] - '0') * 10 + (text[1] - '0');
-  const int minutes = (text[3] - '0') * 10 + (text[4] - '0');
-  if (minutes > 59 || hours > 24 || (hours == 24 && minutes > 0)) return std::nullopt;
-  return std::chrono::hours(hours) + std::chrono::minutes(minutes);
+  const int hour = (text[0] - '0') * 10 + (text[1] - '0');
+  const int minute = (text[3] - '0') * 10 + (text[4] - '0');
+  if (minute > 59 || hour > 24 || (hour == 24 && minute > 0)) return std::nullopt;
+  return std::chrono::hours(hour) + std::chrono::minutes(minute);
 }
 
 std::optional<int> ParseWeekday(std::string_view text) {

@@ -76,6 +76,9 @@ function(lf_unity target)
     set_source_files_properties("${CMAKE_MATCH_1}" PROPERTIES UNITY_GROUP "group${CMAKE_MATCH_2}")
   endforeach()
   set_target_properties(${target} PROPERTIES UNITY_BUILD ON UNITY_BUILD_MODE GROUP)
+  if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+    target_compile_options(${target} PRIVATE -Wno-subobject-linkage)  # it takes sources for headers: they are included
+  endif()
 endfunction()
 
 function(lf_library name)
