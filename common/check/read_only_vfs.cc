@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <memory>
 #include <utility>
 
 namespace litefleet::check {
@@ -167,7 +168,9 @@ int RegisterReadOnlyVfs(int64_t bytes, ReadAt read) {
 int RegisterReadOnlyVfs(int fd) {
   struct stat st {};
   if (fstat(fd, &st) != 0) return SQLITE_IOERR_FSTAT;
-  return RegisterReadOnlyVfs(st.st_size, [fd](int64_t offset, void* out, int amount) { return ReadDescriptor(fd, offset, out, amount); });
+  const auto blocks = std::make_shared<ReadAhead>(
+      st.st_size, [fd](int64_t offset, void* out, int amount) { return ReadDescriptor(fd, offset, out, amount); });
+  return RegisterReadOnlyVfs(st.st_size, [blocks](int64_t offset, void* out, int amount) { return blocks->Read(offset, out, amount); });
 }
 
 int64_t ReadOnlyVfsBytes() { return bytes_read; }

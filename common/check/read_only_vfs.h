@@ -6,17 +6,15 @@
 #define LITEFLEET_COMMON_CHECK_READ_ONLY_VFS_H_
 
 #include <cstdint>
-#include <functional>
+
+#include "common/check/read_ahead.h"
 
 namespace litefleet::check {
 
 inline constexpr char kReadOnlyVfsName[] = "litefleet-read-only";
 
-// Where the database is read; an SQLite result code. What is behind the end is zeros and SQLITE_IOERR_SHORT_READ.
-using ReadAt = std::function<int(int64_t offset, void* out, int bytes)>;
-
-// Registers the VFS, for a descriptor, which stays the caller's, or for a database of `bytes` that `read` reads. Returns an SQLite result
-// code.
+// Registers the VFS, for a descriptor, which stays the caller's and is read ahead, or for a database of `bytes` that `read` reads. Returns
+// an SQLite result code.
 int RegisterReadOnlyVfs(int fd);
 int RegisterReadOnlyVfs(int64_t bytes, ReadAt read);
 // Bytes that SQLite has read through it.
