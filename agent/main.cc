@@ -1,5 +1,4 @@
 // litefleet-agent: enroll, run, status, doctor, confirm, restore-local, undo, release, version.
-#include <malloc.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
@@ -22,6 +21,7 @@
 #include "agent/local_commands.h"
 #include "agent/release_command.h"
 #include "agent/status_command.h"
+#include "common/base/heap.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "common/rpc/channel.h"
@@ -68,9 +68,7 @@ int Fail(const absl::Status& status) { return Fail(status, ExitCode(status)); }
 
 // Threads that allocate need no arena each, and what is freed goes back: the agent stays small on small devices.
 void BoundMemory() {
-  mallopt(M_ARENA_MAX, 2);
-  mallopt(M_TRIM_THRESHOLD, 1 << 20);
-  mallopt(M_MMAP_THRESHOLD, 256 << 10);
+  litefleet::SetUpHeap({.arenas = 2, .kept = 4 << 20});
   // A connection that follows a database reads page 1 of it: no cache of 20 pages for each. Before SQLite is used.
   sqlite3_config(SQLITE_CONFIG_PAGECACHE, nullptr, 0, 0);
 }
