@@ -68,7 +68,7 @@ int Fail(const absl::Status& status) { return Fail(status, ExitCode(status)); }
 
 // Threads that allocate need no arena each, and what is freed goes back: the agent stays small on small devices.
 void BoundMemory() {
-  litefleet::SetUpHeap({.arenas = 2, .kept = 4 << 20});
+  litefleet::SetUpHeap({.arenas = 1, .kept = 2 << 20});
   // A connection that follows a database reads page 1 of it: no cache of 20 pages for each. Before SQLite is used.
   sqlite3_config(SQLITE_CONFIG_PAGECACHE, nullptr, 0, 0);
 }
