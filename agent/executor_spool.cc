@@ -18,6 +18,7 @@ namespace litefleet {
 absl::Status DeviceExecutor::Drain(const std::string& database, ledger::Ledger* ledger, const CancelToken& cancel, control::Turn& turn,
                                    bool may_wait) const {
   if (deps_.spool.UsageOf(database).snapshots == 0) return absl::OkStatus();
+  const spool::SnapshotSpool::Use use = deps_.spool.Hold(database);
   spool::DrainJob job;
   job.database = database;
   job.ledger = ledger;
@@ -93,7 +94,11 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
   const std::string& name = database.name;
   const storage::v1::AgentDatabase kept = Remembered(name);
   const auto facts = capture::FileFactsOf(database.path, deps_.clock.Now());
-  if (const absl::Status expired = deps_.spool.Expire(name, deps_.config()->spool_age, deps_.config()->disk_reserve); !expired.ok())
+  const spool::SnapshotSpool::Use use = deps_.spool.Hold(name);
+  const auto level = database.compression_level.has_value() ? database.compression_level : deps_.config()->compression_level;
+  if (const absl::Status expired =
+          deps_.spool.Expire(name, deps_.config()->spool_age, deps_.config()->disk_reserve, level.value_or(spool::kMergeLevel));
+      !expired.ok())
     spdlog::error("{}: what is too old in the spool stays: {}", name, MessageOf(expired));
   storage::v1::SpoolState state = deps_.spool.ReadState(name);
   const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(name);
@@ -116,6 +121,7 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
   job.acknowledged_taken_at_ms = kept.last_success_at_ms();
   job.spool_bytes = deps_.config()->spool_bytes;
   job.reserve = deps_.config()->disk_reserve;
+  job.compression_level = level.value_or(job.compression_level);
   job.open = [&] { return capture::OpenOnlineSource(SourceOptions(database, cancel)); };
   const int64_t now_ms = ToUnixMillis(deps_.clock.Now());
   const spool::Taken taken = spool::Take(deps_.spool, job, cancel);

@@ -10,8 +10,6 @@
 namespace litefleet::spool {
 namespace {
 
-constexpr int kLevel = 3;
-
 // Page after page of a file.
 class PageCursor {
  public:
@@ -50,7 +48,7 @@ class PageCursor {
 
 class MergedWriter {
  public:
-  MergedWriter(SpoolFileWriter& writer, uint32_t page_size) : writer_(writer), gatherer_(page_size), compressor_(kLevel) {}
+  MergedWriter(SpoolFileWriter& writer, uint32_t page_size, int level) : writer_(writer), gatherer_(page_size), compressor_(level) {}
   absl::Status Add(const PageCursor& page) { return Put(gatherer_.Add(page.page(), page.data(), page.digest())); }
   absl::Status Flush() { return Put(gatherer_.Flush()); }
 
@@ -71,7 +69,7 @@ class MergedWriter {
 
 }  // namespace
 
-absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve) {
+absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve, int level) {
   LF_ASSIGN_OR_RETURN(const auto old_file, SpoolFileReader::Open(older.path));
   LF_ASSIGN_OR_RETURN(const auto new_file, SpoolFileReader::Open(newer.path));
   storage::v1::SpooledHeader header = newer.header;
@@ -82,7 +80,7 @@ absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& n
   header.set_merged(older.header.merged() + newer.header.merged() + 1);
   const SpoolFileWriter::Limits limits{.max_bytes = std::numeric_limits<uint64_t>::max() / 2, .reserve = reserve};
   LF_ASSIGN_OR_RETURN(const auto writer, SpoolFileWriter::Create(newer.path, header, limits));
-  MergedWriter merged(*writer, header.page_size());
+  MergedWriter merged(*writer, header.page_size(), level);
   PageCursor a(*old_file);
   PageCursor b(*new_file);
   LF_RETURN_IF_ERROR(a.Load());

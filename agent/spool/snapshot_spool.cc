@@ -138,6 +138,27 @@ absl::Status SnapshotSpool::DropSuperseded(const std::string& database, std::str
   return absl::OkStatus();
 }
 
+SnapshotSpool::Use::~Use() {
+  if (spool_ == nullptr) return;
+  {
+    MutexLock lock(spool_->mu_);
+    spool_->in_use_.erase(database_);
+  }
+  spool_->free_.SignalAll();
+}
+
+SnapshotSpool::Use SnapshotSpool::Hold(const std::string& database) {
+  MutexLock lock(mu_);
+  while (!in_use_.insert(database).second) free_.Wait(mu_);
+  return Use(*this, database);
+}
+
+std::optional<SnapshotSpool::Use> SnapshotSpool::TryUse(const std::string& database) {
+  MutexLock lock(mu_);
+  if (!in_use_.insert(database).second) return std::nullopt;
+  return Use(*this, database);
+}
+
 SnapshotSpool::Usage SnapshotSpool::LookAt(const std::string& directory, const std::string& database) {
   Usage usage;
   const auto names = NamesIn(directory + "/" + database);
@@ -222,12 +243,12 @@ absl::Status SnapshotSpool::Added(const std::string& database) {
   return supersedes ? DropSuperseded(database, kSpoolFull) : absl::OkStatus();
 }
 
-absl::Status SnapshotSpool::MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve) {
+absl::Status SnapshotSpool::MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve, int level) {
   const std::vector<SpooledSnapshot> chain = List(database);
   const SpooledSnapshot& older = chain[0];
   SpooledSnapshot newer = chain[1];
   if (!newer.full()) {
-    LF_RETURN_IF_ERROR(MergeSpooled(older, newer, reserve));
+    LF_RETURN_IF_ERROR(MergeSpooled(older, newer, reserve, level));
     LF_ASSIGN_OR_RETURN(std::optional<SpooledSnapshot> merged, Look(newer.path, newer.number));
     if (!merged.has_value()) {
       return Error(absl::StatusCode::kDataLoss, "SPOOLED_DAMAGED", fmt::format("{} cannot be read back", newer.path),
@@ -260,7 +281,7 @@ bool SnapshotSpool::IsOlder(const SpooledSnapshot& snapshot, std::chrono::millis
   return clock_.Now() - snapshot.taken_at() > age;
 }
 
-absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve) {
+absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level) {
   if (age <= std::chrono::milliseconds(0)) return absl::OkStatus();
   for (;;) {
     const std::vector<SpooledSnapshot> chain = List(database);
@@ -269,7 +290,7 @@ absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::mil
       return GiveUp(database, chain[0].number, kSpoolExpired, "the controller could not be reached for longer than snapshots are spooled",
                     false);
     }
-    LF_RETURN_IF_ERROR(MergeOldest(database, kSpoolExpired, reserve));
+    LF_RETURN_IF_ERROR(MergeOldest(database, kSpoolExpired, reserve, level));
   }
 }
 

@@ -6,9 +6,9 @@
 //
 // What a merge loses is written into the book of gaps before it is gone. Not for chunks of a running backup (agent/upload/spool.h).
 //
-// Thread safety: all members may be called from any thread; of one database only one call at a time that changes its files, which the queue
-// of operations sees to. Lock order: mu_ guards the table alone, no file is touched under it. Memory: a header for each snapshot. Errors:
-// those of the file system, SPOOLED_DAMAGED, DISK_FULL.
+// Thread safety: all members may be called from any thread; who changes files of a database holds it (Use, TryUse). Lock order: mu_ guards
+// the table alone, no file is touched under it. Memory: a header for each snapshot. Errors: those of the file system, SPOOLED_DAMAGED,
+// DISK_FULL.
 #ifndef LITEFLEET_AGENT_SPOOL_SNAPSHOT_SPOOL_H_
 #define LITEFLEET_AGENT_SPOOL_SNAPSHOT_SPOOL_H_
 
@@ -17,8 +17,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,6 +40,9 @@ inline constexpr std::string_view kSpoolExpired = "SPOOL_EXPIRED";
 inline constexpr std::string_view kSpooledDamaged = "SPOOLED_DAMAGED";
 inline constexpr std::string_view kRunFailed = "RUN_FAILED";
 inline constexpr std::string_view kBaseGone = "SPOOL_BASE_GONE";
+
+// Where nothing else is configured: no transaction is pinned meanwhile.
+inline constexpr int kMergeLevel = 3;
 
 // One of the above.
 bool IsReason(std::string_view reason);
@@ -71,6 +76,24 @@ class SnapshotSpool {
   static absl::StatusOr<std::unique_ptr<SnapshotSpool>> Open(const std::string& directory, state::GapBook& gaps, const Clock& clock,
                                                              std::vector<std::string>& said);
 
+  // A database whose files somebody changes or uploads. Goes before the spool.
+  class Use {
+   public:
+    Use(Use&& other) noexcept : spool_(std::exchange(other.spool_, nullptr)), database_(std::move(other.database_)) {}
+    Use& operator=(Use&&) = delete;
+    ~Use();
+
+   private:
+    friend class SnapshotSpool;
+    Use(SnapshotSpool& spool, std::string database) : spool_(&spool), database_(std::move(database)) {}
+    SnapshotSpool* spool_;
+    std::string database_;
+  };
+  // Waits until nobody else has it: who holds one database waits for no other one.
+  Use Hold(const std::string& database);
+  // Nothing where somebody has it.
+  std::optional<Use> TryUse(const std::string& database);
+
   // By the names and sizes of files alone: for a program beside the agent that has the spool open.
   static Usage LookAt(const std::string& directory, const std::string& database);
 
@@ -88,11 +111,11 @@ class SnapshotSpool {
   absl::Status Added(const std::string& database);
 
   // ---- room
-  // The two oldest become one; the state between is a gap of this reason. REQUIRES: at least two.
-  absl::Status MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve);
+  // The two oldest become one, compressed at this level; the state between is a gap of this reason. REQUIRES: at least two.
+  absl::Status MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve, int level = kMergeLevel);
   // All states of the database that are older than `age` are merged into the one behind them; the last one is dropped. By the boot clock
   // where it says something, else by the device's.
-  absl::Status Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve);
+  absl::Status Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level = kMergeLevel);
 
   // ---- the end of one
   absl::Status Remove(const SpooledSnapshot& snapshot);
@@ -125,11 +148,13 @@ class SnapshotSpool {
   const std::string boot_id_;
 
   mutable Mutex mu_;
+  CondVar free_;
+  std::set<std::string> in_use_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::map<uint64_t, SpooledSnapshot>> table_ ABSL_GUARDED_BY(mu_);
 };
 
 // Writes `older` and `newer`, of which the newer one's base is the older, as one snapshot in the place of `newer`.
-absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve);
+absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve, int level);
 
 }  // namespace litefleet::spool
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 #include "agent/upload/chunk_feed.h"
@@ -17,8 +18,6 @@
 
 namespace litefleet::spool {
 namespace {
-
-constexpr int kLevel = 1;  // while a transaction is pinned
 
 absl::Status CopyFile(const std::string& from, const std::string& to) {
   LF_ASSIGN_OR_RETURN(const io::UniqueFd in, io::Open(from, O_RDONLY));
@@ -55,6 +54,11 @@ class Taking {
       const uint64_t used = all ? 0 : static_cast<uint64_t>(own.bytes);
       const absl::Status status = Write(room - std::min(room, used), all);
       if (ReasonOf(status) != "SPOOL_FULL") return status;
+      if (own.snapshots <= 1) {
+        // What others have is older than what cannot be kept otherwise.
+        LF_ASSIGN_OR_RETURN(const bool room_made, MakeRoomOfOthers());
+        if (room_made) continue;
+      }
       if (all || own.snapshots == 0) return status;
       if (own.snapshots == 1) {
         // Without knowledge of the controller's state it would be the whole database again.
@@ -74,8 +78,38 @@ class Taking {
       if (cancel_.cancelled()) return Cancelled();
       const SnapshotSpool::Usage own = spool_.UsageOf(job_.database);
       if (own.snapshots < 2 || own.bytes <= bytes) return absl::OkStatus();
-      LF_RETURN_IF_ERROR(spool_.MergeOldest(job_.database, kSpoolFull, job_.reserve));
+      LF_RETURN_IF_ERROR(spool_.MergeOldest(job_.database, kSpoolFull, job_.reserve, job_.compression_level));
     }
+  }
+
+  // Of the snapshots of all other databases the oldest are merged, until they have half as many bytes or none can be. Whether there is
+  // more room. One that is in use, or whose files are damaged, is passed over.
+  absl::StatusOr<bool> MakeRoomOfOthers() {
+    const auto of_others = [&] { return spool_.Total().bytes - spool_.UsageOf(job_.database).bytes; };
+    const int64_t before = of_others();
+    std::set<std::string> passed{job_.database};
+    while (of_others() > before / 2) {
+      if (cancel_.cancelled()) return Cancelled();
+      std::optional<SpooledSnapshot> oldest;
+      for (const std::string& database : spool_.Databases()) {
+        const std::vector<SpooledSnapshot> chain = spool_.List(database);
+        if (passed.contains(database) || chain.size() < 2) continue;
+        if (!oldest.has_value() || chain[0].taken_at() < oldest->taken_at()) oldest = chain[0];
+      }
+      if (!oldest.has_value()) break;
+      const std::string& database = oldest->header.database();
+      const std::optional<SnapshotSpool::Use> use = spool_.TryUse(database);
+      if (!use.has_value()) {
+        passed.insert(database);
+        continue;
+      }
+      if (spool_.UsageOf(database).snapshots < 2) continue;  // somebody was here before
+      const absl::Status merged = spool_.MergeOldest(database, kSpoolFull, job_.reserve, job_.compression_level);
+      if (merged.ok()) continue;
+      spdlog::warn("{}: its spooled snapshots cannot be merged to make room for {}: {}", database, job_.database, MessageOf(merged));
+      passed.insert(database);
+    }
+    return of_others() < before;
   }
 
   static absl::Status Cancelled() { return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled"); }
@@ -168,7 +202,7 @@ class Taking {
     const storage::v1::SpooledHeader header = Header(info, plan.changes_only, all);
     upload::SourceFeed feed(std::move(source), plan);
     LF_ASSIGN_OR_RETURN(const auto writer, spool_.Begin(header, {.max_bytes = max_bytes, .reserve = job_.reserve}));
-    format::ChunkCompressor compressor(kLevel);
+    format::ChunkCompressor compressor(job_.compression_level);
     for (;;) {
       if (cancel_.cancelled()) return Cancelled();
       LF_ASSIGN_OR_RETURN(std::optional<upload::Chunk> chunk, feed.Next());

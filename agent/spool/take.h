@@ -35,8 +35,9 @@ struct TakeJob {
   int64_t acknowledged_taken_at_ms = 0;
   // Pins the database; called once a reading.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
-  uint64_t spool_bytes = 0;
+  uint64_t spool_bytes = 0;  // of all databases together
   io::DiskReserve reserve;
+  int compression_level = 1;
 };
 
 struct Taken {
