@@ -5,6 +5,7 @@
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "controller/store/put_twice.h"
 #include "litefleet/storage/v1/records.pb.h"
 
 namespace litefleet::prune {
@@ -27,7 +28,7 @@ absl::Status MarkWriter::WriteAll() {
     record.set_written_at_ms(ToUnixMillis(clock_.Now()));
     for (const auto& mark : due) *record.add_marks() = mark.mark;
     LF_ASSIGN_OR_RETURN(const store::Placed placed,
-                        store_.PutRecord(format::RecordType::kSnapshotMarks, AsBytes(record.SerializeAsString())));
+                        store::PutTwice(store_, format::RecordType::kSnapshotMarks, AsBytes(record.SerializeAsString())));
     LF_RETURN_IF_ERROR(store_.Sync(placed.epoch));
     LF_CRASH_POINT("delete.after_mark");
     LF_RETURN_IF_ERROR(catalog_.MarksWritten(due));

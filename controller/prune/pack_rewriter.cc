@@ -5,7 +5,9 @@
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "common/format/crc32c.h"
 #include "controller/prune/pruner.h"
+#include "controller/store/put_twice.h"
 #include "litefleet/storage/v1/records.pb.h"
 
 namespace litefleet::prune {
@@ -92,6 +94,12 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
     copied.bytes += static_cast<int64_t>(bytes + format::kRecordHeaderBytes);
     return absl::OkStatus();
   };
+  // What was written twice stays so, and apart. Equal checksums of other records cost a spacer.
+  std::set<uint32_t> copied_once;
+  const auto apart = [&](ByteView payload) -> absl::Status {
+    if (copied_once.insert(format::Crc32c(payload)).second) return absl::OkStatus();
+    return keep(store::PutSpacer(deps_.store), store::kSpacerBytes);
+  };
   const auto scanned = deps_.store.ScanPack(pack.id, [&](const store::Location& at, const format::ScannedRecord& record) -> absl::Status {
     PruneCatalog::Moved moved{.use = Use::kNone, .name = {}, .snapshot = {}, .from = PlaceOf(at), .to = {}};
     switch (record.header.type) {
@@ -132,6 +140,7 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
         if (kept.marks().empty()) return absl::OkStatus();
         kept.set_written_at_ms(marks.written_at_ms());
         const std::string bytes = kept.SerializeAsString();
+        LF_RETURN_IF_ERROR(apart(AsBytes(bytes)));
         return keep(deps_.store.PutRecord(record.header.type, AsBytes(bytes)), bytes.size());
       }
       case format::RecordType::kCatalogGeneration: {
@@ -150,6 +159,7 @@ absl::Status Pruner::RewritePack(const store::PackInfo& pack, uint64_t oldest_pa
       }
       default:
         // Of other kinds nobody knows better than their own revision.
+        LF_RETURN_IF_ERROR(apart(record.payload));
         return keep(deps_.store.PutRecord(record.header.type, record.payload), record.payload.size());
     }
     if (moved.use == Use::kNone) return absl::OkStatus();
