@@ -84,7 +84,7 @@ class Upload final : public Base {
     }
     if (deps_.executor->TryPost([self = shared_from_this(), this] { HandleMessage(); })) return;
     session_->Abort(Error(absl::StatusCode::kResourceExhausted, "OVERLOADED", "the controller has too much to do", "try again later"));
-    HandleDone();
+    if (EndsHere()) PostEnd();
   }
   void OnReadsEnded() override { EndSession(); }
   void OnPeerGone() override { EndSession(); }
@@ -95,22 +95,21 @@ class Upload final : public Base {
     const int64_t bytes = limited ? static_cast<int64_t>(message().ByteSizeLong()) : 0;
     const absl::Status status = session_->Handle(message());
     message().Clear();
-    if (!HandleDone() || !status.ok()) return;
+    if (EndsHere()) return session_->End();
+    if (!status.ok()) return;
     if (!limited) return ReadNext();
     deps_.rate->Charge(caller_.device.value(), bytes, [weak = weak_from_this()] {
       if (const auto self = std::static_pointer_cast<Upload>(weak.lock()); self != nullptr) self->ReadNext();
     });
   }
 
-  // False when the session has to end; then it does.
-  bool HandleDone() {
-    {
-      MutexLock lock(turn_mu_);
-      handling_ = false;
-      if (!ending_) return true;
-    }
-    PostEnd();
-    return false;
+  // The message was dealt with. True: the session has to end now, since the stream has, by the peer or by the session itself.
+  bool EndsHere() {
+    const bool over = ended();
+    MutexLock lock(turn_mu_);
+    handling_ = false;
+    ending_ |= over;
+    return ending_;
   }
 
   void EndSession() {

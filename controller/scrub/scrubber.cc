@@ -21,6 +21,7 @@ using std::chrono::steady_clock;
 constexpr int kSnapshotsAtOnce = 500;
 constexpr int kChunksAtOnce = 10'000;
 constexpr std::string_view kSchedule = "schedule";
+constexpr auto kBetweenLooks = std::chrono::seconds(1);  // for what commits have changed
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the scrub was cancelled"); }
 
@@ -131,6 +132,7 @@ absl::StatusOr<v1::Operation> Scrubber::Enqueue(int64_t bytes_per_second, const 
 
 void Scrubber::Work() {
   auto look_at = steady_clock::now() + std::min<std::chrono::nanoseconds>(options_.look_every, std::chrono::minutes(10));
+  auto marks_at = steady_clock::time_point::min();  // when commits are looked at again
   for (;;) {
     std::optional<Job> job;
     {
@@ -139,8 +141,8 @@ void Scrubber::Work() {
       if (job_.has_value()) {
         job = std::move(job_);
         job_.reset();
-      } else if (!committed_ && steady_clock::now() < look_at) {
-        wake_.WaitUntil(mu_, look_at);
+      } else if (const auto until = committed_ ? std::min(look_at, marks_at) : look_at; steady_clock::now() < until) {
+        wake_.WaitUntil(mu_, until);
         continue;
       }
     }
@@ -149,7 +151,8 @@ void Scrubber::Work() {
       MutexLock lock(mu_);
       running_.clear();
     }
-    if (committed_.exchange(false)) {
+    if (steady_clock::now() >= marks_at && committed_.exchange(false)) {
+      marks_at = steady_clock::now() + kBetweenLooks;
       // What a cancel or a crash left over comes first.
       const auto marked = MarkDue([this] { return stopping(); });
       if (!marked.ok() && !stopping()) spdlog::warn("mark snapshots that lost chunks: {}", MessageOf(marked.status()));
