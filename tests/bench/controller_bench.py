@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
@@ -46,6 +45,12 @@ def evict(paths):
         os.fsync(fd)
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
         os.close(fd)
+
+
+def exited(trace, pid):
+    """Whether the trace goes on to the end of the process."""
+    with open(trace, encoding="utf-8") as file:
+        return any(re.match(rf"{pid} .*\+\+\+ (exited|killed)", line) for line in file)
 
 
 def read_all(paths):
@@ -114,7 +119,8 @@ class ControllerBench:
         for _ in range(self.rounds if shutil.which("strace") else 0):
             with self.bench.fleet(serve=False) as fleet:
                 trace = fleet.path("trace")
-                fleet.serve(wrapper=["strace", "-f", "--seccomp-bpf", "-ttt", "-e", f"trace={SYNC_CALLS}", "-o", trace])
+                # -D: the controller is the child, so that whoever ends it does not leave it behind.
+                fleet.serve(wrapper=["strace", "-D", "-f", "--seccomp-bpf", "-ttt", "-e", f"trace={SYNC_CALLS}", "-o", trace])
                 load = Load(fleet, "commits", devices, seconds)
                 load.line()
                 start = time.time()
@@ -122,10 +128,9 @@ class ControllerBench:
                 end = time.time()
                 commits = load.line()["commits"]
                 load.end()
-                # A killed strace would leave it running.
-                with open(f"/proc/{fleet.controller.pid}/task/{fleet.controller.pid}/children", encoding="utf-8") as file:
-                    os.kill(int(file.read().split()[0]), signal.SIGTERM)
-                fleet.controller.process.wait(60)
+                pid = fleet.controller.pid
+                fleet.controller.stop()
+                lf.wait_until("strace has written all", lambda path=trace, pid=pid: exited(path, pid), 60, 0.2)
                 with open(trace, encoding="utf-8") as file:
                     times = [float(line.split()[1]) for line in file if re.search(r" (fsync|fdatasync)\(", line)]
             calls = sum(start <= at <= end for at in times)
@@ -226,7 +231,7 @@ class ControllerBench:
                     start, before = time.monotonic(), cpu_seconds(fleet.controller.pid)
                     report = fleet.cli("-o", "json", "store", "scrub", "--rate", "0", timeout=3600).json
                     took, used = time.monotonic() - start, cpu_seconds(fleet.controller.pid) - before
-                    logical = report["logical_bytes"]
+                    logical = report["scrub"]["logical_bytes"]
                     rates.append(logical / 1e6 / took)
                     cpu_rates.append(logical / 1e6 / used)
                 row(f"scrub of {self.options.size} and four deltas, --rate 0: logical data for one CPU second", f"{spread(cpu_rates, 0)} MB",
@@ -245,8 +250,11 @@ class ControllerBench:
             lost = load.line()["lost"]
             took, used = time.monotonic() - start, cpu_seconds(pid) - used
             load.process.wait(120)
-            time.sleep(10)
-            after = resident_mib(pid)
+            # Once a minute what is free goes back to the system.
+            after, until = resident_mib(pid), time.monotonic() + 75
+            while time.monotonic() < until:
+                time.sleep(1)
+                after = min(after, resident_mib(pid))
         each = 1024 * (connected - before) / devices
         row(f"{devices} connected devices: resident memory of the controller for one", f"{each:.0f} KiB",
             f"{before:.0f} MiB without any, {connected:.0f} MiB with all, {after:.0f} MiB when they have gone", "", "reported", None)
