@@ -132,6 +132,7 @@ struct Server::Parts {
   std::unique_ptr<store::FileStore> store;
   std::unique_ptr<catalog::GenerationCatalog> generations;
   std::unique_ptr<rebuild::CatalogGeneration> generation;
+  bool counts = false;  // the catalog was found to be the newest
   std::unique_ptr<catalog::RecordCatalog> due_records;
   std::unique_ptr<rebuild::StoreRecords> records;
   std::unique_ptr<catalog::ScrubCatalog> scrub_catalog;
@@ -225,6 +226,7 @@ absl::Status Server::Parts::OpenStore() {
   LF_RETURN_IF_ERROR(generation->CheckNewest());
   // A store that cannot be written to is served all the same; no pack is rewritten before this has been done.
   if (const auto counted = generation->Advance(); !counted.ok()) spdlog::error("count the catalog: {}", MessageOf(counted.status()));
+  counts = true;
   due_records = std::make_unique<catalog::RecordCatalog>(*db);
   records = std::make_unique<rebuild::StoreRecords>(*due_records, *store, clock);
   identities->SetRecords(records.get());
@@ -512,6 +514,9 @@ void Server::Parts::Stop() {
   backups.reset();
   verifier.reset();
   scrubber.reset();
+  // The last: a copy of the catalog that was taken while this ran is an older one from here on.
+  if (!counts) return;
+  if (const absl::Status status = generation->AdvanceIfGrown(); !status.ok()) spdlog::error("count the catalog: {}", MessageOf(status));
 }
 
 Server::Server(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}

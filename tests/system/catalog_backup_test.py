@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """The controller's backups of its own catalog: made, shown, used by a rebuild for what packs do not hold; an older catalog is not served."""
+import contextlib
 import glob
 import os
 import shutil
@@ -106,6 +107,27 @@ def test_an_older_copy_of_the_catalog_is_not_served():
         fleet.program("litefleet-controller", "rebuild", "--data", fleet.data)
         fleet.serve()
         lf.expect_equal(lf.content(fleet.download(newer)), lf.content(database), "content")
+
+
+def test_a_copy_of_the_same_minute_is_not_served_after_uploads_alone():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = lf.make_database(fleet.path("x.db"))
+        fleet.agent("alpha", {"main": database})
+        fleet.snapshot("alpha/main")
+        old = fleet.path("old.db")
+        with contextlib.closing(sqlite3.connect(os.path.join(fleet.data, "catalog.db"))) as live, contextlib.closing(sqlite3.connect(old)) as copy:
+            live.backup(copy)
+        with contextlib.closing(sqlite3.connect(database)) as live:
+            live.execute("insert into item (name) values ('new')")
+            live.commit()
+        fleet.snapshot("alpha/main")
+        fleet.controller.stop()
+        lose_catalog(fleet)
+        shutil.copy(old, os.path.join(fleet.data, "catalog.db"))
+        refused = fleet.program("litefleet-controller", "serve", "--data", fleet.data, "--listen", "127.0.0.1:0", check=6)
+        lf.expect("older copy" in refused.err, str(refused))
 
 
 def test_a_backup_that_cannot_be_made_is_an_alarm_and_nothing_else_fails():
