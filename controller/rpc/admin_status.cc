@@ -30,9 +30,10 @@ constexpr hours kCloneAlarm{24};  // after it was noticed last; two that run are
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 14> kGravity = {
-    "DEVICE_CLONED",  "STORE_DAMAGED",   "DISK_LOW", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",  "NEVER_BACKED_UP",     "COVERAGE_GAP",
-    "SOURCE_DAMAGED", "DEVICE_NOT_SEEN", "UNPROVEN", "CATALOG_BACKUP",   "RETENTION_HELD", "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 15> kGravity = {"DEVICE_CLONED",    "STORE_DAMAGED",       "DISK_LOW",        "QUOTA_EXCEEDED",
+                                                       "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP", "COVERAGE_GAP",
+                                                       "SOURCE_DAMAGED",   "DEVICE_NOT_SEEN",     "UNPROVEN",        "CATALOG_BACKUP",
+                                                       "RETENTION_HELD",   "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -231,6 +232,9 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
       if (device.state() == v1::DEVICE_STATE_ACTIVE) ++devices;
       if (device.connected()) ++connected;
       LookAtDevice(device, now, alarms);
+      if (deps_.quotas == nullptr || device.state() != v1::DEVICE_STATE_ACTIVE) continue;
+      if (const absl::Status room = deps_.quotas->Check(DeviceId(device.id()), /*goes_on=*/false); ReasonOf(room) == "QUOTA_EXCEEDED")
+        alarms.Add("QUOTA_EXCEEDED", device.name(), fmt::format("uploads are refused: {}", MessageOf(room)));
     }
     token = page.next_token;
   } while (!token.empty());

@@ -29,6 +29,8 @@ def test_an_upload_above_the_quota_is_refused_until_there_is_room():
         lf.expect_equal(shown["quota_bytes"], 1 << 20, "quota")
         lf.expect(shown["held_bytes"] > 1 << 20, f"{shown['held_bytes']}")
         lf.expect("full: uploads are refused" in fleet.cli("device", "show", "alpha").out, "device show")
+        alarms = [(alarm["reason"], alarm["subject"]) for alarm in fleet.cli("-o", "json", "status").json["alarms"]]
+        lf.expect(("QUOTA_EXCEEDED", "alpha") in alarms, f"status: {alarms}")
 
         change(database, 1)
         refused = fleet.cli("-o", "json", "backup", "alpha/main", check=1)
@@ -52,7 +54,12 @@ def test_an_upload_above_the_quota_is_refused_until_there_is_room():
         lf.expect("3 snapshots" in refused.out + refused.err, str(refused))
         fleet.cli("snapshot", "delete", first, "--yes")
         fleet.snapshot("alpha/main")
-        lf.expect_equal(fleet.cli("-o", "json", "device", "show", "alpha").json["snapshots"], 3, "snapshots")
+        full = [alarm for alarm in fleet.cli("-o", "json", "status").json["alarms"] if alarm["reason"] == "QUOTA_EXCEEDED"]
+        lf.expect_equal([("3 snapshots" in alarm["message"], alarm["subject"]) for alarm in full], [(True, "alpha")], "status, full again")
+        fleet.cli("snapshot", "delete", fleet.snapshots()[-1]["id"], "--yes")
+        reasons = [alarm["reason"] for alarm in fleet.cli("-o", "json", "status").json["alarms"]]
+        lf.expect("QUOTA_EXCEEDED" not in reasons, f"status with room: {reasons}")
+        lf.expect_equal(fleet.cli("-o", "json", "device", "show", "alpha").json["snapshots"], 2, "snapshots")
 
 
 if __name__ == "__main__":
