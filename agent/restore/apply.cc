@@ -139,7 +139,8 @@ absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal
   return absl::OkStatus();
 }
 
-absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int fd, const std::string& what) {
+absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int fd, const std::string& what,
+                         std::vector<std::string>& lost) {
   LF_ASSIGN_OR_RETURN(const auto st, place.Stat(like));
   if (!st.has_value()) return TakeOwnerOfDirectory(place, fd, what);
   LF_RETURN_IF_ERROR(SetOwner(fd, st->st_uid, st->st_gid, st->st_mode, what));
@@ -152,9 +153,11 @@ absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int 
     at += static_cast<ssize_t>(std::strlen(name)) + 1;
     std::vector<char> value(64 << 10);
     const ssize_t size = lgetxattr(path.c_str(), name, value.data(), value.size());
-    if (size >= 0 && fsetxattr(fd, name, value.data(), static_cast<size_t>(size), 0) != 0 && errno != ENOTSUP && errno != EPERM) {
+    if (size >= 0 && fsetxattr(fd, name, value.data(), static_cast<size_t>(size), 0) == 0) continue;
+    if (errno == ENODATA) continue;  // it has gone meanwhile
+    if (errno != ENOTSUP && errno != EPERM && errno != EACCES)
       return ErrnoError(errno, fmt::format("copy the attribute {} to {}", name, what));
-    }
+    lost.emplace_back(name);
   }
   return absl::OkStatus();
 }

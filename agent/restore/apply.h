@@ -86,8 +86,10 @@ absl::Status PlaceUndoCompanions(const TargetPlace& place, storage::v1::RestoreS
 // The undo under its temporary name becomes the undo of the database, in place of an older one, with its record.
 absl::Status InstallUndo(const TargetPlace& place, const RestoreJournal& journal, storage::v1::RestoreState& state);
 
-// Owner, group, mode and extended attributes of `like`, a name beside, on the file behind `fd`.
-absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int fd, const std::string& what);
+// Owner, group, mode and extended attributes (an SELinux label is one) of `like`, a name beside, on the file behind `fd`. Attributes that
+// the kernel or the file system does not let it have are named in `lost`; any other failure is an error.
+absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int fd, const std::string& what,
+                         std::vector<std::string>& lost);
 // As a database that is new in this directory gets them.
 absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::string& what);
 

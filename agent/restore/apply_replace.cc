@@ -123,8 +123,11 @@ absl::Status Swap(ApplyContext& context) {
                  context.undoes() ? "look at what is there" : "restore again without --mode");
   }
   LF_ASSIGN_OR_RETURN(const auto lease, ProveUnused(context));
-  if (!context.undoes())
-    LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging->fd(), context.staging->path()));
+  if (!context.undoes()) {
+    std::vector<std::string> lost;
+    LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging->fd(), context.staging->path(), lost));
+    for (const std::string& name : lost) context.Say(fmt::format("the attribute {} of the old file could not be kept", name));
+  }
   if (!removal) LF_RETURN_IF_ERROR(context.staging->Sync());
   LF_RETURN_IF_ERROR(context.CheckCancelled());
 

@@ -49,7 +49,9 @@ absl::Status UndoCopy::TakeRaw(capture::UserDatabase& database, const CancelToke
 }
 
 absl::Status UndoCopy::Finish() {
-  LF_RETURN_IF_ERROR(TakeOwnerOf(place_, place_.name(), fd_.get(), path()));
+  // The original keeps its attributes, whatever its copy may have.
+  std::vector<std::string> lost;
+  LF_RETURN_IF_ERROR(TakeOwnerOf(place_, place_.name(), fd_.get(), path(), lost));
   return io::Sync(fd_.get(), path());
 }
 

@@ -381,6 +381,9 @@ TEST_F(LocalRestorerTest, ReplaceKeepsOwnerModeAndAttributes) {
     ASSERT_EQ(chown(path_.c_str(), 1234, 2345), 0);
   }
   const bool attributes = setxattr(path_.c_str(), "user.litefleet", "kept", 4, 0) == 0;
+  // Root may set it where no security module minds: then it is an attribute as any other.
+  constexpr std::string_view kLabel = "system_u:object_r:mysqld_db_t:s0";
+  const bool label = setxattr(path_.c_str(), "security.selinux", kLabel.data(), kLabel.size() + 1, 0) == 0;
   MakeSnapshot("wal");
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
   const Outcome outcome = Run();
@@ -395,6 +398,11 @@ TEST_F(LocalRestorerTest, ReplaceKeepsOwnerModeAndAttributes) {
   if (attributes) {
     char value[8] = {};
     EXPECT_EQ(getxattr(path_.c_str(), "user.litefleet", value, sizeof value), 4);
+  }
+  if (label) {
+    char value[64] = {};
+    EXPECT_EQ(getxattr(path_.c_str(), "security.selinux", value, sizeof value), static_cast<ssize_t>(kLabel.size() + 1));
+    EXPECT_EQ(std::string_view(value), kLabel);
   }
 }
 
