@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "agent/backup_source.h"
 #include "agent/capture/dump_source.h"
 #include "agent/capture/file_facts.h"
 #include "agent/capture/online_source.h"
@@ -15,6 +16,7 @@
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "common/io/file.h"
 #include "fmt/format.h"
 
 namespace litefleet {
@@ -36,10 +38,6 @@ v1::OperationResult ResultOf(const absl::Status& status) {
     *result.mutable_error() = ToErrorDetail(status);
   }
   return result;
-}
-
-bool IsDump(const v1::BackupOrder& order, const config::DatabaseConfig& database) {
-  return order.method() == v1::METHOD_DUMP || (order.method() == v1::METHOD_UNSPECIFIED && database.method == "dump");
 }
 
 dump::DumpOptions DumpOptionsOf(const v1::DumpOptions& order) {
@@ -160,7 +158,7 @@ v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperati
   ledger::Ledger* const ledger = opened.ok() ? opened->get() : nullptr;
 
   // What waits for the link lies in the spool as pages; a dump waits itself.
-  const bool may_spool = operation.by_schedule() && !operation.drain() && !IsDump(order, database);
+  const bool may_spool = operation.by_schedule() && !operation.drain() && MethodOf(order, database) != v1::METHOD_DUMP;
   absl::Status drained = absl::OkStatus();
   if (!(may_spool && deps_.offline())) {
     const uint64_t timeline = deps_.spool.Newest(order.database()).value_or(spool::SpooledSnapshot()).header.timeline();
@@ -202,6 +200,14 @@ capture::OnlineOptions DeviceExecutor::SourceOptions(const config::DatabaseConfi
   return options;
 }
 
+capture::FileOptions DeviceExecutor::FileSourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const {
+  capture::FileOptions options;
+  options.database = SourceOptions(database, cancel);
+  options.scratch = io::DirectoryOf(deps_.state.SpoolFile("copy"));
+  options.max_copy_bytes = deps_.config()->spool_bytes;
+  return options;
+}
+
 v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
                                            const config::DatabaseConfig& database, ledger::Ledger* ledger, const CancelToken& cancel,
                                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn, bool may_spool) {
@@ -212,9 +218,11 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
   const bool known = ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
   // What the controller cannot restore is not what the database still is.
   const bool there = !order.has_newest_snapshot_id() || order.newest_snapshot_id() == kept.last_snapshot_id();
-  const bool dumps = IsDump(order, database);
-  const bool online = !dumps && (order.method() == v1::METHOD_UNSPECIFIED || order.method() == v1::METHOD_ONLINE);
-  if (online && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
+  const v1::Method method = MethodOf(order, database);
+  const bool dumps = method == v1::METHOD_DUMP;
+  // Two ways to the same pages.
+  const bool pages = method == v1::METHOD_ONLINE || method == v1::METHOD_FILE;
+  if (pages && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_unchanged_at_ms(kept.last_success_at_ms());
     Remember(kept);
@@ -224,9 +232,9 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     result.add_steps("nothing has changed since this snapshot: its files were not written");
     return result;
   }
-  if (!online && !dumps) {
+  if (!pages && !dumps) {
     result = ResultOf(Error(absl::StatusCode::kUnimplemented, "METHOD_UNSUPPORTED",
-                            "this agent makes backups by the methods online and dump", "order the backup without --method"));
+                            "this agent makes ordered backups by the methods online, file and dump", "order the backup without --method"));
   } else {
     int32_t journal_mode = kept.journal_mode();
     upload::BackupOptions upload = deps_.backup;
@@ -241,6 +249,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     job.timeline = kept.timeline();
     job.spool_file = deps_.state.SpoolFile(operation.operation_id());
     job.full = order.full();
+    job.method = method;
     // A dump shares nothing with what the ledger knows.
     job.ledger = dumps ? nullptr : ledger;
     if (job.ledger != nullptr && !job.ledger->problem().empty())
@@ -255,8 +264,9 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     job.give_up_at = std::chrono::steady_clock::now() + deps_.give_up;
     if (may_spool) job.offline_after = deps_.offline_after;
     const capture::OnlineOptions options = SourceOptions(database, cancel);
+    BackupSource opener(method, FileSourceOptions(database, cancel));
     job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
-      LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, capture::OpenOnlineSource(options));
+      LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, opener.Open());
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
     const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
@@ -266,7 +276,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
         journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
         return source;
       };
-    } else {
+    } else if (method == v1::METHOD_ONLINE) {
       job.open_precopy = [&] { return capture::OpenPrecopySource(options); };
     }
     const upload::BackupOutcome outcome = upload::RunBackup(job, upload, deps_.transport, deps_.rate, deps_.clock, cancel, progress);
@@ -274,6 +284,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     result.set_snapshot_id(outcome.snapshot_id);
     *result.mutable_progress() = outcome.progress;
     for (const std::string& step : outcome.steps) result.add_steps(step);
+    if (const std::string copied = opener.Describe(); !copied.empty()) result.add_steps(copied);
     for (const v1::HookRun& run : pause.runs()) *result.add_hooks() = run;
     kept.set_journal_mode(journal_mode);
   }
@@ -339,7 +350,7 @@ v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& oper
                     .give_up_at = std::chrono::steady_clock::now() + deps_.give_up,
                     .waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); }};
   job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
-    return capture::OpenOnlineSource(SourceOptions(*database, cancel));
+    return BackupSource(MethodOf(*database), FileSourceOptions(*database, cancel)).Open();
   };
   const heal::HealOutcome outcome = heal::RunHeal(job, deps_.sender, deps_.rate, cancel, progress);
   v1::OperationResult result = ResultOf(outcome.status);

@@ -9,6 +9,7 @@
 #include <string>
 
 #include "agent/capture/file_facts.h"
+#include "agent/capture/file_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/config/config.h"
 #include "agent/control/operation_queue.h"
@@ -95,6 +96,7 @@ class DeviceExecutor final : public control::OperationExecutor {
                             const CancelToken& cancel, bool& fits) const;
   void BeginGap(const std::string& database, std::string_view reason, const std::string& message) const;
   capture::OnlineOptions SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
+  capture::FileOptions FileSourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,

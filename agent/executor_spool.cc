@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/backup_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/executor.h"
 #include "agent/hooks/pause_watch.h"
@@ -122,7 +123,9 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
   job.spool_bytes = deps_.config()->spool_bytes;
   job.reserve = deps_.config()->disk_reserve;
   job.compression_level = level.value_or(job.compression_level);
-  job.open = [&] { return capture::OpenOnlineSource(SourceOptions(database, cancel)); };
+  BackupSource opener(MethodOf(database), FileSourceOptions(database, cancel));
+  job.method = opener.method();
+  job.open = [&] { return opener.Open(); };
   const int64_t now_ms = ToUnixMillis(deps_.clock.Now());
   const spool::Taken taken = spool::Take(deps_.spool, job, cancel);
   v1::OperationResult none;

@@ -1,5 +1,7 @@
 #include "agent/health.h"
 
+#include "agent/backup_source.h"
+
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
@@ -44,9 +46,7 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
   bool wal = false;
   health.set_wal_bytes(SizeOf(database.path + "-wal", &wal));
   if (const auto free = io::FreeBytes(io::DirectoryOf(database.path)); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
-  health.set_method(database.method == "continuous" ? v1::METHOD_CONTINUOUS
-                    : database.method == "dump"     ? v1::METHOD_DUMP
-                                                    : v1::METHOD_ONLINE);
+  health.set_method(database.method == "continuous" ? v1::METHOD_CONTINUOUS : MethodOf(database));
   health.set_schedule(database.schedule.text());
   if (const auto kept = state_.ReadDatabase(database.name); kept.ok()) {
     health.set_journal_mode(static_cast<v1::JournalMode>(kept->journal_mode()));
@@ -82,7 +82,7 @@ v1::Hello DeviceHealth::MakeHello() {
   const std::shared_ptr<const config::AgentConfig> config = policy_.Config();
   v1::Hello hello;
   hello.set_protocol_version(kProtocolVersion);
-  for (const char* feature : {"online", "dump", "restore-new", "restore-live", "restore-replace", "heal", "continuous"})
+  for (const char* feature : {"online", "file", "dump", "restore-new", "restore-live", "restore-replace", "heal", "continuous"})
     hello.add_features(feature);
   hello.set_agent_version(LITEFLEET_VERSION);
   hello.set_sqlite_version(sqlite3_libversion());

@@ -23,6 +23,7 @@ struct SourceInfo {
   uint32_t page_size = 0;
   uint32_t page_count = 0;                           // 0: an empty file
   bool wal = false;                                  // header bytes 18 and 19
+  bool detached = false;                             // a copy is read: no lock is held, nobody waits, and it can be read again
   std::optional<WalPlace> wal_place = std::nullopt;  // of the state, where there is a wal-index
   SystemTime pinned_at;                              // device clock
   std::chrono::nanoseconds pinned_since_boot{0};

@@ -1,5 +1,6 @@
 #include "agent/capture/pin_limits.h"
 
+#include "agent/capture/copied_files.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
@@ -10,18 +11,27 @@ namespace {
 using Code = absl::StatusCode;
 }  // namespace
 
+absl::Status CheckWriterStall(const OnlineOptions& options, std::string_view why, std::string_view hint, std::chrono::nanoseconds held,
+                              double done) {
+  if (held <= options.rollback_stall) return absl::OkStatus();
+  const auto seconds = std::chrono::duration<double>(held).count();
+  return Error(Code::kFailedPrecondition, "WRITER_STALL",
+               fmt::format("{} {}: {:.0f} % were read within the {} ms that are allowed{}", options.path, why, done * 100,
+                           options.rollback_stall.count(), done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
+               hint);
+}
+
 absl::Status CheckPinLimits(const OnlineOptions& options, const PinnedRead& read, std::chrono::nanoseconds held, double done) {
   if (options.cancelled && options.cancelled()) {
     return Error(Code::kCancelled, "CANCELLED", fmt::format("the backup of {} was cancelled", options.path));
   }
   const auto seconds = std::chrono::duration<double>(held).count();
-  if (!read.wal() && held > options.rollback_stall) {
-    return Error(
-        Code::kFailedPrecondition, "WRITER_STALL",
-        fmt::format("{} is in rollback mode, where a backup blocks its writers: {:.0f} % were read within the {} ms that are allowed{}",
-                    options.path, done * 100, options.rollback_stall.count(),
-                    done > 0 ? fmt::format(", the whole needs about {:.1f} s", seconds / done) : ""),
-        "switch the application to WAL mode, or raise rollback_stall");
+  if (!read.wal()) {
+    const std::string shorter = held > options.rollback_stall && CanShareBlocks(io::DirectoryOf(options.path))
+                                    ? ", or use the method file: this file system shares blocks, so that it locks for milliseconds"
+                                    : "";
+    LF_RETURN_IF_ERROR(CheckWriterStall(options, "is in rollback mode, where a backup blocks its writers",
+                                        "switch the application to WAL mode, or raise rollback_stall" + shorter, held, done));
   }
   if (read.wal() && options.max_pin.count() > 0 && held > options.max_pin) {
     return Error(Code::kDeadlineExceeded, "PIN_TOO_LONG",

@@ -287,6 +287,33 @@ bool UserDatabase::OthersAttached(std::span<const FileLock> locks) const {
   return LockedByOthers(locks, files);
 }
 
+absl::StatusOr<bool> UserDatabase::LockFile(FileLockLevel level) {
+  sqlite3_file* const handle = file();
+  if (handle == nullptr) return ErrorFor(SQLITE_CANTOPEN, "lock");
+  int rc = SQLITE_BUSY;
+  for (int count = 0;; ++count) {
+    rc = handle->pMethods->xLock(handle, SQLITE_LOCK_SHARED);
+    if ((rc & 0xff) != SQLITE_BUSY || OnBusy(&busy_, count) == 0) break;
+  }
+  if (rc == SQLITE_OK && level == FileLockLevel::kExclusive) rc = handle->pMethods->xLock(handle, SQLITE_LOCK_EXCLUSIVE);
+  if (rc == SQLITE_OK) return true;
+  UnlockFile();
+  if (level == FileLockLevel::kExclusive && (rc & 0xff) == SQLITE_BUSY) return false;
+  return ErrorFor(rc, "lock");
+}
+
+void UserDatabase::UnlockFile() {
+  if (sqlite3_file* const handle = file(); handle != nullptr) handle->pMethods->xUnlock(handle, SQLITE_LOCK_NONE);
+}
+
+absl::StatusOr<bool> UserDatabase::WriterAtWork() {
+  sqlite3_file* const handle = file();
+  int reserved = 0;
+  const int rc = handle == nullptr ? SQLITE_CANTOPEN : handle->pMethods->xCheckReservedLock(handle, &reserved);
+  if (rc != SQLITE_OK) return ErrorFor(rc, "look at the locks of");
+  return reserved != 0;
+}
+
 absl::StatusOr<UserDatabase::Checkpointed> UserDatabase::CheckpointPassive() {
   int frames = -1, copied = -1;
   const int rc = sqlite3_wal_checkpoint_v2(db_.get(), "main", SQLITE_CHECKPOINT_PASSIVE, &frames, &copied);
@@ -336,10 +363,11 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
   const int system_error = db_ == nullptr ? 0 : sqlite3_system_errno(db_.get());
   const std::string context = fmt::format("{} {}", what, options_.path);
   if (primary == SQLITE_BUSY || primary == SQLITE_LOCKED || primary == SQLITE_PROTOCOL) {
-    return Error(Code::kUnavailable, "DATABASE_BUSY",
-                 fmt::format("{}: locked by another process for more than {} ms", context, options_.busy_timeout.count()),
-                 "a long write transaction, or an application that uses locking_mode=EXCLUSIVE, which nobody can read beside; try again "
-                 "later or raise busy_timeout");
+    return Error(
+        Code::kUnavailable, "DATABASE_BUSY",
+        fmt::format("{}: locked by another process for more than {} ms", context, options_.busy_timeout.count()),
+        "a long write transaction, or an application that uses locking_mode=EXCLUSIVE, beside which the method file alone can read, and "
+        "that in WAL mode only; try again later or raise busy_timeout");
   }
   if (primary == SQLITE_CANTOPEN && !io::Exists(options_.path)) {
     return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{}: it is gone", context),

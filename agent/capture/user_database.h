@@ -81,6 +81,16 @@ class UserDatabase {
   absl::Status BeginRead();
   void EndRead();
 
+  // SQLite's locks on the database file alone, without a transaction: nothing is recovered, no file is made. In rollback mode nobody
+  // commits while kShared is held. REQUIRES: no transaction is open, and none is begun before UnlockFile().
+  enum class FileLockLevel { kShared, kExclusive };
+  // kShared waits up to busy_timeout. kExclusive, which takes kShared first, does not wait: false where anybody else, a connection of this
+  // process included, has a lock; then nothing is locked any more.
+  absl::StatusOr<bool> LockFile(FileLockLevel level);
+  void UnlockFile();
+  // Another connection is about to write, or writes: a journal is its own and not left over. REQUIRES: kShared.
+  absl::StatusOr<bool> WriterAtWork();
+
   // A passive checkpoint, which waits for nobody. REQUIRES: no transaction is open. Without a WAL that this connection has opened nothing
   // is looked at, and `ran` is false.
   struct Checkpointed {

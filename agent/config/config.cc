@@ -85,7 +85,7 @@ DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const H
   if (TomlTable* dump = table.Table("dump")) database.dump = ReadDump(*dump);
   if (!IsMethod(database.method)) {
     table.Reject("method", fmt::format("\"{}\" is not supported by this version", database.method),
-                 "use \"online\", \"dump\" or \"continuous\"");
+                 "use \"online\", \"file\", \"dump\" or \"continuous\"");
   }
   database.sync_interval = table.Duration("sync_interval", database.sync_interval, kLeastSync, kMostSync);
   database.sync_set = table.Has("sync_interval");
@@ -230,7 +230,7 @@ const DatabaseConfig* AgentConfig::Find(std::string_view name) const {
   return nullptr;
 }
 
-bool IsMethod(std::string_view method) { return method == "online" || method == "dump" || method == "continuous"; }
+bool IsMethod(std::string_view method) { return method == "online" || method == "file" || method == "dump" || method == "continuous"; }
 
 absl::StatusOr<AgentConfig> ReadConfig(const std::string& path) {
   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));

@@ -163,7 +163,7 @@ class Taking {
     header.set_operation_id(job_.operation_id);
     header.set_database(job_.database);
     header.set_timeline(job_.timeline);
-    header.set_method(v1::METHOD_ONLINE);
+    header.set_method(job_.method);
     header.set_page_size(info.page_size);
     header.set_page_count(info.page_count);
     header.set_taken_at_ms(ToUnixMillis(info.pinned_at));

@@ -33,6 +33,7 @@ struct TakeJob {
   std::array<std::byte, 32> ledger_identity{};
   // When the last acknowledged state was taken, as far as this is known; 0: it is not.
   int64_t acknowledged_taken_at_ms = 0;
+  v1::Method method = v1::METHOD_ONLINE;
   // Pins the database; called once a reading.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
   uint64_t spool_bytes = 0;  // of all databases together

@@ -220,8 +220,15 @@ class Backup {
       if (!source.ok()) return source.status();
       const bool wal = (*source)->info().wal;
       const FeedPlan plan = PlanFor(**source);
+      const bool detached = (*source)->info().detached;
       SourceFeed feed(*std::move(source), plan);
       Total(feed);
+      // Nothing is held while a copy is read: it waits for the network.
+      if (detached) {
+        absl::StatusOr<v1::UploadCommitted> committed = Upload(feed, "reading");
+        source_failed = feed.failed();
+        return committed;
+      }
       if (wal) {
         SpillFeed spill(feed, job_.spool_file, options_.spool, options_.patience);
         absl::StatusOr<v1::UploadCommitted> committed = Upload(spill, "reading");

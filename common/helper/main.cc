@@ -1,4 +1,5 @@
-// litefleet-check: SQLite reads what a device has made here, without any rights (design law 12). Started by common/check and common/dump.
+// litefleet-check: SQLite reads what a device has made here, without any rights (design law 12). Started by common/check, common/dump and
+// common/copy.
 //
 //   check HEAP LENGTH SECONDS MESSAGES        SQLite's checks on the database behind descriptor 3; answers on standard output
 //   dump|csv|tables HEAP LENGTH SECONDS SOURCE [compatible] [schema-only] [data-only] [table=NAME]... [without=NAME]...
@@ -6,6 +7,9 @@
 //                                             descriptor 3, or its BYTES, and descriptor 3 is a channel (common/dump/page_channel.h)
 //   load HEAP LENGTH SECONDS BYTES FILES      SQL text on standard input becomes a database of at most BYTES behind descriptor 3, with
 //                                             FILES temporary files behind 4, 5 ...; answers on standard output
+//   copy PATH FILES                           copies database files to descriptors 3, 4 ... (common/copy/copy_server.h): with the rights of
+//   who
+//                                             started it, without SQLite, and without a look at their content
 //
 // Answers are lines of at most 1 KiB: "progress BYTES", "message TEXT", and last "verdict WORD": ok, damaged, cannot_tell, refused or
 // failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
@@ -26,6 +30,7 @@
 #include "common/check/read_only_vfs.h"
 #include "common/check/sandbox.h"
 #include "common/check/sqlite_checks.h"
+#include "common/copy/copy_server.h"
 #include "common/dump/dump_writer.h"
 #include "common/dump/load_vfs.h"
 #include "common/dump/loader.h"
@@ -259,6 +264,11 @@ int main(int argc, char** argv) {
     if (mode == "check") _exit(Check(arguments));
     if (mode == "dump" || mode == "csv" || mode == "tables") _exit(Dump(mode, arguments));
     if (mode == "load" && arguments.rest.size() == 2) _exit(Load(arguments));
+  }
+  if (mode == "copy" && words.size() == 3) {
+    std::vector<int> files;
+    for (int i = 0; i < std::clamp(std::atoi(words[2].c_str()), 0, 8); ++i) files.push_back(kDatabaseFd + i);
+    _exit(litefleet::copy::ServeCopies(words[1], STDIN_FILENO, STDOUT_FILENO, files));
   }
   // Not for people: the arguments come in a fixed order.
   WriteAll(STDERR_FILENO, "litefleet-check is started by litefleet; see common/helper/main.cc for its arguments\n");

@@ -31,6 +31,7 @@ absl::Status SetMethod(const BackupOptions& options, v1::StartBackupsRequest& re
                  "add --method dump");
   }
   if (options.method == "online") request.set_method(v1::METHOD_ONLINE);
+  if (options.method == "file") request.set_method(v1::METHOD_FILE);
   if (options.method == "dump") request.set_method(v1::METHOD_DUMP);
   if (!dumps) return absl::OkStatus();
   v1::DumpOptions& dump = *request.mutable_dump();
@@ -93,7 +94,7 @@ void AddBackup(CLI::App& app, Session& session) {
   backup->add_option("DATABASES", options->databases, "DEVICE/DATABASE, one or more");
   backup->add_option("-l,--selector", options->selector, "All databases of the devices with all these labels")->type_name("KEY=VALUE,...");
   backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")
-      ->check(CLI::IsMember({"online", "dump"}))
+      ->check(CLI::IsMember({"online", "file", "dump"}))
       ->type_name("METHOD");
   backup->add_flag("--compatible", options->compatible, "Dump: the text of the sqlite3 CLI, also where it loses something");
   backup->add_option("--table", options->tables, "Dump: only this table with its indexes and triggers; repeatable")

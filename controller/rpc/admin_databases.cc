@@ -80,9 +80,10 @@ absl::StatusOr<v1::StartBackupsResponse> AdminHandlers::StartBackups(const v1::S
   if (request.databases().empty() == request.selector().empty()) {
     return Invalid("BACKUP_TARGET_INVALID", "give either databases or a selector", "for instance `litefleet backup kiosk-7/orders`");
   }
-  if (request.method() != v1::METHOD_UNSPECIFIED && request.method() != v1::METHOD_ONLINE && request.method() != v1::METHOD_DUMP) {
+  if (request.method() != v1::METHOD_UNSPECIFIED && request.method() != v1::METHOD_ONLINE && request.method() != v1::METHOD_FILE &&
+      request.method() != v1::METHOD_DUMP) {
     return Invalid("METHOD_NOT_SUPPORTED", fmt::format("method {} cannot be ordered", v1::Method_Name(request.method())),
-                   "leave it out, or use online or dump");
+                   "leave it out, or use online, file or dump");
   }
   if (request.has_dump() && request.method() != v1::METHOD_DUMP)
     return Invalid("DUMP_OPTIONS_INVALID", "options of a dump without the method dump", "use --method dump");

@@ -107,7 +107,7 @@ TEST(ConfigTest, RefusesWhatIsNotSupportedYet) {
   EXPECT_THAT(ErrorOf(WithDatabase("after_restore = \"start\"\n")), HasSubstr("after_restore"));
   EXPECT_THAT(ErrorOf(std::string(kHead) + "[hooks]\ndirectory = \"hooks\"\n"), HasSubstr("directory"));
   EXPECT_THAT(ErrorOf(WithDatabase("push_restore = \"maybe\"\n")), HasSubstr("allow"));
-  EXPECT_THAT(ErrorOf(WithDatabase("method = \"file\"\n")), HasSubstr("online"));
+  EXPECT_THAT(ErrorOf(WithDatabase("method = \"copy\"\n")), HasSubstr("online"));
 }
 
 TEST(ConfigTest, ADumpSaysWhatItHolds) {

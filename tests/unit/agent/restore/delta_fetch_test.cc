@@ -3,9 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <optional>
 #include <random>
 
 #include "common/base/ids.h"
+#include "tests/fakes/xfs_mount.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -213,22 +215,14 @@ class SharedBlocksTest : public DeltaFetchTest {
  protected:
   void SetUp() override {
     DeltaFetchTest::SetUp();
-    if (geteuid() != 0) GTEST_SKIP() << "only root mounts a file system";
-    if (std::system("command -v mkfs.xfs >/dev/null") != 0) GTEST_SKIP() << "mkfs.xfs is not installed (package xfsprogs)";
-    const std::string image = folder_ + "/image";
-    ASSERT_TRUE(io::WriteFileAtomic(image, "").ok());
-    std::filesystem::resize_file(image, uint64_t{400} << 20);
-    ASSERT_EQ(std::system(fmt::format("mkfs.xfs -q -m reflink=1 {} 2>/dev/null", image).c_str()), 0);
-    mounted_ = std::system(fmt::format("mount -o loop {} {} 2>/dev/null", image, data_).c_str()) == 0;
-    if (!mounted_) GTEST_SKIP() << "loop mounts are not allowed here";
+    mount_.emplace(data_);
+    if (!mount_->mounted()) GTEST_SKIP() << mount_->why();
   }
   void TearDown() override {
-    if (mounted_) {
-      EXPECT_EQ(std::system(fmt::format("umount {}", data_).c_str()), 0);
-    }
+    mount_.reset();
     DeltaFetchTest::TearDown();
   }
-  bool mounted_ = false;
+  std::optional<XfsMount> mount_;
 };
 
 TEST_F(SharedBlocksTest, WhatIsUnchangedIsNotWritten) {

@@ -1,0 +1,531 @@
+// The method file: the same pages as online, from a copy under locks that are held for a moment, by shared blocks and by bytes.
+#include "agent/capture/file_source.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+
+#include "agent/capture/user_database.h"
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "fmt/format.h"
+#include "gmock/gmock.h"
+#include "tests/fakes/xfs_mount.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
+
+namespace litefleet::capture {
+namespace {
+
+using ::testing::HasSubstr;
+using Way = FileCopy::Way;
+
+int OpenDescriptors() {
+  return static_cast<int>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator()));
+}
+
+class FileSourceTest : public CaptureTest, public testing::WithParamInterface<const char*> {
+ protected:
+  static void TearDownTestSuite() {
+    if (Mount() == nullptr) return;
+    const std::string directory = Mount()->directory();
+    Mount().reset();
+    std::filesystem::remove(directory);
+  }
+  static std::unique_ptr<XfsMount>& Mount() {
+    static std::unique_ptr<XfsMount> mount;
+    return mount;
+  }
+  bool Shares() const { return GetParam() == std::string("shared"); }
+
+  void SetUp() override {
+    place_ = Path("place");
+    if (Shares()) {
+      if (Mount() == nullptr) {
+        char pattern[] = "/tmp/lf-xfs-XXXXXX";
+        ASSERT_NE(mkdtemp(pattern), nullptr);
+        Mount() = std::make_unique<XfsMount>(pattern);
+      }
+      if (!Mount()->mounted()) GTEST_SKIP() << Mount()->why();
+      place_ = Mount()->directory() + "/" + testing::UnitTest::GetInstance()->current_test_info()->name();
+      std::replace(place_.begin() + static_cast<std::ptrdiff_t>(Mount()->directory().size()) + 1, place_.end(), '/', '-');
+    }
+    std::filesystem::create_directories(place_);
+    std::filesystem::create_directories(Path("scratch"));
+    path_ = place_ + "/app.db";
+  }
+  void TearDown() override {
+    std::error_code ignored;
+    if (Shares()) std::filesystem::remove_all(place_, ignored);
+  }
+
+  FileOptions Options() const {
+    FileOptions options;
+    options.database = CaptureTest::Options(path_);
+    options.scratch = Path("scratch");
+    options.may_share = Shares();
+    return options;
+  }
+  static Copy ReadCopy(const FileCopy& taken) {
+    Copy copy;
+    auto source = taken.Open();
+    if (!source.ok()) return {.status = source.status(), .info = {}, .damage = {}, .bytes = {}};
+    copy.info = (*source)->info();
+    copy.damage = (*source)->damage();
+    uint32_t expected = 0;
+    for (;;) {
+      auto next = (*source)->Next();
+      copy.status = next.status();
+      if (!next.ok() || !next->has_value()) break;
+      EXPECT_EQ((*next)->extent, expected++);
+      copy.bytes.insert(copy.bytes.end(), (*next)->data.begin(), (*next)->data.end());
+    }
+    if (copy.status.ok()) {
+      EXPECT_EQ(copy.bytes.size(), uint64_t{copy.info.page_size} * copy.info.page_count);
+    }
+    return copy;
+  }
+  // Shared memory aside, where readers have their marks.
+  std::string Files() const {
+    std::string kept;
+    std::istringstream listing(Listing(place_));
+    for (std::string line; std::getline(listing, line);) kept += line.find("-shm ") == std::string::npos ? line + "\n" : "";
+    return kept;
+  }
+  // Takes a copy, and sees that it leaves everything as it was.
+  Copy Take(Way way, FileOptions options) {
+    const std::string before = Files();
+    const int descriptors = OpenDescriptors();
+    Copy copy;
+    {
+      const auto taken = FileCopy::Take(options);
+      copy.status = taken.status();
+      if (taken.ok()) {
+        EXPECT_EQ((*taken)->way(), way) << (*taken)->Describe();
+        EXPECT_EQ((*taken)->shared(), Shares());
+        copy = ReadCopy(**taken);
+      }
+    }
+    EXPECT_EQ(OpenDescriptors(), descriptors);
+    EXPECT_EQ(Files(), before);
+    EXPECT_TRUE(std::filesystem::is_empty(Path("scratch")));
+    return copy;
+  }
+  Copy Take(Way way) { return Take(way, Options()); }
+
+  std::string Check(const Bytes& bytes) const { return Query(Store(bytes, "check.db"), "pragma integrity_check"); }
+
+  std::string place_;
+  std::string path_;
+};
+
+constexpr char kRows[] =
+    "create table t(id integer primary key, x blob); create index i on t(x);"
+    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000) insert into t select i, randomblob(300) from n";
+
+TEST_P(FileSourceTest, HasThePagesOfOnline) {
+  for (const char* mode : {"delete", "truncate", "persist", "wal"}) {
+    for (const int page_size : {512, 4096, 65536}) {
+      SCOPED_TRACE(fmt::format("{} {}", mode, page_size));
+      std::filesystem::remove(path_ + "-journal");
+      std::filesystem::remove(path_);
+      Sql(path_, fmt::format("pragma page_size={}; pragma journal_mode={}; {}; delete from t where id % 7 = 0", page_size, mode, kRows));
+      const Copy online = Backup(path_);
+      const bool wal = mode == std::string("wal");
+      const Copy copy = Take(wal ? Way::kCold : Way::kRollback);
+      ASSERT_TRUE(copy.status.ok()) << copy.status;
+      EXPECT_TRUE(copy.bytes == online.bytes);
+      EXPECT_EQ(copy.info.wal, online.info.wal);
+      EXPECT_EQ(copy.info.page_size, online.info.page_size);
+      EXPECT_EQ(copy.damage, "");
+      EXPECT_TRUE(copy.info.detached);
+    }
+  }
+}
+
+TEST_P(FileSourceTest, HasThePagesOfOnlineBesideAnIdleApplication) {
+  for (const char* mode : {"delete", "truncate", "persist", "wal"}) {
+    SCOPED_TRACE(mode);
+    for (const char* suffix : {"-journal", "-wal", "-shm", ""}) std::filesystem::remove(path_ + suffix);
+    Child application([&](const auto& ready, const auto& stop) {
+      Connection db(path_);
+      db.Run(fmt::format("pragma journal_mode={}; pragma wal_autocheckpoint=0; {}; update t set x = 'new' where id % 5 = 0", mode, kRows));
+      ready();
+      while (!stop()) usleep(1000);
+      return 0;
+    });
+    const Copy copy = Take(mode == std::string("wal") ? Way::kPinned : Way::kRollback);
+    const Copy online = Backup(path_);
+    ASSERT_TRUE(copy.status.ok()) << copy.status;
+    EXPECT_TRUE(copy.bytes == online.bytes);
+    EXPECT_EQ(Check(copy.bytes), "ok");
+    EXPECT_EQ(application.Stop(), 0);
+  }
+}
+
+TEST_P(FileSourceTest, EmptyAndOddlyNamedFiles) {
+  path_ = place_ + "/-x ?&%41 ü.db";
+  std::ofstream(path_).flush();
+  Copy copy = Take(Way::kRollback);
+  ASSERT_TRUE(copy.status.ok()) << copy.status;
+  EXPECT_EQ(copy.info.page_count, 0u);
+  Sql(path_, kRows);
+  const std::string link = place_ + "/link";
+  std::filesystem::create_symlink(path_, link);
+  const Bytes bytes = FileBytes(path_);
+  path_ = link;
+  copy = Take(Way::kRollback);
+  ASSERT_TRUE(copy.status.ok()) << copy.status;
+  EXPECT_TRUE(copy.bytes == bytes);
+}
+
+// A writer that has a journal but has not got to the database yet.
+TEST_P(FileSourceTest, AWriterBeforeItsCommitIsNotWaitedForNorSeen) {
+  Sql(path_, kRows);
+  const Bytes before = FileBytes(path_);
+  Child application([&](const auto& ready, const auto& stop) {
+    Connection db(path_);
+    db.Run("begin immediate; update t set x = 'new' where id < 20");
+    ready();
+    while (!stop()) usleep(1000);
+    db.Run("commit");
+    return 0;
+  });
+  const Copy copy = Take(Way::kRollback);
+  ASSERT_TRUE(copy.status.ok()) << copy.status;
+  EXPECT_TRUE(copy.bytes == before);
+  EXPECT_EQ(application.Stop(), 0);
+  EXPECT_FALSE(FileBytes(path_) == before);
+}
+
+TEST_P(FileSourceTest, AHotJournalIsRolledBackInTheCopyAlone) {
+  for (const char* mode : {"delete", "persist"}) {
+    SCOPED_TRACE(mode);
+    std::filesystem::remove(path_ + "-journal");
+    std::filesystem::remove(path_);
+    Sql(path_, fmt::format("pragma journal_mode={}; {}", mode, kRows));
+    const Bytes before = FileBytes(path_);
+    {
+      Child application([&](const auto& ready, const auto& stop) {
+        Connection db(path_);
+        db.Run(fmt::format("pragma journal_mode={}; pragma cache_size=5; begin; update t set x = randomblob(280)", mode));
+        ready();
+        while (!stop()) usleep(1000);
+        return 0;
+      });
+      application.Kill();
+    }
+    ASSERT_FALSE(FileBytes(path_) == before) << "nothing was spilled";
+    const Copy copy = Take(Way::kRollback);
+    ASSERT_TRUE(copy.status.ok()) << copy.status;
+    EXPECT_TRUE(copy.bytes == before);
+    EXPECT_TRUE(std::filesystem::exists(path_ + "-journal"));
+  }
+}
+
+// A journal of a transaction over several databases counts while its super-journal exists.
+TEST_P(FileSourceTest, ASuperJournalThatIsGoneMeansCommitted) {
+  Sql(path_, kRows);
+  const Bytes before = FileBytes(path_);
+  Child([&](const auto& ready, const auto& stop) {
+    Connection db(path_);
+    db.Run("pragma cache_size=5; begin; update t set x = randomblob(280)");
+    ready();
+    while (!stop()) usleep(1000);
+    return 0;
+  }).Kill();
+  const Bytes torn = FileBytes(path_);
+  const std::string super = place_ + "/app.db-mj0123ABC9";
+  std::string record(4, '\0');
+  const uint32_t lock_byte = 0x40000000u / 4096 + 1;
+  uint32_t sum = 0;
+  const auto put = [&](uint32_t value) {
+    for (int shift = 24; shift >= 0; shift -= 8) record += static_cast<char>(value >> shift);
+  };
+  record.clear();
+  put(lock_byte);
+  record += super;
+  for (const char c : super) sum += static_cast<unsigned char>(c);
+  put(static_cast<uint32_t>(super.size()));
+  put(sum);
+  record += "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7";
+  std::ofstream(path_ + "-journal", std::ios::binary | std::ios::app) << record;
+  Copy copy = Take(Way::kRollback);
+  ASSERT_TRUE(copy.status.ok()) << copy.status;
+  // Page 1 still counts the pages of before.
+  ASSERT_LE(copy.bytes.size(), torn.size());
+  EXPECT_TRUE(std::equal(copy.bytes.begin(), copy.bytes.end(), torn.begin()));
+  EXPECT_FALSE(std::equal(copy.bytes.begin(), copy.bytes.end(), before.begin(), before.end()));
+  std::ofstream(super) << path_ << "-journal" << '\0';
+  copy = Take(Way::kRollback);
+  ASSERT_TRUE(copy.status.ok()) << copy.status;
+  EXPECT_TRUE(copy.bytes == before);
+}
+
+TEST_P(FileSourceTest, AWalOfACrashIsFoldedIntoTheCopyAlone) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
+  Child([&](const auto& ready, const auto& stop) {
+    Connection db(path_);
+    db.Run(
+        "pragma wal_autocheckpoint=0; pragma cache_size=5; update t set x = 'committed' where id % 3 = 0; delete from t where id > 1500");
+    // Frames behind the last commit.
+    db.Run("begin; update t set x = randomblob(280)");
+    ready();
+    while (!stop()) usleep(1000);
+    return 0;
+  }).Kill();
+  const Bytes wanted = CheckpointedBytes(path_);
+  const Copy copy = Take(Way::kCold);
+  ASSERT_TRUE(copy.status.ok()) << copy.status;
+  EXPECT_TRUE(copy.bytes == wanted);
+  EXPECT_EQ(Query(Store(copy.bytes), "select count(*) from t where x = 'committed'"), "500");
+}
+
+TEST_P(FileSourceTest, EveryCopyBesideAWriterIsOneState) {
+  for (const char* mode : {"delete", "wal"}) {
+    SCOPED_TRACE(mode);
+    for (const char* suffix : {"-journal", "-wal", "-shm", ""}) std::filesystem::remove(path_ + suffix);
+    Sql(path_,
+        fmt::format(
+            "pragma page_size=1024; pragma journal_mode={}; create table n(i, x); insert into n values (0, 0);"
+            "create table t(id integer primary key, i, x);"
+            "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500) insert into t select i, 0, zeroblob(300) from n",
+            mode));
+    Child application([&](const auto& ready, const auto& stop) {
+      Connection db(path_, 20000);
+      db.Run("pragma synchronous=off; pragma wal_autocheckpoint=60");
+      ready();
+      for (int i = 1; !stop(); ++i) {
+        // All of it has one number; its size changes as well.
+        db.Run(
+            fmt::format("begin immediate; update n set i = {0}; update t set i = {0}, x = randomblob(200 + {0} % 300) where id % 4 = 0;"
+                        "update t set i = {0} where id % 4 <> 0; delete from t where id > 500; insert into t(i, x) select {0}, "
+                        "zeroblob({0} % 5 * 2000); commit",
+                        i));
+      }
+      return 0;
+    });
+    std::string last;
+    int states = 0;
+    for (int round = 0; round < 12; ++round) {
+      FileOptions options = Options();
+      options.database.rollback_stall = std::chrono::seconds(30);
+      const auto taken = FileCopy::Take(options);
+      ASSERT_TRUE(taken.ok()) << taken.status();
+      const Copy copy = ReadCopy(**taken);
+      ASSERT_TRUE(copy.status.ok()) << copy.status;
+      const std::string stored = Store(copy.bytes, "state.db");
+      ASSERT_EQ(Query(stored, "pragma integrity_check"), "ok") << (*taken)->Describe();
+      const std::string state = Query(stored, "select i from n");
+      EXPECT_EQ(Query(stored, "select count(distinct i) || ' ' || max(i) from t"), "1 " + state);
+      states += state != last ? 1 : 0;
+      last = state;
+      std::filesystem::remove(stored);
+      std::filesystem::remove(stored + "-wal");
+      std::filesystem::remove(stored + "-shm");
+    }
+    EXPECT_GT(states, 1);
+    EXPECT_EQ(application.Stop(), 0);
+  }
+}
+
+// Nobody gets a lock beside an application with locking_mode=EXCLUSIVE.
+TEST_P(FileSourceTest, AnApplicationThatLetsNobodyInIsReadInWalMode) {
+  Sql(path_,
+      "pragma page_size=1024; pragma journal_mode=wal; create table n(i, x); insert into n values (0, 0);"
+      "create table t(id integer primary key, i, x);"
+      "with recursive n(i) as (select 1 union all select i + 1 from n where i < 500) insert into t select i, 0, zeroblob(300) from n");
+  Child application([&](const auto& ready, const auto& stop) {
+    Connection db(path_);
+    db.Run("pragma locking_mode=exclusive; pragma synchronous=off; pragma wal_autocheckpoint=2000; update n set i = 0");
+    ready();
+    for (int i = 1; !stop(); ++i) {
+      db.Run(fmt::format("begin immediate; update n set i = {0}; update t set i = {0}, x = randomblob(200 + {0} % 300); commit", i));
+      usleep(500);
+    }
+    return 0;
+  });
+  EXPECT_EQ(ReasonOf(ReadAll([&] {
+                       OnlineOptions options = CaptureTest::Options(path_);
+                       options.busy_timeout = std::chrono::milliseconds(20);
+                       return options;
+                     }())
+                         .status),
+            "DATABASE_BUSY");
+  int states = 0;
+  std::string last;
+  for (int round = 0; round < 8; ++round) {
+    FileOptions options = Options();
+    options.database.busy_timeout = std::chrono::milliseconds(500);
+    const auto taken = FileCopy::Take(options);
+    if (!taken.ok()) {
+      // Started over during each attempt: said, and not believed.
+      EXPECT_EQ(ReasonOf(taken.status()), "DATABASE_BUSY") << taken.status();
+      continue;
+    }
+    EXPECT_EQ((*taken)->way(), Way::kStill);
+    const Copy copy = ReadCopy(**taken);
+    ASSERT_TRUE(copy.status.ok()) << copy.status;
+    const std::string stored = Store(copy.bytes, "state.db");
+    ASSERT_EQ(Query(stored, "pragma integrity_check"), "ok") << round;
+    const std::string state = Query(stored, "select i from n");
+    EXPECT_EQ(Query(stored, "select count(distinct i) || ' ' || max(i) from t"), "1 " + state);
+    states += state != last ? 1 : 0;
+    last = state;
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(stored + suffix);
+  }
+  EXPECT_GT(states, 1);
+  EXPECT_EQ(application.Stop(), 0);
+}
+
+TEST_P(FileSourceTest, AnApplicationThatLetsNobodyInIsRefusedInRollbackMode) {
+  Sql(path_, kRows);
+  Child application([&](const auto& ready, const auto& stop) {
+    Connection db(path_);
+    db.Run("pragma locking_mode=exclusive; update t set x = 'new' where id < 20");
+    ready();
+    while (!stop()) usleep(1000);
+    return 0;
+  });
+  FileOptions options = Options();
+  options.database.busy_timeout = std::chrono::milliseconds(50);
+  const Copy copy = Take(Way::kRollback, options);
+  EXPECT_EQ(ReasonOf(copy.status), "DATABASE_BUSY") << copy.status;
+  EXPECT_THAT(HintOf(copy.status), HasSubstr("locking_mode=EXCLUSIVE"));
+  EXPECT_EQ(application.Stop(), 0);
+}
+
+// Law 3: closing a descriptor of the database in this process would drop the locks of its other connections.
+TEST_P(FileSourceTest, LocksOfThisProcessOutliveTheCopy) {
+  Sql(path_, kRows);
+  // Forked before: SQLite of a child would believe that it has the locks of this process.
+  Child writer([&](const auto& ready, const auto& stop) {
+    ready();
+    while (!stop()) usleep(1000);
+    Connection db(path_, 0);
+    db.Run("begin immediate; update t set x = 1 where id = 1");
+    return db.Try("commit") == SQLITE_BUSY ? 0 : 1;
+  });
+  auto other = UserDatabase::Open({.path = path_, .allow_network_fs = true});
+  ASSERT_TRUE(other.ok()) << other.status();
+  ASSERT_TRUE((*other)->BeginRead().ok());
+  ASSERT_TRUE(FileCopy::Take(Options()).ok());
+  EXPECT_EQ(writer.Stop(), 0) << "the lock was lost";
+}
+
+TEST_P(FileSourceTest, ACopyIsReadAgainAsItWas) {
+  Sql(path_, kRows);
+  const Bytes before = FileBytes(path_);
+  const auto taken = FileCopy::Take(Options());
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  Sql(path_, "update t set x = randomblob(300); vacuum");
+  for (int round = 0; round < 2; ++round) {
+    const Copy copy = ReadCopy(**taken);
+    ASSERT_TRUE(copy.status.ok()) << copy.status;
+    EXPECT_TRUE(copy.bytes == before);
+  }
+}
+
+TEST_P(FileSourceTest, TheBudgetOfTheStallIsKept) {
+  for (const char* mode : {"delete", "wal"}) {
+    SCOPED_TRACE(mode);
+    std::filesystem::remove(path_);
+    Sql(path_, fmt::format("pragma journal_mode={}; {}", mode, kRows));
+    FileOptions options = Options();
+    options.database.rollback_stall = std::chrono::milliseconds(-1);
+    const Copy copy = Take(mode == std::string("wal") ? Way::kCold : Way::kRollback, options);
+    EXPECT_EQ(ReasonOf(copy.status), "WRITER_STALL") << copy.status;
+    EXPECT_THAT(HintOf(copy.status), HasSubstr("rollback_stall"));
+    Sql(path_, "update t set x = 'new' where id = 1");
+  }
+}
+
+TEST_P(FileSourceTest, SaysWhatCannotBeDone) {
+  Sql(path_, kRows);
+  FileOptions options = Options();
+  options.helper = "/nowhere/litefleet-check";
+  EXPECT_EQ(ReasonOf(Take(Way::kRollback, options).status), "CHECK_HELPER_FAILED");
+
+  options = Options();
+  options.max_copy_bytes = 4096;
+  // Shared blocks are no copy.
+  EXPECT_EQ(ReasonOf(Take(Way::kRollback, options).status), Shares() ? "" : "SPOOL_FULL");
+
+  options = Options();
+  options.database.reserve = io::DiskReserve(uint64_t{1} << 60);
+  EXPECT_EQ(ReasonOf(Take(Way::kRollback, options).status), Shares() ? "" : "DISK_FULL");
+
+  options = Options();
+  options.database.cancelled = [] { return true; };
+  EXPECT_EQ(ReasonOf(Take(Way::kRollback, options).status), "CANCELLED");
+
+  std::filesystem::remove(path_);
+  EXPECT_EQ(ReasonOf(Take(Way::kRollback).status), "DATABASE_MISSING");
+  std::ofstream(path_) << std::string(5000, 'x');
+  EXPECT_EQ(ReasonOf(Take(Way::kRollback).status), "NOT_A_DATABASE");
+}
+
+TEST_P(FileSourceTest, LetsGoWhereTheReserveIsTouched) {
+  if (!Shares()) GTEST_SKIP() << "what is copied has its space before anything is read";
+  Sql(path_, kRows);
+  FileOptions options = Options();
+  options.database.reserve = io::DiskReserve(*io::FreeBytes(place_) - (1 << 20));
+  const auto taken = FileCopy::Take(options);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  ASSERT_TRUE(ReadCopy(**taken).status.ok());
+  ASSERT_EQ(Shell(fmt::format("head -c 4000000 /dev/zero > '{0}/other' && sync '{0}/other'", place_)), 0);
+  EXPECT_EQ(ReasonOf(ReadCopy(**taken).status), "COPY_GROWTH");
+}
+
+TEST_P(FileSourceTest, DamageIsCopiedAndNamedAsOnlineDoes) {
+  Sql(path_, kRows);
+  const Bytes healthy = FileBytes(path_);
+  const auto put = [&](Bytes image) {
+    std::ofstream(path_, std::ios::binary | std::ios::trunc)
+        .write(reinterpret_cast<const char*>(image.data()), static_cast<std::streamsize>(image.size()));
+    const Copy online = Backup(path_);
+    const Copy copy = Take(Way::kRollback);
+    EXPECT_EQ(ReasonOf(copy.status), ReasonOf(online.status));
+    EXPECT_EQ(copy.damage, online.damage);
+    EXPECT_TRUE(copy.bytes == online.bytes);
+    return copy;
+  };
+  Bytes image = healthy;
+  image.resize(image.size() / 2 / 4096 * 4096);
+  EXPECT_THAT(put(image).damage, HasSubstr("shorter"));
+  image.resize(image.size() - 300);
+  EXPECT_THAT(put(image).damage, HasSubstr("ends within a page"));
+  image = healthy;
+  image.resize(image.size() + 10000);
+  EXPECT_EQ(put(image).bytes.size(), healthy.size());
+  image = healthy;
+  std::fill(image.begin() + 100, image.begin() + 4096, std::byte{7});
+  EXPECT_NE(put(image).damage, "");
+  image = healthy;
+  image[19] = std::byte{77};
+  EXPECT_EQ(ReasonOf(put(image).status), "DATABASE_DAMAGED");
+}
+
+INSTANTIATE_TEST_SUITE_P(By, FileSourceTest, testing::Values("shared", "bytes"), [](const auto& test) { return std::string(test.param); });
+
+TEST(SharedBlocks, AreTried) {
+  char pattern[] = "/tmp/lf-xfs-XXXXXX";
+  ASSERT_NE(mkdtemp(pattern), nullptr);
+  {
+    const XfsMount mount(pattern);
+    if (!mount.mounted()) GTEST_SKIP() << mount.why();
+    EXPECT_TRUE(CanShareBlocks(mount.directory()));
+    EXPECT_TRUE(std::filesystem::is_empty(mount.directory()));
+  }
+  EXPECT_FALSE(CanShareBlocks("/proc"));
+  EXPECT_FALSE(CanShareBlocks("/nowhere"));
+  std::filesystem::remove(pattern);
+}
+
+}  // namespace
+}  // namespace litefleet::capture
