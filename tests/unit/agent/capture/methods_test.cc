@@ -1,0 +1,357 @@
+// Method x journal mode x state of the application x kind of database: one test a cell, named after it (tests/README.md has the table).
+//
+// What a snapshot of the cell has to be is known from the application's own words, not from another method. Cells in which nobody can back
+// up are refused with the reason that is named here.
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+
+#include "agent/capture/dump_source.h"
+#include "agent/capture/file_source.h"
+#include "common/base/status.h"
+#include "fmt/format.h"
+#include "gmock/gmock.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
+
+namespace litefleet::capture {
+namespace {
+
+constexpr char kRows[] =
+    "create table t(id integer primary key, i, x); create index by_i on t(i, id);"
+    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600) insert into t select i, 0, zeroblob(200) from n;";
+
+struct Cell {
+  std::string method;
+  std::string mode;
+  std::string state;  // or kind
+  std::string reason = {};
+  friend std::ostream& operator<<(std::ostream& out, const Cell& cell) { return out << cell.method << cell.mode << cell.state; }
+};
+
+std::string NameOf(const testing::TestParamInfo<Cell>& info) {
+  return fmt::format("{}_{}_{}", info.param.method, info.param.mode, info.param.state);
+}
+
+class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell> {
+ protected:
+  void SetUp() override {
+    std::filesystem::create_directories(Path("place"));
+    std::filesystem::create_directories(Path("scratch"));
+    path_ = Path("place/app.db");
+  }
+  void TearDown() override {
+    if (mounted_) {
+      EXPECT_EQ(umount2(Path("place").c_str(), MNT_DETACH), 0);
+    }
+  }
+
+  // What was backed up, as a database file; a reason where there is none.
+  std::string Take(const std::string& stored) {
+    OnlineOptions options = Options(path_);
+    options.busy_timeout = std::chrono::milliseconds(wait_ms_);
+    options.rollback_stall = std::chrono::seconds(30);
+    if (GetParam().method == "dump") return Dump(options, stored);
+    Copy copy;
+    if (GetParam().method == "online") {
+      copy = ReadAll(options);
+    } else {
+      FileOptions file;
+      file.database = options;
+      file.scratch = Path("scratch");
+      file.may_share = false;
+      const auto taken = FileCopy::Take(file);
+      if (!taken.ok()) return Reason(taken.status());
+      const auto source = (*taken)->Open();
+      for (;;) {
+        const auto next = (*source)->Next();
+        if (!next.ok()) return Reason(next.status());
+        if (!next->has_value()) break;
+        copy.bytes.insert(copy.bytes.end(), (*next)->data.begin(), (*next)->data.end());
+      }
+      copy.info = (*source)->info();
+    }
+    if (!copy.status.ok()) return Reason(copy.status);
+    wal_ = copy.info.wal;
+    Store(copy.bytes, stored);
+    return "";
+  }
+  std::string Reason(const absl::Status& status) {
+    said_ = status.ToString() + " " + HintOf(status);
+    return ReasonOf(status);
+  }
+  std::string Dump(const OnlineOptions& options, const std::string& stored) {
+    auto source = OpenDumpSource(options, {});
+    if (!source.ok()) return Reason(source.status());
+    std::string text;
+    for (;;) {
+      const auto piece = (*source)->Next();
+      if (!piece.ok()) return Reason(piece.status());
+      if (piece->empty()) break;
+      text += AsText(*piece);
+    }
+    wal_ = (*source)->info().wal;
+    Connection db(Path(stored));
+    db.Run("pragma trusted_schema=on");
+    if (text.empty()) return "";
+    const int loaded = db.Try(text);
+    EXPECT_EQ(loaded, SQLITE_OK) << text.substr(0, 2000);
+    return "";
+  }
+  // One state, and which.
+  std::string StateOf(const std::string& stored) const {
+    EXPECT_EQ(Query(Path(stored), "pragma integrity_check"), "ok");
+    return Query(
+        Path(stored),
+        "select case when count(distinct i) = 1 and count(*) = 600 then max(i) else 'mixed ' || group_concat(distinct i) end from t");
+  }
+  std::string Mode() const { return fmt::format("pragma journal_mode={};", GetParam().mode); }
+  bool Wal() const { return GetParam().mode == "wal"; }
+  static std::string Set(int i) { return fmt::format("update t set i = {0}, x = randomblob(150 + {0} % 100);", i); }
+
+  std::string path_;
+  std::string said_;
+  bool wal_ = false;
+  bool mounted_ = false;
+  int wait_ms_ = 10'000;
+};
+
+class ApplicationTest : public MethodsTest {
+ protected:
+  // What the cell expects: the number of the only state that counts; nothing: any that is whole.
+  std::optional<int> Arrange();
+
+  std::optional<Child> application_;
+};
+
+std::optional<int> ApplicationTest::Arrange() {
+  const std::string& state = GetParam().state;
+  Sql(path_, fmt::format("{} {} {}", Mode(), kRows, Set(1)));
+  const auto run = [&](const std::string& begin, const std::function<void(Connection&, int)>& again = {}, const std::string& end = {}) {
+    application_.emplace([=, this](const auto& ready, const auto& stop) {
+      Connection db(path_, 20'000);
+      db.Run(Mode() + begin);
+      ready();
+      for (int i = 10; !stop(); ++i) {
+        if (again) again(db, i);
+        if (!again) usleep(2000);
+      }
+      if (!end.empty()) db.Run(end);
+      return 0;
+    });
+  };
+  if (state == "stopped") return 1;
+  if (state == "idle") {
+    run(Set(2));
+    return 2;
+  }
+  if (state == "writing") {
+    run("pragma synchronous=off;", [](Connection& db, int i) {
+      db.Run(Set(i));
+      usleep(200);
+    });
+    return std::nullopt;
+  }
+  if (state == "reading") {
+    run(Set(2) + "begin; select count(*) from t;");
+    return 2;
+  }
+  if (state == "before_commit") {
+    run(Set(2) + "begin immediate; update t set i = 3 where id < 5;", {}, "rollback");
+    return 2;
+  }
+  if (state == "spilled") {
+    // A large transaction that has got to the database, or the WAL, before its commit.
+    wait_ms_ = 200;
+    run(Set(2) + "pragma cache_size=3; begin immediate;" + Set(3), {}, "rollback");
+    return 2;
+  }
+  if (state == "locked_exclusive") {
+    wait_ms_ = 200;
+    run("pragma locking_mode=exclusive;" + Set(2));
+    return 2;
+  }
+  if (state == "crashed_committed") {
+    run("pragma wal_autocheckpoint=0;" + Set(2));
+    application_->Kill();
+    return 2;
+  }
+  if (state == "crashed_midway") {
+    run("pragma wal_autocheckpoint=0;" + Set(2) + "pragma cache_size=3; begin;" + Set(3));
+    application_->Kill();
+    return 2;
+  }
+  ADD_FAILURE() << "no such state";
+  return std::nullopt;
+}
+
+TEST_P(ApplicationTest, State) {
+  const std::optional<int> expected = Arrange();
+  const int rounds = expected ? 1 : 5;
+  for (int round = 0; round < rounds; ++round) {
+    const std::string stored = fmt::format("stored-{}.db", round);
+    const std::string reason = Take(stored);
+    ASSERT_EQ(reason, GetParam().reason) << said_;
+    if (!reason.empty()) break;
+    const std::string state = StateOf(stored);
+    if (expected) {
+      EXPECT_EQ(state, std::to_string(*expected));
+    } else {
+      EXPECT_THAT(state, testing::MatchesRegex("[0-9]+"));
+    }
+    EXPECT_EQ(wal_, Wal());
+  }
+  // The application goes on as if nothing had been.
+  if (application_ && !GetParam().state.starts_with("crashed")) {
+    EXPECT_EQ(application_->Stop(), 0);
+  }
+  application_.reset();
+  EXPECT_EQ(Query(path_, "pragma integrity_check"), "ok");
+}
+
+std::vector<Cell> ApplicationCells() {
+  std::vector<Cell> cells;
+  for (const char* method : {"online", "file", "dump"}) {
+    for (const char* mode : {"delete", "truncate", "persist", "memory", "wal"}) {
+      const bool wal = mode == std::string("wal");
+      for (const char* state : {"stopped", "idle", "writing", "reading", "before_commit", "spilled", "locked_exclusive",
+                                "crashed_committed", "crashed_midway"}) {
+        Cell cell{method, mode, state};
+        // A journal in memory dies with its application, and the database with it: nothing that a backup could do.
+        if (mode == std::string("memory") && state == std::string("crashed_midway")) continue;
+        const bool shut = state == std::string("locked_exclusive") && !(wal && method == std::string("file"));
+        if (shut || (state == std::string("spilled") && !wal)) cell.reason = "DATABASE_BUSY";
+        cells.push_back(cell);
+      }
+    }
+  }
+  return cells;
+}
+
+INSTANTIATE_TEST_SUITE_P(Application, ApplicationTest, testing::ValuesIn(ApplicationCells()), NameOf);
+
+class ReadOnlyMediumTest : public MethodsTest {};
+
+TEST_P(ReadOnlyMediumTest, State) {
+  if (mount("tmpfs", Path("place").c_str(), "tmpfs", 0, "size=16m") != 0) GTEST_SKIP() << "needs the right to mount";
+  mounted_ = true;
+  Sql(path_, fmt::format("{} {} {}", Mode(), kRows, Set(1)));
+  const std::string& state = GetParam().state;
+  if (state != "clean") {
+    Child application([&](const auto& ready, const auto& stop) {
+      Connection db(path_);
+      db.Run("pragma wal_autocheckpoint=0;" + Set(2) + "pragma cache_size=3; begin;" + Set(3));
+      ready();
+      while (!stop()) usleep(2000);
+      return 0;
+    });
+    application.Kill();
+  }
+  ASSERT_EQ(mount(nullptr, Path("place").c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
+  ASSERT_EQ(Take("stored.db"), GetParam().reason) << said_;
+  if (GetParam().reason.empty()) {
+    EXPECT_EQ(StateOf("stored.db"), state == "clean" ? "1" : "2");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Medium, ReadOnlyMediumTest,
+                         testing::Values(Cell{"online", "delete", "clean"}, Cell{"online", "wal", "clean"}, Cell{"dump", "delete", "clean"},
+                                         Cell{"dump", "wal", "clean"}, Cell{"file", "delete", "clean"}, Cell{"file", "wal", "clean"},
+                                         Cell{"online", "delete", "crashed", "NO_PERMISSION"},
+                                         Cell{"dump", "delete", "crashed", "NO_PERMISSION"},
+                                         Cell{"online", "wal", "crashed", "NO_PERMISSION"}, Cell{"dump", "wal", "crashed", "NO_PERMISSION"},
+                                         Cell{"file", "delete", "crashed"}, Cell{"file", "wal", "crashed"}),
+                         NameOf);
+
+class KindTest : public MethodsTest {};
+
+// Each kind with a question whose answer the snapshot has to give as the original does.
+struct Kind {
+  std::string sql;
+  std::string question = "select count(*) || ' ' || total(id) || ' ' || group_concat(hex(substr(x, 1, 3))) from t";
+};
+
+Kind KindOf(const std::string& name) {
+  const std::string rows = kRows;
+  if (name == "empty_file") return {"", "select count(*) from sqlite_schema"};
+  if (name == "no_tables") return {"create table t(x); drop table t;", "select count(*) from sqlite_schema"};
+  if (name.starts_with("pages_of_")) return {fmt::format("pragma page_size={}; {}", name.substr(9), rows)};
+  if (name == "utf16le") return {"pragma encoding='UTF-16le'; create table t(id, x); insert into t values (1, 'grün ☂'), (2, 'x')"};
+  if (name == "utf16be") return {"pragma encoding='UTF-16be'; create table t(id, x); insert into t values (1, 'grün ☂'), (2, 'x')"};
+  if (name == "auto_vacuum") return {"pragma auto_vacuum=full; " + rows + "delete from t where id % 3 = 0;"};
+  if (name == "incremental_vacuum") return {"pragma auto_vacuum=incremental; " + rows + "delete from t where id % 3 = 0;"};
+  if (name == "free_pages") return {rows + "create table g as select randomblob(2000) from t; drop table g;"};
+  if (name == "without_rowid")
+    return {"create table t(id text, x blob, primary key(id, x)) without rowid; insert into t values ('1', 'a'), ('1', 'b'), ('2', 'c')"};
+  if (name == "strict_and_generated")
+    return {
+        "create table t(id int, x text, y int generated always as (id * 2) stored, z int as (id + 1)) strict; insert into t(id, x) values "
+        "(1, "
+        "'a'), (2, 'b')",
+        "select group_concat(id || x || y || z) from t"};
+  if (name == "foreign_key_cycle")
+    return {
+        "create table t(id integer primary key, x references u(id)); create table u(id integer primary key, t references t(id));"
+        "insert into t values (1, 2); insert into u values (2, 1)"};
+  if (name == "views_and_triggers")
+    return {rows + "create view v as select * from t; create trigger r after delete on t begin insert into t(i) values (9); end;",
+            "select count(*) || ' ' || (select group_concat(name) from sqlite_schema) from v"};
+  if (name == "full_text")
+    return {"create virtual table f using fts5(body); insert into f values ('one two'), ('two three')",
+            "select group_concat(body) from f where f match 'two'"};
+  if (name == "rtree")
+    return {"create virtual table r using rtree(id, a, b); insert into r values (1, 2, 3), (4, 5, 6)",
+            "select group_concat(id || ':' || a || ':' || b) from r"};
+  if (name == "large_values")
+    return {"create table t(id, x); insert into t values (1, randomblob(300000)), (2, zeroblob(1000000))",
+            "select group_concat(id || length(x)) || hex(substr(max(x), 1, 64)) from t"};
+  if (name == "settings")
+    return {"pragma user_version=77; pragma application_id=1234; create table t(id, x)",
+            "select (select user_version from pragma_user_version) || ' ' || (select application_id from pragma_application_id)"};
+  return {};
+}
+
+TEST_P(KindTest, Kind) {
+  const Kind kind = KindOf(GetParam().state);
+  if (GetParam().state == "empty_file") {
+    Shell("touch '" + path_ + "'");
+  } else {
+    Sql(path_, Mode() + " " + kind.sql);
+    // The page size is the file's before its mode.
+    if (GetParam().state.starts_with("pages_of_") || GetParam().state.starts_with("utf16") || GetParam().state.ends_with("_vacuum")) {
+      for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+      Sql(path_, kind.sql + ";" + Mode());
+    }
+  }
+  const std::string before = Listing(Path("place"));
+  ASSERT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(Listing(Path("place")), before);
+  if (!std::filesystem::exists(Path("stored.db"))) Shell("touch '" + Path("stored.db") + "'");
+  EXPECT_EQ(Query(Path("stored.db"), "pragma integrity_check"), "ok");
+  EXPECT_EQ(Query(Path("stored.db"), kind.question), Query(path_, kind.question));
+  for (const char* setting : {"page_size", "encoding", "auto_vacuum"}) {
+    const std::string ask = fmt::format("pragma {}", setting);
+    EXPECT_EQ(Query(Path("stored.db"), ask), Query(path_, ask)) << setting;
+  }
+}
+
+std::vector<Cell> KindCells() {
+  std::vector<Cell> cells;
+  for (const char* method : {"online", "file", "dump"}) {
+    for (const char* mode : {"delete", "wal"}) {
+      for (const char* kind : {"empty_file", "no_tables", "pages_of_512", "pages_of_1024", "pages_of_8192", "pages_of_65536", "utf16le",
+                               "utf16be", "auto_vacuum", "incremental_vacuum", "free_pages", "without_rowid", "strict_and_generated",
+                               "foreign_key_cycle", "views_and_triggers", "full_text", "rtree", "large_values", "settings"}) {
+        if (kind == std::string("empty_file") && mode == std::string("wal")) continue;  // it has no mode
+        cells.push_back({method, mode, kind});
+      }
+    }
+  }
+  return cells;
+}
+
+INSTANTIATE_TEST_SUITE_P(Database, KindTest, testing::ValuesIn(KindCells()), NameOf);
+
+}  // namespace
+}  // namespace litefleet::capture
