@@ -37,6 +37,7 @@
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/doctor/doctor.h"
+#include "controller/file_exchange.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/flow/fair_rate.h"
 #include "controller/flow/fair_slots.h"
@@ -55,6 +56,7 @@
 #include "controller/rpc/authenticator.h"
 #include "controller/rpc/control_reactor.h"
 #include "controller/rpc/fetch_reactor.h"
+#include "controller/rpc/import_service.h"
 #include "controller/rpc/upload_reactor.h"
 #include "controller/scrub/scrubber.h"
 #include "controller/store/file_store.h"
@@ -153,6 +155,7 @@ struct Server::Parts {
   std::unique_ptr<prune::Maintenance> maintenance;
   std::unique_ptr<backup::CatalogBackups> backups;
   std::unique_ptr<ingest::Ingest> ingest;
+  std::unique_ptr<FileExchange> files;
   std::unique_ptr<rpc::AdminHandlers> admin_handlers;
 
   std::unique_ptr<ThreadPoolExecutor> work;     // catalog and fleet: short
@@ -164,6 +167,7 @@ struct Server::Parts {
   std::unique_ptr<flow::FairRate> fetch_rate;
   std::unique_ptr<v1::AgentService::CallbackService> agent_service;
   std::unique_ptr<v1::AdminService::CallbackService> admin_service;
+  std::unique_ptr<v1::ImportService::CallbackService> import_service;
   std::unique_ptr<grpc::Server> server;
   std::unique_ptr<metrics::MetricsServer> metrics;
 
@@ -295,7 +299,14 @@ absl::Status Server::Parts::OpenStore() {
                                 scrubber->Committed();
                               }};
   ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
-  return ingest->Maintain();
+  LF_RETURN_IF_ERROR(ingest->Maintain());
+  const auto imported = [this](const SnapshotId& snapshot) {
+    if (const auto check = verifier->Start(snapshot, "", "import"); !check.ok())
+      spdlog::warn("check the import {}: {}", snapshot.value(), MessageOf(check.status()));
+  };
+  LF_ASSIGN_OR_RETURN(files,
+                      FileExchange::Begin({*fleet, *ingest, *identities, *snapshots, clock, imported}, options.data, options.config));
+  return absl::OkStatus();
 }
 
 absl::Status Server::Parts::OpenMaintenance() {
@@ -389,6 +400,7 @@ absl::Status Server::Parts::MakeServices() {
   };
   admin_handlers = std::make_unique<rpc::AdminHandlers>(std::move(admin));
   admin_service = rpc::MakeAdminService(*admin_handlers, *authenticator, *work, *streams);
+  import_service = rpc::MakeImportService(files->imports(), *authenticator, *streams);
 
   upload_slots = std::make_unique<flow::FairSlots>(flow::FairSlots::Limits{.slots = static_cast<size_t>(options.config.uploads)}, clock);
   upload_rate = std::make_unique<flow::FairRate>(options.config.upload_rate, clock);
@@ -462,6 +474,7 @@ absl::Status Server::Parts::Listen() {
   builder.AddListeningPort("unix:" + socket_path, rpc::UnixSocketCredentials());
   builder.RegisterService(agent_service.get());
   builder.RegisterService(admin_service.get());
+  builder.RegisterService(import_service.get());
   server = builder.BuildAndStart();
   if (server == nullptr || taken == 0) {
     return Error(absl::StatusCode::kFailedPrecondition, "ADDRESS_IN_USE",
@@ -505,11 +518,13 @@ void Server::Parts::Stop() {
   for (flow::FairRate* rate : {upload_rate.get(), fetch_rate.get()}) {
     if (rate != nullptr) rate->Stop();
   }
+  if (files != nullptr) files->Stop();
   // What is queued still uses everything else; an upload waits for its digests.
   uploads.reset();
   digests.reset();
   streams.reset();
   work.reset();
+  files.reset();
   maintenance.reset();
   backups.reset();
   verifier.reset();

@@ -65,9 +65,11 @@ absl::StatusOr<int64_t> NextChunkId(sqlite::Connection db) {
 }
 
 absl::Status RefreshDatabase(sqlite3* db, int64_t database, int added) {
-  const std::string newest = "(select key from snapshot where database = ?1 and state <> ?2 order by sequence desc limit 1)";
+  const std::string newest =
+      "(select key from snapshot where database = ?1 and state <> ?2 and provenance = '' order by sequence desc limit 1)";
   const std::string proven =
-      "(select key from snapshot where database = ?1 and check_state = ?3 and state = ?4 order by sequence desc limit 1)";
+      "(select key from snapshot where database = ?1 and check_state = ?3 and state = ?4 and provenance = '' order by sequence desc limit "
+      "1)";
   // What still holds is not looked for again: a database may have a million snapshots.
   const auto unless_good = [](std::string_view column, const std::string& otherwise) {
     return fmt::format(

@@ -223,13 +223,15 @@ absl::StatusOr<CommitDone> IngestCatalog::Commit(const UploadSessionRow& session
     LF_RETURN_IF_ERROR(RecordRows(db, session, own, /*own=*/true, marking != 0));
     LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
-    if (!record.precopied()) LF_RETURN_IF_ERROR(ReleasePrecopied(db, session.database));
+    if (!record.precopied() && record.provenance().empty()) LF_RETURN_IF_ERROR(ReleasePrecopied(db, session.database));
     LF_ASSIGN_OR_RETURN(Statement newest,
-                        Statement::Prepare(db, record.precopied() ? "update database set sequence = ?2 where id = ?3 and sequence = ?2 - 1"
-                                                                  : "update database set newest = ?1, sequence = ?2, "
-                                                                    "snapshots = snapshots + 1 where id = ?3 and sequence = ?2 - 1"));
-    newest.Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database);
-    if (!record.precopied()) newest.Bind(1, key);
+                        Statement::Prepare(db,
+                                           "update database set newest = iif(?5, newest, ?1), sequence = ?2, snapshots = snapshots + ?4 "
+                                           "where id = ?3 and sequence = ?2 - 1"));
+    // What somebody brought is no state that the database had.
+    const bool newest_now = !record.precopied() && record.provenance().empty();
+    newest.Bind(1, key).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database);
+    newest.Bind(4, int64_t{record.precopied() ? 0 : 1}).Bind(5, int64_t{newest_now ? 0 : 1});
     LF_RETURN_IF_ERROR(newest.Run());
     if (sqlite3_changes(db) != 1)
       return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");

@@ -177,14 +177,17 @@ absl::StatusOr<std::vector<RetainedSnapshot>> PolicyCatalog::SnapshotsOf(SeenDat
     if (!found) return absl::OkStatus();
     seen.sequence = get.Int(0);
     seen.snapshots = get.Int(1);
+    // What was imported is no backup: it says nothing of the device, and stays until an operator deletes it.
     LF_ASSIGN_OR_RETURN(
         Statement list,
-        Statement::Prepare(db, fmt::format("select s.id, s.sequence, s.effective_at, s.page_size * s.page_count, s.state = {}, "
-                                           "s.check_state = {}, s.pinned, exists (select 1 from operation o where o.active = 1 and "
-                                           "o.snapshot = s.id and o.snapshot <> '') from snapshot s where s.database = ? and s.state <> {} "
-                                           "order by s.sequence",
-                                           static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED), static_cast<int>(v1::CHECK_STATE_OK),
-                                           static_cast<int>(v1::SNAPSHOT_STATE_TRASH))));
+        Statement::Prepare(db,
+                           fmt::format("select s.id, s.sequence, s.effective_at, s.page_size * s.page_count, s.state = {}, "
+                                       "s.check_state = {}, s.pinned, exists (select 1 from operation o where o.active = 1 and "
+                                       "o.snapshot = s.id and o.snapshot <> '') from snapshot s where s.database = ? and s.state <> {} and "
+                                       "s.provenance = '' "
+                                       "order by s.sequence",
+                                       static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED), static_cast<int>(v1::CHECK_STATE_OK),
+                                       static_cast<int>(v1::SNAPSHOT_STATE_TRASH))));
     list.Bind(1, seen.database);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());

@@ -232,7 +232,7 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::Newest(const DeviceId& device, con
     LF_ASSIGN_OR_RETURN(
         Statement get,
         Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where device = ? and "
-                                           "name = ?) and s.state = {} order by s.sequence desc limit 1",
+                                           "name = ?) and s.state = {} and s.provenance = '' order by s.sequence desc limit 1",
                                            kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
     get.Bind(1, device.value()).Bind(2, database);
     snapshot = One(get, Error(absl::StatusCode::kNotFound, "NO_SNAPSHOT", fmt::format("{} has no snapshot", Label(device, database)),
@@ -383,9 +383,10 @@ absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckStat
     // Looked for anew only where it may have changed: a database may have a million snapshots, and none that is proven.
     LF_ASSIGN_OR_RETURN(
         Statement proven,
-        Statement::Prepare(db,
-                           "update database set proven = (select key from snapshot where database = ?1 and check_state = ?2 "
-                           "and state = ?3 order by sequence desc limit 1) where id = ?1 and (?4 = ?2 or proven = ?5)"));
+        Statement::Prepare(
+            db,
+            "update database set proven = (select key from snapshot where database = ?1 and check_state = ?2 "
+            "and state = ?3 and provenance = '' order by sequence desc limit 1) where id = ?1 and (?4 = ?2 or proven = ?5)"));
     proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED});
     return proven.Bind(4, int64_t{state}).Bind(5, key).Run();
   });

@@ -29,10 +29,12 @@ absl::StatusOr<Found> One(Statement& get) {
 absl::StatusOr<int64_t> LiveTimeline(sqlite3* db, int64_t database, SystemTime at) {
   LF_ASSIGN_OR_RETURN(
       Statement get,
-      Statement::Prepare(db, fmt::format("select max(n) from (select 1 as n "
-                                         "union all select timeline from timeline where database = ?1 and live_from between 0 and ?2 "
-                                         "union all select timeline from snapshot where database = ?1 and taken_at <= ?2 and state = {})",
-                                         kCommitted)));
+      Statement::Prepare(
+          db,
+          fmt::format("select max(n) from (select 1 as n "
+                      "union all select timeline from timeline where database = ?1 and live_from between 0 and ?2 "
+                      "union all select timeline from snapshot where database = ?1 and taken_at <= ?2 and state = {} and provenance = '')",
+                      kCommitted)));
   LF_RETURN_IF_ERROR(get.Bind(1, database).Bind(2, ToUnixMillis(at)).Step().status());
   return get.Int(0);
 }
@@ -41,11 +43,12 @@ absl::StatusOr<int64_t> LiveTimeline(sqlite3* db, int64_t database, SystemTime a
 absl::StatusOr<int64_t> BeginOf(sqlite3* db, int64_t database, int64_t timeline) {
   LF_ASSIGN_OR_RETURN(
       Statement get,
-      Statement::Prepare(db,
-                         fmt::format("select coalesce(min(at), -1) from (select live_from as at from timeline where database = ?1 and "
-                                     "timeline = ?2 and live_from >= 0 "
-                                     "union all select min(taken_at) from snapshot where database = ?1 and timeline = ?2 and state = {})",
-                                     kCommitted)));
+      Statement::Prepare(
+          db, fmt::format(
+                  "select coalesce(min(at), -1) from (select live_from as at from timeline where database = ?1 and "
+                  "timeline = ?2 and live_from >= 0 "
+                  "union all select min(taken_at) from snapshot where database = ?1 and timeline = ?2 and state = {} and provenance = '')",
+                  kCommitted)));
   LF_RETURN_IF_ERROR(get.Bind(1, database).Bind(2, timeline).Step().status());
   return get.Int(0);
 }
@@ -53,9 +56,10 @@ absl::StatusOr<int64_t> BeginOf(sqlite3* db, int64_t database, int64_t timeline)
 absl::StatusOr<Found> NewestOf(sqlite3* db, int64_t database, int64_t timeline, SystemTime at) {
   LF_ASSIGN_OR_RETURN(
       Statement get,
-      Statement::Prepare(db, fmt::format("select id, timeline, taken_at from snapshot where database = ?1 and state = {} and "
-                                         "taken_at <= ?2 and timeline = ?3 order by taken_at desc, sequence desc limit 1",
-                                         kCommitted)));
+      Statement::Prepare(db,
+                         fmt::format("select id, timeline, taken_at from snapshot where database = ?1 and state = {} and "
+                                     "taken_at <= ?2 and timeline = ?3 and provenance = '' order by taken_at desc, sequence desc limit 1",
+                                     kCommitted)));
   get.Bind(1, database).Bind(2, ToUnixMillis(at)).Bind(3, timeline);
   return One(get);
 }
@@ -76,7 +80,7 @@ absl::StatusOr<Found> RivalOf(sqlite3* db, int64_t database, int64_t timeline, i
   LF_ASSIGN_OR_RETURN(
       Statement get,
       Statement::Prepare(db, fmt::format("select id, timeline, taken_at from snapshot where database = ?1 and state = {} and "
-                                         "taken_at > ?2 and taken_at <= ?3 and timeline < ?4 "
+                                         "taken_at > ?2 and taken_at <= ?3 and timeline < ?4 and provenance = '' "
                                          "order by taken_at desc, sequence desc limit 1",
                                          kCommitted)));
   get.Bind(1, database).Bind(2, after).Bind(3, ToUnixMillis(at)).Bind(4, timeline);

@@ -2,6 +2,7 @@
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
+#include "controller/cli/cmd_snapshot_import.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/text.h"
@@ -236,7 +237,7 @@ CommandResult Check(Session& session, const SnapshotOptions& options) {
 }  // namespace
 
 void AddSnapshot(CLI::App& app, Session& session) {
-  CLI::App* snapshot = AddNoun(app, "snapshot", "List, show, check, download, pin and delete snapshots");
+  CLI::App* snapshot = AddNoun(app, "snapshot", "List, show, check, download, import, pin and delete snapshots");
 
   auto list_options = std::make_shared<ListOptions>();
   CLI::App* list = snapshot->add_subcommand("list", "List snapshots, newest first");
@@ -270,6 +271,7 @@ void AddSnapshot(CLI::App& app, Session& session) {
 
   AddSnapshotDownload(*snapshot, session);
   AddSnapshotOpen(*snapshot, session);
+  AddSnapshotImport(*snapshot, session);
   AddSnapshotKeep(*snapshot, session);
 }
 

@@ -77,6 +77,7 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   if (begin.content() > v1::SNAPSHOT_CONTENT_DATABASE) record.set_content_bytes(std::max<int64_t>(commit.content_bytes(), 0));
   record.set_content(begin.content() == v1::SNAPSHOT_CONTENT_UNSPECIFIED ? v1::SNAPSHOT_CONTENT_DATABASE : begin.content());
   record.set_commits(commit.commits());
+  record.set_provenance(facts.provenance);
   return record;
 }
 

@@ -24,6 +24,7 @@ struct RecordFacts {
   std::optional<SystemTime> not_before;  // effective time is not before this: the previous contact, the previous snapshot
   int64_t wire_bytes = 0;
   int64_t stored_bytes = 0;
+  std::string provenance;  // of an import
 };
 
 // taken_at: device time plus offset. effective_at: receipt less the age by the boot clock (without an age: taken_at), clamped between

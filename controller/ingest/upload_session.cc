@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/format/chunk_codec.h"
 #include "common/format/extent.h"
+#include "controller/ingest/import_sink.h"
 #include "controller/ingest/snapshot_record.h"
 #include "fmt/format.h"
 
@@ -323,7 +324,9 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   about.manifest = delta_.has_value() ? delta_->TakeManifest() : manifest_->TakeManifest();
   about.pages_changed = delta_.has_value() ? delta_->pages_changed() : commit.page_count();
   about.received_at = deps.clock.Now();
-  about.clock_offset_ms = deps.clock_offset_ms ? deps.clock_offset_ms(device_) : 0;
+  const auto* const import = dynamic_cast<const ImportSink*>(sink_.get());
+  if (import != nullptr) about.provenance = import->provenance();
+  about.clock_offset_ms = import == nullptr && deps.clock_offset_ms ? deps.clock_offset_ms(device_) : 0;
   about.not_before = facts.previous_effective_at;
   if (const auto contact = deps.previous_contact ? deps.previous_contact(device_) : std::nullopt; contact.has_value()) {
     about.not_before = about.not_before.has_value() ? std::max(*about.not_before, *contact) : *contact;
@@ -355,7 +358,7 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   response.mutable_committed()->set_precopied(record.precopied());
   sink_->Send(response);
   Fail(absl::OkStatus());  // closes the stream well
-  if (created && !record.precopied() && deps.on_committed)
+  if (created && !record.precopied() && import == nullptr && deps.on_committed)
     deps.on_committed({.snapshot = committed.snapshot, .device = device_, .database = begin_.database(), .method = begin_.method()});
   return absl::OkStatus();
 }

@@ -68,6 +68,7 @@ constexpr Method kMethods[] = {
     {"/litefleet.v1.AdminService/GetOperation", Role::kViewer},
     {"/litefleet.v1.AdminService/WatchOperation", Role::kViewer},
     {"/litefleet.v1.AdminService/CancelOperation", Role::kOperator},
+    {"/litefleet.v1.ImportService/ImportSnapshot", Role::kOperator},
 };
 
 }  // namespace

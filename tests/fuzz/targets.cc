@@ -25,6 +25,7 @@
 #include "common/rpc/address.h"
 #include "common/rpc/identity_file.h"
 #include "controller/config/config.h"
+#include "controller/imports/foreign_file.h"
 #include "controller/retention/policy.h"
 #include "litefleet/storage/v1/records.pb.h"
 #include "litefleet/v1/agent_service.pb.h"
@@ -179,6 +180,13 @@ void DatabaseHeader(ByteView input) {
   if (input.size() >= 512) static_cast<void>(capture::InspectFirstPage(input.first(512), 7));
 }
 
+void ForeignFile(ByteView input) {
+  const auto file = imports::Recognise(input.first(std::min(input.size(), imports::kHeadBytes)), input.size());
+  if (!file.ok() || file->sql) return;
+  Require(format::IsPageSize(file->page_size), "the page size is one");
+  Require(format::DatabaseBytes(file->page_size, file->page_count) <= input.size(), "the pages are in the file");
+}
+
 // A wal-index and a WAL made of the input: two regions of 32 KiB, then the file.
 struct FakeShm {
   sqlite3_file base{};
@@ -313,6 +321,7 @@ const std::vector<Target>& Targets() {
       {"toml", Toml},
       {"keys", Keys},
       {"database_header", DatabaseHeader},
+      {"foreign_file", ForeignFile},
       {"wal_index", WalIndex},
       {"wal_frames", WalFrames},
       {"catalog_backup", CatalogBackup},

@@ -1,0 +1,99 @@
+#include "controller/imports/foreign_file.h"
+
+#include <algorithm>
+#include <array>
+#include <string>
+#include <string_view>
+
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+
+namespace litefleet::imports {
+namespace {
+
+constexpr std::string_view kMagic("SQLite format 3\0", 16);
+constexpr size_t kHeader = 100;
+constexpr size_t kSample = 4096;
+constexpr size_t kLooksRandom = 240;  // different bytes among so many: text has about 100, programs and databases fewer than this
+
+struct Known {
+  std::string_view begin;
+  std::string_view name;
+};
+constexpr std::array<Known, 7> kKnown = {{{"\x1f\x8b", "compressed with gzip"},
+                                          {"\x28\xb5\x2f\xfd", "compressed with zstd"},
+                                          {"\xfd"
+                                           "7zXZ",
+                                           "compressed with xz"},
+                                          {"BZh", "compressed with bzip2"},
+                                          {"PK\x03\x04", "a zip archive"},
+                                          {"\xff\xfe", "text in UTF-16"},
+                                          {"\xfe\xff", "text in UTF-16"}}};
+
+absl::Status Refused(std::string_view reason, const std::string& message, std::string_view hint) {
+  return Error(absl::StatusCode::kInvalidArgument, reason, message, hint);
+}
+
+uint32_t Big32(ByteView bytes, size_t at) {
+  uint32_t value = 0;
+  for (size_t i = 0; i < 4; ++i) value = value << 8 | std::to_integer<uint32_t>(bytes[at + i]);
+  return value;
+}
+
+absl::StatusOr<ForeignFile> Database(ByteView head, uint64_t bytes) {
+  constexpr std::string_view kWhole = "copy all of it again, with its application stopped";
+  if (head.size() < kHeader)
+    return Refused("IMPORT_TRUNCATED", fmt::format("the database has {} bytes, and no whole header", bytes), kWhole);
+  ForeignFile file;
+  const uint32_t size = std::to_integer<uint32_t>(head[16]) << 8 | std::to_integer<uint32_t>(head[17]);
+  file.page_size = size == 1 ? 65536 : size;
+  if (!format::IsPageSize(file.page_size)) {
+    return Refused("IMPORT_NOT_A_DATABASE", fmt::format("its header says pages of {} bytes, which no database has", file.page_size),
+                   "if it is encrypted, let its application write SQL text, and import that");
+  }
+  const uint64_t pages = bytes / file.page_size;
+  if (pages == 0 || bytes % file.page_size != 0) {
+    return Refused("IMPORT_TRUNCATED", fmt::format("the database has {} bytes, which are no whole pages of {}", bytes, file.page_size),
+                   kWhole);
+  }
+  if (pages > format::kMaxPageCount) return Refused("IMPORT_NOT_A_DATABASE", fmt::format("no database has {} pages", pages), "");
+  file.page_count = static_cast<uint32_t>(pages);
+  // Of use only where the last writer set both; older versions of SQLite do not.
+  const uint32_t said = Big32(head, 28);
+  if (said != 0 && Big32(head, 24) == Big32(head, 92)) {
+    if (said > pages)
+      return Refused("IMPORT_TRUNCATED", fmt::format("the database has {} pages, and its header says {}", pages, said), kWhole);
+    file.page_count = said;
+  }
+  file.journal_mode = head[18] == std::byte{2} ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
+  return file;
+}
+
+bool LooksRandom(ByteView head) {
+  std::array<bool, 256> seen{};
+  for (const std::byte b : head.first(std::min(head.size(), kSample))) seen[std::to_integer<size_t>(b)] = true;
+  return head.size() >= kSample && static_cast<size_t>(std::count(seen.begin(), seen.end(), true)) >= kLooksRandom;
+}
+
+}  // namespace
+
+absl::StatusOr<ForeignFile> Recognise(ByteView head, uint64_t bytes) {
+  if (bytes == 0) return Refused("IMPORT_NOT_A_DATABASE", "the file is empty", "");
+  const std::string_view text = AsText(head);
+  if (text.starts_with(kMagic)) return Database(head, bytes);
+  for (const Known& known : kKnown) {
+    if (text.starts_with(known.begin)) {
+      return Refused("IMPORT_NOT_A_DATABASE", fmt::format("the file is {}", known.name),
+                     known.name.starts_with("text") ? "convert it to UTF-8: iconv -t UTF-8" : "take out what is in it, and import that");
+    }
+  }
+  if (text.find('\0') == std::string_view::npos) return ForeignFile{.sql = true, .skip = text.starts_with("\xef\xbb\xbf") ? 3u : 0u};
+  if (LooksRandom(head) && bytes % 512 == 0) {
+    return Refused("IMPORT_ENCRYPTED", "the file looks like an encrypted database: nothing can read it without its key",
+                   "let its application write it without encryption, or as SQL text, and import that");
+  }
+  return Refused("IMPORT_NOT_A_DATABASE", "the file is neither an SQLite database nor SQL text in UTF-8", "");
+}
+
+}  // namespace litefleet::imports

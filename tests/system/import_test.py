@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""A file that somebody has becomes a snapshot: databases, SQL text, what is none, what is in use; pushed, downloaded, drilled as any other."""
+import os
+import signal
+import sqlite3
+import subprocess
+import time
+
+import lf
+
+
+def start(fleet, rows=200):
+    fleet.init()
+    fleet.serve()
+    path = lf.make_database(fleet.path("live.db"), rows=rows)
+    fleet.agent("alpha", {"main": path})
+    return path
+
+
+def scratch(fleet):
+    return os.listdir(os.path.join(fleet.data, "scratch"))
+
+
+def reason(result):
+    lf.expect("error" in result.err, f"no error document\n{result}")
+    return lf.json.loads(result.err[result.err.index('{"error"'):])["error"]["reason"]
+
+
+def test_a_database_and_sql_text_become_snapshots_and_are_pushed():
+    with lf.Fleet() as fleet:
+        path = start(fleet)
+        backup = fleet.snapshot("alpha/main")
+        brought = lf.make_database(fleet.path("brought.db"), rows=5000, journal="delete")
+        db = sqlite3.connect(brought)
+        text = "\n".join(db.iterdump())
+        db.close()
+        with open(fleet.path("brought.sql"), "w", encoding="utf-8") as file:
+            file.write(text)
+        imported = {}
+        for name, method in (("brought.db", "file"), ("brought.sql", "dump")):
+            operation = fleet.cli("-o", "json", "snapshot", "import", fleet.path(name), "--to", "alpha/main").json
+            lf.expect_equal((operation["kind"], operation["state"], operation["database"]), ("import", "succeeded", "main"), f"the operation of {name}")
+            shown = fleet.cli("-o", "json", "snapshot", "show", operation["snapshot"]).json
+            lf.expect_equal((shown["method"], shown["source_check"]), (method, "ok"), f"method and check of {name}")
+            lf.expect(f'"{name}"' in shown["provenance"] and "operator:local" in shown["provenance"], f"provenance: {shown['provenance']}")
+            lf.expect("imported" in fleet.cli("snapshot", "show", operation["snapshot"]).out, "the page for people does not say that it was imported")
+            imported[name] = operation["snapshot"]
+            lf.expect_equal(lf.content(fleet.download(operation["snapshot"])), lf.content(brought), f"the rows of {name}")
+        lf.expect_equal(lf.sha256(fleet.path(imported["brought.db"] + ".db")), lf.sha256(brought), "the bytes of the database")
+        # The stored copy is checked by an order of its own, and it can be drilled.
+        lf.wait_until("the import is checked", lambda: fleet.cli("-o", "json", "snapshot", "show", imported["brought.db"]).json["check"] == "ok")
+        fleet.cli("snapshot", "drill", imported["brought.db"])
+        # Never the newest: a restore without a name takes the backup.
+        plan = fleet.cli("-o", "json", "restore", "alpha/main", "--plan").json
+        lf.expect(backup in lf.json.dumps(plan), f"the plan is not for the backup: {plan}")
+        fleet.cli("restore", "alpha/main", "--snapshot", imported["brought.db"], "--yes")
+        lf.expect_equal(lf.content(path), lf.content(brought), "what was pushed")
+        again = fleet.snapshot("alpha/main")
+        lf.expect_equal(lf.content(fleet.download(again)), lf.content(path), "the next backup")
+        lf.expect_equal(scratch(fleet), [], "the scratch place")
+
+
+def test_what_is_none_or_in_use_is_said_and_nothing_stays():
+    with lf.Fleet() as fleet:
+        start(fleet)
+        before = fleet.snapshots()
+
+        def refused(name, wanted, code, to="alpha/main", content=None):
+            path = fleet.path(name)
+            if content is not None:
+                with open(path, "wb") as file:
+                    file.write(content)
+            result = fleet.cli("-o", "json", "snapshot", "import", path, "--to", to, check=code)
+            lf.expect_equal(reason(result), wanted, name)
+
+        refused("missing.db", "FILE_NOT_FOUND", 4)
+        refused("empty.db", "FILE_INVALID", 2, content=b"")
+        refused("random.db", "IMPORT_ENCRYPTED", lf.AnyOf(1, 2), content=os.urandom(8192))
+        refused("zip.db", "IMPORT_NOT_A_DATABASE", lf.AnyOf(1, 2), content=b"PK\x03\x04" + os.urandom(100))
+        refused("words.sql", "LOAD_REFUSED", lf.AnyOf(1, 6), content=b"these are no statements;\n")
+        refused("words.sql", "DATABASE_NOT_FOUND", 4, to="alpha/nothing")
+        refused("words.sql", "DEVICE_NOT_FOUND", 4, to="beta/main")
+        os.mkdir(fleet.path("folder"))
+        refused("folder", "FILE_INVALID", 2)
+        whole = lf.make_database(fleet.path("whole.db"), rows=300, journal="delete")
+        with open(whole, "rb") as file:
+            refused("half.db", "IMPORT_TRUNCATED", lf.AnyOf(1, 2), content=file.read(8192))
+        # A live one: its commits are in the log beside it.
+        live = fleet.path("wal.db")
+        application = sqlite3.connect(live, isolation_level=None)
+        application.execute("pragma journal_mode=wal")
+        application.execute("create table t(a)")
+        refused("wal.db", "IMPORT_IN_USE", 6)
+        # The log of one that has crashed is there without anybody.
+        for suffix in ("", "-wal"):
+            with open(live + suffix, "rb") as source, open(fleet.path("crashed.db") + suffix, "wb") as target:
+                target.write(source.read())
+        application.close()
+        refused("crashed.db", "IMPORT_IN_USE", 6)
+        busy = sqlite3.connect(whole, isolation_level=None)
+        busy.execute("begin immediate")
+        refused("whole.db", "IMPORT_IN_USE", 6)
+        busy.execute("rollback")
+        busy.close()
+        fleet.cli("snapshot", "import", whole, "--to", "alpha/main")
+        lf.expect_equal(len(fleet.snapshots()), len(before) + 1, "snapshots")
+        lf.expect_equal(scratch(fleet), [], "the scratch place")
+        fleet.cli("snapshot", "import", whole, check=2)
+        fleet.cli("snapshot", "import", "--to", "alpha/main", check=2)
+
+
+def test_it_can_be_interrupted_cancelled_and_killed():
+    with lf.Fleet() as fleet:
+        start(fleet)
+        big = lf.make_database(fleet.path("big.db"), rows=120000, journal="delete")
+
+        def active():
+            items = fleet.cli("-o", "json", "operation", "list", "--active").json["items"]
+            return next((item["id"] for item in items if item["kind"] == "import"), None)
+
+        def begin():
+            args = [os.path.join(lf.BIN, "litefleet"), "snapshot", "import", big, "--to", "alpha/main"]
+            process = subprocess.Popen(args, env={**os.environ, "LITEFLEET_DATA": fleet.data}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            return process, lf.wait_until("the import runs", active, every=0.02)
+
+        def ended(operation, states):
+            return lf.wait_until("the import ends", lambda: (found := fleet.cli("-o", "json", "operation", "show", operation).json)["state"] in states and found)
+
+        process, operation = begin()
+        fleet.cli("operation", "cancel", operation, check=lf.AnyOf(0, 6))
+        done = ended(operation, ("cancelled", "succeeded"))
+        process.wait(30)
+        if done["state"] == "cancelled":
+            lf.expect(process.returncode not in (0,), "the command ended well although it was cancelled")
+        process, operation = begin()
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        lf.expect_equal(process.returncode, 130, "the exit code after Ctrl-C")
+        # Ctrl-C while it is sent ends the import; afterwards it goes on without the command.
+        ended(operation, ("failed", "cancelled", "succeeded"))
+        process, operation = begin()
+        fleet.controller.kill()
+        process.wait(90)
+        lf.expect(process.returncode not in (0,), "the command ended well although the controller was killed")
+        fleet.serve()
+        after = ended(operation, ("failed", "succeeded"))
+        if after["state"] == "failed":
+            lf.expect_equal(after["error"]["reason"], "IMPORT_INTERRUPTED", "why")
+        lf.expect_equal(scratch(fleet), [], "the scratch place")
+        fleet.cli("snapshot", "import", big, "--to", "alpha/main")
+
+
+def test_memory_stays_bounded():
+    with lf.Fleet() as fleet:
+        start(fleet)
+        small = lf.make_database(fleet.path("small.db"), rows=100, journal="delete")
+        fleet.cli("snapshot", "import", small, "--to", "alpha/main")
+        before = fleet.controller.peak_kib()
+        big = lf.make_database(fleet.path("big.db"), rows=600000, journal="delete")
+        lf.expect(os.path.getsize(big) > 150 << 20, "the database is too small for this test")
+        began = time.monotonic()
+        fleet.cli("snapshot", "import", big, "--to", "alpha/main")
+        grown = fleet.controller.peak_kib() - before
+        print(f"  {os.path.getsize(big) >> 20} MiB in {time.monotonic() - began:.1f} s, the controller grew by {grown >> 10} MiB")
+        lf.expect(grown < 80 << 10, f"the controller grew by {grown} KiB")
+
+
+if __name__ == "__main__":
+    lf.main(globals())
