@@ -200,6 +200,7 @@ class Agent::Impl final : public control::OperationListener {
     LimitRates();
     FollowConfig();
     own_.gaps->OnChange([this] { loop_.ReportGaps(); });
+    capture_.OnChainCheck([this](const v1::ChainCheck& check) { loop_.CheckChain(check); });
     LF_RETURN_IF_ERROR(queue_.Start(*this));
     loop_.Start(queue_);
     return absl::OkStatus();

@@ -32,6 +32,8 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
     follow::Followed one;
     one.follow.database = database.name;
     one.follow.interval = database.sync_interval;
+    one.follow.prove_every = database.chain_check;
+    one.follow.allow_restart = database.allow_restart_checkpoint;
     one.follow.source.path = database.path;
     one.follow.source.busy_timeout = database.busy_timeout;
     one.follow.source.rollback_stall = database.rollback_stall;

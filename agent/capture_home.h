@@ -39,6 +39,9 @@ class CaptureHome final : public follow::CaptureMemory {
 
   // Nothing is captured while the result lives.
   absl::StatusOr<std::shared_ptr<void>> Pause(const std::string& database, std::string_view why);
+  // Where checks of chains go to; before Follow.
+  void OnChainCheck(std::function<void(const v1::ChainCheck&)> send) { send_chain_check_ = std::move(send); }
+  void ChainChecked(const v1::ChainChecked& checked) { capturing_.ChainChecked(checked); }
   // The controller has not what it should have: everything is compared anew.
   void CompareAgain(const std::string& database);
   std::optional<follow::Follower::Status> StatusOf(const std::string& database) const { return capturing_.StatusOf(database); }
@@ -46,6 +49,9 @@ class CaptureHome final : public follow::CaptureMemory {
   uint64_t Timeline(const std::string& database) override;
   follow::FollowerHome::Rested Remembered(const std::string& database) override;
   void Remember(const std::string& database, const follow::FollowerHome::Rested& rested) override;
+  void CheckChain(const v1::ChainCheck& check) override {
+    if (send_chain_check_) send_chain_check_(check);
+  }
   void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
            const std::string& message) override;
 
@@ -61,6 +67,7 @@ class CaptureHome final : public follow::CaptureMemory {
   const Clock& clock_;
   const std::string device_id_;
   state::GapBook& gaps_;
+  std::function<void(const v1::ChainCheck&)> send_chain_check_;
   std::map<std::string, Release> releases_;
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last
   std::string written_;                                       // of capture.state

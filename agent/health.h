@@ -38,6 +38,7 @@ class DeviceHealth final : public control::HealthSource {
   // Forgets it, so that the next backup is a real one.
   void SnapshotGone(const std::string& database, const std::string& snapshot_id) override;
   void PolicyReceived(const v1::DevicePolicy& policy) override { policy_.Receive(policy); }
+  void ChainChecked(const v1::ChainChecked& checked) override { capture_.ChainChecked(checked); }
 
  private:
   v1::DatabaseHealth Look(const config::DatabaseConfig& database) const;

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "common/base/heap.h"
 #include "common/base/status.h"
 #include "common/io/admin_socket.h"
 #include "common/obs/log.h"
@@ -290,4 +291,7 @@ static int Main(int argc, char** argv) {
   return status.ok() ? 0 : Fail(status);
 }
 
-int main(int argc, char** argv) { litefleet::rpc::EndProcess(Main(argc, argv)); }
+int main(int argc, char** argv) {
+  litefleet::SetUpHeap({.kept = 16 << 20});
+  litefleet::rpc::EndProcess(Main(argc, argv));
+}

@@ -89,6 +89,9 @@ DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const H
   }
   database.sync_interval = table.Duration("sync_interval", database.sync_interval, kLeastSync, kMostSync);
   database.sync_set = table.Has("sync_interval");
+  database.allow_restart_checkpoint = table.Bool("allow_restart_checkpoint", false);
+  database.restart_set = table.Has("allow_restart_checkpoint");
+  database.chain_check = table.Duration("chain_check", database.chain_check, seconds(1), 90 * kDay);
   if (const std::optional<std::string> text = table.OptionalString("schedule")) {
     const absl::StatusOr<Schedule> schedule = Schedule::Parse(*text);
     if (!schedule.ok()) table.Reject("schedule", MessageOf(schedule.status()), HintOf(schedule.status()));

@@ -34,12 +34,15 @@ struct HookConfig {
 
 struct DatabaseConfig {
   std::string name;
-  std::string path;                               // absolute
-  std::string method = "online";                  // online | continuous
-  bool method_set = false;                        // by agent.toml: no policy changes it
-  std::chrono::milliseconds sync_interval{1000};  // of method continuous: how often what was committed is shipped
-  bool sync_set = false;                          // as method_set
-  Schedule schedule;                              // without one on order only
+  std::string path;                                         // absolute
+  std::string method = "online";                            // online | continuous
+  bool method_set = false;                                  // by agent.toml: no policy changes it
+  std::chrono::milliseconds sync_interval{1000};            // of method continuous: how often what was committed is shipped
+  bool sync_set = false;                                    // as method_set
+  bool allow_restart_checkpoint = false;                    // of method continuous: RESTART where nothing else keeps the WAL small
+  bool restart_set = false;                                 // as method_set
+  std::chrono::milliseconds chain_check{24 * 3600 * 1000};  // of method continuous: how often all of it is read and compared
+  Schedule schedule;                                        // without one on order only
   bool schedule_set = false;
   // Runs of the schedule begin within it alone.
   std::optional<DayWindow> window;

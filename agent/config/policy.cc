@@ -73,6 +73,10 @@ class Rules {
         Problem(fmt::format("a sync_interval of {} ms for {} is out of range", interval.count(), whose));
       }
     }
+    if (rule.has_allow_restart_checkpoint() && !database.restart_set) {
+      database.allow_restart_checkpoint = rule.allow_restart_checkpoint();
+      database.restart_set = true;
+    }
     if (rule.has_compression_level() && !database.compression_level.has_value() && !ruled_.config.compression_level.has_value()) {
       if (rule.compression_level() >= kMinCompression && rule.compression_level() <= kMaxCompression) {
         database.compression_level = rule.compression_level();

@@ -86,6 +86,14 @@ void ControlLoop::ReportGaps() {
   changed_.SignalAll();
 }
 
+void ControlLoop::CheckChain(const v1::ChainCheck& check) {
+  {
+    MutexLock lock(mu_);
+    mail_.chain_checks[check.database()] = check;
+  }
+  changed_.SignalAll();
+}
+
 void ControlLoop::Reconnect() {
   {
     MutexLock lock(mu_);
@@ -141,6 +149,7 @@ void ControlLoop::TakeReports(ControlSession& session, Mail& mail) {
   for (const v1::OperationResult& result : mail.results) session.OnResult(result);
   for (const std::string& id : mail.dropped) session.OnDropped(id);
   if (mail.health) session.HealthChanged();
+  for (const auto& [database, check] : mail.chain_checks) session.OnChainCheck(check);
   for (auto& [stream, result] : mail.query_results) session.OnQueryResult(stream, std::move(result));
 }
 

@@ -55,6 +55,8 @@ class ControlLoop final : public OperationListener {
   void ReportHealth();
   // The book of gaps has changed: what is new goes out.
   void ReportGaps();
+  // Goes out when there is a connection; its answer goes to the HealthSource. One that a cut stream has lost is not repeated.
+  void CheckChain(const v1::ChainCheck& check);
   // Ends the stream, and connects again at once: identity or address have changed.
   void Reconnect();
   State state() const;
@@ -71,6 +73,7 @@ class ControlLoop final : public OperationListener {
     bool written = false;
     bool health = false;
     bool gaps = false;
+    std::map<std::string, v1::ChainCheck> chain_checks;
     std::optional<absl::Status> closed;
     std::map<std::string, v1::OperationProgress> progress;
     std::deque<v1::OperationResult> results;
@@ -78,8 +81,8 @@ class ControlLoop final : public OperationListener {
     std::deque<std::pair<uint64_t, v1::QueryResult>> query_results;
 
     bool empty() const {
-      return !response && !written && !health && !gaps && !closed && progress.empty() && results.empty() && dropped.empty() &&
-             query_results.empty();
+      return !response && !written && !health && !gaps && !closed && chain_checks.empty() && progress.empty() && results.empty() &&
+             dropped.empty() && query_results.empty();
     }
   };
 

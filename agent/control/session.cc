@@ -78,6 +78,9 @@ absl::Status ControlSession::OnResponse(const v1::ControlResponse& response, Ste
     case v1::ControlResponse::kGapRecorded:
       OnGapRecorded(response.gap_recorded().gap_id());
       return absl::OkStatus();
+    case v1::ControlResponse::kChainChecked:
+      health_.ChainChecked(response.chain_checked());
+      return absl::OkStatus();
     default:
       return absl::OkStatus();  // of a later version
   }
@@ -168,6 +171,10 @@ std::optional<v1::ControlRequest> ControlSession::NextRequest(SteadyTime now) {
   }
   if (auto gap = NextGap()) return gap;
   if (auto progress = NextProgress(now)) return progress;
+  if (!chain_checks_.empty()) {
+    *request.mutable_chain_check() = std::move(chain_checks_.extract(chain_checks_.begin()).mapped());
+    return request;
+  }
   if (now >= health_due_) {
     health_due_ = now + health_interval_;
     *request.mutable_health() = health_.MakeHealth();

@@ -4,7 +4,7 @@
 //
 // What it keeps between streams is only what is worth sending again: results that the controller has not recorded, and the newest
 // progress of each operation. Coverage gaps are taken from their book one at a time: the next goes out when the last one is recorded.
-// Outbound order: hello first, then answers, results, gaps, progress, health. The queue of answers is bounded: while
+// Outbound order: hello first, then answers, results, gaps, progress, checks of chains, health. The queue of answers is bounded: while
 // it is full nothing more is read (ready_to_read()).
 //
 // Thread safety: none. Errors: what the peer does against the protocol is kInternal CONTROL_PROTOCOL and ends the stream.
@@ -40,6 +40,8 @@ class HealthSource {
   virtual void SnapshotGone(const std::string& database, const std::string& snapshot_id) = 0;
   // What rules the device from now on; the next health acknowledges it.
   virtual void PolicyReceived(const v1::DevicePolicy& policy) = 0;
+  // The answer to a check of a chain.
+  virtual void ChainChecked(const v1::ChainChecked& checked) = 0;
 };
 
 class ControlSession {
@@ -62,6 +64,8 @@ class ControlSession {
   void OnResult(const v1::OperationResult& result);
   // The operation has no result, and nothing more to tell.
   void OnDropped(const std::string& operation_id) { progress_.erase(operation_id); }
+  // To be sent once, on this stream or the next one; the newest of a database replaces one that was not sent.
+  void OnChainCheck(const v1::ChainCheck& check) { chain_checks_[check.database()] = check; }
   // An answer to a query of stream number `stream`; a later stream drops it.
   void OnQueryResult(uint64_t stream, v1::QueryResult result);
 
@@ -113,6 +117,7 @@ class ControlSession {
   std::map<std::string, v1::OperationResult> results_;  // not recorded by the controller
   std::set<std::string> unsent_results_;                // of these, not sent on this stream
   std::map<std::string, Running> progress_;
+  std::map<std::string, v1::ChainCheck> chain_checks_;
   std::optional<v1::CoverageGap> gap_sent_;  // on this stream, as the book has it; not recorded yet
 };
 

@@ -1,10 +1,15 @@
 #include "agent/follow/attached.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <optional>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "common/base/crash_point.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -18,6 +23,8 @@ using capture::WalState;
 constexpr int kMostRounds = 8;
 // Until it is known for certain which mark a hold is on.
 constexpr int kMostBegins = 4;
+constexpr std::chrono::microseconds kAsideLook{300};
+constexpr uint64_t kWriteByte = 120;  // of the wal-index
 
 }  // namespace
 
@@ -158,6 +165,91 @@ absl::StatusOr<capture::UserDatabase::Checkpointed> Attached::Checkpoint() {
   LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
   LF_CRASH_POINT("follow.before_checkpoint");
   return spare->database->CheckpointPassive();
+}
+
+absl::StatusOr<Attached::Rule> Attached::StandAside(std::chrono::milliseconds most) {
+  LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
+  Connection& own = connections_[holder_];
+  const std::array<std::byte, 8> salts = own.hold->wal_state().salts;
+  own.hold.reset();
+  const capture::WalIndex index(own.database->file(), own.database->wal_file());
+  const auto deadline = std::chrono::steady_clock::now() + most;
+  do {
+    std::this_thread::sleep_for(kAsideLook);
+    if (const auto look = index.ReadState(); look.ok() && look->salts != salts) break;
+  } while (std::chrono::steady_clock::now() < deadline);
+  LF_CRASH_POINT("follow.stood_aside");
+  LF_RETURN_IF_ERROR(BeginHold(own));
+  return SeeCheckpointLockFree(*spare);
+}
+
+bool Attached::HoldsWriteLock(const capture::FileId& index) {
+  const std::vector<capture::FileLock> locks = capture::ReadLocks();
+  return std::any_of(locks.begin(), locks.end(), [&, self = getpid()](const capture::FileLock& lock) {
+    return lock.pid == self && lock.file == index && lock.exclusive && !lock.waits && lock.first <= kWriteByte && kWriteByte <= lock.last;
+  });
+}
+
+absl::StatusOr<bool> Attached::CheckpointRestart(Connection& spare, SteadyTime deadline, const std::function<bool()>& busy) {
+  sqlite3* const db = spare.database->db();
+  // SQLite asks no handler while it copies.
+  Mutex mu;
+  CondVar changed;
+  bool ended = false;
+  std::thread alarm([&] {
+    MutexLock lock(mu);
+    while (!ended && std::chrono::steady_clock::now() < deadline) changed.WaitUntil(mu, deadline);
+    if (!ended) sqlite3_interrupt(db);
+  });
+  sqlite3_busy_handler(
+      db, [](void* asked, int) { return (*static_cast<const std::function<bool()>*>(asked))() ? 1 : 0; },
+      const_cast<std::function<bool()>*>(&busy));
+  const int rc = sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_RESTART, nullptr, nullptr);
+  {
+    MutexLock lock(mu);
+    ended = true;
+    changed.SignalAll();
+  }
+  alarm.join();
+  sqlite3_busy_handler(db, nullptr, nullptr);
+  if (rc == SQLITE_OK) return true;
+  if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_INTERRUPT) return false;
+  return spare.database->ErrorFor(rc, "checkpoint");
+}
+
+absl::StatusOr<bool> Attached::Restart(std::chrono::milliseconds budget, const std::function<bool()>& save) {
+  LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
+  Connection& own = connections_[holder_];
+  const auto index = FileIdOf(spare->database->real_path() + "-shm");
+  if (!index.has_value()) return false;
+  const auto deadline = std::chrono::steady_clock::now() + budget;
+  absl::Status failed;
+  // In whose way SQLite stands: a writer's until the write lock is had, then of readers, of whom one is the agent.
+  const auto advance = [&]() -> absl::StatusOr<bool> {
+    if (!HoldsWriteLock(*index)) return true;
+    LF_ASSIGN_OR_RETURN(const WalState look, Look());
+    LF_ASSIGN_OR_RETURN(const uint32_t copied, Backfilled());
+    const bool newest = own.hold->wal_state() == look;
+    if (newest && (own.may_be_mark0 || copied < look.max_frame)) return true;  // others are in the way
+    if (!save()) return false;
+    LF_CRASH_POINT("follow.restart_advanced");
+    // Nobody writes and nobody checkpoints while it is between two holds: this process has both locks.
+    own.hold.reset();
+    LF_RETURN_IF_ERROR(BeginHold(own));
+    return true;
+  };
+  const std::function<bool()> busy = [&] {
+    if (std::chrono::steady_clock::now() >= deadline) return false;
+    const absl::StatusOr<bool> goes_on = advance();
+    if (!goes_on.ok()) failed = goes_on.status();
+    if (!goes_on.ok() || !*goes_on) return false;
+    std::this_thread::sleep_for(kAsideLook);
+    return true;
+  };
+  const absl::StatusOr<bool> done = CheckpointRestart(*spare, deadline, busy);
+  Rest();  // the next one has its own handler again
+  LF_RETURN_IF_ERROR(failed);
+  return done;
 }
 
 void Attached::Rest() {

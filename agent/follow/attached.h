@@ -18,10 +18,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/capture/lock_table.h"
 #include "agent/capture/pinned_read.h"
 #include "agent/capture/user_database.h"
 #include "agent/capture/wal_frames.h"
 #include "agent/follow/continuity.h"
+#include "common/base/clock.h"
 
 namespace litefleet::follow {
 
@@ -62,6 +64,16 @@ class Attached {
   // Of frames that the hold does not need. REQUIRES: nothing is to be shipped before.
   absl::StatusOr<capture::UserDatabase::Checkpointed> Checkpoint();
 
+  // Lets go of everything until the WAL has been started over, or for `most`: an application that checkpoints its own WAL does so as it
+  // would without the agent. Then holds the newest state, and has seen the checkpoint lock free. The connection stays, so nobody else is
+  // the last closer. REQUIRES: the hold is above mark 0, and all that it has was shipped or is saved.
+  absl::StatusOr<Rule> StandAside(std::chrono::milliseconds most);
+
+  // RESTART: the next writer starts the WAL over. Once the write lock is had there is no newer frame than those that `save` takes, and the
+  // hold is advanced in place: to the newest frame, then, when all is copied and all was saved or shipped, to mark 0. False: not within the
+  // budget, or `save` said no; nothing is lost then. REQUIRES: the hold is above mark 0.
+  absl::StatusOr<bool> Restart(std::chrono::milliseconds budget, const std::function<bool()>& save);
+
   bool OthersAttached(std::span<const capture::FileLock> locks) { return holder().OthersAttached(locks); }
   // Keeps one connection.
   void Rest();
@@ -79,6 +91,10 @@ class Attached {
   // The connection that holds nothing; it has read before.
   absl::StatusOr<Connection*> Spare();
   absl::StatusOr<Rule> SeeCheckpointLockFree(Connection& spare);
+  // This process holds the write lock of the wal-index.
+  static bool HoldsWriteLock(const capture::FileId& index);
+  // `busy` is asked while a lock is not to be had; what is being copied is cut off at the deadline. False: it gave up.
+  static absl::StatusOr<bool> CheckpointRestart(Connection& spare, SteadyTime deadline, const std::function<bool()>& busy);
 
   const capture::UserDatabaseOptions options_;
   std::array<Connection, 2> connections_;

@@ -24,6 +24,7 @@ constexpr seconds kWatchAgain{5};
 
 bool Same(const Followed& a, const Followed& b) {
   return a.follow.source.path == b.follow.source.path && a.follow.interval == b.follow.interval &&
+         a.follow.prove_every == b.follow.prove_every && a.follow.allow_restart == b.follow.allow_restart &&
          a.follow.source.busy_timeout == b.follow.source.busy_timeout && a.follow.source.max_pin == b.follow.source.max_pin &&
          a.follow.source.reserve == b.follow.source.reserve && a.follow.source.allow_network_fs == b.follow.source.allow_network_fs &&
          a.follow.checkpoint_bytes == b.follow.checkpoint_bytes;
@@ -39,6 +40,7 @@ struct Capturing::Slot {
     uint64_t Timeline(const std::string& database) override { return capturing_.memory_.Timeline(database); }
     Rested Remembered(const std::string& database) override { return capturing_.memory_.Remembered(database); }
     void Remember(const std::string& database, const Rested& rested) override { capturing_.memory_.Remember(database, rested); }
+    void CheckChain(const v1::ChainCheck& check) override { capturing_.memory_.CheckChain(check); }
     void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
              const std::string& message) override {
       capturing_.memory_.Gap(database, from, until, reason, message);
@@ -74,6 +76,7 @@ struct Capturing::Slot {
   bool taken = false;
   bool wanted = false;  // somebody waits to have it for good
   SteadyTime look_at{};
+  SteadyTime peek_at = SteadyTime::max();
 
   // The looking thread's.
   int watch = -1;
@@ -94,8 +97,12 @@ bool Capturing::Take(Slot& slot, SteadyTime deadline) {
 }
 
 void Capturing::Give(Slot& slot) {
+  const SteadyTime peek_at = slot.follower.peek_at();
   MutexLock lock(mu_);
   slot.taken = false;
+  slot.peek_at = peek_at;
+  // Whoever gives it back is not always who looks, and a look that came meanwhile was left out.
+  if ((peek_at < slot.look_at || slot.look_at <= clock_.Steady()) && wake_.valid()) eventfd_write(wake_.get(), 1);
   changed_.SignalAll();
 }
 
@@ -222,6 +229,17 @@ void Capturing::Resume(const std::string& database) {
   Give(*slot);
 }
 
+void Capturing::ChainChecked(const v1::ChainChecked& checked) {
+  std::shared_ptr<Slot> slot;
+  {
+    MutexLock lock(mu_);
+    const auto found = slots_.find(checked.database());
+    if (found == slots_.end()) return;
+    slot = found->second;
+  }
+  slot->follower.ChainChecked(checked);
+}
+
 std::optional<Follower::Status> Capturing::StatusOf(const std::string& database) const {
   std::shared_ptr<Slot> slot;
   {
@@ -279,25 +297,31 @@ void Capturing::KeepWatched(Slot& slot) {
 SteadyTime Capturing::LookRound() {
   const SteadyTime now = clock_.Steady();
   SteadyTime next = now + seconds(1);
-  std::vector<std::shared_ptr<Slot>> due;
+  struct Due {
+    std::shared_ptr<Slot> slot;
+    bool peek;
+  };
+  std::vector<Due> due;
   {
     MutexLock lock(mu_);
     for (const auto& [name, slot] : slots_) {
-      if (slot->look_at <= now) {
+      if (slot->taken) continue;
+      const bool look = slot->look_at <= now;
+      if (look) {
         // Databases with the same interval are looked at together.
         const auto interval = std::chrono::duration_cast<nanoseconds>(slot->followed.follow.interval);
         slot->look_at = SteadyTime((now.time_since_epoch() / interval + 1) * interval);
-        if (!slot->taken && !slot->wanted) {
-          slot->taken = true;
-          due.push_back(slot);
-        }
       }
-      next = std::min(next, slot->look_at);
+      if ((look || slot->peek_at <= now) && !slot->wanted) {
+        slot->taken = true;
+        due.push_back({slot, !look});
+      }
+      next = std::min(next, slot->taken || slot->wanted ? slot->look_at : std::min(slot->look_at, slot->peek_at));
     }
   }
-  for (const std::shared_ptr<Slot>& slot : due) {
+  for (const auto& [slot, peek] : due) {
     KeepWatched(*slot);
-    if (!slot->follower.Glance()) {
+    if (peek ? !slot->follower.Peek() : !slot->follower.Glance()) {
       Give(*slot);
       continue;
     }

@@ -40,6 +40,7 @@ class CaptureMemory {
   virtual uint64_t Timeline(const std::string& database) = 0;
   virtual FollowerHome::Rested Remembered(const std::string& database) = 0;
   virtual void Remember(const std::string& database, const FollowerHome::Rested& rested) = 0;
+  virtual void CheckChain(const v1::ChainCheck& check) = 0;
   virtual void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
                    const std::string& message) = 0;
 };
@@ -65,6 +66,8 @@ class Capturing {
   // Errors: kDeadlineExceeded CAPTURE_BUSY.
   absl::StatusOr<std::shared_ptr<Paused>> Pause(const std::string& database, std::string_view why);
 
+  // The controller's answer; of a database that is not followed any more nothing.
+  void ChainChecked(const v1::ChainChecked& checked);
   std::optional<Follower::Status> StatusOf(const std::string& database) const;
 
  private:

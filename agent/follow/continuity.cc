@@ -51,4 +51,14 @@ Judgement Judge(const WalPlace& shipped, const Held& held, const Sight& sight) {
   return sight.now.salts == shipped.salts ? SameGeneration(shipped, sight) : OtherGeneration(shipped, held, sight);
 }
 
+Judgement JudgeAfterStandingAside(const WalPlace& shipped, const Sight& sight) {
+  if (!sight.same_file) return Doubt("DATABASE_REPLACED");
+  if (sight.now.frame != 0 && sight.now.page_size != shipped.page_size) return Doubt("PAGE_SIZE_CHANGED");
+  if (sight.now.salts == shipped.salts) return SameGeneration(shipped, sight);
+  if (Salt1(sight.now) - Salt1(shipped) != 1) return Doubt("SALTS_UNEXPECTED");
+  if (!FileHolds(sight) || sight.wal_bytes < capture::WalBytes(shipped.page_size, shipped.frame)) return Doubt("WAL_SHORTER");
+  if (sight.now.frame >= shipped.frame) return Doubt("END_OVERWRITTEN");
+  return {Verdict::kResetOnce};
+}
+
 }  // namespace litefleet::follow

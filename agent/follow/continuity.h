@@ -44,6 +44,11 @@ struct Judgement {
 
 Judgement Judge(const capture::WalPlace& shipped, const Held& held, const Sight& sight);
 
+// The same when nothing was held for a moment, and everything up to `shipped` had been taken before. Reset once: by one who had started it
+// over before, so that salt-1 counts; how the generation of `shipped` ended is still to be found. Doubt where the file is gone, was cut or
+// the new generation has come to where that end would be.
+Judgement JudgeAfterStandingAside(const capture::WalPlace& shipped, const Sight& sight);
+
 // What `shipped` becomes when a hand-over finds the WAL started over (kResetOnce by the hold that is about to end): the next hold may keep
 // frames of the new generation, and could not explain how it began.
 capture::WalPlace BeforeFirstFrame(const capture::WalPlace& shipped, const capture::WalPlace& now);

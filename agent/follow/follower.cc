@@ -92,14 +92,22 @@ bool Follower::Glance() {
       break;
   }
   if (now < retry_at_) return false;
-  if (noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_) return true;
+  if (chain_differs_.load() || noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_) return true;
   if ((busy_at_ != SteadyTime{} && now >= busy_at_ + kRestAfter) || now >= prove_at_) return true;
   const auto look = attached_->Look();
   if (!look.ok() || !(*look == *seen_)) return true;
   if (const auto in_the_way = attached_->InTheWay(*look); !in_the_way.ok() || *in_the_way) return true;
+  PlanPeek();
   MutexLock lock(mu_);
   status_.unchanged_at = clock_.Now();
   return false;
+}
+
+bool Follower::Peek() {
+  peek_at_ = SteadyTime::max();
+  if (state_ != State::kFollowing || clock_.Steady() < retry_at_) return false;
+  peeked_ = PlanPeek();
+  return peeked_;
 }
 
 void Follower::Step(const CancelToken& cancel) {
@@ -227,6 +235,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   comparison.session_id = session_id_;
   comparison.timeline = home_.Timeline(options_.database);
   comparison.source = options_.source;
+  comparison.fresh_base = fresh_base_;
   comparison.give_up_at = std::chrono::steady_clock::now() + options_.lease;
   comparison.tick = [&] {
     // The transaction of the reading has a limit of its own; what the network takes may not keep the WAL.
@@ -240,6 +249,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   compare_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(took * options_.compare_rest, kLongestRest);
   if (compared.ok()) {
     session_id_.clear();
+    fresh_base_ = false;
     Acknowledged(compared->snapshot_id, taken_at);
   }
   return compared;
@@ -257,8 +267,7 @@ void Follower::CompareAttached(const CancelToken& cancel) {
   if (cancel.cancelled()) return;
   if (compared.ok() && attached_ != nullptr && compared->place.has_value()) {
     shipped_ = *compared->place;
-    seen_.reset();
-    pending_.reset();
+    Forget();
     retry_at_ = {};
     Enter(State::kFollowing);
     prove_at_ = clock_.Steady() + options_.prove_every;
@@ -285,13 +294,15 @@ void Follower::StepFollowing(const CancelToken& cancel) {
     look_again_ = clock_.Steady() + kLookAnyway;
     if (!OthersAttached()) return Leave(cancel);
   }
-  if (!LookAndShip(cancel)) return;
+  if (chain_differs_.exchange(false)) return ChainDiffers();
+  const auto plan = absl::MakeCleanup([this] { PlanPeek(); });
+  CheckpointWhenDue(cancel);
+  if (std::exchange(peeked_, false) || state_ != State::kFollowing || !LookAndShip(cancel)) return;
   // Only when there is nothing but what was shipped: else the next hold could be on mark 0 with what was not.
   if (const auto look = attached_->Look(); look.ok() && seen_.has_value() && *look == *seen_) {
     const auto in_the_way = attached_->InTheWay(*look);
     if (in_the_way.ok() && *in_the_way && !HandOver()) return;
   }
-  CheckpointWhenDue(cancel);
   ProveWhenDue(cancel);
   if (state_ == State::kFollowing && busy_at_ != SteadyTime{} && clock_.Steady() >= busy_at_ + kRestAfter) {
     attached_->Rest();
@@ -309,10 +320,7 @@ void Follower::Leave(const CancelToken& cancel) {
   const absl::Status closed = attached_->Close();
   attached_.reset();
   if (!closed.ok()) spdlog::warn("{}: {}", options_.database, MessageOf(closed));
-  pending_.reset();
-  saved_ = false;
-  shipper_.DropSaved();
-  seen_.reset();
+  Forget();
   shipper_.Rest();
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   rested_facts_ = shipped && facts.has_value() && !noticed_.load() ? facts->text : "";
@@ -322,10 +330,7 @@ void Follower::Leave(const CancelToken& cancel) {
 
 void Follower::Doubt(std::string_view reason) {
   spdlog::info("{}: the WAL does not tell what has changed ({}); pages are compared", options_.database, reason);
-  pending_.reset();
-  saved_ = false;
-  shipper_.DropSaved();
-  seen_.reset();
+  Forget();
   session_id_.clear();
   retry_at_ = {};
   Progress();
@@ -341,6 +346,13 @@ void Follower::Doubt(std::string_view reason) {
   status_.health.set_doubts(status_.health.doubts() + 1);
 }
 
+void Follower::Forget() {
+  pending_.reset();
+  saved_ = false;
+  shipper_.DropSaved();
+  seen_.reset();
+}
+
 bool Follower::Overdue() { return clock_.Steady() - progress_at_ > options_.lease; }
 
 void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
@@ -348,13 +360,8 @@ void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
   LF_CRASH_POINT("follow.before_let_go");
   attached_->Close().IgnoreError();
   attached_.reset();
-  pending_.reset();
-  saved_ = false;
-  seen_.reset();
-  if (!in_compare_) {
-    shipper_.DropSaved();
-    shipper_.Rest();
-  }
+  Forget();
+  if (!in_compare_) shipper_.Rest();
   dirty_ = true;
   rested_facts_.clear();
   retry_at_ = clock_.Steady() + options_.interval;
@@ -379,10 +386,7 @@ void Follower::EndGap(SystemTime until) {
 void Follower::Fail(const absl::Status& status) {
   if (attached_ != nullptr) attached_->Close().IgnoreError();
   attached_.reset();
-  pending_.reset();
-  saved_ = false;
-  shipper_.DropSaved();
-  seen_.reset();
+  Forget();
   dirty_ = false;  // once more when something is noticed, or half a minute has passed
   shipper_.Rest();
   const std::string message = MessageOf(status);
@@ -408,10 +412,7 @@ void Follower::Acknowledged(const std::string& snapshot_id, SystemTime taken_at)
 void Follower::LetGo(std::string_view why) {
   if (attached_ != nullptr) attached_->Close().IgnoreError();
   attached_.reset();
-  pending_.reset();
-  saved_ = false;
-  shipper_.DropSaved();
-  seen_.reset();
+  Forget();
   session_id_.clear();
   shipper_.Rest();
   Enter(State::kReleased, std::string(why));

@@ -3,12 +3,14 @@
 //   if (follower.Glance()) follower.Step(cancel);     // by whoever has it; Glance is cheap, Step may block on the network
 //   follower.Notice();                                // any thread: somebody opened, closed or replaced the file
 //
-// Thread safety: Glance, Step, LetGo, Resume and the destructor: one at a time, on any thread. Notice and status: any thread. Ownership:
+// Thread safety: Glance, Peek, peek_at, Step, LetGo, Resume and the destructor: one at a time, on any thread. Notice, ChainChecked and
+// status: any thread. Ownership:
 // the shipper's transport, the clock and what the functions of the options refer to outlive it. A lease bounds every hold: 30 s without
 // progress, or free space below the reserve.
 #ifndef LITEFLEET_AGENT_FOLLOW_FOLLOWER_H_
 #define LITEFLEET_AGENT_FOLLOW_FOLLOWER_H_
 
+#include <array>
 #include <atomic>
 #include <functional>
 #include <memory>
@@ -32,7 +34,10 @@ struct FollowOptions {
   capture::OnlineOptions source;  // path, timeouts, reserve
   std::chrono::milliseconds interval{1000};
   std::chrono::seconds lease{30};
-  uint64_t checkpoint_bytes = 4 << 20;  // of frames
+  // Of frames. From three quarters of it on PASSIVE checkpoints are tried, before the application's own by default begin.
+  uint64_t checkpoint_bytes = 4 << 20;
+  // Above four times that, where all else came to nothing, a RESTART checkpoint: writers wait for it, or are told SQLITE_BUSY.
+  bool allow_restart = false;
   // After a page diff: this many times as long as it took no other one.
   int compare_rest = 9;
   // How often the whole database is read and compared with what the controller has.
@@ -53,6 +58,8 @@ class FollowerHome {
   };
   virtual Rested Remembered(const std::string& database) = 0;
   virtual void Remember(const std::string& database, const Rested& rested) = 0;
+  // The root of the database as it was just read, to be compared with the controller's; answered by Follower::ChainChecked, or never.
+  virtual void CheckChain(const v1::ChainCheck& check) = 0;
   // A time without second-by-second coverage; `until` unset: it goes on.
   virtual void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
                    const std::string& message) = 0;
@@ -71,8 +78,14 @@ class Follower {
   // Whether there is something to do. Reads shared memory where the database is followed, else the clock.
   bool Glance();
   void Step(const CancelToken& cancel);
+  // Between two looks, when peek_at() has come: whether Step is wanted, for a WAL that fills faster than the interval is long. Costs what
+  // Glance costs; peek_at() is never in an interval in which nothing was committed.
+  bool Peek();
+  SteadyTime peek_at() const { return peek_at_; }
 
   void Notice() { noticed_.store(true); }
+  // Any thread. That the controller has something else becomes doubt at the next look, and the base is sent anew.
+  void ChainChecked(const v1::ChainChecked& checked);
   // Nothing is attached until Resume. What was not shipped is found by comparing.
   void LetGo(std::string_view why);
   void Resume();
@@ -96,11 +109,29 @@ class Follower {
   // Looks and ships what is new. False: not now, or nothing can be followed any more.
   bool LookAndShip(const CancelToken& cancel);
   bool ShipPending(const CancelToken& cancel);
-  // Takes what is new out of the WAL without waiting for the network; it is pending then. False: it is too much, or there is doubt.
+  // Takes what is new out of the WAL without waiting for the network; it is pending then. False: it is too much (what was saved before
+  // stands), or there is doubt.
   bool LookAndSave();
+  // The same, but doubt is only named: for whoever is within a call of attached_.
+  bool TrySave(std::string& doubt);
   bool HandOver();
   void CheckpointWhenDue(const CancelToken& cancel);
+  // Hold, PASSIVE, hold, ... until a hold is on mark 0. False: not now.
+  bool CheckpointInRounds(const CancelToken& cancel);
+  // In rounds, and the next time in one generation of the WAL with the help of the application.
+  bool CheckpointOnce(const CancelToken& cancel);
+  // Lets the application start its WAL over itself, and takes up what was committed meanwhile. False: it did not, or there is doubt.
+  bool StandAside();
+  // A RESTART, where it is allowed, due and not tried in vain a moment ago.
+  bool RestartWhenDue();
+  bool TakeEnd(const capture::WalPlace& before, const capture::WalState& look);
+  // Sets peek_at_ by how fast the WAL grows. True: a checkpoint is due.
+  bool PlanPeek();
+  // What is pending and what was looked at.
+  void Forget();
   void ProveWhenDue(const CancelToken& cancel);
+  // What was captured is not what the database is: doubt, and a base of its own.
+  void ChainDiffers();
   void Leave(const CancelToken& cancel);
   void Doubt(std::string_view reason);
   // The lease is over.
@@ -135,9 +166,23 @@ class Follower {
   SteadyTime compare_at_{};
   SteadyTime prove_at_{};
   SteadyTime busy_at_{};  // when a sync last did something
+  SteadyTime peek_at_ = SteadyTime::max();
+  bool peeked_ = false;         // the next step is for a checkpoint alone
+  SteadyTime checkpoint_at_{};  // not before
+  SteadyTime restart_at_{};     // not before
+  std::chrono::milliseconds restart_wait_{0};
+  struct Filled {
+    SteadyTime at;
+    std::array<std::byte, 8> salts{};
+    uint32_t frame = 0;
+    double bytes_per_second = 0;
+  };
+  std::array<std::byte, 8> tried_{};  // the generation in which rounds came to nothing
+  Filled filled_;                     // how far the WAL was, and how fast it had grown until then
   std::chrono::milliseconds backoff_{0};
   bool has_turn_ = false;     // to compare
   bool in_compare_ = false;   // the shipper is in use
+  bool fresh_base_ = false;   // nothing of the ledger is believed by the next page diff
   bool dirty_ = true;         // while detached: files may have changed
   std::string rested_facts_;  // while detached
   SystemTime current_at_{};   // the newest state that was shipped
@@ -148,7 +193,10 @@ class Follower {
   };
   std::optional<OpenGap> gap_;
 
+  std::atomic<bool> chain_differs_{false};  // the controller says so
+
   mutable Mutex mu_;
+  std::string chain_asked_ ABSL_GUARDED_BY(mu_);  // the snapshot whose root the controller was asked for
   Status status_ ABSL_GUARDED_BY(mu_);
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "agent/capture/wal_end.h"
 #include "agent/follow/follower.h"
 #include "common/base/crash_point.h"
 #include "common/base/ids.h"
@@ -19,12 +20,23 @@ using std::chrono::seconds;
 constexpr milliseconds kShort{50};
 constexpr seconds kLongestBackoff{10};
 constexpr seconds kProveAgain{60};
-constexpr int kCheckpointRounds = 4;
+constexpr milliseconds kShortestPeek{20};
+constexpr milliseconds kRestartBudget{250};  // that writers may have to wait
+constexpr milliseconds kFirstRestartWait{250};
+constexpr seconds kLongestRestartWait{30};
+constexpr int kCheckpointRounds = 3;
+constexpr milliseconds kCheckpointPause{50};  // after what came to nothing
+constexpr milliseconds kAside{60};            // two commits, and what the application copies between them
 
 }  // namespace
 
 bool Follower::LookAndShip(const CancelToken& cancel) {
-  if (pending_.has_value()) return ShipPending(cancel);
+  if (pending_.has_value()) {
+    if (!saved_) return ShipPending(cancel);
+    // What came since goes with it, where there is room.
+    const bool all = backoff_ == milliseconds(0) && LookAndSave();
+    if (state_ != State::kFollowing || !ShipPending(cancel) || all) return state_ == State::kFollowing && !pending_.has_value();
+  }
   const auto look = attached_->Look();
   if (!look.ok()) {
     // A writer died within its commit: whoever reads next mends the header, and that may be the agent.
@@ -111,6 +123,13 @@ bool Follower::ShipPending(const CancelToken& cancel) {
 }
 
 bool Follower::LookAndSave() {
+  std::string doubt;
+  const bool saved = TrySave(doubt);
+  if (!doubt.empty()) Doubt(doubt);
+  return saved;
+}
+
+bool Follower::TrySave(std::string& doubt) {
   const auto look = attached_->Look();
   if (!look.ok()) return false;
   const SystemTime taken_at = clock_.Now();
@@ -118,24 +137,29 @@ bool Follower::LookAndSave() {
   if (!sight.ok()) return false;
   const Judgement judgement = Judge(shipped_, attached_->held(), *sight);
   if (judgement.verdict == Verdict::kUnchanged) return true;
-  if (judgement.verdict != Verdict::kGrown) {
-    // Not under a hold above mark 0.
-    if (judgement.verdict == Verdict::kDoubt) Doubt(judgement.reason);
+  if (judgement.verdict == Verdict::kDoubt) {
+    doubt = judgement.reason;
     return false;
   }
-  // What was saved before and has not been sent is taken together with what is new: the WAL has both.
-  const capture::WalPlace from = pending_.has_value() ? pending_->from : shipped_;
-  pending_ = Stretch{from, sight->now, *look, taken_at, clock_.SinceBoot()};
+  if (sight->now.frame == 0) {  // started over, and nothing since
+    shipped_ = sight->now;
+    seen_ = *look;
+    return true;
+  }
+  // What is pending and not saved is still in the WAL, and taken with it.
+  Stretch stretch{pending_.has_value() && !saved_ ? pending_->from : shipped_, sight->now, *look, taken_at, clock_.SinceBoot()};
+  const auto saved = shipper_.Save(stretch, attached_->holder());
+  if (!saved.ok()) {
+    doubt = Shipper::IsDoubt(saved.status()) ? ReasonOf(saved.status()) : "WAL_UNREADABLE";
+    return false;
+  }
+  if (!*saved) return false;
+  if (saved_) stretch.from = pending_->from;
+  pending_ = stretch;
   session_id_ = NewUlid(clock_.Now());
-  const auto saved = shipper_.Save(*pending_, attached_->holder());
-  saved_ = saved.ok() && *saved;
-  if (!saved.ok() && Shipper::IsDoubt(saved.status())) {
-    Doubt(ReasonOf(saved.status()));
-    return false;
-  }
-  if (!saved_) return false;
-  shipped_ = pending_->to;
-  seen_ = pending_->look;
+  saved_ = true;
+  shipped_ = stretch.to;
+  seen_ = stretch.look;
   return true;
 }
 
@@ -164,20 +188,156 @@ bool Follower::HandOver() {
   return true;
 }
 
-void Follower::CheckpointWhenDue(const CancelToken& cancel) {
-  const uint32_t page_size = shipped_.page_size;
-  if (page_size == 0 || capture::WalBytes(page_size, shipped_.frame) <= options_.checkpoint_bytes) return;
-  // Between the hold that bounds what is copied and the next one, which may then be on mark 0, as little as possible: the network is waited
-  // for afterwards. A hold on mark 0 begins only when all that it has was shipped, or is kept in memory.
-  for (int round = 0; round < kCheckpointRounds; ++round) {
-    if (attached_->held().may_be_mark0) break;  // the next writer starts the WAL over
-    const auto done = attached_->Checkpoint();
-    if (!done.ok()) spdlog::warn("{}: a checkpoint failed: {}", options_.database, MessageOf(done.status()));
-    if (!done.ok() || !done->ran) break;  // somebody else is at it
-    if (!LookAndSave() || !HandOver()) break;
+bool Follower::PlanPeek() {
+  peek_at_ = SteadyTime::max();
+  if (state_ != State::kFollowing || attached_ == nullptr) return false;
+  const auto look = attached_->Look();
+  if (!look.ok() || look->page_size == 0) return false;
+  const SteadyTime now = clock_.Steady();
+  if (now - filled_.at >= kShortestPeek) {
+    const uint32_t grown = filled_.salts == look->salts ? look->max_frame - std::min(filled_.frame, look->max_frame) : look->max_frame;
+    const double seconds = std::chrono::duration<double>(now - filled_.at).count();
+    filled_ = {now, look->salts, look->max_frame, static_cast<double>(capture::WalBytes(look->page_size, grown)) / seconds};
   }
+  // On mark 0 the next writer starts a WAL over of which everything was copied.
+  const Held held = attached_->held();
+  const bool waits_for_reset = held.may_be_mark0 && held.begun == capture::PlaceOf(*look);
+  // Before an application would do it itself; where that came to nothing in this generation, with its help.
+  const uint64_t due = tried_ == look->salts ? options_.checkpoint_bytes : options_.checkpoint_bytes / 4 * 3;
+  const uint64_t bytes = waits_for_reset ? 0 : capture::WalBytes(look->page_size, look->max_frame);
+  if (bytes >= due && now >= checkpoint_at_) {
+    peek_at_ = now;
+    return true;
+  }
+  if (filled_.bytes_per_second <= 0) return false;  // the next look is soon enough
+  const std::chrono::duration<double> until_due(
+      std::min(static_cast<double>(due - std::min(bytes, due)) / filled_.bytes_per_second, 3600.0));
+  peek_at_ = now + std::clamp<std::chrono::nanoseconds>(std::chrono::duration_cast<std::chrono::nanoseconds>(until_due), kShortestPeek,
+                                                        seconds(1));
+  peek_at_ = std::max(peek_at_, checkpoint_at_);
+  return false;
+}
+
+void Follower::CheckpointWhenDue(const CancelToken& cancel) {
+  if (pending_.has_value() && backoff_ != milliseconds(0)) return;  // nothing is sent now
+  if (!PlanPeek()) return;
+  bool done = CheckpointOnce(cancel);
+  // Too much to be saved: what there is goes first, from the WAL.
+  if (!done && state_ == State::kFollowing && !saved_ && !cancel.cancelled() && LookAndShip(cancel)) done = CheckpointOnce(cancel);
+  if (!done) done = RestartWhenDue();
   busy_at_ = clock_.Steady();
-  if (state_ == State::kFollowing && pending_.has_value()) ShipPending(cancel);
+  checkpoint_at_ = done ? SteadyTime{} : clock_.Steady() + kCheckpointPause;
+  // So that the next one finds room.
+  if (state_ == State::kFollowing && saved_ && shipper_.saved_bytes() > Shipper::kSavedBytes / 4) ShipPending(cancel);
+}
+
+bool Follower::CheckpointOnce(const CancelToken& cancel) {
+  const auto look = attached_->Look();
+  if (!look.ok()) return false;
+  const bool again = std::exchange(tried_, look->salts) == look->salts;
+  return (again && StandAside()) || (state_ == State::kFollowing && CheckpointInRounds(cancel));
+}
+
+bool Follower::CheckpointInRounds(const CancelToken& cancel) {
+  // A hold bounds what is copied, so the last round has to end before the next transaction begins: each copies what was committed during
+  // the one before. A hold on mark 0 begins only when all that it has was shipped, or is kept in memory.
+  for (int round = 0; round <= kCheckpointRounds && !cancel.cancelled(); ++round) {
+    if (!LookAndSave() || !HandOver()) return false;
+    const Held held = attached_->held();
+    if (held.may_be_mark0) {
+      // Whoever was within a transaction then goes on where the WAL ends.
+      const auto look = attached_->Look();
+      if (!look.ok() || look->salts != held.begun.salts || look->max_frame == held.begun.frame) return true;
+      continue;
+    }
+    if (round == kCheckpointRounds) break;
+    const auto done = attached_->Checkpoint();
+    if (!done.ok()) {
+      spdlog::warn("{}: a checkpoint failed: {}", options_.database, MessageOf(done.status()));
+      return false;
+    }
+    if (!done->ran) break;  // the application is at it
+  }
+  return false;
+}
+
+bool Follower::StandAside() {
+  if (state_ != State::kFollowing || !LookAndSave()) return false;
+  const capture::WalPlace before = shipped_;
+  if (attached_->held().may_be_mark0 && (!HandOver() || attached_->held().may_be_mark0)) return false;
+  if (shipped_ != before) return false;
+  const auto rule = attached_->StandAside(kAside);
+  if (!rule.ok()) {
+    GiveUpHold("HOLD_LOST", MessageOf(rule.status()));
+    return false;
+  }
+  if (*rule == Attached::Rule::kNotSeenFree) {
+    Doubt("CHECKPOINT_LOCK_HELD");
+    return false;
+  }
+  const auto look = attached_->Look();
+  const auto sight = look.ok() ? attached_->SightOf(*look) : absl::StatusOr<Sight>(look.status());
+  if (!sight.ok()) {
+    Doubt("LOOK_FAILED");
+    return false;
+  }
+  if (sight->now.salts == before.salts) return false;  // it has grown: what came is still there
+  const Judgement judgement = JudgeAfterStandingAside(before, *sight);
+  if (judgement.verdict == Verdict::kDoubt) {
+    Doubt(judgement.reason);
+    return false;
+  }
+  return TakeEnd(before, *look);
+}
+
+bool Follower::RestartWhenDue() {
+  if (!options_.allow_restart || state_ != State::kFollowing || clock_.Steady() < restart_at_) return false;
+  const auto look = attached_->Look();
+  if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes) return false;
+  if (!LookAndSave()) return false;
+  if (attached_->held().may_be_mark0 && (!HandOver() || attached_->held().may_be_mark0)) return false;
+  std::string doubt;
+  const auto done = attached_->Restart(kRestartBudget, [&] { return TrySave(doubt); });
+  if (!doubt.empty()) {
+    Doubt(doubt);
+    return false;
+  }
+  if (!done.ok() && state_ == State::kFollowing) {
+    GiveUpHold("HOLD_LOST", MessageOf(done.status()));
+    return false;
+  }
+  if (done.ok() && *done) {
+    restart_wait_ = milliseconds(0);
+    return state_ == State::kFollowing;
+  }
+  restart_wait_ = std::min<milliseconds>(std::max(kFirstRestartWait, restart_wait_ * 2), kLongestRestartWait);
+  restart_at_ = clock_.Steady() + restart_wait_;
+  return false;
+}
+
+bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState& look) {
+  capture::UserDatabase& database = attached_->holder();
+  const auto end = capture::EndOfGeneration(database.wal_file(), before, look.salts);
+  if (!end.ok()) {
+    Doubt("END_NOT_CERTAIN");
+    return false;
+  }
+  if (*end != before) {
+    Stretch stretch{before, *end, look, clock_.Now(), clock_.SinceBoot()};
+    const auto saved = shipper_.SaveEnd(stretch, database);
+    if (!saved.ok() || !*saved) {
+      Doubt("END_NOT_CERTAIN");
+      return false;
+    }
+    if (saved_) stretch.from = pending_->from;
+    pending_ = stretch;
+    session_id_ = NewUlid(clock_.Now());
+    saved_ = true;
+  }
+  shipped_ = BeforeFirstFrame(*end, capture::PlaceOf(look));
+  seen_.reset();
+  LookAndSave();  // so that the time of what is pending is that of what it holds
+  return state_ == State::kFollowing;
 }
 
 void Follower::ProveWhenDue(const CancelToken& cancel) {
@@ -191,11 +351,38 @@ void Follower::ProveWhenDue(const CancelToken& cancel) {
     return;
   }
   // Of a database that changes all the time the next sync is tried.
-  if (*proof == Shipper::Proof::kNotNow) return;
+  if (!proof->has_value()) return;
   prove_at_ = clock_.Steady() + options_.prove_every;
-  if (*proof == Shipper::Proof::kSame) return;
+  v1::ChainCheck check;
+  check.set_database(options_.database);
+  check.set_snapshot_id((*proof)->snapshot_id);
+  check.set_root_digest(std::string((*proof)->read.AsString()));
+  check.set_page_size((*proof)->page_size);
+  check.set_page_count((*proof)->page_count);
+  {
+    MutexLock lock(mu_);
+    chain_asked_ = check.snapshot_id();
+  }
+  home_.CheckChain(check);
+  // The ledger's is the one that the controller had proven when it was acknowledged.
+  if ((*proof)->read != (*proof)->known) ChainDiffers();
+}
+
+void Follower::ChainChecked(const v1::ChainChecked& checked) {
+  MutexLock lock(mu_);
+  if (checked.snapshot_id().empty() || checked.snapshot_id() != chain_asked_) return;
+  chain_asked_.clear();
+  if (!checked.equal()) chain_differs_.store(true);
+}
+
+void Follower::ChainDiffers() {
   spdlog::error("{}: the database is not what its last snapshot says, by its root: snapshots since the last comparison are in question",
                 options_.database);
+  {
+    MutexLock lock(mu_);
+    chain_asked_.clear();  // the answer would say it again
+  }
+  fresh_base_ = true;
   Doubt("CHAIN_DIFFERS");
   MutexLock lock(mu_);
   status_.health.set_message(

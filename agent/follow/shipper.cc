@@ -65,34 +65,14 @@ bool Shipper::IsDoubt(const absl::Status& status) {
          reason == "CHUNK_MISSING";
 }
 
-// Chunks that were read before, as often as they are wanted.
-class Shipper::SavedFeed final : public upload::ChunkFeed {
- public:
-  explicit SavedFeed(const Saved& saved) : saved_(saved) {}
-  absl::StatusOr<std::optional<upload::Chunk>> Next() override {
-    if (next_ == saved_.chunks.size()) return std::nullopt;
-    return saved_.chunks[next_++];
-  }
-  v1::UploadCommit Commit() override { return saved_.commit; }
-  std::chrono::nanoseconds pinned_since_boot() const override { return saved_.stretch.since_boot; }
-  uint32_t page_size() const override { return saved_.stretch.to.page_size; }
-  uint32_t page_count() const override { return saved_.stretch.to.page_count; }
-  int64_t read_bytes() const override { return saved_.commit.read_bytes(); }
-
- private:
-  const Saved& saved_;
-  size_t next_ = 0;
-};
-
 absl::Status Shipper::CheckLedger(const Stretch& stretch) {
   LF_RETURN_IF_ERROR(OpenLedger());
   if (ledger_->state().has_value() && ledger_->state()->page_size == stretch.to.page_size) return absl::OkStatus();
   return Error(absl::StatusCode::kAborted, "LEDGER_LOST", fmt::format("{}: the ledger is not that of the database", options_.database));
 }
 
-absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
-                                                  upload::ChunkFeed& feed, const CancelToken& cancel,
-                                                  const std::function<void()>& progress) {
+absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
+                                                  const CancelToken& cancel, const std::function<void()>& progress) {
   const SteadyTime began = clock_.Steady();
   v1::UploadBegin begin;
   begin.set_session_id(session_id);
@@ -131,11 +111,8 @@ absl::Status Shipper::Advance(const std::string& snapshot_id, const format::Root
   return absl::OkStatus();
 }
 
-absl::StatusOr<Shipper::Shipped> Shipper::Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
-                                               capture::UserDatabase& database, const CancelToken& cancel,
-                                               const std::function<void()>& progress) {
-  LF_RETURN_IF_ERROR(CheckLedger(stretch));
-  WalFeed feed(stretch, database, *ledger_, names_);
+absl::StatusOr<Shipper::Shipped> Shipper::ShipFeed(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
+                                                   const CancelToken& cancel, const std::function<void()>& progress) {
   LF_ASSIGN_OR_RETURN(const bool changed, feed.Begin());
   if (!changed) return Shipped{{}, feed.commits()};
   LF_ASSIGN_OR_RETURN(const v1::UploadCommitted committed, Send(session_id, timeline, stretch, feed, cancel, progress));
@@ -150,43 +127,49 @@ absl::StatusOr<Shipper::Shipped> Shipper::Ship(const std::string& session_id, ui
   return Shipped{committed.snapshot_id(), feed.commits()};
 }
 
-absl::StatusOr<bool> Shipper::Save(const Stretch& stretch, capture::UserDatabase& database) {
-  saved_.reset();
+absl::StatusOr<Shipper::Shipped> Shipper::Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
+                                               capture::UserDatabase& database, const CancelToken& cancel,
+                                               const std::function<void()>& progress) {
   LF_RETURN_IF_ERROR(CheckLedger(stretch));
   WalFeed feed(stretch, database, *ledger_, names_);
-  Saved saved;
-  saved.stretch = stretch;
-  LF_ASSIGN_OR_RETURN(saved.changed, feed.Begin());
-  for (int64_t bytes = 0;;) {
-    LF_ASSIGN_OR_RETURN(std::optional<upload::Chunk> chunk, feed.Next());
-    if (!chunk.has_value()) break;
-    bytes += chunk->raw_bytes;
-    if (bytes > kSavedBytes) return false;
-    saved.chunks.push_back(*std::move(chunk));
+  return ShipFeed(session_id, timeline, stretch, feed, cancel, progress);
+}
+
+absl::StatusOr<bool> Shipper::Save(const Stretch& stretch, capture::UserDatabase& database) {
+  return SaveBy(&SavedPages::Add, stretch, database);
+}
+
+absl::StatusOr<bool> Shipper::SaveEnd(const Stretch& stretch, capture::UserDatabase& database) {
+  return SaveBy(&SavedPages::AddEnd, stretch, database);
+}
+
+absl::StatusOr<bool> Shipper::SaveBy(absl::StatusOr<bool> (SavedPages::*add)(const Stretch&, capture::UserDatabase&),
+                                     const Stretch& stretch, capture::UserDatabase& database) {
+  LF_RETURN_IF_ERROR(CheckLedger(stretch));
+  const bool first = !saved_.has_value();
+  if (first) saved_.emplace(stretch, SavedPages(ledger_->state()->page_count, kSavedBytes));
+  const absl::StatusOr<bool> added = (saved_->pages.*add)(stretch, database);
+  if (!added.ok() || (first && !*added)) saved_.reset();
+  if (added.ok() && *added) {
+    const capture::WalPlace from = saved_->stretch.from;
+    saved_->stretch = stretch;
+    saved_->stretch.from = from;
   }
-  saved.commit = feed.Commit();
-  saved.root = feed.root();
-  saved.commits = feed.commits();
-  saved_ = std::move(saved);
-  return true;
+  return added;
 }
 
 absl::StatusOr<Shipper::Shipped> Shipper::SendSaved(const std::string& session_id, uint64_t timeline, const CancelToken& cancel,
                                                     const std::function<void()>& progress) {
-  Shipped shipped{{}, saved_->commits};
-  if (saved_->changed) {
-    LF_RETURN_IF_ERROR(CheckLedger(saved_->stretch));
-    SavedFeed feed(*saved_);
-    LF_ASSIGN_OR_RETURN(const v1::UploadCommitted committed, Send(session_id, timeline, saved_->stretch, feed, cancel, progress));
-    LF_RETURN_IF_ERROR(Advance(committed.snapshot_id(), saved_->root));
-    shipped.snapshot_id = committed.snapshot_id();
-  }
+  LF_RETURN_IF_ERROR(CheckLedger(saved_->stretch));
+  WalFeed feed(saved_->stretch, saved_->pages, *ledger_, names_);
+  LF_ASSIGN_OR_RETURN(const Shipped shipped, ShipFeed(session_id, timeline, saved_->stretch, feed, cancel, progress));
   saved_.reset();
   return shipped;
 }
 
 absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison, const CancelToken& cancel) {
   LF_RETURN_IF_ERROR(OpenLedger());
+  if (comparison.fresh_base) LF_RETURN_IF_ERROR(ledger_->Remove());
   Compared compared;
   upload::BackupJob job;
   job.method = v1::METHOD_CONTINUOUS;
@@ -224,16 +207,15 @@ absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison,
   return compared;
 }
 
-absl::StatusOr<Shipper::Proof> Shipper::Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped,
-                                              const CancelToken& cancel) {
+absl::StatusOr<std::optional<Shipper::Proof>> Shipper::Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped,
+                                                             const CancelToken& cancel) {
   LF_RETURN_IF_ERROR(OpenLedger());
-  if (!ledger_->state().has_value()) return Proof::kNotNow;
+  if (!ledger_->state().has_value()) return std::nullopt;
   capture::OnlineOptions options = source;
   options.cancelled = [&cancel] { return cancel.cancelled(); };
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<capture::PageSource> pages, capture::OpenOnlineSource(options));
   const capture::SourceInfo& info = pages->info();
-  if (!info.wal_place.has_value() || info.wal_place->salts != shipped.salts || info.wal_place->frame != shipped.frame)
-    return Proof::kNotNow;
+  if (!info.wal_place.has_value() || info.wal_place->salts != shipped.salts || info.wal_place->frame != shipped.frame) return std::nullopt;
   format::RootBuilder root(info.page_size, info.page_count);
   std::vector<format::PageDigest> digests;
   for (;;) {
@@ -243,7 +225,7 @@ absl::StatusOr<Shipper::Proof> Shipper::Prove(const capture::OnlineOptions& sour
     format::DigestPages(info.page_size, extent->data, digests);
     root.Add(format::NameChunk(info.page_size, digests));
   }
-  return root.Finish() == ledger_->state()->root ? Proof::kSame : Proof::kDiffers;
+  return Proof{ledger_->state()->snapshot_id, ledger_->state()->root, root.Finish(), info.page_size, info.page_count};
 }
 
 }  // namespace litefleet::follow

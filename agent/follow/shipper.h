@@ -10,7 +10,7 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <vector>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -50,11 +50,14 @@ class Shipper {
   // anything has moved. Errors that put what is known in doubt: kAborted, kDataLoss, and those that IsDoubt names.
   absl::StatusOr<Shipped> Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch, capture::UserDatabase& database,
                                const CancelToken& cancel, const std::function<void()>& progress);
-  // Reads all of a stretch into memory, so that the WAL is needed for it no more; it is sent by SendSaved. False: it is more than
-  // kSavedBytes, and nothing was kept. Errors as Ship's.
-  static constexpr int64_t kSavedBytes = 4 << 20;
+  // Reads what a stretch changed into memory, together with what is saved of those before it, so that the WAL is needed for it no more; it
+  // is sent by SendSaved. False: it would be more than kSavedBytes; what was saved before stands. After an error nothing is saved.
+  static constexpr uint64_t kSavedBytes = 4 << 20;
   absl::StatusOr<bool> Save(const Stretch& stretch, capture::UserDatabase& database);
-  // As Ship, of what was saved last. What is saved stays until it is acknowledged, or DropSaved.
+  // The same for the end of a generation of which the WAL has been started over (SavedPages::AddEnd).
+  absl::StatusOr<bool> SaveEnd(const Stretch& stretch, capture::UserDatabase& database);
+  uint64_t saved_bytes() const { return saved_.has_value() ? saved_->pages.bytes() : 0; }
+  // As Ship, of all that is saved. It stays until it is acknowledged, or DropSaved. REQUIRES: something is saved.
   absl::StatusOr<Shipped> SendSaved(const std::string& session_id, uint64_t timeline, const CancelToken& cancel,
                                     const std::function<void()>& progress);
   void DropSaved() { saved_.reset(); }
@@ -67,6 +70,8 @@ class Shipper {
     SteadyTime give_up_at;
     // Called often, also when nothing moves.
     std::function<void()> tick;
+    // Nothing that the ledger says is believed: everything is compared with the controller from the root down.
+    bool fresh_base = false;
   };
   struct Compared {
     std::string snapshot_id;
@@ -76,10 +81,17 @@ class Shipper {
   // A page diff, through cut links.
   absl::StatusOr<Compared> Compare(const Comparison& comparison, const CancelToken& cancel);
 
-  enum class Proof { kSame, kDiffers, kNotNow };
-  // Reads and hashes the whole database, and compares its root with the one that the controller has proven for `shipped`. kNotNow:
-  // something has been committed since. A root that is made of what was shipped would prove nothing.
-  absl::StatusOr<Proof> Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped, const CancelToken& cancel);
+  struct Proof {
+    std::string snapshot_id;   // that the ledger stands for
+    format::RootDigest known;  // as the controller had proven it when it was acknowledged
+    format::RootDigest read;   // of the database
+    uint32_t page_size = 0;
+    uint32_t page_count = 0;
+  };
+  // Reads and hashes the whole database in the state `shipped`. Nothing: something has been committed since. A root that is made of what
+  // was shipped would prove nothing.
+  absl::StatusOr<std::optional<Proof>> Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped,
+                                             const CancelToken& cancel);
 
   // The snapshot that the ledger stands for; empty: none.
   absl::StatusOr<std::string> Known();
@@ -87,20 +99,20 @@ class Shipper {
   void Rest();
 
  private:
-  class SavedFeed;
   struct Saved {
+    Saved(const Stretch& first, SavedPages none) : stretch(first), pages(std::move(none)) {}
     Stretch stretch;
-    std::vector<upload::Chunk> chunks;
-    v1::UploadCommit commit;
-    format::RootDigest root;
-    uint32_t commits = 0;
-    bool changed = false;
+    SavedPages pages;
   };
+  absl::StatusOr<bool> SaveBy(absl::StatusOr<bool> (SavedPages::*add)(const Stretch&, capture::UserDatabase&), const Stretch& stretch,
+                              capture::UserDatabase& database);
   absl::Status OpenLedger();
   absl::Status CheckLedger(const Stretch& stretch);
+  absl::StatusOr<Shipped> ShipFeed(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
+                                   const CancelToken& cancel, const std::function<void()>& progress);
   // REQUIRES: what the feed will have given has been begun in the ledger.
-  absl::StatusOr<v1::UploadCommitted> Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
-                                           upload::ChunkFeed& feed, const CancelToken& cancel, const std::function<void()>& progress);
+  absl::StatusOr<v1::UploadCommitted> Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
+                                           const CancelToken& cancel, const std::function<void()>& progress);
   absl::Status Advance(const std::string& snapshot_id, const format::RootDigest& root);
 
   const ShipperOptions options_;

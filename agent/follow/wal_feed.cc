@@ -16,17 +16,37 @@ constexpr size_t kBatch = 16384;
 
 WalFeed::WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names)
     : stretch_(stretch),
-      database_(database),
-      index_(database.file(), database.wal_file()),
+      database_(&database),
+      saved_(nullptr),
+      index_(capture::WalIndex(database.file(), database.wal_file())),
       ledger_(ledger),
       names_(names),
       known_pages_(ledger.state()->page_count),
       gatherer_(stretch.to.page_size),
       growth_(ledger.state()->page_count + 1) {}
 
+WalFeed::WalFeed(const Stretch& stretch, const SavedPages& saved, ledger::Ledger& ledger, ExtentNames& names)
+    : stretch_(stretch),
+      database_(nullptr),
+      saved_(&saved),
+      ledger_(ledger),
+      names_(names),
+      known_pages_(ledger.state()->page_count),
+      gatherer_(stretch.to.page_size),
+      saved_at_(saved.pages().begin()),
+      growth_(stretch.to.page_count + 1),
+      commits_(saved.commits()) {}
+
+int64_t WalFeed::read_bytes() const {
+  if (saved_ != nullptr) return static_cast<int64_t>(saved_->bytes_read());
+  return frames_.has_value() ? static_cast<int64_t>(frames_->bytes_read()) : 0;
+}
+
 absl::StatusOr<bool> WalFeed::Begin() {
   LF_RETURN_IF_ERROR(names_.Follow(ledger_));
-  LF_ASSIGN_OR_RETURN(frames_, capture::WalFrames::Open(database_.wal_file(), stretch_.from, stretch_.to));
+  if (saved_ == nullptr) {
+    LF_ASSIGN_OR_RETURN(frames_, capture::WalFrames::Open(database_->wal_file(), stretch_.from, stretch_.to));
+  }
   LF_RETURN_IF_ERROR(ledger_.Begin(page_size(), page_count(), ledger::Ledger::kChanges));
   page_.resize(page_size());
   touched_.assign(format::ExtentCount(page_size(), page_count()), false);
@@ -46,9 +66,12 @@ absl::StatusOr<std::optional<upload::Chunk>> WalFeed::Read() {
   while (ready_.empty() && step_ != Step::kDone) {
     switch (step_) {
       case Step::kFrames:
-        if (batch_at_ < batch_.size()) {
+        if (saved_ != nullptr && saved_at_ != saved_->pages().end()) {
+          LF_RETURN_IF_ERROR(Take(saved_at_->first, saved_at_->second));
+          ++saved_at_;
+        } else if (batch_at_ < batch_.size()) {
           LF_RETURN_IF_ERROR(TakeVersion(batch_[batch_at_++]));
-        } else if (frames_->done()) {
+        } else if (saved_ != nullptr || frames_->done()) {
           Flush();
           step_ = Step::kGrowth;
         } else {
@@ -89,7 +112,7 @@ absl::Status WalFeed::FillBatch() {
       growth_ = std::min(growth_, frame.commit_pages + 1);
     }
     if (frame.page > page_count()) continue;
-    LF_ASSIGN_OR_RETURN(const uint32_t last, index_.FindFrame(frame.page, stretch_.look));
+    LF_ASSIGN_OR_RETURN(const uint32_t last, index_->FindFrame(frame.page, stretch_.look));
     if (last == frame.number) batch_.push_back({frame.page, frame.number});
   }
   std::sort(batch_.begin(), batch_.end(), [](const Version& a, const Version& b) { return a.page < b.page; });
@@ -98,29 +121,19 @@ absl::Status WalFeed::FillBatch() {
 
 absl::Status WalFeed::TakeVersion(const Version& version) {
   LF_RETURN_IF_ERROR(frames_->ReadPage(version.frame, page_));
-  return Take(version.page);
+  return Take(version.page, page_);
 }
 
 absl::Status WalFeed::TakeGrowth() {
   const uint32_t page = growth_++;
-  LF_ASSIGN_OR_RETURN(const uint32_t frame, index_.FindFrame(page, stretch_.look));
   const bool same_generation = stretch_.from.salts == stretch_.to.salts;
-  if (frame > (same_generation ? stretch_.from.frame : 0)) return absl::OkStatus();  // came with the frames
-  std::fill(page_.begin(), page_.end(), std::byte{0});
-  LF_ASSIGN_OR_RETURN(const uint32_t backfilled, index_.Backfilled());
-  if (frame > backfilled) {
-    LF_RETURN_IF_ERROR(frames_->ReadPage(frame, page_));
-  } else if (page != format::LockBytePage(page_size())) {
-    sqlite3_file* const file = database_.file();
-    const auto at = static_cast<sqlite3_int64>(format::DatabaseBytes(page_size(), page - 1));
-    const int rc = file == nullptr ? SQLITE_CANTOPEN : file->pMethods->xRead(file, page_.data(), static_cast<int>(page_.size()), at);
-    if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return database_.ErrorFor(rc, "read");
-  }
-  return Take(page);
+  LF_ASSIGN_OR_RETURN(const bool read,
+                      ReadPageWithoutFrame(page, same_generation ? stretch_.from.frame : 0, stretch_.look, *database_, *index_, page_));
+  return read ? Take(page, page_) : absl::OkStatus();  // else it came with the frames
 }
 
-absl::Status WalFeed::Take(uint32_t page) {
-  const format::PageDigest digest = format::DigestPage(page_);
+absl::Status WalFeed::Take(uint32_t page, ByteView content) {
+  const format::PageDigest digest = format::DigestPage(content);
   if (page <= known_pages_) {
     format::PageDigest known;
     LF_RETURN_IF_ERROR(ledger_.Read(page, std::span(&known, 1)));
@@ -129,7 +142,7 @@ absl::Status WalFeed::Take(uint32_t page) {
   changed_ = true;
   touched_[(page - 1) / format::PagesPerExtent(page_size())] = true;
   LF_RETURN_IF_ERROR(ledger_.Put(page, std::span(&digest, 1)));
-  if (std::optional<upload::Chunk> chunk = gatherer_.Add(page, page_, std::span(&digest, 1))) ready_.push_back(*std::move(chunk));
+  if (std::optional<upload::Chunk> chunk = gatherer_.Add(page, content, std::span(&digest, 1))) ready_.push_back(*std::move(chunk));
   return absl::OkStatus();
 }
 

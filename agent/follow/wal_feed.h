@@ -1,7 +1,8 @@
 // What a stretch of a WAL changed, as chunks of an upload: each page in its last version, once; then the root of the new state.
 //
 //   frames one after the other, proven -> those that are the last of their page (the wal-index knows) -> 16,384 at a time sorted by page ->
-//   pages that differ from the ledger's -> chunks; at the end the names of the extents they are in, and the root
+//   (or SavedPages, which are that) -> pages that differ from the ledger's -> chunks; at the end the names of the extents they are in, and
+//   the root
 //
 // Pages that the database grew by and that no frame has (pages that were freed in the transaction that made them) are read as SQLite
 // reads them. Not without a hold that has lasted since before `to` was looked at. Thread safety: as ChunkFeed. Memory: a batch (128 KiB),
@@ -11,6 +12,7 @@
 #define LITEFLEET_AGENT_FOLLOW_WAL_FEED_H_
 
 #include <deque>
+#include <map>
 #include <optional>
 #include <vector>
 
@@ -20,24 +22,18 @@
 #include "agent/capture/wal_frames.h"
 #include "agent/capture/wal_index.h"
 #include "agent/follow/extent_names.h"
+#include "agent/follow/saved_pages.h"
 #include "agent/ledger/ledger.h"
 #include "agent/upload/chunk_feed.h"
 
 namespace litefleet::follow {
 
-// A state to be shipped.
-struct Stretch {
-  capture::WalPlace from;
-  capture::WalPlace to;
-  capture::WalState look;  // that of `to`
-  SystemTime taken_at;     // after the look
-  std::chrono::nanoseconds since_boot{0};
-};
-
 class WalFeed final : public upload::ChunkFeed {
  public:
   // What it refers to outlives it. REQUIRES: ledger.state() is what `from` stands for, of this page size.
   WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names);
+  // Of what was saved: neither WAL nor database is read.
+  WalFeed(const Stretch& stretch, const SavedPages& saved, ledger::Ledger& ledger, ExtentNames& names);
 
   // Reads on to the first chunk. False: what was committed changed nothing.
   absl::StatusOr<bool> Begin();
@@ -47,7 +43,7 @@ class WalFeed final : public upload::ChunkFeed {
   std::chrono::nanoseconds pinned_since_boot() const override { return stretch_.since_boot; }
   uint32_t page_size() const override { return stretch_.to.page_size; }
   uint32_t page_count() const override { return stretch_.to.page_count; }
-  int64_t read_bytes() const override { return frames_.has_value() ? static_cast<int64_t>(frames_->bytes_read()) : 0; }
+  int64_t read_bytes() const override;
   // The frames or the ledger ended with an error, and not whoever takes the chunks.
   bool failed() const { return failed_; }
   const format::RootDigest& root() const { return root_; }
@@ -65,13 +61,14 @@ class WalFeed final : public upload::ChunkFeed {
   absl::Status TakeVersion(const Version& version);
   // The next page that the database grew by and no frame has.
   absl::Status TakeGrowth();
-  absl::Status Take(uint32_t page);
+  absl::Status Take(uint32_t page, ByteView content);
   absl::Status NameExtents();
   void Flush();
 
   const Stretch stretch_;
-  capture::UserDatabase& database_;
-  capture::WalIndex index_;
+  capture::UserDatabase* const database_;  // or
+  const SavedPages* const saved_;
+  std::optional<capture::WalIndex> index_;
   ledger::Ledger& ledger_;
   ExtentNames& names_;
   const uint32_t known_pages_;
@@ -80,6 +77,7 @@ class WalFeed final : public upload::ChunkFeed {
   Step step_ = Step::kFrames;
   std::vector<Version> batch_;
   size_t batch_at_ = 0;
+  std::map<uint32_t, Bytes>::const_iterator saved_at_;
   uint32_t growth_;  // page
   Bytes page_;
   std::vector<bool> touched_;  // extents

@@ -13,8 +13,8 @@ namespace litefleet::ingest {
 
 class ImportSink : public UploadSink {
  public:
-  // What file it was, and who brought it; for people, not empty. Constant. Its times are the controller's, and IngestDeps::on_committed is not
-  // told of the snapshot.
+  // What file it was, and who brought it; for people, not empty. Constant. Its times are the controller's, and IngestDeps::on_committed is
+  // not told of the snapshot.
   virtual const std::string& provenance() const = 0;
 };
 

@@ -54,6 +54,7 @@ void ReadBackup(config::TomlTable& table, v1::DatabasePolicy& policy) {
   }
   if (const auto interval = table.OptionalDuration("sync_interval", std::chrono::milliseconds(100), std::chrono::hours(1)))
     *policy.mutable_sync_interval() = ToProtoDuration(*interval);
+  if (table.Has("allow_restart_checkpoint")) policy.set_allow_restart_checkpoint(table.Bool("allow_restart_checkpoint", false));
   if (const int64_t level = table.Integer("compression_level", 0, 1, 19); level != 0)
     policy.set_compression_level(static_cast<int32_t>(level));
 }

@@ -262,6 +262,83 @@ def test_everything_an_application_may_do():
         print(f"{step} statements beside {report['last_seq']} commits, {len(items)} snapshots, {capture['doubts']} doubts, the longest checkpoint waited {waited:.2f} s")
 
 
+def test_switches_of_the_journal_mode_and_a_clone_in_its_place():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = lf.make_database(fleet.path("x.db"))
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
+        lf.wait_until("a first state", lambda: fleet.snapshots("alpha/ledger"), 60, 0.3)
+
+        def stored(what):
+            lf.wait_until(what, lambda: lf.content(fleet.download(fleet.snapshots("alpha/ledger")[0]["id"])) == lf.content(database), 60, 0.5)
+
+        # Alone at its start, an application may switch; what is written in rollback mode is found when it is back in WAL mode.
+        db = sqlite3.connect(database, isolation_level=None, timeout=10)
+        for number, mode in enumerate(("delete", "wal", "truncate", "wal")):
+            if mode != "wal":
+                fleet.program("litefleet-agent", "release", "ledger", "--seconds", "2", "--config", agent.config)
+            lf.expect_equal(db.execute(f"pragma journal_mode={mode}").fetchone()[0], mode, "journal mode")
+            db.execute(f"insert into item values({2000000 + number}, 'x', null)")
+        wait_following(fleet, agent)
+        stored("what was written in both modes")
+        db.close()
+        lf.wait_until("the agent lets go", lambda: not os.path.exists(database + "-wal"), 30)
+        # The same content in another file.
+        shutil.copyfile(database, database + ".clone")
+        os.replace(database + ".clone", database)
+        db = sqlite3.connect(database, isolation_level=None, timeout=10)
+        db.execute("insert into item values(3000000, 'x', null)")
+        wait_following(fleet, agent)
+        stored("what was written to the clone")
+        db.execute("insert into item values(3000001, 'y', null)")
+        stored("and goes on")
+        db.close()
+
+
+def test_the_clock_of_the_device_jumps():
+    library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+    if not os.path.exists(library):
+        raise lf.Skip("no libfaketime")
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, clock = fleet.path("ledger.db"), fleet.path("clock")
+
+        def jump(to):
+            with open(clock + ".new", "w", encoding="ascii") as file:
+                file.write(to + "\n")
+            os.replace(clock + ".new", clock)
+
+        jump("+0")
+        writer = fleet.writer(database, "--rate", 200)
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
+        agent.start(env={"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": clock, "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+                         "DONT_FAKE_MONOTONIC": "1"})
+        wait_following(fleet, agent)
+        for to in ("+3h", "-2d", "+0"):
+            before = len(syncs(fleet))
+            jump(to)
+            lf.wait_until(f"syncs go on at {to}", lambda: len(syncs(fleet)) > before + 3, 60, 0.3)  # pylint: disable=cell-var-from-loop
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        last = lf.check_ledger(database)
+        lf.wait_until("the last transfer is stored", lambda: any(ends_with(fleet, item, last) for item in by_sequence(fleet)[:2]), 60, 0.5)
+        # In the order of their commits states never go back, whatever the clock said.
+        ends = [lf.check_ledger(fleet.download(item["id"])) for item in reversed(some(by_sequence(fleet), 8))]
+        lf.expect_equal(ends, sorted(ends), "transfers of successive states")
+
+
+def by_sequence(fleet):
+    return sorted(fleet.snapshots("alpha/ledger"), key=lambda item: -item["sequence"])
+
+
+def ends_with(fleet, item, seq):
+    path = fleet.download(item["id"])
+    found = lf.check_ledger(path)
+    os.unlink(path)
+    return found == seq
+
+
 def test_a_database_that_is_deleted_and_made_anew():
     with lf.Fleet() as fleet:
         fleet.init()

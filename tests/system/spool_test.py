@@ -133,6 +133,35 @@ def test_a_full_spool_merges_and_tells_the_gap():
         lf.expect("there are no states between" in text, text)
 
 
+def test_a_full_spool_merges_what_other_databases_have():
+    with lf.Fleet() as fleet:
+        device = Steady(fleet, settings='[limits]\nspool_bytes = "1MiB"\n', rows=20000)
+        other = lf.make_database(fleet.path("log.db"), rows=5000)
+        device.agent.process.stop()
+        device.agent.databases["log"] = (other, SCHEDULE)
+        device.agent.start()
+        lf.wait_until("the other database is backed up", lambda: fleet.snapshots("alpha/log"), 60, 0.2)
+        go_offline(fleet)
+        device.spool(4)  # 200 KiB each, always the same pages
+        of_app = len(glob.glob(os.path.join(device.agent.state, "spooled", "app", "*.spooled")))
+        lf.expect(of_app >= 4, f"{of_app} snapshots")
+        with sqlite3.connect(other, timeout=60) as db:
+            db.execute("update item set data = randomblob(300) where id <= 1200")  # more than is left
+        db.close()
+        lf.wait_until("the other one is spooled", lambda: glob.glob(os.path.join(device.agent.state, "spooled", "log", "*.spooled")), 60, 0.2)
+        left = len(glob.glob(os.path.join(device.agent.state, "spooled", "app", "*.spooled")))
+        lf.expect(left < of_app, f"{left} of {of_app} snapshots are left")
+        total = sum(os.path.getsize(path) for path in spooled(device.agent))
+        lf.expect(total <= 1 << 20, f"{total} bytes in a spool of 1 MiB")
+        fleet.serve()
+        lf.wait_until("the spool is empty", device.arrived, 90, 0.2)
+        gaps = lf.wait_until("the gap is told", lambda: listed_gaps(fleet), 30, 0.2)
+        lf.expect_equal(gaps[0]["reason"], "SPOOL_FULL", "reason of the gap")
+        for database, path in (("app", device.database), ("log", other)):
+            newest = max(fleet.snapshots("alpha/" + database), key=lambda snapshot: snapshot["taken_at"])
+            lf.expect_equal(lf.content(fleet.download(newest["id"])), lf.content(path), f"the newest state of {database}")
+
+
 def middle(begin, end):
     parse = lambda text: time.mktime(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float("0" + text[19:-1])
     at = (parse(begin) + parse(end)) / 2

@@ -14,6 +14,10 @@
  *   PASSIVE=n FULL=n RESTART=n TRUNC=n                 checkpointing connections of applications, that many of each
  *   OWNCKPT=1         the agent's own passive checkpoints, between two hand-overs
  *   CAREFUL=0         the agent's checkpoint comes without a hold beside it
+ *   ASIDE=1           the agent lets go for a moment after it has taken all there is, so that an application starts its WAL over
+ *   OWNRESTART=1      the agent's RESTART, whose busy handler advances its own hold
+ *   UNSHIPPED=1       and does so without having taken the frames first
+ *   SALTS=0           and afterwards takes any other generation for the next one
  *   DEADLINE=0        the agent waits for the checkpoint lock for ever
  *   BOTHBYTES=0       it waits also where one process holds the write and the checkpoint lock
  *   ENDLESS=1         an application's checkpoint never loses patience (a busy handler that goes on for ever)
@@ -47,6 +51,18 @@
 #endif
 #ifndef CAREFUL
 #define CAREFUL 1
+#endif
+#ifndef ASIDE
+#define ASIDE 0
+#endif
+#ifndef OWNRESTART
+#define OWNRESTART 0
+#endif
+#ifndef UNSHIPPED
+#define UNSHIPPED 0
+#endif
+#ifndef SALTS
+#define SALTS 1
 #endif
 #ifndef DEADLINE
 #define DEADLINE 1
@@ -90,10 +106,16 @@ byte hgen = 0, hpos = 0;   /* where its hold began */
 byte ngen = 0, npos = 0;   /* where the next one began */
 bool at0 = false;          /* its hold is on mark 0 */
 bool indoubt = false;
+#if ASIDE
+byte endgen = 0, end = 0;
+#endif
 
 inline started_over() {
   /* Ghost: everything of the old generation has been shipped, unless the agent does not claim to follow. */
   assert(!holds || indoubt || (sgen == gen && spos == mx) || (sgen < gen && mx == 0) );
+#if ASIDE
+  endgen = gen; end = mx;    /* what stays in the file behind what was shipped, until the next generation gets there */
+#endif
   gen++; mx = 0; nb = 0
 }
 
@@ -273,6 +295,18 @@ inline see_lock_free() {
   fi
 }
 
+/* JudgeAfterStandingAside() and TakeEnd(): the next generation, which has not come to where the last one's end is. */
+inline take_end() {
+  if
+  :: sgen == gen -> assert(mx >= spos); if :: (at0 && mx > spos) -> indoubt = true :: else fi
+  :: (sgen != gen && (!SALTS || gen == sgen + 1) && mx < spos) ->
+     assert(endgen == sgen && end >= spos);   /* missed */
+     sgen = gen; spos = 0;
+     if :: (at0 && mx > 0) -> indoubt = true :: else fi
+  :: else -> indoubt = true; sgen = gen; spos = mx
+  fi
+}
+
 proctype Agent() {
   byte rounds = 0, seen;
   byte i, m, safe, g;
@@ -336,6 +370,49 @@ again:
      :: atomic { nb != mx -> mark[A1] = mx + 1; hgen = gen; hpos = mx }
      fi
 #endif
+#endif
+#if OWNRESTART
+     if
+     :: atomic { (!at0 && clock == NONE) -> clock = _pid };
+        if
+        :: atomic { wlock == NONE -> wlock = _pid };
+           atomic { g = gen; m = mx }
+           /* Its own hold is in the way. */
+#if !UNSHIPPED
+           look_and_ship();
+#endif
+           mark[A1] = 0;
+           if
+           :: atomic { (nb == mx && !r0x) -> at0 = true; r0++; hgen = gen; hpos = mx }
+           :: atomic { nb != mx -> mark[A1] = mx + 1; hgen = gen; hpos = mx };
+              backfill(true);
+              /* All is copied: to mark 0. */
+              if
+              :: atomic { (nb == mx && !r0x) -> mark[A1] = 0; at0 = true; r0++; hgen = gen; hpos = mx }
+              :: atomic { nb != mx -> skip }
+              fi
+           fi;
+           atomic { wlock = NONE }
+        :: atomic { wlock != NONE -> skip }   /* its budget is over */
+        fi;
+        atomic { clock = NONE; g = 0; m = 0; safe = 0 }
+     :: skip
+     fi
+#endif
+#if ASIDE
+     if
+     :: atomic { !at0 -> skip };
+        /* All there is has been taken; what comes between that and the letting go is still there, or the end of its generation. */
+        look_and_ship();
+        atomic { mark[A1] = 0; holds = false; watch = false };
+        if
+        :: atomic { (nb == mx && !r0x) -> at0 = true; r0++; hgen = gen; hpos = mx }
+        :: atomic { nb != mx -> mark[A1] = mx + 1; hgen = gen; hpos = mx }
+        fi;
+        see_lock_free();
+        atomic { take_end(); holds = true }
+     :: skip
+     fi
 #endif
   :: break
   od;

@@ -4,10 +4,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 
 #include "agent/capture/pinned_read.h"
 #include "agent/capture/user_database.h"
+#include "agent/capture/wal_end.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
@@ -149,6 +151,49 @@ TEST_F(WalFramesTest, ABitThatFlipsInTheCommittedPartIsFound) {
     ASSERT_EQ(flip(at), 0);
   }
   Unpin();
+}
+
+TEST_F(WalFramesTest, TheEndOfAGenerationIsFoundAfterTheWalWasStartedOver) {
+  for (const uint32_t page_size : {512u, 4096u}) {
+    SCOPED_TRACE(page_size);
+    const std::string path = Path(fmt::format("end{}.db", page_size));
+    Sql(path, fmt::format("pragma page_size={}; pragma journal_mode=wal; create table t(id integer primary key, v)", page_size));
+    Connection writer(path);
+    writer.Run("pragma wal_autocheckpoint=0");
+    const auto insert = [&](int commits) {
+      for (int i = 0; i < commits; ++i) writer.Run(fmt::format("insert into t values(null, randomblob({}))", page_size * 2));
+    };
+    // One generation to leave something of its own behind the ends of those that follow.
+    insert(20);
+    writer.Run("pragma wal_checkpoint(passive)");
+    insert(4);
+    ASSERT_NO_FATAL_FAILURE(Pin(path));
+    const WalPlace from = place_;
+    Unpin();
+    insert(3);
+    ASSERT_NO_FATAL_FAILURE(Pin(path));
+    const WalPlace wanted = place_;
+    Unpin();
+    writer.Run("pragma wal_checkpoint(passive)");
+    insert(1);
+    ASSERT_NO_FATAL_FAILURE(Pin(path));
+    ASSERT_NE(place_.salts, from.salts) << "it was started over";
+    const auto end = EndOfGeneration(database_->wal_file(), from, place_.salts);
+    ASSERT_TRUE(end.ok()) << end.status();
+    EXPECT_EQ(*end, wanted);
+    const auto none = EndOfGeneration(database_->wal_file(), wanted, place_.salts);
+    ASSERT_TRUE(none.ok()) << none.status();
+    EXPECT_EQ(*none, wanted);
+    EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from, from.salts).status()), "FRAME_DAMAGED") << "overwritten";
+    Unpin();
+    // A limit of the journal's size cuts the file off.
+    for (const uint64_t bytes : {WalBytes(page_size, wanted.frame) - 100, WalBytes(page_size, from.frame) + 100}) {
+      std::filesystem::resize_file(path + "-wal", bytes);
+      ASSERT_NO_FATAL_FAILURE(Pin(path));
+      EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from, place_.salts).status()), "FRAME_DAMAGED") << bytes;
+      Unpin();
+    }
+  }
 }
 
 TEST_F(WalFramesTest, ChecksumsOfTheOtherByteOrder) {

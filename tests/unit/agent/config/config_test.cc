@@ -126,6 +126,9 @@ TEST(ConfigTest, ContinuousCaptureHasAnInterval) {
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->databases[0].method, "continuous");
   EXPECT_EQ(config->databases[0].sync_interval, std::chrono::seconds(1));
+  EXPECT_EQ(config->databases[0].chain_check, std::chrono::hours(24));
+  EXPECT_FALSE(config->databases[0].allow_restart_checkpoint);
+  EXPECT_THAT(ErrorOf(WithDatabase("chain_check = \"500ms\"\n")), HasSubstr("chain_check"));
   const auto faster = ParseConfig(WithDatabase("method = \"continuous\"\nsync_interval = \"100ms\"\n"), "agent.toml");
   ASSERT_TRUE(faster.ok()) << faster.status();
   EXPECT_EQ(faster->databases[0].sync_interval, std::chrono::milliseconds(100));

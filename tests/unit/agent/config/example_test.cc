@@ -62,7 +62,7 @@ TEST(AgentExampleTest, ShowsTheDefaults) {
   expected.window = shown->databases[0].window;
   EXPECT_FALSE(shown->databases[0].hooks.before_restore.empty());
   expected.hooks = shown->databases[0].hooks;
-  expected.schedule_set = expected.method_set = expected.sync_set = true;
+  expected.schedule_set = expected.method_set = expected.sync_set = expected.restart_set = true;
   expected.compression_level = shown->databases[0].compression_level;
   EXPECT_GT(shown->databases[0].max_pin.count(), 0);
   expected.max_pin = shown->databases[0].max_pin;

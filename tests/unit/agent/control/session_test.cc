@@ -48,6 +48,7 @@ class FakeHealth final : public HealthSource {
     health.set_free_bytes(++asked);
     return health;
   }
+  void ChainChecked(const v1::ChainChecked& checked) override { gone.push_back("chain " + checked.snapshot_id()); }
   void SnapshotGone(const std::string& database, const std::string& snapshot_id) override { gone.push_back(database + " " + snapshot_id); }
   void PolicyReceived(const v1::DevicePolicy& policy) override { policies.push_back(policy.version()); }
   int asked = 0;

@@ -1,128 +1,18 @@
 #include "agent/follow/follower.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <cstdlib>
 #include <filesystem>
 #include <map>
-#include <memory>
 #include <random>
 #include <thread>
-#include <vector>
 
 #include "common/base/proto_time.h"
-#include "common/base/status.h"
-#include "common/format/extent.h"
 #include "common/io/file.h"
-#include "fmt/format.h"
-#include "tests/fakes/fake_upload_controller.h"
-#include "tests/unit/agent/capture/capture_fixture.h"
-#include "tests/unit/agent/follow/application.h"
+#include "tests/unit/agent/follow/follower_fixture.h"
 
 namespace litefleet::follow {
 namespace {
-
-using capture::CaptureTest;
-using std::chrono::milliseconds;
-
-class Home final : public FollowerHome {
- public:
-  uint64_t Timeline(const std::string&) override { return 1; }
-  Rested Remembered(const std::string&) override { return rested; }
-  void Remember(const std::string&, const Rested& now) override { rested = now; }
-  void Gap(const std::string&, SystemTime, std::optional<SystemTime> until, std::string_view reason, const std::string&) override {
-    gaps.push_back(fmt::format("{}{}", reason, until.has_value() ? " ended" : ""));
-  }
-  bool BeginCompare() override { return may_compare; }
-  void EndCompare() override {}
-
-  Rested rested;
-  std::vector<std::string> gaps;
-  bool may_compare = true;
-};
-
-class FollowerTest : public CaptureTest {
- protected:
-  FollowerTest() : path_(Path("app.db")) { std::filesystem::create_directory(Path("state")); }
-
-  void Make(uint32_t page_size = 4096, const std::string& more = "") {
-    Sql(path_,
-        fmt::format(
-            "pragma page_size={}; {} pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'a')",
-            page_size, more));
-  }
-  void Start() {
-    ShipperOptions shipper;
-    shipper.database = "app";
-    shipper.ledger_file = Path("state/app.ledger");
-    shipper.names_file = Path("state/app.names");
-    shipper.spool_file = Path("state/app.spool");
-    shipper.backup.attempt.no_progress = milliseconds(2000);
-    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, clock_);
-    FollowOptions options;
-    options.database = "app";
-    options.source = Options(path_);
-    options.interval = milliseconds(100);
-    options.lease = lease_;
-    options.checkpoint_bytes = checkpoint_bytes_;
-    options.compare_rest = 0;
-    options.prove_every = prove_every_;
-    follower_ = std::make_unique<Follower>(options, *shipper_, home_, clock_);
-  }
-  void Stop() {
-    follower_.reset();
-    shipper_.reset();
-  }
-  v1::CaptureState state() const { return follower_->status().health.state(); }
-  uint32_t doubts() const { return follower_->status().health.doubts(); }
-
-  // Steps until there is nothing to do.
-  void Settle() {
-    for (int i = 0; i < 400; ++i) {
-      if (!follower_->Glance()) {
-        // Detached: files have to rest for a while before anything is said of them.
-        if (state() != v1::CAPTURE_STATE_FAILED) return;
-      }
-      follower_->Step(cancel_);
-      if (state() == v1::CAPTURE_STATE_FOLLOWING && !follower_->Glance()) return;
-      if (state() != v1::CAPTURE_STATE_FOLLOWING) std::this_thread::sleep_for(milliseconds(10));
-    }
-  }
-  void Attach() {
-    Start();
-    Settle();
-    ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
-    ExpectShipped();
-  }
-  // What the controller has is what the application has.
-  void ExpectShipped() {
-    const Bytes wanted = capture::CheckpointedBytes(path_);
-    const std::string content = controller_.Content();
-    ASSERT_EQ(content.size(), wanted.size());
-    ASSERT_TRUE(content == AsText(wanted)) << "the contents differ";
-    const v1::UploadCommit last = controller_.commits().back();
-    format::RootBuilder root(last.page_size(), last.page_count());
-    for (uint32_t extent = 0; extent < format::ExtentCount(last.page_size(), last.page_count()); ++extent) {
-      root.Add(format::NameChunkOf(
-          last.page_size(),
-          AsBytes(content).subspan(size_t{extent} * format::kExtentBytes,
-                                   size_t{format::PagesIn(last.page_size(), last.page_count(), extent)} * last.page_size())));
-    }
-    ASSERT_EQ(root.Finish().AsString(), last.root_digest()) << "the root is not that of the content";
-  }
-
-  const std::string path_;
-  std::chrono::seconds lease_{30};
-  uint64_t checkpoint_bytes_ = 4 << 20;
-  milliseconds prove_every_ = std::chrono::hours(24);
-  fakes::FakeUploadController controller_;
-  RateLimit rate_{0};
-  CancelToken cancel_;
-  Home home_;
-  std::unique_ptr<Shipper> shipper_;
-  std::unique_ptr<Follower> follower_;
-};
 
 TEST_F(FollowerTest, EachSyncIsWhatWasCommitted) {
   Make();
@@ -240,22 +130,6 @@ TEST_F(FollowerTest, WhateverTheApplicationDoesIsFollowedWithoutDoubt) {
   }
 }
 
-TEST_F(FollowerTest, TheWalStaysSmallBesideAWriterThatNeverCheckpoints) {
-  Make();
-  Application app(path_, 0);
-  app.Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
-  checkpoint_bytes_ = 400 << 10;
-  Attach();
-  for (int i = 0; i < 60; ++i) {
-    for (int k = 0; k < 5; ++k)
-      app.Run(fmt::format("insert into t values(null, randomblob(20000)); update t set v = randomblob(500) where id = {}", k));
-    Settle();
-  }
-  ExpectShipped();
-  EXPECT_EQ(doubts(), 0u);
-  EXPECT_LT(std::filesystem::file_size(path_ + "-wal"), 2u * checkpoint_bytes_ + (200u << 10));
-}
-
 TEST_F(FollowerTest, WhatChangedBehindTheWalIsFoundByReadingTheDatabase) {
   prove_every_ = milliseconds(200);
   Make();
@@ -266,6 +140,8 @@ TEST_F(FollowerTest, WhatChangedBehindTheWalIsFoundByReadingTheDatabase) {
   std::this_thread::sleep_for(milliseconds(250));
   Settle();
   EXPECT_EQ(doubts(), 0u) << "nothing has changed";
+  ASSERT_FALSE(home_.chain_checks.empty());
+  EXPECT_EQ(home_.chain_checks.back().root_digest(), controller_.commits().back().root_digest());
   // A bit of a page that the WAL does not have, by another process.
   ASSERT_EQ(capture::Shell(fmt::format("python3 -c \"f=open('{}','r+b');f.seek(3*4096+2000);f.write(b'xyzzy')\"", path_)), 0);
   for (int i = 0; i < 1000 && doubts() == 0; ++i) {
@@ -278,6 +154,36 @@ TEST_F(FollowerTest, WhatChangedBehindTheWalIsFoundByReadingTheDatabase) {
     std::this_thread::sleep_for(milliseconds(5));
   }
   EXPECT_NE(controller_.Content().find("xyzzy"), std::string::npos);
+}
+
+// The root of what was read is what was shipped, but the controller has something else: a base is sent without the ledger's word.
+TEST_F(FollowerTest, WhatTheControllerHasOtherwiseIsSentAnew) {
+  prove_every_ = milliseconds(50);
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  std::this_thread::sleep_for(milliseconds(60));
+  Settle();
+  ASSERT_FALSE(home_.chain_checks.empty());
+  const size_t commits = controller_.commits().size();
+  v1::ChainChecked answer;
+  answer.set_database("app");
+  answer.set_snapshot_id("of another time");
+  follower_->ChainChecked(answer);
+  answer.set_snapshot_id(home_.chain_checks.back().snapshot_id());
+  answer.set_equal(true);
+  follower_->ChainChecked(answer);
+  EXPECT_EQ(doubts(), 0u);
+  std::this_thread::sleep_for(milliseconds(60));
+  Settle();
+  answer.set_snapshot_id(home_.chain_checks.back().snapshot_id());
+  answer.set_equal(false);
+  follower_->ChainChecked(answer);
+  Settle();
+  EXPECT_EQ(doubts(), 1u);
+  ExpectShipped();
+  EXPECT_GE(controller_.commits().size(), commits);
 }
 
 TEST_F(FollowerTest, LeavesAsTheLastCloser) {

@@ -1,0 +1,73 @@
+// What stretches of a WAL changed, kept in memory: the last version of each page, so that the WAL may be started over before it was sent.
+//
+//   saved.Add(stretch, database)   once, and again with what came after it: one state, the last one's
+//
+// Not for what is larger than its bound: that is sent from the WAL as it stands. Thread safety: none. Memory: `max_bytes` of pages.
+// Errors: kAborted FRAME_DAMAGED, those of reading. After one what is saved is of no use.
+#ifndef LITEFLEET_AGENT_FOLLOW_SAVED_PAGES_H_
+#define LITEFLEET_AGENT_FOLLOW_SAVED_PAGES_H_
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <set>
+#include <span>
+
+#include "absl/status/statusor.h"
+#include "agent/capture/user_database.h"
+#include "agent/capture/wal_frames.h"
+#include "agent/capture/wal_index.h"
+#include "common/base/bytes.h"
+#include "common/base/clock.h"
+
+namespace litefleet::follow {
+
+// A state to be shipped, by what changed since the one before.
+struct Stretch {
+  capture::WalPlace from;
+  capture::WalPlace to;
+  capture::WalState look;  // that of `to`
+  SystemTime taken_at;     // after the look
+  std::chrono::nanoseconds since_boot{0};
+};
+
+class SavedPages {
+ public:
+  // `known_pages`: of the state that the first stretch begins at.
+  SavedPages(uint32_t known_pages, uint64_t max_bytes) : growth_(known_pages + 1), max_bytes_(max_bytes) {}
+
+  // False: it would be too much, and what was saved before stands. REQUIRES: a hold of `database` has lasted since before `to` was looked
+  // at; `from` is what the last one led to.
+  absl::StatusOr<bool> Add(const Stretch& stretch, capture::UserDatabase& database);
+
+  // The end of a generation of which the WAL has been started over (capture::EndOfGeneration): as Add, but the database file has all of it,
+  // and each page is compared with what is there. kAborted FRAME_DAMAGED where that differs, also because more was copied since.
+  absl::StatusOr<bool> AddEnd(const Stretch& stretch, capture::UserDatabase& database);
+
+  const std::map<uint32_t, Bytes>& pages() const { return pages_; }
+  uint64_t bytes() const { return pages_.size() * uint64_t{page_size_}; }
+  uint32_t commits() const { return commits_; }
+  uint64_t bytes_read() const { return bytes_read_; }
+
+ private:
+  // Puts the frames' pages over those that are there; which, where `seen` is given.
+  absl::Status AddFrames(const Stretch& stretch, capture::UserDatabase& database, std::set<uint32_t>* seen);
+  absl::StatusOr<uint32_t> PagesToRead(const Stretch& stretch, const capture::WalIndex& index) const;
+  absl::Status AddGrowth(const Stretch& stretch, capture::UserDatabase& database, const capture::WalIndex& index);
+
+  std::map<uint32_t, Bytes> pages_;
+  uint32_t growth_;  // the first page that may be new without a frame
+  uint64_t max_bytes_;
+  uint32_t page_size_ = 0;
+  uint32_t commits_ = 0;
+  uint64_t bytes_read_ = 0;
+};
+
+// A page that the database grew by and that no frame behind `after` has, as SQLite reads it: pages that were freed in the transaction that
+// made them have none. False: a frame behind `after` has it.
+absl::StatusOr<bool> ReadPageWithoutFrame(uint32_t page, uint32_t after, const capture::WalState& look, capture::UserDatabase& database,
+                                          const capture::WalIndex& index, std::span<std::byte> out);
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_AGENT_FOLLOW_SAVED_PAGES_H_

@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+"""The agent killed at each named point of continuous capture: afterwards syncs go on, and every state is one that the writer's own log had."""
+import os
+import time
+
+import lf
+from continuous_test import INTERVAL, check_states, log_of, newest_holds, some, status, syncs, wait_following
+from disk_test import fill, small_disk
+
+# Each sync passes these; where the database is detached, "follow.attached" and "follow.compared" come first.
+POINTS = ("follow.attached", "follow.compared", "follow.two_holds:3", "follow.acknowledged:2", "follow.advanced:3", "follow.shipped:4")
+
+
+def killed(agent, point, what=lambda: None, timeout=60):
+    process = agent.start(env={"LITEFLEET_CRASH_AT": point})
+    what()
+    lf.wait_until(f"killed at {point}", lambda: not process.running(), timeout, 0.1)
+    lf.expect_equal(process.process.returncode, -9, f"{point}: how the agent ended")
+
+
+def goes_on(fleet, agent, point):
+    before = len(fleet.snapshots("alpha/ledger"))
+    agent.start()
+    agent.wait_connected()
+    lf.wait_until(f"{point}: syncs go on", lambda: len(fleet.snapshots("alpha/ledger")) > before + 1, 90, 0.3)
+
+
+def test_killed_within_a_sync():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, log = fleet.path("ledger.db"), fleet.path("commits.log")
+        writer = fleet.writer(database, "--rate", 200, "--log", log, "--fill", "1MiB")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
+        for point in POINTS:
+            killed(agent, point)
+            lf.expect(writer.running(), f"{point}: the writer goes on")
+            goes_on(fleet, agent, point)
+            agent.process.stop()
+        agent.start()
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        newest_holds(fleet, lf.check_ledger(database), 90)
+        check_states(fleet, some(fleet.snapshots("alpha/ledger"), 14), log_of(log))
+
+
+def test_killed_around_checkpoints_and_while_it_stands_aside():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, log = fleet.path("ledger.db"), fleet.path("commits.log")
+        # Without a pause that a sync would fit into: only the writer itself can start its WAL over.
+        writer = fleet.writer(database, "--rate", 1500, "--synchronous", "normal", "--log", log, "--accounts", 50)
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
+        for point in ("follow.before_checkpoint", "follow.stood_aside"):
+            killed(agent, point)
+            goes_on(fleet, agent, point)
+            agent.process.stop()
+        # Two of them: nobody can any more, but with the write lock.
+        second = fleet.writer(database, "--rate", 0, "--synchronous", "normal", name="second")
+        agent.databases["ledger"] = (database, INTERVAL + "\nallow_restart_checkpoint = true")
+        killed(agent, "follow.restart_advanced", timeout=120)
+        goes_on(fleet, agent, "follow.restart_advanced")
+        lf.expect_equal(second.stop(), 0, "exit of the second writer")
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        newest_holds(fleet, lf.check_ledger(database), 90)
+        check_states(fleet, some(fleet.snapshots("alpha/ledger"), 6), log_of(log), slack_ms=3000)
+
+
+def test_killed_as_it_leaves():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = fleet.path("ledger.db")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
+        writer = fleet.writer(database, "--rate", 200)
+        process = agent.start(env={"LITEFLEET_CRASH_AT": "follow.before_leave"})
+        wait_following(fleet, agent)
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        lf.wait_until("killed at follow.before_leave", lambda: not process.running(), 60, 0.1)
+        # What the agent kept alive is there for whoever comes next.
+        last = lf.check_ledger(database)
+        agent.start()
+        agent.wait_connected()
+        newest_holds(fleet, last, 60)
+
+
+def test_a_full_disk_lets_go_and_is_a_gap():
+    """Killed as it lets go for want of space; then without a kill: the application has the disk, the gap is told, and it is followed again."""
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "96m") as disk:
+        fleet.init()
+        fleet.serve()
+        database, log = os.path.join(disk, "ledger.db"), fleet.path("commits.log")
+        writer = fleet.writer(database, "--rate", 100, "--log", log)
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, settings='[limits]\ndisk_reserve = "32MiB"\n', start=False)
+        agent.start(env={"LITEFLEET_CRASH_AT": "follow.before_let_go"})
+        wait_following(fleet, agent)
+        lf.wait_until("a first sync", lambda: syncs(fleet), 60, 0.3)
+        fill(disk, 24 << 20)
+        lf.wait_until("killed at follow.before_let_go", lambda: not agent.process.running(), 60, 0.1)
+        os.unlink(os.path.join(disk, "ballast"))
+        goes_on(fleet, agent, "follow.before_let_go")
+        fill(disk, 24 << 20)
+        lf.wait_until("let go", lambda: "DISK_RESERVE" in ((status(fleet, agent)["ledger"]["capture"] or {}).get("message") or ""), 60, 0.3)
+        lf.expect(writer.running(), "the application has what is left of the disk")
+        gaps = lambda: fleet.cli("-o", "json", "snapshot", "list", "alpha/ledger").json["gaps"]
+        lf.wait_until("the gap is told", lambda: any(gap["reason"] == "DISK_RESERVE" and gap["until"] is None for gap in gaps()), 60, 0.5)
+        os.unlink(os.path.join(disk, "ballast"))
+        wait_following(fleet, agent, timeout=120)
+        lf.wait_until("the gap has ended", lambda: any(gap["reason"] == "DISK_RESERVE" and gap["until"] for gap in gaps()), 60, 0.5)
+        lf.expect_equal(writer.stop(), 0, "exit of the writer")
+        newest_holds(fleet, lf.check_ledger(database), 90)
+        check_states(fleet, some(fleet.snapshots("alpha/ledger"), 8), log_of(log))
+
+
+def test_the_controller_is_killed_when_a_gap_is_durable():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = fleet.path("ledger.db")
+        proxy = fleet.proxy()
+        writer = fleet.writer(database, "--rate", 100)
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, controller=f"127.0.0.1:{proxy.port}")
+        wait_following(fleet, agent)
+        lf.wait_until("a first sync", lambda: syncs(fleet), 60, 0.3)
+        # The agent is down for longer than a few syncs: a gap when it is back.
+        agent.process.kill()
+        fleet.controller.stop()
+        fleet.serve(env={"LITEFLEET_CRASH_AT": "fleet.gap_durable"})
+        time.sleep(16)
+        agent.start()
+        lf.wait_until("killed at fleet.gap_durable", lambda: not fleet.controller.running(), 90, 0.1)
+        fleet.serve()
+        agent.wait_connected()
+        down = lambda: [gap for gap in fleet.cli("-o", "json", "snapshot", "list", "alpha/ledger").json["gaps"] if gap["reason"] == "AGENT_DOWN"]
+        lf.wait_until("the gap", down, 60, 0.5)
+        lf.wait_until("the device has forgotten it", lambda: not os.listdir(os.path.join(agent.state, "gaps")), 60, 0.5)
+        lf.expect_equal(len(down()), 1, "gaps that are told of twice")
+        writer.stop()
+
+
+if __name__ == "__main__":
+    lf.main(globals())

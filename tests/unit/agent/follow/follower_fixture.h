@@ -1,0 +1,129 @@
+// A follower, a fake controller and a place for databases.
+#ifndef LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_FOLLOWER_FIXTURE_H_
+#define LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_FOLLOWER_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "agent/follow/follower.h"
+#include "common/base/status.h"
+#include "common/format/extent.h"
+#include "fmt/format.h"
+#include "tests/fakes/fake_upload_controller.h"
+#include "tests/unit/agent/capture/capture_fixture.h"
+#include "tests/unit/agent/follow/application.h"
+
+namespace litefleet::follow {
+
+using capture::CaptureTest;
+using std::chrono::milliseconds;
+
+class Home final : public FollowerHome {
+ public:
+  uint64_t Timeline(const std::string&) override { return 1; }
+  Rested Remembered(const std::string&) override { return rested; }
+  void Remember(const std::string&, const Rested& now) override { rested = now; }
+  void Gap(const std::string&, SystemTime, std::optional<SystemTime> until, std::string_view reason, const std::string&) override {
+    gaps.push_back(fmt::format("{}{}", reason, until.has_value() ? " ended" : ""));
+  }
+  void CheckChain(const v1::ChainCheck& check) override { chain_checks.push_back(check); }
+  bool BeginCompare() override { return may_compare; }
+  void EndCompare() override {}
+
+  Rested rested;
+  std::vector<std::string> gaps;
+  std::vector<v1::ChainCheck> chain_checks;
+  bool may_compare = true;
+};
+
+class FollowerTest : public CaptureTest {
+ protected:
+  FollowerTest() : path_(Path("app.db")) { std::filesystem::create_directory(Path("state")); }
+
+  void Make(uint32_t page_size = 4096, const std::string& more = "") {
+    Sql(path_,
+        fmt::format(
+            "pragma page_size={}; {} pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'a')",
+            page_size, more));
+  }
+  void Start() {
+    ShipperOptions shipper;
+    shipper.database = "app";
+    shipper.ledger_file = Path("state/app.ledger");
+    shipper.names_file = Path("state/app.names");
+    shipper.spool_file = Path("state/app.spool");
+    shipper.backup.attempt.no_progress = milliseconds(2000);
+    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, clock_);
+    FollowOptions options;
+    options.database = "app";
+    options.source = Options(path_);
+    options.interval = milliseconds(100);
+    options.lease = lease_;
+    options.checkpoint_bytes = checkpoint_bytes_;
+    options.compare_rest = 0;
+    options.prove_every = prove_every_;
+    options.allow_restart = allow_restart_;
+    follower_ = std::make_unique<Follower>(options, *shipper_, home_, clock_);
+  }
+  void Stop() {
+    follower_.reset();
+    shipper_.reset();
+  }
+  v1::CaptureState state() const { return follower_->status().health.state(); }
+  uint32_t doubts() const { return follower_->status().health.doubts(); }
+
+  // Steps until there is nothing to do.
+  void Settle() {
+    for (int i = 0; i < 400; ++i) {
+      if (!follower_->Glance()) {
+        // Detached: files have to rest for a while before anything is said of them.
+        if (state() != v1::CAPTURE_STATE_FAILED) return;
+      }
+      follower_->Step(cancel_);
+      if (state() == v1::CAPTURE_STATE_FOLLOWING && !follower_->Glance()) return;
+      if (state() != v1::CAPTURE_STATE_FOLLOWING) std::this_thread::sleep_for(milliseconds(10));
+    }
+  }
+  void Attach() {
+    Start();
+    Settle();
+    ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+    ExpectShipped();
+  }
+  // What the controller has is what the application has.
+  void ExpectShipped() {
+    const Bytes wanted = capture::CheckpointedBytes(path_);
+    const std::string content = controller_.Content();
+    ASSERT_EQ(content.size(), wanted.size());
+    ASSERT_TRUE(content == AsText(wanted)) << "the contents differ";
+    const v1::UploadCommit last = controller_.commits().back();
+    format::RootBuilder root(last.page_size(), last.page_count());
+    for (uint32_t extent = 0; extent < format::ExtentCount(last.page_size(), last.page_count()); ++extent) {
+      root.Add(format::NameChunkOf(
+          last.page_size(),
+          AsBytes(content).subspan(size_t{extent} * format::kExtentBytes,
+                                   size_t{format::PagesIn(last.page_size(), last.page_count(), extent)} * last.page_size())));
+    }
+    ASSERT_EQ(root.Finish().AsString(), last.root_digest()) << "the root is not that of the content";
+  }
+
+  const std::string path_;
+  std::chrono::seconds lease_{30};
+  uint64_t checkpoint_bytes_ = 4 << 20;
+  milliseconds prove_every_ = std::chrono::hours(24);
+  bool allow_restart_ = false;
+  fakes::FakeUploadController controller_;
+  RateLimit rate_{0};
+  CancelToken cancel_;
+  Home home_;
+  std::unique_ptr<Shipper> shipper_;
+  std::unique_ptr<Follower> follower_;
+};
+
+}  // namespace litefleet::follow
+
+#endif  // LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_FOLLOWER_FIXTURE_H_
