@@ -204,7 +204,7 @@ absl::Status Server::Parts::Open() {
   digests = std::make_unique<ThreadPoolExecutor>(static_cast<int>(std::max(1u, std::thread::hardware_concurrency())), kMaxQueued);
   enrollment = std::make_unique<identity::Enrollment>(*authority, *identities, clock);
   LF_ASSIGN_OR_RETURN(authenticator, rpc::CertificateAuthenticator::Create(*authority, *identities, *work, clock));
-  reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots, catalog::GapCatalog(*db));
+  reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots, catalog::GapCatalog(*db), *db);
   fleet::DeviceFleetParts fleet_parts{operations.get(),
                                       reports.get(),
                                       &clock,

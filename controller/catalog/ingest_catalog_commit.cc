@@ -175,8 +175,8 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
                       Statement::Prepare(db, R"sql(insert into snapshot (id, device, database, timeline, sequence, method, state, page_size,
     page_count, root, root_version, manifest_kind, manifest_parts, parent, taken_at, received_at, effective_at, journal_mode, source_check,
     source_check_message, check_state, pages_sent, wire_bytes, stored_bytes, duration_ms, pinned_ms, read_bytes, operation, session, pack, offset,
-    key, pages_changed, layers, trashed_at, trashed_by, content, content_bytes, provenance)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
+    key, pages_changed, layers, trashed_at, trashed_by, content, content_bytes, provenance, commits)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
   insert.Bind(1, record.snapshot_id()).Bind(2, record.device_id()).Bind(3, database);
   insert.Bind(4, static_cast<int64_t>(record.timeline()))
       .Bind(5, static_cast<int64_t>(record.sequence()))
@@ -198,7 +198,7 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
     layers += fmt::format("{}:{}:{} ", layer.id(), layer.parts(), layer.bytes());
   insert.Bind(34, layers).Bind(35, backup ? int64_t{-1} : record.received_at_ms()).Bind(36, backup ? std::string_view() : kPrecopiedBy);
   const int32_t content = record.content() == v1::SNAPSHOT_CONTENT_UNSPECIFIED ? v1::SNAPSHOT_CONTENT_DATABASE : record.content();
-  insert.Bind(37, int64_t{content}).Bind(38, int64_t{record.content_bytes()}).Bind(39, record.provenance());
+  insert.Bind(37, int64_t{content}).Bind(38, int64_t{record.content_bytes()}).Bind(39, record.provenance()).Bind(40, int64_t{record.commits()});
   LF_RETURN_IF_ERROR(insert.Run());
   return key;
 }

@@ -22,6 +22,14 @@ alter table snapshot add column content_bytes integer not null default 0;  -- of
 alter table snapshot add column provenance text not null default '';       -- of an import
 )sql";
 
+// Of continuous capture.
+constexpr std::string_view kCaptureSchema = R"sql(
+alter table snapshot add column commits integer not null default 0;  -- transactions of applications since the parent; 0: not known
+-- When the newest state was taken that its device has found to be what the database was; -1: none.
+alter table database add column chain_ms integer not null default -1;
+create index gap_chain on gap (until_ms) where reason = 'CHAIN_DIFFERS';
+)sql";
+
 }  // namespace
 
 const std::vector<Migration>& Migrations() {
@@ -42,6 +50,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kGenerationSchema, kQuotaSchema},
       Migration{kGapSchema},
       Migration{kContentSchema},
+      Migration{kCaptureSchema},
   };
   return kMigrations;
 }

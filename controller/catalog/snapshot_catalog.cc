@@ -38,7 +38,7 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance";
+    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -80,6 +80,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_content(static_cast<v1::SnapshotContent>(number(33)));
   snapshot.set_content_bytes(number(34));
   snapshot.set_provenance(text(35));
+  snapshot.set_commits(static_cast<uint32_t>(number(36)));
   return snapshot;
 }
 

@@ -4,6 +4,7 @@
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
+#include "controller/cli/chain.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/order_signer.h"
@@ -111,29 +112,64 @@ std::string StateText(bool there, const v1::Snapshot& snapshot, std::string_view
 // What is there around a time that lies in a gap.
 std::string GapText(const v1::GapAround& around) {
   const v1::CoverageGap& gap = around.gap();
+  if (gap.reason() == kChainDiffers) {
+    return fmt::format("states between {} and {} are in question: {}; the newest before is {}, the first after {}",
+                       LocalTimeText(FromProtoTime(gap.from())), gap.has_until() ? LocalTimeText(FromProtoTime(gap.until())) : "now",
+                       gap.message(), StateText(around.has_before(), around.before(), "none"),
+                       StateText(around.has_after(), around.after(), "none yet"));
+  }
   return fmt::format("there are no states between {} and {} ({}): the newest before is {}, the first after {}",
                      LocalTimeText(FromProtoTime(gap.from())), gap.has_until() ? LocalTimeText(FromProtoTime(gap.until())) : "now",
                      gap.reason(), StateText(around.has_before(), around.before(), "none"),
                      StateText(around.has_after(), around.after(), "none yet"));
 }
 
-std::string PlanText(const v1::PlanRestoreResponse& planned, SystemTime now) {
+// What continuous capture knows of the time before a state: how much was committed since the one before it, and when that was.
+struct Before {
+  bool known = false;
+  v1::Snapshot snapshot;
+};
+
+Before BeforeOf(AdminClient& client, const v1::Snapshot& snapshot) {
+  Before before;
+  if (snapshot.commits() == 0 || snapshot.parent_id().empty()) return before;
+  v1::GetSnapshotRequest request;
+  request.set_snapshot(snapshot.parent_id());
+  absl::StatusOr<v1::GetSnapshotResponse> response = client.GetSnapshot(request);
+  if (!response.ok()) return before;  // retention has dropped it
+  before.known = true;
+  before.snapshot = std::move(*response->mutable_snapshot());
+  return before;
+}
+
+std::string CommitsText(const v1::Snapshot& snapshot, const Before& before) {
+  if (snapshot.commits() == 0) return {};
+  const std::string then = before.known
+                               ? fmt::format(" of {} ({})", LocalTimeText(FromProtoTime(before.snapshot.taken_at())), before.snapshot.id())
+                               : std::string(", which is not kept any more");
+  return fmt::format("{} since the state before it{}", snapshot.commits(), then);
+}
+
+std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& before, SystemTime now) {
   const v1::RestorePlan& plan = planned.plan();
   const v1::Snapshot& snapshot = planned.snapshot();
   Facts facts;
   facts.Add("  snapshot", fmt::format("{} of {}, taken {} ({})", snapshot.id(), DatabaseName(snapshot),
                                       LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
+  facts.AddIf("  commits", CommitsText(snapshot, before));
   if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
   return PlanText(fmt::format("restore of {} ({})", planned.target(), Word(plan.mode())), std::move(facts), plan);
 }
 
-CommandResult PrintPlans(Session& session, const std::vector<v1::PlanRestoreResponse>& plans, bool single) {
+CommandResult PrintPlans(Session& session, AdminClient& client, const std::vector<v1::PlanRestoreResponse>& plans, bool single) {
   Json items = Json::Array();
   int code = kDone;
   for (const v1::PlanRestoreResponse& planned : plans) {
+    const Before before = BeforeOf(client, planned.snapshot());
     Json item = Json::Object();
+    item.Set("before", before.known ? ToJson(before.snapshot) : Json());
     item.Set("target", planned.target()).Set("plan", ToJson(planned.plan())).Set("snapshot", ToJson(planned.snapshot()));
     item.Set("gap", GapAroundJson(planned.has_gap(), planned.gap()));
     if (session.json() && single) {
@@ -143,7 +179,7 @@ CommandResult PrintPlans(Session& session, const std::vector<v1::PlanRestoreResp
     } else if (session.format() == OutputFormat::kName) {
       session.Print(planned.snapshot().id() + "\n");
     } else {
-      session.Print(PlanText(planned, session.clock().Now()));
+      session.Print(PlanText(planned, before, session.clock().Now()));
     }
     if (code == kDone) code = ExitCodeOf(planned.plan());
   }
@@ -192,7 +228,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
       target.clear_timeline();
       plans.push_back(std::move(planned));
     }
-    if (options.plan) return PrintPlans(session, plans, single);
+    if (options.plan) return PrintPlans(session, *client, plans, single);
     for (const v1::PlanRestoreResponse& planned : plans) {
       if (planned.plan().obstacles_size() > 0) {
         return Annotate(FromErrorDetail(planned.plan().obstacles(0)), fmt::format("{} would refuse the restore", planned.target()));
@@ -204,7 +240,8 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     }
     if (destructive && !options.yes) {
       std::string text;
-      for (const v1::PlanRestoreResponse& planned : plans) text += PlanText(planned, session.clock().Now());
+      for (const v1::PlanRestoreResponse& planned : plans)
+        text += PlanText(planned, BeforeOf(*client, planned.snapshot()), session.clock().Now());
       session.Show(text);
       LF_RETURN_IF_ERROR(session.Confirm(false, plans.size() == 1 ? fmt::format("Overwrite {}?", plans.front().target())
                                                                   : fmt::format("Overwrite {} databases?", plans.size())));

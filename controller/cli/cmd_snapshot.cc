@@ -2,6 +2,7 @@
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
+#include "controller/cli/chain.h"
 #include "controller/cli/cmd_snapshot_import.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
@@ -52,12 +53,27 @@ bool IsAfter(const v1::Gap& gap, const v1::Snapshot& snapshot) {
   return TimestampMillis(gap.gap().from()) + 1000 >= TimestampMillis(snapshot.taken_at());
 }
 
+// The device found that its database was not what the snapshots of a time say: what it says of this one.
+absl::StatusOr<std::string> InQuestion(AdminClient& client, const v1::Snapshot& snapshot) {
+  if (snapshot.method() != v1::METHOD_CONTINUOUS) return std::string();
+  LF_ASSIGN_OR_RETURN(const std::vector<v1::Gap> gaps, GapsOf(client, DatabaseName(snapshot)));
+  const int64_t taken = TimestampMillis(snapshot.taken_at());
+  for (const v1::Gap& gap : gaps) {
+    const v1::CoverageGap& what = gap.gap();
+    if (what.reason() == kChainDiffers && taken > TimestampMillis(what.from()) &&
+        (!what.has_until() || taken <= TimestampMillis(what.until())))
+      return what.message();
+  }
+  return std::string();
+}
+
 std::vector<Cell> GapRow(const v1::Gap& gap) {
   const v1::CoverageGap& what = gap.gap();
   const bool ended = what.has_until();
   const std::chrono::milliseconds length(ended ? TimestampMillis(what.until()) - TimestampMillis(what.from()) : 0);
-  return {Cell("(no states)", Tone::kDoubtful), DatabaseName(gap), LocalTimeText(FromProtoTime(what.from())),
-          ended ? DurationText(length) : "until now", Cell(what.reason(), ended ? Tone::kDoubtful : Tone::kBad)};
+  return {Cell(what.reason() == kChainDiffers ? "(in question)" : "(no states)", Tone::kDoubtful), DatabaseName(gap),
+          LocalTimeText(FromProtoTime(what.from())), ended ? DurationText(length) : "until now",
+          Cell(what.reason(), ended ? Tone::kDoubtful : Tone::kBad)};
 }
 
 CommandResult List(Session& session, const ListOptions& options) {
@@ -137,6 +153,7 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   request.set_snapshot(options.snapshot);
   LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse response, client->GetSnapshot(request));
   const v1::Snapshot& snapshot = response.snapshot();
+  LF_ASSIGN_OR_RETURN(const std::string in_question, InQuestion(*client, snapshot));
   const SystemTime now = session.clock().Now();
   Facts facts;
   facts.Add("id", snapshot.id())
@@ -155,12 +172,14 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
                                      snapshot.content() == v1::SNAPSHOT_CONTENT_SQL ? "SQL text" : "files"));
   }
   facts.AddIf("imported", snapshot.provenance());
+  facts.AddIf("in question", in_question);
   facts.Add("root digest", ToHex(AsBytes(snapshot.root_digest())));
   facts.Add("read", SizeText(snapshot.read_bytes()));
   if (snapshot.has_pages_changed()) {
     facts.Add("changed",
               fmt::format("{} in {} pages", SizeText(int64_t{snapshot.pages_changed()} * snapshot.page_size()), snapshot.pages_changed()));
   }
+  if (snapshot.commits() > 0) facts.Add("commits", fmt::format("{} since its parent", snapshot.commits()));
   facts.Add("sent", fmt::format("{} for {} pages{}", SizeText(snapshot.wire_bytes()), snapshot.pages_sent(),
                                 RatioText(int64_t{snapshot.pages_sent()} * snapshot.page_size(), snapshot.wire_bytes())));
   facts.Add("stored", SizeText(snapshot.stored_bytes()) + RatioText(snapshot.size_bytes(), snapshot.stored_bytes()));
@@ -177,7 +196,9 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
   }
   if (snapshot.pinned_by_operator()) facts.Add("pinned", "by an operator: neither deleted nor expired");
   facts.AddIf("parent", snapshot.parent_id()).AddIf("operation", snapshot.operation_id());
-  PrintThing(session, "snapshot", ToJson(snapshot), snapshot.id(), facts.Text());
+  Json shown = ToJson(snapshot);
+  shown.Set("in_question", Json::OrNull(in_question));
+  PrintThing(session, "snapshot", std::move(shown), snapshot.id(), facts.Text());
   return kDone;
 }
 

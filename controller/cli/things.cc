@@ -240,7 +240,8 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json())
       .Set("content", Json::OrNull(WordOf(snapshot.content(), "SNAPSHOT_CONTENT_")))
       .Set("content_bytes", snapshot.content() > v1::SNAPSHOT_CONTENT_DATABASE ? Json(snapshot.content_bytes()) : Json())
-      .Set("provenance", Json::OrNull(snapshot.provenance()));
+      .Set("provenance", Json::OrNull(snapshot.provenance()))
+      .Set("commits", snapshot.commits() > 0 ? Json(int64_t{snapshot.commits()}) : Json());
   return result;
 }
 

@@ -176,6 +176,8 @@ absl::Status DeviceFleet::Received(const DeviceId& device, DeviceLink& link, con
       return absl::OkStatus();
     case v1::ControlRequest::kGap:
       return OnGap(device, session, message.gap().gap());
+    case v1::ControlRequest::kChainCheck:
+      return OnChainCheck(device, session, message.chain_check());
     default:
       return absl::OkStatus();  // of a newer agent
   }
@@ -371,14 +373,15 @@ absl::Status DeviceFleet::OnResult(const DeviceId& device, const SessionPtr& ses
   return absl::OkStatus();
 }
 
+absl::Status DeviceFleet::CountGap(const SessionPtr& session) {
+  MutexLock lock(mu_);
+  if (++session->gaps <= kMaxGaps) return absl::OkStatus();
+  return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_GAPS",
+               fmt::format("the device told of more than {} gaps on one stream", kMaxGaps));
+}
+
 absl::Status DeviceFleet::OnGap(const DeviceId& device, const SessionPtr& session, const v1::CoverageGap& gap) {
-  {
-    MutexLock lock(mu_);
-    if (++session->gaps > kMaxGaps) {
-      return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_GAPS",
-                   fmt::format("the device told of more than {} gaps on one stream", kMaxGaps));
-    }
-  }
+  LF_RETURN_IF_ERROR(CountGap(session));
   const SystemTime now = parts_.clock->Now();
   LF_ASSIGN_OR_RETURN(const v1::CoverageGap checked, CheckedGap(gap, now));
   const absl::Status status = parts_.reports->Gap(device, checked, now);
@@ -391,6 +394,24 @@ absl::Status DeviceFleet::OnGap(const DeviceId& device, const SessionPtr& sessio
   }
   LF_CRASH_POINT("fleet.gap_durable");
   SendTo(device, GapRecordedMessage(checked.id()));
+  return absl::OkStatus();
+}
+
+absl::Status DeviceFleet::OnChainCheck(const DeviceId& device, const SessionPtr& session, const v1::ChainCheck& check) {
+  LF_RETURN_IF_ERROR(CountGap(session));
+  if (!IsName(check.database()) || !IsUlid(check.snapshot_id())) return BadMessage("a check of a chain without database or snapshot");
+  LF_ASSIGN_OR_RETURN(const std::optional<bool> equal, parts_.reports->CheckChain(device, check, parts_.clock->Now()));
+  if (equal == false) {
+    spdlog::error("device {}: its database {} is not what snapshot {} says: snapshots since the last check are in question", device.value(),
+                  check.database(), check.snapshot_id());
+  }
+  LF_CRASH_POINT("fleet.chain_durable");
+  v1::ControlResponse answer;
+  answer.mutable_chain_checked()->set_database(check.database());
+  // Without a snapshot: the controller does not have it any more.
+  if (equal.has_value()) answer.mutable_chain_checked()->set_snapshot_id(check.snapshot_id());
+  answer.mutable_chain_checked()->set_equal(equal.value_or(false));
+  SendTo(device, std::move(answer));
   return absl::OkStatus();
 }
 

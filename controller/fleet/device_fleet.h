@@ -146,7 +146,10 @@ class DeviceFleet final : public Fleet {
   void TellOfGone(const DeviceId& device, std::span<const v1::DatabaseHealth> databases);
   absl::Status OnProgress(const DeviceId& device, const SessionPtr& session, const v1::OperationProgress& progress);
   absl::Status OnResult(const DeviceId& device, const SessionPtr& session, const v1::OperationResult& result);
+  // A check of a chain counts as one: it may become one.
+  absl::Status CountGap(const SessionPtr& session);
   absl::Status OnGap(const DeviceId& device, const SessionPtr& session, const v1::CoverageGap& gap);
+  absl::Status OnChainCheck(const DeviceId& device, const SessionPtr& session, const v1::ChainCheck& check);
   void OnQueryResult(const SessionPtr& session, const v1::QueryResult& result);
   // The row of an operation that the device began and reports for the first time; kNotFound where the report does not say what it is.
   absl::StatusOr<catalog::OperationRow> OwnOperation(const DeviceId& device, const std::string& id, v1::OperationKind kind,

@@ -4,6 +4,7 @@
 #ifndef LITEFLEET_CONTROLLER_FLEET_DEVICE_REPORTS_H_
 #define LITEFLEET_CONTROLLER_FLEET_DEVICE_REPORTS_H_
 
+#include <optional>
 #include <span>
 #include <string>
 
@@ -11,6 +12,8 @@
 #include "absl/status/statusor.h"
 #include "common/base/clock.h"
 #include "common/base/ids.h"
+#include "controller/catalog/catalog_db.h"
+#include "controller/catalog/chain_catalog.h"
 #include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
@@ -30,12 +33,15 @@ class DeviceReports {
   virtual absl::StatusOr<std::string> NewestSnapshot(const DeviceId& device, const std::string& database) = 0;
   // As GapCatalog::Report.
   virtual absl::Status Gap(const DeviceId& device, const v1::CoverageGap& gap, SystemTime now) = 0;
+  // As ChainCatalog::Check.
+  virtual absl::StatusOr<std::optional<bool>> CheckChain(const DeviceId& device, const v1::ChainCheck& check, SystemTime now) = 0;
 };
 
 class CatalogReports final : public DeviceReports {
  public:
-  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots, catalog::GapCatalog gaps)
-      : identities_(identities), snapshots_(snapshots), gaps_(gaps) {}
+  CatalogReports(catalog::IdentityCatalog& identities, catalog::SnapshotCatalog& snapshots, catalog::GapCatalog gaps,
+                 catalog::CatalogDb& db)
+      : identities_(identities), snapshots_(snapshots), gaps_(gaps), chains_(db, gaps_) {}
   catalog::GapCatalog& gaps() { return gaps_; }
   absl::StatusOr<std::string> NameOfActive(const DeviceId& device) override;
   absl::Status Said(const DeviceId& device, SystemTime now, const v1::Hello* hello, int64_t clock_offset_ms,
@@ -43,11 +49,15 @@ class CatalogReports final : public DeviceReports {
   absl::Status Databases(const DeviceId& device, SystemTime now, std::span<const v1::DatabaseHealth> databases) override;
   absl::StatusOr<std::string> NewestSnapshot(const DeviceId& device, const std::string& database) override;
   absl::Status Gap(const DeviceId& device, const v1::CoverageGap& gap, SystemTime now) override { return gaps_.Report(device, gap, now); }
+  absl::StatusOr<std::optional<bool>> CheckChain(const DeviceId& device, const v1::ChainCheck& check, SystemTime now) override {
+    return chains_.Check(device, check, now);
+  }
 
  private:
   catalog::IdentityCatalog& identities_;
   catalog::SnapshotCatalog& snapshots_;
   catalog::GapCatalog gaps_;
+  catalog::ChainCatalog chains_;
 };
 
 }  // namespace litefleet::fleet

@@ -6,6 +6,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "controller/catalog/chain_catalog.h"
 #include "controller/catalog/device_origins.h"
 #include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/heal_catalog.h"
@@ -26,14 +27,15 @@ constexpr minutes kUnseenAfter{15};            // not connected and silent for l
 constexpr int64_t kClockOffMs = 60'000;        // more than this and times of snapshots mislead people
 constexpr hours kCertificateWarning{24 * 14};  // renewal happens long before
 constexpr hours kUnprovenAfter{24 * 7};
-constexpr hours kCloneAlarm{24};  // after it was noticed last; two that run are noticed at every call
+constexpr hours kChainAlarm{24 * 7};  // after the newest state that is in question
+constexpr hours kCloneAlarm{24};      // after it was noticed last; two that run are noticed at every call
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 15> kGravity = {"DEVICE_CLONED",    "STORE_DAMAGED",       "DISK_LOW",        "QUOTA_EXCEEDED",
-                                                       "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP", "COVERAGE_GAP",
-                                                       "SOURCE_DAMAGED",   "DEVICE_NOT_SEEN",     "UNPROVEN",        "CATALOG_BACKUP",
-                                                       "RETENTION_HELD",   "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 16> kGravity = {"DEVICE_CLONED",  "STORE_DAMAGED",    "CHAIN_DIFFERS",       "DISK_LOW",
+                                                       "QUOTA_EXCEEDED", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP",
+                                                       "COVERAGE_GAP",   "SOURCE_DAMAGED",   "DEVICE_NOT_SEEN",     "UNPROVEN",
+                                                       "CATALOG_BACKUP", "RETENTION_HELD",   "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -221,6 +223,14 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
   for (const v1::Gap& gap : gaps.items) {
     alarms.Add("COVERAGE_GAP", fmt::format("{}/{}", gap.device_name(), gap.gap().database()),
                fmt::format("no states since {} ago: {} ({})", Age(Since(gap.gap().from(), now)), gap.gap().message(), gap.gap().reason()));
+  }
+  catalog::GapCatalog all_gaps(*deps_.catalog);
+  LF_ASSIGN_OR_RETURN(const std::vector<v1::Gap> questioned,
+                      catalog::ChainCatalog(*deps_.catalog, all_gaps).InQuestion(now - kChainAlarm, static_cast<int>(kMaxAlarms)));
+  for (const v1::Gap& gap : questioned) {
+    alarms.Add("CHAIN_DIFFERS", fmt::format("{}/{}", gap.device_name(), gap.gap().database()),
+               fmt::format("its snapshots between {} and {} ago are in question: {}", Age(Since(gap.gap().from(), now)),
+                           Age(Since(gap.gap().until(), now)), gap.gap().message()));
   }
   std::string token;
   int32_t devices = 0;

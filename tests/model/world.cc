@@ -57,7 +57,7 @@ World::World(Model& model, std::string directory, fakes::VolatileFiles& files, u
       retention_(policies_, deletions_, [this] { return marks_.WriteDue(); }),
       operations_(*path_.db),
       identities_(*path_.db),
-      reports_(identities_, *path_.snapshots, catalog::GapCatalog(*path_.db)),
+      reports_(identities_, *path_.snapshots, catalog::GapCatalog(*path_.db), *path_.db),
       scrubs_(*path_.db),
       uploads_(model.devices.size()) {
   auto fleet = fleet::DeviceFleet::Create({&operations_, &reports_, &clock_, "test"}, {.own_ticker = false});

@@ -1,6 +1,9 @@
 #!/usr/bin/env python3
 """The agent killed at each named point of continuous capture: afterwards syncs go on, and every state is one that the writer's own log had."""
+import contextlib
 import os
+import sqlite3
+import subprocess
 import time
 
 import lf
@@ -110,6 +113,47 @@ def test_a_full_disk_lets_go_and_is_a_gap():
         lf.expect_equal(writer.stop(), 0, "exit of the writer")
         newest_holds(fleet, lf.check_ledger(database), 90)
         check_states(fleet, some(fleet.snapshots("alpha/ledger"), 8), log_of(log))
+
+
+def test_the_controller_is_killed_when_a_gap_and_a_checked_chain_are_durable():
+    """Both are told again, and are one. The chain: a page that changed behind the WAL is an alarm, and a new base makes it good."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve(env={"LITEFLEET_CRASH_AT": "fleet.chain_durable"})
+        database = lf.make_database(fleet.path("x.db"), rows=3000)
+        holder = sqlite3.connect(database, isolation_level=None)
+        holder.execute("insert into item values(1000001, 'x', null)")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL + '\nchain_check = "1s"')})
+        wait_following(fleet, agent)
+        lf.wait_until("killed at fleet.chain_durable", lambda: not fleet.controller.running(), 60, 0.1)
+        fleet.serve()
+        agent.wait_connected()
+        lf.expect(not chain_alarms(fleet), "nothing differs so far")
+        holder.execute("pragma wal_checkpoint(truncate)")
+        holder.execute("insert into item values(1000002, 'y', null)")
+        time.sleep(1.5)
+        # By a process of its own: closing a descriptor here would drop the holder's locks.
+        subprocess.run(["dd", f"of={database}", "bs=1", f"seek={200 * 4096 + 1000}", "conv=notrunc", "status=none"], input=b"bits that nobody wrote", check=True)
+        alarm = lf.wait_until("the alarm", lambda: chain_alarms(fleet), 60, 0.5)
+        lf.expect(alarm[0]["subject"] == "alpha/ledger", f"subject of {alarm}")
+        def same():
+            with contextlib.suppress(sqlite3.Error):
+                holder.execute("pragma wal_checkpoint(passive)")
+            return lf.content(fleet.download(fleet.snapshots("alpha/ledger")[0]["id"])) == lf.content(database)
+
+        lf.wait_until("a new base", same, 60, 0.5)
+        items = fleet.snapshots("alpha/ledger")
+        listed = fleet.cli("-o", "json", "snapshot", "list", "alpha/ledger").json
+        lf.expect(sum(gap["reason"] == "CHAIN_DIFFERS" for gap in listed["gaps"]) == 1, f"one record of it: {listed['gaps']}")
+        questioned = [fleet.cli("-o", "json", "snapshot", "show", item["id"]).json["in_question"] for item in items]
+        lf.expect(questioned[0] is None, "the new base is not in question")
+        lf.expect(any(questioned), f"snapshots of before are: {questioned}")
+        lf.expect("in question" in fleet.cli("snapshot", "list", "alpha/ledger").out, "the list says it")
+        holder.close()
+
+
+def chain_alarms(fleet):
+    return [alarm for alarm in fleet.cli("-o", "json", "status").json["alarms"] if alarm["reason"] == "CHAIN_DIFFERS"]
 
 
 def test_the_controller_is_killed_when_a_gap_is_durable():

@@ -98,8 +98,16 @@ def test_every_second_of_a_busy_database_can_be_restored():
         listed = fleet.cli("-o", "json", "operation", "list").json["items"]
         lf.expect(not any(item["kind"] == "backup" for item in listed), f"no operations: {listed[:2]}")
         # A moment in the middle.
-        middle = items[len(items) // 2]
+        place = len(items) // 2
+        middle = items[place]
         wanted = lf.check_ledger(fleet.download(middle["id"]))
+        # The writer commits one transfer at a time.
+        lf.expect_equal(middle["parent"], items[place + 1]["id"], "parent")
+        lf.expect_equal(middle["commits"], wanted - lf.check_ledger(fleet.download(middle["parent"])), "commits since the parent")
+        plan = fleet.cli("-o", "json", "restore", "alpha/ledger", "--at", middle["taken_at"], "--plan").json
+        lf.expect_equal((plan["snapshot"]["commits"], plan["before"]["id"]), (middle["commits"], middle["parent"]), "the plan's commits and the state before")
+        for shown in (fleet.cli("restore", "alpha/ledger", "--at", middle["taken_at"], "--plan").out, fleet.cli("snapshot", "show", middle["id"]).out):
+            lf.expect(f"{middle['commits']} since" in shown, f"the commits are shown: {shown}")
         fleet.cli("restore", "alpha/ledger", "--at", middle["taken_at"], "--yes")
         lf.expect_equal(lf.check_ledger(database), wanted, "the last transfer after the restore")
         # Goes on, on the next timeline.

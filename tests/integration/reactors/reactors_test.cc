@@ -41,6 +41,7 @@ class NoReports final : public fleet::DeviceReports {
   absl::Status Databases(const DeviceId&, SystemTime, std::span<const v1::DatabaseHealth>) override { return absl::OkStatus(); }
   absl::StatusOr<std::string> NewestSnapshot(const DeviceId&, const std::string&) override { return std::string(); }
   absl::Status Gap(const DeviceId&, const v1::CoverageGap&, SystemTime) override { return absl::OkStatus(); }
+  absl::StatusOr<std::optional<bool>> CheckChain(const DeviceId&, const v1::ChainCheck&, SystemTime) override { return std::nullopt; }
 };
 
 // Counts what is read, so that a test sees how far a stream runs ahead of its client.

@@ -67,6 +67,8 @@ class FakeLink final : public DeviceLink {
         return "gone " + message.snapshot_gone().snapshot_id();
       case v1::ControlResponse::kGapRecorded:
         return "gap " + message.gap_recorded().gap_id();
+      case v1::ControlResponse::kChainChecked:
+        return (message.chain_checked().equal() ? "equal " : "differs ") + message.chain_checked().snapshot_id();
       default:
         return "nothing";
     }
@@ -109,13 +111,14 @@ class FakeReports final : public DeviceReports {
     return gap_status;
   }
 
+  absl::StatusOr<std::optional<bool>> CheckChain(const DeviceId&, const v1::ChainCheck&, SystemTime) override { return chain_equal; }
   Mutex mu_;
+  std::optional<bool> chain_equal;
   std::vector<v1::CoverageGap> gaps;
   absl::Status gap_status;
   std::set<DeviceId> revoked;
   int revoke_on_look = 0;  // 2: the second look finds the device revoked
-  int hellos = 0;
-  int healths = 0;
+  int hellos = 0, healths = 0;
   v1::Health last_health;
   std::map<std::string, std::string> newest;  // snapshot by database
   int64_t offset_ms = 0;

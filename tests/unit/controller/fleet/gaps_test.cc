@@ -40,6 +40,25 @@ TEST_F(GapTest, AGapIsAnsweredWhenItIsDurable) {
   EXPECT_EQ(link->TakeWords(), Words{"gap " + id}) << "it would tell it for ever";
 }
 
+TEST_F(GapTest, ACheckOfAChainIsAnswered) {
+  const auto link = Connect(kDevice);
+  link->TakeWords();
+  v1::ControlRequest message;
+  v1::ChainCheck& check = *message.mutable_chain_check();
+  check.set_database("db");
+  check.set_snapshot_id(kSnapshot.value());
+  reports_.chain_equal = true;
+  ASSERT_TRUE(fleet_->Received(kDevice, *link, message).ok());
+  reports_.chain_equal = false;
+  ASSERT_TRUE(fleet_->Received(kDevice, *link, message).ok());
+  reports_.chain_equal.reset();
+  ASSERT_TRUE(fleet_->Received(kDevice, *link, message).ok());
+  EXPECT_EQ(link->TakeWords(), (Words{"equal " + kSnapshot.value(), "differs " + kSnapshot.value(), "differs "}))
+      << "without a snapshot: it is gone";
+  check.set_snapshot_id("x");
+  EXPECT_EQ(ReasonOf(fleet_->Received(kDevice, *link, message)), "BAD_MESSAGE");
+}
+
 TEST_F(GapTest, AGapThatMakesNoSenseEndsTheStream) {
   const auto link = Connect(kDevice);
   const std::string id = NewUlid(clock_.Now());

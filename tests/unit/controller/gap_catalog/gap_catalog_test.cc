@@ -8,7 +8,9 @@
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "controller/catalog/chain_catalog.h"
 #include "controller/catalog/prune_catalog.h"
+#include "controller/catalog/snapshot_catalog.h"
 #include "fmt/format.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
@@ -70,6 +72,47 @@ TEST_F(GapCatalogTest, TheSameIdIsTheSameGap) {
   ASSERT_EQ(gaps.size(), 1U);
   EXPECT_EQ(gaps[0].gap().SerializeAsString(), gap.SerializeAsString());
   EXPECT_TRUE(List(true).empty());
+}
+
+// The roots differ: everything since the last state that was equal is in question, once.
+TEST_F(GapCatalogTest, AChainThatDiffersIsATimeInQuestion) {
+  GapCatalog gap_catalog(*path_->db);
+  ChainCatalog catalog(*path_->db, gap_catalog);
+  const SystemTime now = FromUnixMillis(kNoon + 60 * kMinute);
+  std::vector<std::string> snapshots;
+  for (int minute = 10; minute <= 40; minute += 10) snapshots.push_back(Take(minute));
+  const auto check = [&](const std::string& snapshot, bool right) {
+    const auto row = SnapshotCatalog(*path_->db).Resolve(snapshot);
+    EXPECT_TRUE(row.ok()) << row.status();
+    v1::ChainCheck wanted;
+    wanted.set_database("main");
+    wanted.set_snapshot_id(snapshot);
+    wanted.set_root_digest(right ? row->root_digest() : std::string(32, 'x'));
+    wanted.set_page_size(row->page_size());
+    wanted.set_page_count(row->page_count());
+    const auto equal = catalog.Check(device_, wanted, now);
+    EXPECT_TRUE(equal.ok()) << equal.status();
+    return *equal;
+  };
+  EXPECT_EQ(check(snapshots[0], true), true);
+  EXPECT_TRUE(List().empty());
+  EXPECT_EQ(check(snapshots[2], false), false);
+  EXPECT_EQ(check(snapshots[2], false), false) << "told again";
+  const std::vector<v1::Gap> gaps = List();
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].gap().reason(), ChainCatalog::kChainDiffers);
+  EXPECT_EQ(TimestampMillis(gaps[0].gap().from()), kNoon + 10 * kMinute);
+  EXPECT_EQ(TimestampMillis(gaps[0].gap().until()), kNoon + 30 * kMinute);
+  EXPECT_TRUE(List(true).empty()) << "it has ended";
+  EXPECT_EQ(catalog.InQuestion(FromUnixMillis(kNoon), 10)->size(), 1U);
+  EXPECT_TRUE(catalog.InQuestion(FromUnixMillis(kNoon + 31 * kMinute), 10)->empty());
+  // Of another device, or of none: nothing is said.
+  v1::ChainCheck other;
+  other.set_database("main");
+  other.set_snapshot_id(NewUlid(now));
+  EXPECT_EQ(*catalog.Check(device_, other, now), std::nullopt);
+  other.set_snapshot_id(snapshots[3]);
+  EXPECT_EQ(*catalog.Check(DeviceId(NewUuid()), other, now), std::nullopt);
 }
 
 TEST_F(GapCatalogTest, RefusesWhatIsNotTheDevices) {

@@ -61,7 +61,7 @@ class HealerTest : public ingest::IngestTest {
   void OpenParts() {
     operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
     identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
-    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots, catalog::GapCatalog(*path_->db));
+    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots, catalog::GapCatalog(*path_->db), *path_->db);
     auto fleet = fleet::DeviceFleet::Create({operations_.get(), reports_.get(), &clock_, "test"}, {.own_ticker = false});
     ASSERT_TRUE(fleet.ok()) << fleet.status();
     fleet_ = *std::move(fleet);

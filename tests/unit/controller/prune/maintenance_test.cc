@@ -20,7 +20,7 @@ class MaintenanceTest : public ingest::IngestTest {
     Controller(ingest::DataPath& path, const Clock& clock)
         : operations(*path.db),
           identities(*path.db),
-          reports(identities, *path.snapshots, catalog::GapCatalog(*path.db)),
+          reports(identities, *path.snapshots, catalog::GapCatalog(*path.db), *path.db),
           deletions(*path.db),
           pruning(*path.db),
           policies(*path.db),
