@@ -198,7 +198,10 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
     layers += fmt::format("{}:{}:{} ", layer.id(), layer.parts(), layer.bytes());
   insert.Bind(34, layers).Bind(35, backup ? int64_t{-1} : record.received_at_ms()).Bind(36, backup ? std::string_view() : kPrecopiedBy);
   const int32_t content = record.content() == v1::SNAPSHOT_CONTENT_UNSPECIFIED ? v1::SNAPSHOT_CONTENT_DATABASE : record.content();
-  insert.Bind(37, int64_t{content}).Bind(38, int64_t{record.content_bytes()}).Bind(39, record.provenance()).Bind(40, int64_t{record.commits()});
+  insert.Bind(37, int64_t{content})
+      .Bind(38, int64_t{record.content_bytes()})
+      .Bind(39, record.provenance())
+      .Bind(40, int64_t{record.commits()});
   LF_RETURN_IF_ERROR(insert.Run());
   return key;
 }

@@ -1,4 +1,5 @@
-// The reason of a gap whose states are there, and of which the device found that its database was something else (ChainCatalog::kChainDiffers).
+// The reason of a gap whose states are there, and of which the device found that its database was something else
+// (ChainCatalog::kChainDiffers).
 #ifndef LITEFLEET_CONTROLLER_CLI_CHAIN_H_
 #define LITEFLEET_CONTROLLER_CLI_CHAIN_H_
 

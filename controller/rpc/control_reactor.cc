@@ -71,7 +71,7 @@ class ControlStream final : public Base, public fleet::DeviceLink {
       left = left_;
     }
     if (left) return Disconnect();
-    if (!status.ok()) return Abort(status);
+    if (!status.ok()) return End(status);  // after what is being written: an agent that reads learns the reason
     ReadNext();
   }
 
