@@ -25,6 +25,11 @@ Served& TheServed() {
   static Served served;
   return served;
 }
+// Not shared: a sanitizer cannot look at virtual tables in the sandbox.
+std::unique_ptr<ReadAhead>& TheBlocks() {
+  static std::unique_ptr<ReadAhead> blocks;
+  return blocks;
+}
 int64_t bytes_read = 0;
 
 int ReadDescriptor(int fd, int64_t offset, void* out, int amount) {
@@ -168,9 +173,9 @@ int RegisterReadOnlyVfs(int64_t bytes, ReadAt read) {
 int RegisterReadOnlyVfs(int fd) {
   struct stat st {};
   if (fstat(fd, &st) != 0) return SQLITE_IOERR_FSTAT;
-  const auto blocks = std::make_shared<ReadAhead>(
+  TheBlocks() = std::make_unique<ReadAhead>(
       st.st_size, [fd](int64_t offset, void* out, int amount) { return ReadDescriptor(fd, offset, out, amount); });
-  return RegisterReadOnlyVfs(st.st_size, [blocks](int64_t offset, void* out, int amount) { return blocks->Read(offset, out, amount); });
+  return RegisterReadOnlyVfs(st.st_size, [](int64_t offset, void* out, int amount) { return TheBlocks()->Read(offset, out, amount); });
 }
 
 int64_t ReadOnlyVfsBytes() { return bytes_read; }
