@@ -13,6 +13,7 @@
 
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "common/sqlite/vfs_io.h"
 #include "fmt/format.h"
 
 namespace litefleet::capture {
@@ -121,33 +122,12 @@ const sqlite3_io_methods* CopiedFiles::Methods() {
     methods.xClose = [](sqlite3_file*) { return SQLITE_OK; };
     methods.xRead = [](sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) {
       const int fd = reinterpret_cast<File*>(file)->fd;
-      auto* at = static_cast<char*>(out);
-      while (amount > 0) {
-        const ssize_t n = fd < 0 ? 0 : pread(fd, at, static_cast<size_t>(amount), offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return SQLITE_IOERR_READ;
-        if (n == 0) {
-          std::memset(at, 0, static_cast<size_t>(amount));
-          return SQLITE_IOERR_SHORT_READ;
-        }
-        at += n;
-        offset += n;
-        amount -= static_cast<int>(n);
-      }
-      return SQLITE_OK;
+      if (fd >= 0 || amount == 0) return sqlite::VfsRead(fd, out, amount, offset);
+      std::memset(out, 0, static_cast<size_t>(amount));
+      return SQLITE_IOERR_SHORT_READ;
     };
     methods.xWrite = [](sqlite3_file* file, const void* data, int amount, sqlite3_int64 offset) {
-      const int fd = reinterpret_cast<File*>(file)->fd;
-      const auto* at = static_cast<const char*>(data);
-      while (amount > 0) {
-        const ssize_t n = pwrite(fd, at, static_cast<size_t>(amount), offset);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno == ENOSPC || errno == EDQUOT ? SQLITE_FULL : SQLITE_IOERR_WRITE;
-        at += n;
-        offset += n;
-        amount -= static_cast<int>(n);
-      }
-      return SQLITE_OK;
+      return sqlite::VfsWrite(reinterpret_cast<File*>(file)->fd, data, amount, offset);
     };
     methods.xTruncate = [](sqlite3_file* file, sqlite3_int64 size) {
       return ftruncate(reinterpret_cast<File*>(file)->fd, size) == 0 ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;

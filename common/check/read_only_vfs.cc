@@ -3,14 +3,14 @@
 #include <sqlite3.h>
 #include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <memory>
 #include <utility>
+
+#include "common/sqlite/vfs_io.h"
 
 namespace litefleet::check {
 namespace {
@@ -31,24 +31,6 @@ std::unique_ptr<ReadAhead>& TheBlocks() {
   return blocks;
 }
 int64_t bytes_read = 0;
-
-int ReadDescriptor(int fd, int64_t offset, void* out, int amount) {
-  auto* at = static_cast<char*>(out);
-  int left = amount;
-  while (left > 0) {
-    const ssize_t n = pread(fd, at, static_cast<size_t>(left), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return SQLITE_IOERR_READ;
-    if (n == 0) {
-      std::memset(at, 0, static_cast<size_t>(left));
-      return SQLITE_IOERR_SHORT_READ;
-    }
-    at += n;
-    offset += n;
-    left -= static_cast<int>(n);
-  }
-  return SQLITE_OK;
-}
 
 int Close(sqlite3_file*) { return SQLITE_OK; }
 int Read(sqlite3_file*, void* out, int amount, sqlite3_int64 begin) {
@@ -174,7 +156,7 @@ int RegisterReadOnlyVfs(int fd) {
   struct stat st {};
   if (fstat(fd, &st) != 0) return SQLITE_IOERR_FSTAT;
   TheBlocks() = std::make_unique<ReadAhead>(
-      st.st_size, [fd](int64_t offset, void* out, int amount) { return ReadDescriptor(fd, offset, out, amount); });
+      st.st_size, [fd](int64_t offset, void* out, int amount) { return sqlite::VfsRead(fd, out, amount, offset); });
   return RegisterReadOnlyVfs(st.st_size, [](int64_t offset, void* out, int amount) { return TheBlocks()->Read(offset, out, amount); });
 }
 

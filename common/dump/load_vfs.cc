@@ -11,6 +11,8 @@
 #include <cstring>
 #include <utility>
 
+#include "common/sqlite/vfs_io.h"
+
 namespace litefleet::dump {
 namespace {
 
@@ -35,33 +37,9 @@ int CloseFile(sqlite3_file* file) {
   TheDescriptors().temporary.push_back(fd);
   return ftruncate(fd, 0) == 0 ? SQLITE_OK : SQLITE_IOERR_TRUNCATE;
 }
-int ReadFile(sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) {
-  auto* at = static_cast<char*>(out);
-  while (amount > 0) {
-    const ssize_t n = pread(FdOf(file), at, static_cast<size_t>(amount), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return SQLITE_IOERR_READ;
-    if (n == 0) {
-      std::memset(at, 0, static_cast<size_t>(amount));
-      return SQLITE_IOERR_SHORT_READ;
-    }
-    at += n;
-    offset += n;
-    amount -= static_cast<int>(n);
-  }
-  return SQLITE_OK;
-}
+int ReadFile(sqlite3_file* file, void* out, int amount, sqlite3_int64 offset) { return sqlite::VfsRead(FdOf(file), out, amount, offset); }
 int WriteFile(sqlite3_file* file, const void* data, int amount, sqlite3_int64 offset) {
-  const auto* at = static_cast<const char*>(data);
-  while (amount > 0) {
-    const ssize_t n = pwrite(FdOf(file), at, static_cast<size_t>(amount), offset);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) return n < 0 && errno != ENOSPC && errno != EFBIG && errno != EDQUOT ? SQLITE_IOERR_WRITE : SQLITE_FULL;
-    at += n;
-    offset += n;
-    amount -= static_cast<int>(n);
-  }
-  return SQLITE_OK;
+  return sqlite::VfsWrite(FdOf(file), data, amount, offset);
 }
 int TruncateFile(sqlite3_file* file, sqlite3_int64 size) { return ftruncate(FdOf(file), size) == 0 ? SQLITE_OK : SQLITE_IOERR_TRUNCATE; }
 int SyncFile(sqlite3_file*, int) { return SQLITE_OK; }
