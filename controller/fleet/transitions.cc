@@ -177,4 +177,11 @@ Outcome ApplyLocal(v1::Operation& operation, const v1::Operation& report, System
   return Outcome::kChanged;
 }
 
+void SetLocalEnd(v1::Operation& report, const absl::Status& status) {
+  report.set_state(status.ok()                 ? v1::OPERATION_STATE_SUCCEEDED
+                   : absl::IsCancelled(status) ? v1::OPERATION_STATE_CANCELLED
+                                               : v1::OPERATION_STATE_FAILED);
+  if (!status.ok()) *report.mutable_error() = ToErrorDetail(status);
+}
+
 }  // namespace litefleet::fleet

@@ -34,6 +34,9 @@ Outcome ApplyAbandoned(v1::Operation& operation, const absl::Status& why, System
 // What the controller's own executor reports; `report` is the whole operation.
 Outcome ApplyLocal(v1::Operation& operation, const v1::Operation& report, SystemTime now);
 
+// For the report that ApplyLocal gets: SUCCEEDED, or CANCELLED or FAILED with the error.
+void SetLocalEnd(v1::Operation& report, const absl::Status& status);
+
 // SUCCEEDED, PARTLY, FAILED, CANCELLED.
 bool IsResultState(v1::OperationState state);
 // Neither done nor sent bytes fall, and done stays within a known total.

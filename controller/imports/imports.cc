@@ -10,10 +10,10 @@
 
 #include "common/base/bytes.h"
 #include "common/base/crash_point.h"
-#include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/dump/dump_process.h"
+#include "controller/fleet/transitions.h"
 #include "controller/imports/local_upload.h"
 #include "fmt/format.h"
 #include "spdlog/spdlog.h"
@@ -116,10 +116,7 @@ void Imports::Ended(ImportSession* session) {
 }
 
 void Imports::EndOperation(v1::Operation& operation, const absl::Status& status) const {
-  operation.set_state(status.ok()                         ? v1::OPERATION_STATE_SUCCEEDED
-                      : status.code() == Code::kCancelled ? v1::OPERATION_STATE_CANCELLED
-                                                          : v1::OPERATION_STATE_FAILED);
-  if (!status.ok()) *operation.mutable_error() = ToErrorDetail(status);
+  fleet::SetLocalEnd(operation, status);
   if (status.ok()) {
     operation.mutable_progress()->set_done_bytes(operation.progress().total_bytes());
     operation.mutable_progress()->set_phase("done");

@@ -1,4 +1,5 @@
 #include "controller/prune/maintenance.h"
+#include "controller/fleet/transitions.h"
 
 #include <spdlog/spdlog.h>
 
@@ -190,9 +191,7 @@ void Maintenance::RunPrune(Job job) {
   };
   const absl::StatusOr<v1::PruneReport> report = run();
   if (stopping()) return;  // begun anew after the next start
-  operation.set_state(report.ok()                          ? v1::OPERATION_STATE_SUCCEEDED
-                      : absl::IsCancelled(report.status()) ? v1::OPERATION_STATE_CANCELLED
-                                                           : v1::OPERATION_STATE_FAILED);
+  fleet::SetLocalEnd(operation, report.status());
   if (report.ok()) {
     const v1::PruneReport wish = operation.prune();
     *operation.mutable_prune() = *report;
@@ -200,7 +199,6 @@ void Maintenance::RunPrune(Job job) {
     operation.mutable_progress()->set_done_bytes(total);
     operation.mutable_progress()->set_phase("done");
   } else {
-    *operation.mutable_error() = ToErrorDetail(report.status());
     spdlog::warn("prune: {}", MessageOf(report.status()));
   }
   static_cast<void>(deps_.fleet.UpdateLocal(operation));

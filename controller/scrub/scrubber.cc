@@ -1,4 +1,5 @@
 #include "controller/scrub/scrubber.h"
+#include "controller/fleet/transitions.h"
 
 #include <algorithm>
 #include <map>
@@ -204,10 +205,7 @@ void Scrubber::RunJob(Job job) {
                                report.chunks_quarantined, report.snapshots_damaged),
                    "the devices are asked for what was lost: `litefleet operation list --active`; look at the disk");
   }
-  operation.set_state(status.ok()                         ? v1::OPERATION_STATE_SUCCEEDED
-                      : status.code() == Code::kCancelled ? v1::OPERATION_STATE_CANCELLED
-                                                          : v1::OPERATION_STATE_FAILED);
-  if (!status.ok()) *operation.mutable_error() = ToErrorDetail(status);
+  fleet::SetLocalEnd(operation, status);
   fleet_.UpdateLocal(operation).IgnoreError();  // what could not be written down is found and run again at the next start
   committed_ = true;
 }

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "common/base/crash_point.h"
-#include "common/base/error_detail.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "controller/fleet/transitions.h"
 #include "controller/restore/materialise.h"
 #include "controller/verify/load_content.h"
 #include "fmt/format.h"
@@ -286,10 +286,7 @@ void SnapshotVerifier::End(Job& job, const absl::Status& status) {
   }
   if (!job.operation.has_value()) return;
   v1::Operation& operation = *job.operation;
-  operation.set_state(status.ok()                         ? v1::OPERATION_STATE_SUCCEEDED
-                      : status.code() == Code::kCancelled ? v1::OPERATION_STATE_CANCELLED
-                                                          : v1::OPERATION_STATE_FAILED);
-  if (!status.ok()) *operation.mutable_error() = ToErrorDetail(status);
+  fleet::SetLocalEnd(operation, status);
   if (status.ok()) {
     operation.mutable_progress()->set_done_bytes(operation.progress().total_bytes());
     operation.mutable_progress()->set_phase("done");
