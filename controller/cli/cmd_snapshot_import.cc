@@ -8,13 +8,11 @@
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <chrono>
 #include <span>
 
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
-#include "common/base/mutex.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/format/sha256_stream.h"
@@ -22,6 +20,7 @@
 #include "controller/cli/cmd_snapshot_import.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/import_client.h"
+#include "controller/cli/interruptible_call.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -131,24 +130,13 @@ absl::Status Send(Session& session, const ImportOptions& options, Sent& out) {
   begin.set_bytes(before.bytes);
   *begin.mutable_modified_at() = MillisTimestamp(before.modified_ns / 1'000'000);
 
-  Mutex mu;
-  AdminClient::Cancellable* running = nullptr;  // guarded by mu
-  std::atomic<bool> interrupted = false;
-  Interrupts::Guard guard(session.interrupts(), [&] {
-    interrupted = true;
-    MutexLock lock(mu);
-    if (running != nullptr) running->Cancel();
-  });
+  InterruptibleCall interruptible(session.interrupts());
   format::Sha256Stream hash;
   RateMeter meter;
   SteadyTime drawn{};
   int64_t sent = 0;
   ImportCalls calls;
-  calls.cancel = [&](AdminClient::Cancellable* call) {
-    MutexLock lock(mu);
-    running = call;
-    if (call != nullptr && interrupted) call->Cancel();
-  };
+  calls.cancel = [&](AdminClient::Cancellable* call) { interruptible.Set(call); };
   calls.on_operation = [&](const v1::Operation& operation) { out.operation = operation; };
   calls.next = [&](std::string& piece) -> absl::Status {
     piece.resize(static_cast<size_t>(std::min<int64_t>(kPiece, before.bytes - sent)));
@@ -174,7 +162,7 @@ absl::Status Send(Session& session, const ImportOptions& options, Sent& out) {
   calls.sha256 = [&] { return std::string(AsText(hash.Finish())); };
   const absl::Status status = SendImport(address, session.IdentityFile(), begin, calls);
   session.ClearProgress();
-  out.interrupted = interrupted;
+  out.interrupted = interruptible.interrupted();
   return status;
 }
 

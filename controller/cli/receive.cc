@@ -2,7 +2,6 @@
 
 #include <unistd.h>
 
-#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -10,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/format/segment.h"
 #include "common/io/file.h"
+#include "controller/cli/interruptible_call.h"
 #include "controller/cli/progress.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -19,24 +19,12 @@ namespace litefleet::cli {
 
 absl::Status Receive(Session& session, const std::string& reference, const ChooseSink& choose, Received& out) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
-  Mutex mu;
-  AdminClient::Cancellable* running = nullptr;  // guarded by mu
-  std::atomic<bool> interrupted = false;
-  Interrupts::Guard guard(session.interrupts(), [&] {
-    interrupted = true;
-    MutexLock lock(mu);
-    if (running != nullptr) running->Cancel();
-  });
+  InterruptibleCall interruptible(session.interrupts());
   std::optional<PageWriter> writer;
   RateMeter meter;
   SteadyTime drawn{};
   absl::Status status = client->Download(
-      reference,
-      [&](AdminClient::Cancellable* call) {
-        MutexLock lock(mu);
-        running = call;
-        if (call != nullptr && interrupted) call->Cancel();
-      },
+      reference, [&](AdminClient::Cancellable* call) { interruptible.Set(call); },
       [&](const v1::Snapshot& header) -> absl::Status {
         out.snapshot = header;
         LF_ASSIGN_OR_RETURN(RootVerifier verifier, RootVerifier::Make(header.page_size(), header.page_count(), header.root_digest()));
@@ -59,7 +47,7 @@ absl::Status Receive(Session& session, const std::string& reference, const Choos
     status = writer.has_value() ? writer->Finish() : Error(absl::StatusCode::kDataLoss, "TRUNCATED", "the controller sent nothing");
   }
   out.bytes = writer.has_value() ? writer->bytes() : 0;
-  out.interrupted = interrupted;
+  out.interrupted = interruptible.interrupted();
   session.ClearProgress();
   return status;
 }
