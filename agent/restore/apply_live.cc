@@ -6,12 +6,16 @@
 #include <thread>
 
 #include "agent/restore/apply.h"
+#include "agent/restore/loaded_file.h"
 #include "agent/restore/page_stream.h"
 #include "agent/restore/plan.h"
 #include "agent/restore/undo_copy.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "common/dump/dump_process.h"
 #include "common/format/extent.h"
+#include "common/io/disk_reserve.h"
+#include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 
@@ -22,6 +26,8 @@ using Code = absl::StatusCode;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kStepBytes = 1 << 20;
+// For which the lock may be held while tables are merged.
+constexpr std::chrono::seconds kMergeLimit{60};
 
 // A path in a URI file name.
 std::string Escaped(const std::string& path) {
@@ -50,6 +56,16 @@ class LiveCopy {
 
  private:
   absl::Status Prepare();
+  // Tables into what is there: as text first, then replaced in a copy of the database, under the lock.
+  bool merges() const { return context_.order.tables_size() > 0; }
+  absl::Status ExtractTables();
+  absl::Status OpenMerged();
+  absl::Status MergeTables();
+  dump::HelperOptions Helper() const {
+    dump::HelperOptions helper;
+    helper.cancelled = [this] { return context_.cancel.cancelled(); };
+    return helper;
+  }
   absl::Status TakeUndoAhead();
   // Waits for the destination's lock to copy `from` into it.
   absl::Status Lock(sqlite3* from);
@@ -67,6 +83,10 @@ class LiveCopy {
   std::unique_ptr<capture::UserDatabase> reader_;  // WAL mode, until the lock is had
   uint32_t reader_version_ = 0;
   std::optional<UndoCopy> undo_;
+  io::UniqueFd text_;  // of the tables
+  int64_t text_bytes_ = 0;
+  std::optional<UndoCopy> merged_;  // the copy, in the place of the staging file
+  std::unique_ptr<StagingFile> merged_staging_;
   sqlite::DatabaseHandle source_;
   sqlite::BackupHandle backup_;
   uint32_t locked_version_ = 0;
@@ -75,9 +95,13 @@ class LiveCopy {
 
 absl::Status LiveCopy::Prepare() {
   LF_ASSIGN_OR_RETURN(target_, LookAtLiveTarget(context_.place, context_.options, context_.cancel));
-  LF_RETURN_IF_ERROR(CheckPageSize(target_, context_.staging->page_size()));
+  if (merges()) {
+    LF_RETURN_IF_ERROR(ExtractTables());
+  } else {
+    LF_RETURN_IF_ERROR(CheckPageSize(target_, context_.staging->page_size()));
+  }
   // So that the copy keeps the journal mode that the application chose.
-  if (context_.staging->page_count() > 0) {
+  if (!merges() && context_.staging->page_count() > 0) {
     if (context_.state.versions().empty()) {
       LF_ASSIGN_OR_RETURN(*context_.state.mutable_versions(), context_.staging->ReadVersions());
       LF_RETURN_IF_ERROR(context_.Enter(storage::v1::RESTORE_STEP_CHECKED));
@@ -85,7 +109,9 @@ absl::Status LiveCopy::Prepare() {
     LF_CRASH_POINT("restore.live.before_versions");
     LF_RETURN_IF_ERROR(context_.staging->WriteVersions(target_.wal ? std::string_view("\2\2") : std::string_view("\1\1")));
   }
-  LF_ASSIGN_OR_RETURN(source_, OpenImmutable(context_.staging->path()));
+  if (!merges()) {
+    LF_ASSIGN_OR_RETURN(source_, OpenImmutable(context_.staging->path()));
+  }
   LF_ASSIGN_OR_RETURN(destination_, OpenTarget(context_.place, context_.options, context_.cancel));
   return destination_->ErrorFor(
       sqlite3_exec(destination_->db(), "pragma query_only=0; pragma synchronous=full; pragma cache_size=-8000", nullptr, nullptr, nullptr),
@@ -96,13 +122,77 @@ absl::Status LiveCopy::TakeUndoAhead() {
   LF_ASSIGN_OR_RETURN(UndoCopy undo, UndoCopy::Create(context_.place, context_.temporary_undo()));
   undo_.emplace(std::move(undo));
   LF_CRASH_POINT("restore.live.undo_created");
-  if (!target_.wal) return absl::OkStatus();  // a read of all of it would hold writers up: it is taken under the lock
+  // In rollback mode a read of all of it would hold writers up: it is taken under the lock.
+  if (!target_.wal && !merges()) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(reader_, OpenTarget(context_.place, context_.options, context_.cancel));
   LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*reader_));
   reader_version_ = DataVersion(reader_->db());
-  LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+  if (target_.wal) LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+  if (merges()) {
+    // What was fetched is not needed any more: the tables are text by now.
+    LF_ASSIGN_OR_RETURN(UndoCopy merged, UndoCopy::Create(context_.place, context_.staging->name()));
+    merged_.emplace(std::move(merged));
+    LF_CRASH_POINT("restore.merge.created");
+    LF_RETURN_IF_ERROR(merged_->Take(*reader_, *read, context_.cancel));
+  }
   read->End();
   undo_->StartWriteBack();
+  return merges() ? OpenMerged() : absl::OkStatus();
+}
+
+absl::Status LiveCopy::ExtractTables() {
+  LF_ASSIGN_OR_RETURN(text_, dump::TemporaryFile(context_.place.directory()));
+  LF_ASSIGN_OR_RETURN(const auto text, dump::DumpProcess::Part(Helper(), {.fd = context_.staging->fd(), .bytes = 0, .read = {}},
+                                                               {context_.order.tables().begin(), context_.order.tables().end()}));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
+    if (piece.empty()) break;
+    LF_RETURN_IF_ERROR(io::PwriteAll(text_.get(), piece, static_cast<uint64_t>(text_bytes_), "the text of the tables"));
+    text_bytes_ += static_cast<int64_t>(piece.size());
+    context_.progress.Tick();
+  }
+  context_.Say(fmt::format("took {} tables out of the snapshot: {} bytes of SQL text", context_.order.tables_size(), text_bytes_));
+  return absl::OkStatus();
+}
+
+// The lock is had with this as what is copied, and it is changed under it: so it is opened as any database, and SQLite sees the change.
+absl::Status LiveCopy::OpenMerged() {
+  LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
+  LF_ASSIGN_OR_RETURN(source_, sqlite::Open(merged_->path(), SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX));
+  return absl::OkStatus();
+}
+
+// Writers wait. What is merged is the state of this moment, so nothing that was committed is lost but what is replaced.
+absl::Status LiveCopy::MergeTables() {
+  LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
+  dump::HelperOptions helper = Helper();
+  helper.time = kMergeLimit;
+  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(context_.place.directory()));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, io::DiskReserve().At(context_.place.directory()));
+  dump::MergeOptions merge;
+  merge.tables.assign(context_.order.tables().begin(), context_.order.tables().end());
+  merge.may_break_keys = context_.order.check_override();
+  const auto most = static_cast<int64_t>(merged_->bytes() + (available > reserve ? available - reserve : 0));
+  LF_ASSIGN_OR_RETURN(const auto load,
+                      dump::LoadProcess::StartMerge(helper, merged_->fd(), context_.place.directory(), most, text_bytes_, merge));
+  Bytes piece;
+  for (int64_t at = 0; at < text_bytes_; at += static_cast<int64_t>(piece.size())) {
+    piece.resize(static_cast<size_t>(std::min<int64_t>(256 << 10, text_bytes_ - at)));
+    LF_RETURN_IF_ERROR(io::PreadAll(text_.get(), piece, static_cast<uint64_t>(at), "the text of the tables"));
+    LF_RETURN_IF_ERROR(load->Write(piece));
+    LF_CRASH_POINT("restore.merging");
+  }
+  LF_RETURN_IF_ERROR(load->Finish());
+  LF_RETURN_IF_ERROR(io::Sync(merged_->fd(), merged_->path()));
+  LF_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(merged_->fd(), merged_->path()));
+  context_.state.clear_versions();
+  LF_RETURN_IF_ERROR(RecordLoaded(merged_->fd(), merged_->path(), geometry, context_.state));
+  LF_ASSIGN_OR_RETURN(merged_staging_,
+                      StagingFile::Reopen(context_.place, context_.staging->name(), geometry.page_size, geometry.page_count));
+  context_.staging = merged_staging_.get();
+  context_.Say(fmt::format("replaced {} tables in a copy of {}{}", merge.tables.size(), context_.place.path(),
+                           merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row lost the parent of a foreign key"));
+  LF_CRASH_POINT("restore.merged");
   return absl::OkStatus();
 }
 
@@ -132,10 +222,14 @@ absl::Status LiveCopy::Lock(sqlite3* from) {
 absl::Status LiveCopy::CompleteUndo() {
   if (!target_.wal) {
     LF_RETURN_IF_ERROR(undo_->TakeRaw(*destination_, context_.cancel));
+    if (merges()) LF_RETURN_IF_ERROR(merged_->TakeRaw(*destination_, context_.cancel));
   } else {
     // Writers wait now: what the reader sees is the last state before the restore.
     LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*reader_));
-    if (DataVersion(reader_->db()) != reader_version_) LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+    if (DataVersion(reader_->db()) != reader_version_) {
+      LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+      if (merges()) LF_RETURN_IF_ERROR(merged_->Take(*reader_, *read, context_.cancel));
+    }
     read->End();
   }
   LF_RETURN_IF_ERROR(undo_->Finish());
@@ -162,7 +256,7 @@ absl::Status LiveCopy::Copy() {
   if (rc != SQLITE_DONE) return destination_->ErrorFor(rc, "commit the copy into");
   LF_CRASH_POINT("restore.live.after_commit");
   sqlite3_backup_finish(backup_.release());
-  context_.state.set_stall_bytes(static_cast<int64_t>(BytesToCopy(target_, context_.staging->bytes())));
+  context_.state.set_stall_bytes(static_cast<int64_t>(BytesToCopy(target_, context_.staging->bytes(), merges())));
   context_.state.set_stall_ms(std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - locked_at_).count());
   context_.Say(fmt::format("copied {} pages into {} in one transaction; writers waited {} ms", context_.staging->page_count(),
                            context_.place.path(), context_.state.stall_ms()));
@@ -272,6 +366,7 @@ absl::Status LiveCopy::Run() {
   LF_RETURN_IF_ERROR(CompleteUndo());
   reader_.reset();
   LF_CRASH_POINT("restore.live.undo_complete");
+  if (merges()) LF_RETURN_IF_ERROR(MergeTables());
   LF_RETURN_IF_ERROR(Copy());
   LF_CRASH_POINT("restore.live.applied");
   if (context_.options.at_point) context_.options.at_point("committed");

@@ -30,6 +30,9 @@ constexpr uint64_t kSampleStep = 1 << 20;
 constexpr std::chrono::milliseconds kSampleTime{500};
 // Of a slow card.
 constexpr int64_t kAssumedBytesPerSecond = 10'000'000;
+constexpr int kMaxTables = 1000;
+
+bool IsNoTable(const std::string& name) { return name.empty() || name.size() > 1000 || name.find('\0') != std::string::npos; }
 
 // A frame of the WAL or an entry of the journal is a little larger than its page.
 uint64_t WithFrames(uint64_t bytes) { return bytes + bytes / 16; }
@@ -111,7 +114,17 @@ void DescribeUndo(v1::RestorePlan& plan, const storage::v1::UndoRecord& record, 
   }
 }
 
-void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, bool is_text) {
+std::string TablesOf(const v1::RestoreOrder& order) {
+  constexpr int kNamed = 8;
+  std::string names;
+  for (int i = 0; i < order.tables_size() && i < kNamed; ++i) names += (i == 0 ? "" : ", ") + order.tables(i);
+  if (order.tables_size() > kNamed) names += fmt::format(" and {} more", order.tables_size() - kNamed);
+  return names;
+}
+
+void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, const v1::RestoreOrder& order) {
+  const bool is_text = order.content() == v1::SNAPSHOT_CONTENT_SQL;
+  const bool tables = order.tables_size() > 0;
   const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
   if (plan.mode() == v1::RESTORE_MODE_NEW || is_text) {
     say(fmt::format("fetch the snapshot into a staging file in {}, and prove its root digest", place.directory()));
@@ -121,6 +134,9 @@ void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, bo
         place.directory()));
   }
   if (is_text) say("load that SQL text into a staging database in a process without rights");
+  if (tables && plan.mode() == v1::RESTORE_MODE_NEW)
+    say(fmt::format("take the tables {} out of it into a database of their own, with their indexes, triggers and counters",
+                    TablesOf(order)));
   say("run SQLite's checks on it in a process without rights");
   switch (plan.mode()) {
     case v1::RESTORE_MODE_NEW:
@@ -129,6 +145,15 @@ void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, bo
       break;
     case v1::RESTORE_MODE_LIVE:
       say("copy the present state aside as the undo");
+      if (tables) {
+        say(fmt::format(
+            "lock the database ({} wait), replace the tables {} in a copy of it, with their indexes, triggers and counters, in a "
+            "process without rights, and look at the foreign keys; where rows would lose their parents, nothing is changed",
+            wal ? "writers" : "writers and readers", TablesOf(order)));
+        say(fmt::format("copy the result into {} in one transaction", place.path()));
+        say(wal ? "read the result back, and fold the write-ahead log" : "read the result back");
+        break;
+      }
       say(fmt::format("copy the snapshot into {} in one transaction, while applications have it open; {} wait", place.path(),
                       wal ? "writers" : "writers and readers"));
       say(wal ? "read the result back, and fold the write-ahead log" : "read the result back");
@@ -152,9 +177,9 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
     return Error(Code::kInvalidArgument, "ORDER_INVALID", fmt::format("what the order restores to {} is no database", target.database),
                  "restore a snapshot of a database, or download this one");
   }
-  if (order.tables_size() > 0) {
-    return Error(Code::kUnimplemented, "TABLES_UNSUPPORTED", fmt::format("this agent restores {} as a whole alone", target.database),
-                 "download the snapshot, and take the tables out of it with sqlite3");
+  if (order.tables_size() > kMaxTables || std::any_of(order.tables().begin(), order.tables().end(), IsNoTable)) {
+    return Error(Code::kInvalidArgument, "ORDER_INVALID",
+                 fmt::format("the tables of {} that are to be restored have no names", target.database));
   }
   const bool sizes_make_sense = format::IsPageSize(order.page_size()) && order.page_count() <= format::kMaxPageCount;
   if (!sizes_make_sense || order.root_version() != format::kRootVersion || order.root_digest().size() != format::kDigestBytes) {
@@ -168,6 +193,10 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
 
 absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const TargetPlace& place) {
   LF_ASSIGN_OR_RETURN(const auto st, place.Stat(place.name()));
+  if (order.tables_size() > 0 && order.mode() == v1::RESTORE_MODE_REPLACE) {
+    return Error(Code::kFailedPrecondition, "TABLES_MODE", fmt::format("a replaced {} would have these tables alone", place.path()),
+                 "restore the tables live (the default), or download them into a file of their own");
+  }
   switch (order.mode()) {
     case v1::RESTORE_MODE_NEW:
       if (!st.has_value()) return v1::RESTORE_MODE_NEW;
@@ -184,9 +213,12 @@ absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const 
   }
 }
 
-SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget& target, uint64_t reserve) {
+SpaceNeeded SpaceFor(v1::RestoreMode mode, const v1::RestoreOrder& order, const LiveTarget& target, uint64_t reserve) {
+  const bool tables = order.tables_size() > 0;
+  // Of chosen tables nobody knows before how large they are.
+  const uint64_t new_bytes = BytesOf(order) + (tables && mode == v1::RESTORE_MODE_LIVE ? target.bytes : 0);
   SpaceNeeded needed;
-  needed.staging = new_bytes;
+  needed.staging = tables ? new_bytes + BytesOf(order) : new_bytes;
   needed.reserve = reserve;
   if (mode != v1::RESTORE_MODE_LIVE) return needed;
   needed.undo = target.bytes;
@@ -210,7 +242,8 @@ uint64_t BytesOf(const v1::RestoreOrder& order) {
   return order.content() == v1::SNAPSHOT_CONTENT_SQL ? 2 * bytes : bytes;
 }
 
-uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes) {
+uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes, bool merges) {
+  if (merges) return 3 * target.bytes + 2 * new_bytes;
   // Rollback mode: the old pages go into the undo copy and into the journal.
   return target.wal ? new_bytes : new_bytes + 2 * target.bytes;
 }
@@ -219,9 +252,12 @@ namespace {
 
 using Obstacles = std::function<void(const absl::Status&)>;
 
-// What both plans say of the place once the mode is known. `page_size` 0: SQL text, which has none yet.
-void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& options, uint32_t page_size, uint64_t bytes,
+// What both plans say of the place once the mode is known.
+void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& options, const v1::RestoreOrder& order,
             const storage::v1::UndoRecord* undoes, const Obstacles& obstacle, v1::RestorePlan& plan) {
+  const bool is_text = order.content() == v1::SNAPSHOT_CONTENT_SQL;
+  const bool merges = order.tables_size() > 0 && plan.mode() == v1::RESTORE_MODE_LIVE;
+  const uint64_t bytes = BytesOf(order);
   plan.set_in_use(OthersHaveItOpen(place));
   LiveTarget live;
   PlannedRate rate;
@@ -229,10 +265,11 @@ void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& 
     const auto looked = LookAtLiveTarget(place, options, CancelToken());
     if (looked.ok()) {
       live = *looked;
-      if (page_size != 0) obstacle(CheckPageSize(live, page_size));
+      if (!is_text && !merges) obstacle(CheckPageSize(live, order.page_size()));
       rate = RateFor(place, target);
       *plan.mutable_expected_stall() = google::protobuf::util::TimeUtil::MillisecondsToDuration(
-          static_cast<int64_t>(static_cast<double>(BytesToCopy(live, bytes)) * 1000.0 / static_cast<double>(rate.rate.bytes_per_second)) +
+          static_cast<int64_t>(static_cast<double>(BytesToCopy(live, bytes, merges)) * 1000.0 /
+                               static_cast<double>(rate.rate.bytes_per_second)) +
           1);
     } else {
       obstacle(looked.status());
@@ -245,7 +282,7 @@ void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& 
   }
   const auto reserve = target.reserve.At(place.directory());
   obstacle(reserve.status());
-  SpaceNeeded needed = SpaceFor(plan.mode(), bytes, live, reserve.value_or(0));
+  SpaceNeeded needed = SpaceFor(plan.mode(), order, live, reserve.value_or(0));
   if (undoes != nullptr) needed.staging = 0;
   plan.set_staging_bytes(static_cast<int64_t>(needed.staging));
   plan.set_undo_bytes(static_cast<int64_t>(needed.undo));
@@ -254,9 +291,9 @@ void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& 
   const auto available = io::FreeBytes(place.directory());
   if (available.ok()) plan.set_free_bytes(static_cast<int64_t>(*available));
   obstacle(CheckSpace(place, needed));
-  undoes != nullptr ? DescribeUndo(plan, *undoes, place, live.wal) : DescribeSteps(plan, place, live.wal, page_size == 0);
+  undoes != nullptr ? DescribeUndo(plan, *undoes, place, live.wal) : DescribeSteps(plan, place, live.wal, order);
   if (plan.has_expected_stall()) {
-    plan.add_steps(fmt::format("expected wait: {} at {} a second, {}", Size(BytesToCopy(live, bytes)),
+    plan.add_steps(fmt::format("expected wait: {} at {} a second, {}", Size(BytesToCopy(live, bytes, merges)),
                                Size(static_cast<uint64_t>(rate.rate.bytes_per_second)), rate.basis));
   }
 }
@@ -295,8 +332,7 @@ absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Ta
   plan.set_fetch_bytes(static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count())));
   obstacle(CheckOrder(order, target));
   const auto place = Locate(target, obstacle, plan, [&](const TargetPlace& at) { return DecideMode(order, at); });
-  if (place.has_value())
-    PlanAt(*place, target, options, order.content() == v1::SNAPSHOT_CONTENT_SQL ? 0 : order.page_size(), bytes, nullptr, obstacle, plan);
+  if (place.has_value()) PlanAt(*place, target, options, order, nullptr, obstacle, plan);
   return plan;
 }
 
@@ -309,7 +345,7 @@ v1::RestorePlan MakeUndoPlan(const absl::StatusOr<UndoWish>& wish, const Target&
   obstacle(wish.status());
   if (!wish.ok()) return plan;
   const auto place = Locate(target, obstacle, plan, [&](const TargetPlace& at) { return DecideUndoMode(wish->record, at); });
-  if (place.has_value()) PlanAt(*place, target, options, wish->order.page_size(), bytes, &wish->record, obstacle, plan);
+  if (place.has_value()) PlanAt(*place, target, options, wish->order, &wish->record, obstacle, plan);
   return plan;
 }
 

@@ -26,15 +26,15 @@ struct SpaceNeeded {
   uint64_t reserve = 0;
   uint64_t sum() const { return staging + undo + journal + reserve; }
 };
-SpaceNeeded SpaceFor(v1::RestoreMode mode, uint64_t new_bytes, const LiveTarget& target, uint64_t reserve);
+SpaceNeeded SpaceFor(v1::RestoreMode mode, const v1::RestoreOrder& order, const LiveTarget& target, uint64_t reserve);
 // NOT_ENOUGH_SPACE.
 absl::Status CheckSpace(const TargetPlace& place, const SpaceNeeded& needed);
 
 // What the restored database will have about: of SQL text that is a guess, text and indexes.
 uint64_t BytesOf(const v1::RestoreOrder& order);
 
-// What a live copy reads and writes while the application waits.
-uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes);
+// What a live copy reads and writes while the application waits. `merges`: tables into what is there, which is copied and put back.
+uint64_t BytesToCopy(const LiveTarget& target, uint64_t new_bytes, bool merges = false);
 
 absl::StatusOr<v1::RestorePlan> MakePlan(const v1::RestoreOrder& order, const Target& target, const ApplyOptions& options);
 

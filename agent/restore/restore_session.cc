@@ -152,6 +152,7 @@ absl::Status RestoreSession::Go() {
   if (state_.step() == storage::v1::RESTORE_STEP_PREPARED) LF_RETURN_IF_ERROR(undoes() ? TakeUndo() : FetchAll());
   if (state_.step() == storage::v1::RESTORE_STEP_STAGED) {
     LF_RETURN_IF_ERROR(LoadText());
+    LF_RETURN_IF_ERROR(TakeTables());
     LF_RETURN_IF_ERROR(Check());
   }
   if (state_.step() != storage::v1::RESTORE_STEP_APPLIED) {
@@ -167,10 +168,11 @@ absl::Status RestoreSession::Begin() {
   LiveTarget live;
   if (mode == v1::RESTORE_MODE_LIVE) {
     LF_ASSIGN_OR_RETURN(live, LookAtLiveTarget(*place_, parts_.options.apply, cancel_));
-    if (order_.content() != v1::SNAPSHOT_CONTENT_SQL) LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
+    const bool keeps_pages = order_.content() == v1::SNAPSHOT_CONTENT_SQL || order_.tables_size() > 0;
+    if (!keeps_pages) LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
   }
   LF_ASSIGN_OR_RETURN(const uint64_t reserve, target_.reserve.At(place_->directory()));
-  SpaceNeeded space = SpaceFor(mode, BytesOf(order_), live, reserve);
+  SpaceNeeded space = SpaceFor(mode, order_, live, reserve);
   if (undoes()) space.staging = 0;
   LF_RETURN_IF_ERROR(CheckSpace(*place_, space));
   state_.set_path(place_->path());
@@ -254,7 +256,12 @@ absl::Status RestoreSession::ContinueLive(const absl::Status& staging) {
     return WithReason(Annotate(difference.status(), "whether the interrupted restore had ended cannot be told"), "RESTORE_OUTCOME_UNKNOWN",
                       "look at the database; its previous state is kept as the undo");
   }
-  return difference->committed() ? EnterApplied() : Enter(storage::v1::RESTORE_STEP_CHECKED);
+  if (difference->committed()) return EnterApplied();
+  if (order_.tables_size() == 0) return Enter(storage::v1::RESTORE_STEP_CHECKED);
+  // The tables were merged with a state that others may have gone on from by now.
+  staging_.reset();
+  ForgetLoaded();
+  return Enter(storage::v1::RESTORE_STEP_PREPARED);
 }
 
 // The read-back had found a difference, nobody had committed, and the former state was on its way back in one transaction.

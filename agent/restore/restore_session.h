@@ -28,6 +28,7 @@
 #include "agent/restore/undo.h"
 #include "common/base/status.h"
 #include "common/check/checker.h"
+#include "common/dump/dump_process.h"
 
 namespace litefleet::restore {
 
@@ -67,6 +68,12 @@ class RestoreSession {
   absl::Status Persist(const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained);
   // SQL text becomes the database that it describes.
   absl::Status LoadText();
+  // Chosen tables become a database of their own.
+  absl::Status TakeTables();
+  absl::StatusOr<io::UniqueFd> NewLoadFile();
+  absl::StatusOr<int64_t> RoomToLoad() const;
+  dump::HelperOptions Helper() const;
+  absl::Status TakeLoaded(int fd);
   void UseLoaded();
   void ForgetLoaded();
   absl::Status Check();
@@ -93,8 +100,8 @@ class RestoreSession {
   bool live() const { return state_.mode() == v1::RESTORE_MODE_LIVE; }
 
   const Parts parts_;
-  v1::RestoreOrder order_;    // of what is in the staging file
-  v1::RestoreOrder ordered_;  // of the text, where that was loaded
+  v1::RestoreOrder order_;                   // of what is in the staging file
+  std::optional<v1::RestoreOrder> ordered_;  // as it came, where something was loaded
   const Target target_;
   const CancelToken& cancel_;
   const ProgressMeter::Report report_;

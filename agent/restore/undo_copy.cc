@@ -48,6 +48,10 @@ absl::Status UndoCopy::TakeRaw(capture::UserDatabase& database, const CancelToke
   return Truncate(bytes);
 }
 
+absl::Status UndoCopy::WriteVersions(std::string_view versions) {
+  return bytes_ == 0 ? absl::OkStatus() : io::PwriteAll(fd_.get(), AsBytes(versions), 18, path());
+}
+
 absl::Status UndoCopy::Finish() {
   // The original keeps its attributes, whatever its copy may have.
   std::vector<std::string> lost;

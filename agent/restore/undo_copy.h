@@ -1,4 +1,4 @@
-// The previous state of a live target, as a database file of its own beside it.
+// A state of a live target, as a database file of its own beside it: the previous one, or that into which tables are merged.
 //
 // Thread safety: none. Ownership: borrows the place. Errors: ErrnoError, those of reading the database, kCancelled.
 #ifndef LITEFLEET_AGENT_RESTORE_UNDO_COPY_H_
@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "absl/status/status.h"
@@ -27,6 +28,8 @@ class UndoCopy {
   absl::Status Take(capture::UserDatabase& database, const capture::PinnedRead& read, const CancelToken& cancel);
   // The bytes of the file itself. REQUIRES: an exclusive lock, rollback mode.
   absl::Status TakeRaw(capture::UserDatabase& database, const CancelToken& cancel);
+  // Bytes 18 and 19 of page 1; nothing where the database is empty.
+  absl::Status WriteVersions(std::string_view versions);
   // With the owner and mode of the target, on the disk.
   absl::Status Finish();
   void StartWriteBack();

@@ -106,6 +106,12 @@ absl::StatusOr<std::unique_ptr<DumpProcess>> DumpProcess::Sql(const HelperOption
   for (const std::string& table : what.without) words.push_back("without=" + table);
   return Start(options, std::move(source), std::move(words));
 }
+absl::StatusOr<std::unique_ptr<DumpProcess>> DumpProcess::Part(const HelperOptions& options, DumpSource source,
+                                                               const std::vector<std::string>& tables) {
+  std::vector<std::string> words = {"dump", "part"};
+  for (const std::string& table : tables) words.push_back("table=" + table);
+  return Start(options, std::move(source), std::move(words));
+}
 absl::StatusOr<std::unique_ptr<DumpProcess>> DumpProcess::Csv(const HelperOptions& options, DumpSource source, const std::string& table) {
   return Start(options, std::move(source), {"csv", "table=" + table});
 }
@@ -195,11 +201,25 @@ LoadProcess::LoadProcess(const HelperOptions& options, seconds time)
 
 absl::StatusOr<std::unique_ptr<LoadProcess>> LoadProcess::Start(const HelperOptions& options, int database, const std::string& scratch,
                                                                 int64_t most_bytes, int64_t text_bytes) {
+  return StartAs(options, database, scratch, most_bytes, text_bytes, nullptr);
+}
+
+absl::StatusOr<std::unique_ptr<LoadProcess>> LoadProcess::StartMerge(const HelperOptions& options, int database, const std::string& scratch,
+                                                                     int64_t most_bytes, int64_t text_bytes, const MergeOptions& merge) {
+  return StartAs(options, database, scratch, most_bytes, text_bytes, &merge);
+}
+
+absl::StatusOr<std::unique_ptr<LoadProcess>> LoadProcess::StartAs(const HelperOptions& options, int database, const std::string& scratch,
+                                                                  int64_t most_bytes, int64_t text_bytes, const MergeOptions* merge) {
   const seconds time = TimeFor(options, text_bytes);
   std::unique_ptr<LoadProcess> load(new LoadProcess(options, time));
-  std::vector<std::string> words = Words("load", options, time);
+  std::vector<std::string> words = Words(merge == nullptr ? "load" : "merge", options, time);
   words.push_back(std::to_string(most_bytes));
   words.push_back(std::to_string(kTemporaryFiles));
+  if (merge != nullptr) {
+    if (merge->may_break_keys) words.emplace_back("may-break-keys");
+    for (const std::string& table : merge->tables) words.push_back("table=" + table);
+  }
   // A pair of sockets, since a pipe that nobody reads ends who writes into it by a signal.
   LF_ASSIGN_OR_RETURN(check::HelperPipe text, check::HelperPipe::BothWays());
   LF_ASSIGN_OR_RETURN(check::HelperPipe answers, check::HelperPipe::FromHelper());
@@ -263,6 +283,10 @@ absl::Status LoadProcess::Verdict() {
     return text_.valid() ? check::HelperFailed("the helper ended before the text did") : absl::OkStatus();
   }
   const std::string message = "the SQL text could not be loaded: " + answer_.Text();
+  if (word == "broken_keys") {
+    return Error(Code::kFailedPrecondition, "FOREIGN_KEYS_BROKEN", answer_.Text(),
+                 "name the tables that belong together; or override the check: the rows are then without their parents");
+  }
   if (word == "damaged") return Error(Code::kDataLoss, "LOAD_DAMAGED", message);
   if (word == "refused") return Error(Code::kFailedPrecondition, "LOAD_REFUSED", message, "load it with the application's own SQLite");
   if (word == "failed") return Error(Code::kResourceExhausted, "LOAD_FAILED", message, "look at the free space, and at the size of rows");

@@ -8,6 +8,7 @@
 //   DATABASE_DAMAGED     kDataLoss            SQLite's words
 //   DUMP_REFUSED         kFailedPrecondition  a table is not there, or cannot be read without its application
 //   LOAD_REFUSED         kFailedPrecondition  a statement needs what is not here, or is none
+//   FOREIGN_KEYS_BROKEN  kFailedPrecondition  rows would lose the parents that their foreign keys name
 //   LOAD_DAMAGED         kDataLoss            the text breaks a constraint, or ends before its end
 //   DUMP_FAILED, LOAD_FAILED  kResourceExhausted  a limit
 //   DUMP_TIMEOUT, LOAD_TIMEOUT  kDeadlineExceeded
@@ -30,6 +31,7 @@
 #include "common/check/helper_answer.h"
 #include "common/check/helper_process.h"
 #include "common/dump/dump_options.h"
+#include "common/dump/merge_options.h"
 
 namespace litefleet::dump {
 
@@ -56,6 +58,9 @@ absl::StatusOr<io::UniqueFd> TemporaryFile(const std::string& directory);
 class DumpProcess {
  public:
   static absl::StatusOr<std::unique_ptr<DumpProcess>> Sql(const HelperOptions& options, DumpSource source, const DumpOptions& what);
+  // What LoadProcess::StartMerge takes.
+  static absl::StatusOr<std::unique_ptr<DumpProcess>> Part(const HelperOptions& options, DumpSource source,
+                                                           const std::vector<std::string>& tables);
   static absl::StatusOr<std::unique_ptr<DumpProcess>> Csv(const HelperOptions& options, DumpSource source, const std::string& table);
   // Names, each followed by a NUL.
   static absl::StatusOr<std::unique_ptr<DumpProcess>> Tables(const HelperOptions& options, DumpSource source);
@@ -92,6 +97,9 @@ class LoadProcess {
   // directory for temporary files (indexes are sorted there). `most_bytes`: of the database. `text_bytes`: about, for the time limit.
   static absl::StatusOr<std::unique_ptr<LoadProcess>> Start(const HelperOptions& options, int database, const std::string& scratch,
                                                             int64_t most_bytes, int64_t text_bytes);
+  // Replaces tables of the database behind `database`, which is no empty file here.
+  static absl::StatusOr<std::unique_ptr<LoadProcess>> StartMerge(const HelperOptions& options, int database, const std::string& scratch,
+                                                                 int64_t most_bytes, int64_t text_bytes, const MergeOptions& merge);
   // Text in pieces. An error is final.
   absl::Status Write(ByteView text);
   // All text was written; waits for the end.
@@ -99,6 +107,8 @@ class LoadProcess {
 
  private:
   LoadProcess(const HelperOptions& options, std::chrono::seconds time);
+  static absl::StatusOr<std::unique_ptr<LoadProcess>> StartAs(const HelperOptions& options, int database, const std::string& scratch,
+                                                              int64_t most_bytes, int64_t text_bytes, const MergeOptions* merge);
   absl::Status Wait(bool to_write);
   absl::Status Verdict();
 

@@ -8,16 +8,12 @@
 #include <set>
 #include <utility>
 
+#include "common/dump/names.h"
 #include "common/dump/query.h"
 #include "common/dump/sql_values.h"
 
 namespace litefleet::dump {
 namespace {
-
-struct NoCase {
-  bool operator()(const std::string& a, const std::string& b) const { return sqlite3_stricmp(a.c_str(), b.c_str()) < 0; }
-};
-using Names = std::set<std::string, NoCase>;
 
 bool IsVirtual(std::string_view sql) { return sql.substr(0, 20) == "CREATE VIRTUAL TABLE"; }
 
@@ -34,8 +30,9 @@ bool HasLoneSurrogate(const char16_t* text, size_t units) {
 
 class Dumper {
  public:
-  Dumper(sqlite3* db, const DumpOptions& options, TextOutput& out)
-      : db_(db), options_(options), lossless_(!options.compatible), out_(out), floats_(db) {}
+  // `part`: to be loaded into another database.
+  Dumper(sqlite3* db, const DumpOptions& options, bool part, TextOutput& out)
+      : db_(db), options_(options), part_(part), lossless_(!options.compatible), out_(out), floats_(db) {}
 
   Ended Run();
 
@@ -63,6 +60,7 @@ class Dumper {
   bool PutOthers();
   void PutSchema(std::string sql);
   void PutSequenceTable();
+  bool PutCounters();
   bool IsAutoincrement(const std::string& table) const;
   int64_t Pragma(const char* name);
   // Keeps the first error.
@@ -74,6 +72,7 @@ class Dumper {
 
   sqlite3* const db_;
   const DumpOptions& options_;
+  const bool part_;
   const bool lossless_;
   TextOutput& out_;
   FloatText floats_;
@@ -101,10 +100,10 @@ bool Dumper::Settings() {
     utf16_ = name != "UTF-8";
     big_endian_ = name == "UTF-16be";
     if (options_.data_only) return true;
-    out_.Put("PRAGMA foreign_keys=OFF;\n");
-    if (lossless_ && utf16_) out_.Put("PRAGMA encoding='" + name + "';\n");
+    if (!part_) out_.Put("PRAGMA foreign_keys=OFF;\n");
+    if (lossless_ && utf16_ && !part_) out_.Put("PRAGMA encoding='" + name + "';\n");
   }
-  if (lossless_) {
+  if (lossless_ && !part_) {
     if (const int64_t size = Pragma("page_size"); size != 4096) out_.Put("PRAGMA page_size=" + std::to_string(size) + ";\n");
     if (const int64_t mode = Pragma("auto_vacuum"); mode != 0) out_.Put("PRAGMA auto_vacuum=" + std::to_string(mode) + ";\n");
     if (const int64_t id = Pragma("application_id"); id != 0) out_.Put("PRAGMA application_id=" + std::to_string(id) + ";\n");
@@ -198,16 +197,21 @@ bool Dumper::PutTable(const Table& table) {
   const bool data_only = options_.data_only;
   if (table.name == "sqlite_sequence") {
     if (options_.schema_only) return true;
+    if (part_) return PutCounters();
     if (!data_only && lossless_) PutSequenceTable();
     if (!data_only) out_.Put("DELETE FROM sqlite_sequence;\n");
   } else if (sqlite3_strglob("sqlite_stat?", table.name.c_str()) == 0) {
-    if (options_.schema_only) return true;
+    if (options_.schema_only || part_) return true;
     if (!data_only) out_.Put("ANALYZE sqlite_schema;\n");
   } else if (table.name.starts_with("sqlite_")) {
     return true;
   } else if (data_only) {
     // A virtual table's rows are in its shadow tables.
     if (lossless_ && IsVirtual(table.sql)) return true;
+  } else if (IsVirtual(table.sql) && part_) {
+    ended_ = {End::kRefused,
+              "table " + table.name + " is virtual: it is made anew from its content, or comes with a restore of all tables"};
+    return false;
   } else if (IsVirtual(table.sql)) {
     if (!std::exchange(writable_schema_, true)) out_.Put("PRAGMA writable_schema=ON;\n");
     // %q: quotes doubled, without quotes around.
@@ -218,6 +222,18 @@ bool Dumper::PutTable(const Table& table) {
     PutSchema(table.sql);
   }
   return options_.schema_only || PutRows(table);
+}
+
+// Those of the wanted tables that keep one, whatever the rows have made of it.
+bool Dumper::PutCounters() {
+  Query rows(db_, "select name, seq from sqlite_sequence");
+  while (rows.Step()) {
+    const std::string table(rows.Text(0));
+    if (!Wants(table) || !IsAutoincrement(table)) continue;
+    out_.Put("DELETE FROM sqlite_sequence WHERE name=" + QuoteText(table) + ";\nINSERT INTO sqlite_sequence VALUES(");
+    PutRow(rows, 0, 2);
+  }
+  return Check(rows, "sqlite_sequence");
 }
 
 bool Dumper::FindRowid(const std::string& table, const Names& all, int key_columns, bool integer_key, std::string& rowid) {
@@ -402,7 +418,12 @@ Ended EndOf(sqlite3* db, int code, std::string_view what) {
   return ended;
 }
 
-Ended WriteDump(sqlite3* db, const DumpOptions& options, TextOutput& out) { return Dumper(db, options, out).Run(); }
+Ended WriteDump(sqlite3* db, const DumpOptions& options, TextOutput& out) { return Dumper(db, options, false, out).Run(); }
+
+Ended WritePart(sqlite3* db, const std::vector<std::string>& tables, TextOutput& out) {
+  if (tables.empty()) return {End::kRefused, "no table is named"};
+  return Dumper(db, {.tables = tables}, true, out).Run();
+}
 
 Ended WriteTableNames(sqlite3* db, TextOutput& out) {
   Query query(

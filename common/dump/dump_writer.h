@@ -10,6 +10,7 @@
 #define LITEFLEET_COMMON_DUMP_DUMP_WRITER_H_
 
 #include <string>
+#include <vector>
 
 #include "common/dump/dump_options.h"
 #include "common/dump/text_output.h"
@@ -20,9 +21,10 @@ namespace litefleet::dump {
 
 enum class End {
   kOk,
-  kDamaged,  // SQLite found damage
-  kRefused,  // a table is not there, or cannot be read without its application
-  kFailed,   // limits, input/output error
+  kDamaged,     // SQLite found damage
+  kRefused,     // a table is not there, or cannot be read without its application
+  kFailed,      // limits, input/output error
+  kBrokenKeys,  // of a merge: rows would lose their parents
 };
 
 struct Ended {
@@ -32,6 +34,10 @@ struct Ended {
 
 // What is written is worthless unless it ends well. `db` is only read.
 Ended WriteDump(sqlite3* db, const DumpOptions& options, TextOutput& out);
+
+// Tables with their indexes, triggers and AUTOINCREMENT counters, to be loaded into another database (loader.h, MergeText): without what is
+// the database's own. kRefused: virtual tables.
+Ended WritePart(sqlite3* db, const std::vector<std::string>& tables, TextOutput& out);
 
 // Names of tables (shadow and virtual ones left out) and views, in order, each followed by a NUL.
 Ended WriteTableNames(sqlite3* db, TextOutput& out);

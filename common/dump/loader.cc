@@ -4,8 +4,11 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 
+#include "common/dump/names.h"
 #include "common/dump/query.h"
+#include "common/dump/sql_values.h"
 #include "common/dump/statement_splitter.h"
 
 namespace litefleet::dump {
@@ -17,6 +20,10 @@ constexpr std::array<const char*, 7> kPragmas = {"application_id", "auto_vacuum"
 
 struct Loading {
   bool rolled_back = false;
+};
+
+struct Merging : Loading {
+  Names tables;
 };
 
 int Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
@@ -35,6 +42,41 @@ int Authorize(void* context, int action, const char* first, const char* second, 
     }
     default:
       return SQLITE_OK;
+  }
+}
+
+// What a text may do that replaces some tables: make these, with indexes and triggers, and write rows of them. That sqlite_sequence holds
+// the counters of all tables is looked at afterwards.
+int AuthorizeMerge(void* context, int action, const char* first, const char* second, const char* third, const char* trigger) {
+  const auto& merging = *static_cast<Merging*>(static_cast<Loading*>(context));
+  const auto ours = [&](const char* table) { return table != nullptr && merging.tables.contains(table) ? SQLITE_OK : SQLITE_DENY; };
+  switch (action) {
+    case SQLITE_CREATE_TABLE:
+      // The table of counters is made with the first AUTOINCREMENT; by that name no statement of a text can make one.
+      return first != nullptr && sqlite3_stricmp(first, "sqlite_sequence") == 0 ? SQLITE_OK : ours(first);
+    case SQLITE_CREATE_INDEX:
+    case SQLITE_CREATE_TRIGGER:
+      return ours(second);
+    case SQLITE_INSERT:
+    case SQLITE_UPDATE:
+    case SQLITE_DELETE:
+      // Of the schema's table SQLite takes care itself, as long as writable_schema is off.
+      for (const char* own : {"sqlite_master", "sqlite_schema", "sqlite_sequence"}) {
+        if (first != nullptr && sqlite3_stricmp(first, own) == 0) return SQLITE_OK;
+      }
+      return ours(first);
+    case SQLITE_PRAGMA:
+      return first != nullptr && sqlite3_stricmp(first, "writable_schema") == 0 ? SQLITE_DENY : SQLITE_IGNORE;
+    case SQLITE_SELECT:
+    case SQLITE_READ:
+    case SQLITE_FUNCTION:
+    case SQLITE_TRANSACTION:
+    case SQLITE_SAVEPOINT:
+    case SQLITE_RECURSIVE:
+    case SQLITE_REINDEX:  // asked for when an index is made
+      return Authorize(context, action, first, second, third, trigger);
+    default:
+      return SQLITE_DENY;
   }
 }
 
@@ -61,13 +103,12 @@ bool Run(sqlite3* db, const std::string& sql, Ended& ended) {
   return true;
 }
 
-}  // namespace
+using Authorizer = int (*)(void*, int, const char*, const char*, const char*, const char*);
 
-Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read) {
+Ended LoadAs(sqlite3* db, Authorizer authorizer, Loading& loading, const LoadLimits& limits, const ReadText& read) {
   Ended ended;
-  Loading loading;
   if (!Run(db, "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON;", ended)) return ended;
-  sqlite3_set_authorizer(db, &Authorize, &loading);
+  sqlite3_set_authorizer(db, authorizer, &loading);
   StatementSplitter splitter(limits.statement_bytes, [&](const std::string& statement) { return Run(db, statement, ended); });
   for (;;) {
     std::string_view piece;
@@ -84,6 +125,89 @@ Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read) {
   if (loading.rolled_back) return {End::kDamaged, "the text takes itself back with ROLLBACK, as a dump of a damaged database does"};
   if (sqlite3_get_autocommit(db) == 0) return {End::kDamaged, "the text ends before its COMMIT"};
   Run(db, "PRAGMA writable_schema=OFF;", ended);
+  return ended;
+}
+
+// Rows without a parent of each table that has or is a parent of `tables`; -1 where SQLite cannot tell.
+Ended CountOrphans(sqlite3* db, const Names& tables, std::map<std::string, int64_t, NoCase>& orphans) {
+  std::vector<std::string> all;
+  Query list(db, "select name from sqlite_schema where type = 'table' and name not like 'sqlite\\_%' escape '\\'");
+  while (list.Step()) all.emplace_back(list.Text(0));
+  if (!list.ok()) return list.Result("the schema");
+  for (const std::string& table : all) {
+    bool concerned = false;
+    Query keys(db, "select \"table\" from pragma_foreign_key_list(" + QuoteText(table) + ")");
+    while (keys.Step()) concerned = concerned || tables.contains(table) || tables.contains(std::string(keys.Text(0)));
+    if (!concerned) continue;
+    Query check(db, "pragma foreign_key_check(" + QuoteName(table) + ")");
+    int64_t rows = 0;
+    while (check.Step()) ++rows;
+    orphans[table] = check.ok() ? rows : -1;
+  }
+  return {};
+}
+
+// The counters of all tables but these.
+Ended OtherCounters(sqlite3* db, const Names& tables, std::map<std::string, int64_t>& counters) {
+  Query exists(db, "select 1 from sqlite_schema where name = 'sqlite_sequence'");
+  if (!exists.Step()) return exists.Result("the schema");
+  Query rows(db, "select name, seq from sqlite_sequence");
+  while (rows.Step()) {
+    if (const std::string table(rows.Text(0)); !tables.contains(table)) counters[table] = rows.Int(1);
+  }
+  return rows.Result("sqlite_sequence");
+}
+
+Ended DropTables(sqlite3* db, const Names& tables) {
+  for (const std::string& table : tables) {
+    std::string type, name;
+    {
+      Query find(db, "select type, name from sqlite_schema where name = ? collate nocase and type in ('table', 'view')");
+      find.Bind(1, table);
+      if (find.Step()) {
+        type = find.Text(0);
+        name = find.Text(1);
+      }
+      if (!find.ok()) return find.Result("the schema");
+    }
+    if (type.empty()) continue;
+    if (type == "view") return {End::kRefused, table + " is a view in the database, and a table in what is restored"};
+    Ended ended;
+    if (!Run(db, "DROP TABLE " + QuoteName(name) + ";", ended)) return ended;
+  }
+  return {};
+}
+
+}  // namespace
+
+Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read) {
+  Loading loading;
+  return LoadAs(db, &Authorize, loading, limits, read);
+}
+
+Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limits, const ReadText& read) {
+  Merging merging;
+  merging.tables.insert(options.tables.begin(), options.tables.end());
+  std::map<std::string, int64_t, NoCase> before, after;
+  std::map<std::string, int64_t> counters_before, counters_after;
+  Ended ended = CountOrphans(db, merging.tables, before);
+  if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
+  if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
+  if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
+  if (ended.end == End::kOk) ended = LoadAs(db, &AuthorizeMerge, merging, limits, read);
+  if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_after);
+  if (ended.end != End::kOk) return ended;
+  if (counters_before != counters_after) return {End::kRefused, "the text changes AUTOINCREMENT counters of other tables"};
+  ended = CountOrphans(db, merging.tables, after);
+  if (ended.end != End::kOk || options.may_break_keys) return ended;
+  for (const auto& [table, orphans] : after) {
+    const auto had = before.find(table);
+    const int64_t allowed = had == before.end() ? 0 : had->second;
+    if (orphans == allowed || (orphans >= 0 && orphans < allowed)) continue;
+    if (orphans < 0) return {End::kBrokenKeys, "the foreign keys of table " + table + " do not fit the tables that they name"};
+    return {End::kBrokenKeys, std::to_string(orphans - std::max<int64_t>(allowed, 0)) + " rows of table " + table +
+                                  " would have a foreign key without its parent"};
+  }
   return ended;
 }
 

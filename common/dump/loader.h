@@ -12,6 +12,7 @@
 #include <string_view>
 
 #include "common/dump/dump_writer.h"
+#include "common/dump/merge_options.h"
 
 struct sqlite3;
 
@@ -26,6 +27,11 @@ using ReadText = std::function<bool(std::string_view& piece)>;
 
 // `db` is open and empty. kRefused: a statement needs what is not here, or is none; kDamaged: it breaks a constraint.
 Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read);
+
+// Tables of a database are replaced by those of a text that WritePart made: dropped with their indexes and triggers, then
+// loaded. The text may touch nothing but these tables, whatever it says. Rows whose foreign key has no parent may not be more than before.
+// A part of `db` may have been changed when it does not end well. kRefused: something else has a name that they need; kBrokenKeys.
+Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limits, const ReadText& read);
 
 }  // namespace litefleet::dump
 

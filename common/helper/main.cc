@@ -2,17 +2,18 @@
 // common/copy.
 //
 //   check HEAP LENGTH SECONDS MESSAGES        SQLite's checks on the database behind descriptor 3; answers on standard output
-//   dump|csv|tables HEAP LENGTH SECONDS SOURCE [compatible] [schema-only] [data-only] [table=NAME]... [without=NAME]...
+//   dump|csv|tables HEAP LENGTH SECONDS SOURCE [compatible] [schema-only] [data-only] [part] [table=NAME]... [without=NAME]...
 //                                             text on standard output, answers on standard error; SOURCE is "file", a database behind
 //                                             descriptor 3, or its BYTES, and descriptor 3 is a channel (common/dump/page_channel.h)
 //   load HEAP LENGTH SECONDS BYTES FILES      SQL text on standard input becomes a database of at most BYTES behind descriptor 3, with
 //                                             FILES temporary files behind 4, 5 ...; answers on standard output
 //   copy PATH FILES                           copies database files to descriptors 3, 4 ... (common/copy/copy_server.h): with the rights of
-//   who
-//                                             started it, without SQLite, and without a look at their content
+//                                             who started it, without SQLite, and without a look at their content
+//   merge HEAP LENGTH SECONDS BYTES FILES [may-break-keys] table=NAME...
+//                                             as load, into the database behind descriptor 3, whose tables of these names are replaced
 //
-// Answers are lines of at most 1 KiB: "progress BYTES", "message TEXT", and last "verdict WORD": ok, damaged, cannot_tell, refused or
-// failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
+// Answers are lines of at most 1 KiB: "progress BYTES", "message TEXT", and last "verdict WORD": ok, damaged, cannot_tell, refused,
+// broken_keys or failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
 #include <signal.h>
 #include <sqlite3.h>
 #include <unistd.h>
@@ -90,6 +91,8 @@ const char* WordOf(End end) {
       return "damaged";
     case End::kRefused:
       return "refused";
+    case End::kBrokenKeys:
+      return "broken_keys";
     case End::kFailed:
       return "failed";
   }
@@ -169,11 +172,13 @@ int Check(const Arguments& arguments) {
 int Dump(const std::string& mode, const Arguments& arguments) {
   answers = STDERR_FILENO;
   litefleet::dump::DumpOptions options;
+  bool part = false;
   for (size_t i = 1; i < arguments.rest.size(); ++i) {
     const std::string& word = arguments.rest[i];
     if (word == "compatible") options.compatible = true;
     if (word == "schema-only") options.schema_only = true;
     if (word == "data-only") options.data_only = true;
+    if (word == "part") part = true;
     if (word.starts_with("table=")) options.tables.push_back(word.substr(6));
     if (word.starts_with("without=")) options.without.push_back(word.substr(8));
   }
@@ -196,7 +201,7 @@ int Dump(const std::string& mode, const Arguments& arguments) {
         ended);
   }
   litefleet::dump::TextOutput out([](std::string_view text) { return WriteAll(STDOUT_FILENO, text); });
-  if (ended.end == End::kOk && mode == "dump") ended = WriteDump(db, options, out);
+  if (ended.end == End::kOk && mode == "dump") ended = part ? WritePart(db, options.tables, out) : WriteDump(db, options, out);
   if (ended.end == End::kOk && mode == "tables") ended = WriteTableNames(db, out);
   if (ended.end == End::kOk && mode == "csv")
     ended = options.tables.size() == 1 ? WriteCsv(db, options.tables[0], out) : Ended{End::kRefused, "no table"};
@@ -204,7 +209,12 @@ int Dump(const std::string& mode, const Arguments& arguments) {
   return Give(InTime(std::move(ended), deadline));
 }
 
-int Load(const Arguments& arguments) {
+int Load(const Arguments& arguments, bool merge) {
+  litefleet::dump::MergeOptions options;
+  for (size_t i = 2; i < arguments.rest.size(); ++i) {
+    if (arguments.rest[i] == "may-break-keys") options.may_break_keys = true;
+    if (arguments.rest[i].starts_with("table=")) options.tables.push_back(arguments.rest[i].substr(6));
+  }
   std::vector<int> temporary;
   for (int i = 0; i < std::clamp(std::atoi(arguments.rest[1].c_str()), 0, 32); ++i) temporary.push_back(kDatabaseFd + 1 + i);
   // A literal has twice the digits of its bytes, and a string grows by doubling.
@@ -241,7 +251,7 @@ int Load(const Arguments& arguments) {
     }
     return true;
   };
-  if (ended.end == End::kOk) ended = LoadText(db, limits, read_text);
+  if (ended.end == End::kOk) ended = merge ? MergeText(db, options, limits, read_text) : LoadText(db, limits, read_text);
   const int closed = sqlite3_close(db);
   if (ended.end == End::kOk && closed != SQLITE_OK) ended = {End::kFailed, "the database could not be closed"};
   return Give(InTime(std::move(ended), deadline));
@@ -263,7 +273,8 @@ int main(int argc, char** argv) {
     // No handler of an exit runs in the sandbox, where it could do nothing but spoil the answer.
     if (mode == "check") _exit(Check(arguments));
     if (mode == "dump" || mode == "csv" || mode == "tables") _exit(Dump(mode, arguments));
-    if (mode == "load" && arguments.rest.size() == 2) _exit(Load(arguments));
+    if (mode == "load" && arguments.rest.size() == 2) _exit(Load(arguments, false));
+    if (mode == "merge" && arguments.rest.size() > 2) _exit(Load(arguments, true));
   }
   if (mode == "copy" && words.size() == 3) {
     std::vector<int> files;

@@ -125,11 +125,12 @@ absl::Status Save(sqlite3* db, const v1::Operation& operation) {
 // After a restore the timeline that was reserved for it is the live one.
 absl::Status BeginTimelineOf(sqlite3* db, const OperationRow& restored) {
   if (!restored.order.has_restore() && !restored.order.has_undo()) return absl::OkStatus();
-  // What an undo brings back is no snapshot.
+  // What an undo brings back is no snapshot, and neither is a database some of whose tables were restored.
   const bool undo = restored.order.has_undo();
   const uint64_t timeline = undo ? restored.order.undo().new_timeline() : restored.order.restore().new_timeline();
   return BeginTimeline(db, restored.operation.device_id(), restored.operation.database(), timeline,
-                       FromUnixMillis(TimestampMillis(restored.operation.ended_at())), restored.order.restore().snapshot_id());
+                       FromUnixMillis(TimestampMillis(restored.operation.ended_at())),
+                       restored.order.restore().tables().empty() ? restored.order.restore().snapshot_id() : "");
 }
 
 absl::StatusOr<OperationRow> Find(sqlite3* db, const OperationId& id) {

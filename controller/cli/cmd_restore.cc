@@ -1,4 +1,5 @@
-// litefleet restore DEVICE/DATABASE... [--snapshot ID | --at TIME [--timeline N]] [--to DEVICE/DATABASE] [--mode live|replace] [--plan]
+// litefleet restore DEVICE/DATABASE... [--snapshot ID | --at TIME [--timeline N]] [--to DEVICE/DATABASE] [--mode new|live|replace] [--table
+// NAME]... [--plan]
 #include <optional>
 
 #include "common/base/error_detail.h"
@@ -26,6 +27,7 @@ struct RestoreOptions : LongActionOptions {
   uint64_t timeline = 0;
   std::string to;
   std::string mode;
+  std::vector<std::string> tables;
   bool plan = false;
   bool yes = false;
   bool ignore_check = false;
@@ -86,6 +88,16 @@ absl::StatusOr<std::vector<v1::RestoreTarget>> Targets(Session& session, const R
     LF_ASSIGN_OR_RETURN(const SystemTime at, ParseTime(options.at, session.clock().Now()));
     *target.mutable_at() = ToProtoTime(at);
   }
+  if (!options.tables.empty() && options.mode == "replace") {
+    return Wrong("a database that is replaced would have the chosen tables alone",
+                 "restore them live, or take them: litefleet snapshot download ID --table NAME --output FILE");
+  }
+  if (!options.tables.empty() && !options.sign.empty()) {
+    return Wrong("what is signed is a whole state of a database, and no choice of tables",
+                 "restore all of it with --sign; or download the tables, and take them over on the device");
+  }
+  for (const std::string& table : options.tables) target.add_tables(table);
+  if (options.mode == "new") target.set_mode(v1::RESTORE_MODE_NEW);
   if (options.mode == "live") target.set_mode(v1::RESTORE_MODE_LIVE);
   if (options.mode == "replace") target.set_mode(v1::RESTORE_MODE_REPLACE);
   std::vector<std::string> sources = options.databases;
@@ -304,10 +316,16 @@ void AddRestore(CLI::App& app, Session& session) {
       ->type_name("DEVICE/DATABASE");
   restore
       ->add_option("--mode", options->mode,
-                   "live: into the file that applications have open; replace: the application is stopped.\nLive where there is a database, "
-                   "if not given")
-      ->check(CLI::IsMember({"live", "replace"}))
+                   "live: into the file that applications have open; replace: the application is stopped; new: only\nwhere there is no "
+                   "database. Live where there is one, else new, if not given")
+      ->check(CLI::IsMember({"new", "live", "replace"}))
       ->type_name("MODE");
+  restore
+      ->add_option("--table", options->tables,
+                   "Only this table, with its indexes, triggers and AUTOINCREMENT counter; repeatable. The others stay as they are")
+      ->expected(1)
+      ->take_all()
+      ->type_name("NAME");
   restore->add_flag("--plan", options->plan, "Show what would happen, how much space it takes and how long writers wait; do nothing");
   restore->add_flag("-y,--yes", options->yes, "Do not ask");
   restore->add_flag("--ignore-check", options->ignore_check,
@@ -327,7 +345,8 @@ void AddRestore(CLI::App& app, Session& session) {
   AddLongActionOptions(restore, *options, true);
   restore->footer(
       "TIME is 2026-11-22T14:03:00+01:00, '2026-11-22 14:03' (local), 'yesterday 23:00', or -15m.\n"
-      "The previous state is kept on the device. Waits until all have ended; Ctrl-C detaches.\n\n"
+      "The previous state is kept on the device. Chosen tables are replaced in one transaction, and refused where rows of the database\n"
+      "would lose the parents that their foreign keys name. Waits until all have ended; Ctrl-C detaches.\n\n"
       "Examples:\n  litefleet restore kiosk-7/orders --plan\n  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n"
       "  litefleet restore kiosk-7/orders --snapshot 01J9ZK --mode replace --yes\n  litefleet restore kiosk-7/orders --to spare-1/orders "
       "--yes\n  litefleet restore --selector site=oslo --at '2026-11-22 14:03' --wave-size 10 --max-failures 2 --yes");

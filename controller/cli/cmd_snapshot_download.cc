@@ -1,4 +1,4 @@
-// litefleet snapshot download ID --output FILE [--format db|sql|csv]
+// litefleet snapshot download ID --output FILE [--format db|sql|csv] [--table NAME]...
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -8,11 +8,11 @@
 #include <utility>
 
 #include "common/base/bytes.h"
+#include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/format/segment.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
-#include "controller/cli/csv_files.h"
 #include "controller/cli/download.h"
 #include "controller/cli/receive.h"
 #include "controller/cli/text.h"
@@ -26,6 +26,7 @@ struct DownloadOptions {
   std::string snapshot;
   std::string output;
   std::string format;  // empty: as it is
+  std::vector<std::string> tables;
   bool compatible = false;
   bool force = false;
 };
@@ -80,12 +81,35 @@ absl::Status TextAsDatabase(Session& session, const DownloadOptions& options, Ou
   return absl::OkStatus();
 }
 
+// Some tables alone, as a database.
+absl::Status TablesAsDatabase(Session& session, const DownloadOptions& options, Output& output, Received& received) {
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd all, dump::TemporaryFile(ScratchFor(options)));
+  LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, all.get(), ScratchFor(options), received));
+  if (received.interrupted) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(output.temporary(), O_RDWR));
+  const dump::HelperOptions helper;
+  const int64_t bytes = received.snapshot.size_bytes();
+  LF_ASSIGN_OR_RETURN(const auto text,
+                      dump::DumpProcess::Sql(helper, {.fd = all.get(), .bytes = 0, .read = {}}, {.tables = options.tables}));
+  LF_ASSIGN_OR_RETURN(const uint64_t room, io::FreeBytes(ScratchFor(options)));
+  LF_ASSIGN_OR_RETURN(const auto load, dump::LoadProcess::Start(helper, fd.get(), ScratchFor(options), static_cast<int64_t>(room), bytes));
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
+    if (piece.empty()) break;
+    LF_RETURN_IF_ERROR(load->Write(piece));
+  }
+  LF_RETURN_IF_ERROR(load->Finish());
+  output.Wrote(static_cast<int64_t>(lseek(fd.get(), 0, SEEK_END)));
+  return absl::OkStatus();
+}
+
 absl::Status DatabaseAsText(Session& session, const DownloadOptions& options, Output& output, Received& received) {
   LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
   LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received));
   dump::HelperOptions helper;
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> text,
-                      dump::DumpProcess::Sql(helper, {.fd = fd.get(), .bytes = 0, .read = {}}, {.compatible = options.compatible}));
+                      dump::DumpProcess::Sql(helper, {.fd = fd.get(), .bytes = 0, .read = {}},
+                                             {.compatible = options.compatible, .tables = options.tables}));
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
     if (piece.empty()) return absl::OkStatus();
@@ -164,16 +188,19 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
     LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
     status = ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received);
     if (status.ok() && !received.interrupted) {
-      LF_ASSIGN_OR_RETURN(files, WriteCsvFiles(fd.get(), options.output));
+      LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles({}, fd.get(), options.output, options.tables));
     }
   } else {
-    if (to_stdout && options.format == "db" && is_text) {
-      return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "a database that is loaded from SQL text is not written to a pipe",
+    if (to_stdout && options.format == "db" && (is_text || !options.tables.empty())) {
+      return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "a database that is made of SQL text is not written to a pipe",
                    "name a file");
     }
     LF_ASSIGN_OR_RETURN(Output made, Output::Make(options));
     output.emplace(std::move(made));
-    if ((options.format == "sql") == is_text) {
+    if (!options.tables.empty()) {
+      status = options.format == "db" ? TablesAsDatabase(session, options, *output, received)
+                                      : DatabaseAsText(session, options, *output, received);
+    } else if ((options.format == "sql") == is_text) {
       status = AsItIs(session, options, *output, received);
     } else {
       status = is_text ? TextAsDatabase(session, options, *output, received) : DatabaseAsText(session, options, *output, received);
@@ -207,6 +234,10 @@ void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
       ->add_option("--format", options->format, "db, sql or csv; without it the snapshot as it is, a database or the SQL text of a dump")
       ->check(CLI::IsMember({"db", "sql", "csv"}))
       ->type_name("FORMAT");
+  download->add_option("--table", options->tables, "Only this table, with its indexes, triggers and AUTOINCREMENT counter; repeatable")
+      ->expected(1)
+      ->take_all()
+      ->type_name("NAME");
   download->add_flag("--compatible", options->compatible, "SQL of a database: the text of the sqlite3 CLI, also where it loses something");
   download->add_flag("--force", options->force, "Overwrite FILE");
   download->footer(

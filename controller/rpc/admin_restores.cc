@@ -13,6 +13,8 @@ namespace litefleet::rpc {
 namespace {
 
 constexpr size_t kMaxSignedPayload = 4096;
+constexpr int kMaxTables = 1000;
+constexpr size_t kMaxTableName = 1000;
 constexpr size_t kMaxSignature = 256;
 constexpr int64_t kReserveBytes = 64 << 20;  // what a plan without the device assumes that stays free
 
@@ -161,9 +163,15 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   order.set_content(snapshot.content());
   order.set_check_state(RecordedVerdict(snapshot));
   order.set_check_override(wanted.check_override());
-  if (wanted.tables_size() > 0) {
-    return Error(absl::StatusCode::kUnimplemented, "TABLES_UNSUPPORTED", "databases are restored as a whole alone",
-                 "download the snapshot, and take the tables out of it with sqlite3");
+  if (wanted.tables_size() > kMaxTables) return Invalid("TABLES_INVALID", fmt::format("more than {} tables", kMaxTables));
+  if (wanted.tables_size() > 0 && wanted.mode() == v1::RESTORE_MODE_REPLACE) {
+    return Invalid("TABLES_INVALID", "a database that is replaced would have the chosen tables alone",
+                   "restore them live (the default), or download them into a file of their own");
+  }
+  for (const std::string& table : wanted.tables()) {
+    if (table.empty() || table.size() > kMaxTableName || table.find('\0') != std::string::npos)
+      return Invalid("TABLES_INVALID", "a table has no name that can be one");
+    order.add_tables(table);
   }
   if (wanted.has_signature()) {
     if (wanted.signature().payload().size() > kMaxSignedPayload || wanted.signature().signature().size() > kMaxSignature)

@@ -1,4 +1,4 @@
-#include "controller/cli/csv_files.h"
+#include "common/dump/csv_files.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,17 +11,16 @@
 #include <set>
 
 #include "common/base/status.h"
-#include "common/dump/dump_process.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 
-namespace litefleet::cli {
+namespace litefleet::dump {
 namespace {
 
 constexpr size_t kLongestName = 200;
 
-absl::Status WriteOne(int fd, const std::string& table, const std::string& path) {
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> csv, dump::DumpProcess::Csv({}, {.fd = fd, .bytes = 0, .read = {}}, table));
+absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path) {
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> csv, DumpProcess::Csv(helper, {.fd = fd, .bytes = 0, .read = {}}, table));
   LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, csv->Next());
@@ -30,8 +29,8 @@ absl::Status WriteOne(int fd, const std::string& table, const std::string& path)
   }
 }
 
-absl::StatusOr<std::vector<std::string>> TablesOf(int fd) {
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> tables, dump::DumpProcess::Tables({}, {.fd = fd, .bytes = 0, .read = {}}));
+absl::StatusOr<std::vector<std::string>> TablesOf(const HelperOptions& helper, int fd) {
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> tables, DumpProcess::Tables(helper, {.fd = fd, .bytes = 0, .read = {}}));
   std::string text;
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, tables->Next());
@@ -50,15 +49,19 @@ absl::StatusOr<std::vector<std::string>> TablesOf(int fd) {
   return names;
 }
 
-absl::StatusOr<std::vector<std::string>> WriteAllTables(int fd, const std::string& directory) {
-  LF_ASSIGN_OR_RETURN(const std::vector<std::string> tables, TablesOf(fd));
+absl::StatusOr<std::vector<std::string>> WriteTables(const HelperOptions& helper, int fd, const std::string& directory,
+                                                     const std::vector<std::string>& only) {
+  std::vector<std::string> tables = only;
+  if (only.empty()) {
+    LF_ASSIGN_OR_RETURN(tables, TablesOf(helper, fd));
+  }
   std::vector<std::string> files;
   std::set<std::string> taken;
   for (const std::string& table : tables) {
     const std::string stem = CsvFileName(table);
     std::string name = stem + ".csv";
     for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}~{}.csv", stem, i);
-    LF_RETURN_IF_ERROR(WriteOne(fd, table, directory + "/" + name));
+    LF_RETURN_IF_ERROR(WriteOne(helper, fd, table, directory + "/" + name));
     files.push_back(name);
   }
   return files;
@@ -80,12 +83,13 @@ std::string CsvFileName(std::string_view table) {
   return name.substr(0, end);
 }
 
-absl::StatusOr<std::vector<std::string>> WriteCsvFiles(int fd, const std::string& directory) {
+absl::StatusOr<std::vector<std::string>> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory,
+                                                       const std::vector<std::string>& only) {
   if (mkdir(directory.c_str(), 0700) != 0) {
     if (errno != EEXIST) return ErrnoError(errno, "make the directory " + directory);
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", directory), "name another directory");
   }
-  auto files = WriteAllTables(fd, directory);
+  auto files = WriteTables(helper, fd, directory, only);
   if (!files.ok()) {
     std::error_code ignored;
     std::filesystem::remove_all(directory, ignored);
@@ -93,4 +97,4 @@ absl::StatusOr<std::vector<std::string>> WriteCsvFiles(int fd, const std::string
   return files;
 }
 
-}  // namespace litefleet::cli
+}  // namespace litefleet::dump

@@ -1,0 +1,27 @@
+// The tables of a database as CSV files in a new directory.
+//
+// Thread safety: none. Errors: those of common/dump/dump_process.h and the disk; kAlreadyExists FILE_EXISTS.
+#ifndef LITEFLEET_COMMON_DUMP_CSV_FILES_H_
+#define LITEFLEET_COMMON_DUMP_CSV_FILES_H_
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/dump/dump_process.h"
+
+namespace litefleet::dump {
+
+// What a table's file is called: its name, with everything that a file's name may not have, and a leading dot, as %XX.
+std::string CsvFileName(std::string_view table);
+
+// Tables and views of the database behind `fd`: those in `only`, or all where it is empty. `directory` (mode 0700) must not be there; after
+// an error it is gone again. Files are synced, the directory is not. The names of the files.
+absl::StatusOr<std::vector<std::string>> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory,
+                                                       const std::vector<std::string>& only);
+
+}  // namespace litefleet::dump
+
+#endif  // LITEFLEET_COMMON_DUMP_CSV_FILES_H_

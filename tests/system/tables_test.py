@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Chosen tables of a snapshot, into a file, into a new database and into a live one under a writing application."""
+import os
+import sqlite3
+
+import lf
+
+
+def make(path, journal="wal", rows=500):
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"pragma journal_mode={journal}")
+    db.executescript("""
+        create table customer(id integer primary key, name text);
+        create table orders(id integer primary key autoincrement, customer references customer(id), total real);
+        create index orders_customer on orders(customer);
+        create table log(n integer primary key);
+        """)
+    db.execute("begin")
+    db.executemany("insert into customer(name) values(?)", ((f"customer {i}",) for i in range(rows)))
+    db.executemany("insert into orders(customer, total) values(?, ?)", ((1 + i % rows, i / 3) for i in range(rows * 4)))
+    db.execute("commit")
+    db.close()
+    return path
+
+
+def one(path, sql):
+    db = sqlite3.connect(path, timeout=20)
+    try:
+        return db.execute(sql).fetchone()[0]
+    finally:
+        db.close()
+
+
+def run(path, sql):
+    db = sqlite3.connect(path, timeout=20, isolation_level=None)
+    db.executescript(sql)
+    db.close()
+
+
+def test_into_a_live_database_in_one_transaction():
+    for journal in ("wal", "delete"):
+        with lf.Fleet() as fleet:
+            fleet.init()
+            fleet.serve()
+            path = make(fleet.path("shop.db"), journal)
+            fleet.agent("alpha", {"shop": path})
+            snapshot = fleet.snapshot("alpha/shop")
+            # Somebody deletes orders by mistake, and the application goes on in other tables.
+            run(path, "delete from orders; drop index orders_customer; insert into log values(1); insert into customer(name) values('later')")
+            plan = fleet.cli("-o", "json", "restore", "alpha/shop", "--snapshot", snapshot, "--table", "orders", "--plan").json["plan"]
+            lf.expect(any("orders" in step and "foreign keys" in step for step in plan["steps"]), f"the plan does not say it: {plan['steps']}")
+            done = fleet.cli("-o", "json", "restore", "alpha/shop", "--snapshot", snapshot, "--table", "orders", "--yes").json
+            lf.expect_equal((done["state"], done["restore_mode"]), ("succeeded", "live"), "the restore")
+            lf.expect_equal(one(path, "select count(*) from orders"), 2000, "orders")
+            lf.expect_equal(one(path, "select count(*) from sqlite_schema where name = 'orders_customer'"), 1, "the index")
+            lf.expect_equal(one(path, "select seq from sqlite_sequence where name = 'orders'"), 2000, "the counter")
+            lf.expect_equal(one(path, "select count(*) from log"), 1, "what was committed since")
+            lf.expect_equal(one(path, "select count(*) from customer"), 501, "another table")
+            lf.expect_equal((one(path, "pragma journal_mode"), lf.integrity(path)), (journal, "ok"), "mode and integrity")
+            # Refused where rows would lose their parents: nothing has changed.
+            run(path, "insert into orders(customer, total) values(501, 1)")
+            refused = fleet.cli("-o", "json", "restore", "alpha/shop", "--snapshot", snapshot, "--table", "customer", "--yes", check=lf.AnyOf(1, 6))
+            lf.expect("FOREIGN_KEYS_BROKEN" in refused.out + refused.err, f"not refused for its foreign keys\n{refused}")
+            lf.expect_equal(one(path, "select count(*) from customer"), 501, "another table after the refusal")
+            # The undo takes it back as that of any restore.
+            fleet.cli("undo", "alpha/shop", "--yes")
+            lf.expect_equal(one(path, "select count(*) from orders"), 0, "orders after the undo")
+            # The next backup is of what is there, on the next timeline.
+            again = fleet.snapshot("alpha/shop")
+            lf.expect_equal(lf.content(fleet.download(again)), lf.content(path), "the next backup")
+            fleet.cli("restore", "alpha/shop", "--table", "orders", "--mode", "replace", "--yes", check=2)
+            fleet.cli("restore", "alpha/shop", "--table", "nothing", "--yes", check=lf.AnyOf(1, 6))
+
+
+def test_under_a_writing_application():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = fleet.path("ledger.db")
+        writer = fleet.writer(path, "--rate", "100")
+        run(path, "create table extra(a); insert into extra values(1),(2),(3)")
+        fleet.agent("alpha", {"ledger": path})
+        snapshot = fleet.snapshot("alpha/ledger")
+        run(path, "delete from extra")
+        fleet.cli("restore", "alpha/ledger", "--snapshot", snapshot, "--table", "extra", "--yes")
+        lf.expect_equal(one(path, "select count(*) from extra"), 3, "the table")
+        lf.expect(writer.running(), f"the application has ended\n{writer.tail()}")
+        writer.stop()
+        lf.check_ledger(path)
+
+
+def test_into_files_and_new_databases():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("shop.db"))
+        missing = fleet.path("new.db")
+        fleet.agent("alpha", {"shop": path, "new": missing})
+        online, dump = fleet.snapshot("alpha/shop"), fleet.snapshot("alpha/shop", "--method", "dump")
+        for name, snapshot in (("online", online), ("dump", dump)):
+            out = fleet.path(f"{name}.db")
+            fleet.cli("snapshot", "download", snapshot, "--table", "orders", "--table", "customer", "--format", "db", "--output", out)
+            lf.expect_equal((one(out, "select count(*) from orders"), one(out, "select count(*) from customer")), (2000, 500), f"{name}: rows")
+            lf.expect_equal(one(out, "select count(*) from sqlite_schema where name = 'log'"), 0, f"{name}: another table")
+            lf.expect_equal(lf.integrity(out), "ok", f"{name}: integrity")
+            text = fleet.cli("snapshot", "download", snapshot, "--table", "customer", "--format", "sql", "--output", "-").out
+            lf.expect("INSERT INTO customer" in text and "orders" not in text, f"{name}: the text is not of one table")
+            folder = fleet.path(f"{name}-csv")
+            fleet.cli("snapshot", "download", snapshot, "--table", "customer", "--format", "csv", "--output", folder)
+            lf.expect_equal(os.listdir(folder), ["customer.csv"], f"{name}: CSV files")
+            fleet.cli("snapshot", "download", snapshot, "--table", "nothing", "--format", "db", "--output", fleet.path("no.db"), check=lf.AnyOf(1, 6))
+            lf.expect(not os.path.exists(fleet.path("no.db")), "a file of a table that is not there")
+        fleet.cli("restore", "alpha/shop", "--snapshot", online, "--to", "alpha/new", "--table", "customer", "--mode", "new", "--yes")
+        lf.expect_equal(one(missing, "select count(*) from customer"), 500, "the new database")
+        lf.expect_equal(one(missing, "select count(*) from sqlite_schema where type = 'table'"), 1, "its tables")
+        fleet.cli("restore", "alpha/shop", "--snapshot", online, "--to", "alpha/new", "--table", "customer", "--mode", "new", "--yes", check=6)
+
+
+if __name__ == "__main__":
+    lf.main(globals())

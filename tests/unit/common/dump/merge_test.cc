@@ -1,0 +1,190 @@
+// Tables of one database that replace those of another.
+#include <gmock/gmock.h>
+
+#include "tests/unit/common/dump/dump_fixture.h"
+
+namespace litefleet::dump {
+namespace {
+
+using ::testing::HasSubstr;
+
+class MergeTest : public DumpTest {
+ protected:
+  static Ended Merge(sqlite3* db, const std::vector<std::string>& tables, std::string_view text, bool may_break = false) {
+    return MergeText(db, {.tables = tables, .may_break_keys = may_break}, {.statement_bytes = 1 << 20}, [&](std::string_view& piece) {
+      piece = text.substr(0, 100);
+      text.remove_prefix(piece.size());
+      return true;
+    });
+  }
+  static std::string Part(sqlite3* db, const std::vector<std::string>& tables) {
+    std::string text;
+    const Ended ended = PartInto(db, tables, text);
+    EXPECT_EQ(ended.end, End::kOk) << ended.message;
+    return text;
+  }
+  static Ended PartInto(sqlite3* db, const std::vector<std::string>& tables, std::string& text) {
+    TextOutput out([&](std::string_view piece) {
+      text += piece;
+      return true;
+    });
+    return WritePart(db, tables, out);
+  }
+  static std::string One(sqlite3* db, const std::string& sql) {
+    Query query(db, sql);
+    std::string found;
+    while (query.Step()) found += (found.empty() ? "" : ",") + std::string(query.Text(0));
+    EXPECT_TRUE(query.ok()) << sql << ": " << sqlite3_errmsg(db);
+    return found;
+  }
+};
+
+constexpr char kShop[] =
+    "create table customer(id integer primary key, name text);"
+    "create table orders(id integer primary key autoincrement, customer references customer(id), total);"
+    "create index orders_customer on orders(customer);"
+    "create table log(t);"
+    "create trigger orders_new after insert on orders begin insert into log values('new ' || new.id); end;"
+    "create table other(id integer primary key autoincrement, v);"
+    "create view sums as select customer, sum(total) from orders group by 1;";
+
+TEST_F(MergeTest, ATableComesWithWhatBelongsToIt) {
+  auto source =
+      Make("s.db", std::string(kShop) +
+                       "insert into customer values(1,'a'),(2,'b');"
+                       "insert into orders(customer,total) values(1,10),(2,20),(1,30); delete from orders where id = 3; delete from log;"
+                       "insert into other(v) values(1);");
+  auto live =
+      Make("l.db",
+           "pragma page_size=1024; pragma user_version=7; pragma application_id=9; create table customer(id integer primary key, name);"
+           "insert into customer values(1,'x'),(2,'y'); create table orders(id integer primary key, customer, total, more);"
+           "create index orders_more on orders(more); insert into orders values(77,1,1,1); create table mine(a);"
+           "insert into mine values('kept'); create table other(id integer primary key autoincrement, v); insert into other values(500,1);"
+           "create view sums as select count(*) from orders; create table log(t);");
+  const Ended ended = Merge(live.get(), {"Orders"}, Part(source.get(), {"orders"}));
+  ASSERT_EQ(ended.end, End::kOk) << ended.message;
+  EXPECT_EQ(One(live.get(), "select id || ':' || total from orders order by id"), "1:10,2:20");
+  EXPECT_EQ(One(live.get(), "select name from sqlite_schema where tbl_name = 'orders' and type <> 'table' order by 1"),
+            "orders_customer,orders_new");
+  EXPECT_EQ(One(live.get(), "select seq from sqlite_sequence where name = 'orders'"), "3");
+  // What is not theirs stays.
+  EXPECT_EQ(One(live.get(), "select seq from sqlite_sequence where name = 'other'"), "500");
+  EXPECT_EQ(One(live.get(), "select a from mine"), "kept");
+  EXPECT_EQ(One(live.get(), "select name from customer order by id"), "x,y");
+  EXPECT_EQ(One(live.get(), "select * from sums"), "2");
+  EXPECT_EQ(One(live.get(), "pragma user_version"), "7");
+  EXPECT_EQ(One(live.get(), "pragma application_id"), "9");
+  EXPECT_EQ(One(live.get(), "pragma page_size"), "1024");
+  EXPECT_EQ(One(live.get(), "select count(*) from log"), "0");  // no trigger ran
+  EXPECT_EQ(Check(live.get()), "ok");
+}
+
+TEST_F(MergeTest, ATableThatIsNotThereIsMade) {
+  auto source = Make("s.db", "create table a(x unique); insert into a values(1); create table b(y); insert into b values(2);");
+  auto live = Make("l.db", "create table c(z); insert into c values(3);");
+  ASSERT_EQ(Merge(live.get(), {"a", "b"}, Part(source.get(), {"a", "b"})).end, End::kOk);
+  EXPECT_EQ(One(live.get(), "select x from a union all select y from b union all select z from c"), "1,2,3");
+  // And one whose database has no counters yet.
+  auto counted = Make("t.db", "create table k(i integer primary key autoincrement); insert into k values(9);");
+  ASSERT_EQ(Merge(live.get(), {"k"}, Part(counted.get(), {"k"})).end, End::kOk);
+  EXPECT_EQ(One(live.get(), "select seq from sqlite_sequence"), "9");
+}
+
+TEST_F(MergeTest, OddNamesAndValues) {
+  const char* odd =
+      "create table \"select \"\" ;--\"(\"a b\", c); insert into \"select \"\" ;--\" values('it''s;', x'00ff'), (null, 1e300);";
+  auto source = Make("s.db", odd);
+  auto live = Make("l.db", "create table x(a);");
+  ASSERT_EQ(Merge(live.get(), {"select \" ;--"}, Part(source.get(), {"select \" ;--"})).end, End::kOk);
+  EXPECT_EQ(Part(live.get(), {"select \" ;--"}), Part(source.get(), {"select \" ;--"}));
+}
+
+TEST_F(MergeTest, RowsMayNotLoseTheirParents) {
+  auto source =
+      Make("s.db", std::string(kShop) + "insert into customer values(1,'a'),(2,'b'); insert into orders(customer,total) values(2,5);");
+  // A child without its parent in the database.
+  auto live = Make("l.db", std::string(kShop) + "insert into customer values(1,'x');");
+  Ended ended = Merge(live.get(), {"orders"}, Part(source.get(), {"orders"}));
+  EXPECT_EQ(ended.end, End::kBrokenKeys);
+  EXPECT_THAT(ended.message, HasSubstr("1 rows of table orders"));
+  // Both together are whole.
+  live = Make("l.db", std::string(kShop) + "insert into customer values(1,'x');");
+  EXPECT_EQ(Merge(live.get(), {"orders", "customer"}, Part(source.get(), {"orders", "customer"})).end, End::kOk);
+  // A parent that goes from under its children.
+  live = Make("l.db", std::string(kShop) + "insert into customer values(1,'x'),(9,'z'); insert into orders(customer,total) values(9,1);");
+  ended = Merge(live.get(), {"customer"}, Part(source.get(), {"customer"}));
+  EXPECT_EQ(ended.end, End::kBrokenKeys) << ended.message;
+  // What was broken before is nobody's fault; more of it is.
+  live = Make("l.db", std::string(kShop) + "insert into orders(customer,total) values(4,1);");
+  EXPECT_EQ(Merge(live.get(), {"log"}, Part(source.get(), {"log"})).end, End::kOk);
+  live = Make("l.db", std::string(kShop) + "insert into orders(customer,total) values(4,1);");
+  EXPECT_EQ(Merge(live.get(), {"orders"}, Part(source.get(), {"orders"})).end, End::kOk);
+  // Allowed on demand.
+  live = Make("l.db", kShop);
+  EXPECT_EQ(Merge(live.get(), {"orders"}, Part(source.get(), {"orders"}), true).end, End::kOk);
+}
+
+TEST_F(MergeTest, WhatHasTheNameAlreadyIsRefused) {
+  auto source = Make("s.db", "create table a(x); create index i on a(x);");
+  auto live = Make("l.db", "create table t(x); create view a as select * from t;");
+  EXPECT_THAT(Merge(live.get(), {"a"}, Part(source.get(), {"a"})).message, HasSubstr("a view"));
+  live = Make("l.db", "create table t(x); create index i on t(x);");
+  const Ended ended = Merge(live.get(), {"a"}, Part(source.get(), {"a"}));
+  EXPECT_EQ(ended.end, End::kRefused);
+  EXPECT_THAT(ended.message, HasSubstr("index i already exists"));
+}
+
+TEST_F(MergeTest, VirtualTablesAreRefused) {
+  auto source = Make("s.db", "create virtual table f using fts5(a); create table t(x);");
+  std::string text;
+  const Ended ended = PartInto(source.get(), {"f"}, text);
+  EXPECT_EQ(ended.end, End::kRefused);
+  EXPECT_THAT(ended.message, HasSubstr("virtual"));
+}
+
+// Whatever a snapshot was made to hold, its text may touch nothing but the chosen tables.
+TEST_F(MergeTest, TheTextMayTouchNothingElse) {
+  const char* hostile[] = {
+      "CREATE TABLE a(x); DELETE FROM mine;",
+      "INSERT INTO mine VALUES(2);",
+      "UPDATE mine SET a = 2;",
+      "DROP TABLE mine;",
+      "ALTER TABLE mine RENAME TO yours;",
+      "CREATE TRIGGER g AFTER INSERT ON mine BEGIN DELETE FROM mine; END;",
+      "CREATE TABLE a(x); CREATE TRIGGER g AFTER INSERT ON a BEGIN DELETE FROM mine; END; INSERT INTO a VALUES(1);",
+      "CREATE INDEX g ON mine(a);",
+      "CREATE VIEW v AS SELECT * FROM mine;",
+      "CREATE TABLE b(x);",
+      "CREATE TEMP TABLE a(x);",
+      "PRAGMA writable_schema=ON; INSERT INTO sqlite_schema VALUES('trigger','g','mine',0,'create trigger g after insert on mine begin "
+      "select 1; end');",
+      "INSERT INTO sqlite_schema VALUES('trigger','g','mine',0,'create trigger g after insert on mine begin select 1; end');",
+      "DELETE FROM sqlite_schema;",
+      "CREATE VIRTUAL TABLE a USING fts5(x);",
+      "ATTACH 'x' AS y;",
+      "VACUUM;",
+      "ANALYZE;",
+      "UPDATE sqlite_sequence SET seq = 1 WHERE name = 'other';",
+      "CREATE TABLE a(x); ROLLBACK;",
+      "BEGIN; CREATE TABLE a(x);",
+  };
+  for (const char* text : hostile) {
+    auto live = Make("l.db",
+                     "create table mine(a); insert into mine values('kept'); create table other(i integer primary key autoincrement);"
+                     "insert into other values(8);");
+    EXPECT_NE(Merge(live.get(), {"a"}, text).end, End::kOk) << text;
+    EXPECT_EQ(One(live.get(), "select a from mine"), "kept") << text;
+    EXPECT_EQ(One(live.get(), "select count(*) from sqlite_schema where name in ('g', 'v', 'b', 'yours')"), "0") << text;
+  }
+}
+
+// The settings of a connection and of a database are not the text's either.
+TEST_F(MergeTest, PragmasArePassedOver) {
+  auto live = Make("l.db", "pragma user_version=3; create table mine(a);");
+  ASSERT_EQ(Merge(live.get(), {"a"}, "PRAGMA user_version=9; PRAGMA application_id=1; PRAGMA foreign_keys=ON; CREATE TABLE a(x);").end,
+            End::kOk);
+  EXPECT_EQ(One(live.get(), "pragma user_version"), "3");
+}
+
+}  // namespace
+}  // namespace litefleet::dump
