@@ -1,18 +1,28 @@
-// What goes into the controller as a file of people: imports. A part of the composition root.
+// What goes into the controller and out of it as files of people: imports, and the exports of policies. A part of the composition root.
 //
-// Thread safety, ownership: as Imports.
+// Thread safety, ownership: as Imports and Exports.
 #ifndef LITEFLEET_CONTROLLER_FILE_EXCHANGE_H_
 #define LITEFLEET_CONTROLLER_FILE_EXCHANGE_H_
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
+#include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "controller/catalog/identity_catalog.h"
+#include "controller/catalog/policy_catalog.h"
 #include "controller/catalog/snapshot_catalog.h"
 #include "controller/config/config.h"
 #include "controller/data_directory.h"
+#include "controller/exports/exports.h"
 #include "controller/imports/imports.h"
+#include "controller/retention/export_rule.h"
+#include "controller/retention/retention.h"
 
 namespace litefleet {
 
@@ -21,8 +31,11 @@ class FileExchange {
   struct Parts {
     fleet::Fleet& fleet;
     ingest::Ingest& ingest;
+    restore::SnapshotReaderFactory& readers;
     const catalog::IdentityCatalog& identities;
     const catalog::SnapshotCatalog& snapshots;
+    const catalog::PolicyCatalog& policies;
+    const retention::Retention& retention;
     const Clock& clock;
     // After an import.
     std::function<void(const SnapshotId&)> imported;
@@ -33,13 +46,26 @@ class FileExchange {
   void Stop();
 
   imports::Imports& imports() { return *imports_; }
+  // A backup was committed.
+  void Committed(const DeviceId& device, const std::string& database) { exports_->Committed(device, database); }
 
  private:
   explicit FileExchange(const Parts& parts) : parts_(parts) {}
   absl::StatusOr<v1::Database> ImportTarget(const std::string& reference) const;
+  // What policies there are, and those that export.
+  struct Rules {
+    std::vector<retention::Policy> policies;
+    std::map<std::string, retention::ExportRule> exports;  // by the policy's name
+  };
+  absl::StatusOr<Rules> ReadRules() const;
+  // The policy that rules the device, where it exports; null: it does not.
+  static const std::pair<const std::string, retention::ExportRule>* RuleOf(const Rules& rules, const v1::Device& device);
+  absl::StatusOr<std::optional<exports::Candidate>> ExportOf(const DeviceId& device, const std::string& database) const;
+  absl::Status ForEachExport(const std::function<absl::Status(const exports::Candidate&)>& visit) const;
 
   const Parts parts_;
   std::unique_ptr<imports::Imports> imports_;
+  std::unique_ptr<exports::Exports> exports_;
 };
 
 }  // namespace litefleet

@@ -297,16 +297,10 @@ absl::Status Server::Parts::OpenStore() {
                                 verifier->Committed(snapshot.snapshot, snapshot.device, snapshot.database,
                                                     snapshot.method == v1::METHOD_CONTINUOUS);
                                 scrubber->Committed();
+                                files->Committed(snapshot.device, snapshot.database);
                               }};
   ingest = std::make_unique<ingest::Ingest>(std::move(deps), limits);
-  LF_RETURN_IF_ERROR(ingest->Maintain());
-  const auto imported = [this](const SnapshotId& snapshot) {
-    if (const auto check = verifier->Start(snapshot, "", "import"); !check.ok())
-      spdlog::warn("check the import {}: {}", snapshot.value(), MessageOf(check.status()));
-  };
-  LF_ASSIGN_OR_RETURN(files,
-                      FileExchange::Begin({*fleet, *ingest, *identities, *snapshots, clock, imported}, options.data, options.config));
-  return absl::OkStatus();
+  return ingest->Maintain();
 }
 
 absl::Status Server::Parts::OpenMaintenance() {
@@ -346,6 +340,13 @@ absl::Status Server::Parts::OpenMaintenance() {
   backup_options.made = [this] { return generation->Advance().status(); };
   backups = std::make_unique<backup::CatalogBackups>(std::move(backup_options), clock);
   backups->Begin();
+  const auto imported = [this](const SnapshotId& snapshot) {
+    if (const auto check = verifier->Start(snapshot, "", "import"); !check.ok())
+      spdlog::warn("check the import {}: {}", snapshot.value(), MessageOf(check.status()));
+  };
+  LF_ASSIGN_OR_RETURN(
+      files, FileExchange::Begin({*fleet, *ingest, *readers, *identities, *snapshots, *policies, *retention, clock, imported}, options.data,
+                                 options.config));
   return absl::OkStatus();
 }
 

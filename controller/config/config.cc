@@ -50,6 +50,12 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.catalog_backup_every = catalog->Duration("backup_every", config.catalog_backup_every, std::chrono::seconds(1), hours(24 * 366));
     config.catalog_backup_keep = static_cast<int>(catalog->Integer("backup_keep", config.catalog_backup_keep, 1, 1000));
   }
+  if (TomlTable* exports = root.Table("export")) {
+    config.export_directory = exports->String("directory", "");
+    if (exports->Has("directory") && !config.export_directory.starts_with('/'))
+      exports->Reject("directory", fmt::format("\"{}\" is no absolute path", config.export_directory),
+                      "for instance \"/srv/litefleet-exports\"");
+  }
   if (TomlTable* drill = root.Table("drill")) {
     using std::chrono::hours;
     config.drill_every = drill->Duration("every", config.drill_every, hours(1), hours(24 * 3660));
@@ -93,6 +99,7 @@ std::vector<std::string> NeedRestart(const ControllerConfig& running, const Cont
       {wanted.quota_device_snapshots != running.quota_device_snapshots, "quota.device_snapshots"},
       {wanted.catalog_backup_every != running.catalog_backup_every, "catalog.backup_every"},
       {wanted.catalog_backup_keep != running.catalog_backup_keep, "catalog.backup_keep"},
+      {wanted.export_directory != running.export_directory, "export.directory"},
       {wanted.metrics_listen != running.metrics_listen, "metrics.listen"},
       {wanted.metrics_databases != running.metrics_databases, "metrics.databases"}};
   std::vector<std::string> keys;

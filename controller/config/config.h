@@ -11,9 +11,10 @@
 //   [prune]   grace = "7d" of deleted snapshots   chunk_grace = "1d" of chunks that nothing needs   every = "1d"   retention_every = "1h"
 //             rewrite_percent = 50: packs of which so much is dead are rewritten
 //   [quota]   device_bytes = "0B"   device_snapshots = 0: what each device may hold in the store, where its policy has no [quota] (0: no
-//   limit) [catalog] backup_every = "1d" the controller backs up its own catalog into the store   backup_keep = 7 [drill]   every = "7d"
-//   the newest snapshot of each database is restored and checked, where no check has   older_every = "90d" the others [metrics] listen = ""
-//   (off), else HOST:PORT for Prometheus   databases = 10000: at most so many are named
+//   limit) [catalog] backup_every = "1d" the controller backs up its own catalog into the store   backup_keep = 7 [export]  directory =
+//   DATA/exports: where policies with an [export] write files [drill]   every = "7d" the newest snapshot of each database is restored and
+//   checked, where no check has   older_every = "90d" the others [metrics] listen = "" (off), else HOST:PORT for Prometheus   databases =
+//   10000: at most so many are named
 //
 // Thread safety: a value. Errors: kInvalidArgument CONFIG_INVALID with file and line.
 #ifndef LITEFLEET_CONTROLLER_CONFIG_CONFIG_H_
@@ -52,6 +53,7 @@ struct ControllerConfig {
   int catalog_backup_keep = 7;
   int64_t quota_device_bytes = 0;  // 0: no limit
   int64_t quota_device_snapshots = 0;
+  std::string export_directory;  // of `[export]` in policies; empty: DATA/exports
   std::chrono::milliseconds drill_every = std::chrono::hours(24 * 7);
   std::chrono::milliseconds drill_older_every = std::chrono::hours(24 * 90);
   std::string metrics_listen;  // empty: off

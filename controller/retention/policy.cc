@@ -9,6 +9,7 @@
 #include "common/base/status.h"
 #include "common/config/schedule.h"
 #include "common/config/toml_reader.h"
+#include "controller/retention/export_rule.h"
 #include "fmt/format.h"
 
 namespace litefleet::retention {
@@ -146,8 +147,9 @@ absl::StatusOr<Policy> ParsePolicy(std::string_view text, const std::string& sou
     if (const auto rate = ReadRate(*limits, "upload", kMinUpload)) policy.carried.set_upload_bytes_per_second(*rate);
     if (const auto rate = ReadRate(*limits, "download", kMinDownload)) policy.carried.set_download_bytes_per_second(*rate);
   }
-  if (!policy.retains && !root.Has("quota") && !root.Has("backup") && !root.Has("limits"))
-    root.Reject("name", "the policy says nothing", "give it a [retention], a [quota], a [backup] or [limits]");
+  static_cast<void>(ReadExportRule(root));  // the controller carries it out: here it has to be right
+  if (!policy.retains && !root.Has("quota") && !root.Has("backup") && !root.Has("limits") && !root.Has("export"))
+    root.Reject("name", "the policy says nothing", "give it a [retention], a [quota], a [backup], [limits] or an [export]");
   LF_RETURN_IF_ERROR(reader.Finish());
   return policy;
 }

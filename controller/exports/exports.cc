@@ -1,0 +1,317 @@
+#include "controller/exports/exports.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <ctime>
+#include <filesystem>
+#include <system_error>
+#include <vector>
+
+#include "common/base/bytes.h"
+#include "common/base/crash_point.h"
+#include "common/base/error_detail.h"
+#include "common/base/proto_time.h"
+#include "common/base/status.h"
+#include "common/dump/csv_files.h"
+#include "common/dump/dump_process.h"
+#include "common/io/file.h"
+#include "controller/restore/materialise.h"
+#include "controller/verify/load_content.h"
+#include "fmt/format.h"
+#include "spdlog/spdlog.h"
+
+namespace litefleet::exports {
+namespace {
+
+using Code = absl::StatusCode;
+
+constexpr std::string_view kScratchSuffix = ".export";
+constexpr std::string_view kPartialSuffix = ".partial";
+constexpr size_t kTimeLength = 16;  // 20261122T140300Z
+constexpr size_t kMaxWoken = 10'000;
+constexpr std::chrono::milliseconds kReportEvery{300};
+
+absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the export was cancelled"); }
+
+// The names of a directory; none where it is not there.
+absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(directory, error), end; !error && at != end; at.increment(error))
+    names.push_back(at->path().filename().string());
+  if (error && error != std::errc::no_such_file_or_directory) return ErrnoError(error.value(), "list " + directory);
+  return names;
+}
+
+absl::Status RemoveTree(const std::string& path) {
+  std::error_code error;
+  std::filesystem::remove_all(path, error);
+  return error ? ErrnoError(error.value(), "remove " + path) : absl::OkStatus();
+}
+
+// The newest export of a directory, by name.
+absl::StatusOr<std::optional<ParsedName>> NewestIn(const std::string& directory) {
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
+  std::optional<ParsedName> newest;
+  for (const std::string& name : names) {
+    const auto parsed = ParseExportName(name);
+    if (parsed.has_value() && (!newest.has_value() || parsed->at >= newest->at)) newest = parsed;
+  }
+  return newest;
+}
+
+// All of these are names, numbers and hexadecimal: nothing to escape.
+std::string About(const Candidate& candidate, SystemTime now) {
+  const v1::Snapshot& snapshot = candidate.database.newest_snapshot();
+  return fmt::format(
+      "{{\"schema\":1,\"kind\":\"export\",\"device\":\"{}\",\"device_id\":\"{}\",\"database\":\"{}\",\"snapshot\":\"{}\",\"taken_at\":\"{}"
+      "\","
+      "\"exported_at\":\"{}\",\"root_digest\":\"{}\",\"format\":\"{}\",\"policy\":\"{}\"}}\n",
+      candidate.database.device_name(), candidate.database.device_id(), candidate.database.name(), snapshot.id(),
+      FormatRfc3339(FromProtoTime(snapshot.taken_at())), FormatRfc3339(now), ToHex(AsBytes(snapshot.root_digest())),
+      candidate.rule.csv ? "csv" : "sql", candidate.rule.policy);
+}
+
+}  // namespace
+
+std::string ExportName(SystemTime at, const SnapshotId& snapshot) {
+  const std::time_t seconds = std::chrono::system_clock::to_time_t(at);
+  std::tm utc{};
+  gmtime_r(&seconds, &utc);
+  std::array<char, 32> text{};
+  std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &utc);
+  return fmt::format("{}-{}", text.data(), snapshot.value());
+}
+
+std::optional<ParsedName> ParseExportName(std::string_view name) {
+  if (name.size() <= kTimeLength + 1 || name[kTimeLength] != '-') return std::nullopt;
+  const std::string time(name.substr(0, kTimeLength));
+  std::tm utc{};
+  const char* const end = strptime(time.c_str(), "%Y%m%dT%H%M%SZ", &utc);
+  if (end == nullptr || *end != '\0') return std::nullopt;
+  const std::string snapshot(name.substr(kTimeLength + 1));
+  if (!IsUlid(snapshot)) return std::nullopt;
+  return ParsedName{std::chrono::system_clock::from_time_t(timegm(&utc)), SnapshotId(snapshot)};
+}
+
+Exports::Exports(ExportDeps deps, ExportOptions options) : deps_(std::move(deps)), options_(std::move(options)) {}
+
+Exports::~Exports() { Stop(); }
+
+void Exports::Stop() {
+  {
+    MutexLock lock(mu_);
+    stop_ = true;
+    wake_.SignalAll();
+  }
+  if (worker_.joinable()) worker_.join();
+}
+
+bool Exports::stopping() const {
+  MutexLock lock(mu_);
+  return stop_;
+}
+
+absl::Status Exports::Begin() {
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(options_.scratch));
+  for (const std::string& name : names) {
+    if (name.ends_with(kScratchSuffix)) LF_RETURN_IF_ERROR(io::RemoveFile(options_.scratch + "/" + name));
+  }
+  for (v1::Operation& operation : deps_.fleet.ActiveLocal()) {
+    if (operation.kind() != v1::OPERATION_KIND_EXPORT) continue;
+    LF_RETURN_IF_ERROR(deps_.fleet.AdoptLocal(OperationId(operation.id()), [] {}));
+    operation.set_state(v1::OPERATION_STATE_FAILED);
+    *operation.mutable_error() =
+        ToErrorDetail(Error(Code::kAborted, "EXPORT_INTERRUPTED", "the controller was restarted meanwhile", "it is begun anew by itself"));
+    LF_RETURN_IF_ERROR(deps_.fleet.UpdateLocal(operation));
+  }
+  worker_ = std::thread([this] { Work(); });
+  return absl::OkStatus();
+}
+
+void Exports::Committed(const DeviceId& device, const std::string& database) {
+  MutexLock lock(mu_);
+  // Beyond that they are found when all are looked at.
+  if (woken_.size() >= kMaxWoken) return;
+  woken_.emplace(device.value(), database);
+  wake_.SignalAll();
+}
+
+void Exports::Work() {
+  // Of this thread alone, and of the helpers that it starts.
+  static_cast<void>(setpriority(PRIO_PROCESS, static_cast<id_t>(gettid()), options_.nice));
+  SteadyTime look_at = deps_.clock.Steady();
+  for (;;) {
+    std::set<Key> woken;
+    {
+      MutexLock lock(mu_);
+      while (!stop_ && woken_.empty() && deps_.clock.Steady() < look_at) wake_.WaitUntil(mu_, look_at);
+      if (stop_) return;
+      woken.swap(woken_);
+    }
+    for (const auto& [device, database] : woken) {
+      if (stopping()) return;
+      const auto candidate = deps_.one(DeviceId(device), database);
+      if (!candidate.ok()) spdlog::warn("export {}/{}: {}", device, database, MessageOf(candidate.status()));
+      if (candidate.ok() && candidate->has_value()) LookAt(**candidate);
+    }
+    if (deps_.clock.Steady() < look_at) continue;
+    look_at = deps_.clock.Steady() + options_.look;
+    std::erase_if(not_before_, [&](const auto& each) { return each.second <= deps_.clock.Steady(); });
+    const absl::Status looked = deps_.all([&](const Candidate& candidate) -> absl::Status {
+      if (stopping()) return Cancelled();
+      LookAt(candidate);
+      return absl::OkStatus();
+    });
+    if (!looked.ok() && !absl::IsCancelled(looked)) spdlog::warn("look for exports that are due: {}", MessageOf(looked));
+  }
+}
+
+void Exports::LookAt(const Candidate& candidate) {
+  const v1::Database& database = candidate.database;
+  const v1::Snapshot& newest = database.newest_snapshot();
+  if (newest.id().empty() || newest.state() != v1::SNAPSHOT_STATE_COMMITTED || newest.content() == v1::SNAPSHOT_CONTENT_FILES) return;
+  // Whatever the catalog says: these become a path.
+  if (!IsName(database.device_name()) || !IsName(database.name())) return;
+  if (const auto found = not_before_.find(newest.id()); found != not_before_.end() && deps_.clock.Steady() < found->second) return;
+  const std::string directory = fmt::format("{}/{}/{}", options_.root, database.device_name(), database.name());
+  const auto last = NewestIn(directory);
+  if (last.ok() && last->has_value()) {
+    if ((*last)->snapshot.value() == newest.id()) return;
+    // A clock that was set back does not stop exports for ever.
+    const auto age = deps_.clock.Now() - (*last)->at;
+    if (age >= age.zero() && age < candidate.rule.every) return;
+  }
+  const auto cancel = std::make_shared<CancelToken>();  // the fleet may call it late
+  auto operation = deps_.fleet.StartLocal(v1::OPERATION_KIND_EXPORT, DeviceId(database.device_id()), database.name(),
+                                          SnapshotId(newest.id()), "", "policy:" + candidate.rule.policy, [cancel] { cancel->Cancel(); });
+  if (!operation.ok()) return spdlog::warn("begin an export of {}: {}", directory, MessageOf(operation.status()));
+  operation->set_state(v1::OPERATION_STATE_RUNNING);
+  operation->mutable_progress()->set_total_bytes(newest.size_bytes());
+  static_cast<void>(deps_.fleet.UpdateLocal(*operation));
+  const absl::Status status = last.ok() ? Export(candidate, *operation, *cancel) : last.status();
+  if (!status.ok() && stopping() && !cancel->cancelled()) return;  // told at the next start
+  operation->set_state(status.ok()           ? v1::OPERATION_STATE_SUCCEEDED
+                       : cancel->cancelled() ? v1::OPERATION_STATE_CANCELLED
+                                             : v1::OPERATION_STATE_FAILED);
+  if (status.ok()) {
+    operation->mutable_progress()->set_done_bytes(operation->progress().total_bytes());
+    operation->mutable_progress()->set_phase("done");
+  } else {
+    *operation->mutable_error() = ToErrorDetail(status);
+    not_before_[newest.id()] = cancel->cancelled() ? SteadyTime::max() : deps_.clock.Steady() + options_.again;
+  }
+  if (const absl::Status told = deps_.fleet.UpdateLocal(*operation); !told.ok())
+    spdlog::warn("end of the export {}: {}", operation->id(), MessageOf(told));
+}
+
+absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel) {
+  const v1::Snapshot& snapshot = candidate.database.newest_snapshot();
+  const int64_t size = snapshot.size_bytes();
+  const std::string parent = fmt::format("{}/{}", options_.root, candidate.database.device_name());
+  const std::string directory = fmt::format("{}/{}", parent, candidate.database.name());
+  for (const std::string& each : {options_.root, parent, directory}) LF_RETURN_IF_ERROR(io::MakeDirectory(each, 0700));
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
+  for (const std::string& name : names) {
+    if (name.starts_with('.') && name.ends_with(kPartialSuffix)) LF_RETURN_IF_ERROR(RemoveTree(directory + "/" + name));
+  }
+  for (const std::string& place : {directory, options_.scratch}) {
+    LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(place));
+    const uint64_t needed = 2 * static_cast<uint64_t>(size) + options_.reserve_bytes;
+    if (available < needed) {
+      return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
+                   fmt::format("{} has {} bytes free, the export and the reserve may need {}", place, available, needed),
+                   "free space there, or let the policy keep fewer exports");
+    }
+  }
+  const auto stop = [&] { return cancel.cancelled() || stopping(); };
+  SteadyTime reported{};
+  const auto progress = [&](uint64_t bytes) -> absl::Status {
+    if (stop()) return Cancelled();
+    if (deps_.clock.Steady() - reported < kReportEvery) return absl::OkStatus();
+    reported = deps_.clock.Steady();
+    operation.mutable_progress()->set_phase("reading");
+    operation.mutable_progress()->set_done_bytes(std::min(static_cast<int64_t>(bytes) / 2, size));
+    static_cast<void>(deps_.fleet.UpdateLocal(operation));
+    return absl::OkStatus();
+  };
+  const std::string file = fmt::format("{}/{}{}", options_.scratch, operation.id(), kScratchSuffix);
+  const SnapshotId id(snapshot.id());
+  dump::HelperOptions helper;
+  helper.helper = options_.helper;
+  helper.cancelled = stop;
+  if (snapshot.content() == v1::SNAPSHOT_CONTENT_SQL) {
+    LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options_.scratch));
+    const auto room = static_cast<int64_t>(available > options_.reserve_bytes ? available - options_.reserve_bytes : 1);
+    LF_RETURN_IF_ERROR(verify::LoadContent(deps_.readers, id, file, room, helper, progress));
+  } else {
+    LF_RETURN_IF_ERROR(restore::Materialise(deps_.readers, id, file, progress));
+  }
+  LF_CRASH_POINT("export.materialised");
+  const auto fd = io::Open(file, O_RDONLY);
+  // The descriptor is enough from here on.
+  static_cast<void>(io::RemoveFile(file));
+  LF_RETURN_IF_ERROR(fd.status());
+  operation.mutable_progress()->set_phase("writing");
+  static_cast<void>(deps_.fleet.UpdateLocal(operation));
+  const std::string name = ExportName(deps_.clock.Now(), id);
+  const std::string partial = fmt::format("{}/.{}{}", directory, name, kPartialSuffix);
+  absl::Status written = Write(candidate, fd->get(), partial, cancel);
+  if (written.ok() && stop()) written = Cancelled();
+  if (!written.ok()) {
+    static_cast<void>(RemoveTree(partial));
+    return written;
+  }
+  LF_CRASH_POINT("export.written");
+  const std::string made = directory + "/" + name;
+  if (rename(partial.c_str(), made.c_str()) != 0) return ErrnoError(errno, "rename " + partial);
+  for (const std::string& each : {directory, parent, options_.root}) LF_RETURN_IF_ERROR(io::SyncDirectory(each));
+  LF_CRASH_POINT("export.renamed");
+  operation.add_steps("written to " + made);
+  if (const absl::Status kept = Keep(directory, candidate.rule.keep); !kept.ok())
+    operation.add_steps("older ones stay: " + MessageOf(kept));
+  return absl::OkStatus();
+}
+
+absl::Status Exports::Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel) {
+  dump::HelperOptions helper;
+  helper.helper = options_.helper;
+  helper.cancelled = [&] { return cancel.cancelled() || stopping(); };
+  if (candidate.rule.csv) {
+    LF_RETURN_IF_ERROR(dump::WriteCsvFiles(helper, fd, directory, {}).status());
+  } else {
+    LF_RETURN_IF_ERROR(io::MakeDirectory(directory, 0700));
+    const std::string path = fmt::format("{}/{}.sql", directory, candidate.database.name());
+    LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    LF_ASSIGN_OR_RETURN(const auto text, dump::DumpProcess::Sql(helper, {.fd = fd, .bytes = 0, .read = {}}, {}));
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
+      if (piece.empty()) break;
+      LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
+    }
+    LF_RETURN_IF_ERROR(io::Sync(file.get(), path));
+  }
+  // A table's file ends in .csv, so this name is free.
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(directory + "/export.json", About(candidate, deps_.clock.Now()), 0600));
+  return io::SyncDirectory(directory);
+}
+
+absl::Status Exports::Keep(const std::string& directory, int keep) const {
+  LF_ASSIGN_OR_RETURN(std::vector<std::string> names, NamesIn(directory));
+  std::erase_if(names, [](const std::string& name) { return !ParseExportName(name).has_value(); });
+  std::sort(names.begin(), names.end(), std::greater<>());
+  for (size_t i = static_cast<size_t>(keep); i < names.size(); ++i) {
+    // Out of the way first: what is half removed is no export.
+    const std::string gone = fmt::format("{}/.{}{}", directory, names[i], kPartialSuffix);
+    if (rename((directory + "/" + names[i]).c_str(), gone.c_str()) != 0) return ErrnoError(errno, "rename " + names[i]);
+    LF_RETURN_IF_ERROR(RemoveTree(gone));
+  }
+  return absl::OkStatus();
+}
+
+}  // namespace litefleet::exports

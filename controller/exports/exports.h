@@ -1,0 +1,127 @@
+// Snapshots become files that people can open, in a directory of the controller: `[export]` of policies.
+//
+//   ROOT/DEVICE/DATABASE/20261122T140300Z-SNAPSHOT/    CSV, a file a table and view, or DATABASE.sql; and export.json, which says what it
+//   is
+//
+// After a backup, and once a minute by itself, it is looked at which databases have a newest snapshot that was not exported, and whose last
+// export is as long ago as the policy says. What is there is what is known: nothing else is remembered. One export at a time; each is an
+// operation of kind EXPORT. SQLite reads the snapshot in the helper process (design law 12).
+//
+// | step | crash point behind it | then there is |
+// |---|---|---|
+// | the snapshot in the scratch place | `export.materialised` | a scratch file, removed at the next start |
+// | `.NAME.partial`, files and directory synced | `export.written` | a directory that begins with a dot, removed by the next export there |
+// | renamed to NAME, its parent synced | `export.renamed` | one more than is kept |
+// | all but the newest are removed, by name | | |
+//
+// Names of devices and databases are names (IsName), those of tables are escaped (common/dump/csv_files.h): nothing leaves its directory.
+//
+// Thread safety: all members may be called from any thread. Ownership: borrows everything, which must outlive it.
+// Errors of an operation: those of a reader; DUMP_REFUSED, DATABASE_DAMAGED, DUMP_FAILED, DUMP_TIMEOUT; NOT_ENOUGH_SPACE;
+// EXPORT_INTERRUPTED (a restart of the controller, it is begun anew); CANCELLED, after which this snapshot is not exported any more until
+// the next start.
+#ifndef LITEFLEET_CONTROLLER_EXPORTS_EXPORTS_H_
+#define LITEFLEET_CONTROLLER_EXPORTS_EXPORTS_H_
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/base/cancel_token.h"
+#include "common/base/clock.h"
+#include "common/base/ids.h"
+#include "common/base/mutex.h"
+#include "controller/fleet/fleet.h"
+#include "controller/restore/snapshot_reader.h"
+#include "litefleet/v1/admin_service.pb.h"
+
+namespace litefleet::exports {
+
+// What a policy says.
+struct Rule {
+  std::string policy;
+  bool csv = false;  // else SQL
+  std::chrono::milliseconds every{0};
+  int keep = 1;
+};
+
+struct Candidate {
+  v1::Database database;  // with its newest snapshot
+  Rule rule;
+};
+
+struct ExportDeps {
+  fleet::Fleet& fleet;
+  restore::SnapshotReaderFactory& readers;
+  const Clock& clock;
+  // All databases that are exported; an error of `visit` ends it.
+  std::function<absl::Status(const std::function<absl::Status(const Candidate&)>& visit)> all;
+  // One database; nothing where no policy exports it.
+  std::function<absl::StatusOr<std::optional<Candidate>>(const DeviceId& device, const std::string& database)> one;
+};
+
+struct ExportOptions {
+  std::string root;
+  std::string scratch;
+  uint64_t reserve_bytes = 256 << 20;
+  std::chrono::milliseconds look{60'000};
+  std::chrono::milliseconds again{600'000};  // after one that failed
+  int nice = 10;
+  std::string helper;
+};
+
+class Exports {
+ public:
+  Exports(ExportDeps deps, ExportOptions options);
+  ~Exports();
+  Exports(const Exports&) = delete;
+  Exports& operator=(const Exports&) = delete;
+
+  // Ends what a former run of the controller left, and begins to work. Once, before the server listens.
+  absl::Status Begin();
+  // Idempotent.
+  void Stop();
+  // A backup was committed.
+  void Committed(const DeviceId& device, const std::string& database);
+
+ private:
+  using Key = std::pair<std::string, std::string>;  // device and database
+  void Work();
+  void LookAt(const Candidate& candidate);
+  absl::Status Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel);
+  absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel);
+  absl::Status Keep(const std::string& directory, int keep) const;
+  bool stopping() const;
+
+  const ExportDeps deps_;
+  const ExportOptions options_;
+
+  mutable Mutex mu_;
+  CondVar wake_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::set<Key> woken_ ABSL_GUARDED_BY(mu_);
+  // The worker's: snapshots that are not to be tried before then.
+  std::map<std::string, SteadyTime> not_before_;
+  std::thread worker_;
+};
+
+// "20261122T140300Z-ULID", and back; nothing where it is none.
+std::string ExportName(SystemTime at, const SnapshotId& snapshot);
+struct ParsedName {
+  SystemTime at;
+  SnapshotId snapshot;
+};
+std::optional<ParsedName> ParseExportName(std::string_view name);
+
+}  // namespace litefleet::exports
+
+#endif  // LITEFLEET_CONTROLLER_EXPORTS_EXPORTS_H_

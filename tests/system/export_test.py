@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Policies write what was backed up as files."""
+import csv
+import json
+import os
+import sqlite3
+
+import lf
+
+
+def make(path, journal="wal", rows=500):
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"pragma journal_mode={journal}")
+    db.executescript("""
+        create table customer(id integer primary key, name text);
+        create table orders(id integer primary key autoincrement, customer references customer(id), total real);
+        create index orders_customer on orders(customer);
+        create table log(n integer primary key);
+        """)
+    db.execute("begin")
+    db.executemany("insert into customer(name) values(?)", ((f"customer {i}",) for i in range(rows)))
+    db.executemany("insert into orders(customer, total) values(?, ?)", ((1 + i % rows, i / 3) for i in range(rows * 4)))
+    db.execute("commit")
+    db.close()
+    return path
+
+
+def run(path, sql):
+    db = sqlite3.connect(path, timeout=20, isolation_level=None)
+    db.executescript(sql)
+    db.close()
+
+
+def test_policies_export_after_backups():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("shop.db"), rows=20)
+        other = lf.make_database(fleet.path("other.db"), rows=5)
+        fleet.agent("alpha", {"shop": path, "other": other})
+        policy = fleet.path("policy.toml")
+
+        def apply(text, check=True):
+            with open(policy, "w", encoding="utf-8") as file:
+                file.write(text)
+            return fleet.cli("policy", "apply", policy, check=check)
+
+        apply('name = "files"\n[export]\nformat = "xml"\n', check=2)
+        apply('name = "files"\n[export]\nformat = "csv"\nevery = "0s"\nkeep = 2\ndatabases = ["shop"]\n')
+        root = os.path.join(fleet.data, "exports", "alpha", "shop")
+
+        def exported():
+            return sorted(name for name in (os.listdir(root) if os.path.isdir(root) else []) if not name.startswith("."))
+
+        snapshots = []
+        for i in range(3):
+            run(path, f"insert into customer(name) values('round {i}')")
+            snapshots.append(fleet.snapshot("alpha/shop"))
+            fleet.snapshot("alpha/other")
+            lf.wait_until("the export", lambda: any(name.endswith(snapshots[-1]) for name in exported()))
+        lf.wait_until("the oldest goes", lambda: len(exported()) == 2)
+        lf.expect_equal([name.split("-")[1] for name in exported()], snapshots[1:], "the exports")
+        newest = os.path.join(root, exported()[-1])
+        lf.expect_equal(sorted(os.listdir(newest)), ["customer.csv", "export.json", "log.csv", "orders.csv"], "the files")
+        with open(os.path.join(newest, "customer.csv"), newline="", encoding="utf-8") as file:
+            lf.expect_equal(len(list(csv.reader(file))), 24, "lines of a file")
+        with open(os.path.join(newest, "export.json"), encoding="utf-8") as file:
+            about = json.load(file)
+        lf.expect_equal((about["device"], about["database"], about["snapshot"]), ("alpha", "shop", snapshots[-1]), "what it says of itself")
+        operations = fleet.cli("-o", "json", "operation", "list").json["items"]
+        mine = [operation for operation in operations if operation["kind"] == "export"]
+        lf.expect_equal({operation["state"] for operation in mine}, {"succeeded"}, "the operations")
+        lf.expect_equal(os.listdir(os.path.join(fleet.data, "exports", "alpha")), ["shop"], "a database that the policy does not name")
+        lf.expect(newest in fleet.cli("operation", "show", mine[0]["id"]).out, "operation show does not say where it is")
+
+
+if __name__ == "__main__":
+    lf.main(globals())

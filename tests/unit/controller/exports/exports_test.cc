@@ -1,0 +1,303 @@
+#include "controller/exports/exports.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "common/base/status.h"
+#include "common/io/file.h"
+#include "common/sqlite/handle.h"
+#include "controller/catalog/operation_catalog.h"
+#include "controller/fleet/device_fleet.h"
+#include "controller/imports/foreign_file.h"
+#include "controller/imports/local_upload.h"
+#include "fmt/format.h"
+#include "tests/unit/controller/fleet/fleet_fixture.h"
+#include "tests/unit/controller/ingest/ingest_fixture.h"
+
+namespace litefleet::exports {
+namespace {
+
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::SizeIs;
+
+class ExportsTest : public ingest::IngestTest {
+ protected:
+  void SetUp() override {
+    IngestTest::SetUp();
+    Open();
+    std::filesystem::create_directory(directory_ + "/scratch");
+    rule_ = {.policy = "shops", .csv = true, .every = std::chrono::milliseconds(0), .keep = 2};
+  }
+  void TearDown() override {
+    StopAll();
+    IngestTest::TearDown();
+  }
+  void StartAll() {
+    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+    auto fleet =
+        fleet::DeviceFleet::Create({.operations = operations_.get(), .reports = &reports_, .clock = &real_, .controller_version = "1"}, {});
+    ASSERT_TRUE(fleet.ok()) << fleet.status();
+    fleet_ = std::move(*fleet);
+    ExportOptions options;
+    options.root = Root();
+    options.scratch = directory_ + "/scratch";
+    options.reserve_bytes = reserve_;
+    options.look = look_;
+    options.again = std::chrono::hours(1);
+    exports_ =
+        std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
+                                             .readers = *path_->readers,
+                                             .clock = real_,
+                                             .all = [this](const auto& visit) -> absl::Status {
+                                               const auto candidate = One();
+                                               return candidate.ok() && candidate->has_value() ? visit(**candidate) : candidate.status();
+                                             },
+                                             .one = [this](const DeviceId&, const std::string&) { return One(); }},
+                                  options);
+    ASSERT_TRUE(exports_->Begin().ok());
+  }
+  void StopAll() {
+    exports_.reset();
+    fleet_.reset();
+    operations_.reset();
+  }
+  absl::StatusOr<std::optional<Candidate>> One() {
+    auto database = path_->snapshots->GetDatabase(device_, "main");
+    if (!database.ok()) return std::nullopt;
+    database->set_device_id(device_.value());
+    database->set_device_name(device_name_);
+    return Candidate{.database = *database, .rule = rule_};
+  }
+  // A backup of a database that this makes.
+  SnapshotId Backup(const std::string& sql) {
+    const std::string path = directory_ + "/made.db";
+    std::filesystem::remove(path);
+    {
+      auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+      EXPECT_TRUE(sqlite::Execute(db->get(), sql).ok());
+    }
+    const std::string content = *io::ReadFile(path, 1 << 28);
+    const auto file = imports::Recognise(AsBytes(content), content.size());
+    auto fd = io::Open(path, O_RDONLY);
+    imports::LocalUpload upload;
+    upload.device = device_;
+    upload.fd = fd->get();
+    upload.name = path;
+    upload.page_count = file->page_count;
+    upload.begin.set_session_id(NewSession());
+    upload.begin.set_database("main");
+    upload.begin.set_timeline(1);
+    upload.begin.set_method(v1::METHOD_ONLINE);
+    upload.begin.set_page_size(file->page_size);
+    const auto stored = imports::StoreDatabase(
+        *path_->ingest, upload, [] { return false; }, [](int64_t) {});
+    EXPECT_TRUE(stored.ok()) << stored.status();
+    if (exports_ != nullptr) exports_->Committed(device_, "main");
+    return *stored;
+  }
+  std::string Root() const { return directory_ + "/exports"; }
+  std::string Place() const { return Root() + "/" + device_name_ + "/main"; }
+  std::vector<std::string> Names(const std::string& directory) const {
+    std::vector<std::string> names;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::directory_iterator(directory, error)) names.push_back(entry.path().filename().string());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  // Until the export of this snapshot has ended.
+  v1::Operation WaitFor(const SnapshotId& snapshot) {
+    for (int i = 0; i < 3000; ++i) {
+      const auto operations = operations_->List(DeviceId(), false, 100, "");
+      for (const v1::Operation& operation : operations->items) {
+        if (operation.snapshot_id() == snapshot.value() && operation.kind() == v1::OPERATION_KIND_EXPORT && operation.has_ended_at())
+          return operation;
+      }
+      usleep(10'000);
+    }
+    ADD_FAILURE() << "no export of " << snapshot.value() << " has ended";
+    return {};
+  }
+
+  RealClock real_;
+  fleet::FakeReports reports_;
+  Rule rule_;
+  uint64_t reserve_ = 0;
+  std::chrono::milliseconds look_ = std::chrono::hours(1);
+  std::string device_name_ = "alpha";
+  std::unique_ptr<catalog::OperationCatalog> operations_;
+  std::unique_ptr<fleet::DeviceFleet> fleet_;
+  std::unique_ptr<Exports> exports_;
+};
+
+TEST_F(ExportsTest, ABackupBecomesCsvFilesByRename) {
+  StartAll();
+  const SnapshotId snapshot = Backup(
+      "create table t(a, b); insert into t values(1, 'x,y'), (2, null); create table \"../../evil\"(a); create view v as select a from t");
+  const v1::Operation ended = WaitFor(snapshot);
+  ASSERT_EQ(ended.state(), v1::OPERATION_STATE_SUCCEEDED) << ended.DebugString();
+  EXPECT_EQ(ended.ordered_by(), "policy:shops");
+  const auto names = Names(Place());
+  ASSERT_THAT(names, SizeIs(1));
+  EXPECT_EQ(ParseExportName(names[0])->snapshot.value(), snapshot.value());
+  const std::string made = Place() + "/" + names[0];
+  EXPECT_THAT(ended.steps(), ElementsAre("written to " + made));
+  EXPECT_THAT(Names(made), ElementsAre("%2E.%2F..%2Fevil.csv", "export.json", "t.csv", "v.csv"));
+  EXPECT_EQ(*io::ReadFile(made + "/t.csv", 1000), "a,b\r\n1,\"x,y\"\r\n2,\r\n");
+  EXPECT_THAT(*io::ReadFile(made + "/export.json", 1000), HasSubstr("\"snapshot\":\"" + snapshot.value() + "\""));
+  struct stat st {};
+  stat(made.c_str(), &st);
+  EXPECT_EQ(st.st_mode & 0777, 0700u);
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/scratch"));
+}
+
+TEST_F(ExportsTest, OrSql) {
+  rule_.csv = false;
+  StartAll();
+  const SnapshotId snapshot = Backup("create table t(a); insert into t values(7)");
+  ASSERT_EQ(WaitFor(snapshot).state(), v1::OPERATION_STATE_SUCCEEDED);
+  const std::string made = Place() + "/" + Names(Place())[0];
+  EXPECT_THAT(Names(made), ElementsAre("export.json", "main.sql"));
+  EXPECT_THAT(*io::ReadFile(made + "/main.sql", 1000), HasSubstr("INSERT INTO t VALUES(7);"));
+}
+
+TEST_F(ExportsTest, TheNewestAreKept) {
+  StartAll();
+  std::vector<std::string> snapshots;
+  for (int i = 0; i < 4; ++i) {
+    const SnapshotId snapshot = Backup(fmt::format("create table t(a); insert into t values({})", i));
+    ASSERT_EQ(WaitFor(snapshot).state(), v1::OPERATION_STATE_SUCCEEDED);
+    snapshots.push_back(snapshot.value());
+    if (i == 0) std::filesystem::create_directory(Place() + "/of somebody else");
+  }
+  std::vector<std::string> kept;
+  for (const std::string& name : Names(Place())) {
+    if (const auto parsed = ParseExportName(name); parsed.has_value()) kept.push_back(parsed->snapshot.value());
+  }
+  std::sort(kept.begin(), kept.end());
+  EXPECT_THAT(kept, ElementsAre(snapshots[2], snapshots[3]));
+  EXPECT_THAT(Names(Place()), SizeIs(3));  // nothing of others is removed
+}
+
+TEST_F(ExportsTest, NotMoreOftenThanThePolicySays) {
+  rule_.every = std::chrono::hours(1);
+  StartAll();
+  const SnapshotId first = Backup("create table t(a)");
+  ASSERT_EQ(WaitFor(first).state(), v1::OPERATION_STATE_SUCCEEDED);
+  Backup("create table t(a, b)");
+  StopAll();
+  EXPECT_THAT(Names(Place()), SizeIs(1));
+  // The one before was longer ago: a directory's name says when.
+  std::filesystem::rename(Place() + "/" + Names(Place())[0], Place() + "/" + ExportName(real_.Now() - std::chrono::hours(2), first));
+  StartAll();  // looks at all of them
+  const auto newest = path_->snapshots->Newest(device_, "main");
+  EXPECT_EQ(WaitFor(SnapshotId(newest->id())).state(), v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_THAT(Names(Place()), SizeIs(2));
+}
+
+TEST_F(ExportsTest, WhatIsExportedIsNotExportedAgain) {
+  StartAll();
+  const SnapshotId snapshot = Backup("create table t(a)");
+  ASSERT_EQ(WaitFor(snapshot).state(), v1::OPERATION_STATE_SUCCEEDED);
+  StopAll();
+  look_ = std::chrono::milliseconds(20);
+  StartAll();
+  for (int i = 0; i < 10; ++i) exports_->Committed(device_, "main");
+  StopAll();
+  operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+  EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
+}
+
+TEST_F(ExportsTest, AFailureLeavesNothingAndIsNotTriedAtOnce) {
+  look_ = std::chrono::milliseconds(20);
+  StartAll();
+  const SnapshotId snapshot = Backup(
+      "create table t(a); create virtual table v using fts5(x); pragma writable_schema=on; "
+      "update sqlite_schema set sql = 'create view w as select nothing from nowhere', type = 'view', rootpage = 0, "
+      "name = 'w', tbl_name = 'w' where name = 't'");
+  const v1::Operation ended = WaitFor(snapshot);
+  EXPECT_EQ(ended.state(), v1::OPERATION_STATE_FAILED);
+  EXPECT_EQ(ended.error().info().reason(), "DUMP_REFUSED") << ended.DebugString();
+  EXPECT_THAT(Names(Place()), SizeIs(0));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/scratch"));
+  for (int i = 0; i < 5; ++i) exports_->Committed(device_, "main");
+  StopAll();
+  operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+  EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
+}
+
+TEST_F(ExportsTest, AFullDiskIsSaidBefore) {
+  reserve_ = uint64_t{1} << 60;
+  StartAll();
+  const SnapshotId snapshot = Backup("create table t(a)");
+  EXPECT_EQ(WaitFor(snapshot).error().info().reason(), "NOT_ENOUGH_SPACE");
+  EXPECT_THAT(Names(Place()), SizeIs(0));
+}
+
+TEST_F(ExportsTest, ANameThatIsNoneIsNoPath) {
+  device_name_ = "../outside";
+  StartAll();
+  Backup("create table t(a)");
+  StopAll();
+  EXPECT_FALSE(std::filesystem::exists(directory_ + "/outside"));
+  EXPECT_FALSE(std::filesystem::exists(Root()));
+}
+
+TEST_F(ExportsTest, AKillAtEachStepIsBegunAnew) {
+  for (const char* point : {"export.materialised", "export.written", "export.renamed"}) {
+    SCOPED_TRACE(point);
+    std::filesystem::remove_all(Root());
+    const SnapshotId snapshot = Backup(fmt::format("create table t(a); insert into t values('{}')", point));
+    path_.reset();  // no thread may be left behind by the fork
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("LITEFLEET_CRASH_AT", point, 1);
+      Open();
+      StartAll();
+      sleep(30);
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    const bool there = std::string_view(point) == "export.renamed";
+    Open();
+    StartAll();
+    if (!there) {
+      // The one that was killed has failed; the next one is begun at once.
+      for (int i = 0; i < 1000 && Names(Place()).size() != 1; ++i) usleep(10'000);
+    }
+    StopAll();
+    const auto names = Names(Place());
+    ASSERT_THAT(names, SizeIs(1));
+    EXPECT_EQ(ParseExportName(names[0])->snapshot.value(), snapshot.value());
+    EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/scratch"));
+    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+    const auto all = operations_->List(DeviceId(), false, 100, "");
+    EXPECT_TRUE(std::any_of(all->items.begin(), all->items.end(),
+                            [](const v1::Operation& operation) { return operation.error().info().reason() == "EXPORT_INTERRUPTED"; }));
+    operations_.reset();
+  }
+}
+
+TEST(ExportNameTest, ThereAndBack) {
+  const SnapshotId id("01JDBBBBBBBBBBBBBBBBBBBBBB");
+  const std::string name = ExportName(FromUnixMillis(1'763'820'180'999), id);
+  EXPECT_EQ(name, "20251122T140300Z-01JDBBBBBBBBBBBBBBBBBBBBBB");
+  const auto parsed = ParseExportName(name);
+  ASSERT_TRUE(parsed.has_value());
+  EXPECT_EQ(ToUnixMillis(parsed->at), 1'763'820'180'000);
+  EXPECT_EQ(parsed->snapshot, id);
+  for (const char* other : {"", ".", "20251122T140300Z-", "20251122T140300Z-x", "20251322T140300Z-01JDBBBBBBBBBBBBBBBBBBBBBB",
+                            ".20251122T140300Z-01JDBBBBBBBBBBBBBBBBBBBBBB.partial"})
+    EXPECT_FALSE(ParseExportName(other).has_value()) << other;
+}
+
+}  // namespace
+}  // namespace litefleet::exports
