@@ -6,10 +6,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
+#include <span>
 #include <string_view>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
@@ -20,6 +23,9 @@ namespace litefleet::capture {
 namespace {
 
 constexpr std::string_view kName = "copy";
+// Source: https://www.sqlite.org/fileformat.html, the rollback journal
+constexpr std::array<std::byte, 8> kJournalMagic = {std::byte{0xd9}, std::byte{0xd5}, std::byte{0x05}, std::byte{0xf9},
+                                                    std::byte{0x20}, std::byte{0xa1}, std::byte{0x63}, std::byte{0xd7}};
 
 sqlite3_vfs* DefaultVfs() { return sqlite3_vfs_find(nullptr); }
 
@@ -78,6 +84,10 @@ CopiedFiles::CopiedFiles() : vfs_name_(fmt::format("litefleet-copied-{}", static
       *result = self->present_[kJournal] ? 1 : 0;
     } else {
       // Whether a super-journal exists decides whether its transaction was committed.
+      if (self->super_journal_ && self->super_journal_->first == which) {
+        *result = self->super_journal_->second ? 1 : 0;
+        return SQLITE_OK;
+      }
       *result = which.starts_with('/') && access(name, flags == SQLITE_ACCESS_READWRITE ? W_OK : F_OK) == 0 ? 1 : 0;
     }
     return SQLITE_OK;
@@ -168,6 +178,25 @@ absl::StatusOr<uint64_t> CopiedFiles::Bytes(Which which) const {
   struct stat st {};
   if (fstat(fd(which), &st) != 0) return ErrnoError(errno, "look at a copied file");
   return static_cast<uint64_t>(st.st_size);
+}
+
+// At the end of the journal: the name, its length, the sum of its bytes, a magic number.
+absl::Status CopiedFiles::NoteSuperJournal() {
+  super_journal_.reset();
+  std::array<std::byte, 16> end{};
+  LF_ASSIGN_OR_RETURN(const uint64_t bytes, Bytes(kJournal));
+  if (bytes < end.size()) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(io::PreadAll(fd(kJournal), end, bytes - end.size(), "the copied journal"));
+  const uint64_t length = LoadBigEndian<uint32_t>(end.data());
+  if (!std::equal(kJournalMagic.begin(), kJournalMagic.end(), &end[8])) return absl::OkStatus();
+  if (length == 0 || length > static_cast<uint64_t>(vfs_.mxPathname) || length > bytes - end.size()) return absl::OkStatus();
+  std::string name(length, '\0');
+  LF_RETURN_IF_ERROR(
+      io::PreadAll(fd(kJournal), std::as_writable_bytes(std::span(name)), bytes - end.size() - length, "the copied journal"));
+  name.resize(std::strlen(name.c_str()));
+  const bool exists = name.starts_with('/') && access(name.c_str(), F_OK) == 0;
+  super_journal_.emplace(std::move(name), exists);
+  return absl::OkStatus();
 }
 
 absl::Status CopiedFiles::Recover(const std::string& name) {

@@ -15,7 +15,9 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -43,6 +45,9 @@ class CopiedFiles {
   absl::Status Drop(Which which);
   absl::Status Truncate(Which which, uint64_t bytes);
   absl::StatusOr<uint64_t> Bytes(Which which) const;
+  // A journal of a transaction over several databases counts while its super-journal exists. Looked at now, as long as the lock holds off
+  // whoever would roll the original back and remove it; Recover goes by this.
+  absl::Status NoteSuperJournal();
 
   // `name` is the database's, for errors.
   absl::Status Recover(const std::string& name);
@@ -55,6 +60,7 @@ class CopiedFiles {
 
   std::array<io::UniqueFd, kFiles> files_;
   std::array<bool, kFiles> present_{true, false, false};
+  std::optional<std::pair<std::string, bool>> super_journal_;  // its name, and whether it was there
   const std::string vfs_name_;
   sqlite3_vfs vfs_{};
 };

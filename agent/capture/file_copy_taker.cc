@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <thread>
 #include <utility>
 
@@ -26,6 +27,7 @@ using Way = FileCopy::Way;
 // In WAL mode nobody but an application that lets nobody in has the database locked for longer.
 constexpr std::chrono::milliseconds kWalLockWait{1000};
 constexpr std::chrono::milliseconds kStillLook{50};
+constexpr size_t kSaltsAt = 16;  // in the header of a WAL
 
 uint64_t SizeOf(const std::string& path) {
   struct stat st {};
@@ -168,6 +170,11 @@ absl::Status FileCopyTaker::TakePinned() {
   LF_ASSIGN_OR_RETURN(const uint64_t have, copy_.files_->Bytes(CopiedFiles::kWal));
   if (have < wanted)
     return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("the WAL of {} became shorter", options_.path), "try again");
+  // It is found by its name, and somebody may have put another one there.
+  std::array<std::byte, kSaltsAt + sizeof(state.salts)> header{};
+  LF_RETURN_IF_ERROR(io::PreadAll(copy_.files_->fd(CopiedFiles::kWal), header, 0, "the copied WAL"));
+  if (!std::equal(state.salts.begin(), state.salts.end(), &header[kSaltsAt]))
+    return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("the WAL of {} was replaced by another file", options_.path), "try again");
   return copy_.files_->Truncate(CopiedFiles::kWal, wanted);
 }
 
@@ -223,6 +230,10 @@ absl::Status FileCopyTaker::Begin(Way way) {
   copy_.info_.pinned_since_boot = options_.clock->SinceBoot();
   LF_CRASH_POINT("capture.pinned");
   LF_ASSIGN_OR_RETURN(database_bytes_, database_->FileBytes());
+  return SameFile();
+}
+
+absl::Status FileCopyTaker::SameFile() const {
   const FileId file = database_->file_id();
   const FileId opened{static_cast<dev_t>(process_->opened().first), static_cast<ino_t>(process_->opened().second)};
   if (opened == file && FileIdOf(database_->real_path()) == file) return absl::OkStatus();
@@ -246,8 +257,11 @@ absl::Status FileCopyTaker::CopyDatabase() {
 
 absl::Status FileCopyTaker::CopySide(CopiedFiles::Which which) {
   LF_ASSIGN_OR_RETURN(const std::optional<uint64_t> bytes, process_->Side(which == CopiedFiles::kWal ? "-wal" : "-journal", which));
+  // It is found by its name. Beside another database that took this one's place meanwhile it is that one's; the lock holds nobody off
+  // there.
+  if (copy_.way_ != Way::kStill) LF_RETURN_IF_ERROR(SameFile());
   if (bytes) copy_.files_->Have(which);
-  return absl::OkStatus();
+  return bytes && which == CopiedFiles::kJournal ? copy_.files_->NoteSuperJournal() : absl::OkStatus();
 }
 
 absl::Status FileCopyTaker::GoingOn(uint64_t done) const {

@@ -38,6 +38,7 @@ class FileCopyTaker {
   absl::StatusOr<bool> TakeStillOnce();
   // Notes the moment of the state, and looks that it is still the same file.
   absl::Status Begin(FileCopy::Way way);
+  absl::Status SameFile() const;
   void End();
   absl::Status CopyDatabase();
   absl::Status CopySide(CopiedFiles::Which which);

@@ -18,12 +18,12 @@ absl::StatusOr<std::optional<bool>> ChainCatalog::Check(const DeviceId& device, 
   int64_t from = 0;
   int64_t until = 0;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(
-        Statement get, Statement::Prepare(db,
-                                          "select s.root = ?4 and s.page_size = ?5 and s.page_count = ?6, s.taken_at, d.id, "
-                                          "coalesce(nullif(d.chain_ms, -1), (select min(taken_at) from snapshot o where o.database = d.id) "
-                                          "- 1) from snapshot s join database d on d.id = s.database where s.id = ?1 and d.device = ?2 and "
-                                          "d.name = ?3"));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db,
+                                           "select s.root = ?4 and s.page_size = ?5 and s.page_count = ?6, s.taken_at, d.id, "
+                                           "coalesce(nullif(d.chain_ms, -1), (select min(taken_at) from snapshot o where o.database = d.id "
+                                           "and o.provenance = '') - 1) from snapshot s join database d on d.id = s.database where s.id = "
+                                           "?1 and d.device = ?2 and d.name = ?3 and s.provenance = ''"));
     get.Bind(1, check.snapshot_id()).Bind(2, device.value()).Bind(3, check.database()).BindBlob(4, AsBytes(check.root_digest()));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(5, int64_t{check.page_size()}).Bind(6, int64_t{check.page_count()}).Step());
     if (!found) return absl::OkStatus();
@@ -61,8 +61,9 @@ absl::StatusOr<std::vector<v1::Gap>> ChainCatalog::InQuestion(SystemTime since, 
     LF_ASSIGN_OR_RETURN(Statement get,
                         Statement::Prepare(db,
                                            "select id, database, from_ms, until_ms, message, device, coalesce((select name from device "
-                                           "where id = gap.device), gap.device) from gap where reason = 'CHAIN_DIFFERS' and until_ms > ? "
-                                           "order by until_ms desc limit ?"));
+                                           "where id = g.device), g.device) from (select *, row_number() over (partition by device, "
+                                           "database order by reported_ms desc, id desc) as place from gap where reason = 'CHAIN_DIFFERS' "
+                                           "and reported_ms > ?) g where place = 1 order by reported_ms desc, id desc limit ?"));
     get.Bind(1, ToUnixMillis(since)).Bind(2, int64_t{limit});
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, get.Step());

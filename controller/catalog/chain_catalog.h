@@ -30,7 +30,8 @@ class ChainCatalog {
   // database (any more). False: it differs, and all snapshots since the last one that was equal are in question; that is durable on return,
   // once a snapshot.
   absl::StatusOr<std::optional<bool>> Check(const DeviceId& device, const v1::ChainCheck& check, SystemTime now);
-  // Differences whose snapshot was taken after `since`, newest first, at most `limit`.
+  // Differences that were noted after `since`, by the controller's clock: that of a device may say anything. The last one of each database,
+  // newest first, at most `limit`.
   absl::StatusOr<std::vector<v1::Gap>> InQuestion(SystemTime since, int limit) const;
 
  private:

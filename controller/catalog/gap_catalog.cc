@@ -153,7 +153,8 @@ absl::StatusOr<std::optional<GapCatalog::Around>> GapCatalog::At(const DeviceId&
     LF_ASSIGN_OR_RETURN(
         Statement next,
         Statement::Prepare(db, fmt::format("select s.id from snapshot s join database d on s.database = d.id where d.device = ? and "
-                                           "d.name = ? and s.taken_at > ? and s.state = {} order by s.taken_at, s.sequence limit 1",
+                                           "d.name = ? and s.taken_at > ? and s.state = {} and s.provenance = '' order by s.taken_at, "
+                                           "s.sequence limit 1",
                                            static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
     LF_ASSIGN_OR_RETURN(const bool found, next.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(at)).Step());
     if (found) around->after = std::string(next.Text(0));

@@ -145,9 +145,11 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::RecordChunks(const UploadSession
 absl::StatusOr<CommitFacts> IngestCatalog::GetCommitFacts(const UploadSessionRow& session, std::string_view operation) const {
   CommitFacts facts;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
+    // What somebody brought meanwhile was no contact with the device: states that wait in its spool are older, and keep their times.
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
-                                                          "select d.sequence, s.effective_at from database d left join snapshot s "
-                                                          "on s.database = d.id and s.sequence = d.sequence where d.id = ?"));
+                                                          "select d.sequence, (select s.effective_at from snapshot s where s.database = "
+                                                          "d.id and s.provenance = '' order by s.sequence desc limit 1) from database d "
+                                                          "where d.id = ?"));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.database).Step());
     if (!found) return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND", "the upload's database is gone");
     facts.next_sequence = static_cast<uint64_t>(get.Int(0)) + 1;

@@ -131,7 +131,8 @@ CommandResult List(Session& session, const ListOptions& options) {
     table.Add(std::move(row));
   };
   for (const v1::Snapshot& snapshot : snapshots) {
-    while (gap < gaps.size() && IsAfter(gaps[gap], snapshot)) add_gap();
+    // The time of an import is that of its file, not of its place here.
+    while (gap < gaps.size() && snapshot.provenance().empty() && IsAfter(gaps[gap], snapshot)) add_gap();
     std::vector<Cell> row = {snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())),
                              SizeText(snapshot.size_bytes()), CheckCell(snapshot)};
     if (wide) {

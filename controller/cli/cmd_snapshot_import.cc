@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
+#include <memory>
 #include <span>
 
 #include "common/base/bytes.h"
@@ -66,6 +68,12 @@ absl::StatusOr<bool> IsDatabase(int fd, const std::string& path, int64_t bytes) 
   return AsText(head) == kMagic;
 }
 
+// SQLite keeps what belongs to a database beside the file itself, not beside a link to it.
+std::string WithoutLinks(const std::string& path) {
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr), &std::free);
+  return real == nullptr ? path : std::string(real.get());
+}
+
 // A -wal with frames, or a journal that has not been rolled back: what they hold is not in the file, or the file is not whole without them.
 absl::Status CheckBeside(const std::string& path) {
   for (const std::string_view suffix : {"-wal", "-journal"}) {
@@ -100,7 +108,7 @@ absl::Status CheckLocks(int fd, const std::string& path) {
 absl::Status CheckQuiet(int fd, const std::string& path, bool database) {
   if (!database) return absl::OkStatus();
   LF_RETURN_IF_ERROR(CheckLocks(fd, path));
-  return CheckBeside(path);
+  return CheckBeside(WithoutLinks(path));
 }
 
 absl::Status Changed(const std::string& path) {
@@ -113,7 +121,7 @@ struct Sent {
 };
 
 absl::Status Send(Session& session, const ImportOptions& options, Sent& out) {
-  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(options.file, O_RDONLY));
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(options.file, O_RDONLY | O_NONBLOCK));  // a pipe is refused, not waited for
   LF_ASSIGN_OR_RETURN(const FileFacts before, LookAt(fd.get(), options.file));
   if (before.bytes == 0) {
     return Error(Code::kInvalidArgument, "FILE_INVALID", fmt::format("{} is empty", options.file),

@@ -70,13 +70,8 @@ absl::Status ImportSession::Begin(const v1::ImportBegin& begin) {
     return Error(Code::kFailedPrecondition, "IMPORT_TOO_LARGE",
                  fmt::format("the file has {} bytes, and {} are the most", begin.bytes(), options.max_bytes));
   }
-  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options.scratch));
-  if (available < options.reserve_bytes || available - options.reserve_bytes < static_cast<uint64_t>(begin.bytes())) {
-    return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
-                 fmt::format("{} has {} bytes free, {} are needed and {} stay free", options.scratch, available, begin.bytes(),
-                             options.reserve_bytes),
-                 "free space on the controller");
-  }
+  LF_RETURN_IF_ERROR(imports_.Promise(begin.bytes()));
+  promised_ = begin.bytes();
   LF_ASSIGN_OR_RETURN(const v1::Database database, imports_.deps().resolve(begin.database()));
   LF_ASSIGN_OR_RETURN(job_.file, dump::TemporaryFile(options.scratch));
   LF_ASSIGN_OR_RETURN(job_.operation,
@@ -102,6 +97,8 @@ absl::Status ImportSession::Piece(const std::string& piece) {
   if (received_ + static_cast<int64_t>(piece.size()) > job_.begin.bytes())
     return Invalid("IMPORT_DAMAGED_ON_THE_WAY", fmt::format("more came than the {} bytes of the file", job_.begin.bytes()));
   LF_RETURN_IF_ERROR(io::PwriteAll(job_.file.get(), AsBytes(piece), static_cast<uint64_t>(received_), "the file in the scratch place"));
+  promised_ -= static_cast<int64_t>(piece.size());
+  imports_.GiveBack(static_cast<int64_t>(piece.size()));
   hash_.Add(AsBytes(piece));
   received_ += static_cast<int64_t>(piece.size());
   Report();
@@ -146,6 +143,7 @@ void ImportSession::End() {
     imports_.EndOperation(job_.operation, why);
     job_.file.Reset(-1);
   }
+  imports_.GiveBack(std::exchange(promised_, 0));
   state_ = State::kEnded;
   imports_.Ended(this);
 }

@@ -78,6 +78,7 @@ class ImportSession {
   ImportJob job_;
   format::Sha256Stream hash_;
   int64_t received_ = 0;
+  int64_t promised_ = 0;  // of scratch space, not yet written
   SteadyTime reported_{};
   absl::Status failed_;
 

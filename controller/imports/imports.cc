@@ -115,6 +115,31 @@ void Imports::Ended(ImportSession* session) {
   sessions_.erase(found);
 }
 
+absl::StatusOr<uint64_t> Imports::Room() const {
+  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options_.scratch));
+  MutexLock lock(mu_);
+  const uint64_t taken = options_.reserve_bytes + static_cast<uint64_t>(promised_);
+  return available > taken ? available - taken : 0;
+}
+
+absl::Status Imports::Promise(int64_t bytes) {
+  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options_.scratch));
+  MutexLock lock(mu_);
+  if (available < options_.reserve_bytes + static_cast<uint64_t>(promised_) + static_cast<uint64_t>(bytes)) {
+    return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
+                 fmt::format("{} has {} bytes free, {} are needed, other imports take {} of them, and {} stay free", options_.scratch,
+                             available, bytes, promised_, options_.reserve_bytes),
+                 "free space on the controller");
+  }
+  promised_ += bytes;
+  return absl::OkStatus();
+}
+
+void Imports::GiveBack(int64_t bytes) {
+  MutexLock lock(mu_);
+  promised_ -= bytes;
+}
+
 void Imports::EndOperation(v1::Operation& operation, const absl::Status& status) const {
   fleet::SetLocalEnd(operation, status);
   if (status.ok()) {
@@ -184,8 +209,8 @@ void Imports::Report(ImportJob& job, std::string_view phase, int64_t done) {
 absl::StatusOr<ForeignFile> Imports::LoadSql(ImportJob& job, const ForeignFile& text) {
   const int64_t bytes = job.begin.bytes();
   LF_ASSIGN_OR_RETURN(io::UniqueFd database, dump::TemporaryFile(options_.scratch));
-  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options_.scratch));
-  const auto room = static_cast<int64_t>(available > options_.reserve_bytes ? available - options_.reserve_bytes : 1);
+  LF_ASSIGN_OR_RETURN(const uint64_t available, Room());
+  const auto room = static_cast<int64_t>(std::max<uint64_t>(available, 1));
   dump::HelperOptions helper;
   helper.helper = checker_.helper();
   helper.cancelled = [this, &job] { return job.cancel->cancelled() || stopping(); };
@@ -233,6 +258,10 @@ absl::StatusOr<SnapshotId> Imports::Import(ImportJob& job) {
                  "if it is encrypted, let its application write it without encryption, or as SQL text, and import that");
   }
   LF_CRASH_POINT("import.checked");
+  // That took its time, and the file may have waited: a device that is revoked or forgotten meanwhile gets nothing any more.
+  const std::string target = fmt::format("{}/{}", job.operation.device_id(), job.operation.database());
+  LF_ASSIGN_OR_RETURN(const v1::Database known, deps_.resolve(target));
+  if (known.device_id() != job.operation.device_id()) return Error(Code::kNotFound, "DEVICE_NOT_FOUND", "the device is gone");
 
   LocalUpload upload;
   upload.device = DeviceId(job.operation.device_id());

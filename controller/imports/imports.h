@@ -41,7 +41,7 @@ struct ImportDeps {
   fleet::Fleet& fleet;
   ingest::Ingest& ingest;
   const Clock& clock;
-  // The known database of a reference; the device may not be revoked.
+  // The known database of a reference, by the device's name or id; the device may not be revoked.
   std::function<absl::StatusOr<v1::Database>(const std::string& reference)> resolve;
   // After an import: the stored copy is to be checked too. May be empty.
   std::function<void(const SnapshotId&)> on_imported;
@@ -79,6 +79,11 @@ class Imports {
   const ImportOptions& options() const { return options_; }
   void Enqueue(ImportJob job);
   void Ended(ImportSession* session);
+  // Scratch space that may be used: free, without the reserve and what other files that are on their way will take.
+  absl::StatusOr<uint64_t> Room() const;
+  // Takes so much of it, until it is given back: as it is written, and when the stream has ended.
+  absl::Status Promise(int64_t bytes);
+  void GiveBack(int64_t bytes);
   void EndOperation(v1::Operation& operation, const absl::Status& status) const;
 
  private:
@@ -99,6 +104,7 @@ class Imports {
   CondVar wake_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   bool running_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t promised_ ABSL_GUARDED_BY(mu_) = 0;
   std::deque<ImportJob> waiting_ ABSL_GUARDED_BY(mu_);
   std::set<std::shared_ptr<ImportSession>> sessions_ ABSL_GUARDED_BY(mu_);
   SteadyTime reported_{};  // the worker's

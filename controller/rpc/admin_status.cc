@@ -27,7 +27,7 @@ constexpr minutes kUnseenAfter{15};            // not connected and silent for l
 constexpr int64_t kClockOffMs = 60'000;        // more than this and times of snapshots mislead people
 constexpr hours kCertificateWarning{24 * 14};  // renewal happens long before
 constexpr hours kUnprovenAfter{24 * 7};
-constexpr hours kChainAlarm{24 * 7};  // after the newest state that is in question
+constexpr hours kChainAlarm{24 * 7};  // after the difference was noted
 constexpr hours kCloneAlarm{24};      // after it was noticed last; two that run are noticed at every call
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 

@@ -97,6 +97,13 @@ def test_what_is_none_or_in_use_is_said_and_nothing_stays():
                 target.write(source.read())
         application.close()
         refused("crashed.db", "IMPORT_IN_USE", 6)
+        # What belongs to a database lies beside the file, not beside a link to it.
+        os.mkdir(fleet.path("links"))
+        os.symlink(fleet.path("crashed.db"), fleet.path("links", "crashed.db"))
+        refused("links/crashed.db", "IMPORT_IN_USE", 6)
+        # Nobody writes into it, and nobody waits for that.
+        os.mkfifo(fleet.path("pipe"))
+        refused("pipe", "FILE_INVALID", 2)
         busy = sqlite3.connect(whole, isolation_level=None)
         busy.execute("begin immediate")
         refused("whole.db", "IMPORT_IN_USE", 6)
@@ -148,6 +155,55 @@ def test_it_can_be_interrupted_cancelled_and_killed():
             lf.expect_equal(after["error"]["reason"], "IMPORT_INTERRUPTED", "why")
         lf.expect_equal(scratch(fleet), [], "the scratch place")
         fleet.cli("snapshot", "import", big, "--to", "alpha/main")
+
+
+def lose_catalog(fleet):
+    for name in os.listdir(fleet.data):
+        if name.startswith("catalog.db"):
+            os.unlink(os.path.join(fleet.data, name))
+
+
+def test_a_rebuilt_catalog_knows_an_import_from_a_backup():
+    with lf.Fleet() as fleet:
+        path = start(fleet)
+        backup = fleet.snapshot("alpha/main")
+        brought = lf.make_database(fleet.path("brought.db"), rows=3000, journal="delete")
+        imported = fleet.cli("-o", "json", "snapshot", "import", brought, "--to", "alpha/main").json["snapshot"]
+        before = fleet.cli("-o", "json", "snapshot", "show", imported).json
+        for tail in (False, True):
+            if tail:
+                # One that is in the tail of a pack when the controller is killed.
+                imported = fleet.cli("-o", "json", "snapshot", "import", brought, "--to", "alpha/main").json["snapshot"]
+            fleet.controller.kill()
+            lose_catalog(fleet)
+            fleet.program("litefleet-controller", "rebuild", "--data", fleet.data)
+            fleet.serve()
+            fleet.agents["alpha"].wait_connected()
+            after = fleet.cli("-o", "json", "snapshot", "show", imported).json
+            lf.expect('"brought.db"' in after["provenance"], f"what it was: {after}")
+            if not tail:
+                lf.expect_equal(after["provenance"], before["provenance"], "what it was")
+            fleet.cli("snapshot", "check", imported)
+            database = next(one for one in fleet.cli("-o", "json", "database", "list").json["items"] if one["name"] == "main")
+            lf.expect(imported not in lf.json.dumps(database), f"the newest of its database: {database}")
+            plan = fleet.cli("-o", "json", "restore", "alpha/main", "--plan").json
+            lf.expect(backup in lf.json.dumps(plan), f"the plan is not for the backup: {plan}")
+            lf.expect_equal(lf.sha256(fleet.download(imported)), lf.sha256(brought), "its bytes")
+        lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/main"))), lf.content(path), "the next backup")
+
+
+def test_a_device_that_is_revoked_or_forgotten_gets_none():
+    with lf.Fleet() as fleet:
+        start(fleet)
+        fleet.snapshot("alpha/main")
+        brought = lf.make_database(fleet.path("brought.db"), rows=100, journal="delete")
+        fleet.cli("device", "revoke", "alpha", "--yes")
+        refused = fleet.cli("-o", "json", "snapshot", "import", brought, "--to", "alpha/main", check=6)
+        lf.expect_equal(reason(refused), "DEVICE_REVOKED", "why")
+        fleet.cli("device", "forget", "alpha", "--yes")
+        refused = fleet.cli("-o", "json", "snapshot", "import", brought, "--to", "alpha/main", check=4)
+        lf.expect_equal(reason(refused), "DEVICE_NOT_FOUND", "why")
+        lf.expect_equal(scratch(fleet), [], "the scratch place")
 
 
 def test_memory_stays_bounded():

@@ -11,6 +11,9 @@
 #include <memory>
 #include <sstream>
 
+#include "agent/capture/copied_files.h"
+#include "agent/capture/file_facts.h"
+#include "agent/capture/lock_table.h"
 #include "agent/capture/user_database.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
@@ -118,6 +121,21 @@ class FileSourceTest : public CaptureTest, public testing::WithParamInterface<co
   }
   Copy Take(Way way) { return Take(way, Options()); }
 
+  // At the end of the journal, as SQLite does it.
+  void NameSuperJournal(const std::string& super) const {
+    std::string record;
+    uint32_t sum = 0;
+    const auto put = [&](uint32_t value) {
+      for (int shift = 24; shift >= 0; shift -= 8) record += static_cast<char>(value >> shift);
+    };
+    put(0x40000000u / 4096 + 1);
+    record += super;
+    for (const char c : super) sum += static_cast<unsigned char>(c);
+    put(static_cast<uint32_t>(super.size()));
+    put(sum);
+    record += "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7";
+    std::ofstream(path_ + "-journal", std::ios::binary | std::ios::app) << record;
+  }
   std::string Check(const Bytes& bytes) const { return Query(Store(bytes, "check.db"), "pragma integrity_check"); }
 
   std::string place_;
@@ -241,20 +259,7 @@ TEST_P(FileSourceTest, ASuperJournalThatIsGoneMeansCommitted) {
   }).Kill();
   const Bytes torn = FileBytes(path_);
   const std::string super = place_ + "/app.db-mj0123ABC9";
-  std::string record(4, '\0');
-  const uint32_t lock_byte = 0x40000000u / 4096 + 1;
-  uint32_t sum = 0;
-  const auto put = [&](uint32_t value) {
-    for (int shift = 24; shift >= 0; shift -= 8) record += static_cast<char>(value >> shift);
-  };
-  record.clear();
-  put(lock_byte);
-  record += super;
-  for (const char c : super) sum += static_cast<unsigned char>(c);
-  put(static_cast<uint32_t>(super.size()));
-  put(sum);
-  record += "\xd9\xd5\x05\xf9\x20\xa1\x63\xd7";
-  std::ofstream(path_ + "-journal", std::ios::binary | std::ios::app) << record;
+  NameSuperJournal(super);
   Copy copy = Take(Way::kRollback);
   ASSERT_TRUE(copy.status.ok()) << copy.status;
   // Page 1 still counts the pages of before.
@@ -265,6 +270,105 @@ TEST_P(FileSourceTest, ASuperJournalThatIsGoneMeansCommitted) {
   copy = Take(Way::kRollback);
   ASSERT_TRUE(copy.status.ok()) << copy.status;
   EXPECT_TRUE(copy.bytes == before);
+}
+
+// When the lock goes, the application that waits for it rolls the original back and removes the super-journal: the copy is not yet rolled
+// back then.
+TEST_P(FileSourceTest, ASuperJournalCountsThatWasThereUnderTheLock) {
+  Sql(path_, kRows);
+  const Bytes before = FileBytes(path_);
+  Child([&](const auto& ready, const auto& stop) {
+    Connection db(path_);
+    db.Run("pragma cache_size=5; begin; update t set x = randomblob(280)");
+    ready();
+    while (!stop()) usleep(1000);
+    return 0;
+  }).Kill();
+  const std::string super = place_ + "/app.db-mj0123ABC9";
+  NameSuperJournal(super);
+  for (const bool there : {true, false}) {
+    const auto files = CopiedFiles::Make(Path("scratch"));
+    ASSERT_TRUE(files.ok()) << files.status();
+    ASSERT_TRUE(io::PwriteAll((*files)->fd(CopiedFiles::kDatabase), FileBytes(path_), 0, "copy").ok());
+    ASSERT_TRUE(io::PwriteAll((*files)->fd(CopiedFiles::kJournal), FileBytes(path_ + "-journal"), 0, "copy").ok());
+    (*files)->Have(CopiedFiles::kJournal);
+    if (there) std::ofstream(super) << path_ << "-journal" << '\0';
+    ASSERT_TRUE((*files)->NoteSuperJournal().ok());
+    std::filesystem::remove(super);
+    if (!there) std::ofstream(super) << "of another transaction";
+    ASSERT_TRUE((*files)->Recover(path_).ok());
+    Bytes rolled(*(*files)->Bytes(CopiedFiles::kDatabase));
+    ASSERT_TRUE(io::PreadAll((*files)->fd(CopiedFiles::kDatabase), rolled, 0, "copy").ok());
+    EXPECT_EQ(rolled == before, there);
+  }
+}
+
+// Another database takes the place of the one that is locked, with a journal that has to be rolled back: that is not played into this one.
+TEST_P(FileSourceTest, AnotherFileThatTakesItsPlaceGivesItsJournalToNobody) {
+  for (const char* mode : {"delete", "wal"}) {
+    SCOPED_TRACE(mode);
+    for (const char* suffix : {"-journal", "-wal", "-shm", ""}) std::filesystem::remove(path_ + suffix);
+    const std::string other = place_ + "/other.db";
+    for (const std::string& path : {path_, other}) Sql(path, fmt::format("pragma journal_mode={}; {}", mode, kRows));
+    Child([&](const auto& ready, const auto& stop) {
+      Connection db(other);
+      db.Run("pragma cache_size=5; pragma wal_autocheckpoint=0; update t set x = 'y'; begin; update t set x = randomblob(280)");
+      ready();
+      while (!stop()) usleep(1000);
+      return 0;
+    }).Kill();
+    FileOptions options = Options();
+    const FileId file = *FileIdOf(path_);
+    bool replaced = false;
+    options.database.cancelled = [&] {
+      const std::vector<FileLock> locks = ReadLocks();
+      if (replaced || std::none_of(locks.begin(), locks.end(), [&](const FileLock& lock) { return lock.file == file; })) return false;
+      replaced = true;
+      for (const char* suffix : {"-journal", "-wal", ""}) {
+        std::error_code absent;
+        std::filesystem::rename(other + suffix, path_ + suffix, absent);
+      }
+      return false;
+    };
+    const auto taken = FileCopy::Take(options);
+    ASSERT_TRUE(replaced);
+    EXPECT_EQ(ReasonOf(taken.status()), "SOURCE_CHANGED") << taken.status();
+    std::filesystem::remove(other + "-shm");
+  }
+}
+
+// Who has it open writes on into the one that was taken away.
+TEST_P(FileSourceTest, AWalThatWasReplacedIsNotFoldedIn) {
+  const std::string other = place_ + "/other.db";
+  for (const std::string& path : {path_, other}) Sql(path, fmt::format("pragma journal_mode=wal; {}", kRows));
+  const auto write = [](const std::string& path) {
+    return Child([path](const auto& ready, const auto& stop) {
+      Connection db(path);
+      db.Run("pragma wal_autocheckpoint=0; update t set x = 'new' where id % 5 = 0");
+      if (path.ends_with("other.db")) db.Run("update t set x = 'other'; update t set x = 'more'");
+      ready();
+      while (!stop()) usleep(1000);
+      return 0;
+    });
+  };
+  Child application = write(path_);
+  write(other).Kill();
+  FileOptions options = Options();
+  bool replaced = false;
+  const FileId file = *FileIdOf(path_);
+  const pid_t self = getpid();
+  options.database.cancelled = [&] {
+    const std::vector<FileLock> locks = ReadLocks();
+    if (replaced || std::none_of(locks.begin(), locks.end(), [&](const FileLock& lock) { return lock.file == file && lock.pid == self; }))
+      return false;
+    replaced = true;
+    std::filesystem::rename(other + "-wal", path_ + "-wal");
+    return false;
+  };
+  const auto taken = FileCopy::Take(options);
+  ASSERT_TRUE(replaced);
+  EXPECT_EQ(ReasonOf(taken.status()), "SOURCE_CHANGED") << taken.status();
+  application.Kill();
 }
 
 TEST_P(FileSourceTest, AWalOfACrashIsFoldedIntoTheCopyAlone) {

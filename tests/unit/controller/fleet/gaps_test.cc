@@ -59,6 +59,24 @@ TEST_F(GapTest, ACheckOfAChainIsAnswered) {
   EXPECT_EQ(ReasonOf(fleet_->Received(kDevice, *link, message)), "BAD_MESSAGE");
 }
 
+// A stream lives for months, and a device may compare every second. Differences are gaps, and there is an end to them.
+TEST_F(GapTest, WhatIsEqualIsNoGap) {
+  const auto link = Connect(kDevice);
+  v1::ControlRequest message;
+  message.mutable_chain_check()->set_database("db");
+  message.mutable_chain_check()->set_snapshot_id(kSnapshot.value());
+  const auto send = [&] {
+    link->TakeWords();
+    return ReasonOf(fleet_->Received(kDevice, *link, message));
+  };
+  reports_.chain_equal = true;
+  for (int i = 0; i <= DeviceFleet::kMaxGaps; ++i) ASSERT_EQ(send(), "");
+  reports_.chain_equal = false;
+  std::string last;
+  for (int i = 0; i <= DeviceFleet::kMaxGaps && last.empty(); ++i) last = send();
+  EXPECT_EQ(last, "TOO_MANY_GAPS");
+}
+
 TEST_F(GapTest, AGapThatMakesNoSenseEndsTheStream) {
   const auto link = Connect(kDevice);
   const std::string id = NewUlid(clock_.Now());

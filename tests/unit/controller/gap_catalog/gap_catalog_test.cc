@@ -105,7 +105,7 @@ TEST_F(GapCatalogTest, AChainThatDiffersIsATimeInQuestion) {
   EXPECT_EQ(TimestampMillis(gaps[0].gap().until()), kNoon + 30 * kMinute);
   EXPECT_TRUE(List(true).empty()) << "it has ended";
   EXPECT_EQ(catalog.InQuestion(FromUnixMillis(kNoon), 10)->size(), 1U);
-  EXPECT_TRUE(catalog.InQuestion(FromUnixMillis(kNoon + 31 * kMinute), 10)->empty());
+  EXPECT_TRUE(catalog.InQuestion(now, 10)->empty());
   // Of another device, or of none: nothing is said.
   v1::ChainCheck other;
   other.set_database("main");
@@ -113,6 +113,47 @@ TEST_F(GapCatalogTest, AChainThatDiffersIsATimeInQuestion) {
   EXPECT_EQ(*catalog.Check(device_, other, now), std::nullopt);
   other.set_snapshot_id(snapshots[3]);
   EXPECT_EQ(*catalog.Check(DeviceId(NewUuid()), other, now), std::nullopt);
+}
+
+// Whatever its clock says: one that stands in 1970 has an alarm, one that runs ahead has it no longer, and a device that tells of many
+// differences does not hide those of others.
+TEST_F(GapCatalogTest, ADifferenceIsAsNewAsItIsToTheController) {
+  GapCatalog gap_catalog(*path_->db);
+  ChainCatalog catalog(*path_->db, gap_catalog);
+  const auto differs = [&](const std::string& snapshot, int64_t minute) {
+    v1::ChainCheck check;
+    check.set_database("main");
+    check.set_snapshot_id(snapshot);
+    check.set_root_digest(std::string(32, 'x'));
+    EXPECT_EQ(*catalog.Check(device_, check, FromUnixMillis(kNoon + minute * kMinute)), false);
+  };
+  differs(Take(-kNoon / kMinute + 5), 10);
+  EXPECT_EQ(catalog.InQuestion(FromUnixMillis(kNoon), 10)->size(), 1U);
+  for (int minute = 20; minute < 25; ++minute) differs(Take(minute + 50'000'000), minute);
+  const auto found = catalog.InQuestion(FromUnixMillis(kNoon), 10);
+  ASSERT_EQ(found->size(), 1U);
+  EXPECT_EQ(TimestampMillis(found->front().gap().until()), kNoon + (24 + 50'000'000) * kMinute);
+  EXPECT_TRUE(catalog.InQuestion(FromUnixMillis(kNoon + 24 * kMinute), 10)->empty());
+}
+
+// The file that somebody brought is from long ago; no device has compared it.
+TEST_F(GapCatalogTest, AnImportIsNoStateOfTheChainNorOneAroundAGap) {
+  GapCatalog gap_catalog(*path_->db);
+  ChainCatalog catalog(*path_->db, gap_catalog);
+  const std::string brought = Take(-5000);
+  const std::string taken = Take(10);
+  const std::string also_brought = Take(15);
+  Change(fmt::format("update snapshot set provenance = 'a file' where id in ('{}', '{}')", brought, also_brought));
+  v1::ChainCheck check;
+  check.set_database("main");
+  check.set_snapshot_id(brought);
+  EXPECT_EQ(*catalog.Check(device_, check, FromUnixMillis(kNoon)), std::nullopt);
+  check.set_snapshot_id(taken);
+  EXPECT_EQ(*catalog.Check(device_, check, FromUnixMillis(kNoon)), false);
+  EXPECT_EQ(TimestampMillis(List()[0].gap().from()), kNoon - 1) << "just before the first that the device has sent";
+  ASSERT_TRUE(Report(Gap(11, 20)).ok());
+  const std::string next = Take(20);
+  EXPECT_EQ((*gap_catalog.At(device_, "main", FromUnixMillis(kNoon + 12 * kMinute)))->after, next);
 }
 
 TEST_F(GapCatalogTest, RefusesWhatIsNotTheDevices) {

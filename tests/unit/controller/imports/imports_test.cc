@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <atomic>
 #include <filesystem>
 #include <mutex>
 
@@ -14,6 +15,7 @@
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/policy_catalog.h"
+#include "controller/catalog/scrub_catalog.h"
 #include "controller/fleet/device_fleet.h"
 #include "fmt/format.h"
 #include "tests/unit/controller/fleet/fleet_fixture.h"
@@ -70,7 +72,7 @@ class ImportsTest : public ingest::IngestTest {
                                                     .ingest = *path_->ingest,
                                                     .clock = real_,
                                                     .resolve = [this](const std::string& reference) -> absl::StatusOr<v1::Database> {
-                                                      if (reference != "alpha/main")
+                                                      if (gone_ || (reference != "alpha/main" && reference != device_.value() + "/main"))
                                                         return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND", "no " + reference);
                                                       return path_->snapshots->GetDatabase(device_, "main");
                                                     },
@@ -167,6 +169,7 @@ class ImportsTest : public ingest::IngestTest {
   ImportOptions options_;
   SnapshotId backup_;
   SnapshotId imported_;
+  std::atomic<bool> gone_ = false;
   std::unique_ptr<catalog::OperationCatalog> operations_;
   std::unique_ptr<fleet::DeviceFleet> fleet_;
   std::unique_ptr<Imports> imports_;
@@ -311,6 +314,66 @@ TEST_F(ImportsTest, RetentionLeavesItAlone) {
   // Deleted by an operator it goes as any.
   ASSERT_TRUE(deletions.Trash(SnapshotId(id), false, "operator:ann", real_.Now()).ok());
   EXPECT_EQ(path_->snapshots->Newest(device_, "main")->id(), newest.value());
+}
+
+// Scrub looks anew for what is proven when a chunk goes bad, and when it came back.
+TEST_F(ImportsTest, IsNotWhatIsProvenAfterDamageEither) {
+  const SnapshotId id(Import(MakeDatabase(Rows(100))).snapshot_id());
+  ASSERT_TRUE(path_->snapshots->SetCheck(id, v1::CHECK_STATE_OK, "", real_.Now()).ok());
+  catalog::ScrubCatalog scrub(*path_->db);
+  for (const bool damaged : {true, false}) {
+    for (const SnapshotId& snapshot : {backup_, id}) {
+      ASSERT_TRUE(scrub.SetDamaged(snapshot, damaged).ok());
+      EXPECT_FALSE(path_->snapshots->GetDatabase(device_, "main")->has_newest_proven_at());
+    }
+  }
+}
+
+// A week of states waits in the spool of a device that cannot be reached: an import meanwhile is no reason to put them all in one moment,
+// where the tiers would keep one of them.
+TEST_F(ImportsTest, IsNoContactWithTheDevice) {
+  ASSERT_EQ(Import(MakeDatabase(Rows(10))).state(), v1::OPERATION_STATE_SUCCEEDED);
+  const auto change = [&](const std::string& sql) {
+    ASSERT_TRUE(path_->db->Write([&](sqlite3* db) { return sqlite::Execute(db, sql); }).ok());
+  };
+  const int64_t before = path_->Count("select effective_at from snapshot where id = '" + backup_.value() + "'");
+  change(fmt::format("update snapshot set effective_at = {} where id = '{}'", before - 7 * 86'400'000, backup_.value()));
+  const auto effective = [&](int64_t age_s) {
+    const auto outcome = fakes::RunUpload(*path_->ingest, device_, fakes::FakeDatabase::Make(4096, 10, static_cast<unsigned>(age_s)),
+                                          {.session_id = NewSession(), .age_seconds = age_s});
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+    return path_->Count("select received_at - effective_at from snapshot where id = '" + outcome.snapshot_id + "'");
+  };
+  EXPECT_NEAR(static_cast<double>(effective(500'000)), 500'000'000.0, 1000.0);
+  EXPECT_NEAR(static_cast<double>(effective(100'000)), 100'000'000.0, 1000.0);
+}
+
+TEST_F(ImportsTest, ADeviceThatIsGoneMeanwhileGetsNothing) {
+  const size_t before = path_->SnapshotCount();
+  const std::string content = MakeDatabase(Rows(100));
+  auto client = *Connect();
+  ASSERT_TRUE(client->Say(BeginOf(static_cast<int64_t>(content.size()))).ok());
+  for (size_t at = 0; at < content.size(); at += 200'000) ASSERT_TRUE(client->Say(PieceOf(content.substr(at, 200'000))).ok());
+  gone_ = true;
+  ASSERT_TRUE(client->session->Handle(EndOf(content)).ok());
+  client->session->End();
+  EXPECT_EQ(WaitForEnd(client->answers.front().operation().id()).error().info().reason(), "DATABASE_NOT_FOUND");
+  EXPECT_EQ(path_->SnapshotCount(), before);
+  EXPECT_TRUE(ScratchIsEmpty());
+}
+
+// Each of them alone would fit.
+TEST_F(ImportsTest, TogetherTheyLeaveTheReserveAlone) {
+  const auto free = static_cast<int64_t>(*io::FreeBytes(directory_ + "/scratch"));
+  auto first = *Connect();
+  auto second = *Connect();
+  ASSERT_TRUE(first->Say(BeginOf(free / 5 * 3)).ok());
+  EXPECT_EQ(ReasonOf(second->Say(BeginOf(free / 5 * 3))), "NOT_ENOUGH_SPACE");
+  second->session->End();
+  first->session->End();
+  auto third = *Connect();
+  EXPECT_TRUE(third->Say(BeginOf(free / 5 * 3)).ok()) << "what ended takes nothing any more";
+  third->session->End();
 }
 
 TEST_F(ImportsTest, MessagesOutOfOrderEndIt) {
