@@ -140,27 +140,18 @@ absl::StatusOr<Page<v1::Gap>> GapCatalog::List(const DeviceId& device, const std
   return page;
 }
 
-absl::StatusOr<std::optional<GapCatalog::Around>> GapCatalog::At(const DeviceId& device, const std::string& database, SystemTime at) const {
-  std::optional<Around> around;
+absl::StatusOr<std::optional<v1::CoverageGap>> GapCatalog::At(const DeviceId& device, const std::string& database, SystemTime at) const {
+  std::optional<v1::CoverageGap> gap;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from gap g where g.device = ?1 and g.database = ?2 "
                                                                           "and g.from_ms < ?3 and (g.until_ms = 0 or g.until_ms > ?3) "
                                                                           "order by g.from_ms desc limit 1",
                                                                           kColumns)));
     LF_ASSIGN_OR_RETURN(const bool inside, get.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(at)).Step());
-    if (!inside) return absl::OkStatus();
-    around.emplace().gap = ToGap(get);
-    LF_ASSIGN_OR_RETURN(
-        Statement next,
-        Statement::Prepare(db, fmt::format("select s.id from snapshot s join database d on s.database = d.id where d.device = ? and "
-                                           "d.name = ? and s.taken_at > ? and s.state = {} and s.provenance = '' order by s.taken_at, "
-                                           "s.sequence limit 1",
-                                           static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
-    LF_ASSIGN_OR_RETURN(const bool found, next.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(at)).Step());
-    if (found) around->after = std::string(next.Text(0));
+    if (inside) gap = ToGap(get);
     return absl::OkStatus();
   }));
-  return around;
+  return gap;
 }
 
 absl::StatusOr<std::optional<storage::v1::GapRecord>> GapRecordOf(sqlite3* db, const std::string& id, uint64_t revision, int64_t now_ms) {

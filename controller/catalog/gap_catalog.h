@@ -41,12 +41,8 @@ class GapCatalog {
   // `device` and `database` may be empty. Newest first, by the time at which they begin.
   absl::StatusOr<Page<v1::Gap>> List(const DeviceId& device, const std::string& database, bool open_only, int page_size,
                                      const std::string& page_token) const;
-  struct Around {
-    v1::CoverageGap gap;
-    std::string after;  // the oldest snapshot taken after the time, on any timeline; empty: there is none
-  };
   // The gap that `at` lies in.
-  absl::StatusOr<std::optional<Around>> At(const DeviceId& device, const std::string& database, SystemTime at) const;
+  absl::StatusOr<std::optional<v1::CoverageGap>> At(const DeviceId& device, const std::string& database, SystemTime at) const;
 
  private:
   CatalogDb& db_;

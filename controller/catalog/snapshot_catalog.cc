@@ -263,6 +263,22 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::At(const DeviceId& device, const s
   return snapshot;
 }
 
+absl::StatusOr<std::optional<v1::Snapshot>> SnapshotCatalog::After(const DeviceId& device, const std::string& database,
+                                                                   SystemTime at) const {
+  std::optional<v1::Snapshot> snapshot;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where "
+                                                           "device = ?1 and name = ?2) and s.taken_at > ?3 and s.state = {} and "
+                                                           "s.provenance = '' order by s.taken_at, s.sequence limit 1",
+                                                           kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
+    LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(at)).Step());
+    if (found) snapshot = ToSnapshot(get);
+    return absl::OkStatus();
+  }));
+  return snapshot;
+}
+
 absl::StatusOr<Page<v1::Database>> SnapshotCatalog::ListDatabases(const DeviceId& device, std::optional<SystemTime> stale_before,
                                                                   int page_size, const std::string& page_token) const {
   std::string after_device;

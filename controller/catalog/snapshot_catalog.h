@@ -52,6 +52,8 @@ class SnapshotCatalog {
   // TIME_AMBIGUOUS (timelines.h).
   absl::StatusOr<v1::Snapshot> At(const DeviceId& device, const std::string& database, SystemTime at,
                                   std::optional<uint64_t> timeline) const;
+  // The oldest state that was taken after `at`, on any timeline; nothing where there is none (yet).
+  absl::StatusOr<std::optional<v1::Snapshot>> After(const DeviceId& device, const std::string& database, SystemTime at) const;
 
   // Databases: `health` and names of devices are filled from what was reported. By device name, then name.
   absl::StatusOr<Page<v1::Database>> ListDatabases(const DeviceId& device, std::optional<SystemTime> stale_before, int page_size,

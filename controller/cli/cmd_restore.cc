@@ -169,6 +169,7 @@ std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& befor
   facts.Add("  snapshot", fmt::format("{} of {}, taken {} ({})", snapshot.id(), DatabaseName(snapshot),
                                       LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
   facts.AddIf("  commits", CommitsText(snapshot, before));
+  if (!planned.has_gap()) facts.AddIf("  next state", StateText(planned.has_after(), planned.after(), ""));
   if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
@@ -182,6 +183,7 @@ CommandResult PrintPlans(Session& session, AdminClient& client, const std::vecto
     const Before before = BeforeOf(client, planned.snapshot());
     Json item = Json::Object();
     item.Set("before", before.known ? ToJson(before.snapshot) : Json());
+    item.Set("after", planned.has_after() ? ToJson(planned.after()) : Json());
     item.Set("target", planned.target()).Set("plan", ToJson(planned.plan())).Set("snapshot", ToJson(planned.snapshot()));
     item.Set("gap", GapAroundJson(planned.has_gap(), planned.gap()));
     if (session.json() && single) {

@@ -281,8 +281,10 @@ absl::StatusOr<SnapshotId> Imports::Import(ImportJob& job) {
   if (checked.verdict.state != check::State::kOk) upload.commit.set_source_check_message(words);
   *upload.commit.mutable_duration() = ToProtoDuration(std::chrono::duration_cast<std::chrono::milliseconds>(deps_.clock.Steady() - begun));
   const auto size = static_cast<double>(uint64_t{file.page_size} * std::max(file.page_count, 1u));
+  const int64_t last_quarter = bytes - bytes / 4 * 3;
   return StoreDatabase(deps_.ingest, upload, stop, [&](int64_t done) {
-    Report(job, "storing", bytes / 4 * 3 + static_cast<int64_t>(static_cast<double>(bytes / 4) * (static_cast<double>(done) / size)));
+    const double part = static_cast<double>(done) / size;
+    Report(job, "storing", bytes - last_quarter + static_cast<int64_t>(static_cast<double>(last_quarter) * part));
   });
 }
 

@@ -159,6 +159,7 @@ class AdminHandlers {
     v1::Database target;
     v1::RestoreOrder order;  // complete but for new_timeline
     std::optional<v1::GapAround> gap;
+    std::optional<v1::Snapshot> after;  // the next state, where a time was asked for
   };
 
   struct ResolvedUndo {

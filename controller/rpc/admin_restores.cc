@@ -59,19 +59,18 @@ absl::Status AdminHandlers::ResolveAt(const DatabaseReference& source, const v1:
   const auto timeline = wanted.timeline() != 0 ? std::optional<uint64_t>(wanted.timeline()) : std::nullopt;
   auto found = deps_.snapshots->At(device, source.database, at, timeline);
   if (!found.ok() && ReasonOf(found.status()) != "NO_SNAPSHOT_THEN") return found.status();
-  LF_ASSIGN_OR_RETURN(const auto around, catalog::GapCatalog(*deps_.catalog).At(device, source.database, at));
-  if (around.has_value()) {
-    v1::GapAround& gap = resolved.gap.emplace();
-    *gap.mutable_gap() = around->gap;
-    if (found.ok()) *gap.mutable_before() = *found;
-    if (!around->after.empty()) {
-      LF_ASSIGN_OR_RETURN(*gap.mutable_after(), deps_.snapshots->Resolve(around->after));
-    }
+  LF_ASSIGN_OR_RETURN(resolved.after, deps_.snapshots->After(device, source.database, at));
+  LF_ASSIGN_OR_RETURN(auto gap, catalog::GapCatalog(*deps_.catalog).At(device, source.database, at));
+  if (gap.has_value()) {
+    v1::GapAround& around = resolved.gap.emplace();
+    *around.mutable_gap() = *std::move(gap);
+    if (found.ok()) *around.mutable_before() = *found;
+    if (resolved.after.has_value()) *around.mutable_after() = *resolved.after;
   }
   if (!found.ok()) {
-    if (!around.has_value() || around->after.empty()) return found.status();
-    return Annotate(found.status(),
-                    fmt::format("the time lies in a gap ({}), and the first snapshot after it is {}", around->gap.reason(), around->after));
+    if (!resolved.gap.has_value() || !resolved.after.has_value()) return found.status();
+    return Annotate(found.status(), fmt::format("the time lies in a gap ({}), and the first snapshot after it is {}",
+                                                resolved.gap->gap().reason(), resolved.after->id()));
   }
   resolved.snapshot = *std::move(found);
   return absl::OkStatus();
@@ -195,6 +194,7 @@ void AdminHandlers::PlanRestore(const v1::PlanRestoreRequest& request,
   response.set_target(fmt::format("{}/{}", resolved->target_device.name(), resolved->target.name()));
   *response.mutable_snapshot() = resolved->snapshot;
   if (resolved->gap.has_value()) *response.mutable_gap() = *resolved->gap;
+  if (resolved->after.has_value()) *response.mutable_after() = *resolved->after;
   if (!deps_.fleet->IsConnected(device)) {
     *response.mutable_plan() = from_catalog;
     return done(std::move(response));

@@ -106,6 +106,7 @@ def test_every_second_of_a_busy_database_can_be_restored():
         lf.expect_equal(middle["commits"], wanted - lf.check_ledger(fleet.download(middle["parent"])), "commits since the parent")
         plan = fleet.cli("-o", "json", "restore", "alpha/ledger", "--at", middle["taken_at"], "--plan").json
         lf.expect_equal((plan["snapshot"]["commits"], plan["before"]["id"]), (middle["commits"], middle["parent"]), "the plan's commits and the state before")
+        lf.expect_equal(plan["after"]["id"], items[place - 1]["id"], "the state after the time")
         for shown in (fleet.cli("restore", "alpha/ledger", "--at", middle["taken_at"], "--plan").out, fleet.cli("snapshot", "show", middle["id"]).out):
             lf.expect(f"{middle['commits']} since" in shown, f"the commits are shown: {shown}")
         fleet.cli("restore", "alpha/ledger", "--at", middle["taken_at"], "--yes")

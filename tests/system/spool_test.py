@@ -140,7 +140,8 @@ def test_a_full_spool_merges_what_other_databases_have():
         device.agent.process.stop()
         device.agent.databases["log"] = (other, SCHEDULE)
         device.agent.start()
-        lf.wait_until("the other database is backed up", lambda: fleet.snapshots("alpha/log"), 60, 0.2)
+        listed = lambda: fleet.cli("-o", "json", "snapshot", "list", "alpha/log", check=False)
+        lf.wait_until("the other database is backed up", lambda: (done := listed()).code == 0 and done.json["items"], 60, 0.2)
         go_offline(fleet)
         device.spool(4)  # 200 KiB each, always the same pages
         of_app = len(glob.glob(os.path.join(device.agent.state, "spooled", "app", "*.spooled")))
