@@ -283,13 +283,10 @@ absl::Status Server::Parts::OpenStore() {
                           .clock = clock,
                           .session_executor = *uploads,
                           .verify_executor = *digests,
-                          .clock_offset_ms = [this](const DeviceId& device) -> int64_t {
+                          .contact = [this](const DeviceId& device) -> ingest::DeviceContact {
                             const auto contact = identities->LastContact(device);
-                            return contact.ok() ? contact->clock_offset_ms : 0;
-                          },
-                          .previous_contact = [this](const DeviceId& device) -> std::optional<SystemTime> {
-                            const auto contact = identities->LastContact(device);
-                            return contact.ok() ? contact->seen_before : std::nullopt;
+                            if (!contact.ok()) return {};
+                            return {.clock_offset_ms = contact->clock_offset_ms, .heard_before = contact->seen_before};
                           },
                           .check_quota = [this](const DeviceId& device, bool goes_on) { return quotas->Check(device, goes_on); },
                           .on_committed =

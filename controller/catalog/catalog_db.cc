@@ -11,6 +11,7 @@ namespace litefleet::catalog {
 namespace {
 
 constexpr size_t kMaxGroup = 512;       // changes a transaction
+constexpr size_t kMaxPosted = 1024;     // changes that nobody waits for
 constexpr size_t kMaxIdleReaders = 16;  // connections kept open
 constexpr int kBusyTimeoutMs = 10'000;
 
@@ -58,6 +59,14 @@ struct CatalogDb::Pending {
   absl::Status status = absl::OkStatus();
   bool done = false;
   CondVar cv;
+  PostedChange* home = nullptr;  // where nobody waits: what the writer destroys afterwards
+};
+
+struct CatalogDb::PostedChange {
+  explicit PostedChange(std::function<absl::Status(sqlite::Connection)> to_run)
+      : change(std::move(to_run)), pending{change, Durability::kRelaxed, absl::OkStatus(), false, {}, this} {}
+  const std::function<absl::Status(sqlite::Connection)> change;
+  Pending pending;
 };
 
 absl::StatusOr<std::unique_ptr<CatalogDb>> CatalogDb::Open(const std::string& path, bool create, std::span<const Migration> migrations) {
@@ -85,13 +94,28 @@ CatalogDb::~CatalogDb() {
 }
 
 absl::Status CatalogDb::Write(absl::FunctionRef<absl::Status(sqlite::Connection)> change, Durability durability) {
-  Pending pending{change, durability, absl::OkStatus(), false, {}};
+  Pending pending{change, durability, absl::OkStatus(), false, {}, nullptr};
   MutexLock lock(mu_);
   if (stop_) return Error(absl::StatusCode::kUnavailable, "SHUTTING_DOWN", "the controller is shutting down");
   queue_.push_back(&pending);
   wake_.Signal();
   while (!pending.done) pending.cv.Wait(mu_);
   return pending.status;
+}
+
+void CatalogDb::Post(std::function<absl::Status(sqlite::Connection)> change) {
+  {
+    MutexLock lock(mu_);
+    if (stop_) return;
+    if (posted_ < kMaxPosted) {
+      auto posted = std::make_unique<PostedChange>(std::move(change));
+      queue_.push_back(&posted.release()->pending);
+      ++posted_;
+      wake_.Signal();
+      return;
+    }
+  }
+  Write(change, Durability::kRelaxed).IgnoreError();
 }
 
 void CatalogDb::WriterLoop() {
@@ -106,11 +130,18 @@ void CatalogDb::WriterLoop() {
         queue_.pop_front();
       }
     }
+    const auto taken =
+        static_cast<size_t>(std::count_if(group.begin(), group.end(), [](const Pending* each) { return each->home != nullptr; }));
     const absl::Status status = WriteGroup(group);
     if (!status.ok() && sqlite3_get_autocommit(writer_.get()) == 0) sqlite::Execute(writer_.get(), "rollback").IgnoreError();
     {
       MutexLock lock(mu_);
+      posted_ -= taken;
       for (Pending* pending : group) {
+        if (pending->home != nullptr) {
+          const std::unique_ptr<PostedChange> ended(pending->home);
+          continue;
+        }
         if (!status.ok() && pending->status.ok()) pending->status = Annotate(status, "write the catalog");
         pending->done = true;
         pending->cv.Signal();

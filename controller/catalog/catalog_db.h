@@ -45,6 +45,9 @@ class CatalogDb {
   // Runs `change` on the writer thread in a savepoint, commits, returns. `change` must not call Write or Read.
   // Statements prepared on the Connection, not on the sqlite3* in it, are kept for the next change.
   absl::Status Write(absl::FunctionRef<absl::Status(sqlite::Connection)> change, Durability durability = Durability::kDurable);
+  // As a relaxed Write that nobody waits for: it is run in its turn, and what comes of it is not told. Waits only where very many of these
+  // wait. For notes that may be lost.
+  void Post(std::function<absl::Status(sqlite::Connection)> change);
   // Runs `look` in a read transaction on a pooled connection of the calling thread. `look` must not call Write or Read.
   absl::Status Read(absl::FunctionRef<absl::Status(sqlite::Connection)> look) const;
 
@@ -57,6 +60,7 @@ class CatalogDb {
 
  private:
   struct Pending;
+  struct PostedChange;
   struct Reader {
     sqlite::DatabaseHandle db;
     std::unique_ptr<sqlite::StatementCache> statements;  // goes before db
@@ -76,6 +80,7 @@ class CatalogDb {
   Mutex mu_;
   CondVar wake_;
   std::deque<Pending*> queue_ ABSL_GUARDED_BY(mu_);
+  size_t posted_ ABSL_GUARDED_BY(mu_) = 0;  // of these
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   mutable Mutex readers_mu_;
   mutable std::vector<Reader> readers_ ABSL_GUARDED_BY(readers_mu_);

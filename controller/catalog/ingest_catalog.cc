@@ -47,13 +47,30 @@ bool ParseLayers(std::string_view text, std::vector<ManifestLayer>& layers) {
   return true;
 }
 
+absl::Status FillFacts(sqlite::Connection db, const UploadSessionRow& session, std::string_view operation, BeginFacts& facts) {
+  constexpr uint32_t kMaxParts = 64;
+  facts = {};
+  LF_ASSIGN_OR_RETURN(facts.commit, CommitFactsOf(db, session.database, operation));
+  if (session.pinned.value().empty()) return absl::OkStatus();
+  absl::StatusOr<SnapshotLayout> layout = LayoutOf(db, session.pinned);
+  if (!layout.ok()) return absl::OkStatus();  // then nothing is compared
+  uint32_t parts = 0;
+  for (const ManifestLayer& layer : layout->layers) parts += layer.parts;
+  if (parts <= kMaxParts) {
+    LF_ASSIGN_OR_RETURN(facts.parts, PartsOf(db, layout->key, 0, kMaxParts));
+  }
+  facts.pinned = *std::move(layout);
+  return absl::OkStatus();
+}
+
 // Text of the condition under which a row of device_chunk (d) is a right for session ?2.
 constexpr char kMayRefer[] = "not exists (select 1 from upload_session s where s.id = d.session and s.state <> 2 and s.id <> ?2)";
 
 }  // namespace
 
 absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
-                                                             uint64_t timeline, const SnapshotId& base, SystemTime expires_at) {
+                                                             uint64_t timeline, const SnapshotId& base, SystemTime expires_at,
+                                                             std::string_view operation, BeginFacts* facts) {
   UploadSessionRow result;
   // What a crash forgets of it has nothing yet: claims and chunks are durable later, and make this durable before them.
   const auto begin = [&](sqlite::Connection db) -> absl::Status {
@@ -100,6 +117,8 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
       extend.Bind(4, base.value()).Bind(5, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Bind(6, kPrecopiedBy);
       LF_ASSIGN_OR_RETURN(const bool extended, extend.Step());
       if (extended) result.pinned = SnapshotId(std::string(extend.Text(0)));
+      extend.Reset();
+      if (facts != nullptr) LF_RETURN_IF_ERROR(FillFacts(db, result, operation, *facts));
     }
     return absl::OkStatus();
   };
@@ -209,32 +228,37 @@ absl::StatusOr<int> IngestCatalog::RemoveExpiredSessions(SystemTime now) {
   }
 }
 
+absl::StatusOr<SnapshotLayout> LayoutOf(sqlite::Connection db, const SnapshotId& snapshot) {
+  SnapshotLayout layout;
+  LF_ASSIGN_OR_RETURN(Statement get,
+                      Statement::Prepare(db,
+                                         "select key, page_size, page_count, root, root_version, manifest_kind, manifest_parts, layers, "
+                                         "state from snapshot where id = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, snapshot.value()).Step());
+  if (!found) return Error(absl::StatusCode::kNotFound, "SNAPSHOT_NOT_FOUND", fmt::format("there is no snapshot {}", snapshot.value()));
+  layout.key = get.Int(0);
+  layout.id = snapshot;
+  layout.page_size = static_cast<uint32_t>(get.Int(1));
+  layout.page_count = static_cast<uint32_t>(get.Int(2));
+  const auto root = format::RootDigest::FromBytes(AsText(get.Blob(3)));
+  if (!root.has_value()) return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", "a snapshot's root digest is not 32 bytes long");
+  layout.root = *root;
+  layout.root_version = static_cast<uint32_t>(get.Int(4));
+  layout.manifest_kind = static_cast<uint32_t>(get.Int(5));
+  layout.in_trash = get.Int(8) == v1::SNAPSHOT_STATE_TRASH;
+  if (!ParseLayers(get.Text(7), layout.layers))
+    return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", fmt::format("the layers of snapshot {} make no sense", snapshot.value()));
+  if (layout.layers.empty()) {
+    const auto parts = static_cast<uint32_t>(get.Int(6));
+    layout.layers.push_back({.id = snapshot.value(), .parts = parts, .bytes = int64_t{parts} * 50'000});
+  }
+  return layout;
+}
+
 absl::StatusOr<SnapshotLayout> IngestCatalog::GetLayout(const SnapshotId& snapshot) const {
   SnapshotLayout layout;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get,
-                        Statement::Prepare(db,
-                                           "select key, page_size, page_count, root, root_version, manifest_kind, manifest_parts, layers, "
-                                           "state from snapshot where id = ?"));
-    LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, snapshot.value()).Step());
-    if (!found) return Error(absl::StatusCode::kNotFound, "SNAPSHOT_NOT_FOUND", fmt::format("there is no snapshot {}", snapshot.value()));
-    layout.key = get.Int(0);
-    layout.id = snapshot;
-    layout.page_size = static_cast<uint32_t>(get.Int(1));
-    layout.page_count = static_cast<uint32_t>(get.Int(2));
-    const auto root = format::RootDigest::FromBytes(AsText(get.Blob(3)));
-    if (!root.has_value()) return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED", "a snapshot's root digest is not 32 bytes long");
-    layout.root = *root;
-    layout.root_version = static_cast<uint32_t>(get.Int(4));
-    layout.manifest_kind = static_cast<uint32_t>(get.Int(5));
-    layout.in_trash = get.Int(8) == v1::SNAPSHOT_STATE_TRASH;
-    if (!ParseLayers(get.Text(7), layout.layers))
-      return Error(absl::StatusCode::kInternal, "CATALOG_DAMAGED",
-                   fmt::format("the layers of snapshot {} make no sense", snapshot.value()));
-    if (layout.layers.empty()) {
-      const auto parts = static_cast<uint32_t>(get.Int(6));
-      layout.layers.push_back({.id = snapshot.value(), .parts = parts, .bytes = int64_t{parts} * 50'000});
-    }
+    LF_ASSIGN_OR_RETURN(layout, LayoutOf(db, snapshot));
     return absl::OkStatus();
   }));
   return layout;

@@ -109,6 +109,13 @@ struct SnapshotLayout {
   std::vector<ManifestLayer> layers;  // the lowest first
 };
 
+// What an upload compares with and commits on, as of its begin: read where its session is made, it costs nothing more.
+struct BeginFacts {
+  std::optional<SnapshotLayout> pinned;  // of UploadSessionRow.pinned
+  std::vector<ManifestPlace> parts;      // of its manifest, all of them; none where they are many
+  CommitFacts commit;                    // as GetCommitFacts; true until another commit of the database
+};
+
 // What a commit writes as the manifest of its snapshot: layers that exist, the lowest first, and on top of them one of its own, if any.
 struct NewManifest {
   SnapshotId base;                    // whose layers are kept; may be empty
@@ -124,8 +131,10 @@ class IngestCatalog {
   // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database or was uploaded ahead of one, else what
   // came last of these. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition
   // TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
+  // `facts`, if any, is filled where the session is open; `operation` is GetCommitFacts'.
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
-                                                uint64_t timeline, const SnapshotId& base, SystemTime expires_at);
+                                                uint64_t timeline, const SnapshotId& base, SystemTime expires_at,
+                                                std::string_view operation = {}, BeginFacts* facts = nullptr);
 
   // For each name in turn; claims what may be claimed, in one transaction. `pinned[i]`: the pinned snapshot holds it, which is claim
   // enough and saves the transaction.

@@ -142,29 +142,35 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::RecordChunks(const UploadSession
   return result;
 }
 
+absl::StatusOr<CommitFacts> CommitFactsOf(sqlite::Connection db, int64_t database, std::string_view operation) {
+  CommitFacts facts;
+  // What somebody brought meanwhile was no contact with the device: states that wait in its spool are older, and keep their times.
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
+                                                        "select d.sequence, (select s.effective_at from snapshot s where s.database = "
+                                                        "d.id and s.provenance = '' order by s.sequence desc limit 1) from database d "
+                                                        "where d.id = ?"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, database).Step());
+  if (!found) return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND", "the upload's database is gone");
+  facts.next_sequence = static_cast<uint64_t>(get.Int(0)) + 1;
+  if (!get.IsNull(1)) facts.previous_effective_at = FromUnixMillis(get.Int(1));
+  // Each round counts those before it.
+  LF_ASSIGN_OR_RETURN(Statement ahead,
+                      Statement::Prepare(db,
+                                         "select wire_bytes, stored_bytes from snapshot where database = ?1 and trashed_by = ?2 "
+                                         "and operation = ?3 and operation <> '' and sequence > coalesce((select n.sequence from "
+                                         "database d join snapshot n on n.key = d.newest where d.id = ?1), 0) "
+                                         "order by sequence desc limit 1"));
+  LF_ASSIGN_OR_RETURN(const bool rounds, ahead.Bind(1, database).Bind(2, kPrecopiedBy).Bind(3, operation).Step());
+  if (!rounds) return facts;
+  facts.ahead_wire_bytes = ahead.Int(0);
+  facts.ahead_stored_bytes = ahead.Int(1);
+  return facts;
+}
+
 absl::StatusOr<CommitFacts> IngestCatalog::GetCommitFacts(const UploadSessionRow& session, std::string_view operation) const {
   CommitFacts facts;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
-    // What somebody brought meanwhile was no contact with the device: states that wait in its spool are older, and keep their times.
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
-                                                          "select d.sequence, (select s.effective_at from snapshot s where s.database = "
-                                                          "d.id and s.provenance = '' order by s.sequence desc limit 1) from database d "
-                                                          "where d.id = ?"));
-    LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.database).Step());
-    if (!found) return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND", "the upload's database is gone");
-    facts.next_sequence = static_cast<uint64_t>(get.Int(0)) + 1;
-    if (!get.IsNull(1)) facts.previous_effective_at = FromUnixMillis(get.Int(1));
-    // Each round counts those before it.
-    LF_ASSIGN_OR_RETURN(Statement ahead,
-                        Statement::Prepare(db,
-                                           "select wire_bytes, stored_bytes from snapshot where database = ?1 and trashed_by = ?2 "
-                                           "and operation = ?3 and operation <> '' and sequence > coalesce((select n.sequence from "
-                                           "database d join snapshot n on n.key = d.newest where d.id = ?1), 0) "
-                                           "order by sequence desc limit 1"));
-    LF_ASSIGN_OR_RETURN(const bool rounds, ahead.Bind(1, session.database).Bind(2, kPrecopiedBy).Bind(3, operation).Step());
-    if (!rounds) return absl::OkStatus();
-    facts.ahead_wire_bytes = ahead.Int(0);
-    facts.ahead_stored_bytes = ahead.Int(1);
+    LF_ASSIGN_OR_RETURN(facts, CommitFactsOf(db, session.database, operation));
     return absl::OkStatus();
   }));
   return facts;

@@ -3,25 +3,31 @@
 #include "common/sqlite/handle.h"
 #include "controller/catalog/chunk_state.h"
 #include "controller/catalog/ingest_catalog.h"
+#include "controller/catalog/ingest_rows.h"
 
 namespace litefleet::catalog {
 
 using sqlite::Statement;
 
+absl::StatusOr<std::vector<ManifestPlace>> PartsOf(sqlite::Connection db, int64_t snapshot_key, uint32_t first, uint32_t limit) {
+  LF_ASSIGN_OR_RETURN(
+      Statement get,
+      Statement::Prepare(db, "select first_page, pack, offset from manifest_part where snapshot = ? and part >= ? order by part limit ?"));
+  get.Bind(1, snapshot_key).Bind(2, int64_t{first}).Bind(3, int64_t{limit});
+  std::vector<ManifestPlace> parts;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+    if (!row) return parts;
+    parts.push_back({.first_page = static_cast<uint32_t>(get.Int(0)),
+                     .place = {.pack = static_cast<uint64_t>(get.Int(1)), .offset = static_cast<uint64_t>(get.Int(2))}});
+  }
+}
+
 absl::StatusOr<std::vector<ManifestPlace>> IngestCatalog::ManifestParts(int64_t snapshot_key, uint32_t first, uint32_t limit) const {
   std::vector<ManifestPlace> parts;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(
-        Statement get,
-        Statement::Prepare(db,
-                           "select first_page, pack, offset from manifest_part where snapshot = ? and part >= ? order by part limit ?"));
-    get.Bind(1, snapshot_key).Bind(2, int64_t{first}).Bind(3, int64_t{limit});
-    for (;;) {
-      LF_ASSIGN_OR_RETURN(const bool row, get.Step());
-      if (!row) return absl::OkStatus();
-      parts.push_back({.first_page = static_cast<uint32_t>(get.Int(0)),
-                       .place = {.pack = static_cast<uint64_t>(get.Int(1)), .offset = static_cast<uint64_t>(get.Int(2))}});
-    }
+    LF_ASSIGN_OR_RETURN(parts, PartsOf(db, snapshot_key, first, limit));
+    return absl::OkStatus();
   }));
   return parts;
 }

@@ -4,6 +4,7 @@
 
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
@@ -35,6 +36,11 @@ inline UploadSessionRow ToSession(const sqlite::Statement& row) {
   session.precopied = row.Int(9) != 0;
   return session;
 }
+
+// What IngestCatalog's calls of these names give, within a transaction.
+absl::StatusOr<SnapshotLayout> LayoutOf(sqlite::Connection db, const SnapshotId& snapshot);
+absl::StatusOr<std::vector<ManifestPlace>> PartsOf(sqlite::Connection db, int64_t snapshot_key, uint32_t first, uint32_t limit);
+absl::StatusOr<CommitFacts> CommitFactsOf(sqlite::Connection db, int64_t database, std::string_view operation);
 
 inline absl::Status CheckOpen(sqlite::Connection db, int64_t session) {
   LF_ASSIGN_OR_RETURN(sqlite::Statement get, sqlite::Statement::Prepare(db, "select state from upload_session where id = ?"));

@@ -29,6 +29,7 @@ absl::StatusOr<PolicyRow> PolicyCatalog::Put(const std::string& name, const std:
     result = {.name = name, .version = version, .applied_at = now, .text = text};
     return absl::OkStatus();
   }));
+  ++changes_;
   LF_RETURN_IF_ERROR(WriteRecords());
   return result;
 }
@@ -54,6 +55,7 @@ absl::Status PolicyCatalog::Delete(const std::string& name) {
     return Error(absl::StatusCode::kNotFound, "POLICY_NOT_FOUND", fmt::format("there is no policy {}", name),
                  "`litefleet policy list` shows the policies");
   }));
+  ++changes_;
   return WriteRecords();
 }
 

@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_CATALOG_POLICY_CATALOG_H_
 #define LITEFLEET_CONTROLLER_CATALOG_POLICY_CATALOG_H_
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -73,6 +74,9 @@ class PolicyCatalog {
   absl::StatusOr<std::vector<PolicyRow>> List() const;  // by name
   absl::Status Delete(const std::string& name);         // kNotFound POLICY_NOT_FOUND
 
+  // Grows whenever Put or Delete has changed something.
+  uint64_t changes() const { return changes_; }
+
   absl::StatusOr<std::vector<HoldRow>> Holds(int limit, int64_t offset) const;
   // One that there is stays as it is.
   absl::Status Hold(const DeviceId& device, const std::string& database, const std::string& reason, const std::string& message,
@@ -92,6 +96,7 @@ class PolicyCatalog {
 
   CatalogDb& db_;
   RecordWriter* records_ = nullptr;
+  std::atomic<uint64_t> changes_{1};
 };
 
 }  // namespace litefleet::catalog

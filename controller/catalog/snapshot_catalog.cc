@@ -409,8 +409,8 @@ absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckStat
   });
 }
 
-absl::Status SnapshotCatalog::QueueCheck(const SnapshotId& snapshot, const SnapshotId& superseded) {
-  const auto change = [&](sqlite::Connection db) -> absl::Status {
+void SnapshotCatalog::QueueCheck(const SnapshotId& snapshot, const SnapshotId& superseded) {
+  db_.Post([snapshot, superseded](sqlite::Connection db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement set,
                         Statement::Prepare(db, "update snapshot set check_state = ?1 where id = ?2 and check_state in (?3, ?4, ?5)"));
     set.Bind(1, int64_t{v1::CHECK_STATE_PENDING}).Bind(2, snapshot.value()).Bind(3, int64_t{v1::CHECK_STATE_UNSPECIFIED});
@@ -419,8 +419,7 @@ absl::Status SnapshotCatalog::QueueCheck(const SnapshotId& snapshot, const Snaps
     LF_ASSIGN_OR_RETURN(Statement leave, Statement::Prepare(db, "update snapshot set check_state = ?1 where id = ?2 and check_state = ?3"));
     leave.Bind(1, int64_t{v1::CHECK_STATE_SUPERSEDED}).Bind(2, superseded.value());
     return leave.Bind(3, int64_t{v1::CHECK_STATE_PENDING}).Run();
-  };
-  return db_.Write(change, Durability::kRelaxed);
+  });
 }
 
 absl::Status SnapshotCatalog::SetDrilled(const SnapshotId& snapshot, SystemTime at, std::chrono::milliseconds restore) {

@@ -67,9 +67,9 @@ class SnapshotCatalog {
   absl::StatusOr<uint64_t> ReserveTimeline(const DeviceId& device, const std::string& database, const OperationId& operation);
 
   absl::Status SetCheck(const SnapshotId& snapshot, v1::CheckState state, std::string_view message, SystemTime at);
-  // The check of `snapshot` waits, in place of that of `superseded` (may be empty). A verdict that either has stays. Relaxed: what a crash
+  // The check of `snapshot` waits, in place of that of `superseded` (may be empty). A verdict that either has stays. Posted: what a crash
   // forgets, the next start finds anew.
-  absl::Status QueueCheck(const SnapshotId& snapshot, const SnapshotId& superseded);
+  void QueueCheck(const SnapshotId& snapshot, const SnapshotId& superseded);
 
   // It was restored and checked; the verdict is recorded by SetCheck.
   absl::Status SetDrilled(const SnapshotId& snapshot, SystemTime at, std::chrono::milliseconds restore);

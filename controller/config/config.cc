@@ -3,6 +3,7 @@
 #include "common/base/status.h"
 #include "common/config/toml_reader.h"
 #include "common/rpc/address.h"
+#include "fmt/format.h"
 
 namespace litefleet::config {
 namespace {

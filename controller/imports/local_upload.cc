@@ -15,7 +15,7 @@
 #include "common/format/digest.h"
 #include "common/format/extent.h"
 #include "common/io/file.h"
-#include "controller/ingest/import_sink.h"
+#include "controller/ingest/ingest.h"
 #include "controller/ingest/upload_session.h"
 
 namespace litefleet::imports {
@@ -27,10 +27,10 @@ constexpr int kLevel = 3;
 constexpr std::chrono::minutes kPatience{2};
 
 // What the session answers. Offers and the commit are answered while they are handled, marks whenever they are made.
-class Answers final : public ingest::ImportSink {
+class Answers final : public ingest::UploadSink {
  public:
   explicit Answers(std::string provenance) : provenance_(std::move(provenance)) {}
-  const std::string& provenance() const override { return provenance_; }
+  std::string provenance() const override { return provenance_; }
 
   void Send(const v1::UploadResponse& response) override {
     MutexLock lock(mu_);

@@ -11,6 +11,11 @@ namespace {
 
 constexpr auto kReplaceWait = std::chrono::seconds(5);
 
+size_t SlotOf(const DeviceId& device, const std::string& database) {
+  const std::hash<std::string> hash;
+  return hash(device.value()) * 31 + hash(database);
+}
+
 }  // namespace
 
 Ingest::Ingest(IngestDeps deps, IngestLimits limits) : deps_(std::move(deps)), limits_(limits), digests_(limits.digest_cache_bytes) {}
@@ -67,10 +72,16 @@ void Ingest::BeginCommit(int64_t database) {
   committing_.insert(database);
 }
 
-void Ingest::EndCommit(int64_t database) {
+uint64_t Ingest::commits(const DeviceId& device, const std::string& database) const {
+  MutexLock lock(mu_);
+  return commits_[SlotOf(device, database) % commits_.size()];
+}
+
+void Ingest::EndCommit(int64_t database, const DeviceId& device, const std::string& name) {
   {
     MutexLock lock(mu_);
     committing_.erase(database);
+    ++commits_[SlotOf(device, name) % commits_.size()];
   }
   changed_.SignalAll();
 }

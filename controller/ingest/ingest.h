@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_INGEST_INGEST_H_
 #define LITEFLEET_CONTROLLER_INGEST_INGEST_H_
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -49,6 +50,11 @@ struct CommittedSnapshot {
   v1::Method method = v1::METHOD_UNSPECIFIED;
 };
 
+struct DeviceContact {
+  int64_t clock_offset_ms = 0;             // controller time minus device time, as measured at hello; 0 where unknown
+  std::optional<SystemTime> heard_before;  // last, before it connected this time
+};
+
 struct IngestDeps {
   store::Store& store;
   catalog::IngestCatalog& catalog;
@@ -57,10 +63,8 @@ struct IngestDeps {
   Executor& session_executor;
   // Decompresses, hashes and writes: as many threads as cores. Never blocks but for the page cache.
   Executor& verify_executor;
-  // Controller time minus device time, as measured at hello; 0 where unknown.
-  std::function<int64_t(const DeviceId&)> clock_offset_ms;
-  // When the device had been heard last before it connected this time; may be empty or give nothing.
-  std::function<std::optional<SystemTime>(const DeviceId&)> previous_contact;
+  // What is known of the device's clock and connection; may be empty.
+  std::function<DeviceContact(const DeviceId&)> contact;
   // Whether the device may store more; an error refuses the upload. `goes_on`: one that has begun. May be empty.
   std::function<absl::Status(const DeviceId&, bool goes_on)> check_quota = nullptr;
   // After a commit, on an executor's thread, once a snapshot; may be empty.
@@ -74,6 +78,10 @@ class UploadSink {
   virtual void Send(const v1::UploadResponse& response) = 0;
   // The upload has ended: OK after `committed`. Called once at most, and nothing is sent afterwards.
   virtual void Close(const absl::Status& status) = 0;
+  // Where what is uploaded is no backup but a file that an operator brought: what it was, and who brought it, for people. Its times are the
+  // controller's, and IngestDeps::on_committed is not told of the snapshot. A device has no word for this, so that nothing that comes over
+  // the wire can be taken for an import. Constant.
+  virtual std::string provenance() const { return {}; }
 };
 
 class UploadSession;
@@ -97,12 +105,14 @@ class Ingest {
   const IngestDeps& deps() const { return deps_; }
   const IngestLimits& limits() const { return limits_; }
   manifest::DigestCache& digests() { return digests_; }
+  // Changes with every commit of the database, and with those of some others: what was read of it before is still so where this is.
+  uint64_t commits(const DeviceId& device, const std::string& database) const;
   // One stream a session: a newer one ends the older one, and waits (5 s at most) until it has.
   void Register(const SessionId& id, const std::shared_ptr<UploadSession>& session);
   void Unregister(const SessionId& id, UploadSession* session);
   // One commit a database at a time, so that a sequence number can be written before it is committed.
   void BeginCommit(int64_t database);
-  void EndCommit(int64_t database);
+  void EndCommit(int64_t database, const DeviceId& device, const std::string& name);
   void UploadEnded();
 
  private:
@@ -113,6 +123,7 @@ class Ingest {
   CondVar changed_;
   std::map<std::string, std::shared_ptr<UploadSession>> running_ ABSL_GUARDED_BY(mu_);
   std::set<int64_t> committing_ ABSL_GUARDED_BY(mu_);
+  std::array<uint64_t, 4096> commits_ ABSL_GUARDED_BY(mu_){};  // by the hash of device and database
   size_t uploads_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

@@ -56,10 +56,11 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   begin_ = begin;
   // One a second: their rows are not kept for a week.
   const bool sync = begin.method() == v1::METHOD_CONTINUOUS && !begin.base_snapshot_id().empty();
-  LF_ASSIGN_OR_RETURN(
-      const catalog::UploadSessionRow row,
-      ingest_.deps().catalog.BeginSession(device_, session, begin.database(), begin.timeline(), SnapshotId(begin.base_snapshot_id()),
-                                          ingest_.deps().clock.Now() + (sync ? limits.sync_life : limits.session_life)));
+  commits_at_begin_ = ingest_.commits(device_, begin.database());
+  LF_ASSIGN_OR_RETURN(const catalog::UploadSessionRow row,
+                      ingest_.deps().catalog.BeginSession(
+                          device_, session, begin.database(), begin.timeline(), SnapshotId(begin.base_snapshot_id()),
+                          ingest_.deps().clock.Now() + (sync ? limits.sync_life : limits.session_life), begin.operation_id(), &facts_));
   {
     MutexLock lock(mu_);
     row_ = row;
@@ -98,12 +99,14 @@ absl::Status UploadSession::ChooseBase(const v1::UploadBegin& begin, const catal
     return absl::OkStatus();
   }
   if (!row.pinned.value().empty() && (begin.compare() || !begin.base_snapshot_id().empty())) {
-    absl::StatusOr<catalog::SnapshotLayout> layout = deps.catalog.GetLayout(row.pinned);
-    const bool named = layout.ok() && row.pinned.value() == begin.base_snapshot_id() && layout->root.AsString() == begin.base_root_digest();
+    std::optional<catalog::SnapshotLayout> layout = std::exchange(facts_.pinned, std::nullopt);
+    const bool named =
+        layout.has_value() && row.pinned.value() == begin.base_snapshot_id() && layout->root.AsString() == begin.base_root_digest();
     // A base of another page size shares nothing; one that a newer controller wrote cannot be read.
-    if (layout.ok() && layout->page_size == begin.page_size() && (named || begin.compare())) {
+    if (layout.has_value() && layout->page_size == begin.page_size() && (named || begin.compare())) {
       absl::StatusOr<manifest::ManifestReader> base = manifest::ManifestReader::Open(deps.catalog, deps.store, *std::move(layout));
       if (base.ok()) {
+        base->Know(std::exchange(facts_.parts, {}));
         accepted.set_base_snapshot_id(row.pinned.value());
         accepted.set_base_root_digest(std::string(base->layout().root.AsString()));
         delta_.emplace(deps.catalog, deps.store, ingest_.digests(), snapshot_, begin.page_count(), *std::move(base));

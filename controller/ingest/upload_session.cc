@@ -8,7 +8,6 @@
 #include "common/base/status.h"
 #include "common/format/chunk_codec.h"
 #include "common/format/extent.h"
-#include "controller/ingest/import_sink.h"
 #include "controller/ingest/snapshot_record.h"
 #include "fmt/format.h"
 
@@ -314,8 +313,11 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   LF_ASSIGN_OR_RETURN(std::optional<uint64_t> epoch, delta_.has_value() ? delta_->epoch() : manifest_->epoch());
   LF_RETURN_IF_ERROR(AddEpochs(slots, epoch));
   ingest_.BeginCommit(row.database);
-  const auto end_commit = absl::MakeCleanup([this, &row] { ingest_.EndCommit(row.database); });
-  LF_ASSIGN_OR_RETURN(const catalog::CommitFacts facts, deps.catalog.GetCommitFacts(row, begin_.operation_id()));
+  const auto end_commit = absl::MakeCleanup([this, &row] { ingest_.EndCommit(row.database, device_, begin_.database()); });
+  catalog::CommitFacts facts = facts_.commit;
+  if (ingest_.commits(device_, begin_.database()) != commits_at_begin_) {
+    LF_ASSIGN_OR_RETURN(facts, deps.catalog.GetCommitFacts(row, begin_.operation_id()));
+  }
 
   RecordFacts about;
   about.snapshot = snapshot_;
@@ -324,13 +326,12 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   about.manifest = delta_.has_value() ? delta_->TakeManifest() : manifest_->TakeManifest();
   about.pages_changed = delta_.has_value() ? delta_->pages_changed() : commit.page_count();
   about.received_at = deps.clock.Now();
-  const auto* const import = dynamic_cast<const ImportSink*>(sink_.get());
-  if (import != nullptr) about.provenance = import->provenance();
-  about.clock_offset_ms = import == nullptr && deps.clock_offset_ms ? deps.clock_offset_ms(device_) : 0;
+  about.provenance = sink_->provenance();
+  const DeviceContact contact = deps.contact ? deps.contact(device_) : DeviceContact();
+  if (about.provenance.empty()) about.clock_offset_ms = contact.clock_offset_ms;
   about.not_before = facts.previous_effective_at;
-  if (const auto contact = deps.previous_contact ? deps.previous_contact(device_) : std::nullopt; contact.has_value()) {
-    about.not_before = about.not_before.has_value() ? std::max(*about.not_before, *contact) : *contact;
-  }
+  if (contact.heard_before.has_value())
+    about.not_before = std::max(about.not_before.value_or(*contact.heard_before), *contact.heard_before);
   about.wire_bytes = facts.ahead_wire_bytes + row.durable_bytes;
   about.stored_bytes = facts.ahead_stored_bytes + row.stored_bytes;
   for (const Slot& slot : slots) {
@@ -358,7 +359,7 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   response.mutable_committed()->set_precopied(record.precopied());
   sink_->Send(response);
   Fail(absl::OkStatus());  // closes the stream well
-  if (created && !record.precopied() && import == nullptr && deps.on_committed)
+  if (created && !record.precopied() && about.provenance.empty() && deps.on_committed)
     deps.on_committed({.snapshot = committed.snapshot, .device = device_, .database = begin_.database(), .method = begin_.method()});
   return absl::OkStatus();
 }

@@ -123,6 +123,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   std::optional<DeltaBuilder> delta_;  // with one, or where chunks end anywhere
   uint64_t next_offer_ = 1;
   std::deque<Expected> expected_;
+  catalog::BeginFacts facts_;
+  uint64_t commits_at_begin_ = 0;  // Ingest::commits of the database, before facts_ were read
   bool registered_ = false;
   bool claims_left_ = false;  // of a committed session
 

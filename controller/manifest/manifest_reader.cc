@@ -106,7 +106,12 @@ absl::StatusOr<bool> ManifestReader::Advance(const catalog::ManifestLayer& layer
     if (cursor.next_in_places == cursor.places.size()) {
       if (cursor.next >= layer.parts) return false;
       const uint32_t limit = std::min(kPlacesAtOnce, layer.parts - cursor.next);
-      LF_ASSIGN_OR_RETURN(cursor.places, parts_(layer.first_part + cursor.next, limit));
+      if (const size_t from = size_t{layer.first_part} + cursor.next; from + limit <= known_.size()) {
+        const auto begin = known_.begin() + static_cast<std::ptrdiff_t>(from);
+        cursor.places.assign(begin, begin + limit);
+      } else {
+        LF_ASSIGN_OR_RETURN(cursor.places, parts_(layer.first_part + cursor.next, limit));
+      }
       cursor.next_in_places = 0;
       if (cursor.places.size() != limit) return Damaged("CHUNK_MISSING", fmt::format("a part of layer {} is not in the catalog", layer.id));
     }

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "absl/functional/function_ref.h"
@@ -29,6 +30,9 @@ class ManifestReader {
   static absl::StatusOr<ManifestReader> Open(const catalog::IngestCatalog& catalog, store::Store& store, catalog::SnapshotLayout layout);
   // Without a catalog, for who makes one.
   static absl::StatusOr<ManifestReader> Open(Parts parts, store::Store& store, catalog::SnapshotLayout layout);
+
+  // All places of the manifest's parts, as of a moment ago: they are not asked for again, unless what is there has moved.
+  void Know(std::vector<catalog::ManifestPlace> parts) { known_ = std::move(parts); }
 
   const catalog::SnapshotLayout& layout() const { return layout_; }
   uint32_t stretch_count() const { return StretchCount(layout_.page_size, layout_.page_count); }
@@ -59,6 +63,7 @@ class ManifestReader {
   Parts parts_;
   store::Store* store_;
   catalog::SnapshotLayout layout_;
+  std::vector<catalog::ManifestPlace> known_;
   std::vector<Cursor> cursors_;
   int64_t last_ = -1;
 };

@@ -46,7 +46,28 @@ absl::StatusOr<Quotas::Standing> Quotas::Of(const DeviceId& device) const {
   return standing;
 }
 
+bool Quotas::AnyQuota() const {
+  if (common_.bytes > 0 || common_.snapshots > 0) return true;
+  const uint64_t changes = policies_.changes();
+  {
+    MutexLock lock(mu_);
+    if (looked_at_ == changes) return any_;
+  }
+  const absl::StatusOr<std::vector<catalog::PolicyRow>> rows = policies_.List();
+  if (!rows.ok()) return true;
+  bool any = false;
+  for (const catalog::PolicyRow& row : *rows) {
+    const absl::StatusOr<Policy> policy = ParsePolicy(row.text, "policy " + row.name);
+    any |= policy.ok() && (policy->quota_bytes.value_or(0) > 0 || policy->quota_snapshots.value_or(0) > 0);
+  }
+  MutexLock lock(mu_);
+  looked_at_ = changes;
+  any_ = any;
+  return any;
+}
+
 absl::Status Quotas::Check(const DeviceId& device, bool goes_on) const {
+  if (!AnyQuota()) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(const Standing standing, Of(device));
   const Quota& quota = standing.quota;
   if (quota.bytes > 0 && standing.holds.bytes >= quota.bytes) {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -47,11 +48,15 @@ class Quotas {
  private:
   using PolicyList = std::shared_ptr<const std::vector<Policy>>;
   absl::StatusOr<PolicyList> Policies(std::pair<int64_t, int64_t> version) const;
+  // False where nothing is bounded anywhere: then an upload costs no look at the catalog.
+  bool AnyQuota() const;
 
   catalog::QuotaCatalog& holdings_;
   catalog::PolicyCatalog& policies_;
   const Quota common_;
   mutable Mutex mu_;
+  mutable std::optional<uint64_t> looked_at_ ABSL_GUARDED_BY(mu_);  // PolicyCatalog::changes() that any_ is of
+  mutable bool any_ ABSL_GUARDED_BY(mu_) = false;
   mutable PolicyList cached_ ABSL_GUARDED_BY(mu_);
   mutable std::pair<int64_t, int64_t> cached_version_ ABSL_GUARDED_BY(mu_);
 };

@@ -56,6 +56,8 @@ void Model::Apply(const std::string& line) {
     ended = true;
   } else if (what == "scrubbed") {
     flipped.clear();
+  } else if (what == "counted") {
+    ++counted;
   } else if (what == "clock") {
     int64_t by = 0;
     in >> by;

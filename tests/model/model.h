@@ -48,12 +48,13 @@ struct Model {
   std::set<std::string> flipped;   // names of chunks that no scrub has looked at since
   bool ever_flipped = false;
   int64_t clock_ms = 0;  // passed
+  int counted = 0;       // how often the catalog counted on, durable in the packs
   bool ended = false;    // the process said that it has done all it wanted
   std::string violation;
   std::vector<std::string> last;  // events, for people
 
   // Events: now D PAGES | begin D SESSION PAGES | ack D SNAPSHOT | drop D | lose D | open S | alive S | gone S | pin S 0|1 | harm S |
-  // flip CHUNK | scrubbed | clock MS | violation TEXT | end
+  // flip CHUNK | scrubbed | clock MS | counted | violation TEXT | end
   void Apply(const std::string& line);
 };
 

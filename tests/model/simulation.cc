@@ -25,9 +25,10 @@ constexpr const char* kCrashPoints[] = {
 
 // How an epoch ends.
 struct End {
-  std::string point;     // a crash point, with its count
-  unsigned calls = 0;    // or so many calls of the file system; 0: by itself
-  bool rebuild = false;  // before it begins
+  std::string point;      // a crash point, with its count
+  unsigned calls = 0;     // or so many calls of the file system; 0: by itself
+  bool rebuild = false;   // before it begins
+  bool put_back = false;  // an older copy of the catalog was, before it begins: a rebuild follows
   int writeback = 0;
 };
 
@@ -57,6 +58,10 @@ End ChooseEnd(std::minstd_rand& random, bool may_rebuild) {
   if (end.rebuild) {
     FakeClock clock;
     clock.Advance(std::chrono::milliseconds(model.clock_ms));
+    if (end.put_back) {
+      if (const absl::Status status = World::ExpectOutdated(directory, clock, files); !status.ok())
+        tell("violation " + std::string(status.message()));
+    }
     if (const absl::Status status = World::Rebuild(directory, clock, files); !status.ok())
       tell("violation rebuild: " + std::string(status.message()));
   }
@@ -65,6 +70,7 @@ End ChooseEnd(std::minstd_rand& random, bool may_rebuild) {
     world.Start();
     world.Act(actions);
     world.CheckAll();
+    world.Stop();
   }
   tell("end");
   _exit(0);
@@ -90,6 +96,15 @@ std::string ScratchDirectory() {
   return mkdtemp(name.data()) == nullptr ? "" : name;
 }
 
+// The catalog's file and its log, of a controller that does not run.
+void CopyCatalog(const std::string& from, const std::string& to) {
+  std::filesystem::create_directories(to);
+  for (const char* name : {"catalog.db", "catalog.db-wal", "catalog.db-shm"}) std::filesystem::remove(to + "/" + name);
+  for (const char* name : {"catalog.db", "catalog.db-wal"}) {
+    if (std::filesystem::exists(from + "/" + name)) std::filesystem::copy_file(from + "/" + name, to + "/" + name);
+  }
+}
+
 }  // namespace
 
 SimulationResult Simulate(const SimulationOptions& options) {
@@ -101,15 +116,25 @@ SimulationResult Simulate(const SimulationOptions& options) {
     device.id = DeviceId(fmt::format("{0}{0}{0}{0}{0}{0}{0}{0}-1111-4111-8111-111111111111", i + 1));
     device.now.page_size = i == 2 ? 1024 : 4096;
   }
+  int copied = 0;  // Model::counted of the copy of the catalog
   const std::string directory = ScratchDirectory();
   if (directory.empty()) return {.violation = "no scratch directory"};
   for (int epoch = 0; epoch < options.epochs && model.violation.empty(); ++epoch) {
-    const End end = ChooseEnd(random, epoch > 0 && !model.ever_flipped);
+    End end = ChooseEnd(random, epoch > 0 && !model.ever_flipped);
+    if (random() % 3 == 0 && epoch > 0 && !model.ever_flipped && copied > 0 && model.counted > copied) {
+      CopyCatalog(directory + "/older", directory);
+      end.rebuild = end.put_back = true;
+      ++result.put_back;
+    } else if (random() % 3 == 0 && epoch > 0) {
+      CopyCatalog(directory, directory + "/older");
+      copied = model.counted;
+    }
     const unsigned seed = random();
     int fds[2];
     if (pipe(fds) != 0) return {.violation = "no pipe"};
     model.ended = false;
-    model.last.push_back(fmt::format("epoch {}: {}{}{}", epoch, end.rebuild ? "rebuild, " : "", end.point,
+    model.last.push_back(fmt::format("epoch {}: {}{}{}", epoch,
+                                     end.put_back ? "an older catalog, rebuild, " : (end.rebuild ? "rebuild, " : ""), end.point,
                                      end.calls > 0 ? fmt::format("killed at call {}", end.calls) : ""));
     result.rebuilds += end.rebuild ? 1 : 0;
     const pid_t child = fork();

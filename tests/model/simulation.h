@@ -19,6 +19,7 @@ struct SimulationResult {
   std::string violation;  // empty: none; else with what came before it, and how to repeat it
   int crashes = 0;
   int rebuilds = 0;
+  int put_back = 0;  // of these, after an older copy of the catalog was refused
   size_t snapshots = 0;
   size_t alive = 0;
 };

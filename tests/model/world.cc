@@ -5,6 +5,7 @@
 
 #include "common/base/status.h"
 #include "controller/catalog/rebuild_catalog.h"
+#include "controller/catalog/schema.h"
 #include "controller/manifest/manifest_reader.h"
 #include "controller/rebuild/rebuild.h"
 #include "fmt/format.h"
@@ -53,12 +54,23 @@ World::World(Model& model, std::string directory, fakes::VolatileFiles& files, u
                .deletions = deletions_,
                .marks = marks_,
                .store = *path_.store,
-               .held = [this](const SnapshotId& id) { return path_.readers->pins().IsPinned(id); }}),
+               .held = [this](const SnapshotId& id) { return path_.readers->pins().IsPinned(id); },
+               .count_generation = [this] { return generation_.Advance(); }}),
       retention_(policies_, deletions_, [this] { return marks_.WriteDue(); }),
       operations_(*path_.db),
       identities_(*path_.db),
       reports_(identities_, *path_.snapshots, catalog::GapCatalog(*path_.db), *path_.db),
       scrubs_(*path_.db),
+      generations_(*path_.db),
+      generation_(generations_, *path_.store, clock_),
+      backups_({.catalog = directory_ + "/catalog.db",
+                .store = directory_ + "/store",
+                .scratch = directory_ + "/scratch",
+                .keep = 2,
+                .leave_free = 0,
+                .made = [this] { return generation_.Advance().status(); }},
+               clock_, files_),
+      holdings_(*path_.db),
       uploads_(model.devices.size()) {
   auto fleet = fleet::DeviceFleet::Create({&operations_, &reports_, &clock_, "test"}, {.own_ticker = false});
   if (Expect(fleet.status(), {}, "make the fleet")) fleet_ = *std::move(fleet);
@@ -66,6 +78,9 @@ World::World(Model& model, std::string directory, fakes::VolatileFiles& files, u
       *fleet_, *path_.store, *path_.ingest_catalog, scrubs_,
       [this](const SnapshotId& snapshot, const auto& visit) { return NeededBy(path_, snapshot, visit); }, clock_,
       scrub::ScrubberOptions{.bytes_per_second = 0});
+  path_.check_quota = [this](const DeviceId& device, bool goes_on) {
+    return retention::Quotas(holdings_, policies_, quota_).Check(device, goes_on);
+  };
 }
 
 World::~World() {
@@ -104,7 +119,24 @@ absl::Status World::Rebuild(const std::string& directory, const Clock& clock, fa
   return absl::OkStatus();
 }
 
+absl::Status World::ExpectOutdated(const std::string& directory, const Clock& clock, fakes::VolatileFiles& files) {
+  store::FileStoreOptions options;
+  options.directory = directory + "/store";
+  options.reserve_bytes = 0;
+  LF_ASSIGN_OR_RETURN(const auto db, catalog::CatalogDb::Open(directory + "/catalog.db", false, catalog::Migrations()));
+  LF_ASSIGN_OR_RETURN(const auto store, store::FileStore::Open(options, clock, files));
+  catalog::GenerationCatalog generations(*db);
+  const absl::Status status = rebuild::CatalogGeneration(generations, *store, clock).CheckNewest();
+  if (ReasonOf(status) == "CATALOG_OUTDATED") return absl::OkStatus();
+  return absl::InternalError(fmt::format("an older copy of the catalog is taken for the newest: {}", status.ToString()));
+}
+
+void World::Stop() { Expect(generation_.AdvanceIfGrown(), {}, "count the catalog"); }
+
 void World::Start() {
+  if (!Expect(generation_.CheckNewest(), {}, "look whether the catalog is the newest")) return;
+  if (!Expect(generation_.Advance().status(), {}, "count the catalog")) return;
+  tell_("counted");
   if (!Expect(pruner_.Recover(), {}, "recover")) return;
   Expect(policies_.Put("all", "name = \"all\"\n[retention]\nkeep_last = 2\nfloor = 2\n", clock_.Now()).status(), {}, "put a policy");
   // What a crash left open has been decided one way or the other.
@@ -146,7 +178,17 @@ void World::Check(const std::string& id, const Snapshot& snapshot) {
     Violation(fmt::format("snapshot {} is no longer pinned", id));
 }
 
+// What triggers keep is what there is.
+void World::CheckHoldings() {
+  if (model_.ever_flipped) return;  // a chunk that came again may weigh something else
+  const int64_t wrong = path_.Count(
+      "select count(*) from owner where held_bytes <> coalesce((select sum(coalesce((select stored_bytes from chunk where id = d.chunk), "
+      "(select stored_bytes from swept_chunk where chunk = d.chunk), 0)) from device_chunk d where d.owner = owner.id), 0)");
+  if (wrong != 0) Violation(fmt::format("{} devices hold something else than their rights say", wrong));
+}
+
 void World::CheckAll() {
+  CheckHoldings();
   const auto snapshots = model_.snapshots;
   for (const auto& [id, snapshot] : snapshots) Check(id, snapshot);
   // Also what was committed and never acknowledged.
@@ -187,6 +229,8 @@ void World::Act(int actions) {
       const int64_t by = Random(4) == 0 ? int64_t{3'600'000} * (1 + Random(200)) : 1000 * (1 + int64_t{Random(600)});
       tell_(fmt::format("clock {}", by));
       clock_.Advance(std::chrono::milliseconds(by));
+    } else if (what < 96) {
+      Random(2) == 0 ? BackUpCatalog() : SetQuota();
     } else if (what < 97) {
       Expect(path_.ingest->Maintain(), {}, "remove expired sessions");
     } else if (const std::string id = Pick({Fate::kAlive}); !id.empty()) {

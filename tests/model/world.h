@@ -11,14 +11,19 @@
 #include <string>
 #include <vector>
 
+#include "controller/backup/catalog_backups.h"
+#include "controller/catalog/generation_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/policy_catalog.h"
 #include "controller/catalog/prune_catalog.h"
+#include "controller/catalog/quota_catalog.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/prune/mark_writer.h"
 #include "controller/prune/pruner.h"
+#include "controller/rebuild/catalog_generation.h"
+#include "controller/retention/quotas.h"
 #include "controller/retention/retention.h"
 #include "controller/scrub/scrubber.h"
 #include "tests/fakes/volatile_files.h"
@@ -38,8 +43,13 @@ class World {
   // The catalog out of the packs alone, beside a controller that does not run.
   static absl::Status Rebuild(const std::string& directory, const Clock& clock, fakes::VolatileFiles& files);
 
+  // An older copy of the catalog, in the place of the one that there was: it must be refused.
+  static absl::Status ExpectOutdated(const std::string& directory, const Clock& clock, fakes::VolatileFiles& files);
+
   // What a start of the controller does, and then everything is looked at.
   void Start();
+  // What a stop does that nothing cuts short.
+  void Stop();
   void Act(int actions);
   void CheckAll();
 
@@ -69,6 +79,9 @@ class World {
   void Retain();
   void Scrub();
   void Flip();
+  void BackUpCatalog();
+  void SetQuota();
+  void CheckHoldings();
 
   void Check(const std::string& id, const Snapshot& snapshot);
   bool Affected(const std::string& id);
@@ -92,6 +105,11 @@ class World {
   std::unique_ptr<fleet::DeviceFleet> fleet_;
   catalog::ScrubCatalog scrubs_;
   std::unique_ptr<scrub::Scrubber> scrubber_;
+  catalog::GenerationCatalog generations_;
+  rebuild::CatalogGeneration generation_;
+  backup::CatalogBackups backups_;
+  catalog::QuotaCatalog holdings_;
+  retention::Quota quota_;
   std::vector<std::unique_ptr<fakes::PagedUpload>> uploads_;  // one a device, or none
   std::vector<Reading> readers_;
   bool pruning_now_ = false;

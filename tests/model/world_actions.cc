@@ -77,8 +77,13 @@ void World::EndUpload(int device) {
   const absl::Status status = uploads_[at]->outcome().status;
   uploads_[at].reset();
   // What a session that went away, or damage that was found, tells a device to do again.
-  if (!Expect(status, {"SESSION_EXPIRED", "CHUNK_VANISHED", "CHUNK_DAMAGED", "CHUNK_MISSING", "BASE_VANISHED"}, "upload")) return;
+  if (!Expect(status, {"SESSION_EXPIRED", "CHUNK_VANISHED", "CHUNK_DAMAGED", "CHUNK_MISSING", "BASE_VANISHED", "QUOTA_EXCEEDED"}, "upload"))
+    return;
   if (status.ok()) return;
+  if (ReasonOf(status) == "QUOTA_EXCEEDED") {
+    if (quota_.bytes == 0 && quota_.snapshots == 0) Violation("an upload was refused by a quota that nobody has set");
+    return;  // it tries again
+  }
   if (!model_.ever_flipped && ReasonOf(status) != "SESSION_EXPIRED" && ReasonOf(status) != "CHUNK_VANISHED")
     return Violation(fmt::format("upload: {}", status.ToString()));
   if (ReasonOf(status) == "SESSION_EXPIRED" || absl::IsDataLoss(status)) tell_(fmt::format("drop {}", device));
@@ -226,6 +231,16 @@ void World::Scrub() {
   }
   tell_("scrubbed");
   Expect(scrubber_->Heal().status(), {}, "heal");
+}
+
+void World::BackUpCatalog() {
+  if (Expect(backups_.BackUp(), {}, "back the catalog up")) tell_("counted");
+}
+
+void World::SetQuota() {
+  quota_ = {};
+  if (Random(3) == 0) quota_.bytes = 1 + int64_t{Random(2'000'000)};
+  if (Random(3) == 0) quota_.snapshots = 1 + int64_t{Random(6)};
 }
 
 void World::Flip() {

@@ -117,6 +117,32 @@ TEST_F(SnapshotSpoolTest, ASmallSpoolMergesAndSaysSo) {
   EXPECT_TRUE(controller_->Content() == content_);
 }
 
+TEST_F(SnapshotSpoolTest, AFullSpoolMergesWhatOtherDatabasesHaveTheOldestFirst) {
+  BackUp();
+  for (const char* other : {"log", "mail"}) {
+    for (int i = 0; i < 6; ++i) ASSERT_TRUE(TakeOther(other, 30, 20).status.ok());
+  }
+  ASSERT_EQ(spool_->UsageOf("log").snapshots, 6U);
+  Change(60, 40);
+  // What there is and half of what comes.
+  const auto cap = static_cast<uint64_t>(spool_->Total().bytes) + (80 << 10);
+  std::optional<SnapshotSpool::Use> uploads(spool_->Hold("log"));
+  ASSERT_TRUE(TakeNow(cap).status.ok());
+  EXPECT_EQ(spool_->UsageOf("log").snapshots, 6U) << "one that is in use is left alone";
+  EXPECT_LT(spool_->UsageOf("mail").snapshots, 6U);
+  EXPECT_LE(static_cast<uint64_t>(spool_->Total().bytes), cap);
+  uploads.reset();
+  Change(60, 55);
+  ASSERT_TRUE(TakeNow(cap).status.ok());
+  EXPECT_LT(spool_->UsageOf("log").snapshots, 6U);
+  bool log = false;
+  for (const v1::CoverageGap& gap : Gaps()) log |= gap.database() == "log" && gap.reason() == kSpoolFull && gap.has_until();
+  EXPECT_TRUE(log) << "what was merged is a gap of its database";
+  check_content_ = false;
+  ASSERT_TRUE(DrainNow().ok());
+  EXPECT_TRUE(controller_->Content() == content_);
+}
+
 TEST_F(SnapshotSpoolTest, ChunksAreCompressedAtTheLevelThatIsConfigured) {
   std::string text;
   while (text.size() < size_t{200} * kPage) text += fmt::format("{} items of kind {}\n", dice_() % 1000, dice_() % 50);

@@ -97,6 +97,25 @@ class SpoolTest : public testing::Test {
       }
     }
   }
+  // Of another database of so many pages, of which so many are written anew: nothing of it is known to the controller.
+  Taken TakeOther(const std::string& database, uint32_t pages, uint32_t changed) {
+    clock_.Advance(std::chrono::minutes(1));
+    std::string& content = others_[database];
+    content.resize(size_t{pages} * kPage);
+    for (size_t at = 0; at < size_t{changed} * kPage; at += 16) {
+      const uint64_t value = dice_();
+      std::memcpy(&content[at], &value, sizeof value);
+    }
+    TakeJob job;
+    job.database = database;
+    job.operation_id = NewUlid(clock_.Now());
+    job.started_at = clock_.Now();
+    job.ledger_file = directory_ + "/ledgers/" + database + ".ledger";
+    job.ledger_identity = ledger::LedgerIdentity("device", database, "/" + database);
+    job.spool_bytes = 64 << 20;
+    job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> { return std::make_unique<ContentSource>(content, clock_); };
+    return Take(*spool_, job, cancel_);
+  }
   Taken TakeNow(uint64_t spool_bytes = 64 << 20) {
     clock_.Advance(std::chrono::minutes(1));
     TakeJob job;
@@ -165,8 +184,9 @@ class SpoolTest : public testing::Test {
   std::mt19937_64 dice_{7};
   std::string content_;
   int level_ = 1;
-  std::map<int64_t, std::string> wanted_;  // by taken_at
-  std::vector<int64_t> order_;             // of acknowledgements
+  std::map<std::string, std::string> others_;  // content by database
+  std::map<int64_t, std::string> wanted_;      // by taken_at
+  std::vector<int64_t> order_;                 // of acknowledgements
   int64_t acknowledged_at_ms_ = 0;
   bool check_content_ = true;
   CancelToken cancel_;

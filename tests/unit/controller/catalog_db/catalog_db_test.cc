@@ -189,6 +189,26 @@ TEST_F(CatalogDbTest, KeepsStatementsAndGivesEachUserHisOwn) {
   EXPECT_EQ(prepared[0], prepared[1]) << "prepared again";
 }
 
+TEST_F(CatalogDbTest, WhatIsPostedIsDoneInItsTurnAndIsNotLostByAnEnd) {
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  const auto post = [&](int64_t x) {
+    (*db)->Post([x](sqlite::Connection raw) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(auto insert, sqlite::Statement::Prepare(raw, "insert into t values(?)"));
+      return insert.Bind(1, x).Run();
+    });
+  };
+  // More than may wait, and some that fail.
+  for (int64_t x = 0; x < 3000; ++x) post(x % 2800);
+  ASSERT_TRUE(Insert(**db, 2900).ok());
+  EXPECT_EQ(Count(**db), 2801) << "a change that waits comes after those that were posted before it";
+  for (int64_t x = 3000; x < 3500; ++x) post(x);
+  db->reset();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), 3301);
+}
+
 TEST(StatementCacheTest, IsBounded) {
   auto db = sqlite::Open(":memory:", SQLITE_OPEN_READWRITE);
   ASSERT_TRUE(db.ok());

@@ -50,19 +50,23 @@ struct DataPath {
       session_executor = std::make_unique<ThreadPoolExecutor>(8, 1024);
       verify_executor = std::make_unique<ThreadPoolExecutor>(2, 1024);
     }
-    ingest = std::make_unique<Ingest>(IngestDeps{.store = *store,
-                                                 .catalog = *ingest_catalog,
-                                                 .clock = clock,
-                                                 .session_executor = *session_executor,
-                                                 .verify_executor = *verify_executor,
-                                                 .clock_offset_ms = [this](const DeviceId&) { return clock_offset_ms; },
-                                                 .previous_contact = [this](const DeviceId&) { return previous_contact; },
-                                                 .on_committed =
-                                                     [this](const CommittedSnapshot& snapshot) {
-                                                       const std::scoped_lock lock(committed_mu);
-                                                       committed.push_back(snapshot);
-                                                     }},
-                                      limits);
+    ingest = std::make_unique<Ingest>(
+        IngestDeps{
+            .store = *store,
+            .catalog = *ingest_catalog,
+            .clock = clock,
+            .session_executor = *session_executor,
+            .verify_executor = *verify_executor,
+            .contact =
+                [this](const DeviceId&) { return DeviceContact{.clock_offset_ms = clock_offset_ms, .heard_before = previous_contact}; },
+            .check_quota = [this](const DeviceId& device,
+                                  bool goes_on) { return check_quota ? check_quota(device, goes_on) : absl::OkStatus(); },
+            .on_committed =
+                [this](const CommittedSnapshot& snapshot) {
+                  const std::scoped_lock lock(committed_mu);
+                  committed.push_back(snapshot);
+                }},
+        limits);
   }
   ~DataPath() {
     session_executor.reset();
@@ -97,6 +101,7 @@ struct DataPath {
 
   int64_t clock_offset_ms = 0;
   std::optional<SystemTime> previous_contact;
+  std::function<absl::Status(const DeviceId&, bool)> check_quota;
   std::mutex committed_mu;
   std::vector<CommittedSnapshot> committed;  // read when no upload runs
   std::unique_ptr<catalog::CatalogDb> db;

@@ -44,8 +44,7 @@ class QuotasTest : public ingest::IngestTest {
                             .clock = clock_,
                             .session_executor = *path_->session_executor,
                             .verify_executor = *path_->verify_executor,
-                            .clock_offset_ms = {},
-                            .previous_contact = {},
+                            .contact = {},
                             .check_quota = [this](const DeviceId& device, bool goes_on) { return quotas_->Check(device, goes_on); },
                             .on_committed = {}};
     ingest_ = std::make_unique<ingest::Ingest>(std::move(deps), limits);

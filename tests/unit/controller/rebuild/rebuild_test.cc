@@ -4,6 +4,7 @@
 #include <gmock/gmock.h>
 
 #include "common/base/proto_time.h"
+#include "common/io/file.h"
 #include "controller/catalog/deletion_catalog.h"
 #include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/policy_catalog.h"
@@ -203,6 +204,43 @@ TEST_F(RebuildTest, WhatWasDeletedStaysAwayAndPinsStay) {
     EXPECT_EQ(path_->Count("select count(*) from gone_snapshot"), 1);
     EXPECT_GT(path_->Count("select seq from sqlite_sequence where name = 'mark_due'"), 1) << "new marks count more";
   }
+}
+
+// Each sector of 4 KiB in its turn, in all packs: one that is lost brings nothing back that was deleted, and no device that was forgotten.
+TEST_F(RebuildTest, DamageOfOnePlaceBringsNothingBack) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const DeviceId forgotten = Enroll("beta", "bb01");
+  ASSERT_TRUE(records_->WriteDue().ok());
+  const auto deleted = Upload(FakeDatabase::Make(4096, 3, 2), device);
+  ASSERT_TRUE(deleted.status.ok() && Upload(FakeDatabase::Make(4096, 3, 3), device).status.ok());
+  const auto of_forgotten = Upload(FakeDatabase::Make(4096, 3, 4), forgotten);
+  ASSERT_TRUE(of_forgotten.status.ok());
+  catalog::DeletionCatalog deletions(*path_->db);
+  ASSERT_TRUE(deletions.Trash(SnapshotId(deleted.snapshot_id), true, "operator:test", clock_.Now()).ok());
+  prune::MarkWriter marks(deletions, *path_->store, clock_);
+  ASSERT_TRUE(marks.WriteDue().ok());
+  ASSERT_TRUE(identities_->RevokeDevice(forgotten).ok());
+  ASSERT_TRUE(records_->WriteDue().ok());
+  CloseAll();
+  const std::vector<std::string> files = PackFiles();
+  ASSERT_EQ(files.size(), 1U);
+  const std::string whole = *io::ReadFile(files[0], size_t{1} << 30);
+  ASSERT_GT(whole.size(), 16U << 10);
+  int lost = 0;
+  for (size_t at = 4096; at < whole.size(); at += 4096) {
+    std::string damaged = whole;
+    damaged.replace(at, std::min<size_t>(4096, whole.size() - at), std::min<size_t>(4096, whole.size() - at), '\xa5');
+    for (const std::string& file : PackFiles()) std::filesystem::remove(file);
+    ASSERT_TRUE(io::WriteFileAtomic(files[0], damaged).ok());
+    Rebuild();
+    EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(deleted.snapshot_id).status())) << at;
+    const auto found = identities_->ResolveDevice(forgotten.value());
+    EXPECT_TRUE(!found.ok() || found->state() == v1::DEVICE_STATE_REVOKED) << at;
+    lost += path_->SnapshotCount() < 2 ? 1 : 0;
+    CloseAll();
+  }
+  OpenAll();
+  EXPECT_GT(lost, 0) << "the damage hits something";
 }
 
 TEST_F(RebuildTest, ManifestsOfManyLayersComeBackAndAreProven) {
