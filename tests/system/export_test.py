@@ -3,39 +3,15 @@
 import csv
 import json
 import os
-import sqlite3
 
 import lf
-
-
-def make(path, journal="wal", rows=500):
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute(f"pragma journal_mode={journal}")
-    db.executescript("""
-        create table customer(id integer primary key, name text);
-        create table orders(id integer primary key autoincrement, customer references customer(id), total real);
-        create index orders_customer on orders(customer);
-        create table log(n integer primary key);
-        """)
-    db.execute("begin")
-    db.executemany("insert into customer(name) values(?)", ((f"customer {i}",) for i in range(rows)))
-    db.executemany("insert into orders(customer, total) values(?, ?)", ((1 + i % rows, i / 3) for i in range(rows * 4)))
-    db.execute("commit")
-    db.close()
-    return path
-
-
-def run(path, sql):
-    db = sqlite3.connect(path, timeout=20, isolation_level=None)
-    db.executescript(sql)
-    db.close()
 
 
 def test_policies_export_after_backups():
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
-        path = make(fleet.path("shop.db"), rows=20)
+        path = lf.make_shop(fleet.path("shop.db"), rows=20)
         other = lf.make_database(fleet.path("other.db"), rows=5)
         fleet.agent("alpha", {"shop": path, "other": other})
         policy = fleet.path("policy.toml")
@@ -54,7 +30,7 @@ def test_policies_export_after_backups():
 
         snapshots = []
         for i in range(3):
-            run(path, f"insert into customer(name) values('round {i}')")
+            lf.run_sql(path, f"insert into customer(name) values('round {i}')")
             snapshots.append(fleet.snapshot("alpha/shop"))
             fleet.snapshot("alpha/other")
             lf.wait_until("the export", lambda: any(name.endswith(snapshots[-1]) for name in exported()))

@@ -297,6 +297,30 @@ class Fleet:
         return path
 
 
+def make_shop(path, journal="wal", rows=500):
+    """Tables with a foreign key, an index and AUTOINCREMENT."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"pragma journal_mode={journal}")
+    db.executescript("""
+        create table customer(id integer primary key, name text);
+        create table orders(id integer primary key autoincrement, customer references customer(id), total real);
+        create index orders_customer on orders(customer);
+        create table log(n integer primary key);
+        """)
+    db.execute("begin")
+    db.executemany("insert into customer(name) values(?)", ((f"customer {i}",) for i in range(rows)))
+    db.executemany("insert into orders(customer, total) values(?, ?)", ((1 + i % rows, i / 3) for i in range(rows * 4)))
+    db.execute("commit")
+    db.close()
+    return path
+
+
+def run_sql(path, sql):
+    db = sqlite3.connect(path, timeout=20, isolation_level=None)
+    db.executescript(sql)
+    db.close()
+
+
 def make_database(path, rows=1000, journal="wal", page_size=4096):
     db = sqlite3.connect(path, isolation_level=None)
     db.execute(f"pragma page_size={page_size}")

@@ -6,23 +6,6 @@ import sqlite3
 import lf
 
 
-def make(path, journal="wal", rows=500):
-    db = sqlite3.connect(path, isolation_level=None)
-    db.execute(f"pragma journal_mode={journal}")
-    db.executescript("""
-        create table customer(id integer primary key, name text);
-        create table orders(id integer primary key autoincrement, customer references customer(id), total real);
-        create index orders_customer on orders(customer);
-        create table log(n integer primary key);
-        """)
-    db.execute("begin")
-    db.executemany("insert into customer(name) values(?)", ((f"customer {i}",) for i in range(rows)))
-    db.executemany("insert into orders(customer, total) values(?, ?)", ((1 + i % rows, i / 3) for i in range(rows * 4)))
-    db.execute("commit")
-    db.close()
-    return path
-
-
 def one(path, sql):
     db = sqlite3.connect(path, timeout=20)
     try:
@@ -31,22 +14,16 @@ def one(path, sql):
         db.close()
 
 
-def run(path, sql):
-    db = sqlite3.connect(path, timeout=20, isolation_level=None)
-    db.executescript(sql)
-    db.close()
-
-
 def test_into_a_live_database_in_one_transaction():
     for journal in ("wal", "delete"):
         with lf.Fleet() as fleet:
             fleet.init()
             fleet.serve()
-            path = make(fleet.path("shop.db"), journal)
+            path = lf.make_shop(fleet.path("shop.db"), journal)
             fleet.agent("alpha", {"shop": path})
             snapshot = fleet.snapshot("alpha/shop")
             # Somebody deletes orders by mistake, and the application goes on in other tables.
-            run(path, "delete from orders; drop index orders_customer; insert into log values(1); insert into customer(name) values('later')")
+            lf.run_sql(path, "delete from orders; drop index orders_customer; insert into log values(1); insert into customer(name) values('later')")
             plan = fleet.cli("-o", "json", "restore", "alpha/shop", "--snapshot", snapshot, "--table", "orders", "--plan").json["plan"]
             lf.expect(any("orders" in step and "foreign keys" in step for step in plan["steps"]), f"the plan does not say it: {plan['steps']}")
             done = fleet.cli("-o", "json", "restore", "alpha/shop", "--snapshot", snapshot, "--table", "orders", "--yes").json
@@ -58,7 +35,7 @@ def test_into_a_live_database_in_one_transaction():
             lf.expect_equal(one(path, "select count(*) from customer"), 501, "another table")
             lf.expect_equal((one(path, "pragma journal_mode"), lf.integrity(path)), (journal, "ok"), "mode and integrity")
             # Refused where rows would lose their parents: nothing has changed.
-            run(path, "insert into orders(customer, total) values(501, 1)")
+            lf.run_sql(path, "insert into orders(customer, total) values(501, 1)")
             refused = fleet.cli("-o", "json", "restore", "alpha/shop", "--snapshot", snapshot, "--table", "customer", "--yes", check=lf.AnyOf(1, 6))
             lf.expect("FOREIGN_KEYS_BROKEN" in refused.out + refused.err, f"not refused for its foreign keys\n{refused}")
             lf.expect_equal(one(path, "select count(*) from customer"), 501, "another table after the refusal")
@@ -78,10 +55,10 @@ def test_under_a_writing_application():
         fleet.serve()
         path = fleet.path("ledger.db")
         writer = fleet.writer(path, "--rate", "100")
-        run(path, "create table extra(a); insert into extra values(1),(2),(3)")
+        lf.run_sql(path, "create table extra(a); insert into extra values(1),(2),(3)")
         fleet.agent("alpha", {"ledger": path})
         snapshot = fleet.snapshot("alpha/ledger")
-        run(path, "delete from extra")
+        lf.run_sql(path, "delete from extra")
         fleet.cli("restore", "alpha/ledger", "--snapshot", snapshot, "--table", "extra", "--yes")
         lf.expect_equal(one(path, "select count(*) from extra"), 3, "the table")
         lf.expect(writer.running(), f"the application has ended\n{writer.tail()}")
@@ -93,7 +70,7 @@ def test_into_files_and_new_databases():
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
-        path = make(fleet.path("shop.db"))
+        path = lf.make_shop(fleet.path("shop.db"))
         missing = fleet.path("new.db")
         fleet.agent("alpha", {"shop": path, "new": missing})
         online, dump = fleet.snapshot("alpha/shop"), fleet.snapshot("alpha/shop", "--method", "dump")

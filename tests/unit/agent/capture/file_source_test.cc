@@ -121,6 +121,19 @@ class FileSourceTest : public CaptureTest, public testing::WithParamInterface<co
   }
   Copy Take(Way way) { return Take(way, Options()); }
 
+  // An application was killed in a transaction part of which is in the file. What there was before it.
+  Bytes KillInATransaction() const {
+    Sql(path_, kRows);
+    Bytes before = FileBytes(path_);
+    Child([&](const auto& ready, const auto& stop) {
+      Connection db(path_);
+      db.Run("pragma cache_size=5; begin; update t set x = randomblob(280)");
+      ready();
+      while (!stop()) usleep(1000);
+      return 0;
+    }).Kill();
+    return before;
+  }
   // At the end of the journal, as SQLite does it.
   void NameSuperJournal(const std::string& super) const {
     std::string record;
@@ -248,15 +261,7 @@ TEST_P(FileSourceTest, AHotJournalIsRolledBackInTheCopyAlone) {
 
 // A journal of a transaction over several databases counts while its super-journal exists.
 TEST_P(FileSourceTest, ASuperJournalThatIsGoneMeansCommitted) {
-  Sql(path_, kRows);
-  const Bytes before = FileBytes(path_);
-  Child([&](const auto& ready, const auto& stop) {
-    Connection db(path_);
-    db.Run("pragma cache_size=5; begin; update t set x = randomblob(280)");
-    ready();
-    while (!stop()) usleep(1000);
-    return 0;
-  }).Kill();
+  const Bytes before = KillInATransaction();
   const Bytes torn = FileBytes(path_);
   const std::string super = place_ + "/app.db-mj0123ABC9";
   NameSuperJournal(super);
@@ -275,15 +280,7 @@ TEST_P(FileSourceTest, ASuperJournalThatIsGoneMeansCommitted) {
 // When the lock goes, the application that waits for it rolls the original back and removes the super-journal: the copy is not yet rolled
 // back then.
 TEST_P(FileSourceTest, ASuperJournalCountsThatWasThereUnderTheLock) {
-  Sql(path_, kRows);
-  const Bytes before = FileBytes(path_);
-  Child([&](const auto& ready, const auto& stop) {
-    Connection db(path_);
-    db.Run("pragma cache_size=5; begin; update t set x = randomblob(280)");
-    ready();
-    while (!stop()) usleep(1000);
-    return 0;
-  }).Kill();
+  const Bytes before = KillInATransaction();
   const std::string super = place_ + "/app.db-mj0123ABC9";
   NameSuperJournal(super);
   for (const bool there : {true, false}) {

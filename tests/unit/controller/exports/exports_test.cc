@@ -12,13 +12,10 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "common/sqlite/handle.h"
-#include "controller/catalog/operation_catalog.h"
-#include "controller/fleet/device_fleet.h"
 #include "controller/imports/foreign_file.h"
 #include "controller/imports/local_upload.h"
 #include "fmt/format.h"
-#include "tests/unit/controller/fleet/fleet_fixture.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/unit/controller/fleet/own_operations.h"
 
 namespace litefleet::exports {
 namespace {
@@ -27,7 +24,7 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::SizeIs;
 
-class ExportsTest : public ingest::IngestTest {
+class ExportsTest : public fleet::OwnOperationsTest {
  protected:
   void SetUp() override {
     IngestTest::SetUp();
@@ -40,11 +37,7 @@ class ExportsTest : public ingest::IngestTest {
     IngestTest::TearDown();
   }
   void StartAll() {
-    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
-    auto fleet =
-        fleet::DeviceFleet::Create({.operations = operations_.get(), .reports = &reports_, .clock = &real_, .controller_version = "1"}, {});
-    ASSERT_TRUE(fleet.ok()) << fleet.status();
-    fleet_ = std::move(*fleet);
+    StartFleet();
     ExportOptions options;
     options.root = Root();
     options.scratch = directory_ + "/scratch";
@@ -65,8 +58,7 @@ class ExportsTest : public ingest::IngestTest {
   }
   void StopAll() {
     exports_.reset();
-    fleet_.reset();
-    operations_.reset();
+    StopFleet();
   }
   absl::StatusOr<std::optional<Candidate>> One() {
     auto database = path_->snapshots->GetDatabase(device_, "main");
@@ -125,14 +117,10 @@ class ExportsTest : public ingest::IngestTest {
     return {};
   }
 
-  RealClock real_;
-  fleet::FakeReports reports_;
   Rule rule_;
   uint64_t reserve_ = 0;
   std::chrono::milliseconds look_ = std::chrono::hours(1);
   std::string device_name_ = "alpha";
-  std::unique_ptr<catalog::OperationCatalog> operations_;
-  std::unique_ptr<fleet::DeviceFleet> fleet_;
   std::unique_ptr<Exports> exports_;
 };
 

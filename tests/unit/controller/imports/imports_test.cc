@@ -13,20 +13,17 @@
 #include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "controller/catalog/deletion_catalog.h"
-#include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/policy_catalog.h"
 #include "controller/catalog/scrub_catalog.h"
-#include "controller/fleet/device_fleet.h"
 #include "fmt/format.h"
-#include "tests/unit/controller/fleet/fleet_fixture.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/unit/controller/fleet/own_operations.h"
 
 namespace litefleet::imports {
 namespace {
 
 using testing::HasSubstr;
 
-class ImportsTest : public ingest::IngestTest {
+class ImportsTest : public fleet::OwnOperationsTest {
  protected:
   // What a client has seen of one stream.
   struct Client {
@@ -61,11 +58,7 @@ class ImportsTest : public ingest::IngestTest {
     IngestTest::TearDown();
   }
   void StartAll() {
-    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
-    auto fleet =
-        fleet::DeviceFleet::Create({.operations = operations_.get(), .reports = &reports_, .clock = &real_, .controller_version = "1"}, {});
-    ASSERT_TRUE(fleet.ok()) << fleet.status();
-    fleet_ = std::move(*fleet);
+    StartFleet();
     options_.scratch = directory_ + "/scratch";
     options_.look = std::chrono::milliseconds(20);
     imports_ = std::make_unique<Imports>(ImportDeps{.fleet = *fleet_,
@@ -82,8 +75,7 @@ class ImportsTest : public ingest::IngestTest {
   }
   void StopAll() {
     imports_.reset();
-    fleet_.reset();
-    operations_.reset();
+    StopFleet();
   }
   SnapshotId Commit(unsigned seed) {
     Upload(fakes::FakeDatabase::Make(4096, 70, seed), device_);
@@ -164,14 +156,10 @@ class ImportsTest : public ingest::IngestTest {
     return ended.error().info().reason();
   }
 
-  RealClock real_;
-  fleet::FakeReports reports_;
   ImportOptions options_;
   SnapshotId backup_;
   SnapshotId imported_;
   std::atomic<bool> gone_ = false;
-  std::unique_ptr<catalog::OperationCatalog> operations_;
-  std::unique_ptr<fleet::DeviceFleet> fleet_;
   std::unique_ptr<Imports> imports_;
 };
 

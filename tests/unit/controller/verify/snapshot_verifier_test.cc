@@ -13,11 +13,8 @@
 #include "common/format/segment.h"
 #include "common/io/file.h"
 #include "common/sqlite/handle.h"
-#include "controller/catalog/operation_catalog.h"
-#include "controller/fleet/device_fleet.h"
 #include "fmt/format.h"
-#include "tests/unit/controller/fleet/fleet_fixture.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/unit/controller/fleet/own_operations.h"
 
 namespace litefleet::verify {
 namespace {
@@ -73,7 +70,7 @@ class FileReaders final : public restore::SnapshotReaderFactory {
   std::atomic<int> opened{0};
 };
 
-class SnapshotVerifierTest : public ingest::IngestTest {
+class SnapshotVerifierTest : public fleet::OwnOperationsTest {
  protected:
   void SetUp() override {
     IngestTest::SetUp();
@@ -86,11 +83,7 @@ class SnapshotVerifierTest : public ingest::IngestTest {
     IngestTest::TearDown();
   }
   void StartAll() {
-    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
-    auto fleet =
-        fleet::DeviceFleet::Create({.operations = operations_.get(), .reports = &reports_, .clock = &real_, .controller_version = "1"}, {});
-    ASSERT_TRUE(fleet.ok()) << fleet.status();
-    fleet_ = std::move(*fleet);
+    StartFleet();
     VerifierOptions options;
     options.scratch = directory_ + "/scratch";
     options.reserve_bytes = reserve_;
@@ -102,8 +95,7 @@ class SnapshotVerifierTest : public ingest::IngestTest {
   }
   void StopAll() {
     verifier_.reset();
-    fleet_.reset();
-    operations_.reset();
+    StopFleet();
   }
   std::string MakeDatabase(int rows) {
     const std::string path = directory_ + "/made.db";
@@ -142,12 +134,8 @@ class SnapshotVerifierTest : public ingest::IngestTest {
   std::chrono::milliseconds drill_look_{60'000};
   bool ScratchIsEmpty() { return std::filesystem::is_empty(directory_ + "/scratch"); }
 
-  RealClock real_;
-  fleet::FakeReports reports_;
   FileReaders readers_;
   uint64_t reserve_ = 0;
-  std::unique_ptr<catalog::OperationCatalog> operations_;
-  std::unique_ptr<fleet::DeviceFleet> fleet_;
   std::unique_ptr<SnapshotVerifier> verifier_;
 };
 
