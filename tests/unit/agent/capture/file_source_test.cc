@@ -32,6 +32,10 @@ int OpenDescriptors() {
   return static_cast<int>(std::distance(std::filesystem::directory_iterator("/proc/self/fd"), std::filesystem::directory_iterator()));
 }
 
+constexpr char kRows[] =
+    "create table t(id integer primary key, x blob); create index i on t(x);"
+    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000) insert into t select i, randomblob(300) from n";
+
 class FileSourceTest : public CaptureTest, public testing::WithParamInterface<const char*> {
  protected:
   static void TearDownTestSuite() {
@@ -154,10 +158,6 @@ class FileSourceTest : public CaptureTest, public testing::WithParamInterface<co
   std::string place_;
   std::string path_;
 };
-
-constexpr char kRows[] =
-    "create table t(id integer primary key, x blob); create index i on t(x);"
-    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 2000) insert into t select i, randomblob(300) from n";
 
 TEST_P(FileSourceTest, HasThePagesOfOnline) {
   for (const char* mode : {"delete", "truncate", "persist", "wal"}) {
