@@ -9,6 +9,7 @@
 
 #include "agent/config/policy.h"
 #include "agent/control/operation_queue.h"
+#include "agent/control/run_conditions.h"
 #include "agent/json_text.h"
 #include "agent/spool/snapshot_spool.h"
 #include "agent/state/identity.h"
@@ -41,6 +42,7 @@ struct DatabaseLine {
   std::string reason;
   std::optional<v1::CaptureHealth> capture;
   spool::SnapshotSpool::Usage spooled;
+  std::string waits_for;  // what a run of the schedule would wait for now
 };
 
 std::string TimeOrNull(int64_t millis) { return millis == 0 ? "null" : JsonText(FormatRfc3339(FromUnixMillis(millis))); }
@@ -69,9 +71,10 @@ std::string Plain(std::string_view text) {
   return plain;
 }
 
-DatabaseLine Look(const state::StateDirectory& state, const config::DatabaseConfig& config) {
+DatabaseLine Look(const state::StateDirectory& state, const config::DatabaseConfig& config, SystemTime now) {
   DatabaseLine line;
   line.config = config;
+  line.waits_for = control::WaitsFor(config.when, config.path, now);
   struct stat st {};
   line.present = stat(config.path.c_str(), &st) == 0;
   line.size = line.present ? static_cast<int64_t>(st.st_size) : 0;
@@ -127,7 +130,7 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
     if (const auto expiry = state::ExpiryOf(*identity); expiry.ok()) expires = FormatRfc3339(*expiry);
   }
   std::vector<DatabaseLine> lines;
-  for (const config::DatabaseConfig& database : config.databases) lines.push_back(Look(*state, database));
+  for (const config::DatabaseConfig& database : config.databases) lines.push_back(Look(*state, database, now));
   // What an agent that has ended wrote last is no news.
   if (const auto captures = running ? state->ReadCaptures() : std::nullopt; captures.has_value()) {
     for (const storage::v1::AgentCapture& capture : captures->captures()) {
@@ -145,10 +148,12 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
     for (const DatabaseLine& line : lines) {
       items += fmt::format(
           "{}{{\"name\":{},\"path\":{},\"present\":{},\"size_bytes\":{},\"timeline\":{},\"schedule\":{},\"last_run_at\":{},"
-          "\"last_success_at\":{},\"last_snapshot\":{},\"spooled_snapshots\":{},\"spooled_bytes\":{},\"last_error\":{},\"capture\":{}}}",
+          "\"waits_for\":{},\"last_success_at\":{},\"last_snapshot\":{},\"spooled_snapshots\":{},\"spooled_bytes\":{},\"last_error\":{},"
+          "\"capture\":{}}}",
           items.empty() ? "" : ",", JsonText(line.config.name), JsonText(line.config.path), line.present, line.size, line.kept.timeline(),
-          JsonTextOrNull(line.config.schedule.text()), TimeOrNull(line.kept.last_run_at_ms()), TimeOrNull(line.kept.last_success_at_ms()),
-          JsonTextOrNull(line.kept.last_snapshot_id()), line.spooled.snapshots, line.spooled.bytes,
+          JsonTextOrNull(line.config.schedule.text()), TimeOrNull(line.kept.last_run_at_ms()), JsonTextOrNull(line.waits_for),
+          TimeOrNull(line.kept.last_success_at_ms()), JsonTextOrNull(line.kept.last_snapshot_id()), line.spooled.snapshots,
+          line.spooled.bytes,
           line.reason.empty() ? "null" : fmt::format("{{\"reason\":{},\"message\":{}}}", JsonText(line.reason), JsonText(line.error)),
           line.capture.has_value() ? CaptureJson(*line.capture) : "null");
     }
@@ -184,6 +189,7 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
                Ago(line.kept.last_run_at_ms(), now), Ago(line.kept.last_success_at_ms(), now), spooled,
                line.present ? "" : ", the file is missing",
                line.reason.empty() ? "" : fmt::format("\n             failed: {} ({})", line.error, line.reason));
+    if (!line.waits_for.empty()) fmt::print(out, "             a scheduled run would wait: {}\n", line.waits_for);
     if (line.capture.has_value()) {
       fmt::print(out, "             capture {}{}{}{}\n", CaptureWord(line.capture->state()),
                  line.capture->has_last_sync_at() ? ", last sync " + Ago(TimestampMillis(line.capture->last_sync_at()), now) : "",

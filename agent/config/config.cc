@@ -50,6 +50,16 @@ dump::DumpOptions ReadDump(TomlTable& table) {
   return dump;
 }
 
+RunConditions ReadWhen(TomlTable& table) {
+  RunConditions when;
+  when.on_mains = table.Choice("power", {"any", "mains"}, "any") == "mains";
+  when.max_load_percent = static_cast<int>(table.Integer("max_load_percent", 0, 1, 100'000));
+  when.quiet = table.Duration("quiet", when.quiet, seconds(1), kDay);
+  when.at_latest = table.OptionalDuration("at_latest", std::chrono::minutes(1), 366 * kDay);
+  if (when.at_latest && !when.any()) table.Reject("at_latest", "there is nothing to wait for", "set power, max_load_percent or quiet too");
+  return when;
+}
+
 HookConfig ReadHooks(TomlTable& table, const std::string& directory, const HookConfig& fallback) {
   HookConfig hooks = fallback;
   const auto program = [&](std::string_view key, const std::optional<std::string>& text, std::string& value) {
@@ -105,6 +115,7 @@ DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const H
     if (!database.window) table.Reject("window", fmt::format("\"{}\" is no time of the day", *text), "for instance \"22:00-06:00\"");
   }
   database.jitter = table.Duration("jitter", database.jitter, milliseconds(0), kDay);
+  if (TomlTable* when = table.Table("when")) database.when = ReadWhen(*when);
   if (const int64_t level = table.Integer("compression_level", 0, kMinCompression, kMaxCompression); level != 0)
     database.compression_level = static_cast<int>(level);
   database.busy_timeout = table.Duration("busy_timeout", database.busy_timeout, milliseconds(0), std::chrono::minutes(10));

@@ -32,6 +32,18 @@ struct HookConfig {
   friend bool operator==(const HookConfig&, const HookConfig&) = default;
 };
 
+// What runs of the schedule wait for beside their time ([database.when]).
+struct RunConditions {
+  bool on_mains = false;               // power = "mains"
+  int max_load_percent = 0;            // of the last minute and of all processors; 0: any
+  std::chrono::milliseconds quiet{0};  // so long nobody has written the database
+  // A run goes when it has waited for so long, whatever does not hold; unset: never.
+  std::optional<std::chrono::milliseconds> at_latest;
+
+  bool any() const { return on_mains || max_load_percent > 0 || quiet.count() > 0; }
+  friend bool operator==(const RunConditions&, const RunConditions&) = default;
+};
+
 struct DatabaseConfig {
   std::string name;
   std::string path;                                         // absolute
@@ -48,6 +60,7 @@ struct DatabaseConfig {
   std::optional<DayWindow> window;
   // Most by which a run comes later than its schedule says; how much is the device's own.
   std::chrono::milliseconds jitter{0};
+  RunConditions when;
   std::optional<int> compression_level;  // zstd's, 1 to 19; unset: little for a first backup, more for what changed
   std::chrono::milliseconds busy_timeout{5000};
   // Longest time for which writers of a rollback-journal database may be held up.

@@ -26,32 +26,39 @@ void Scheduler::Keep(const std::vector<std::string>& databases) {
   std::erase_if(entries_, [&](const auto& entry) { return std::find(databases.begin(), databases.end(), entry.first) == databases.end(); });
 }
 
-std::optional<milliseconds> Scheduler::Until(const Entry& entry) const {
+std::optional<milliseconds> Scheduler::UntilNamed(const Entry& entry) const {
   const SystemTime now = clock_.Now();
   const Plan& plan = entry.plan;
   const bool ran = entry.last_run.at && *entry.last_run.at <= now;
-  milliseconds until{0};
-  milliseconds jitter = plan.jitter;
   switch (plan.schedule.kind()) {
     case Schedule::Kind::kInterval:
-      if (ran) until = std::chrono::ceil<milliseconds>(*entry.last_run.at + plan.schedule.interval() - now);
-      // The last run has its phase already; only what is late at the start is spread, and never by more than a tenth.
-      jitter = std::min(jitter, plan.schedule.interval() / 10);
+      if (ran) return std::chrono::ceil<milliseconds>(*entry.last_run.at + plan.schedule.interval() - now);
       break;
     case Schedule::Kind::kCron:
       if (!ran) break;
       if (!entry.next) return std::nullopt;
-      until = std::chrono::ceil<milliseconds>(*entry.next + plan.jitter - now);
-      break;
+      return std::chrono::ceil<milliseconds>(*entry.next + plan.jitter - now);
     case Schedule::Kind::kAtBoot:
       if (entry.last_run.in_this_boot) return std::nullopt;
       break;
     case Schedule::Kind::kNever:
       return std::nullopt;
   }
+  // Since this device could.
+  return std::min(std::chrono::duration_cast<milliseconds>(ready_at_ - clock_.Steady()), milliseconds(0));
+}
+
+std::optional<milliseconds> Scheduler::Until(const Entry& entry) const {
+  const Plan& plan = entry.plan;
+  const std::optional<milliseconds> named = UntilNamed(entry);
+  if (!named) return std::nullopt;
+  milliseconds jitter = plan.jitter;
+  // The last run has its phase already; only what is late at the start is spread, and never by more than a tenth.
+  if (plan.schedule.kind() == Schedule::Kind::kInterval) jitter = std::min(jitter, plan.schedule.interval() / 10);
   const auto settle = std::chrono::duration_cast<milliseconds>(ready_at_ + jitter - clock_.Steady());
-  until = std::max({until, settle, milliseconds(0)});
-  if (plan.window) until += plan.window->UntilOpen(now + until);
+  milliseconds until = std::max({*named, settle, milliseconds(0)});
+  if (entry.held_until) until = std::max(until, std::chrono::duration_cast<milliseconds>(*entry.held_until - clock_.Steady()));
+  if (plan.window) until += plan.window->UntilOpen(clock_.Now() + until);
   return until;
 }
 
@@ -69,6 +76,7 @@ void Scheduler::Started(const std::string& database) {
   const auto at = entries_.find(database);
   if (at == entries_.end()) return;
   at->second.running = true;
+  at->second.held_until.reset();
   at->second.last_run = {clock_.Now(), true};
   Forecast(at->second);
 }
@@ -76,6 +84,17 @@ void Scheduler::Started(const std::string& database) {
 void Scheduler::Ended(const std::string& database) {
   const auto at = entries_.find(database);
   if (at != entries_.end()) at->second.running = false;
+}
+
+void Scheduler::Hold(const std::string& database, milliseconds time) {
+  const auto at = entries_.find(database);
+  if (at != entries_.end()) at->second.held_until = clock_.Steady() + time;
+}
+
+milliseconds Scheduler::LateBy(const std::string& database) const {
+  const auto at = entries_.find(database);
+  const std::optional<milliseconds> named = at == entries_.end() ? std::nullopt : UntilNamed(at->second);
+  return named ? std::max(-*named, milliseconds(0)) : milliseconds(0);
 }
 
 milliseconds Scheduler::UntilNext(milliseconds limit) const {

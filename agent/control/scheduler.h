@@ -49,6 +49,10 @@ class Scheduler {
   std::vector<std::string> Due() const;
   void Started(const std::string& database);
   void Ended(const std::string& database);
+  // It is not due for so long, whatever its schedule says: what its run waits for does not hold. How late it is then: LateBy.
+  void Hold(const std::string& database, std::chrono::milliseconds time);
+  // How long ago its schedule named a time that has not been used; 0 where it lies ahead.
+  std::chrono::milliseconds LateBy(const std::string& database) const;
 
   // How long until something may be due; at most `limit`.
   std::chrono::milliseconds UntilNext(std::chrono::milliseconds limit) const;
@@ -58,11 +62,13 @@ class Scheduler {
     Plan plan;
     LastRun last_run;
     bool running = false;
+    std::optional<SteadyTime> held_until;
     // NextAfter of the last run, since that is not cheap.
     std::optional<SystemTime> next;
   };
 
-  // Nothing: never.
+  // Nothing: never. The first: the time that the schedule names, below 0 where it has passed.
+  std::optional<std::chrono::milliseconds> UntilNamed(const Entry& entry) const;
   std::optional<std::chrono::milliseconds> Until(const Entry& entry) const;
   static void Forecast(Entry& entry);
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Policies that the controller carries to devices: followed, acknowledged, kept without a controller, and below what the device says itself; and
 the hook that pauses scheduled backups."""
+import contextlib
 import os
 import signal
 
@@ -101,6 +102,28 @@ def test_a_mistyped_policy_is_refused_with_its_line_and_the_nearest_name():
             refused = fleet.cli("policy", "apply", path, check=2)
             lf.expect(wanted in refused.err, f"{wanted}: {refused}")
             print(refused.err.strip())
+
+
+def test_a_scheduled_run_waits_for_what_agent_toml_asks_for_and_an_ordered_one_does_not():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = lf.make_database(fleet.path("app.db"), rows=20)
+        agent = fleet.agent("alpha", {"main": (path, 'schedule = "1s"\n[database.when]\nquiet = "1h"')})
+        lf.wait_until("it says that it waits", lambda: "waits: the database was written" in agent.process.text(), 30, 0.1)
+        told = fleet.program("litefleet-agent", "status", "--config", agent.config).out
+        lf.expect("a scheduled run would wait: the database was written" in told, told)
+        lf.expect_equal(fleet.cli("-o", "json", "snapshot", "list", "alpha/main", check=False).json.get("items", []), [], "snapshots")
+        fleet.snapshot("alpha/main")
+        ordered = fleet.snapshots("alpha/main")
+        lf.expect_equal(len(ordered), 1, "snapshots after an ordered backup")
+        # Quiet for long enough.
+        os.utime(path, (1, 1))
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path + "-wal", (1, 1))
+        lf.wait_until("it waits no more", lambda: "waits no more" in agent.process.text(), 40, 0.2)
+        told = fleet.program("litefleet-agent", "status", "--config", agent.config, "-o", "json").json["databases"][0]
+        lf.expect_equal(told["waits_for"], None, "what it waits for")
 
 
 def test_the_pause_hook_holds_scheduled_backups_and_no_others():

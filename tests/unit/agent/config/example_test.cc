@@ -66,6 +66,9 @@ TEST(AgentExampleTest, ShowsTheDefaults) {
   expected.compression_level = shown->databases[0].compression_level;
   EXPECT_GT(shown->databases[0].max_pin.count(), 0);
   expected.max_pin = shown->databases[0].max_pin;
+  EXPECT_FALSE(expected.when.any());
+  expected.when = shown->databases[0].when;
+  EXPECT_TRUE(expected.when.any() && expected.when.at_latest.has_value());
   expected.dump.tables = {"orders"};
   expected.dump.without = {"cache"};
   EXPECT_EQ(shown->databases[0], expected);

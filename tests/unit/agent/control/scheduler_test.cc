@@ -77,6 +77,39 @@ TEST_F(SchedulerTest, AReloadKeepsTheTimesAndDropsWhatIsGone) {
   EXPECT_THAT(scheduler_.Due(), ElementsAre("a"));
 }
 
+TEST_F(SchedulerTest, WhatIsHeldIsNotDueAndItsLatenessCountsFromItsSchedule) {
+  scheduler_.Set("app", Every(minutes(15)), {clock_.Now()});
+  clock_.Advance(minutes(14));
+  EXPECT_EQ(scheduler_.LateBy("app"), milliseconds(0));
+  clock_.Advance(minutes(3));
+  EXPECT_THAT(scheduler_.Due(), ElementsAre("app"));
+  EXPECT_EQ(scheduler_.LateBy("app"), minutes(2));
+  scheduler_.Hold("app", seconds(10));
+  EXPECT_THAT(scheduler_.Due(), IsEmpty());
+  EXPECT_EQ(scheduler_.UntilNext(minutes(1)), seconds(10));
+  // A reload changes nothing of that.
+  scheduler_.Set("app", Every(minutes(15)), {});
+  EXPECT_THAT(scheduler_.Due(), IsEmpty());
+  clock_.Advance(seconds(10));
+  EXPECT_THAT(scheduler_.Due(), ElementsAre("app"));
+  EXPECT_EQ(scheduler_.LateBy("app"), minutes(2) + seconds(10));
+  scheduler_.Hold("app", minutes(5));
+  scheduler_.Started("app");
+  scheduler_.Ended("app");
+  EXPECT_EQ(scheduler_.LateBy("app"), milliseconds(0));
+  clock_.Advance(minutes(15));
+  EXPECT_THAT(scheduler_.Due(), ElementsAre("app")) << "a run ends what held it";
+  // After a restart as well, and of one that never ran since the start.
+  Scheduler restarted(clock_, seconds(1));
+  restarted.Set("app", Every(minutes(15)), {clock_.Now() - minutes(20)});
+  restarted.Set("new", Every(minutes(15)), {});
+  EXPECT_EQ(restarted.LateBy("app"), minutes(5));
+  EXPECT_EQ(restarted.LateBy("new"), milliseconds(0));
+  clock_.Advance(minutes(3));
+  EXPECT_EQ(restarted.LateBy("new"), minutes(3) - seconds(1));
+  EXPECT_EQ(restarted.LateBy("unknown"), milliseconds(0));
+}
+
 // The fake clock begins on a whole hour.
 class CronTest : public SchedulerTest {
  protected:

@@ -1,0 +1,92 @@
+#include "agent/control/run_conditions.h"
+
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <memory>
+
+#include "fmt/format.h"
+
+namespace litefleet::control {
+namespace {
+
+using std::chrono::milliseconds;
+
+// The first line of a small file; empty: it does not say.
+std::string FirstLine(const std::string& path) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "re"), &std::fclose);
+  std::array<char, 128> line{};
+  if (file == nullptr || std::fgets(line.data(), line.size(), file.get()) == nullptr) return {};
+  std::string text(line.data());
+  while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.pop_back();
+  return text;
+}
+
+bool OnBattery(const std::string& directory) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> supplies(opendir(directory.c_str()), &closedir);
+  if (supplies == nullptr) return false;
+  bool discharging = false;
+  bool plugs = false;
+  bool powered = false;
+  while (const dirent* const entry = readdir(supplies.get())) {
+    if (entry->d_name[0] == '.') continue;
+    const std::string supply = directory + "/" + entry->d_name;
+    // Of a mouse or a keyboard.
+    if (FirstLine(supply + "/scope") == "Device") continue;
+    const std::string type = FirstLine(supply + "/type");
+    if (type == "Battery") {
+      discharging |= FirstLine(supply + "/status") == "Discharging";
+    } else if (const std::string online = FirstLine(supply + "/online"); !online.empty()) {
+      plugs = true;
+      powered |= online != "0";
+    }
+  }
+  return discharging || (plugs && !powered);
+}
+
+// Of the last minute, in percent of all processors; -1: it is not told.
+int LoadPercent(const std::string& file) {
+  const std::string line = FirstLine(file);
+  double load = -1;
+  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), load);
+  if (error != std::errc() || load < 0) return -1;
+  const long processors = std::max(sysconf(_SC_NPROCESSORS_ONLN), 1L);
+  return static_cast<int>(std::min(load * 100 / static_cast<double>(processors), 1e6));
+}
+
+// How long nobody has written; times of the future say nothing.
+std::optional<milliseconds> QuietFor(const std::string& path, SystemTime now) {
+  std::optional<milliseconds> quiet;
+  for (const char* suffix : {"", "-wal", "-journal"}) {
+    struct stat st {};
+    if (stat((path + suffix).c_str(), &st) != 0) continue;
+    const SystemTime written = FromUnixMillis(int64_t{st.st_mtim.tv_sec} * 1000 + st.st_mtim.tv_nsec / 1'000'000);
+    if (written > now) continue;
+    const auto since = std::chrono::duration_cast<milliseconds>(now - written);
+    quiet = std::min(quiet.value_or(since), since);
+  }
+  return quiet;
+}
+
+}  // namespace
+
+std::string WaitsFor(const config::RunConditions& conditions, const std::string& path, SystemTime now, const MachineFacts& facts) {
+  if (conditions.on_mains && OnBattery(facts.power_supplies)) return "this device runs on its battery";
+  if (conditions.max_load_percent > 0) {
+    if (const int load = LoadPercent(facts.load); load > conditions.max_load_percent)
+      return fmt::format("the load of this device is {} %, more than {} %", load, conditions.max_load_percent);
+  }
+  if (conditions.quiet.count() > 0) {
+    if (const std::optional<milliseconds> quiet = QuietFor(path, now); quiet.has_value() && *quiet < conditions.quiet) {
+      return fmt::format("the database was written {} ms ago, and is to be quiet for {} ms", quiet->count(), conditions.quiet.count());
+    }
+  }
+  return {};
+}
+
+}  // namespace litefleet::control

@@ -1,0 +1,90 @@
+#include "agent/control/run_conditions.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "common/io/file.h"
+
+namespace litefleet::control {
+namespace {
+
+using testing::HasSubstr;
+
+class RunConditionsTest : public testing::Test {
+ protected:
+  RunConditionsTest() : directory_(testing::TempDir() + "conditions-XXXXXX") { EXPECT_NE(mkdtemp(directory_.data()), nullptr); }
+  ~RunConditionsTest() override { std::filesystem::remove_all(directory_); }
+  void Put(const std::string& file, const std::string& text) const {
+    std::filesystem::create_directories(io::DirectoryOf(Path(file)));
+    std::ofstream(Path(file)) << text << "\n";
+  }
+  std::string Path(const std::string& file) const { return directory_ + "/" + file; }
+  std::string Ask() const { return WaitsFor(conditions_, Path("app.db"), now_, {Path("power"), Path("loadavg")}); }
+  void Written(const std::string& file, std::chrono::milliseconds ago) const {
+    std::ofstream(Path(file)) << "x";
+    const int64_t at = ToUnixMillis(now_ - ago);
+    const timespec times[2] = {{at / 1000, at % 1000 * 1'000'000}, {at / 1000, at % 1000 * 1'000'000}};
+    ASSERT_EQ(utimensat(AT_FDCWD, Path(file).c_str(), times, 0), 0);
+  }
+
+  std::string directory_;
+  const SystemTime now_ = FromUnixMillis(1'800'000'000'000);
+  config::RunConditions conditions_;
+};
+
+TEST_F(RunConditionsTest, NothingIsAskedForAndNothingIsTold) {
+  EXPECT_EQ(Ask(), "");
+  conditions_ = {.on_mains = true, .max_load_percent = 1, .quiet = std::chrono::seconds(1), .at_latest = {}};
+  EXPECT_EQ(Ask(), "") << "a machine that does not tell its facts is not held back for ever";
+}
+
+TEST_F(RunConditionsTest, Power) {
+  conditions_.on_mains = true;
+  Put("power/BAT0/type", "Battery");
+  Put("power/BAT0/status", "Full");
+  EXPECT_EQ(Ask(), "");
+  Put("power/BAT0/status", "Discharging");
+  EXPECT_THAT(Ask(), HasSubstr("battery"));
+  Put("power/BAT0/scope", "Device");
+  EXPECT_EQ(Ask(), "") << "of a mouse";
+  Put("power/AC/type", "Mains");
+  Put("power/AC/online", "0");
+  EXPECT_THAT(Ask(), HasSubstr("battery"));
+  Put("power/usb/type", "USB");
+  Put("power/usb/online", "1");
+  EXPECT_EQ(Ask(), "");
+}
+
+TEST_F(RunConditionsTest, Load) {
+  conditions_.max_load_percent = 50;
+  Put("loadavg", "0.00 0.50 0.70 1/300 4000");
+  EXPECT_EQ(Ask(), "");
+  Put("loadavg", "100000.5 0.50 0.70 1/300 4000");
+  EXPECT_THAT(Ask(), HasSubstr("more than 50 %"));
+  for (const char* text : {"", "x", "-1 2 3", "nan"}) {
+    Put("loadavg", text);
+    EXPECT_EQ(Ask(), "") << text;
+  }
+}
+
+TEST_F(RunConditionsTest, AQuietDatabase) {
+  conditions_.quiet = std::chrono::seconds(30);
+  EXPECT_EQ(Ask(), "") << "there is none";
+  Written("app.db", std::chrono::minutes(10));
+  EXPECT_EQ(Ask(), "");
+  Written("app.db-wal", std::chrono::seconds(29));
+  EXPECT_THAT(Ask(), HasSubstr("written 29000 ms ago"));
+  Written("app.db-wal", std::chrono::seconds(31));
+  EXPECT_EQ(Ask(), "");
+  Written("app.db-journal", std::chrono::hours(-1));
+  EXPECT_EQ(Ask(), "") << "a clock that was set back does not stop backups";
+}
+
+}  // namespace
+}  // namespace litefleet::control
