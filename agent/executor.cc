@@ -137,6 +137,7 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
   // The backup is what it is; that the hook failed is told with it. Also where the program ends meanwhile: what was stopped is not left so.
   if (const absl::Status after = hooks->After(state, result.snapshot_id(), CancelToken()); !after.ok()) result.add_steps(MessageOf(after));
   for (const v1::HookRun& run : hooks->runs()) *result.add_hooks() = run;
+  KeepHooks(operation.operation_id(), order.database(), hooks->runs());
   return result;
 }
 

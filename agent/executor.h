@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <set>
+#include <span>
 #include <string>
 
 #include "agent/capture/file_facts.h"
@@ -87,6 +88,8 @@ class DeviceExecutor final : public control::OperationExecutor {
                              const config::DatabaseConfig& database, ledger::Ledger* ledger, const CancelToken& cancel,
                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn, bool may_spool);
   void EndGaps(const std::string& database) const;
+  // Where the run left a snapshot in the spool, for its result.
+  void KeepHooks(const std::string& operation, const std::string& database, std::span<const v1::HookRun> runs) const;
   // Uploads what is spooled of the database.
   absl::Status Drain(const std::string& database, ledger::Ledger* ledger, const CancelToken& cancel, control::Turn& turn,
                      bool may_wait) const;

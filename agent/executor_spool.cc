@@ -66,9 +66,17 @@ absl::Status DeviceExecutor::Acknowledged(const spool::SpooledSnapshot& snapshot
   *result.mutable_started_at() = MillisTimestamp(snapshot.header.started_at_ms());
   *result.mutable_ended_at() = MillisTimestamp(snapshot.ended_at_ms);
   result.add_steps("the controller could not be reached: the snapshot waited in the spool of the device");
+  for (v1::HookRun& run : deps_.spool.HooksOf(snapshot)) *result.add_hooks() = std::move(run);
   if (snapshot.header.merged() > 0)
     result.add_steps(fmt::format("{} snapshots before it were merged into it, since the spool was full", snapshot.header.merged()));
   return deps_.ended(result);
+}
+
+void DeviceExecutor::KeepHooks(const std::string& operation, const std::string& database, std::span<const v1::HookRun> runs) const {
+  const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(database);
+  if (!newest.has_value() || newest->header.operation_id() != operation) return;
+  if (const absl::Status kept = deps_.spool.KeepHooks(*newest, runs); !kept.ok())
+    spdlog::error("{}: what its hooks said could not be written: {}", database, MessageOf(kept));
 }
 
 void DeviceExecutor::EndGaps(const std::string& database) const {

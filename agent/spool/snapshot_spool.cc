@@ -11,13 +11,16 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
+#include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::spool {
 namespace {
 
 constexpr uint32_t kFormat = 1;
 constexpr std::string_view kEnding = ".spooled";
+constexpr std::string_view kHooksEnding = ".hooks";
 constexpr size_t kDigits = 16;
+constexpr uint64_t kMaxHooksBytes = 64 << 10;
 constexpr std::string_view kReasons[] = {kSpoolFull, kSpoolExpired, kSpooledDamaged, kRunFailed, kBaseGone};
 
 absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
@@ -32,12 +35,16 @@ absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
 }
 
 // Of "<16 hexadecimal digits>.spooled".
-std::optional<uint64_t> NumberOf(const std::string& name) {
-  if (name.size() != kDigits + kEnding.size() || !name.ends_with(kEnding)) return std::nullopt;
+std::optional<uint64_t> NumberOf(const std::string& name, std::string_view ending = kEnding) {
+  if (name.size() != kDigits + ending.size() || !name.ends_with(ending)) return std::nullopt;
   uint64_t number = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + kDigits, number, 16);
   if (error != std::errc() || end != name.data() + kDigits || number == 0) return std::nullopt;
   return number;
+}
+
+std::string HooksPath(const SpooledSnapshot& snapshot) {
+  return snapshot.path.substr(0, snapshot.path.size() - kEnding.size()) + std::string(kHooksEnding);
 }
 
 // Nothing where the file is damaged.
@@ -111,6 +118,11 @@ absl::Status SnapshotSpool::Load(const std::string& database, std::vector<std::s
       return GiveUp(database, snapshot.number, kSpooledDamaged, "a spooled snapshot cannot be read any more", true);
     }
     before = snapshot.id();
+  }
+  // A cut came between the two.
+  for (const std::string& name : names) {
+    const std::optional<uint64_t> number = NumberOf(name, kHooksEnding);
+    if (number && !io::Exists(PathOf(database, *number))) LF_RETURN_IF_ERROR(io::RemoveFile(FolderOf(database) + "/" + name));
   }
   return absl::OkStatus();
 }
@@ -296,6 +308,7 @@ absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::mil
 
 absl::Status SnapshotSpool::Remove(const SpooledSnapshot& snapshot) {
   LF_RETURN_IF_ERROR(io::RemoveFile(snapshot.path));
+  LF_RETURN_IF_ERROR(io::RemoveFile(HooksPath(snapshot)));
   MutexLock lock(mu_);
   const auto at = table_.find(snapshot.header.database());
   if (at == table_.end()) return absl::OkStatus();
@@ -331,6 +344,19 @@ absl::Status SnapshotSpool::GiveUp(const std::string& database, uint64_t from_nu
 absl::Status SnapshotSpool::EndGaps(const std::string& database, SystemTime at) {
   for (const std::string_view reason : kReasons) LF_RETURN_IF_ERROR(gaps_.EndOf(database, reason, at));
   return absl::OkStatus();
+}
+
+absl::Status SnapshotSpool::KeepHooks(const SpooledSnapshot& snapshot, std::span<const v1::HookRun> runs) const {
+  v1::OperationResult kept;
+  kept.mutable_hooks()->Assign(runs.begin(), runs.end());
+  return io::WriteFileAtomic(HooksPath(snapshot), kept.SerializeAsString());
+}
+
+std::vector<v1::HookRun> SnapshotSpool::HooksOf(const SpooledSnapshot& snapshot) const {
+  v1::OperationResult kept;
+  const auto content = io::ReadFile(HooksPath(snapshot), kMaxHooksBytes);
+  if (!content.ok() || !kept.ParseFromString(*content)) return {};
+  return {kept.hooks().begin(), kept.hooks().end()};
 }
 
 storage::v1::SpoolState SnapshotSpool::ReadState(const std::string& database) const {

@@ -18,6 +18,7 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -31,6 +32,7 @@
 #include "common/base/mutex.h"
 #include "common/io/disk_reserve.h"
 #include "litefleet/storage/v1/spool.pb.h"
+#include "litefleet/v1/types.pb.h"
 
 namespace litefleet::spool {
 
@@ -123,6 +125,12 @@ class SnapshotSpool {
   absl::Status GiveUp(const std::string& database, uint64_t from_number, std::string_view reason, const std::string& message, bool keep);
   // A state exists again, at this time: open gaps of the reasons above have ended.
   absl::Status EndGaps(const std::string& database, SystemTime at);
+
+  // ---- how the run of a snapshot went
+  // What its hooks said, for its result. It goes with the snapshot, and is lost where that is merged into a later one or the machine fails
+  // in the moment in between. `runs` replace what is kept.
+  absl::Status KeepHooks(const SpooledSnapshot& snapshot, std::span<const v1::HookRun> runs) const;
+  std::vector<v1::HookRun> HooksOf(const SpooledSnapshot& snapshot) const;
 
   // ---- beside the snapshots
   std::string LedgerFile(const std::string& database) const { return FolderOf(database) + "/newest.ledger"; }

@@ -63,7 +63,12 @@ class Steady:
 
 def test_snapshots_of_an_offline_device_arrive_in_their_order():
     with lf.Fleet() as fleet:
-        device = Steady(fleet)
+        hooks = fleet.path("hooks")
+        os.mkdir(hooks, 0o700)
+        with open(f"{hooks}/after", "w", encoding="utf-8") as file:
+            file.write('#!/bin/sh\necho "$LITEFLEET_STATE, as it was told"\n')
+        os.chmod(f"{hooks}/after", 0o700)
+        device = Steady(fleet, settings=f'[hooks]\ndirectory = "{hooks}"\nafter_backup = "{hooks}/after"\n')
         before = {snapshot["id"] for snapshot in fleet.snapshots("alpha/app")}
         go_offline(fleet)
         device.spool(4)
@@ -95,6 +100,7 @@ def test_snapshots_of_an_offline_device_arrive_in_their_order():
         for place in places:
             operation = operations[new[place]["id"]]
             lf.expect_equal(operation["state"], "succeeded", "the operation of a spooled snapshot")
+            lf.expect_equal([run["output"] for run in operation["hooks"]], ["succeeded, as it was told\n"], "what its hook said")
             lf.expect(operation["ended_at"] <= time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(offline + 1)), f"ended at {operation['ended_at']}")
         lf.expect_equal(listed_gaps(fleet), [], "gaps")
 

@@ -3,6 +3,7 @@
 #include <fstream>
 
 #include "common/base/ids.h"
+#include "common/io/file.h"
 #include "tests/unit/agent/spool/spool_fixture.h"
 
 namespace litefleet::spool {
@@ -38,6 +39,48 @@ TEST_F(SnapshotSpoolTest, WhatIsSpooledArrivesInItsOrderWithItsTimes) {
   Change(200, 1);
   BackUp();
   EXPECT_LE(controller_->received_chunks() - before, 2);
+}
+
+TEST_F(SnapshotSpoolTest, WhatHooksSaidStaysWithItsSnapshot) {
+  BackUp();
+  const auto runs = [](int code) {
+    v1::HookRun run;
+    run.set_hook("after-backup");
+    run.set_exit_code(code);
+    return std::vector<v1::HookRun>{run};
+  };
+  const auto codes = [&] {
+    std::vector<int> all;
+    for (const SpooledSnapshot& snapshot : spool_->List("app")) {
+      const std::vector<v1::HookRun> kept = spool_->HooksOf(snapshot);
+      all.push_back(kept.size() == 1 ? kept[0].exit_code() : -1);
+    }
+    return all;
+  };
+  for (int i = 0; i < 4; ++i) {
+    Change(200 + static_cast<uint32_t>(i));
+    ASSERT_TRUE(TakeNow().status.ok());
+    if (i != 1) ASSERT_TRUE(spool_->KeepHooks(*spool_->Newest("app"), runs(i)).ok());
+  }
+  Reopen();
+  EXPECT_EQ(codes(), (std::vector<int>{0, -1, 2, 3}));
+  // What is merged away takes them along.
+  ASSERT_TRUE(spool_->MergeOldest("app", kSpoolFull, {}).ok());
+  ASSERT_TRUE(spool_->MergeOldest("app", kSpoolFull, {}).ok());
+  EXPECT_EQ(codes(), (std::vector<int>{2, 3}));
+  // A cut between snapshot and hooks leaves nothing for ever, and nothing that is damaged is believed.
+  const std::string orphan = directory_ + "/spooled/app/00000000000000ff.hooks";
+  std::ofstream(orphan) << "x";
+  const std::string last = spool_->List("app").back().path;
+  std::ofstream(last.substr(0, last.size() - 8) + ".hooks") << "\x08\xff";
+  Reopen();
+  EXPECT_FALSE(io::Exists(orphan));
+  EXPECT_EQ(codes(), (std::vector<int>{2, -1}));
+  ASSERT_TRUE(DrainNow().ok());
+  for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/spooled/app")) {
+    const std::string ending = entry.path().extension();
+    EXPECT_TRUE(ending != ".hooks" && ending != ".spooled") << entry.path();
+  }
 }
 
 TEST_F(SnapshotSpoolTest, AFirstBackupIsSpooledWhole) {
