@@ -157,7 +157,13 @@ absl::Status LiveCopy::ExtractTables() {
 
 // The lock is had with this as what is copied, and it is changed under it: so it is opened as any database, and SQLite sees the change.
 absl::Status LiveCopy::OpenMerged() {
-  LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
+  if (merged_->bytes() == 0) {
+    // To copy nothing is done at once, and would have no lock.
+    LF_ASSIGN_OR_RETURN(const auto empty, sqlite::Open(merged_->path(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX));
+    LF_RETURN_IF_ERROR(sqlite::Execute(empty.get(), "pragma journal_mode=memory; pragma user_version=1"));
+  } else {
+    LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
+  }
   LF_ASSIGN_OR_RETURN(source_, sqlite::Open(merged_->path(), SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX));
   return absl::OkStatus();
 }

@@ -167,7 +167,7 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
       superseded = older.snapshot;
       job.not_before = continuous ? older.not_before : std::min(older.not_before, job.not_before);
       older = std::move(job);
-      if (!continuous) wake_.SignalAll();  // its turn may come earlier now
+      if (std::max(older.not_before, rests_until_) < looks_again_) wake_.SignalAll();
     } else if (automatic_.size() >= options_.max_waiting) {
       return;  // found again at the next start
     } else {
@@ -175,12 +175,12 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
         job.not_before = std::max(job.not_before, last->second + options_.continuous_every);
       automatic_.push_back(std::move(job));
       automatic_of_[{device.value(), database}] = std::prev(automatic_.end());
-      wake_.SignalAll();
+      if (std::max(automatic_.back().not_before, rests_until_) < looks_again_) wake_.SignalAll();
     }
   }
   // Only for those who look: the queue does not depend on it. Syncs come every second, and are not written down.
   if (continuous) return;
-  static_cast<void>(snapshots_.QueueCheck(snapshot, superseded));
+  snapshots_.QueueCheck(snapshot, superseded);
 }
 
 std::optional<SnapshotVerifier::Job> SnapshotVerifier::Next(steady_clock::time_point rest_until) {
@@ -202,6 +202,8 @@ std::optional<SnapshotVerifier::Job> SnapshotVerifier::Next(steady_clock::time_p
     std::erase_if(checked_, [&](const auto& each) { return each.second + options_.continuous_every < now; });
     checked_[{job->device.value(), job->database}] = now;
   } else if (!stop_ && now < wait_until) {
+    looks_again_ = wait_until;
+    rests_until_ = rest_until;
     wake_.WaitUntil(mu_, wait_until);
   }
   if (job.has_value()) running_ = true;

@@ -125,8 +125,11 @@ class SnapshotVerifier final : public Verifier {
   std::map<std::pair<std::string, std::string>, std::list<Job>::iterator> automatic_of_ ABSL_GUARDED_BY(mu_);  // by device and database
   // When an automatic check of a database began last, for continuous ones: as many as databases were checked in the last hour.
   std::map<std::pair<std::string, std::string>, std::chrono::steady_clock::time_point> checked_ ABSL_GUARDED_BY(mu_);
-  std::set<std::string> known_ ABSL_GUARDED_BY(mu_);     // operations in ordered_ or running
-  std::chrono::steady_clock::time_point next_report_{};  // the worker's
+  // Until when the worker sleeps: who comes later need not wake it, since it goes through all that wait.
+  std::chrono::steady_clock::time_point looks_again_ ABSL_GUARDED_BY(mu_) = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point rests_until_ ABSL_GUARDED_BY(mu_){};  // no automatic check before
+  std::set<std::string> known_ ABSL_GUARDED_BY(mu_);                          // operations in ordered_ or running
+  std::chrono::steady_clock::time_point next_report_{};                       // the worker's
   // The worker's.
   std::chrono::steady_clock::time_point drills_looked_at_{};
   std::map<std::string, SystemTime> not_drilled_;  // snapshots whose drill gave no verdict, and when

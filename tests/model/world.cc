@@ -72,6 +72,7 @@ World::World(Model& model, std::string directory, fakes::VolatileFiles& files, u
                clock_, files_),
       holdings_(*path_.db),
       uploads_(model.devices.size()) {
+  std::filesystem::create_directories(directory_ + "/scratch");
   auto fleet = fleet::DeviceFleet::Create({&operations_, &reports_, &clock_, "test"}, {.own_ticker = false});
   if (Expect(fleet.status(), {}, "make the fleet")) fleet_ = *std::move(fleet);
   scrubber_ = std::make_unique<scrub::Scrubber>(

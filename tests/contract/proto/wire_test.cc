@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <map>
@@ -16,8 +17,6 @@
 #include "litefleet/v1/admin_import.pb.h"
 #include "litefleet/v1/admin_service.pb.h"
 #include "litefleet/v1/agent_service.pb.h"
-#include "litefleet/v1/errors.pb.h"
-#include "litefleet/v1/types.pb.h"
 
 namespace litefleet {
 namespace {
@@ -27,9 +26,18 @@ using google::protobuf::EnumDescriptor;
 using google::protobuf::FileDescriptor;
 using google::protobuf::MethodDescriptor;
 
+// The files of the wire: those with services, and what they import of ours.
 std::vector<const FileDescriptor*> Files() {
-  return {v1::ErrorInfo::descriptor()->file(), v1::Progress::descriptor()->file(), v1::Hello::descriptor()->file(),
-          v1::Device::descriptor()->file(), v1::ImportBegin::descriptor()->file()};
+  std::vector<const FileDescriptor*> files = {v1::Hello::descriptor()->file(), v1::ListDevicesRequest::descriptor()->file(),
+                                              v1::ImportBegin::descriptor()->file()};
+  for (size_t i = 0; i < files.size(); ++i) {
+    for (int d = 0; d < files[i]->dependency_count(); ++d) {
+      const FileDescriptor* file = files[i]->dependency(d);
+      if (file->package() == "litefleet.v1" && std::find(files.begin(), files.end(), file) == files.end()) files.push_back(file);
+    }
+  }
+  std::sort(files.begin(), files.end(), [](const FileDescriptor* a, const FileDescriptor* b) { return a->name() < b->name(); });
+  return files;
 }
 
 void ForEachMethod(const std::function<void(const MethodDescriptor&)>& visit) {
@@ -145,6 +153,16 @@ TEST(WireTest, AgentsHaveNoVerbThatDeletesOrOverwrites) {
       EXPECT_EQ(service->method(m)->name().find(verb), std::string::npos) << service->method(m)->name();
     }
   }
+}
+
+TEST(WireTest, EveryFileIsLookedAt) {
+  std::vector<std::string> names;
+  for (const FileDescriptor* file : Files()) names.push_back(file->name());
+  std::vector<std::string> there;
+  for (const auto& entry : std::filesystem::directory_iterator(PROTO_DIRECTORY))
+    there.push_back("litefleet/v1/" + entry.path().filename().string());
+  std::sort(there.begin(), there.end());
+  EXPECT_EQ(names, there);
 }
 
 TEST(WireTest, IsWhatTheGoldenDumpSays) {

@@ -125,7 +125,11 @@ class SnapshotVerifierTest : public fleet::OwnOperationsTest {
     ADD_FAILURE() << "the operation did not end";
     return {};
   }
-  v1::CheckState CheckOf(const SnapshotId& id) { return path_->snapshots->Resolve(id.value())->check(); }
+  v1::CheckState CheckOf(const SnapshotId& id) {
+    // After what was posted before.
+    EXPECT_TRUE(path_->db->Write([](sqlite::Connection) { return absl::OkStatus(); }, catalog::Durability::kRelaxed).ok());
+    return path_->snapshots->Resolve(id.value())->check();
+  }
   v1::CheckState WaitForCheck(const SnapshotId& id, v1::CheckState wanted) {
     for (int i = 0; i < 1000 && CheckOf(id) != wanted; ++i) usleep(10'000);
     return CheckOf(id);
