@@ -56,8 +56,6 @@ constexpr milliseconds kSettle{1000};
 constexpr milliseconds kOrdersWait{1500};
 constexpr std::chrono::hours kRenewalInterval{1};
 constexpr seconds kClockOffWarn{60};
-// How often it is looked whether what a run of a schedule waits for holds now.
-constexpr seconds kLookAtConditions{10};
 // Without the controller for so long, scheduled backups go into the spool.
 constexpr milliseconds kOfflineAfter{10000};
 // An upload of the spool that failed is tried again.
@@ -406,30 +404,13 @@ class Agent::Impl final : public control::OperationListener {
     }
     for (const auto& [database, missing] : names) {
       if (Config()->Find(database) == nullptr || queue_.Busy(database)) continue;
-      const bool backup = missing && !Waits(database);
+      const bool backup = missing && !gate_.Waits(*Config(), database);
       if (missing && !backup && own_.spool->UsageOf(database).snapshots == 0) continue;
       const absl::Status begun = (backup ? queue_.BeginScheduled(database) : queue_.BeginDrain(database)).status();
       if (!begun.ok()) spdlog::error("what is spooled of {} is not uploaded yet: {}", database, MessageOf(begun));
       drained_at_ = now;
       drained_connection_ = connection;
     }
-  }
-
-  // Whether what the run of a schedule waits for does not hold, so that it is looked at again after a while.
-  bool Waits(const std::string& database) {
-    const std::shared_ptr<const config::AgentConfig> config = Config();
-    const config::DatabaseConfig* const found = config->Find(database);
-    if (found == nullptr || !found->when.any()) return false;
-    const std::string reason = control::WaitsFor(found->when, found->path, own_.clock->Now());
-    const bool waits = !reason.empty() && !(found->when.at_latest && scheduler_.LateBy(database) >= *found->when.at_latest);
-    if (!waits) {
-      if (waiting_.erase(database) > 0)
-        spdlog::info("the scheduled backup of {} waits no more{}{}", database, reason.empty() ? "" : ", though ", reason);
-      return false;
-    }
-    if (waiting_.insert(database).second) spdlog::info("the scheduled backup of {} waits: {}", database, reason);
-    scheduler_.Hold(database, kLookAtConditions);
-    return true;
   }
 
   void RunDue() {
@@ -439,7 +420,7 @@ class Agent::Impl final : public control::OperationListener {
       return true;
     });
     for (const std::string& database : scheduler_.Due()) {
-      if (Waits(database)) continue;
+      if (gate_.Waits(*Config(), database)) continue;
       // A run of it is under way already, ordered or left from before: that is this run.
       const absl::Status begun = queue_.Busy(database) ? absl::OkStatus() : queue_.BeginScheduled(database).status();
       if (!begun.ok()) {
@@ -566,11 +547,11 @@ class Agent::Impl final : public control::OperationListener {
   DeviceExecutor executor_;
   control::OperationQueue queue_;
   control::Scheduler scheduler_;
+  control::RunGate gate_{scheduler_, *own_.clock};
   control::ControlLoop loop_;
 
   // Of the main thread.
   std::set<std::string> scheduled_;
-  std::set<std::string> waiting_;  // by their conditions
   std::optional<SteadyTime> quiet_since_;
   std::optional<SteadyTime> refused_since_;
   std::optional<SteadyTime> renewed_at_;

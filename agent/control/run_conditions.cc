@@ -1,6 +1,7 @@
 #include "agent/control/run_conditions.h"
 
 #include <dirent.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -87,6 +88,21 @@ std::string WaitsFor(const config::RunConditions& conditions, const std::string&
     }
   }
   return {};
+}
+
+bool RunGate::Waits(const config::AgentConfig& config, const std::string& database) {
+  const config::DatabaseConfig* const found = config.Find(database);
+  if (found == nullptr || !found->when.any()) return false;
+  const std::string reason = WaitsFor(found->when, found->path, clock_.Now());
+  const bool waits = !reason.empty() && !(found->when.at_latest && scheduler_.LateBy(database) >= *found->when.at_latest);
+  if (!waits) {
+    if (waiting_.erase(database) > 0)
+      spdlog::info("the scheduled backup of {} waits no more{}{}", database, reason.empty() ? "" : ", though ", reason);
+    return false;
+  }
+  if (waiting_.insert(database).second) spdlog::info("the scheduled backup of {} waits: {}", database, reason);
+  scheduler_.Hold(database, kLook);
+  return true;
 }
 
 }  // namespace litefleet::control

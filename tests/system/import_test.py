@@ -200,7 +200,7 @@ def test_a_device_that_is_revoked_or_forgotten_gets_none():
         fleet.cli("device", "revoke", "alpha", "--yes")
         refused = fleet.cli("-o", "json", "snapshot", "import", brought, "--to", "alpha/main", check=6)
         lf.expect_equal(reason(refused), "DEVICE_REVOKED", "why")
-        fleet.cli("device", "forget", "alpha", "--yes")
+        fleet.cli("device", "forget", "alpha", "--delete-snapshots", "--yes")
         refused = fleet.cli("-o", "json", "snapshot", "import", brought, "--to", "alpha/main", check=4)
         lf.expect_equal(reason(refused), "DEVICE_NOT_FOUND", "why")
         lf.expect_equal(scratch(fleet), [], "the scratch place")

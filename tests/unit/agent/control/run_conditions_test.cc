@@ -86,5 +86,43 @@ TEST_F(RunConditionsTest, AQuietDatabase) {
   EXPECT_EQ(Ask(), "") << "a clock that was set back does not stop backups";
 }
 
+TEST_F(RunConditionsTest, ARunThatIsDueWaitsUntilItHoldsOrIsTooLate) {
+  FakeClock clock;
+  Scheduler scheduler(clock, std::chrono::seconds(0));
+  RunGate gate(scheduler, clock);
+  config::AgentConfig config;
+  config::DatabaseConfig& database = config.databases.emplace_back();
+  database.name = "app";
+  database.path = Path("app.db");
+  database.when.quiet = std::chrono::minutes(1);
+  database.when.at_latest = std::chrono::minutes(10);
+  const auto write = [&] {
+    const std::filesystem::path file = database.path;
+    std::ofstream(file) << "x";
+    const int64_t at = ToUnixMillis(clock.Now());
+    const timespec times[2] = {{at / 1000, at % 1000 * 1'000'000}, {at / 1000, at % 1000 * 1'000'000}};
+    ASSERT_EQ(utimensat(AT_FDCWD, file.c_str(), times, 0), 0);
+  };
+  scheduler.Set("app", {config::Schedule::Parse("1h").value()}, {clock.Now() - std::chrono::hours(2)});
+  write();
+  ASSERT_EQ(scheduler.Due().size(), 1u);
+  EXPECT_FALSE(gate.Waits(config, "other"));
+  EXPECT_FALSE(gate.Waits(config, "app")) << "an hour late already";
+  scheduler.Set("new", {config::Schedule::Parse("1h").value()}, {});
+  database.name = "new";
+  EXPECT_TRUE(gate.Waits(config, "new"));
+  EXPECT_EQ(scheduler.Due().size(), 1u) << "it is not due for a while";
+  clock.Advance(RunGate::kLook);
+  EXPECT_EQ(scheduler.Due().size(), 2u);
+  EXPECT_TRUE(gate.Waits(config, "new"));
+  clock.Advance(std::chrono::minutes(2));
+  EXPECT_FALSE(gate.Waits(config, "new")) << "quiet by now";
+  write();
+  EXPECT_TRUE(gate.Waits(config, "new"));
+  clock.Advance(std::chrono::minutes(8));
+  write();
+  EXPECT_FALSE(gate.Waits(config, "new")) << "late enough";
+}
+
 }  // namespace
 }  // namespace litefleet::control
