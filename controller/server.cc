@@ -69,7 +69,6 @@ namespace {
 constexpr std::chrono::seconds kGrace{4};
 constexpr size_t kMaxQueued = 4096;
 constexpr int kUploadThreads = 64;  // so many commits may share a sync; one that waits has touched some 20 kB
-constexpr std::chrono::hours kMaintainUploads{1};
 constexpr size_t kFreeMemoryKept = 64 << 20;
 
 // glibc's heaps give back only what lies at their end: after thousands of devices have left that is next to nothing.
@@ -118,7 +117,6 @@ struct Server::Parts {
   rpc::Address bound;        // as asked for
   std::atomic<int> port{0};  // that was taken
   std::string address;
-  SteadyTime uploads_maintained = clock.Steady();
 
   std::unique_ptr<identity::Authority> authority;
   rpc::ServerCertificates certificates;
@@ -571,9 +569,6 @@ void Server::Maintain() {
   parts_->AskForLost();
   if (const absl::Status status = parts_->generation->AdvanceIfGrown(); !status.ok())
     spdlog::error("count the catalog: {}", MessageOf(status));
-  const SteadyTime now = parts_->clock.Steady();
-  if (now - parts_->uploads_maintained < kMaintainUploads) return;
-  parts_->uploads_maintained = now;
   if (const absl::Status status = parts_->ingest->Maintain(); !status.ok())
     spdlog::error("remove old upload sessions: {}", MessageOf(status));
 }

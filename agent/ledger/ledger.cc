@@ -50,6 +50,10 @@ absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::string& path, co
   return ledger;
 }
 
+Ledger::~Ledger() {
+  if (new_.get() >= 0) io::RemoveFile(new_path()).IgnoreError();
+}
+
 absl::Status Ledger::OpenBase() {
   absl::StatusOr<io::UniqueFd> fd = io::Open(path_, O_RDONLY);
   if (absl::IsNotFound(fd.status())) return absl::OkStatus();

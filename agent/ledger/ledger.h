@@ -46,6 +46,8 @@ class Ledger {
   // `path` is that of the base; its directory exists. A ledger that is missing, damaged, of another database or of a later version has no
   // state, and `problem` says why.
   static absl::StatusOr<std::unique_ptr<Ledger>> Open(const std::string& path, const std::array<std::byte, 32>& identity);
+  // A new base that was begun and never committed is removed.
+  ~Ledger();
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 

@@ -87,10 +87,12 @@ absl::StatusOr<UploadSessionRow> IngestCatalog::BeginSession(const DeviceId& dev
                    fmt::format("{} claims timeline {}, the highest that was ever given is {}", database, timeline, known.Int(1)),
                    "was the controller's catalog restored from an old copy? order a restore or enrol the device again");
     }
-    LF_ASSIGN_OR_RETURN(Statement make, Statement::Prepare(db,
-                                                           "insert into upload_session (session, owner, database, state, expires_at) "
-                                                           "values (?, ?, ?, 1, ?) on conflict do nothing"));
-    LF_RETURN_IF_ERROR(make.Bind(1, session.value()).Bind(2, owner).Bind(3, database_id).Bind(4, ToUnixMillis(expires_at)).Run());
+    LF_ASSIGN_OR_RETURN(Statement make,
+                        Statement::Prepare(db,
+                                           "insert into upload_session (session, owner, database, state, expires_at, operation) "
+                                           "values (?, ?, ?, 1, ?, ?) on conflict do nothing"));
+    make.Bind(1, session.value()).Bind(2, owner).Bind(3, database_id).Bind(4, ToUnixMillis(expires_at)).Bind(5, operation);
+    LF_RETURN_IF_ERROR(make.Run());
     LF_ASSIGN_OR_RETURN(Statement get,
                         Statement::Prepare(db, fmt::format("select {} from upload_session where session = ?", kSessionColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.value()).Step());

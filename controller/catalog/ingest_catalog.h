@@ -131,7 +131,7 @@ class IngestCatalog {
   // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database or was uploaded ahead of one, else what
   // came last of these. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition
   // TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
-  // `facts`, if any, is filled where the session is open; `operation` is GetCommitFacts'.
+  // `facts`, if any, is filled where the session is open; `operation` is GetCommitFacts', and with its cancel the session has expired.
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
                                                 uint64_t timeline, const SnapshotId& base, SystemTime expires_at,
                                                 std::string_view operation = {}, BeginFacts* facts = nullptr);

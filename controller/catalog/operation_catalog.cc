@@ -240,6 +240,15 @@ absl::Status DeleteOld(sqlite3* db, SystemTime now) {
   return absl::OkStatus();
 }
 
+// Nobody goes on with what was uploaded: it is removed with what has expired (IngestCatalog::RemoveExpiredSessions).
+absl::Status ExpireUploadsOf(sqlite3* db, const OperationId& operation) {
+  LF_ASSIGN_OR_RETURN(sqlite::Statement expire,
+                      sqlite::Statement::Prepare(db, "update upload_session set expires_at = 0 where operation = ?"));
+  return expire.Bind(1, operation.value()).Run();
+}
+
+bool IsCancel(v1::OperationState state) { return state == v1::OPERATION_STATE_CANCELLING || state == v1::OPERATION_STATE_CANCELLED; }
+
 }  // namespace
 
 bool IsActive(v1::OperationState state) {
@@ -346,6 +355,7 @@ absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operat
     LF_RETURN_IF_ERROR(change(row.operation));
     LF_RETURN_IF_ERROR(Save(db, row.operation));
     if (was_active && row.operation.state() == v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimelineOf(db, row));
+    if (was_active && IsCancel(row.operation.state())) LF_RETURN_IF_ERROR(ExpireUploadsOf(db, operation));
     result = std::move(row.operation);
     return absl::OkStatus();
   }));

@@ -30,6 +30,12 @@ alter table database add column chain_ms integer not null default -1;
 create index gap_chain on gap (until_ms) where reason = 'CHAIN_DIFFERS';
 )sql";
 
+// Whose upload it is: one that is cancelled leaves no claim.
+constexpr std::string_view kSessionOperationSchema = R"sql(
+alter table upload_session add column operation text not null default '';
+create index upload_session_operation on upload_session (operation) where operation <> '';
+)sql";
+
 }  // namespace
 
 const std::vector<Migration>& Migrations() {
@@ -51,6 +57,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kGapSchema},
       Migration{kContentSchema},
       Migration{kCaptureSchema},
+      Migration{kSessionOperationSchema},
   };
   return kMigrations;
 }

@@ -1,5 +1,7 @@
 #include "controller/ingest/upload_session.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -377,6 +379,10 @@ void UploadSession::End() {
     GiveMark();
   }
   Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));
+  // Where its operation was cancelled, nothing of it stays.
+  if (began && !committed) {
+    if (const absl::Status removed = ingest_.Maintain(); !removed.ok()) spdlog::error("remove upload sessions: {}", MessageOf(removed));
+  }
   if (committed && claims_left_) {
     int64_t session;
     {

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Links and outages, through a proxy that counts: what a second backup sends, a controller that comes late, cuts in the middle."""
+import contextlib
 import os
 import random
 import socket
+import sqlite3
 import time
 
 import lf
@@ -82,6 +84,11 @@ def ended(fleet, operation):
     return fleet.cli("-o", "json", "operation", "show", operation).json["state"] not in ("queued", "sent", "running", "cancelling")
 
 
+def count_rows(fleet, table):
+    with contextlib.closing(sqlite3.connect(f"file:{fleet.data}/catalog.db?mode=ro", uri=True, timeout=10)) as db:
+        return db.execute(f"select count(*) from {table}").fetchone()[0]
+
+
 def test_progress_grows_and_cancel_leaves_nothing():
     with lf.Fleet() as fleet:
         fleet.init()
@@ -102,6 +109,24 @@ def test_progress_grows_and_cancel_leaves_nothing():
         lf.expect(took < 3.0, f"a cancel took {took:.1f} s")
         lf.expect_equal(fleet.snapshots(), [], "snapshots")
         lf.expect_equal(sorted(name for name in os.listdir(fleet.directory) if name.startswith("x.db")), ["x.db"], "files beside the database")
+        # Neither here nor there: no session, no claim, no half ledger, nothing in the spool.
+        nothing = lambda: count_rows(fleet, "upload_session") + count_rows(fleet, "claim") + count_rows(fleet, "device_chunk") == 0
+        lf.wait_until("the controller keeps no reference", nothing, 5, 0.1) if nothing() or True else 0
+        left = [os.path.join(folder, name) for folder, _, names in os.walk(agent.state) for name in names if "ledger" in name or "spool" in folder]
+        lf.expect_equal(left, [], "what the agent keeps of it")
+        # The bytes go with the next prunes.
+        for _ in range(3):
+            fleet.cli("store", "prune", "--grace", "0s", "--yes")
+        live = fleet.cli("-o", "json", "store", "stats").json
+        lf.expect_equal((live["chunks"], live["snapshots"]), (0, 0), f"the store {live}")
+        # One that was cut before it is cancelled.
+        order = fleet.cli("-o", "json", "backup", "alpha/main", "--detach").json["id"]
+        lf.wait_until("some of it is claimed", lambda: count_rows(fleet, "upload_session"), 20, 0.1)
+        agent.process.kill()
+        fleet.cli("operation", "cancel", order)
+        agent.start()
+        lf.wait_until("the cancel takes effect", lambda: ended(fleet, order), 20, 0.1)
+        lf.wait_until("the controller keeps no reference", nothing, 90, 0.5)
         agent.process.stop()
 
 
