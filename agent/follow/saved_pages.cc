@@ -53,13 +53,14 @@ absl::StatusOr<bool> SavedPages::Add(const Stretch& stretch, capture::UserDataba
   if (bytes() + uint64_t{more} * page_size_ > max_bytes_) return false;
   LF_RETURN_IF_ERROR(AddFrames(stretch, database, nullptr));
   LF_RETURN_IF_ERROR(AddGrowth(stretch, database, index));
+  // Which frame is a page's last one was the wal-index's word.
+  LF_RETURN_IF_ERROR(index.NotStartedOver(stretch.look));
   pages_.erase(pages_.upper_bound(stretch.to.page_count), pages_.end());
   return true;
 }
 
 absl::Status SavedPages::AddFrames(const Stretch& stretch, capture::UserDatabase& database, std::set<uint32_t>* seen) {
   LF_ASSIGN_OR_RETURN(capture::WalFrames frames, capture::WalFrames::Open(database.wal_file(), stretch.from, stretch.to));
-  Bytes content(page_size_);
   while (!frames.done()) {
     LF_ASSIGN_OR_RETURN(const capture::WalFrame frame, frames.Next());
     if (frame.commit_pages != 0) {
@@ -68,8 +69,8 @@ absl::Status SavedPages::AddFrames(const Stretch& stretch, capture::UserDatabase
       growth_ = std::min(growth_, frame.commit_pages + 1);
     }
     if (frame.page > stretch.to.page_count) continue;
-    LF_RETURN_IF_ERROR(frames.ReadPage(frame.number, content));
-    pages_[frame.page] = content;
+    // Not read once more: it was proven as it was read.
+    pages_[frame.page].assign(frames.page().begin(), frames.page().end());
     if (seen != nullptr) seen->insert(frame.page);
   }
   bytes_read_ += frames.bytes_read();

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -67,6 +68,9 @@ class FollowerTest : public CaptureTest {
     options.compare_rest = 0;
     options.prove_every = prove_every_;
     options.allow_restart = allow_restart_;
+    options.while_aside = [this] {
+      if (while_aside_) while_aside_();
+    };
     follower_ = std::make_unique<Follower>(options, *shipper_, home_, clock_);
   }
   void Stop() {
@@ -116,6 +120,7 @@ class FollowerTest : public CaptureTest {
   uint64_t checkpoint_bytes_ = 4 << 20;
   milliseconds prove_every_ = std::chrono::hours(24);
   bool allow_restart_ = false;
+  std::function<void()> while_aside_;
   fakes::FakeUploadController controller_;
   RateLimit rate_{0};
   CancelToken cancel_;
