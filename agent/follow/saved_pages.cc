@@ -103,6 +103,11 @@ absl::StatusOr<bool> SavedPages::AddEnd(const Stretch& stretch, capture::UserDat
 absl::Status SavedPages::AddGrowth(const Stretch& stretch, capture::UserDatabase& database, const capture::WalIndex& index) {
   Bytes page(page_size_);
   for (; growth_ <= stretch.to.page_count; ++growth_) {
+    // Not counted before: the database was cut off and grew again within what was read.
+    if (bytes() + page_size_ > max_bytes_ && !pages_.contains(growth_)) {
+      return Error(absl::StatusCode::kResourceExhausted, "SAVED_TOO_LARGE",
+                   "the database grew by more pages without a frame than are kept");
+    }
     LF_ASSIGN_OR_RETURN(const bool read, ReadPageWithoutFrame(growth_, FirstFrameBehind(stretch), stretch.look, database, index, page));
     if (read) pages_[growth_] = page;
   }

@@ -58,7 +58,7 @@ class FollowerTest : public CaptureTest {
     shipper.names_file = Path("state/app.names");
     shipper.spool_file = Path("state/app.spool");
     shipper.backup.attempt.no_progress = milliseconds(2000);
-    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, clock_);
+    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, saved_turns_, clock_);
     FollowOptions options;
     options.database = "app";
     options.source = Options(path_);
@@ -123,6 +123,7 @@ class FollowerTest : public CaptureTest {
   std::function<void()> while_aside_;
   fakes::FakeUploadController controller_;
   RateLimit rate_{0};
+  SavedTurns saved_turns_{1};
   CancelToken cancel_;
   Home home_;
   std::unique_ptr<Shipper> shipper_;
