@@ -87,10 +87,14 @@ absl::StatusOr<bool> SavedPages::AddEnd(const Stretch& stretch, capture::UserDat
   for (; growth_ <= stretch.to.page_count; ++growth_) {
     if (!seen.contains(growth_)) return damaged("the database grew by a page that no frame has");
   }
+  const capture::WalIndex index(database.file(), database.wal_file());
   sqlite3_file* const file = database.file();
   Bytes there(page_size_);
   for (const uint32_t page : seen) {
     if (page > stretch.to.page_count) continue;
+    // Of the new generation, which may have been copied since: that version is taken over this one before any of it is sent.
+    LF_ASSIGN_OR_RETURN(const uint32_t newer, index.FindFrame(page, stretch.look));
+    if (newer != 0) continue;
     const auto at = static_cast<sqlite3_int64>(format::DatabaseBytes(page_size_, page - 1));
     const int rc = file == nullptr ? SQLITE_CANTOPEN : file->pMethods->xRead(file, there.data(), static_cast<int>(there.size()), at);
     if (rc != SQLITE_OK) return database.ErrorFor(rc, "read");

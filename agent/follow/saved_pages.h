@@ -70,7 +70,8 @@ class SavedPages {
   absl::StatusOr<bool> Add(const Stretch& stretch, capture::UserDatabase& database);
 
   // The end of a generation of which the WAL has been started over (capture::EndOfGeneration): as Add, but the database file has all of it,
-  // and each page is compared with what is there. kAborted FRAME_DAMAGED where that differs, also because more was copied since.
+  // and each page is compared with what is there, unless `look` has a newer one. kAborted FRAME_DAMAGED where that differs. REQUIRES: what
+  // the new generation has up to `look` is added before anything is sent.
   absl::StatusOr<bool> AddEnd(const Stretch& stretch, capture::UserDatabase& database);
 
   const std::map<uint32_t, Bytes>& pages() const { return pages_; }

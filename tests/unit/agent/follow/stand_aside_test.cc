@@ -4,6 +4,7 @@
 #include <fstream>
 #include <functional>
 #include <random>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -88,7 +89,8 @@ TEST_F(StandAsideTest, TheEndOfAGenerationIsTakenWithoutDoubt) {
     const std::string before = Salts();
     app_->Run("update a set v = 1");
     app_->Run("update b set v = 1; pragma wal_checkpoint(passive)");
-    app_->Run("update c set v = 1");
+    // A page of the end is in the new generation as well, which the agent's own look at the checkpoint lock copies.
+    app_->Run("begin; update c set v = 1; update a set v = 2; commit");
     EXPECT_NE(Salts(), before) << "it was started over";
   });
   Settle();
@@ -242,11 +244,9 @@ TEST_F(StandAsideTest, WhateverComesMeanwhileEachSnapshotIsAStateThatWas) {
   Stop();  // they open the database before the agent does
   for (int i = 0; i < kDying; ++i) dying.push_back(std::make_unique<Application>(path_, 0));
   ASSERT_NO_FATAL_FAILURE(Attach());
-  std::vector<std::string> states;
-  const auto note = [&] {
-    std::string content = controller_.Content();
-    if (states.empty() || states.back() != content) states.push_back(std::move(content));
-  };
+  std::set<std::string> states;
+  size_t seen = 0;
+  const auto note = [&] { states.insert(controller_.Content()); };
   const auto commit = [&](Application& who, int bytes) {
     who.Try(fmt::format(
         "pragma cache_size=10; begin immediate; update a set v = v + 1; insert into t values(null, randomblob({})); update b set "
@@ -307,15 +307,17 @@ TEST_F(StandAsideTest, WhateverComesMeanwhileEachSnapshotIsAStateThatWas) {
     Settle();
     ASSERT_NO_FATAL_FAILURE(ExpectShipped()) << "round " << round;
     note();
+    for (const std::string& content : states) {
+      const std::string copy = Store(Bytes(AsBytes(content).begin(), AsBytes(content).end()), "state.db");
+      ASSERT_EQ(Query(copy, "pragma integrity_check"), "ok");
+      ASSERT_EQ(Query(copy, "select (select v from a) = (select v from b) and (select v from a) = (select v from c)"), "1");
+      for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(copy + suffix);
+    }
+    seen += states.size();
+    states.clear();
     app_->Run("pragma journal_size_limit=-1; delete from t where id > 3; delete from d");
   }
-  for (const std::string& content : states) {
-    const std::string copy = Store(Bytes(AsBytes(content).begin(), AsBytes(content).end()), "state.db");
-    ASSERT_EQ(Query(copy, "pragma integrity_check"), "ok");
-    ASSERT_EQ(Query(copy, "select (select v from a) = (select v from b) and (select v from a) = (select v from c)"), "1");
-    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(copy + suffix);
-  }
-  EXPECT_GT(states.size(), 8u);
+  EXPECT_GT(seen, 8u);
 }
 
 }  // namespace
