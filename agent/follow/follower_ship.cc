@@ -320,6 +320,7 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
   capture::UserDatabase& database = attached_->holder();
   const auto end = capture::EndOfGeneration(database.wal_file(), before);
   if (!end.ok()) {
+    spdlog::info("{}: {}", options_.database, MessageOf(end.status()));
     Doubt("END_NOT_CERTAIN");
     return false;
   }
@@ -327,6 +328,7 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
     Stretch stretch{before, *end, look, clock_.Now(), clock_.SinceBoot()};
     const auto saved = shipper_.SaveEnd(stretch, database);
     if (!saved.ok() || !*saved) {
+      spdlog::info("{}: {}", options_.database, saved.ok() ? "the end of the WAL is more than is kept" : MessageOf(saved.status()));
       Doubt("END_NOT_CERTAIN");
       return false;
     }

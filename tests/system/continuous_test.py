@@ -124,7 +124,7 @@ def test_a_restart_bounds_the_wal_of_two_writers_without_any_pause():
         fleet.init()
         fleet.serve()
         database, log, passed = fleet.path("ledger.db"), fleet.path("commits.log"), fleet.path("passed")
-        without_pause = ("--rate", 0, "--synchronous", "normal", "--accounts", 50)
+        without_pause = ("--rate", 1500, "--synchronous", "normal", "--accounts", 50)
         writer = fleet.writer(database, *without_pause, "--log", log)
         second = fleet.writer(database, *without_pause, name="second")
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL + "\nallow_restart_checkpoint = true")}, start=False)
