@@ -14,36 +14,49 @@ absl::Status NotCertain(uint32_t frame, std::string_view what) {
   return Error(absl::StatusCode::kAborted, "FRAME_DAMAGED", fmt::format("frame {} of the WAL: {}", frame, what));
 }
 
+// As much of a frame as `out` holds; false: the file ends before.
+absl::StatusOr<bool> ReadFrame(sqlite3_file* wal, uint32_t page_size, uint32_t number, std::span<std::byte> out) {
+  const uint64_t at = WalBytes(page_size, number) - kWalFrameHeaderBytes - page_size;
+  const int rc = wal->pMethods->xRead(wal, out.data(), static_cast<int>(out.size()), static_cast<sqlite3_int64>(at));
+  if (rc == SQLITE_IOERR_SHORT_READ) return false;
+  if (rc != SQLITE_OK) return sqlite::ToStatus(rc, nullptr, fmt::format("read frame {} of the WAL", number));
+  return true;
+}
+
+bool ChecksumIs(ByteView head, const std::array<uint32_t, 2>& sum) {
+  return LoadBigEndian<uint32_t>(&head[16]) == sum[0] && LoadBigEndian<uint32_t>(&head[20]) == sum[1];
+}
+
 }  // namespace
 
-absl::StatusOr<WalPlace> EndOfGeneration(sqlite3_file* wal, const WalPlace& from, const std::array<std::byte, 8>& next) {
+absl::StatusOr<WalPlace> EndOfGeneration(sqlite3_file* wal, const WalPlace& from) {
   if (wal == nullptr) return Error(absl::StatusCode::kInternal, "IO_ERROR", "there is no WAL open");
+  if (from.frame == 0) return NotCertain(0, "nothing of the generation is known");
   WalPlace end = from;
   std::array<uint32_t, 2> sum = from.checksum;
   Bytes frame(kWalFrameHeaderBytes + from.page_size);
   for (uint32_t number = from.frame + 1;; ++number) {
-    const uint64_t at = WalBytes(from.page_size, number) - frame.size();
-    const int rc = wal->pMethods->xRead(wal, frame.data(), static_cast<int>(frame.size()), static_cast<sqlite3_int64>(at));
-    if (rc == SQLITE_IOERR_SHORT_READ) {
-      sqlite3_int64 size = 0;
-      if (wal->pMethods->xFileSize(wal, &size) != SQLITE_OK || static_cast<uint64_t>(size) != WalBytes(from.page_size, end.frame))
-        return NotCertain(number, "the file was cut off within the generation");
-      return end;
-    }
-    if (rc != SQLITE_OK) return sqlite::ToStatus(rc, nullptr, fmt::format("read frame {} of the WAL", number));
+    LF_ASSIGN_OR_RETURN(const bool there, ReadFrame(wal, from.page_size, number, frame));
+    // A limit of its size may have cut it off, also just between two commits.
+    if (!there) return NotCertain(number, "the file ends here, and may have been cut off");
     const ByteView head = ByteView(frame).first(kWalFrameHeaderBytes);
-    if (std::equal(next.begin(), next.end(), &head[8])) return NotCertain(number, "the next generation is there already");
+    if (!std::equal(from.salts.begin(), from.salts.end(), &head[8])) break;
     AddToWalChecksum(from.big_endian, head.first(8), sum);
     AddToWalChecksum(from.big_endian, ByteView(frame).subspan(kWalFrameHeaderBytes), sum);
-    if (!std::equal(from.salts.begin(), from.salts.end(), &head[8]) || sum[0] != LoadBigEndian<uint32_t>(&head[16]) ||
-        sum[1] != LoadBigEndian<uint32_t>(&head[20]))
-      return end;
+    // Of a transaction that was rolled back, or a committed one that is damaged.
+    if (!ChecksumIs(head, sum)) return NotCertain(number, "it is of the generation, and does not follow from those before");
     if (const uint32_t pages = LoadBigEndian<uint32_t>(&head[4]); pages != 0) {
       end.frame = number;
       end.checksum = sum;
       end.page_count = pages;
     }
   }
+  // Whoever overwrites the end comes by this frame first, whichever salts he has and whether he commits or not.
+  LF_ASSIGN_OR_RETURN(const bool there, ReadFrame(wal, from.page_size, from.frame, std::span(frame).first(kWalFrameHeaderBytes)));
+  const ByteView head = ByteView(frame).first(kWalFrameHeaderBytes);
+  if (!there || !std::equal(from.salts.begin(), from.salts.end(), &head[8]) || !ChecksumIs(head, from.checksum))
+    return NotCertain(from.frame, "it is there no more");
+  return end;
 }
 
 }  // namespace litefleet::capture

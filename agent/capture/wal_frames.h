@@ -55,7 +55,10 @@ class WalFrames {
   bool done() const { return next_ > to_.frame; }
   // Proven. REQUIRES: !done(). At the last one it is proven that it is the state `to`.
   absl::StatusOr<WalFrame> Next();
-  // The content of a frame that was proven. REQUIRES: out.size() is the page size.
+  // The page of the frame that Next() has just proven: what was read then, whatever the file has by now.
+  ByteView page() const { return ByteView(frame_).subspan(kWalFrameHeaderBytes); }
+  // The content of a frame that was proven, read once more: of use as long as the WAL was not started over since. REQUIRES: out.size() is
+  // the page size.
   absl::Status ReadPage(uint32_t frame, std::span<std::byte> out) const;
   // Of frames.
   uint64_t bytes_read() const { return bytes_read_; }

@@ -151,6 +151,12 @@ absl::StatusOr<bool> WalIndex::ReadPage(uint32_t page, const WalState& state, st
   return frame != 0;
 }
 
+absl::Status WalIndex::NotStartedOver(const WalState& state) const {
+  LF_ASSIGN_OR_RETURN(const WalState now, ReadState());
+  if (now.salts == state.salts) return absl::OkStatus();
+  return Error(absl::StatusCode::kAborted, "FRAME_DAMAGED", "the WAL was started over while it was read");
+}
+
 absl::StatusOr<uint64_t> WalIndex::FileBytes() const {
   sqlite3_int64 size = 0;
   if (const int rc = wal_->pMethods->xFileSize(wal_, &size); rc != SQLITE_OK) return sqlite::ToStatus(rc, nullptr, "size of the WAL");

@@ -11,7 +11,7 @@
 // it began) does not keep the WAL from being started over. Then the salts have changed and the page is to be read from the file.
 //
 // Thread safety: none; used by the connection's thread. Ownership: the handles belong to the connection and must outlive this.
-// Errors: kUnavailable WAL_INDEX_BUSY (a writer did not let us see a stable header), kInternal IO_ERROR.
+// Errors: kUnavailable WAL_INDEX_BUSY (a writer did not let us see a stable header), kAborted FRAME_DAMAGED, kInternal IO_ERROR.
 // Source: https://www.sqlite.org/walformat.html
 #ifndef LITEFLEET_AGENT_CAPTURE_WAL_INDEX_H_
 #define LITEFLEET_AGENT_CAPTURE_WAL_INDEX_H_
@@ -59,6 +59,10 @@ class WalIndex {
   // Page `page` as of `state`, if the WAL holds it; nothing when the database file does: no frame of it, or the WAL was started over.
   // REQUIRES: a read transaction on `state` is open, out.size() is the page size. Returns whether `out` was filled.
   absl::StatusOr<bool> ReadPage(uint32_t page, const WalState& state, std::span<std::byte> out) const;
+
+  // What was read of this generation before is what it was: whoever starts the WAL over changes the salts in the wal-index before he
+  // overwrites a frame. kAborted FRAME_DAMAGED where they have changed.
+  absl::Status NotStartedOver(const WalState& state) const;
 
   // Size of the WAL file.
   absl::StatusOr<uint64_t> FileBytes() const;

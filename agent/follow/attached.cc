@@ -167,11 +167,12 @@ absl::StatusOr<capture::UserDatabase::Checkpointed> Attached::Checkpoint() {
   return spare->database->CheckpointPassive();
 }
 
-absl::StatusOr<Attached::Rule> Attached::StandAside(std::chrono::milliseconds most) {
+absl::StatusOr<Attached::Rule> Attached::StandAside(std::chrono::milliseconds most, const std::function<void()>& while_aside) {
   LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
   Connection& own = connections_[holder_];
   const std::array<std::byte, 8> salts = own.hold->wal_state().salts;
   own.hold.reset();
+  if (while_aside) while_aside();
   const capture::WalIndex index(own.database->file(), own.database->wal_file());
   const auto deadline = std::chrono::steady_clock::now() + most;
   do {

@@ -67,7 +67,7 @@ class Attached {
   // Lets go of everything until the WAL has been started over, or for `most`: an application that checkpoints its own WAL does so as it
   // would without the agent. Then holds the newest state, and has seen the checkpoint lock free. The connection stays, so nobody else is
   // the last closer. REQUIRES: the hold is above mark 0, and all that it has was shipped or is saved.
-  absl::StatusOr<Rule> StandAside(std::chrono::milliseconds most);
+  absl::StatusOr<Rule> StandAside(std::chrono::milliseconds most, const std::function<void()>& while_aside);
 
   // RESTART: the next writer starts the WAL over. Once the write lock is had there is no newer frame than those that `save` takes, and the
   // hold is advanced in place: to the newest frame, then, when all is copied and all was saved or shipped, to mark 0. False: not within the

@@ -63,7 +63,7 @@ struct Capturing::Slot {
   Slot(Followed settings, Capturing& capturing)
       : followed(std::move(settings)),
         home(capturing),
-        shipper(followed.shipper, capturing.transport_, capturing.rate_, capturing.clock_),
+        shipper(followed.shipper, capturing.transport_, capturing.rate_, capturing.saved_turns_, capturing.clock_),
         follower(followed.follow, shipper, home, capturing.clock_) {}
 
   const Followed followed;

@@ -50,6 +50,7 @@ class Capturing {
   struct Options {
     int shippers = 4;
     int comparisons = 2;  // at once
+    int saved = 16;       // databases with pages in memory at once
   };
   Capturing(Options options, CaptureMemory& memory, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock);
   ~Capturing();  // stops
@@ -89,6 +90,7 @@ class Capturing {
   upload::UploadTransport& transport_;
   RateLimit& rate_;
   const Clock& clock_;
+  SavedTurns saved_turns_{options_.saved};
   std::optional<Watch> watch_;  // the looking thread's, but for what Slots have
 
   mutable Mutex mu_;

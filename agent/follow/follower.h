@@ -42,6 +42,8 @@ struct FollowOptions {
   int compare_rest = 9;
   // How often the whole database is read and compared with what the controller has.
   std::chrono::milliseconds prove_every{std::chrono::hours(24)};
+  // Called while nothing is held, so that a test can say what comes in just that moment; empty: nothing.
+  std::function<void()> while_aside = {};
 };
 
 // What the rest of the agent keeps for a follower, and is told by it.

@@ -104,6 +104,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
     }
     backoff_ = std::min<milliseconds>(std::max(kShort, backoff_ * 2), kLongestBackoff);
     retry_at_ = clock_.Steady() + backoff_;
+    if (ReasonOf(shipped.status()) == "WAL_INDEX_BUSY") attached_->Touch().IgnoreError();  // as where it is looked at
     spdlog::info("{}: a sync was interrupted and is tried again: {}", options_.database, MessageOf(shipped.status()));
     if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(shipped.status()));
     return false;
@@ -266,7 +267,7 @@ bool Follower::StandAside() {
   const capture::WalPlace before = shipped_;
   if (attached_->held().may_be_mark0 && (!HandOver() || attached_->held().may_be_mark0)) return false;
   if (shipped_ != before) return false;
-  const auto rule = attached_->StandAside(kAside);
+  const auto rule = attached_->StandAside(kAside, options_.while_aside);
   if (!rule.ok()) {
     GiveUpHold("HOLD_LOST", MessageOf(rule.status()));
     return false;
@@ -317,8 +318,9 @@ bool Follower::RestartWhenDue() {
 
 bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState& look) {
   capture::UserDatabase& database = attached_->holder();
-  const auto end = capture::EndOfGeneration(database.wal_file(), before, look.salts);
+  const auto end = capture::EndOfGeneration(database.wal_file(), before);
   if (!end.ok()) {
+    spdlog::info("{}: {}", options_.database, MessageOf(end.status()));
     Doubt("END_NOT_CERTAIN");
     return false;
   }
@@ -326,6 +328,7 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
     Stretch stretch{before, *end, look, clock_.Now(), clock_.SinceBoot()};
     const auto saved = shipper_.SaveEnd(stretch, database);
     if (!saved.ok() || !*saved) {
+      spdlog::info("{}: {}", options_.database, saved.ok() ? "the end of the WAL is more than is kept" : MessageOf(saved.status()));
       Doubt("END_NOT_CERTAIN");
       return false;
     }
@@ -336,8 +339,10 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
   }
   shipped_ = BeforeFirstFrame(*end, capture::PlaceOf(look));
   seen_.reset();
-  LookAndSave();  // so that the time of what is pending is that of what it holds
-  return state_ == State::kFollowing;
+  // So that the time of what is pending is that of what it holds: the new generation has begun.
+  if (LookAndSave()) return true;
+  if (state_ == State::kFollowing) Doubt("END_NOT_CERTAIN");
+  return false;
 }
 
 void Follower::ProveWhenDue(const CancelToken& cancel) {

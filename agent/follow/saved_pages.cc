@@ -53,13 +53,14 @@ absl::StatusOr<bool> SavedPages::Add(const Stretch& stretch, capture::UserDataba
   if (bytes() + uint64_t{more} * page_size_ > max_bytes_) return false;
   LF_RETURN_IF_ERROR(AddFrames(stretch, database, nullptr));
   LF_RETURN_IF_ERROR(AddGrowth(stretch, database, index));
+  // Which frame is a page's last one was the wal-index's word.
+  LF_RETURN_IF_ERROR(index.NotStartedOver(stretch.look));
   pages_.erase(pages_.upper_bound(stretch.to.page_count), pages_.end());
   return true;
 }
 
 absl::Status SavedPages::AddFrames(const Stretch& stretch, capture::UserDatabase& database, std::set<uint32_t>* seen) {
   LF_ASSIGN_OR_RETURN(capture::WalFrames frames, capture::WalFrames::Open(database.wal_file(), stretch.from, stretch.to));
-  Bytes content(page_size_);
   while (!frames.done()) {
     LF_ASSIGN_OR_RETURN(const capture::WalFrame frame, frames.Next());
     if (frame.commit_pages != 0) {
@@ -68,8 +69,8 @@ absl::Status SavedPages::AddFrames(const Stretch& stretch, capture::UserDatabase
       growth_ = std::min(growth_, frame.commit_pages + 1);
     }
     if (frame.page > stretch.to.page_count) continue;
-    LF_RETURN_IF_ERROR(frames.ReadPage(frame.number, content));
-    pages_[frame.page] = content;
+    // Not read once more: it was proven as it was read.
+    pages_[frame.page].assign(frames.page().begin(), frames.page().end());
     if (seen != nullptr) seen->insert(frame.page);
   }
   bytes_read_ += frames.bytes_read();
@@ -86,10 +87,14 @@ absl::StatusOr<bool> SavedPages::AddEnd(const Stretch& stretch, capture::UserDat
   for (; growth_ <= stretch.to.page_count; ++growth_) {
     if (!seen.contains(growth_)) return damaged("the database grew by a page that no frame has");
   }
+  const capture::WalIndex index(database.file(), database.wal_file());
   sqlite3_file* const file = database.file();
   Bytes there(page_size_);
   for (const uint32_t page : seen) {
     if (page > stretch.to.page_count) continue;
+    // Of the new generation, which may have been copied since: that version is taken over this one before any of it is sent.
+    LF_ASSIGN_OR_RETURN(const uint32_t newer, index.FindFrame(page, stretch.look));
+    if (newer != 0) continue;
     const auto at = static_cast<sqlite3_int64>(format::DatabaseBytes(page_size_, page - 1));
     const int rc = file == nullptr ? SQLITE_CANTOPEN : file->pMethods->xRead(file, there.data(), static_cast<int>(there.size()), at);
     if (rc != SQLITE_OK) return database.ErrorFor(rc, "read");
@@ -102,6 +107,11 @@ absl::StatusOr<bool> SavedPages::AddEnd(const Stretch& stretch, capture::UserDat
 absl::Status SavedPages::AddGrowth(const Stretch& stretch, capture::UserDatabase& database, const capture::WalIndex& index) {
   Bytes page(page_size_);
   for (; growth_ <= stretch.to.page_count; ++growth_) {
+    // Not counted before: the database was cut off and grew again within what was read.
+    if (bytes() + page_size_ > max_bytes_ && !pages_.contains(growth_)) {
+      return Error(absl::StatusCode::kResourceExhausted, "SAVED_TOO_LARGE",
+                   "the database grew by more pages without a frame than are kept");
+    }
     LF_ASSIGN_OR_RETURN(const bool read, ReadPageWithoutFrame(growth_, FirstFrameBehind(stretch), stretch.look, database, index, page));
     if (read) pages_[growth_] = page;
   }

@@ -3,13 +3,15 @@
 //   saved.Add(stretch, database)   once, and again with what came after it: one state, the last one's
 //
 // Not for what is larger than its bound: that is sent from the WAL as it stands. Thread safety: none. Memory: `max_bytes` of pages.
-// Errors: kAborted FRAME_DAMAGED, those of reading. After one what is saved is of no use.
+// Errors: kAborted FRAME_DAMAGED, kResourceExhausted SAVED_TOO_LARGE, those of reading. After one what is saved is of no use.
 #ifndef LITEFLEET_AGENT_FOLLOW_SAVED_PAGES_H_
 #define LITEFLEET_AGENT_FOLLOW_SAVED_PAGES_H_
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <set>
 #include <span>
 
@@ -31,6 +33,33 @@ struct Stretch {
   std::chrono::nanoseconds since_boot{0};
 };
 
+// How many databases may have pages in memory at once. Thread safety: any thread. Outlives its turns.
+class SavedTurns {
+ public:
+  explicit SavedTurns(int most) : free_(most) {}
+
+  class Turn {
+   public:
+    explicit Turn(SavedTurns& turns) : turns_(turns) {}
+    ~Turn() { turns_.free_.fetch_add(1); }
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+   private:
+    SavedTurns& turns_;
+  };
+  // Null: all are taken.
+  std::unique_ptr<Turn> Take() {
+    for (int free = free_.load(); free > 0;) {
+      if (free_.compare_exchange_weak(free, free - 1)) return std::make_unique<Turn>(*this);
+    }
+    return nullptr;
+  }
+
+ private:
+  std::atomic<int> free_;
+};
+
 class SavedPages {
  public:
   // `known_pages`: of the state that the first stretch begins at.
@@ -41,7 +70,8 @@ class SavedPages {
   absl::StatusOr<bool> Add(const Stretch& stretch, capture::UserDatabase& database);
 
   // The end of a generation of which the WAL has been started over (capture::EndOfGeneration): as Add, but the database file has all of it,
-  // and each page is compared with what is there. kAborted FRAME_DAMAGED where that differs, also because more was copied since.
+  // and each page is compared with what is there, unless `look` has a newer one. kAborted FRAME_DAMAGED where that differs. REQUIRES: what
+  // the new generation has up to `look` is added before anything is sent.
   absl::StatusOr<bool> AddEnd(const Stretch& stretch, capture::UserDatabase& database);
 
   const std::map<uint32_t, Bytes>& pages() const { return pages_; }

@@ -37,8 +37,8 @@ class PlacedSource final : public capture::PageSource {
 
 }  // namespace
 
-Shipper::Shipper(ShipperOptions options, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock)
-    : options_(std::move(options)), transport_(transport), rate_(rate), clock_(clock), names_(options_.names_file) {}
+Shipper::Shipper(ShipperOptions options, upload::UploadTransport& transport, RateLimit& rate, SavedTurns& turns, const Clock& clock)
+    : options_(std::move(options)), transport_(transport), rate_(rate), turns_(turns), clock_(clock), names_(options_.names_file) {}
 
 bool Shipper::Connected() const { return transport_.WaitConnected(std::chrono::steady_clock::now(), CancelToken()).ok(); }
 
@@ -147,7 +147,11 @@ absl::StatusOr<bool> Shipper::SaveBy(absl::StatusOr<bool> (SavedPages::*add)(con
                                      const Stretch& stretch, capture::UserDatabase& database) {
   LF_RETURN_IF_ERROR(CheckLedger(stretch));
   const bool first = !saved_.has_value();
-  if (first) saved_.emplace(stretch, SavedPages(ledger_->state()->page_count, kSavedBytes));
+  if (first) {
+    std::unique_ptr<SavedTurns::Turn> turn = turns_.Take();
+    if (turn == nullptr) return false;
+    saved_.emplace(std::move(turn), stretch, SavedPages(ledger_->state()->page_count, kSavedBytes));
+  }
   const absl::StatusOr<bool> added = (saved_->pages.*add)(stretch, database);
   if (!added.ok() || (first && !*added)) saved_.reset();
   if (added.ok() && *added) {

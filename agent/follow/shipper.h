@@ -37,7 +37,7 @@ struct ShipperOptions {
 
 class Shipper {
  public:
-  Shipper(ShipperOptions options, upload::UploadTransport& transport, RateLimit& rate, const Clock& clock);
+  Shipper(ShipperOptions options, upload::UploadTransport& transport, RateLimit& rate, SavedTurns& turns, const Clock& clock);
 
   // The controller can be reached now.
   bool Connected() const;
@@ -51,7 +51,8 @@ class Shipper {
   absl::StatusOr<Shipped> Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch, capture::UserDatabase& database,
                                const CancelToken& cancel, const std::function<void()>& progress);
   // Reads what a stretch changed into memory, together with what is saved of those before it, so that the WAL is needed for it no more; it
-  // is sent by SendSaved. False: it would be more than kSavedBytes; what was saved before stands. After an error nothing is saved.
+  // is sent by SendSaved. False: it would be more than kSavedBytes, or as many other databases as may have saved something; what was saved
+  // before stands. After an error nothing is saved.
   static constexpr uint64_t kSavedBytes = 4 << 20;
   absl::StatusOr<bool> Save(const Stretch& stretch, capture::UserDatabase& database);
   // The same for the end of a generation of which the WAL has been started over (SavedPages::AddEnd).
@@ -100,7 +101,9 @@ class Shipper {
 
  private:
   struct Saved {
-    Saved(const Stretch& first, SavedPages none) : stretch(first), pages(std::move(none)) {}
+    Saved(std::unique_ptr<SavedTurns::Turn> one, const Stretch& first, SavedPages none)
+        : turn(std::move(one)), stretch(first), pages(std::move(none)) {}
+    std::unique_ptr<SavedTurns::Turn> turn;
     Stretch stretch;
     SavedPages pages;
   };
@@ -118,6 +121,7 @@ class Shipper {
   const ShipperOptions options_;
   upload::UploadTransport& transport_;
   RateLimit& rate_;
+  SavedTurns& turns_;
   const Clock& clock_;
   std::unique_ptr<ledger::Ledger> ledger_;
   ExtentNames names_;

@@ -83,6 +83,9 @@ absl::StatusOr<std::optional<upload::Chunk>> WalFeed::Read() {
         if (growth_ <= page_count()) {
           LF_RETURN_IF_ERROR(TakeGrowth());
         } else {
+          // Proven frames are read once more in the order of their pages, and a hold on mark 0 that began with what was not shipped does
+          // not keep them.
+          if (saved_ == nullptr) LF_RETURN_IF_ERROR(index_->NotStartedOver(stretch_.look));
           Flush();
           step_ = Step::kNames;
         }

@@ -5,7 +5,8 @@
 //   the root
 //
 // Pages that the database grew by and that no frame has (pages that were freed in the transaction that made them) are read as SQLite
-// reads them. Not without a hold that has lasted since before `to` was looked at. Thread safety: as ChunkFeed. Memory: a batch (128 KiB),
+// reads them. Not without a hold that has lasted since before `to` was looked at; that the WAL was not started over under it is looked at
+// behind the last read, before the root is named. Thread safety: as ChunkFeed. Memory: a batch (128 KiB),
 // a bit for each extent, one group of the ledger (2 MiB at most), chunks on their way; nothing grows with the transaction.
 // Errors: kAborted FRAME_DAMAGED: there is doubt; those of reading, the ledger and the disk.
 #ifndef LITEFLEET_AGENT_FOLLOW_WAL_FEED_H_

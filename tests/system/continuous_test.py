@@ -119,6 +119,36 @@ def test_every_second_of_a_busy_database_can_be_restored():
         lf.expect_equal(fleet.snapshots("alpha/ledger")[0]["timeline"], 2, "timeline after the restore")
 
 
+def test_a_restart_bounds_the_wal_of_two_writers_without_any_pause():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database, log, passed = fleet.path("ledger.db"), fleet.path("commits.log"), fleet.path("passed")
+        without_pause = ("--rate", 1500, "--synchronous", "normal", "--accounts", 50)
+        writer = fleet.writer(database, *without_pause, "--log", log)
+        second = fleet.writer(database, *without_pause, name="second")
+        agent = fleet.agent("alpha", {"ledger": (database, INTERVAL + "\nallow_restart_checkpoint = true")}, start=False)
+        agent.start(env={"LITEFLEET_CRASH_LOG": passed})
+        wait_following(fleet, agent)
+        restarts = lambda: open(passed, encoding="utf-8").read().count("follow.restart_advanced") if os.path.exists(passed) else 0
+        largest, generations = 0, set()
+
+        def look():
+            nonlocal largest
+            largest = max(largest, os.path.getsize(database + "-wal"))
+            with open(database + "-wal", "rb") as wal:
+                generations.add(wal.read(24)[16:])
+            # Two frames a commit, at least.
+            written = 2 * 4120 * max((seq for seq, _ in log_of(log)[-1:]), default=0)
+            return restarts() >= 4 and len(generations) >= 3 and written > 2 * largest
+
+        lf.wait_until("the WAL is started over, and small beside what was written", look, 120, 0.1)
+        for process in (second, writer):
+            lf.expect_equal(process.stop(), 0, "exit of a writer")
+        newest_holds(fleet, lf.check_ledger(database), 60)
+        check_states(fleet, some(syncs(fleet), 8), log_of(log), slack_ms=3000)
+
+
 def test_idle_is_free_and_nothing_of_the_users_changes():
     with lf.Fleet() as fleet:
         fleet.init()

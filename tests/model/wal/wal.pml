@@ -18,6 +18,8 @@
  *   OWNRESTART=1      the agent's RESTART, whose busy handler advances its own hold
  *   UNSHIPPED=1       and does so without having taken the frames first
  *   SALTS=0           and afterwards takes any other generation for the next one
+ *   FROMCHECK=0       and believes what is behind the place that it knows, whoever is overwriting it
+ *   READCHECK=0       what is read of the WAL counts as read without a look at the salts behind it
  *   DEADLINE=0        the agent waits for the checkpoint lock for ever
  *   BOTHBYTES=0       it waits also where one process holds the write and the checkpoint lock
  *   ENDLESS=1         an application's checkpoint never loses patience (a busy handler that goes on for ever)
@@ -64,6 +66,12 @@
 #ifndef SALTS
 #define SALTS 1
 #endif
+#ifndef FROMCHECK
+#define FROMCHECK 1
+#endif
+#ifndef READCHECK
+#define READCHECK 1
+#endif
 #ifndef DEADLINE
 #define DEADLINE 1
 #endif
@@ -107,14 +115,18 @@ byte ngen = 0, npos = 0;   /* where the next one began */
 bool at0 = false;          /* its hold is on mark 0 */
 bool indoubt = false;
 #if ASIDE
-byte endgen = 0, end = 0;
+bool unsure = false;       /* its hold is on mark 0 with frames that it has not taken: not kept, and known not to be */
+byte end = 0;              /* the last commit of the generation of what was shipped, when it is over */
+bool hit = false;          /* and somebody has overwritten the last frame that was shipped, with a commit or without */
+#else
+#define unsure false
 #endif
 
 inline started_over() {
   /* Ghost: everything of the old generation has been shipped, unless the agent does not claim to follow. */
-  assert(!holds || indoubt || (sgen == gen && spos == mx) || (sgen < gen && mx == 0) );
+  assert(!holds || indoubt || unsure || (sgen == gen && spos == mx) || (sgen < gen && mx == 0) );
 #if ASIDE
-  endgen = gen; end = mx;    /* what stays in the file behind what was shipped, until the next generation gets there */
+  if :: gen == sgen -> end = mx; hit = false :: else fi;   /* it stays in the file until the next generations get there */
 #endif
   gen++; mx = 0; nb = 0
 }
@@ -152,7 +164,16 @@ proctype Writer(byte me) {
         atomic { r0--; mark[me] = mx + 1 }
      :: else
      fi;
+#if ASIDE
+     /* Frames are in the file before they are committed, and stay there when the transaction is rolled back. */
+     if
+     :: atomic { mx < MXF -> if :: (gen != sgen && mx + 1 >= spos) -> hit = true :: else fi };
+        if :: atomic { mx++ } :: skip fi
+     :: atomic { mx == MXF -> skip }
+     fi;
+#else
      atomic { if :: mx < MXF -> mx++ :: else fi }
+#endif
      atomic { mark[me] = 0; wlock = NONE; on0 = false }
   :: break
   od
@@ -254,20 +275,36 @@ proctype Strong(bool restarts; bool truncates) {
   od
 }
 
-/* Judge() of continuity.cc, and what the agent does with it. */
+/* Judge() of continuity.cc, and what the agent does with it: it reads what is new, and then looks whether the WAL was started over meanwhile
+ * (WalIndex::NotStartedOver). Doubt is a comparison of pages, by a transaction of its own. */
 inline look_and_ship() {
   atomic {
+    lgen = gen; lpos = mx;
     if
-    :: sgen == gen ->
-       assert(indoubt || mx >= spos);
-       spos = mx
+    :: sgen == gen -> assert(indoubt || mx >= spos)
     :: else ->
        if
-       :: (at0 && ((hgen == sgen && hpos == spos) || (spos == 0 && hgen < sgen))) -> sgen = gen; spos = mx
-       :: else -> assert(indoubt); sgen = gen; spos = mx
+       :: (at0 && ((hgen == sgen && hpos == spos) || (spos == 0 && hgen < sgen))) -> skip
+       :: else -> assert(indoubt || unsure); indoubt = true
+       fi
+    fi
+  };
+  atomic {
+    if
+    :: indoubt -> sgen = gen; spos = mx
+    :: else ->
+       if
+       :: (lpos > 0 && (lgen != sgen || lpos > spos) && gen != lgen) ->
+          assert(READCHECK);   /* overwritten while it was read */
+          assert(unsure);      /* doubt without need */
+          sgen = gen; spos = mx
+       :: else -> sgen = lgen; spos = lpos
        fi
     fi;
-    indoubt = false
+#if ASIDE
+    unsure = false; hit = false;
+#endif
+    indoubt = false; lgen = 0; lpos = 0
   }
 }
 
@@ -297,18 +334,28 @@ inline see_lock_free() {
 
 /* JudgeAfterStandingAside() and TakeEnd(): the next generation, which has not come to where the last one's end is. */
 inline take_end() {
-  if
-  :: sgen == gen -> assert(mx >= spos); if :: (at0 && mx > spos) -> indoubt = true :: else fi
-  :: (sgen != gen && (!SALTS || gen == sgen + 1) && mx < spos) ->
-     assert(endgen == sgen && end >= spos);   /* missed */
-     sgen = gen; spos = 0;
-     if :: (at0 && mx > 0) -> indoubt = true :: else fi
-  :: else -> indoubt = true; sgen = gen; spos = mx
-  fi
+  atomic { lgen = gen; lpos = mx };
+  atomic {
+    if
+    :: sgen == lgen -> assert(lpos >= spos)
+    :: (sgen != lgen && (!SALTS || lgen == sgen + 1) && lpos < spos) ->
+       /* Frames are overwritten one after the other: while the one that is known is there, those behind it are. */
+       if
+       :: (hit && FROMCHECK) -> indoubt = true; sgen = gen; spos = mx
+       :: else ->
+          assert(end >= spos && (!hit || end == spos));   /* missed */
+          assert(lgen == sgen + 1);                       /* a generation in between was missed */
+          sgen = lgen; spos = 0
+       fi
+    :: else -> indoubt = true; sgen = gen; spos = mx
+    fi;
+    unsure = (!indoubt && at0 && !(hgen == sgen && hpos == spos) && !(hgen < sgen && spos == 0));
+    hit = false; holds = true; lgen = 0; lpos = 0
+  }
 }
 
 proctype Agent() {
-  byte rounds = 0, seen;
+  byte rounds = 0, seen, lgen, lpos;
   byte i, m, safe, g;
   bool next0;
   /* Attached: holds the newest state, and compares pages: all of it is shipped. */
@@ -410,7 +457,7 @@ again:
         :: atomic { nb != mx -> mark[A1] = mx + 1; hgen = gen; hpos = mx }
         fi;
         see_lock_free();
-        atomic { take_end(); holds = true }
+        take_end()
      :: skip
      fi
 #endif

@@ -178,19 +178,43 @@ TEST_F(WalFramesTest, TheEndOfAGenerationIsFoundAfterTheWalWasStartedOver) {
     insert(1);
     ASSERT_NO_FATAL_FAILURE(Pin(path));
     ASSERT_NE(place_.salts, from.salts) << "it was started over";
-    const auto end = EndOfGeneration(database_->wal_file(), from, place_.salts);
+    const auto end = EndOfGeneration(database_->wal_file(), from);
     ASSERT_TRUE(end.ok()) << end.status();
     EXPECT_EQ(*end, wanted);
-    const auto none = EndOfGeneration(database_->wal_file(), wanted, place_.salts);
+    const auto none = EndOfGeneration(database_->wal_file(), wanted);
     ASSERT_TRUE(none.ok()) << none.status();
     EXPECT_EQ(*none, wanted);
-    EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from, from.salts).status()), "FRAME_DAMAGED") << "overwritten";
     Unpin();
-    // A limit of the journal's size cuts the file off.
-    for (const uint64_t bytes : {WalBytes(page_size, wanted.frame) - 100, WalBytes(page_size, from.frame) + 100}) {
+    // A bit of the end is damaged: nobody can say that it is not the end any more.
+    const auto flip = [&] {
+      const uint64_t at = WalBytes(page_size, wanted.frame) - 100;
+      return Shell(
+          fmt::format("python3 -c \"f=open('{}-wal','r+b');f.seek({});b=f.read(1);f.seek({});f.write(bytes([b[0]^1]))\"", path, at, at));
+    };
+    ASSERT_EQ(flip(), 0);
+    ASSERT_NO_FATAL_FAILURE(Pin(path));
+    EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from).status()), "FRAME_DAMAGED") << "a bit of it";
+    Unpin();
+    ASSERT_EQ(flip(), 0);
+    // The next generation has come to the place that is known, and what is behind it is still there.
+    writer.Run("begin immediate");
+    const std::string kept = path + "-kept";
+    ASSERT_EQ(Shell(fmt::format("cp '{}-wal' '{}'", path, kept)), 0);
+    const uint64_t known = WalBytes(page_size, from.frame) - page_size - kWalFrameHeaderBytes;
+    ASSERT_EQ(Shell(fmt::format("python3 -c \"f=open('{}-wal','r+b');f.seek({});f.write(bytes(24))\"", path, known)), 0);
+    ASSERT_NO_FATAL_FAILURE(Pin(path));
+    EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from).status()), "FRAME_DAMAGED") << "overwritten";
+    EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), WalPlace{.salts = from.salts, .page_size = page_size}).status()),
+              "FRAME_DAMAGED");
+    Unpin();
+    ASSERT_EQ(Shell(fmt::format("cat '{}' > '{}-wal'", kept, path)), 0);
+    writer.Run("rollback");
+    // A limit of the journal's size cuts the file off, also just between two commits.
+    for (const uint64_t bytes :
+         {WalBytes(page_size, wanted.frame), WalBytes(page_size, wanted.frame) - 100, WalBytes(page_size, from.frame) + 100}) {
       std::filesystem::resize_file(path + "-wal", bytes);
       ASSERT_NO_FATAL_FAILURE(Pin(path));
-      EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from, place_.salts).status()), "FRAME_DAMAGED") << bytes;
+      EXPECT_EQ(ReasonOf(EndOfGeneration(database_->wal_file(), from).status()), "FRAME_DAMAGED") << bytes;
       Unpin();
     }
   }

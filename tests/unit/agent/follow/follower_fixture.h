@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -57,7 +58,7 @@ class FollowerTest : public CaptureTest {
     shipper.names_file = Path("state/app.names");
     shipper.spool_file = Path("state/app.spool");
     shipper.backup.attempt.no_progress = milliseconds(2000);
-    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, clock_);
+    shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, saved_turns_, clock_);
     FollowOptions options;
     options.database = "app";
     options.source = Options(path_);
@@ -67,6 +68,9 @@ class FollowerTest : public CaptureTest {
     options.compare_rest = 0;
     options.prove_every = prove_every_;
     options.allow_restart = allow_restart_;
+    options.while_aside = [this] {
+      if (while_aside_) while_aside_();
+    };
     follower_ = std::make_unique<Follower>(options, *shipper_, home_, clock_);
   }
   void Stop() {
@@ -116,8 +120,10 @@ class FollowerTest : public CaptureTest {
   uint64_t checkpoint_bytes_ = 4 << 20;
   milliseconds prove_every_ = std::chrono::hours(24);
   bool allow_restart_ = false;
+  std::function<void()> while_aside_;
   fakes::FakeUploadController controller_;
   RateLimit rate_{0};
+  SavedTurns saved_turns_{1};
   CancelToken cancel_;
   Home home_;
   std::unique_ptr<Shipper> shipper_;

@@ -1,24 +1,36 @@
 // The WAL beside writers that leave the agent less and less room: the three ways of README.md, "Checkpoints".
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include "tests/unit/agent/follow/follower_fixture.h"
 
 namespace litefleet::follow {
 namespace {
 
-// They change when a WAL is started over.
-std::string Salts(const std::string& path) {
-  std::ifstream wal(path + "-wal", std::ios::binary);
-  std::string salts(8, '\0');
-  wal.seekg(16);
-  wal.read(salts.data(), static_cast<std::streamsize>(salts.size()));
-  return salts;
-}
+// Which crash points were passed while it lives.
+class CrashLog {
+ public:
+  explicit CrashLog(std::string path) : path_(std::move(path)) { setenv("LITEFLEET_CRASH_LOG", path_.c_str(), 1); }
+  ~CrashLog() { unsetenv("LITEFLEET_CRASH_LOG"); }
+  CrashLog(const CrashLog&) = delete;
+  CrashLog& operator=(const CrashLog&) = delete;
+  int Count(const std::string& name) const {
+    std::ifstream file(path_);
+    int count = 0;
+    for (std::string line; std::getline(file, line);) count += line == name ? 1 : 0;
+    return count;
+  }
+
+ private:
+  const std::string path_;
+};
 
 TEST_F(FollowerTest, TheWalStaysSmallBesideAWriterThatNeverCheckpoints) {
   Make();
@@ -34,6 +46,58 @@ TEST_F(FollowerTest, TheWalStaysSmallBesideAWriterThatNeverCheckpoints) {
   ExpectShipped();
   EXPECT_EQ(doubts(), 0u);
   EXPECT_LT(std::filesystem::file_size(path_ + "-wal"), 2u * checkpoint_bytes_ + (200u << 10));
+}
+
+// Pages come and go within what is kept in memory: no more is kept than may be.
+TEST_F(FollowerTest, PagesWithoutAFrameThatCameBackAreNotKeptInMemory) {
+  Make(4096, "pragma auto_vacuum=incremental;");
+  Application app(path_, 0);
+  app.Run(
+      "pragma wal_autocheckpoint=0; create table d(v); with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) "
+      "insert "
+      "into d select zeroblob(3600) from n; pragma wal_checkpoint(truncate); insert into t values(2, 'b')");
+  checkpoint_bytes_ = 100 * 4120;
+  Attach();
+  app.Run("delete from d; pragma incremental_vacuum");
+  app.Run(
+      "begin; create table x(v); insert into x values(zeroblob(10000000)); drop table x; commit; insert into t values(3, "
+      "randomblob(500000))");
+  uint64_t most = 0;
+  for (int i = 0; i < 400 && follower_->Glance(); ++i) {
+    follower_->Step(cancel_);
+    most = std::max(most, shipper_->saved_bytes());
+  }
+  Settle();
+  ExpectShipped();
+  EXPECT_LE(most, Shipper::kSavedBytes);
+}
+
+// All turns are taken by other databases: from the WAL as it stands, by rounds that find room once there is a pause.
+TEST_F(FollowerTest, WithoutATurnNothingIsKeptInMemory) {
+  Make();
+  Application app(path_, 0);
+  app.Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
+  checkpoint_bytes_ = 100 << 10;
+  Attach();
+  {
+    const auto taken = saved_turns_.Take();
+    ASSERT_NE(taken, nullptr);
+    ASSERT_EQ(saved_turns_.Take(), nullptr);
+    for (int i = 0; i < 20; ++i) {
+      app.Run("insert into t values(null, randomblob(20000))");
+      Settle();
+      EXPECT_EQ(shipper_->saved_bytes(), 0u);
+    }
+    ExpectShipped();
+  }
+  for (int i = 0; i < 20; ++i) {
+    app.Run("insert into t values(null, randomblob(20000))");
+    Settle();
+  }
+  ExpectShipped();
+  EXPECT_EQ(doubts(), 0u);
+  follower_->LetGo("released");
+  EXPECT_NE(saved_turns_.Take(), nullptr) << "what is dropped gives its turn back";
 }
 
 // It leaves no gap in which the agent could copy the rest: the agent stands aside, and the writer starts its WAL over as it would alone.
@@ -68,21 +132,36 @@ TEST_F(FollowerTest, AWriterWithoutAnyPauseStartsItsWalOver) {
   EXPECT_LT(largest, 4200u * 2 * 4120 / 2) << "it was never started over";
 }
 
-// Two of them, neither of which checkpoints: without the write lock there is never a moment in which all has been copied.
+// Two of them, neither of which checkpoints: without the write lock there is never a moment in which all has been copied. They write until
+// the WAL is small beside what they wrote, which it never is where nobody starts it over.
 TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowed) {
   Make();
   Application app(path_, 5000), second(path_, 5000);
-  app.Run("pragma wal_autocheckpoint=0; pragma synchronous=off; insert into t values(2, 'b')");
+  app.Run(
+      "pragma wal_autocheckpoint=0; pragma synchronous=off; create table app(id integer primary key, v); create table second as select * "
+      "from app");
   second.Run("pragma wal_autocheckpoint=0; pragma synchronous=off; select count(*) from t");
   checkpoint_bytes_ = 50 * 4120;
   allow_restart_ = true;
   Attach();
-  const std::string before = Salts(path_);
-  std::string many;
-  for (int i = 0; i < 1200; ++i) many += "insert into t values(null, randomblob(900));";
-  for (int round = 0; round < 2 || (round < 30 && Salts(path_) == before); ++round) {
-    app.Begin(many);
-    second.Begin(many);
+  const CrashLog passed(Path("passed"));
+  std::vector<std::string> states;
+  controller_.on_request = [&](const v1::UploadRequest& request) -> absl::Status {
+    if (request.message_case() == v1::UploadRequest::kBegin && states.size() < 12) states.push_back(controller_.Content());
+    return absl::OkStatus();
+  };
+  // Of each its own, without a gap: a state that was committed has the first ones of both.
+  const auto many = [](const std::string& who) {
+    std::string sql;
+    for (int i = 0; i < 600; ++i) sql += "insert into " + who + " select coalesce(max(rowid), 0) + 1, randomblob(90) from " + who + ";";
+    return sql;
+  };
+  uint64_t written = 0, largest = 0;
+  int rounds = 0;
+  while (rounds < 60 && (passed.Count("follow.restart_advanced") < 2 || written < 2 * largest)) {
+    ++rounds;
+    app.Begin(many("app"));
+    second.Begin(many("second"));
     std::atomic<int> done{0};
     int rc = -1, second_rc = -1;
     std::thread waits([&] {
@@ -95,15 +174,26 @@ TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowe
     });
     while (done.load() < 2) {
       if (follower_->Glance()) follower_->Step(cancel_);
+      largest = std::max<uint64_t>(largest, std::filesystem::file_size(path_ + "-wal"));
     }
     waits.join();
     waits_too.join();
     ASSERT_EQ(rc, SQLITE_OK);
     ASSERT_EQ(second_rc, SQLITE_OK);
+    written += 2 * 600 * uint64_t{4120};  // at least
   }
+  EXPECT_LT(rounds, 60) << "written " << written << ", and the WAL was " << largest;
   Settle();
   ASSERT_NO_FATAL_FAILURE(ExpectShipped());
-  EXPECT_NE(Salts(path_), before) << "it was never started over";
+  states.push_back(controller_.Content());
+  for (const std::string& content : states) {
+    const std::string copy = Store(Bytes(AsBytes(content).begin(), AsBytes(content).end()), "state.db");
+    ASSERT_EQ(Query(copy, "pragma integrity_check"), "ok");
+    for (const char* who : {"app", "second"})
+      ASSERT_EQ(Query(copy, fmt::format("select coalesce(max(rowid), 0) = count(*) and coalesce(max(id), 0) = count(*) from {}", who)),
+                "1");
+    for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(copy + suffix);
+  }
 }
 
 }  // namespace
