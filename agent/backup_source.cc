@@ -5,7 +5,7 @@
 namespace litefleet {
 
 v1::Method MethodOf(const config::DatabaseConfig& database) {
-  return database.method == "dump" ? v1::METHOD_DUMP : database.method == "file" ? v1::METHOD_FILE : v1::METHOD_ONLINE;
+  return database.method == "dump" ? v1::METHOD_DUMP : database.method == "file" || database.files ? v1::METHOD_FILE : v1::METHOD_ONLINE;
 }
 
 v1::Method MethodOf(const v1::BackupOrder& order, const config::DatabaseConfig& database) {

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "agent/capture/database_header.h"
+#include "agent/capture/files_source.h"
 #include "agent/capture/user_database.h"
 #include "agent/control/controller_client.h"
 #include "agent/json_text.h"
@@ -219,6 +220,20 @@ void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseCon
   if (present) LookAtSpace(config, database, static_cast<uint64_t>(st.st_size), found);
 }
 
+void LookAtFiles(const config::DatabaseConfig& database, Examination& found) {
+  const RealClock clock;
+  capture::FilesOptions options;
+  options.root = database.path;
+  options.rules = *database.files;
+  options.clock = &clock;
+  const auto facts = capture::FactsOfFiles(options);
+  if (!facts.ok()) return found.Fail("files", facts.status(), HintOf(facts.status()), database.name);
+  found.Add(Level::kOk, "files", fmt::format("what include means below {} can be read", database.path), {}, database.name);
+  if (access(database.path.c_str(), W_OK | X_OK) != 0)
+    return found.Add(Level::kWarn, "files", fmt::format("{} cannot be written: the files can be backed up, not restored", database.path),
+                     "look at the directory, its owner and its mode", database.name);
+}
+
 const char* Word(Level level) { return level == Level::kOk ? "ok" : level == Level::kWarn ? "warn" : "fail"; }
 
 }  // namespace
@@ -248,7 +263,8 @@ std::vector<Finding> Diagnose(const std::string& config_path, const absl::Status
   } else {
     found.Add(Level::kOk, "check-helper", helper);
   }
-  for (const config::DatabaseConfig& database : config->databases) LookAtDatabase(*config, database, found);
+  for (const config::DatabaseConfig& database : config->databases)
+    database.files ? LookAtFiles(database, found) : LookAtDatabase(*config, database, found);
   return found.findings;
 }
 

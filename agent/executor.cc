@@ -9,6 +9,7 @@
 #include "agent/backup_source.h"
 #include "agent/capture/dump_source.h"
 #include "agent/capture/file_facts.h"
+#include "agent/capture/files_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/capture/precopy_source.h"
 #include "agent/hooks/pause_watch.h"
@@ -24,6 +25,8 @@ namespace {
 
 // What the files' times say is proven by a read at least this often.
 constexpr std::chrono::hours kReadAnyway{24};
+// Files that have changed while they were read so often are taken as they were read.
+constexpr int kFilesPasses = 2;
 constexpr std::chrono::seconds kPauseHookTime{30};
 constexpr std::chrono::milliseconds kPauseLook{50};
 // A live restore of so many bytes tells how fast the next one will be.
@@ -158,8 +161,8 @@ v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperati
   if (!opened.ok()) spdlog::warn("{}: without a ledger: {}", order.database(), MessageOf(opened.status()));
   ledger::Ledger* const ledger = opened.ok() ? opened->get() : nullptr;
 
-  // What waits for the link lies in the spool as pages; a dump waits itself.
-  const bool may_spool = operation.by_schedule() && !operation.drain() && MethodOf(order, database) != v1::METHOD_DUMP;
+  // What waits for the link lies in the spool as pages; a dump waits itself, and so do files.
+  const bool may_spool = operation.by_schedule() && !operation.drain() && MethodOf(order, database) != v1::METHOD_DUMP && !database.files;
   absl::Status drained = absl::OkStatus();
   if (!(may_spool && deps_.offline())) {
     const uint64_t timeline = deps_.spool.Newest(order.database()).value_or(spool::SpooledSnapshot()).header.timeline();
@@ -209,18 +212,38 @@ capture::FileOptions DeviceExecutor::FileSourceOptions(const config::DatabaseCon
   return options;
 }
 
+capture::FilesOptions DeviceExecutor::FilesOptionsOf(const config::DatabaseConfig& database, const CancelToken& cancel) const {
+  capture::FilesOptions options;
+  options.root = database.path;
+  options.rules = *database.files;
+  options.clock = &deps_.clock;
+  options.helper.cancelled = [&cancel] { return cancel.cancelled(); };
+  return options;
+}
+
+// Nothing where they cannot be listed: the backup says why.
+std::optional<capture::FileFacts> DeviceExecutor::FactsOfFiles(const config::DatabaseConfig& database, const CancelToken& cancel) const {
+  absl::StatusOr<capture::FileFacts> facts = capture::FactsOfFiles(FilesOptionsOf(database, cancel));
+  if (!facts.ok()) return std::nullopt;
+  // What is remembered may be of the device that this one was before it was enrolled anew.
+  facts->text = deps_.device_id + ";" + facts->text;
+  return *std::move(facts);
+}
+
 v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
                                            const config::DatabaseConfig& database, ledger::Ledger* ledger, const CancelToken& cancel,
                                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn, bool may_spool) {
   storage::v1::AgentDatabase kept = Remembered(order.database());
-  const auto facts = capture::FileFactsOf(database.path, deps_.clock.Now());
+  const bool files = database.files.has_value();
+  const auto facts = files ? FactsOfFiles(database, cancel) : capture::FileFactsOf(database.path, deps_.clock.Now());
   v1::OperationResult result;
-  // The ledger knows which device's and which file's snapshot that was.
-  const bool known = ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
+  // The ledger knows which device's and which file's snapshot that was; files have none.
+  const bool known = files ? !kept.last_snapshot_id().empty()
+                           : ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
   // What the controller cannot restore is not what the database still is.
   const bool there = !order.has_newest_snapshot_id() || order.newest_snapshot_id() == kept.last_snapshot_id();
   const v1::Method method = MethodOf(order, database);
-  const bool dumps = method == v1::METHOD_DUMP;
+  const bool dumps = method == v1::METHOD_DUMP && !files;
   // Two ways to the same pages.
   const bool pages = method == v1::METHOD_ONLINE || method == v1::METHOD_FILE;
   if (pages && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
@@ -233,7 +256,11 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     result.add_steps("nothing has changed since this snapshot: its files were not written");
     return result;
   }
-  if (!pages && !dumps) {
+  if (files && (order.method() != v1::METHOD_UNSPECIFIED || order.has_dump())) {
+    result = ResultOf(Error(absl::StatusCode::kInvalidArgument, "METHOD_UNSUPPORTED",
+                            fmt::format("{} is plain files: no method of databases reads it", order.database()),
+                            "order the backup without --method"));
+  } else if (!pages && !dumps) {
     result = ResultOf(Error(absl::StatusCode::kUnimplemented, "METHOD_UNSUPPORTED",
                             "this agent makes ordered backups by the methods online, file and dump", "order the backup without --method"));
   } else {
@@ -252,7 +279,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     job.full = order.full();
     job.method = method;
     // A dump shares nothing with what the ledger knows.
-    job.ledger = dumps ? nullptr : ledger;
+    job.ledger = dumps || files ? nullptr : ledger;
     if (job.ledger != nullptr && !job.ledger->problem().empty())
       spdlog::warn("{}: the backup compares with the controller: {}", order.database(), job.ledger->problem());
     job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
@@ -270,12 +297,21 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
       LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, opener.Open());
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
+    std::vector<std::string> notes;
     const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
     if (dumps) {
       job.open_text = [&]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
         LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::TextSource> source, capture::OpenDumpSource(options, what));
         journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
         return source;
+      };
+    } else if (files) {
+      job.text = v1::SNAPSHOT_CONTENT_FILES;
+      job.open_text = [&, passes = 0]() mutable {
+        capture::FilesOptions source = FilesOptionsOf(database, cancel);
+        source.tolerant = ++passes > kFilesPasses;
+        source.notes = [&notes](const std::vector<std::string>& told) { notes = told; };
+        return capture::OpenFilesSource(source);
       };
     } else if (method == v1::METHOD_ONLINE) {
       job.open_precopy = [&] { return capture::OpenPrecopySource(options); };
@@ -285,6 +321,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     result.set_snapshot_id(outcome.snapshot_id);
     *result.mutable_progress() = outcome.progress;
     for (const std::string& step : outcome.steps) result.add_steps(step);
+    for (const std::string& note : notes) result.add_steps(note);
     if (const std::string copied = opener.Describe(); !copied.empty()) result.add_steps(copied);
     for (const v1::HookRun& run : pause.runs()) *result.add_hooks() = run;
     kept.set_journal_mode(journal_mode);
@@ -343,6 +380,11 @@ v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& oper
                                          control::Turn& turn) {
   const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
   if (!database.ok()) return ResultOf(database.status());
+  if (database->files) {
+    return ResultOf(Error(absl::StatusCode::kFailedPrecondition, "HEAL_UNSUPPORTED",
+                          fmt::format("{} is plain files, which have no pages", order.database()),
+                          "back it up again: what the store lost is uploaded then"));
+  }
   heal::HealJob job{.operation_id = operation.operation_id(),
                     .order = order,
                     .spool_file = deps_.state.SpoolFile(operation.operation_id()),
@@ -373,8 +415,13 @@ bool DeviceExecutor::IsAsRead(const std::string& then, int64_t read_at_ms, const
 absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string& name) const {
   LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Configured(name));
   // What the device's rules say is looked at in AllowedTarget.
-  return restore::Target{
+  restore::Target target{
       database.name, database.path, "allow", deps_.config()->disk_reserve, {Remembered(database.name).copy_bytes_per_second()}};
+  target.files = database.files;
+  for (const config::DatabaseConfig& other : deps_.config()->databases) {
+    if (!other.files) target.databases.push_back(other.path);
+  }
+  return target;
 }
 
 rules::RuleFacts DeviceExecutor::RuleOf(const config::DatabaseConfig& database) const {

@@ -5,12 +5,14 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
 
 #include "agent/capture/file_facts.h"
 #include "agent/capture/file_source.h"
+#include "agent/capture/files_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/config/config.h"
 #include "agent/control/operation_queue.h"
@@ -100,6 +102,8 @@ class DeviceExecutor final : public control::OperationExecutor {
   void BeginGap(const std::string& database, std::string_view reason, const std::string& message) const;
   capture::OnlineOptions SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   capture::FileOptions FileSourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
+  capture::FilesOptions FilesOptionsOf(const config::DatabaseConfig& database, const CancelToken& cancel) const;
+  std::optional<capture::FileFacts> FactsOfFiles(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,

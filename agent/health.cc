@@ -42,6 +42,7 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
   health.set_path(database.path);
   bool present = false;
   health.set_size_bytes(SizeOf(database.path, &present));
+  if (struct stat root{}; database.files && stat(database.path.c_str(), &root) == 0) present = S_ISDIR(root.st_mode);
   health.set_present(present);
   bool wal = false;
   health.set_wal_bytes(SizeOf(database.path + "-wal", &wal));
@@ -82,7 +83,7 @@ v1::Hello DeviceHealth::MakeHello() {
   const std::shared_ptr<const config::AgentConfig> config = policy_.Config();
   v1::Hello hello;
   hello.set_protocol_version(kProtocolVersion);
-  for (const char* feature : {"online", "file", "dump", "restore-new", "restore-live", "restore-replace", "heal", "continuous"})
+  for (const char* feature : {"online", "file", "dump", "restore-new", "restore-live", "restore-replace", "heal", "continuous", "files"})
     hello.add_features(feature);
   hello.set_agent_version(LITEFLEET_VERSION);
   hello.set_sqlite_version(sqlite3_libversion());

@@ -174,6 +174,10 @@ hooks::HookPrograms ProgramsOf(const config::AgentConfig& config, const config::
 
 absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreOptions& options) {
   LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Find(config, options.database));
+  if (database.files) {
+    return Error(Code::kInvalidArgument, "CONTENT_DIFFERS", fmt::format("{} is plain files, not a database", database.name),
+                 fmt::format("what `litefleet snapshot download` made is unpacked by: tar -xpf {} -C {}", options.from, database.path));
+  }
   CancelToken cancel;
   const SignalCancels signals(cancel);
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotFile> file, restore::SnapshotFile::Open(options.from, cancel));

@@ -1,5 +1,6 @@
 #include "agent/config/config.h"
 
+#include <filesystem>
 #include <set>
 #include <utility>
 
@@ -7,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/config/schedule.h"
 #include "common/config/toml_reader.h"
+#include "common/files/glob.h"
 #include "fmt/format.h"
 
 namespace litefleet::config {
@@ -16,6 +18,8 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kDay = std::chrono::hours(24);
+constexpr std::string_view kExcludeOwn =
+    "exclude it, or name another root: what this device lets be done to it is not the controller's to change";
 
 std::string ReadPushRestore(TomlTable& table, const std::string& fallback) {
   const std::string value = table.String("push_restore", fallback);
@@ -79,29 +83,14 @@ HookConfig ReadHooks(TomlTable& table, const std::string& directory, const HookC
   return hooks;
 }
 
-DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const HookConfig& hooks, const std::string& push_restore) {
-  DatabaseConfig database;
+// What databases and files have in common.
+void ReadCommon(TomlTable& table, const AgentConfig& config, const HookConfig& hooks, const std::string& push_restore,
+                DatabaseConfig& database) {
   database.name = table.RequiredString("name");
   if (table.Has("name") && !IsName(database.name)) {
     table.Reject("name", fmt::format("\"{}\" is not a name", database.name),
                  "letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit");
   }
-  database.path = table.RequiredString("path");
-  if (table.Has("path") && !IsPlainPath(database.path)) {
-    table.Reject("path", fmt::format("\"{}\" is not an absolute path of a file", database.path), "for instance \"/var/lib/app/app.db\"");
-  }
-  database.method_set = table.Has("method");
-  database.method = table.String("method", "online");
-  if (TomlTable* dump = table.Table("dump")) database.dump = ReadDump(*dump);
-  if (!IsMethod(database.method)) {
-    table.Reject("method", fmt::format("\"{}\" is not supported by this version", database.method),
-                 "use \"online\", \"file\", \"dump\" or \"continuous\"");
-  }
-  database.sync_interval = table.Duration("sync_interval", database.sync_interval, kLeastSync, kMostSync);
-  database.sync_set = table.Has("sync_interval");
-  database.allow_restart_checkpoint = table.Bool("allow_restart_checkpoint", false);
-  database.restart_set = table.Has("allow_restart_checkpoint");
-  database.chain_check = table.Duration("chain_check", database.chain_check, seconds(1), 90 * kDay);
   if (const std::optional<std::string> text = table.OptionalString("schedule")) {
     const absl::StatusOr<Schedule> schedule = Schedule::Parse(*text);
     if (!schedule.ok()) table.Reject("schedule", MessageOf(schedule.status()), HintOf(schedule.status()));
@@ -118,12 +107,74 @@ DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const H
   if (TomlTable* when = table.Table("when")) database.when = ReadWhen(*when);
   if (const int64_t level = table.Integer("compression_level", 0, kMinCompression, kMaxCompression); level != 0)
     database.compression_level = static_cast<int>(level);
+  database.push_restore = ReadPushRestore(table, push_restore);
+  database.hooks = ReadHooks(table, config.hooks_directory, hooks);
+}
+
+std::vector<std::string> CheckedGlobs(TomlTable& table, std::string_view key, std::vector<std::string> globs) {
+  for (const std::string& glob : globs) {
+    if (const std::string problem = files::ProblemOfGlob(glob); !problem.empty())
+      table.Reject(key, fmt::format("\"{}\" is no pattern: {}", glob, problem), "for instance \"*.conf\" or \"attachments/**\"");
+  }
+  return globs;
+}
+
+DatabaseConfig ReadFiles(TomlTable& table, const AgentConfig& config, const HookConfig& hooks, const std::string& push_restore) {
+  DatabaseConfig database;
+  database.method = "files";
+  database.method_set = true;
+  ReadCommon(table, config, hooks, push_restore, database);
+  database.path = table.RequiredString("root");
+  if (table.Has("root") && !IsPlainPath(database.path)) {
+    table.Reject("root", fmt::format("\"{}\" is not an absolute path of a directory", database.path), "for instance \"/var/lib/app\"");
+  }
+  if (database.when.quiet.count() > 0)
+    table.Reject("when", "files have no quiet that could be seen", "set power or max_load_percent, or leave quiet out");
+  files::Rules& rules = database.files.emplace();
+  rules.include = CheckedGlobs(table, "include", table.Strings("include"));
+  if (rules.include.empty())
+    table.Reject(table.Has("include") ? "include" : "name", "the files have no include",
+                 "for instance include = [\"*.conf\", \"attachments/**\"]");
+  rules.exclude = CheckedGlobs(table, "exclude", table.Strings("exclude"));
+  rules.max_file_bytes = table.Size("max_file_bytes", rules.max_file_bytes, 0, int64_t{1} << 40);
+  rules.max_bytes = table.Size("max_bytes", rules.max_bytes, 0, int64_t{1} << 40);
+  rules.max_files = table.Integer("max_files", rules.max_files, 1, files::kMostFiles);
+  return database;
+}
+
+DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const HookConfig& hooks, const std::string& push_restore) {
+  DatabaseConfig database;
+  database.path = table.RequiredString("path");
+  if (table.Has("path") && !IsPlainPath(database.path)) {
+    table.Reject("path", fmt::format("\"{}\" is not an absolute path of a file", database.path), "for instance \"/var/lib/app/app.db\"");
+  }
+  database.method_set = table.Has("method");
+  database.method = table.String("method", "online");
+  if (TomlTable* dump = table.Table("dump")) database.dump = ReadDump(*dump);
+  if (!IsMethod(database.method)) {
+    table.Reject("method", fmt::format("\"{}\" is not supported by this version", database.method),
+                 "use \"online\", \"file\", \"dump\" or \"continuous\"");
+  }
+  database.sync_interval = table.Duration("sync_interval", database.sync_interval, kLeastSync, kMostSync);
+  database.sync_set = table.Has("sync_interval");
+  database.allow_restart_checkpoint = table.Bool("allow_restart_checkpoint", false);
+  database.restart_set = table.Has("allow_restart_checkpoint");
+  database.chain_check = table.Duration("chain_check", database.chain_check, seconds(1), 90 * kDay);
+  ReadCommon(table, config, hooks, push_restore, database);
   database.busy_timeout = table.Duration("busy_timeout", database.busy_timeout, milliseconds(0), std::chrono::minutes(10));
   database.rollback_stall = table.Duration("rollback_stall", database.rollback_stall, milliseconds(10), std::chrono::hours(1));
   database.max_pin = table.Duration("max_pin", database.max_pin, seconds(1), kDay);
-  database.push_restore = ReadPushRestore(table, push_restore);
-  database.hooks = ReadHooks(table, config.hooks_directory, hooks);
   return database;
+}
+
+// Whether what `files` means has to do with what is at `own`, which says what this device does and lets itself be done to.
+bool Means(const DatabaseConfig& files, const std::string& own) {
+  if (own == files.path || files.path.starts_with(own + "/")) return true;
+  const std::string above = files.path == "/" ? "/" : files.path + "/";
+  if (!own.starts_with(above)) return false;
+  const files::GlobSet globs(files.files->include, files.files->exclude);
+  const std::string_view name = std::string_view(own).substr(above.size());
+  return globs.Takes(name) || globs.MayHold(name);
 }
 
 // "upload" or "download", in bytes a second; nothing where it is not there.
@@ -231,6 +282,17 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
     }
     config.databases.push_back(std::move(database));
   }
+  // The same directory may be a root twice, with other patterns.
+  for (TomlTable* table : root.Tables("files")) {
+    DatabaseConfig files = ReadFiles(*table, config, hooks, push_restore);
+    if (!files.name.empty() && !names.insert(files.name).second)
+      table->Reject("name", fmt::format("\"{}\" is a name already", files.name), "files and databases share their names");
+    for (const std::string& own : {config.state, config.hooks_directory, config.order_keys}) {
+      if (!files.path.empty() && Means(files, own))
+        table->Reject("root", fmt::format("the agent's own {} is among the files, and a restore would change it", own), kExcludeOwn);
+    }
+    config.databases.push_back(std::move(files));
+  }
   LF_RETURN_IF_ERROR(reader.Finish());
   return config;
 }
@@ -248,7 +310,15 @@ bool IsMethod(std::string_view method) { return method == "online" || method == 
 
 absl::StatusOr<AgentConfig> ReadConfig(const std::string& path) {
   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));
-  return Read(std::move(reader));
+  LF_ASSIGN_OR_RETURN(AgentConfig config, Read(std::move(reader)));
+  std::error_code unknown;
+  const std::string own = std::filesystem::weakly_canonical(path, unknown).string();
+  for (const DatabaseConfig& files : config.databases) {
+    if (!files.files || unknown || !Means(files, own)) continue;
+    return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID",
+                 fmt::format("{}: this file is among the files of \"{}\"", path, files.name), kExcludeOwn);
+  }
+  return config;
 }
 
 absl::StatusOr<AgentConfig> ParseConfig(std::string_view text, const std::string& name) {

@@ -16,6 +16,7 @@
 #include "agent/config/rate_windows.h"
 #include "common/config/schedule.h"
 #include "common/dump/dump_options.h"
+#include "common/files/rules.h"
 #include "common/io/disk_reserve.h"
 #include "common/obs/log.h"
 #include "common/rpc/address.h"
@@ -44,10 +45,12 @@ struct RunConditions {
   friend bool operator==(const RunConditions&, const RunConditions&) = default;
 };
 
+// A [[database]], or a [[files]]: plain files below a directory, which share the names of databases and all that is done by name.
 struct DatabaseConfig {
   std::string name;
-  std::string path;                                         // absolute
-  std::string method = "online";                            // online | continuous
+  std::string path;                                         // absolute; of files: their root
+  std::optional<files::Rules> files;                        // set: a [[files]]
+  std::string method = "online";                            // online | file | dump | continuous; of files: files
   bool method_set = false;                                  // by agent.toml: no policy changes it
   std::chrono::milliseconds sync_interval{1000};            // of method continuous: how often what was committed is shipped
   bool sync_set = false;                                    // as method_set
@@ -92,7 +95,7 @@ struct AgentConfig {
   std::string order_keys = "/etc/litefleet/order-keys";             // public keys of operators, for push_restore = "signed"
   std::chrono::milliseconds keep_previous{std::chrono::hours(24)};  // the state before a restore
   std::string hooks_directory = "/etc/litefleet/hooks";
-  std::vector<DatabaseConfig> databases;  // names are unique
+  std::vector<DatabaseConfig> databases;  // and files; names are unique
 
   // Null where there is none.
   const DatabaseConfig* Find(std::string_view name) const;

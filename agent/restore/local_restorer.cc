@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/restore/files_session.h"
 #include "agent/restore/plan.h"
 #include "agent/restore/restore_session.h"
 #include "agent/restore/undo.h"
@@ -19,6 +20,15 @@ namespace {
 // Of a question: no operation has this id.
 constexpr std::string_view kNoOperation = "plan";
 
+absl::Status NoUndo(const Target& target) {
+  return Error(absl::StatusCode::kFailedPrecondition, "UNDO_MISSING",
+               fmt::format("no previous state of {} is kept: it is files", target.database), "restore an earlier snapshot of them");
+}
+
+bool ConcernsFiles(const v1::RestoreOrder& order, const Target& target) {
+  return order.content() == v1::SNAPSHOT_CONTENT_FILES || target.files.has_value();
+}
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<LocalRestorer>> LocalRestorer::Open(RestorerOptions options, PageFetcher& fetcher) {
@@ -28,15 +38,22 @@ absl::StatusOr<std::unique_ptr<LocalRestorer>> LocalRestorer::Open(RestorerOptio
 
 Outcome LocalRestorer::Run(const std::string& operation_id, const v1::RestoreOrder& order, const Target& target, const CancelToken& cancel,
                            const std::function<void(const v1::Progress&)>& progress) {
-  return RestoreSession({options_, fetcher_, journal_, checker_}, operation_id, order, target, cancel, progress).Run();
+  const RestoreSession::Parts parts{options_, fetcher_, journal_, checker_};
+  if (ConcernsFiles(order, target)) return FilesSession(parts, operation_id, order, target, cancel, progress).Run();
+  return RestoreSession(parts, operation_id, order, target, cancel, progress).Run();
 }
 
 absl::StatusOr<v1::RestorePlan> LocalRestorer::Plan(const v1::RestoreOrder& order, const Target& target) {
-  return MakePlan(order, target, options_.apply);
+  return ConcernsFiles(order, target) ? MakeFilesPlan(order, target) : MakePlan(order, target, options_.apply);
 }
 
 Outcome LocalRestorer::Undo(const std::string& operation_id, const v1::UndoOrder& order, const Target& target, const CancelToken& cancel,
                             const std::function<void(const v1::Progress&)>& progress) {
+  if (target.files.has_value()) {
+    Outcome refused;
+    refused.status = NoUndo(target);
+    return refused;
+  }
   const auto wish = FindUndo(journal_, operation_id, order, target);
   if (!wish.ok()) {
     Outcome refused;
@@ -47,6 +64,7 @@ Outcome LocalRestorer::Undo(const std::string& operation_id, const v1::UndoOrder
 }
 
 v1::RestorePlan LocalRestorer::PlanUndo(const v1::UndoOrder& order, const Target& target) {
+  if (target.files.has_value()) return MakeUndoPlan(NoUndo(target), target, options_.apply);
   return MakeUndoPlan(FindUndo(journal_, std::string(kNoOperation), order, target), target, options_.apply);
 }
 
@@ -64,7 +82,9 @@ std::optional<Outcome> LocalRestorer::Settle(const RestoreState& state) {
   v1::RestoreOrder order;
   static_cast<void>(order.ParseFromString(state.order()));
   const Target target{state.database(), state.path(), "allow", {}, {}};
-  return RestoreSession({options_, fetcher_, journal_, checker_}, state.operation_id(), order, target, CancelToken(), nullptr).Settle();
+  const RestoreSession::Parts parts{options_, fetcher_, journal_, checker_};
+  if (ConcernsFiles(order, target)) return FilesSession(parts, state.operation_id(), order, target, CancelToken(), nullptr).Settle();
+  return RestoreSession(parts, state.operation_id(), order, target, CancelToken(), nullptr).Settle();
 }
 
 LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& active) {

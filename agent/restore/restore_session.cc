@@ -1,12 +1,11 @@
 #include "agent/restore/restore_session.h"
 
 #include <algorithm>
-#include <thread>
 #include <utility>
 
 #include "agent/restore/delta_fetch.h"
+#include "agent/restore/fetch_patience.h"
 #include "agent/restore/plan.h"
-#include "common/base/backoff.h"
 #include "common/base/clock.h"
 #include "common/base/crash_point.h"
 #include "common/format/extent.h"
@@ -24,19 +23,6 @@ constexpr std::string_view kHookUndoSuffix = "-undo";
 absl::Status StatusOf(const RestoreState& state) {
   if (state.code() == 0) return absl::OkStatus();
   return Error(static_cast<Code>(state.code()), state.reason(), state.message(), state.hint());
-}
-
-bool MayHelpToRetry(const absl::Status& status) {
-  switch (status.code()) {
-    case Code::kUnavailable:
-    case Code::kDeadlineExceeded:
-    case Code::kAborted:
-      return true;
-    case Code::kResourceExhausted:
-      return ReasonOf(status) != "DISK_FULL";
-    default:
-      return false;
-  }
 }
 
 bool IsInode(const std::optional<struct stat>& st, const RestoreState& state) {
@@ -295,15 +281,6 @@ absl::Status RestoreSession::RollBack() {
   return abandoned_;
 }
 
-void RestoreSession::Wait(std::chrono::milliseconds time) {
-  const auto until = std::chrono::steady_clock::now() + time;
-  while (!cancel_.cancelled() && std::chrono::steady_clock::now() < until) {
-    std::this_thread::sleep_for(
-        std::min<std::chrono::nanoseconds>(std::chrono::milliseconds(50), until - std::chrono::steady_clock::now()));
-    progress_.Tick();
-  }
-}
-
 // The staging file with what a former run had fetched, else a new one.
 absl::Status RestoreSession::OpenStaging() {
   const std::string log_file = parts_.journal.ExtentsFile(state_.operation_id());
@@ -407,26 +384,7 @@ absl::Status RestoreSession::FetchRest() {
 }
 
 absl::Status RestoreSession::Persist(const std::function<absl::Status()>& attempt, const std::function<uint64_t()>& gained) {
-  Backoff backoff({}, std::hash<std::string>()(state_.operation_id()));
-  auto last_gain = std::chrono::steady_clock::now();
-  for (;;) {
-    LF_RETURN_IF_ERROR(CheckCancelled());
-    const uint64_t had = gained();
-    const absl::Status status = attempt();
-    LF_RETURN_IF_ERROR(CheckCancelled());
-    if (status.ok() || !MayHelpToRetry(status)) return status;
-    const auto now = std::chrono::steady_clock::now();
-    if (gained() > had) {
-      last_gain = now;
-      backoff.Connected(now - std::chrono::minutes(2));
-    }
-    if (now - last_gain > parts_.options.fetch_patience) {
-      return Error(Code::kUnavailable, "FETCH_STALLED",
-                   fmt::format("nothing came for {} s: {}", parts_.options.fetch_patience.count(), MessageOf(status)),
-                   "look at the connection to the controller, then order the restore again");
-    }
-    Wait(backoff.Next(now));
-  }
+  return PersistFetch({state_.operation_id(), parts_.options.fetch_patience, cancel_, progress_}, attempt, gained);
 }
 
 absl::Status RestoreSession::Check() {

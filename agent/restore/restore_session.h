@@ -90,7 +90,6 @@ class RestoreSession {
   absl::Status CheckCancelled() const;
   absl::Status Enter(storage::v1::RestoreStep step);
   absl::Status EnterApplied();
-  void Wait(std::chrono::milliseconds time);
   ApplyContext Context();
   std::string staging_name() const { return TargetPlace::StagingName(state_.operation_id()); }
   std::string load_name() const { return staging_name() + "-load"; }

@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "common/base/bytes.h"
 #include "common/base/cancel_token.h"
+#include "common/files/rules.h"
 #include "common/format/digest.h"
 #include "common/io/disk_reserve.h"
 #include "litefleet/v1/agent_service.pb.h"
@@ -33,6 +35,10 @@ struct Target {
   std::string push_restore;  // never | local-confirm | signed | allow
   io::DiskReserve reserve;   // stays free beside it
   CopyRate rate;             // of the last live restore of it, if there was one
+  // Plain files below `path`, and nothing else: what a restore may touch.
+  std::optional<files::Rules> files = std::nullopt;
+  // Paths of the device's databases, which no restore of files replaces.
+  std::vector<std::string> databases = {};
 };
 
 using litefleet::CancelToken;

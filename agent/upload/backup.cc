@@ -248,18 +248,21 @@ class Backup {
   // Text: how much it is shows when it has been read, and then nothing is pinned any more.
   absl::StatusOr<v1::UploadCommitted> PassOfText(bool& source_failed) {
     brought_something_ = false;
+    const bool files = job_.text == v1::SNAPSHOT_CONTENT_FILES;
     if (spool_ == nullptr) {
       Phase("opening");
       absl::StatusOr<std::unique_ptr<capture::TextSource>> source = job_.open_text();
       source_failed = !source.ok();
       LF_RETURN_IF_ERROR(source.status());
-      TextFeed feed(*std::move(source));
+      TextFeed feed(*std::move(source), files ? format::Content::kFiles : format::Content::kSql);
       SpoolOptions spool = options_.spool;
       spool.compression_level = options_.changes_level;
       const absl::Status spooled = ReadIntoSpool(feed, spool);
       source_failed = !spooled.ok();
       if (ReasonOf(spooled) == "SPOOL_FULL")
-        return WithReason(spooled, "SPOOL_FULL", "raise `[limits] spool_bytes` of agent.toml, or leave tables out of the dump");
+        return WithReason(spooled, "SPOOL_FULL",
+                          files ? "raise `[limits] spool_bytes` of agent.toml, or exclude files"
+                                : "raise `[limits] spool_bytes` of agent.toml, or leave tables out of the dump");
       LF_RETURN_IF_ERROR(spooled);
       Total(feed);
     }
@@ -328,8 +331,8 @@ class Backup {
     begin.set_operation_id(job_.operation_id);
     begin.set_database(job_.database);
     begin.set_timeline(job_.timeline);
-    begin.set_method(job_.spooled != nullptr ? job_.spooled->method : job_.open_text ? v1::METHOD_DUMP : job_.method);
-    begin.set_content(job_.open_text ? v1::SNAPSHOT_CONTENT_SQL : v1::SNAPSHOT_CONTENT_DATABASE);
+    begin.set_method(job_.spooled != nullptr ? job_.spooled->method : job_.method);
+    begin.set_content(job_.open_text ? job_.text : v1::SNAPSHOT_CONTENT_DATABASE);
     begin.set_page_size(feed.page_size());
     begin.set_page_count(feed.page_count());
     begin.set_compare(knowledge_ != Knowledge::kNone);

@@ -4,7 +4,7 @@
 //                   pin ends. A cut link ends the pass, which is made again in the same upload session: what is durable at the controller
 //                   is not sent again.
 //   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
-//   a dump:         as rollback mode, whatever the mode.
+//   a dump, files:  as rollback mode, whatever the mode.
 //   spool full:     let go, and pre-copy: rounds that upload, under transactions of a few milliseconds each, what differs from what the
 //                   controller has, and commit it as the base of what follows; then the pass above again, until what changes meanwhile
 //                   fits.
@@ -67,8 +67,9 @@ struct BackupJob {
   bool full = false;
   // Opens and pins the database; called once a pass.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open;
-  // Instead of both: the database as SQL text. Then the ledger is not used, and nothing is compared.
+  // Instead of both: the database as SQL text, or an archive of files. Then the ledger is not used, and nothing is compared.
   std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text = {};
+  v1::SnapshotContent text = v1::SNAPSHOT_CONTENT_SQL;
   // A source that pins nothing between its extents.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
   // Instead of `open`. The ledger is the caller's affair then.

@@ -56,8 +56,11 @@ absl::Status TextFeed::Read() {
   commit_.set_root_digest(std::string(writer_.Root().AsString()));
   commit_.set_root_version(format::kRootVersion);
   *commit_.mutable_taken_at() = TimeUtil::MillisecondsToTimestamp(ToUnixMillis(info.pinned_at));
-  commit_.set_journal_mode(info.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
-  commit_.set_source_check(source_->damage().empty() ? v1::CHECK_STATE_UNKNOWN : v1::CHECK_STATE_DAMAGED);
+  const bool is_database = content_ == format::Content::kSql;
+  if (is_database) commit_.set_journal_mode(info.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
+  // Files that did not keep still are not damaged for sure.
+  const v1::CheckState doubt = is_database ? v1::CHECK_STATE_DAMAGED : v1::CHECK_STATE_CANNOT_TELL;
+  commit_.set_source_check(source_->damage().empty() ? v1::CHECK_STATE_UNKNOWN : doubt);
   commit_.set_source_check_message(source_->damage());
   *commit_.mutable_pinned() = TimeUtil::NanosecondsToDuration(source_->pinned_for().count());
   commit_.set_read_bytes(source_->read_bytes());

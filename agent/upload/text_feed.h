@@ -1,4 +1,4 @@
-// The chunks of a dump: its text in segments (common/format/FORMAT.md, "Content").
+// The chunks of a dump or of files: the text in segments (common/format/FORMAT.md, "Content").
 //
 // Thread safety: as ChunkFeed. Memory: a segment, those that are referenced, 32 bytes for each 256 KiB of text. How many pages there are is
 // known at the end alone: it is read into a spool before anything is uploaded.
@@ -17,7 +17,8 @@ namespace litefleet::upload {
 
 class TextFeed final : public ChunkFeed {
  public:
-  explicit TextFeed(std::unique_ptr<capture::TextSource> source) : source_(std::move(source)), writer_(format::Content::kSql) {}
+  TextFeed(std::unique_ptr<capture::TextSource> source, format::Content content)
+      : source_(std::move(source)), content_(content), writer_(content) {}
 
   absl::StatusOr<std::optional<Chunk>> Next() override;
   v1::UploadCommit Commit() override { return commit_; }
@@ -31,6 +32,7 @@ class TextFeed final : public ChunkFeed {
   absl::Status Read();
 
   const std::unique_ptr<capture::TextSource> source_;
+  const format::Content content_;
   format::SegmentWriter writer_;
   bool ended_ = false;
   v1::UploadCommit commit_;

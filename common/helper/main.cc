@@ -1,5 +1,5 @@
-// litefleet-check: SQLite reads what a device has made here, without any rights (design law 12). Started by common/check, common/dump and
-// common/copy.
+// litefleet-check: SQLite reads what a device has made here, without any rights (design law 12). Started by common/check, common/dump,
+// common/copy and common/files.
 //
 //   check HEAP LENGTH SECONDS MESSAGES        SQLite's checks on the database behind descriptor 3; answers on standard output
 //   dump|csv|tables HEAP LENGTH SECONDS SOURCE [compatible] [schema-only] [data-only] [part] [table=NAME]... [without=NAME]...
@@ -9,25 +9,36 @@
 //                                             FILES temporary files behind 4, 5 ...; answers on standard output
 //   copy PATH FILES                           copies database files to descriptors 3, 4 ... (common/copy/copy_server.h): with the rights of
 //                                             who started it, without SQLite, and without a look at their content
+//   pack ROOT FILE_BYTES BYTES FILES [list] [tolerant] [include=GLOB]... [exclude=GLOB]...
+//                                             an archive of these files, or a list of them, on standard output, answers on standard error:
+//                                             with the rights of who started it, and without a look at their content
+//                                             (common/archive/pack.h)
+//   unpack HEAP LENGTH SECONDS archive        an archive on standard input becomes frames on standard output (common/files/entry.h),
+//   answers
+//                                             on standard error
 //   merge HEAP LENGTH SECONDS BYTES FILES [may-break-keys] table=NAME...
 //                                             as load, into the database behind descriptor 3, whose tables of these names are replaced
 //
 // Answers are lines of at most 1 KiB: "progress BYTES", "message TEXT", and last "verdict WORD": ok, damaged, cannot_tell, refused,
-// broken_keys or failed. An answer without a verdict is a failure. Exit code 0 when a verdict was given.
+// broken_keys, changed or failed. Messages of pack begin with "reason ", "text ", "newest " or "note ". An answer without a verdict is a
+// failure. Exit code 0 when a verdict was given.
 #include <signal.h>
 #include <sqlite3.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "common/archive/pack.h"
+#include "common/archive/unpack.h"
 #include "common/check/read_only_vfs.h"
 #include "common/check/sandbox.h"
 #include "common/check/sqlite_checks.h"
@@ -51,6 +62,13 @@ constexpr size_t kMaxMessage = 900;
 constexpr int64_t kOwnMemory = 256 << 20;  // of the address space, for code, stacks and libraries
 
 int answers = STDOUT_FILENO;
+
+// Arguments are our own: one that is no number counts as 0.
+int64_t Number(std::string_view word) {
+  int64_t number = 0;
+  std::from_chars(word.data(), word.data() + word.size(), number);
+  return number;
+}
 
 bool WriteAll(int fd, std::string_view text) {
   while (!text.empty()) {
@@ -160,7 +178,7 @@ Ended InTime(Ended ended, Clock::time_point deadline) {
 
 int Check(const Arguments& arguments) {
   Limits limits = arguments.limits;
-  limits.max_messages = std::atoi(arguments.rest[0].c_str());
+  limits.max_messages = static_cast<int>(Number(arguments.rest[0]));
   if (!Enter(limits, 0, 0, kDatabaseFd)) return 0;
   const litefleet::check::Verdict verdict =
       litefleet::check::RunChecks(kDatabaseFd, limits, [](int64_t bytes) { PrintLine("progress " + std::to_string(bytes)); });
@@ -185,11 +203,10 @@ int Dump(const std::string& mode, const Arguments& arguments) {
   if (!Enter(arguments.limits, 0, 0, kDatabaseFd)) return 0;
   Clock::time_point deadline = Clock::now() + arguments.limits.time;
   const std::string& source = arguments.rest[0];
-  litefleet::dump::ChannelReader channel(kDatabaseFd, static_cast<uint64_t>(std::atoll(source.c_str())));
-  const int served = source == "file"
-                         ? litefleet::check::RegisterReadOnlyVfs(kDatabaseFd)
-                         : litefleet::check::RegisterReadOnlyVfs(
-                               std::atoll(source.c_str()), [&](int64_t at, void* out, int bytes) { return channel.Read(at, out, bytes); });
+  litefleet::dump::ChannelReader channel(kDatabaseFd, static_cast<uint64_t>(Number(source)));
+  const int served = source == "file" ? litefleet::check::RegisterReadOnlyVfs(kDatabaseFd)
+                                      : litefleet::check::RegisterReadOnlyVfs(
+                                            Number(source), [&](int64_t at, void* out, int bytes) { return channel.Read(at, out, bytes); });
   if (served != SQLITE_OK) return Give({End::kFailed, "SQLite could not be initialised"});
   Ended ended;
   sqlite3* const db = Open(litefleet::check::kReadOnlyVfsName, arguments.limits, deadline, ended);
@@ -216,11 +233,11 @@ int Load(const Arguments& arguments, bool merge) {
     if (arguments.rest[i].starts_with("table=")) options.tables.push_back(arguments.rest[i].substr(6));
   }
   std::vector<int> temporary;
-  for (int i = 0; i < std::clamp(std::atoi(arguments.rest[1].c_str()), 0, 32); ++i) temporary.push_back(kDatabaseFd + 1 + i);
+  for (int i = 0; i < std::clamp(static_cast<int>(Number(arguments.rest[1])), 0, 32); ++i) temporary.push_back(kDatabaseFd + 1 + i);
   // A literal has twice the digits of its bytes, and a string grows by doubling.
   const litefleet::dump::LoadLimits limits{.statement_bytes = static_cast<size_t>(arguments.limits.length_bytes) * 2 + (1 << 20)};
-  if (!Enter(arguments.limits, static_cast<int64_t>(limits.statement_bytes) * 3,
-             std::max<int64_t>(std::atoll(arguments.rest[0].c_str()), 1), kDatabaseFd + static_cast<int>(temporary.size())))
+  if (!Enter(arguments.limits, static_cast<int64_t>(limits.statement_bytes) * 3, std::max<int64_t>(Number(arguments.rest[0]), 1),
+             kDatabaseFd + static_cast<int>(temporary.size())))
     return 0;
   Clock::time_point deadline = Clock::now() + arguments.limits.time;
   if (litefleet::dump::RegisterLoadVfs(kDatabaseFd, temporary) != SQLITE_OK) return Give({End::kFailed, "SQLite could not be initialised"});
@@ -257,6 +274,53 @@ int Load(const Arguments& arguments, bool merge) {
   return Give(InTime(std::move(ended), deadline));
 }
 
+int PackFiles(const std::vector<std::string>& words) {
+  answers = STDERR_FILENO;
+  prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+  litefleet::archive::PackOptions options;
+  options.root = words[1];
+  options.rules.max_file_bytes = Number(words[2]);
+  options.rules.max_bytes = Number(words[3]);
+  options.rules.max_files = Number(words[4]);
+  for (size_t i = 5; i < words.size(); ++i) {
+    const std::string& word = words[i];
+    if (word == "list") options.list_only = true;
+    if (word == "tolerant") options.tolerant = true;
+    if (word.starts_with("include=")) options.rules.include.push_back(word.substr(8));
+    if (word.starts_with("exclude=")) options.rules.exclude.push_back(word.substr(8));
+  }
+  const litefleet::archive::Packed packed =
+      litefleet::archive::Pack(options, [](std::string_view piece) { return WriteAll(STDOUT_FILENO, piece); });
+  if (!packed.reason.empty()) PrintLine("message reason " + packed.reason);
+  if (!packed.text.empty()) PrintLine("message text " + packed.text);
+  PrintLine("message newest " + std::to_string(packed.newest_ms));
+  for (const std::string& note : packed.notes) PrintLine("message note " + note);
+  using litefleet::archive::PackEnd;
+  const char* const word = packed.end == PackEnd::kOk        ? "ok"
+                           : packed.end == PackEnd::kRefused ? "refused"
+                           : packed.end == PackEnd::kChanged ? "changed"
+                                                             : "failed";
+  PrintLine(std::string("verdict ") + word);
+  return 0;
+}
+
+int UnpackFiles(const Arguments& arguments) {
+  answers = STDERR_FILENO;
+  if (!Enter(arguments.limits, 0, 0, STDERR_FILENO)) return 0;
+  std::array<char, 65536> piece{};
+  const auto read_archive = [&](std::string_view& text) {
+    ssize_t n = -1;
+    do {
+      n = read(STDIN_FILENO, piece.data(), piece.size());
+    } while (n < 0 && errno == EINTR);
+    if (n >= 0) text = std::string_view(piece.data(), static_cast<size_t>(n));
+    return n >= 0;
+  };
+  const std::string problem =
+      litefleet::archive::Unpack(read_archive, [](std::string_view frame) { return WriteAll(STDOUT_FILENO, frame); });
+  return Give({problem.empty() ? End::kOk : End::kDamaged, problem});
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -266,21 +330,23 @@ int main(int argc, char** argv) {
   const std::string mode = words.empty() ? std::string() : words[0];
   Arguments arguments;
   if (words.size() >= 5) {
-    arguments.limits.heap_bytes = std::atoll(words[1].c_str());
-    arguments.limits.length_bytes = std::atoll(words[2].c_str());
-    arguments.limits.time = std::chrono::seconds(std::atoll(words[3].c_str()));
+    arguments.limits.heap_bytes = Number(words[1]);
+    arguments.limits.length_bytes = Number(words[2]);
+    arguments.limits.time = std::chrono::seconds(Number(words[3]));
     arguments.rest.assign(words.begin() + 4, words.end());
     // No handler of an exit runs in the sandbox, where it could do nothing but spoil the answer.
     if (mode == "check") _exit(Check(arguments));
     if (mode == "dump" || mode == "csv" || mode == "tables") _exit(Dump(mode, arguments));
     if (mode == "load" && arguments.rest.size() == 2) _exit(Load(arguments, false));
+    if (mode == "unpack") _exit(UnpackFiles(arguments));
     if (mode == "merge" && arguments.rest.size() > 2) _exit(Load(arguments, true));
   }
   if (mode == "copy" && words.size() == 3) {
     std::vector<int> files;
-    for (int i = 0; i < std::clamp(std::atoi(words[2].c_str()), 0, 8); ++i) files.push_back(kDatabaseFd + i);
+    for (int i = 0; i < std::clamp(static_cast<int>(Number(words[2])), 0, 8); ++i) files.push_back(kDatabaseFd + i);
     _exit(litefleet::copy::ServeCopies(words[1], STDIN_FILENO, STDOUT_FILENO, files));
   }
+  if (mode == "pack" && words.size() >= 5) _exit(PackFiles(words));
   // Not for people: the arguments come in a fixed order.
   WriteAll(STDERR_FILENO, "litefleet-check is started by litefleet; see common/helper/main.cc for its arguments\n");
   return 2;

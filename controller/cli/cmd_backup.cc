@@ -90,7 +90,7 @@ CommandResult Backup(Session& session, const BackupOptions& options) {
 
 void AddBackup(CLI::App& app, Session& session) {
   auto options = std::make_shared<BackupOptions>();
-  CLI::App* backup = app.add_subcommand("backup", "Back databases up now");
+  CLI::App* backup = app.add_subcommand("backup", "Back databases and files up now");
   backup->add_option("DATABASES", options->databases, "DEVICE/DATABASE, one or more");
   backup->add_option("-l,--selector", options->selector, "All databases of the devices with all these labels")->type_name("KEY=VALUE,...");
   backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")

@@ -2,6 +2,7 @@
 #include "common/base/proto_time.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
+#include "controller/cli/database_size.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "controller/cli/time_spec.h"
@@ -64,7 +65,7 @@ CommandResult List(Session& session, const ListOptions& options) {
                                                  : Cell("-");
     std::vector<Cell> row = {
         DatabaseName(database),
-        health.present() ? SizeText(health.size_bytes()) : "missing",
+        health.present() ? SizeText(SizeOf(database)) : "missing",
         std::to_string(database.snapshots()),
         database.has_newest_snapshot() ? Cell(AgeText(FromProtoTime(database.newest_snapshot().taken_at()), now))
                                        : Cell("never", Tone::kBad),
@@ -100,8 +101,9 @@ CommandResult Show(Session& session, const ShowOptions& options) {
   const v1::DatabaseHealth& health = database.health();
   Facts facts;
   facts.Add("database", DatabaseName(database)).AddIf("path", health.path());
-  facts.Add("size", health.present() ? fmt::format("{}, WAL {}", SizeText(health.size_bytes()), SizeText(health.wal_bytes()))
-                                     : "missing on the device");
+  facts.Add("size", !health.present()     ? "missing on the device"
+                    : IsOfFiles(database) ? SizeText(SizeOf(database)) + " of files at the newest snapshot"
+                                          : fmt::format("{}, WAL {}", SizeText(health.size_bytes()), SizeText(health.wal_bytes())));
   facts.AddIf("journal mode", Word(health.journal_mode()))
       .AddIf("method", Word(health.method()))
       .Add("schedule", health.schedule().empty() ? "on order only" : health.schedule());

@@ -2,6 +2,7 @@
 #include "common/base/proto_time.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
+#include "controller/cli/database_size.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "fmt/format.h"
@@ -167,8 +168,7 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
   }
   Table table({{"DATABASE"}, {"SIZE", true}, {"SNAPSHOTS", true}, {"NEWEST", true}, {"SCHEDULE"}, {"LAST ERROR", false, true}});
   for (const v1::Database& database : response.databases()) {
-    table.Add({database.name(), database.health().present() ? SizeText(database.health().size_bytes()) : "missing",
-               std::to_string(database.snapshots()),
+    table.Add({database.name(), database.health().present() ? SizeText(SizeOf(database)) : "missing", std::to_string(database.snapshots()),
                database.has_newest_snapshot() ? AgeText(FromProtoTime(database.newest_snapshot().taken_at()), now) : "never",
                database.health().schedule().empty() ? "on order" : database.health().schedule(),
                database.health().has_last_error() ? Cell(database.health().last_error().info().reason(), Tone::kBad) : Cell("-")});

@@ -1,4 +1,4 @@
-// litefleet snapshot download ID --output FILE [--format db|sql|csv] [--table NAME]...
+// litefleet snapshot download ID --output FILE [--format db|sql|csv|tar] [--table NAME]...
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -64,14 +64,15 @@ std::string ScratchFor(const DownloadOptions& options) {
 }
 
 absl::Status AsItIs(Session& session, const DownloadOptions& options, Output& output, Received& received) {
-  format::SegmentReader segments(format::Content::kSql);
+  const bool files = options.format == "tar";
+  format::SegmentReader segments(files ? format::Content::kFiles : format::Content::kSql);
   const auto choose = [&](const v1::Snapshot& snapshot) -> absl::StatusOr<PageWriter::Write> {
-    LF_RETURN_IF_ERROR(CheckContent(snapshot));
-    if (!IsText(snapshot)) return PageWriter::Write([&](ByteView data) { return output.Write(data); });
+    if (!files) LF_RETURN_IF_ERROR(CheckContent(snapshot));
+    if (!IsText(snapshot) && !files) return PageWriter::Write([&](ByteView data) { return output.Write(data); });
     return PageWriter::Write([&](ByteView data) { return segments.Add(data, [&](ByteView text) { return output.Write(text); }); });
   };
   LF_RETURN_IF_ERROR(Receive(session, options.snapshot, choose, received));
-  return IsText(received.snapshot) ? segments.Finish() : absl::OkStatus();
+  return IsText(received.snapshot) || files ? segments.Finish() : absl::OkStatus();
 }
 
 absl::Status TextAsDatabase(Session& session, const DownloadOptions& options, Output& output, Received& received) {
@@ -117,14 +118,20 @@ absl::Status DatabaseAsText(Session& session, const DownloadOptions& options, Ou
   }
 }
 
-// Whether the snapshot is text: asked before anything is received, since it decides where that goes.
-absl::StatusOr<bool> AsksIsText(Session& session, const DownloadOptions& options) {
+// What the snapshot is, as the format that it has as it is: asked before anything is received, since it decides where that goes.
+absl::StatusOr<std::string> AskFormat(Session& session, const DownloadOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::GetSnapshotRequest request;
   request.set_snapshot(options.snapshot);
   LF_ASSIGN_OR_RETURN(const v1::GetSnapshotResponse response, client->GetSnapshot(request));
-  LF_RETURN_IF_ERROR(CheckContent(response.snapshot()));
-  return IsText(response.snapshot());
+  const v1::Snapshot& snapshot = response.snapshot();
+  if (IsFiles(snapshot) && options.tables.empty() && (options.format.empty() || options.format == "tar")) return std::string("tar");
+  LF_RETURN_IF_ERROR(CheckContent(snapshot));
+  if (options.format == "tar") {
+    return Error(absl::StatusCode::kInvalidArgument, "CONTENT_DIFFERS", fmt::format("snapshot {} is not of files", snapshot.id()),
+                 "leave --format out, or use db, sql or csv");
+  }
+  return std::string(IsText(snapshot) ? "sql" : "db");
 }
 
 void Say(Session& session, const DownloadOptions& options, const Received& received, int64_t bytes, size_t files,
@@ -154,7 +161,7 @@ void Say(Session& session, const DownloadOptions& options, const Received& recei
 absl::Status CheckOptions(const Session& session, const DownloadOptions& options) {
   const bool to_stdout = options.output == "-";
   if (to_stdout && session.stdout_is_terminal() && options.format != "sql") {
-    return Error(absl::StatusCode::kInvalidArgument, "TERMINAL_OUTPUT", "a database is not written to a terminal",
+    return Error(absl::StatusCode::kInvalidArgument, "TERMINAL_OUTPUT", "a snapshot is not written to a terminal",
                  "name a file, or redirect standard output");
   }
   if (to_stdout && session.json()) {
@@ -176,8 +183,9 @@ absl::Status CheckOptions(const Session& session, const DownloadOptions& options
 CommandResult Download(Session& session, const DownloadOptions& given) {
   LF_RETURN_IF_ERROR(CheckOptions(session, given));
   DownloadOptions options = given;
-  LF_ASSIGN_OR_RETURN(const bool is_text, AsksIsText(session, options));
-  if (options.format.empty()) options.format = is_text ? "sql" : "db";
+  LF_ASSIGN_OR_RETURN(const std::string own_format, AskFormat(session, options));
+  const bool is_text = own_format == "sql";
+  if (options.format.empty()) options.format = own_format;
   const bool to_stdout = options.output == "-";
   const SteadyTime begin = session.clock().Steady();
   Received received;
@@ -200,7 +208,7 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
     if (!options.tables.empty()) {
       status = options.format == "db" ? TablesAsDatabase(session, options, *output, received)
                                       : DatabaseAsText(session, options, *output, received);
-    } else if ((options.format == "sql") == is_text) {
+    } else if (options.format == own_format) {
       status = AsItIs(session, options, *output, received);
     } else {
       status = is_text ? TextAsDatabase(session, options, *output, received) : DatabaseAsText(session, options, *output, received);
@@ -231,8 +239,9 @@ void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
       ->required()
       ->type_name("FILE");
   download
-      ->add_option("--format", options->format, "db, sql or csv; without it the snapshot as it is, a database or the SQL text of a dump")
-      ->check(CLI::IsMember({"db", "sql", "csv"}))
+      ->add_option("--format", options->format,
+                   "db, sql, csv or tar; without it the snapshot as it is: a database, the SQL text of a dump, an archive of files")
+      ->check(CLI::IsMember({"db", "sql", "csv", "tar"}))
       ->type_name("FORMAT");
   download->add_option("--table", options->tables, "Only this table, with its indexes, triggers and AUTOINCREMENT counter; repeatable")
       ->expected(1)
@@ -246,7 +255,8 @@ void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
       "With --output - the data leaves before its end could be checked: use it only if the exit code is 0.\n"
       "Where the snapshot is turned into another format, SQLite reads it in a process without rights.\n\n"
       "Examples:\n  litefleet snapshot download 01J9ZK --output orders.db\n  litefleet snapshot download 01J9ZK --output - | zstd > "
-      "orders.db.zst\n  litefleet snapshot download 01J9ZK --output orders --format csv");
+      "orders.db.zst\n  litefleet snapshot download 01J9ZK --output orders --format csv\n"
+      "  litefleet snapshot download 01J9ZK --output - | tar -tvf -     plain files");
   OnCall(download, session, options, &Download);
 }
 

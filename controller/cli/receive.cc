@@ -53,11 +53,17 @@ absl::Status Receive(Session& session, const std::string& reference, const Choos
 }
 
 bool IsText(const v1::Snapshot& snapshot) { return snapshot.content() == v1::SNAPSHOT_CONTENT_SQL; }
+bool IsFiles(const v1::Snapshot& snapshot) { return snapshot.content() == v1::SNAPSHOT_CONTENT_FILES; }
 
 absl::Status CheckContent(const v1::Snapshot& snapshot) {
   if (snapshot.content() <= v1::SNAPSHOT_CONTENT_SQL) return absl::OkStatus();
+  if (IsFiles(snapshot)) {
+    return Error(absl::StatusCode::kInvalidArgument, "CONTENT_DIFFERS",
+                 fmt::format("snapshot {} is of files, not of a database", snapshot.id()),
+                 fmt::format("download it as the archive that it is: litefleet snapshot download {} --output FILE.tar", snapshot.id()));
+  }
   return Error(absl::StatusCode::kUnimplemented, "CONTENT_UNKNOWN",
-               fmt::format("snapshot {} is neither a database nor SQL text", snapshot.id()), "install the newer litefleet");
+               fmt::format("snapshot {} is neither a database nor SQL text nor files", snapshot.id()), "install the newer litefleet");
 }
 
 absl::Status ReceiveDatabase(Session& session, const std::string& reference, int fd, const std::string& scratch, Received& out) {

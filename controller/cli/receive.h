@@ -35,6 +35,8 @@ absl::Status ReceiveDatabase(Session& session, const std::string& reference, int
 // Ends with an error where the pages are neither a database nor SQL text.
 absl::Status CheckContent(const v1::Snapshot& snapshot);
 bool IsText(const v1::Snapshot& snapshot);
+// An archive of files.
+bool IsFiles(const v1::Snapshot& snapshot);
 
 }  // namespace litefleet::cli
 

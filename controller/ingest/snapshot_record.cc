@@ -54,7 +54,8 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   const bool damaged = commit.source_check() == v1::CHECK_STATE_DAMAGED;
   const bool known = v1::CheckState_IsValid(commit.source_check()) && commit.source_check() != v1::CHECK_STATE_UNSPECIFIED;
   record.set_source_check(known ? commit.source_check() : v1::CHECK_STATE_UNKNOWN);
-  if (damaged) record.set_source_check_message(Shortened(commit.source_check_message()));
+  if (damaged || commit.source_check() == v1::CHECK_STATE_CANNOT_TELL)
+    record.set_source_check_message(Shortened(commit.source_check_message()));
   record.set_pages_sent(std::min(commit.pages_sent(), commit.page_count()));
   record.set_wire_bytes(facts.wire_bytes);
   record.set_stored_bytes(facts.stored_bytes);

@@ -12,7 +12,7 @@
 namespace litefleet::verify {
 namespace {
 
-absl::Status Copy(restore::SnapshotReader& reader, dump::LoadProcess& load, const std::function<absl::Status(uint64_t)>& progress) {
+absl::Status Copy(restore::SnapshotReader& reader, dump::LoadProcess& load, const Progress& progress) {
   uint64_t read = 0;
   format::ChunkDecompressor decompressor;
   format::SegmentReader segments(format::Content::kSql);
@@ -31,7 +31,7 @@ absl::Status Copy(restore::SnapshotReader& reader, dump::LoadProcess& load, cons
 }  // namespace
 
 absl::Status LoadContent(restore::SnapshotReaderFactory& snapshots, const SnapshotId& snapshot, const std::string& path, int64_t most_bytes,
-                         const dump::HelperOptions& helper, const std::function<absl::Status(uint64_t read)>& progress) {
+                         const dump::HelperOptions& helper, const Progress& progress) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotReader> reader, snapshots.Open(snapshot, {}));
   LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   const auto text_bytes = static_cast<int64_t>(uint64_t{reader->geometry().page_size} * reader->geometry().page_count);
@@ -39,6 +39,44 @@ absl::Status LoadContent(restore::SnapshotReaderFactory& snapshots, const Snapsh
   absl::Status status = load.ok() ? Copy(*reader, **load, progress) : load.status();
   if (!status.ok()) io::RemoveFile(path).IgnoreError();
   return status;
+}
+
+absl::StatusOr<int64_t> ReadFiles(restore::SnapshotReaderFactory& snapshots, const SnapshotId& snapshot, const files::FilesHelper& helper,
+                                  const Progress& progress) {
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotReader> reader, snapshots.Open(snapshot, {}));
+  format::ChunkDecompressor decompressor;
+  format::SegmentReader segments(format::Content::kFiles);
+  std::optional<restore::StoredChunk> chunk;
+  Bytes text;
+  uint64_t read = 0;
+  const auto more = [&]() -> absl::StatusOr<ByteView> {
+    for (text.clear(); text.empty();) {
+      LF_ASSIGN_OR_RETURN(chunk, reader->Next());
+      if (!chunk.has_value()) {
+        LF_RETURN_IF_ERROR(segments.Finish());
+        break;
+      }
+      LF_RETURN_IF_ERROR(restore::Unpack(*chunk, reader->geometry().page_size, decompressor));
+      LF_RETURN_IF_ERROR(segments.Add(chunk->raw, [&](ByteView piece) {
+        text.insert(text.end(), piece.begin(), piece.end());
+        return absl::OkStatus();
+      }));
+      read += chunk->raw.size();
+      LF_RETURN_IF_ERROR(progress(read));
+    }
+    return ByteView(text);
+  };
+  const auto bytes = static_cast<int64_t>(uint64_t{reader->geometry().page_size} * reader->geometry().page_count);
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<files::UnpackProcess> unpack, files::UnpackProcess::Start(helper, more, bytes));
+  int64_t count = 0;
+  LF_RETURN_IF_ERROR(unpack->Run(
+      [&](const files::Entry& entry) -> absl::Status {
+        ++count;
+        if (files::IsEntryName(entry.name)) return absl::OkStatus();
+        return Error(absl::StatusCode::kDataLoss, "ARCHIVE_INVALID", "the archive has an entry that has no name below a root");
+      },
+      [](ByteView) { return absl::OkStatus(); }));
+  return count;
 }
 
 }  // namespace litefleet::verify

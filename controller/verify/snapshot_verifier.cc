@@ -327,9 +327,31 @@ void SnapshotVerifier::RunJob(Job job) {
   End(job, status);
 }
 
+// That the archive is whole, and has nothing in it that a device would refuse for its name: what the files say is nobody's to judge.
+SnapshotVerifier::Verdict SnapshotVerifier::CheckFiles(Job& job, int64_t size) {
+  const auto stop = [&] { return job.cancel->cancelled() || stopping(); };
+  files::FilesHelper helper;
+  helper.helper = options_.check.helper;
+  helper.cancelled = stop;
+  const auto begun = steady_clock::now();
+  const auto count = ReadFiles(readers_, job.snapshot, helper, [&](uint64_t bytes) -> absl::Status {
+    if (stop()) return Cancelled();
+    Report(job, "reading", static_cast<int64_t>(bytes), size);
+    return absl::OkStatus();
+  });
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begun);
+  const absl::Status& read = count.status();
+  if (read.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
+  if (ReasonOf(read) == "ARCHIVE_INVALID" || ReasonOf(read) == "CONTENT_DAMAGED") {
+    return {v1::CHECK_STATE_DAMAGED, MessageOf(read), WithReason(read, "SNAPSHOT_DAMAGED", "look at older snapshots of the files"), took};
+  }
+  if (!read.ok()) return {v1::CHECK_STATE_FAILED, MessageOf(read), read};
+  return {v1::CHECK_STATE_OK, "", absl::OkStatus(), took};
+}
+
 SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& snapshot) {
   const int64_t size = snapshot.size_bytes();
-  if (snapshot.content() == v1::SNAPSHOT_CONTENT_FILES) return {v1::CHECK_STATE_CANNOT_TELL, "files are not SQLite's", absl::OkStatus()};
+  if (snapshot.content() == v1::SNAPSHOT_CONTENT_FILES) return CheckFiles(job, size);
   const auto failed = [&](const absl::Status& status) { return Verdict{v1::CHECK_STATE_FAILED, MessageOf(status), status}; };
   const auto stop = [&] { return job.cancel->cancelled() || stopping(); };
   const auto available = io::FreeBytes(options_.scratch);

@@ -100,6 +100,7 @@ class SnapshotVerifier final : public Verifier {
   void OrderDueDrill();
   void RunJob(Job job);
   Verdict Check(Job& job, const v1::Snapshot& snapshot);
+  Verdict CheckFiles(Job& job, int64_t size);
   void Report(Job& job, std::string_view phase, int64_t done, int64_t total);
   void End(Job& job, const absl::Status& status);
   // Ends what was cancelled while it waited. Called often by the thread that checks.

@@ -12,10 +12,14 @@
 #include "agent/capture/wal_frames.h"
 #include "agent/capture/wal_index.h"
 #include "agent/config/config.h"
+#include "agent/restore/files_tree.h"
 #include "agent/spool/spool_file.h"
+#include "common/archive/unpack.h"
 #include "common/config/toml_reader.h"
 #include "common/crypto/token.h"
 #include "common/crypto/x509.h"
+#include "common/files/entry.h"
+#include "common/files/rules.h"
 #include "common/format/catalog_backup.h"
 #include "common/format/chunk_codec.h"
 #include "common/format/extent.h"
@@ -309,6 +313,56 @@ void Spooled(ByteView input) {
   }
 }
 
+// An archive of files, as the helper reads it, and what the agent takes of its frames.
+void FilesArchive(ByteView input) {
+  std::string_view left = AsText(input);
+  files::FrameReader reader;
+  bool nonsense = false, ended = false;
+  uint64_t content = 0;
+  const files::Rules rules{.include = {"**"}, .exclude = {"private"}, .max_file_bytes = 1 << 20, .max_bytes = 1 << 20, .max_files = 100};
+  restore::ArchiveJudge judge(rules);
+  absl::Status judged;
+  std::string last;
+  const auto read = [&](std::string_view& piece) {
+    piece = left.substr(0, 1000);
+    left.remove_prefix(piece.size());
+    return true;
+  };
+  const std::string problem = archive::Unpack(read, [&](std::string_view frame) {
+    reader.Add(frame);
+    while (const auto next = reader.Take(nonsense)) {
+      Require(!ended, "nothing follows the end");
+      ended = next->type == 'Z';
+      if (next->type == 'E') judged = judge.Check(next->entry);
+      if (next->type == 'E' && judged.ok()) {
+        Require(files::IsEntryName(next->entry.name) && (last.empty() || files::ComesBefore(last, next->entry.name)),
+                "names are names, in order");
+        last = next->entry.name;
+      }
+      if (next->type == 'D') content += next->data.size();
+    }
+    Require(!nonsense && reader.empty(), "our own frames are frames");
+    // As the agent, which ends it there; a sparse file could go on for long.
+    return judged.ok();
+  });
+  Require(ended == problem.empty(), "an archive is whole or has a problem");
+  Require(content <= (1 << 20), "no more comes than was allowed");
+}
+
+// What comes from the helper, whoever has made it say so.
+void FilesFrames(ByteView input) {
+  files::FrameReader reader;
+  bool nonsense = false;
+  for (size_t at = 0; at < input.size() && !nonsense; at += 100) {
+    reader.Add(AsText(input.subspan(at, std::min<size_t>(100, input.size() - at))));
+    while (const auto frame = reader.Take(nonsense)) {
+      Require(frame->data.size() <= 2 * files::kMostName + files::kMostFrameData, "frames are bounded");
+      if (frame->type == 'E' && files::IsEntryName(frame->entry.name))
+        static_cast<void>(files::StaysInside(frame->entry.name, frame->entry.link));
+    }
+  }
+}
+
 }  // namespace
 
 const std::vector<Target>& Targets() {
@@ -327,6 +381,8 @@ const std::vector<Target>& Targets() {
       {"catalog_backup", CatalogBackup},
       {"spooled", Spooled},
       {"segments", Segments},
+      {"files_archive", FilesArchive},
+      {"files_frames", FilesFrames},
   };
   return targets;
 }

@@ -2,8 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
 
 #include "common/base/status.h"
+#include "fmt/format.h"
 
 namespace litefleet::config {
 namespace {
@@ -175,6 +180,90 @@ TEST(ConfigTest, RangesOfLimits) {
   EXPECT_THAT(ErrorOf(std::string(kHead) + "[limits]\npause_hook = \"pause\"\n"), HasSubstr("absolute"));
   EXPECT_THAT(ErrorOf(WithDatabase("schedule = \"1ms\"\n")), HasSubstr("schedule"));
   EXPECT_THAT(ErrorOf(WithDatabase("compression_level = 0\n")), HasSubstr("compression_level"));
+}
+
+TEST(ConfigTest, FilesStandBesideDatabases) {
+  const auto config = ParseConfig(WithDatabase(R"(
+[hooks]
+directory = "/etc/hooks"
+before_backup = "/etc/hooks/all"
+[[files]]
+name = "conf"
+root = "/etc/app"
+include = ["*.conf", "certs/**"]
+exclude = ["**/*.key"]
+max_file_bytes = "1MiB"
+max_bytes = "2MiB"
+max_files = 7
+schedule = "1h"
+window = "22:00-06:00"
+compression_level = 9
+push_restore = "never"
+after_restore = "/etc/hooks/own"
+[files.when]
+power = "mains"
+)"),
+                                  "agent.toml");
+  ASSERT_TRUE(config.ok()) << config.status();
+  ASSERT_EQ(config->databases.size(), 2u);
+  EXPECT_FALSE(config->databases[0].files.has_value());
+  const DatabaseConfig* const files = config->Find("conf");
+  ASSERT_NE(files, nullptr);
+  files::Rules rules;
+  rules.include = {"*.conf", "certs/**"};
+  rules.exclude = {"**/*.key"};
+  rules.max_file_bytes = 1 << 20;
+  rules.max_bytes = 2 << 20;
+  rules.max_files = 7;
+  EXPECT_EQ(files->files, rules);
+  EXPECT_EQ(files->path, "/etc/app");
+  EXPECT_TRUE(files->method_set) << "no policy makes a database of it";
+  EXPECT_EQ(files->schedule.text(), "1h");
+  EXPECT_TRUE(files->window.has_value());
+  EXPECT_EQ(files->compression_level, 9);
+  EXPECT_EQ(files->push_restore, "never");
+  EXPECT_EQ(files->hooks.before_backup, "/etc/hooks/all");
+  EXPECT_EQ(files->hooks.after_restore, "/etc/hooks/own");
+  EXPECT_TRUE(files->when.on_mains);
+}
+
+// A controller that could restore them would decide what this device lets be done to it.
+TEST(ConfigTest, FilesAreNeverTheAgentsOwn) {
+  const auto files = [](const std::string& root, const std::string& include, const std::string& exclude = "none") {
+    return WithDatabase(
+        fmt::format("[[files]]\nname = \"f\"\nroot = \"{}\"\ninclude = [\"{}\"]\nexclude = [\"{}\"]\n", root, include, exclude));
+  };
+  for (const auto& text : {files("/etc", "**"), files("/etc/litefleet", "*"), files("/etc/litefleet/hooks", "x"),
+                           files("/etc/litefleet/hooks/a", "x"), files("/var/lib/litefleet-agent/identity", "*"), files("/var/lib", "**"),
+                           files("/etc", "litefleet/order-keys"), files("/etc", "*/hooks/run")})
+    EXPECT_THAT(ErrorOf(text), HasSubstr("the agent's own")) << text;
+  for (const auto& text :
+       {files("/etc", "*.conf"), files("/etc", "**", "litefleet"), files("/etc/litefleet-else", "**"), files("/etc", "app/**")})
+    EXPECT_TRUE(ParseConfig(text, "agent.toml").ok()) << text;
+  const std::string folder = std::filesystem::canonical(std::filesystem::temp_directory_path()).string();
+  const std::string path = folder + "/files-agent-" + std::to_string(getpid()) + ".toml";
+  std::ofstream(path) << files(folder, "*.toml");
+  EXPECT_EQ(ReasonOf(ReadConfig(path).status()), "CONFIG_INVALID");
+  std::ofstream(path) << files(folder, "*.conf");
+  EXPECT_TRUE(ReadConfig(path).ok());
+  std::filesystem::remove(path);
+}
+
+TEST(ConfigTest, FilesThatMakeNoSense) {
+  const auto files = [](const std::string& lines) {
+    return WithDatabase("[[files]]\nname = \"conf\"\nroot = \"/etc/app\"\n" + lines + "\n");
+  };
+  EXPECT_THAT(ErrorOf(files("")), HasSubstr("no include"));
+  EXPECT_THAT(ErrorOf(files("include = []")), HasSubstr("no include"));
+  EXPECT_THAT(ErrorOf(files("include = [\"../x\"]")), HasSubstr("no . and no .."));
+  EXPECT_THAT(ErrorOf(files("include = [\"/etc/x\"]")), HasSubstr("relative to the root"));
+  EXPECT_THAT(ErrorOf(files("include = [\"*\"]\nexclude = [\"a//b\"]")), HasSubstr("no empty part"));
+  EXPECT_THAT(ErrorOf(files("include = [\"*\"]\nmax_files = 0")), HasSubstr("max_files"));
+  EXPECT_THAT(ErrorOf(files("include = [\"*\"]\nmethod = \"online\"")), HasSubstr("method"));
+  EXPECT_THAT(ErrorOf(files("include = [\"*\"]\n[files.when]\nquiet = \"5m\"")), HasSubstr("quiet"));
+  EXPECT_THAT(ErrorOf(WithDatabase("[[files]]\nname = \"app\"\nroot = \"/x\"\ninclude = [\"*\"]\n")), HasSubstr("is a name already"));
+  EXPECT_THAT(ErrorOf(WithDatabase("[[files]]\nname = \"x\"\nroot = \"x/../y\"\ninclude = [\"*\"]\n")),
+              HasSubstr("absolute path of a directory"));
 }
 
 }  // namespace

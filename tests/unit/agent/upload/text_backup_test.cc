@@ -56,6 +56,7 @@ class TextBackup : public testing::Test {
     job_.operation_id = "01JDAAAAAAAAAAAAAAAAAAAAAA";
     job_.session_id = "01JDBBBBBBBBBBBBBBBBBBBBBB";
     job_.database = "app";
+    job_.method = v1::METHOD_DUMP;
     job_.spool_file = directory_ + "/spool";
     job_.give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     job_.open_text = [this]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {

@@ -168,8 +168,8 @@ TEST_F(SnapshotVerifierTest, DamageIsRecordedInSqlitesWords) {
 }
 
 // What a dump has in the place of pages.
-std::string Container(const std::string& text) {
-  format::SegmentWriter writer(format::Content::kSql);
+std::string Container(const std::string& text, format::Content content = format::Content::kSql) {
+  format::SegmentWriter writer(content);
   EXPECT_TRUE(writer.Add(AsBytes(text)).ok());
   EXPECT_TRUE(writer.Finish().ok());
   std::string pages;
@@ -203,6 +203,52 @@ TEST_F(SnapshotVerifierTest, TextIsLoadedAndThenChecked) {
     const auto started = verifier_->Start(snapshot, "", "operator:admin");
     ASSERT_TRUE(started.ok());
     EXPECT_EQ(WaitForEnd(started->id()).state(), each.ended);
+    EXPECT_EQ(CheckOf(snapshot), each.state);
+    EXPECT_TRUE(ScratchIsEmpty());
+  }
+}
+
+// One that is whole, one that is cut short, and one that is none. A block of zeros ends an archive.
+TEST_F(SnapshotVerifierTest, AnArchiveOfFilesIsReadToItsEnd) {
+  std::string header(512, '\0');
+  header.replace(0, 6, "a.conf");
+  header.replace(100, 8, std::string("0000644\0", 8));
+  header.replace(108, 8, std::string("0000000\0", 8));
+  header.replace(116, 8, std::string("0000000\0", 8));
+  header.replace(124, 12, std::string("00000000005\0", 12));
+  header.replace(136, 12, std::string("00000000000\0", 12));
+  header.replace(156, 1, "0");
+  header.replace(257, 8, std::string("ustar\00000", 8));
+  header.replace(148, 8, "        ");
+  unsigned sum = 0;
+  for (const char c : header) sum += static_cast<unsigned char>(c);
+  header.replace(148, 8, fmt::format("{:06o}", sum) + std::string("\0 ", 2));
+  const std::string whole = header + "hello" + std::string(507 + 1024, '\0');
+  std::string absolute = whole;
+  absolute[0] = '/';
+  absolute.replace(148, 6, fmt::format("{:06o}", sum - 'a' + '/'));
+  const struct {
+    std::string archive;
+    v1::CheckState state;
+  } cases[] = {{whole, v1::CHECK_STATE_OK},
+               {std::string(1024, '\0'), v1::CHECK_STATE_OK},
+               {whole.substr(0, 515), v1::CHECK_STATE_DAMAGED},
+               {absolute, v1::CHECK_STATE_DAMAGED},
+               {std::string(2000, 'x'), v1::CHECK_STATE_DAMAGED}};
+  unsigned seed = 1;
+  for (const auto& each : cases) {
+    SCOPED_TRACE(seed);
+    const SnapshotId snapshot = Commit(seed++);
+    ASSERT_TRUE(path_->db
+                    ->Write([&](sqlite3* db) {
+                      return sqlite::Execute(db, "update snapshot set content = 3 where id = '" + snapshot.value() + "'");
+                    })
+                    .ok());
+    readers_.content = Container(each.archive, format::Content::kFiles);
+    const auto started = verifier_->Start(snapshot, "", "operator:admin");
+    ASSERT_TRUE(started.ok());
+    const bool good = each.state == v1::CHECK_STATE_OK;
+    EXPECT_EQ(WaitForEnd(started->id()).state(), good ? v1::OPERATION_STATE_SUCCEEDED : v1::OPERATION_STATE_FAILED);
     EXPECT_EQ(CheckOf(snapshot), each.state);
     EXPECT_TRUE(ScratchIsEmpty());
   }

@@ -1,0 +1,369 @@
+#include "agent/restore/files_session.h"
+
+#include <fcntl.h>
+#include <google/protobuf/util/time_util.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <utility>
+
+#include "agent/restore/fetch_patience.h"
+#include "common/base/clock.h"
+#include "common/base/crash_point.h"
+#include "common/base/error_detail.h"
+#include "common/base/status.h"
+#include "common/files/beneath.h"
+#include "common/files/files_process.h"
+#include "common/format/extent.h"
+#include "common/format/segment.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+using Code = absl::StatusCode;
+using storage::v1::RestoreStep;
+
+// The archive, and what it holds.
+uint64_t SpaceForFiles(const v1::RestoreOrder& order) { return 2 * format::DatabaseBytes(order.page_size(), order.page_count()); }
+
+absl::Status CheckRoom(const v1::RestoreOrder& order, const Target& target) {
+  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(target.path));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, target.reserve.At(target.path));
+  if (available >= SpaceForFiles(order) + reserve) return absl::OkStatus();
+  return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
+               fmt::format("{} has {} bytes free, {} are needed: the archive and the files {}, reserve {}", target.path, available,
+                           SpaceForFiles(order) + reserve, SpaceForFiles(order), reserve),
+               "free space there");
+}
+
+absl::StatusOr<io::UniqueFd> OpenFilesRoot(const std::string& path) {
+  io::UniqueFd root(files::OpenRoot(path));
+  if (root.valid()) return root;
+  if (errno == ELOOP || errno == ENOTDIR) {
+    return Error(Code::kFailedPrecondition, "ROOT_NOT_DIRECTORY",
+                 fmt::format("{} is no directory, or a symbolic link is in its path", path),
+                 "look at `root` of the [[files]] in agent.toml");
+  }
+  if (errno == ENOENT) {
+    return Error(Code::kFailedPrecondition, "ROOT_MISSING", fmt::format("there is no directory {}", path),
+                 "make it on the device, with the owner and the mode that it should have");
+  }
+  return ErrnoError(errno, "open " + path);
+}
+
+std::string_view WordOf(const absl::Status& status) {
+  return status.ok() ? "succeeded" : absl::IsCancelled(status) ? "cancelled" : "failed";
+}
+
+}  // namespace
+
+absl::Status CheckFilesOrder(const v1::RestoreOrder& order, const Target& target) {
+  if (!target.push_restore.empty() && target.push_restore != "allow") {
+    return Error(
+        Code::kPermissionDenied, "PUSH_RESTORE_DENIED",
+        fmt::format("the device does not let the controller restore {} (push_restore = \"{}\")", target.database, target.push_restore),
+        "set push_restore = \"allow\" in the configuration on the device");
+  }
+  const bool files = order.content() == v1::SNAPSHOT_CONTENT_FILES;
+  if (!files || !target.files.has_value()) {
+    return Error(Code::kInvalidArgument, "CONTENT_DIFFERS",
+                 fmt::format("the snapshot is {}, and {} is {} on the device", files ? "of files" : "of a database", target.database,
+                             target.files.has_value() ? "a [[files]]" : "a [[database]]"),
+                 "restore it to what is of its kind, or download it");
+  }
+  if (order.mode() == v1::RESTORE_MODE_LIVE || order.mode() == v1::RESTORE_MODE_NEW || order.tables_size() > 0) {
+    return Error(Code::kInvalidArgument, "MODE_UNSUPPORTED", "files are replaced one by one, and have no tables",
+                 "restore them without --mode and --table");
+  }
+  const bool makes_sense = order.page_size() == format::kContentPageBytes && order.page_count() <= format::kMaxPageCount &&
+                           order.root_version() == format::kRootVersion && order.root_digest().size() == format::kDigestBytes;
+  if (makes_sense) return absl::OkStatus();
+  return Error(Code::kInvalidArgument, "ORDER_INVALID",
+               fmt::format("the order to restore {} names {} pages of {} bytes and a root digest of {} bytes, version {}", target.database,
+                           order.page_count(), order.page_size(), order.root_digest().size(), order.root_version()),
+               "bring agent and controller to the same version");
+}
+
+v1::RestorePlan MakeFilesPlan(const v1::RestoreOrder& order, const Target& target) {
+  v1::RestorePlan plan;
+  const auto bytes = static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count()));
+  const auto obstacle = [&](const absl::Status& status) {
+    if (!status.ok()) *plan.add_obstacles() = ToErrorDetail(status);
+  };
+  plan.set_from_device(true);
+  *plan.mutable_made_at() = google::protobuf::util::TimeUtil::MillisecondsToTimestamp(ToUnixMillis(RealClock().Now()));
+  plan.set_mode(v1::RESTORE_MODE_REPLACE);
+  plan.set_snapshot_id(order.snapshot_id());
+  plan.set_size_bytes(bytes);
+  plan.set_fetch_bytes(bytes);
+  const absl::Status ordered = CheckFilesOrder(order, target);
+  obstacle(ordered);
+  if (!ordered.ok()) return plan;
+  plan.set_staging_bytes(static_cast<int64_t>(SpaceForFiles(order)));
+  if (const auto reserve = target.reserve.At(target.path); reserve.ok()) plan.set_reserve_bytes(static_cast<int64_t>(*reserve));
+  if (const auto available = io::FreeBytes(target.path); available.ok()) plan.set_free_bytes(static_cast<int64_t>(*available));
+  const auto root = OpenFilesRoot(target.path);
+  obstacle(root.status());
+  if (!root.ok()) return plan;
+  if (faccessat(root->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) obstacle(ErrnoError(errno, "write to " + target.path));
+  obstacle(CheckRoom(order, target));
+  const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
+  say(fmt::format("fetch the archive of the files into {}, and prove its root digest", target.path));
+  say("unpack it into a directory of its own there; refused as a whole where it has a file that include and exclude of the device do not "
+      "mean");
+  say("rename each file to its place, with mode, owner and times: at any moment it is the old one or the new one");
+  say("files that are not in the snapshot stay as they are");
+  say("what is replaced is not kept: back the files up first if you may want them again");
+  return plan;
+}
+
+FilesSession::FilesSession(const RestoreSession::Parts& parts, const std::string& operation_id, const v1::RestoreOrder& order,
+                           const Target& target, const CancelToken& cancel, const ProgressMeter::Report& report)
+    : parts_(parts),
+      order_(order),
+      target_(target),
+      cancel_(cancel),
+      report_(report),
+      root_(format::RootDigest::FromBytes(order.root_digest()).value_or(format::RootDigest{})),
+      progress_(report_, static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count()))) {
+  state_.set_operation_id(operation_id);
+  state_.set_database(target.database);
+  state_.set_path(target.path);
+  state_.set_mode(v1::RESTORE_MODE_REPLACE);
+  state_.set_snapshot_id(order.snapshot_id());
+  state_.set_root_digest(order.root_digest());
+  state_.set_order(order.SerializeAsString());
+}
+
+absl::Status FilesSession::CheckCancelled() const {
+  return cancel_.cancelled() ? Error(Code::kCancelled, "CANCELLED", "the restore was cancelled") : absl::OkStatus();
+}
+
+absl::Status FilesSession::Enter(RestoreStep step) {
+  state_.set_step(step);
+  return parts_.journal.Save(state_);
+}
+
+Outcome FilesSession::Run() {
+  absl::Status status = Go();
+  if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
+  const auto interrupted = [&] { return absl::IsCancelled(status) && cancel_.interrupted(); };
+  if (!interrupted()) {
+    CleanUp();
+    status = After(status);
+  }
+  if (interrupted()) {
+    // As a crash would leave it; the next run goes on.
+    Outcome outcome;
+    outcome.status = status;
+    return outcome;
+  }
+  if (status.ok()) progress_.Finish();
+  state_.set_code(static_cast<int>(status.code()));
+  state_.set_reason(ReasonOf(status));
+  state_.set_message(MessageOf(status));
+  state_.set_hint(HintOf(status));
+  LF_CRASH_POINT("files.before_done");
+  // Without it a crash before the caller has made the outcome durable repeats the restore, which ends in the same state.
+  static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  return OutcomeOf(state_);
+}
+
+std::optional<Outcome> FilesSession::Settle() {
+  const auto before = parts_.journal.Load(state_.operation_id());
+  if (!before.ok() || !before->has_value()) return std::nullopt;
+  state_ = **before;
+  if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
+  const bool begun = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
+  if (OpenPlace().ok()) CleanUp();
+  const absl::Status ended =
+      After(Error(Code::kAborted, "RESTORE_ABANDONED", "nobody asks for the restore any more; some of the files are those of the snapshot",
+                  "restore the files again"));
+  if (!begun && !state_.hooks_begun()) return std::nullopt;
+  state_.set_code(static_cast<int>(ended.code()));
+  state_.set_reason(ReasonOf(ended));
+  state_.set_message(MessageOf(ended));
+  state_.set_hint(HintOf(ended));
+  static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  return OutcomeOf(state_);
+}
+
+absl::Status FilesSession::Go() {
+  LF_ASSIGN_OR_RETURN(const auto before, parts_.journal.Load(state_.operation_id()));
+  if (before.has_value()) {
+    state_ = *before;
+    if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
+    state_.add_steps("went on after an interruption");
+    if (state_.path() != target_.path || state_.root_digest() != order_.root_digest()) {
+      return Error(Code::kFailedPrecondition, "ORDER_INVALID",
+                   fmt::format("the restore {} began with another snapshot or for {}", state_.operation_id(), state_.path()),
+                   "bring the configuration of the device back, or order the restore again");
+    }
+  }
+  LF_RETURN_IF_ERROR(CheckFilesOrder(order_, target_));
+  LF_RETURN_IF_ERROR(OpenPlace());
+  if (!before.has_value()) LF_RETURN_IF_ERROR(Begin());
+  LF_RETURN_IF_ERROR(Fetch());
+  LF_RETURN_IF_ERROR(Unpack());
+  return Apply();
+}
+
+absl::Status FilesSession::OpenPlace() {
+  LF_ASSIGN_OR_RETURN(root_fd_, OpenFilesRoot(state_.path()));
+  LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(state_.path() + "/" + archive_name()));
+  // It follows links; the root does not.
+  struct stat root {
+  }, found{};
+  if (fstat(root_fd_.get(), &root) != 0 || fstat(place.directory_fd(), &found) != 0) return ErrnoError(errno, "look at " + state_.path());
+  if (root.st_dev != found.st_dev || root.st_ino != found.st_ino) {
+    return Error(Code::kFailedPrecondition, "ROOT_NOT_DIRECTORY", fmt::format("somebody replaces {} at this moment", state_.path()),
+                 "restore again");
+  }
+  place_.emplace(std::move(place));
+  return absl::OkStatus();
+}
+
+absl::Status FilesSession::Begin() {
+  LF_RETURN_IF_ERROR(CheckCancelled());
+  LF_RETURN_IF_ERROR(place_->CheckWritable());
+  LF_RETURN_IF_ERROR(CheckRoom(order_, target_));
+  state_.set_started_at_ms(ToUnixMillis(RealClock().Now()));
+  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_PREPARED));
+  LF_CRASH_POINT("files.prepared");
+  return absl::OkStatus();
+}
+
+// An archive that a former run had proven is proven again, and not fetched.
+absl::Status FilesSession::Fetch() {
+  progress_.Begin("fetching", 0, 60);
+  if (state_.step() != storage::v1::RESTORE_STEP_PREPARED) {
+    auto kept = StagingFile::Reopen(*place_, archive_name(), order_.page_size(), order_.page_count());
+    const absl::Status usable = kept.ok() ? (*kept)->Verify(root_, "", cancel_) : kept.status();
+    if (absl::IsCancelled(usable)) return usable;
+    if (usable.ok()) archive_ = *std::move(kept);
+    if (usable.ok()) return absl::OkStatus();
+    state_.add_steps("the archive was not complete any more: it is fetched again");
+  }
+  LF_RETURN_IF_ERROR(place_->Remove(archive_name()));
+  LF_ASSIGN_OR_RETURN(archive_, StagingFile::Create(*place_, archive_name(), order_.page_size(), order_.page_count()));
+  const uint32_t extents = format::ExtentCount(order_.page_size(), order_.page_count());
+  const auto sink = [&](const FetchedExtent& extent) -> absl::Status {
+    LF_RETURN_IF_ERROR(CheckCancelled());
+    LF_RETURN_IF_ERROR(archive_->Append(extent));
+    progress_.AddWireBytes(extent.wire_bytes);
+    progress_.At(archive_->next_extent(), extents);
+    LF_CRASH_POINT("files.fetching");
+    return absl::OkStatus();
+  };
+  LF_RETURN_IF_ERROR(PersistFetch(
+      {state_.operation_id(), parts_.options.fetch_patience, cancel_, progress_},
+      [&] {
+        const uint32_t next = archive_->next_extent();
+        return next == extents ? absl::OkStatus() : parts_.fetcher.Fetch(state_.operation_id(), order_, next, cancel_, sink);
+      },
+      [&] { return uint64_t{archive_->next_extent()}; }));
+  LF_RETURN_IF_ERROR(archive_->Finish(root_));
+  LF_RETURN_IF_ERROR(archive_->Sync());
+  state_.add_steps(fmt::format("fetched the archive, and proved the root digest of its {} pages", order_.page_count()));
+  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_CHECKED));
+  LF_CRASH_POINT("files.fetched");
+  return absl::OkStatus();
+}
+
+absl::Status FilesSession::Unpack() {
+  progress_.Begin("unpacking", 60, 80);
+  LF_ASSIGN_OR_RETURN(FilesTree tree, FilesTree::Make(root_fd_.get(), target_, tree_name()));
+  tree_.emplace(std::move(tree));
+  const uint32_t extents = format::ExtentCount(order_.page_size(), order_.page_count());
+  format::SegmentReader segments(format::Content::kFiles);
+  Bytes pages, text;
+  uint32_t next = 0;
+  const auto more = [&]() -> absl::StatusOr<ByteView> {
+    text.clear();
+    while (text.empty() && next < extents) {
+      LF_RETURN_IF_ERROR(archive_->ReadExtent(next++, pages));
+      LF_RETURN_IF_ERROR(segments.Add(pages, [&](ByteView piece) {
+        text.insert(text.end(), piece.begin(), piece.end());
+        return absl::OkStatus();
+      }));
+      progress_.At(next, extents);
+    }
+    if (text.empty()) LF_RETURN_IF_ERROR(segments.Finish());
+    return ByteView(text);
+  };
+  files::FilesHelper helper;
+  helper.helper = parts_.checker.helper();
+  helper.cancelled = [this] { return cancel_.cancelled(); };
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<files::UnpackProcess> unpack,
+                      files::UnpackProcess::Start(helper, more, static_cast<int64_t>(archive_->bytes())));
+  LF_RETURN_IF_ERROR(unpack->Run([&](const files::Entry& entry) { return tree_->Add(entry); },
+                                 [&](ByteView content) { return tree_->AddContent(content); }));
+  LF_RETURN_IF_ERROR(tree_->FinishAdding());
+  LF_RETURN_IF_ERROR(tree_->CheckPlaces());
+  LF_CRASH_POINT("files.unpacked");
+  return absl::OkStatus();
+}
+
+absl::Status FilesSession::Apply() {
+  if (const auto hooks = Hooks(); hooks != nullptr && !hooks->none()) {
+    LF_RETURN_IF_ERROR(CheckCancelled());
+    progress_.Begin("running hooks", 80, 80);
+    state_.set_hooks_begun(true);
+    LF_RETURN_IF_ERROR(parts_.journal.Save(state_));
+    const absl::Status ran = hooks->Before(cancel_);
+    KeepRuns(*hooks);
+    LF_RETURN_IF_ERROR(ran);
+  }
+  LF_RETURN_IF_ERROR(CheckCancelled());
+  progress_.Begin("replacing", 80, 100);
+  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_APPLYING));
+  LF_CRASH_POINT("files.applying");
+  const auto all = static_cast<int64_t>(tree_->size());
+  const absl::Status applied = tree_->Apply([&](size_t done) { progress_.At(static_cast<int64_t>(done), all); });
+  if (!applied.ok()) {
+    if (tree_->applied() == 0) return applied;
+    return Annotate(applied, fmt::format("{} of {} files and directories were put in their places, then", tree_->applied(), tree_->size()));
+  }
+  state_.set_applied(true);
+  state_.add_steps(tree_->Summary());
+  for (std::string& note : tree_->Notes()) state_.add_steps(std::move(note));
+  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_APPLYING));
+  LF_CRASH_POINT("files.applied");
+  return absl::OkStatus();
+}
+
+std::unique_ptr<hooks::DatabaseHooks> FilesSession::Hooks() const {
+  if (!parts_.options.hooks) return nullptr;
+  return parts_.options.hooks({state_.operation_id(), state_.database(), state_.path(), "restore"});
+}
+
+void FilesSession::KeepRuns(const hooks::DatabaseHooks& hooks) {
+  for (const v1::HookRun& run : hooks.runs()) state_.add_hooks(run.SerializeAsString());
+}
+
+// What ran before is undone by what runs after, however it ended.
+absl::Status FilesSession::After(const absl::Status& ended) {
+  if (!state_.hooks_begun()) return ended;
+  const auto hooks = Hooks();
+  if (hooks == nullptr) return ended;
+  const absl::Status ran = hooks->After(WordOf(ended), state_.snapshot_id(), cancel_);
+  if (absl::IsCancelled(ran) && cancel_.interrupted()) return ran;
+  KeepRuns(*hooks);
+  if (ran.ok()) return ended;
+  state_.add_steps(MessageOf(ran));
+  return ended.ok() ? Annotate(ran, "the files are restored, and stay so") : ended;
+}
+
+void FilesSession::CleanUp() {
+  tree_.reset();
+  archive_.reset();
+  if (!place_.has_value()) return;
+  for (const absl::Status& removed : {FilesTree::Remove(root_fd_.get(), tree_name()), place_->Remove(archive_name())}) {
+    if (!removed.ok()) state_.add_steps(MessageOf(removed));
+  }
+  static_cast<void>(place_->Sync());
+}
+
+}  // namespace litefleet::restore

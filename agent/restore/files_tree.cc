@@ -1,0 +1,313 @@
+#include "agent/restore/files_tree.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <memory>
+
+#include "common/base/crash_point.h"
+#include "common/base/status.h"
+#include "common/files/beneath.h"
+#include "fmt/format.h"
+
+namespace litefleet::restore {
+namespace {
+
+using Code = absl::StatusCode;
+using files::Entry;
+using files::EntryKind;
+
+constexpr std::array<std::string_view, 4> kOfDatabase = {"", "-wal", "-journal", "-shm"};
+constexpr mode_t kGivesRights = S_ISUID | S_ISGID;
+
+absl::Status Invalid(const Entry& entry, std::string_view why) {
+  return Error(Code::kDataLoss, "ARCHIVE_INVALID", fmt::format("the archive has an entry \"{}\" that {}", entry.name.substr(0, 200), why),
+               "no litefleet makes such an archive: look at who can write to the controller's store");
+}
+
+absl::Status NotMeant(const Entry& entry) {
+  return Error(Code::kPermissionDenied, "FILES_NOT_MEANT",
+               fmt::format("the snapshot has \"{}\", which include and exclude of this device do not mean", entry.name),
+               "add it to `include` of the [[files]] in agent.toml, or download the snapshot");
+}
+
+absl::Status TooMuch(std::string_view what, std::string_view key) {
+  return Error(Code::kResourceExhausted, "FILES_TOO_LARGE",
+               fmt::format("the snapshot has more {} than {} of this device allows", what, key),
+               "raise the limit of the [[files]] in agent.toml");
+}
+
+// Until nothing is left of it; what is ours has no directories in it.
+absl::Status EmptyDirectory(int fd) {
+  const int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy < 0 ? nullptr : fdopendir(copy), &closedir);
+  if (dir == nullptr) return ErrnoError(errno, "list the staging directory");
+  for (;;) {
+    errno = 0;
+    const dirent* const next = readdir(dir.get());
+    if (next == nullptr) return errno == 0 ? absl::OkStatus() : ErrnoError(errno, "list the staging directory");
+    const std::string_view name = next->d_name;
+    if (name == "." || name == "..") continue;
+    if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT) return ErrnoError(errno, "empty the staging directory");
+  }
+}
+
+timespec TimeOf(const Entry& entry) {
+  timespec time{};
+  time.tv_sec = entry.seconds;
+  time.tv_nsec = static_cast<long>(entry.nanoseconds);  // NOLINT(google-runtime-int): the kernel's type
+  return time;
+}
+
+}  // namespace
+
+absl::Status ArchiveJudge::Check(const Entry& entry) {
+  if (!files::IsEntryName(entry.name)) return Invalid(entry, "has no name below a root");
+  if (!last_.empty() && !files::ComesBefore(last_, entry.name)) return Invalid(entry, "is there twice or not in its order");
+  last_ = entry.name;
+  const std::string_view parent = files::ParentOf(entry.name);
+  while (!open_.empty() && open_.back() != parent) open_.pop_back();
+  if (!parent.empty() && open_.empty()) return Invalid(entry, "is in no directory of the archive");
+  if (entry.kind == EntryKind::kDirectory) open_.push_back(entry.name);
+  if (entry.kind == EntryKind::kLink && !files::StaysInside(entry.name, entry.link)) return Invalid(entry, "leads out of the root");
+  if (entry.mode > 07777 || entry.nanoseconds >= 1'000'000'000 || entry.uid == UINT32_MAX || entry.gid == UINT32_MAX)
+    return Invalid(entry, "has a mode, an owner or a time that makes no sense");
+  const bool taken = globs_.Takes(entry.name) || (entry.kind == EntryKind::kDirectory && globs_.MayHold(entry.name));
+  if (!taken) return NotMeant(entry);
+  if (++count_ > rules_.max_files) return TooMuch("files", "max_files");
+  name_bytes_ += entry.name.size() + entry.link.size();
+  if (name_bytes_ > files::kMostNameBytes) return TooMuch("names", "the limit");
+  if (entry.kind != EntryKind::kFile) return absl::OkStatus();
+  if (entry.size > static_cast<uint64_t>(rules_.max_file_bytes)) return TooMuch(fmt::format("bytes in {}", entry.name), "max_file_bytes");
+  bytes_ += entry.size;
+  if (bytes_ > static_cast<uint64_t>(rules_.max_bytes)) return TooMuch("bytes", "max_bytes");
+  return absl::OkStatus();
+}
+
+absl::Status ArchiveJudge::CheckContent(const Entry& entry, std::string_view start) {
+  return files::IsSqliteHeader(start) ? Invalid(entry, "is a SQLite database") : absl::OkStatus();
+}
+
+FilesTree::FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory)
+    : root_(root), staging_(std::move(staging)), directory_(std::move(directory)), judge_(*target.files) {
+  for (const std::string& path : target.databases) {
+    for (const std::string_view suffix : kOfDatabase) {
+      struct stat st {};
+      if (stat((path + std::string(suffix)).c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
+    }
+  }
+}
+
+absl::StatusOr<FilesTree> FilesTree::Make(int root, const Target& target, std::string staging) {
+  LF_RETURN_IF_ERROR(Remove(root, staging));
+  if (mkdirat(root, staging.c_str(), 0700) != 0) return ErrnoError(errno, "make " + target.path + "/" + staging);
+  io::UniqueFd directory(files::OpenBeneath(root, staging, O_RDONLY | O_DIRECTORY));
+  struct stat st {};
+  if (!directory.valid() || fstat(directory.get(), &st) != 0) return ErrnoError(errno, "open " + target.path + "/" + staging);
+  // Somebody who may write to the root could have put another one in its place.
+  if (st.st_uid != geteuid() || (st.st_mode & 0077) != 0)
+    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE", fmt::format("somebody else writes to {}/{}", target.path, staging));
+  return FilesTree(root, target, std::move(staging), std::move(directory));
+}
+
+absl::Status FilesTree::Remove(int root, const std::string& staging) {
+  {
+    const io::UniqueFd old(files::OpenBeneath(root, staging, O_RDONLY | O_DIRECTORY));
+    if (!old.valid() && errno == ENOENT) return absl::OkStatus();
+    if (!old.valid() && errno != ENOTDIR && errno != ELOOP) return ErrnoError(errno, "open " + staging);
+    if (old.valid()) LF_RETURN_IF_ERROR(EmptyDirectory(old.get()));
+    if (old.valid() && unlinkat(root, staging.c_str(), AT_REMOVEDIR) == 0) return absl::OkStatus();
+  }
+  if (unlinkat(root, staging.c_str(), 0) != 0 && errno != ENOENT) return ErrnoError(errno, "remove " + staging);
+  return absl::OkStatus();
+}
+
+absl::Status FilesTree::Add(const Entry& entry) {
+  LF_RETURN_IF_ERROR(FinishFile());
+  LF_RETURN_IF_ERROR(judge_.Check(entry));
+  const std::string name = std::to_string(entries_.size());
+  entries_.push_back(entry);
+  if (entry.kind == EntryKind::kLink) {
+    if (symlinkat(entry.link.c_str(), directory_.get(), name.c_str()) != 0) return ErrnoError(errno, "make the link " + entry.name);
+    const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
+    utimensat(directory_.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
+    if (fchownat(directory_.get(), name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0 && ++without_owner_ == 1)
+      first_without_owner_ = entry.name;
+  }
+  if (entry.kind != EntryKind::kFile) return absl::OkStatus();
+  file_ = io::UniqueFd(openat(directory_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + entry.name);
+  left_ = entry.size;
+  return absl::OkStatus();
+}
+
+absl::Status FilesTree::AddContent(ByteView content) {
+  const Entry& entry = entries_.back();
+  if (left_ == entry.size) LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, AsText(content)));
+  left_ -= content.size();
+  return io::WriteAll(file_.get(), content, entry.name);
+}
+
+// Rights are given at the end: a set-user-id bit goes with a change of the owner.
+absl::Status FilesTree::FinishFile() {
+  if (!file_.valid()) return absl::OkStatus();
+  const Entry& entry = entries_.back();
+  SetOwner(entry, file_.get());
+  mode_t mode = entry.mode;
+  if ((mode & kGivesRights) != 0) {
+    // Only where the device itself has given them to that file: a snapshot gives nobody the rights of another.
+    struct stat now {};
+    const io::UniqueFd present(files::OpenBeneath(root_, entry.name, O_PATH));
+    const bool same = present.valid() && fstat(present.get(), &now) == 0 && S_ISREG(now.st_mode) && now.st_uid == entry.uid &&
+                      now.st_gid == entry.gid && (mode & kGivesRights & ~now.st_mode) == 0;
+    if (!same) {
+      mode &= ~kGivesRights;
+      if (++without_bits_ == 1) first_without_bits_ = entry.name;
+    }
+  }
+  if (fchmod(file_.get(), mode) != 0) return ErrnoError(errno, "set the mode of " + entry.name);
+  const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
+  if (futimens(file_.get(), times) != 0) return ErrnoError(errno, "set the time of " + entry.name);
+  LF_RETURN_IF_ERROR(io::Sync(file_.get(), entry.name));
+  file_ = io::UniqueFd();
+  LF_CRASH_POINT("files.staged");
+  return absl::OkStatus();
+}
+
+void FilesTree::SetOwner(const Entry& entry, int fd) {
+  if (fchown(fd, entry.uid, entry.gid) == 0) return;
+  // A group that this process is in it may give.
+  static_cast<void>(fchown(fd, static_cast<uid_t>(-1), entry.gid) == 0);
+  struct stat st {};
+  if (fstat(fd, &st) == 0 && st.st_uid == entry.uid && st.st_gid == entry.gid) return;
+  if (++without_owner_ == 1) first_without_owner_ = entry.name;
+}
+
+absl::Status FilesTree::FinishAdding() {
+  LF_RETURN_IF_ERROR(FinishFile());
+  return io::Sync(directory_.get(), "the staging directory");
+}
+
+absl::StatusOr<io::UniqueFd> FilesTree::Parent(const Entry& entry) const {
+  io::UniqueFd parent(files::OpenBeneath(root_, std::string(files::ParentOf(entry.name)), O_RDONLY | O_DIRECTORY));
+  if (parent.valid()) return parent;
+  if (errno == ENOTDIR || errno == ELOOP || errno == EXDEV) {
+    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE",
+                 fmt::format("the directory of {} is no directory here, or a symbolic link, or another file system", entry.name),
+                 "look at it on the device; no link is followed");
+  }
+  return ErrnoError(errno, "open the directory of " + entry.name);
+}
+
+bool FilesTree::IsDatabase(const struct stat& st) const {
+  return std::find(databases_.begin(), databases_.end(), std::pair<uint64_t, uint64_t>(st.st_dev, st.st_ino)) != databases_.end();
+}
+
+absl::Status FilesTree::CheckPlaces() {
+  for (const Entry& entry : entries_) LF_RETURN_IF_ERROR(CheckPlace(entry));
+  return absl::OkStatus();
+}
+
+absl::Status FilesTree::CheckPlace(const Entry& entry) {
+  const absl::StatusOr<io::UniqueFd> parent = Parent(entry);
+  if (absl::IsNotFound(parent.status())) return absl::OkStatus();  // one that is made
+  LF_RETURN_IF_ERROR(parent.status());
+  const std::string base(files::BaseOf(entry.name));
+  struct stat st {};
+  const bool there = fstatat(parent->get(), base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+  if (!there && errno != ENOENT) return ErrnoError(errno, "look at " + entry.name);
+  const bool fits = !there || (entry.kind == EntryKind::kDirectory ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) || S_ISLNK(st.st_mode));
+  if (!fits) {
+    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE", fmt::format("what is at {} on the device is no such file", entry.name),
+                 "look at it on the device; a directory, a pipe or a device is not replaced by a file, and no file by a directory");
+  }
+  if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
+  bool database = there && IsDatabase(st);
+  for (const std::string_view suffix : kOfDatabase) {
+    if (suffix.empty()) continue;
+    database |= fstatat(parent->get(), (base + std::string(suffix)).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (base.size() > suffix.size() && base.ends_with(suffix))
+      database |= fstatat(parent->get(), base.substr(0, base.size() - suffix.size()).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+  }
+  if (!database) return absl::OkStatus();
+  return Error(Code::kFailedPrecondition, "TARGET_IS_DATABASE",
+               fmt::format("{} is, or belongs to, a SQLite database on the device", entry.name),
+               "restore databases by their own snapshots");
+}
+
+absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
+  for (size_t i = 0; i < entries_.size(); ++i) {
+    LF_RETURN_IF_ERROR(ApplyOne(i));
+    ++applied_;
+    LF_CRASH_POINT("files.renamed");
+    done(i + 1);
+  }
+  return SyncParent();
+}
+
+absl::Status FilesTree::SyncParent() {
+  if (!synced_.valid()) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(io::Sync(synced_.get(), synced_name_));
+  synced_ = io::UniqueFd();
+  return absl::OkStatus();
+}
+
+absl::Status FilesTree::ApplyOne(size_t index) {
+  const Entry& entry = entries_[index];
+  // Opened again each time: somebody may have moved something since.
+  LF_ASSIGN_OR_RETURN(io::UniqueFd parent, Parent(entry));
+  const std::string parent_name(files::ParentOf(entry.name));
+  if (parent_name != synced_name_) LF_RETURN_IF_ERROR(SyncParent());
+  absl::Status applied = absl::OkStatus();
+  if (entry.kind == EntryKind::kDirectory) {
+    applied = ApplyDirectory(entry, parent.get());
+  } else {
+    // A link at the place is replaced itself, and a directory is an error.
+    const std::string base(files::BaseOf(entry.name));
+    if (renameat(directory_.get(), std::to_string(index).c_str(), parent.get(), base.c_str()) != 0)
+      applied = ErrnoError(errno, "put " + entry.name + " in its place");
+    ++(entry.kind == EntryKind::kFile ? files_ : links_);
+  }
+  synced_ = std::move(parent);
+  synced_name_ = parent_name;
+  return applied;
+}
+
+// One that is there stays as it is.
+absl::Status FilesTree::ApplyDirectory(const Entry& entry, int parent) {
+  const std::string base(files::BaseOf(entry.name));
+  if (mkdirat(parent, base.c_str(), 0700) != 0) return errno == EEXIST ? absl::OkStatus() : ErrnoError(errno, "make " + entry.name);
+  ++directories_;
+  const io::UniqueFd made(openat(parent, base.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!made.valid()) return ErrnoError(errno, "open " + entry.name);
+  SetOwner(entry, made.get());
+  // Root needs no mode to put the files into it that follow.
+  const mode_t own = geteuid() == 0 ? 0 : S_IRWXU;
+  if (fchmod(made.get(), (entry.mode & ~kGivesRights) | own) != 0) return ErrnoError(errno, "set the mode of " + entry.name);
+  return io::Sync(made.get(), entry.name);
+}
+
+std::string FilesTree::Summary() const {
+  return fmt::format(
+      "put {} files and {} symbolic links in their places, and made {} directories; files that are not in the snapshot stayed", files_,
+      links_, directories_);
+}
+
+std::vector<std::string> FilesTree::Notes() const {
+  std::vector<std::string> notes;
+  if (without_owner_ > 0) {
+    notes.push_back(fmt::format("the owner of {} files could not be set as the agent is not root (the first: {})", without_owner_,
+                                first_without_owner_));
+  }
+  if (without_bits_ > 0) {
+    notes.push_back(
+        fmt::format("the set-user-id or set-group-id bit of {} files was left out (the first: {})", without_bits_, first_without_bits_));
+  }
+  return notes;
+}
+
+}  // namespace litefleet::restore

@@ -1,0 +1,427 @@
+// Snapshots of plain files: put in their places, hostile archives, and what a crash at each point leaves.
+#include <archive.h>
+#include <archive_entry.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "agent/restore/files_session.h"
+#include "common/format/segment.h"
+#include "tests/unit/agent/restore/restore_fixture.h"
+
+namespace litefleet::restore {
+namespace {
+
+using ::testing::Contains;
+using ::testing::HasSubstr;
+namespace fs = std::filesystem;
+
+struct Item {
+  std::string name;
+  std::string content;
+  mode_t mode = 0640;
+  mode_t type = AE_IFREG;
+  std::string link = {};
+  int64_t size = -1;  // that the archive claims
+};
+
+Item Folder(const std::string& name, mode_t mode = 0750) { return {name, "", mode, AE_IFDIR, {}, -1}; }
+Item Link(const std::string& name, const std::string& link) { return {name, "", 0777, AE_IFLNK, link, -1}; }
+
+class FilesRestoreTest : public RestoreFixture {
+ protected:
+  void SetUp() override {
+    RestoreFixture::SetUp();
+    data_ = fs::canonical(data_).string();
+    target_.database = "conf";
+    target_.path = data_;
+    target_.files.emplace();
+    target_.files->include = {"**"};
+    target_.files->exclude = {"private/**"};
+  }
+  static std::string Archive(const std::vector<Item>& items) {
+    std::string out;
+    struct archive* const a = archive_write_new();
+    archive_write_set_format_pax(a);
+    archive_write_set_bytes_in_last_block(a, 1);
+    archive_write_open(
+        a, &out, nullptr,
+        [](struct archive*, void* to, const void* data, size_t bytes) {
+          static_cast<std::string*>(to)->append(static_cast<const char*>(data), bytes);
+          return static_cast<la_ssize_t>(bytes);
+        },
+        nullptr);
+    for (const Item& item : items) {
+      archive_entry* const entry = archive_entry_new();
+      archive_entry_set_pathname(entry, item.name.c_str());
+      archive_entry_set_mode(entry, item.type | item.mode);
+      archive_entry_set_uid(entry, geteuid());
+      archive_entry_set_gid(entry, getegid());
+      archive_entry_set_mtime(entry, 1'600'000'000, 123'456'789);
+      archive_entry_set_size(entry, item.size >= 0 ? item.size : static_cast<int64_t>(item.content.size()));
+      if (!item.link.empty() && item.type == AE_IFLNK) archive_entry_set_symlink(entry, item.link.c_str());
+      if (!item.link.empty() && item.type == AE_IFREG) archive_entry_set_hardlink(entry, item.link.c_str());
+      archive_write_header(a, entry);
+      archive_write_data(a, item.content.data(), item.content.size());
+      archive_entry_free(entry);
+    }
+    archive_write_close(a);
+    archive_write_free(a);
+    return out;
+  }
+  void MakeFilesSnapshot(const std::string& archive) {
+    format::SegmentWriter writer(format::Content::kFiles);
+    ASSERT_TRUE(writer.Add(AsBytes(archive)).ok());
+    ASSERT_TRUE(writer.Finish().ok());
+    std::ofstream file(fetcher_.path, std::ios::binary | std::ios::trunc);
+    while (std::optional<format::SegmentWriter::Segment> segment = writer.Take()) file << AsText(segment->pages);
+    file.close();
+    order_.Clear();
+    order_.set_database("conf");
+    order_.set_snapshot_id("01JD00000000000000000000S1");
+    order_.set_content(v1::SNAPSHOT_CONTENT_FILES);
+    order_.set_page_size(512);
+    order_.set_page_count(writer.page_count());
+    order_.set_root_version(format::kRootVersion);
+    order_.set_root_digest(std::string(writer.Root().AsString()));
+    order_.set_new_timeline(2);
+    order_.set_check_state(v1::CHECK_STATE_CANNOT_TELL);
+  }
+  void Write(const std::string& name, const std::string& content) const { std::ofstream(data_ + "/" + name, std::ios::binary) << content; }
+  std::string Read(const std::string& name) const { return io::ReadFile(data_ + "/" + name).value_or("nothing"); }
+  // Fresh, with a file that is replaced and one that is not in the snapshot.
+  void Begin() {
+    fs::remove_all(folder_ + "/state");
+    fs::remove_all(data_);
+    fs::create_directory(data_);
+    Write("a.conf", "old");
+    Write("other", "stays");
+  }
+  Outcome RunArchive(const std::vector<Item>& items) {
+    Begin();
+    MakeFilesSnapshot(Archive(items));
+    return Run();
+  }
+  void ExpectUntouched() const {
+    EXPECT_EQ(Read("a.conf"), "old");
+    EXPECT_EQ(Read("other"), "stays");
+    EXPECT_EQ(std::distance(fs::directory_iterator(data_), fs::directory_iterator()), 2);
+  }
+  static std::vector<Item> Whole() {
+    return {{"a.conf", "new"},
+            Folder("sub"),
+            {"sub/-rf", "option", 0600},
+            {"sub/large", std::string(2 << 20, 'l')},
+            Link("sub/link", "../a.conf")};
+  }
+};
+
+TEST_F(FilesRestoreTest, FilesLinksAndDirectories) {
+  const Outcome outcome = RunArchive(Whole());
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_REPLACE);
+  EXPECT_EQ(Read("a.conf"), "new");
+  EXPECT_EQ(Read("sub/-rf"), "option");
+  EXPECT_EQ(Read("other"), "stays");
+  EXPECT_EQ(fs::read_symlink(data_ + "/sub/link"), "../a.conf");
+  EXPECT_EQ(Read("sub/large").size(), 2U << 20);
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0640U);
+  EXPECT_EQ(st.st_mtim.tv_sec, 1'600'000'000);
+  EXPECT_EQ(st.st_mtim.tv_nsec, 123'456'789);
+  ASSERT_EQ(stat((data_ + "/sub").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0750U);
+  EXPECT_EQ(LeftOver(), "");
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("put 3 files and 1 symbolic links in their places, and made 1 directories")));
+  // A second time, over what is there.
+  fs::permissions(data_ + "/sub", fs::perms::owner_all);
+  const Outcome again = Run("01JD0000000000000000000002");
+  ASSERT_TRUE(again.status.ok()) << again.status;
+  ASSERT_EQ(stat((data_ + "/sub").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0700U) << "a directory that is there stays as it is";
+}
+
+TEST_F(FilesRestoreTest, AnArchiveOfNothing) {
+  const Outcome outcome = RunArchive({});
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  ExpectUntouched();
+}
+
+// An archive that no litefleet makes: the whole is refused before anything is changed.
+TEST_F(FilesRestoreTest, HostileArchives) {
+  const std::string header("SQLite format 3\0", 16);
+  const struct {
+    std::vector<Item> items;
+    const char* reason;
+  } cases[] = {
+      {{{"a.conf", "new"}, {"../evil", "x"}}, "ARCHIVE_INVALID"},
+      {{{"/etc/evil", "x"}}, "ARCHIVE_INVALID"},
+      {{Folder("a"), {"a/../../evil", "x"}}, "ARCHIVE_INVALID"},
+      {{{"./a.conf", "x"}}, "ARCHIVE_INVALID"},
+      {{{"a//b", "x"}}, "ARCHIVE_INVALID"},
+      {{{"sub/b", "without its directory"}}, "ARCHIVE_INVALID"},
+      {{{"b", "x"}, {"b/c", "in a file"}}, "ARCHIVE_INVALID"},
+      {{Link("b", "c"), {"b/c", "in a link"}}, "ARCHIVE_INVALID"},
+      {{{"b", "x"}, {"b", "twice"}}, "ARCHIVE_INVALID"},
+      {{{"c", "x"}, {"b", "not in order"}}, "ARCHIVE_INVALID"},
+      {{Link("b", "/etc/shadow")}, "ARCHIVE_INVALID"},
+      {{Folder("d"), Link("d/b", "../../out")}, "ARCHIVE_INVALID"},
+      {{{".litefleet-x", "ours"}}, "ARCHIVE_INVALID"},
+      {{{"b", header + "x"}}, "ARCHIVE_INVALID"},
+      {{{"b", "", 0644, AE_IFCHR, {}, -1}}, "ARCHIVE_INVALID"},
+      {{{"b", "", 0644, AE_IFIFO, {}, -1}}, "ARCHIVE_INVALID"},
+      {{{"b", "x"}, {"c", "", 0644, AE_IFREG, "/etc/passwd", -1}}, "ARCHIVE_INVALID"},
+      {{{std::string(256, 'n'), "x"}}, "ARCHIVE_INVALID"},
+      {{Folder("private"), {"private/key", "x"}}, "FILES_NOT_MEANT"},
+  };
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.items.back().name + " " + each.items.back().content);
+    std::ofstream(folder_ + "/evil") << "precious";
+    const Outcome outcome = RunArchive(each.items);
+    EXPECT_EQ(ReasonOf(outcome.status), each.reason) << outcome.status;
+    EXPECT_FALSE(outcome.applied);
+    ExpectUntouched();
+    EXPECT_EQ(*io::ReadFile(folder_ + "/evil"), "precious");
+  }
+}
+
+TEST_F(FilesRestoreTest, WhatIsNoArchive) {
+  for (const std::string& bytes : {std::string(5000, 'x'), std::string("PK\x03\x04"), Archive(Whole()).substr(0, 4000)}) {
+    Begin();
+    MakeFilesSnapshot(bytes);
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), "ARCHIVE_INVALID") << outcome.status;
+    ExpectUntouched();
+  }
+}
+
+TEST_F(FilesRestoreTest, MoreThanTheDeviceAllows) {
+  target_.files->max_file_bytes = 1000;
+  EXPECT_EQ(ReasonOf(RunArchive({{"b", std::string(1001, 'x')}}).status), "FILES_TOO_LARGE");
+  ExpectUntouched();
+  target_.files->max_bytes = 1500;
+  EXPECT_EQ(ReasonOf(RunArchive({{"b", std::string(1000, 'x')}, {"c", std::string(501, 'x')}}).status), "FILES_TOO_LARGE");
+  ExpectUntouched();
+  target_.files->max_files = 2;
+  EXPECT_EQ(ReasonOf(RunArchive({{"b", "x"}, {"c", "x"}, {"d", "x"}}).status), "FILES_TOO_LARGE");
+  ExpectUntouched();
+  target_.files->include = {"*.conf"};
+  EXPECT_EQ(ReasonOf(RunArchive({{"a.conf", "x"}, {"b", "x"}}).status), "FILES_NOT_MEANT");
+  ExpectUntouched();
+}
+
+// A size that is not there: the end of the archive comes first.
+TEST_F(FilesRestoreTest, AHugeSizeIsRefusedBeforeItIsWritten) {
+  Begin();
+  std::string archive = Archive({{"b", "x"}});
+  const size_t at = archive.rfind("00000000001", archive.find("ustar", 1024) == std::string::npos ? std::string::npos : archive.size());
+  ASSERT_NE(at, std::string::npos);
+  archive.replace(at, 11, "77777777777");
+  MakeFilesSnapshot(archive);
+  EXPECT_FALSE(Run().status.ok());
+  ExpectUntouched();
+}
+
+TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
+  const struct {
+    std::function<void()> plant;
+    const char* reason;
+  } cases[] = {
+      {[&] { fs::remove(data_ + "/a.conf"), fs::create_directory(data_ + "/a.conf"); }, "TARGET_NOT_FILE"},
+      {[&] { Write("sub", "a file"); }, "TARGET_NOT_FILE"},
+      {[&] { fs::create_symlink("/tmp", data_ + "/sub"); }, "TARGET_NOT_FILE"},
+      {[&] { fs::create_symlink("private", data_ + "/sub"), fs::create_directory(data_ + "/private"); }, "TARGET_NOT_FILE"},
+      {[&] { fs::remove(data_ + "/a.conf"), mkfifo((data_ + "/a.conf").c_str(), 0600); }, "TARGET_NOT_FILE"},
+      {[&] { Write("a.conf-journal", "hot"); }, "TARGET_IS_DATABASE"},
+      {[&] { fs::create_hard_link(data_ + "/a.conf", folder_ + "/app.db"), target_.databases = {folder_ + "/app.db"}; },
+       "TARGET_IS_DATABASE"},
+  };
+  for (size_t i = 0; i < std::size(cases); ++i) {
+    SCOPED_TRACE(i);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    cases[i].plant();
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), cases[i].reason) << outcome.status;
+    EXPECT_FALSE(outcome.applied);
+    EXPECT_EQ(LeftOver(), "");
+  }
+  EXPECT_EQ(Read("a.conf"), "old");
+}
+
+TEST_F(FilesRestoreTest, ALinkAtThePlaceIsReplacedAndNotFollowed) {
+  Begin();
+  std::ofstream(folder_ + "/precious") << "precious";
+  fs::remove(data_ + "/a.conf");
+  fs::create_symlink(folder_ + "/precious", data_ + "/a.conf");
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_FALSE(fs::is_symlink(data_ + "/a.conf"));
+  EXPECT_EQ(*io::ReadFile(folder_ + "/precious"), "precious");
+}
+
+// Between two steps: the directory of a file becomes a link out of the root.
+TEST_F(FilesRestoreTest, ALinkThatIsPlantedMeanwhileIsNotFollowed) {
+  fs::create_directory(folder_ + "/outside");
+  Begin();
+  fs::create_directory(data_ + "/sub");
+  MakeFilesSnapshot(Archive(Whole()));
+  bool planted = false;
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+    if (progress.phase() != "replacing" || std::exchange(planted, true)) return;
+    fs::remove(data_ + "/sub");
+    fs::create_symlink(folder_ + "/outside", data_ + "/sub");
+  });
+  EXPECT_TRUE(planted);
+  EXPECT_FALSE(outcome.status.ok());
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_TRUE(fs::is_empty(folder_ + "/outside"));
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(FilesRestoreTest, AStagingDirectoryOfSomebodyElse) {
+  fs::create_directory(folder_ + "/outside");
+  Begin();
+  std::ofstream(folder_ + "/outside/0") << "precious";
+  fs::create_symlink(folder_ + "/outside", data_ + "/.litefleet-" + kOperation + ".staging-files");
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_EQ(*io::ReadFile(folder_ + "/outside/0"), "precious");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfAnother) {
+  std::vector<Item> items = {{"a.conf", "new", 06755}, {"b", "new", 02755}};
+  Outcome outcome = RunArchive(items);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0755U);
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("set-group-id bit of 2 files was left out (the first: a.conf)")));
+  // The device itself has given them.
+  Begin();
+  chmod((data_ + "/a.conf").c_str(), 06700);
+  outcome = Run("01JD0000000000000000000002");
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 06755U);
+}
+
+TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  const v1::RestoreOrder good = order_;
+  const auto reason = [&](const std::function<void()>& change) {
+    order_ = good;
+    change();
+    return ReasonOf(Run().status);
+  };
+  EXPECT_EQ(reason([&] { order_.set_mode(v1::RESTORE_MODE_LIVE); }), "MODE_UNSUPPORTED");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_EQ(reason([&] { order_.add_tables("t"); }), "MODE_UNSUPPORTED");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_EQ(reason([&] { order_.set_content(v1::SNAPSHOT_CONTENT_SQL); }), "CONTENT_DIFFERS");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_EQ(reason([&] { order_.set_page_size(4096); }), "ORDER_INVALID");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_EQ(reason([&] { fetcher_.spoil = true; }), "ROOT_MISMATCH");
+  fetcher_.spoil = false;
+  ExpectUntouched();
+  fs::remove_all(folder_ + "/state");
+  target_.files.reset();
+  EXPECT_EQ(reason([] {}), "CONTENT_DIFFERS");
+}
+
+TEST_F(FilesRestoreTest, ThePlanSaysWhatStaysAndWhatIsInTheWay) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  auto plan = Open()->Plan(order_, target_);
+  ASSERT_TRUE(plan.ok());
+  EXPECT_EQ(plan->obstacles_size(), 0);
+  EXPECT_THAT(plan->steps(), Contains(HasSubstr("files that are not in the snapshot stay")));
+  target_.path = data_ + "/none";
+  plan = Open()->Plan(order_, target_);
+  ASSERT_EQ(plan->obstacles_size(), 1);
+  EXPECT_EQ(plan->obstacles(0).info().reason(), "ROOT_MISSING");
+  EXPECT_EQ(ReasonOf(Run().status), "ROOT_MISSING");
+  target_.path = data_;
+  target_.reserve = io::DiskReserve(uint64_t{1} << 60);
+  EXPECT_EQ(Open()->Plan(order_, target_)->obstacles(0).info().reason(), "NOT_ENOUGH_SPACE");
+  v1::UndoOrder undo;
+  undo.set_database("conf");
+  EXPECT_EQ(Open()->PlanUndo(undo, target_).obstacles(0).info().reason(), "UNDO_MISSING");
+}
+
+TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
+  const struct {
+    const char* point;
+    bool fetched;
+  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true},     {"files.staged", true},
+               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true},     {"files.renamed:3", true},
+               {"files.renamed:5", true}, {"files.applied", true},   {"files.before_done", false}};
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(each.point));
+    EXPECT_THAT(Read("a.conf"), testing::AnyOf("old", "new"));
+    EXPECT_THAT(Read("sub/large").size(), testing::AnyOf(2U << 20, std::string("nothing").size()));
+    fetcher_.extents = 0;
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(fetcher_.extents == 0, each.fetched);
+    EXPECT_EQ(Read("a.conf"), "new");
+    EXPECT_EQ(Read("sub/-rf"), "option");
+    EXPECT_EQ(Read("sub/large"), std::string(2 << 20, 'l'));
+    EXPECT_EQ(Read("other"), "stays");
+    EXPECT_EQ(LeftOver(), "");
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
+  }
+}
+
+TEST_F(FilesRestoreTest, WhatWasProvenAndIsLostIsFetchedAgain) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.renamed:2"));
+  std::ofstream(data_ + "/.litefleet-" + kOperation + ".staging", std::ios::binary) << "damaged";
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("fetched again")));
+  EXPECT_EQ(Read("sub/large"), std::string(2 << 20, 'l'));
+}
+
+TEST_F(FilesRestoreTest, OneThatNobodyAsksForAnyMoreIsCleanedUp) {
+  for (const char* point : {"files.fetched", "files.unpacked", "files.renamed"}) {
+    SCOPED_TRACE(point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    const auto recovery = Open()->Recover({});
+    EXPECT_EQ(LeftOver(), "");
+    if (std::string_view(point) != "files.renamed") {
+      EXPECT_EQ(recovery.ended.size(), 0U);
+      ExpectUntouched();
+      continue;
+    }
+    ASSERT_EQ(recovery.ended.size(), 1U);
+    EXPECT_EQ(ReasonOf(recovery.ended[0].outcome.status), "RESTORE_ABANDONED");
+    EXPECT_EQ(Read("a.conf"), "new");
+  }
+}
+
+TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+    if (progress.phase() == "unpacking") cancel_.Cancel();
+  });
+  EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
+  ExpectUntouched();
+}
+
+}  // namespace
+}  // namespace litefleet::restore
