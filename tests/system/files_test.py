@@ -321,10 +321,14 @@ def test_unprivileged_agent():
         subprocess.run(["chown", "-R", "65534:65534", root, agent.state], check=True)
         os.chown(f"{root}/app.conf", 0, 0)
         os.chmod(f"{root}/app.conf", 0o600)
+        # Where the build is others may not reach.
+        os.mkdir(fleet.path("bin"))
+        for name in ("litefleet-agent", "litefleet-check"):
+            shutil.copy(os.path.join(lf.BIN, name), fleet.path("bin", name))
         log = open(fleet.path("alpha.log"), "wb")  # pylint: disable=consider-using-with
         agent.write_config()
         os.chmod(agent.config, 0o644)
-        process = subprocess.Popen([os.path.join(lf.BIN, "litefleet-agent"), "run", "--config", agent.config], stdout=log, stderr=log, user=65534, group=65534,  # pylint: disable=consider-using-with
+        process = subprocess.Popen([fleet.path("bin", "litefleet-agent"), "run", "--config", agent.config], stdout=log, stderr=log, user=65534, group=65534,  # pylint: disable=consider-using-with
                                    extra_groups=[])
         try:
             agent.wait_connected()

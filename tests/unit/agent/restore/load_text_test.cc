@@ -168,7 +168,7 @@ TEST_F(LoadTextTest, AnotherPageSizeIsRefusedWhereTheLiveTargetIsInWalMode) {
 TEST_F(LoadTextTest, FilesAreNoDatabase) {
   MakeTextSnapshot(Text("new", 10));
   order_.set_content(v1::SNAPSHOT_CONTENT_FILES);
-  EXPECT_EQ(ReasonOf(Run().status), "ORDER_INVALID");
+  EXPECT_EQ(ReasonOf(Run().status), "CONTENT_DIFFERS");
 }
 
 }  // namespace
