@@ -7,6 +7,9 @@
 #include <sys/stat.h>
 #include <sys/utsname.h>
 
+#include <cerrno>
+
+#include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
@@ -25,6 +28,15 @@ std::string Platform() {
   struct utsname name {};
   if (uname(&name) != 0) return "unknown";
   return fmt::format("{} {} {}", name.sysname, name.release, name.machine);
+}
+
+// Why the database that is there cannot be read; OK also where there is none. The reasons are those of a backup.
+absl::Status Unreadable(const std::string& path) {
+  struct stat st {};
+  if (stat(path.c_str(), &st) != 0) return errno == ENOENT || errno == ENOTDIR ? absl::OkStatus() : ErrnoError(errno, "look at " + path);
+  if (S_ISREG(st.st_mode)) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "NOT_REGULAR_FILE",
+               fmt::format("{} is {}", path, S_ISDIR(st.st_mode) ? "a directory" : "no regular file"), "name the database file itself");
 }
 
 int64_t SizeOf(const std::string& path, bool* present = nullptr) {
@@ -60,6 +72,8 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
       if (error.ParseFromString(kept->last_error())) *health.mutable_last_error() = error;
     }
   }
+  if (const absl::Status why = present ? absl::OkStatus() : Unreadable(database.path); !why.ok())
+    *health.mutable_last_error() = ToErrorDetail(why);
   const spool::SnapshotSpool::Usage spooled = spool_.UsageOf(database.name);
   health.set_spooled_snapshots(spooled.snapshots);
   health.set_spooled_bytes(spooled.bytes);

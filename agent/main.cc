@@ -25,6 +25,7 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "common/rpc/channel.h"
+#include "common/usage/explain.h"
 #include "fmt/format.h"
 
 namespace {
@@ -202,7 +203,7 @@ static int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : 2;
+    return error.get_exit_code() == 0 ? app.exit(error) : Fail(litefleet::usage::Explain(app, error), 2);
   }
 
   if (version->parsed()) {
@@ -213,7 +214,10 @@ static int Main(int argc, char** argv) {
 
   const absl::StatusOr<litefleet::config::AgentConfig> config = litefleet::config::ReadConfig(arguments.config);
   const bool json = arguments.output == "json";
-  if (doctor->parsed()) return litefleet::RunDoctor(arguments.config, config, json, std::cout);
+  if (doctor->parsed()) {
+    const int code = litefleet::RunDoctor(arguments.config, config, json, std::cout);
+    return config.ok() ? code : 2;
+  }
   if (!config.ok()) return Fail(config.status(), 2);
   if (status->parsed()) return litefleet::PrintStatus(*config, json, std::cout);
   if (confirm->parsed() || restore->parsed() || undo->parsed()) {

@@ -125,6 +125,17 @@ absl::StatusOr<std::unique_ptr<FileExchange>> FileExchange::Begin(const Parts& p
   return exchange;
 }
 
+std::vector<v1::Alarm> FileExchange::Alarms() const {
+  std::vector<v1::Alarm> alarms;
+  for (const exports::Failure& failure : exports_->Failures()) {
+    v1::Alarm& alarm = alarms.emplace_back();
+    alarm.set_reason("EXPORT_FAILED");
+    alarm.set_subject(fmt::format("{}/{}", failure.device, failure.database));
+    alarm.set_message(fmt::format("no file was written of its newest state: {} ({})", MessageOf(failure.status), ReasonOf(failure.status)));
+  }
+  return alarms;
+}
+
 void FileExchange::Stop() {
   imports_->Stop();
   exports_->Stop();

@@ -23,6 +23,7 @@
 #include "controller/imports/imports.h"
 #include "controller/retention/export_rule.h"
 #include "controller/retention/retention.h"
+#include "litefleet/v1/admin_service.pb.h"
 
 namespace litefleet {
 
@@ -46,6 +47,8 @@ class FileExchange {
   void Stop();
 
   imports::Imports& imports() { return *imports_; }
+  // EXPORT_FAILED, for the status of the fleet.
+  std::vector<v1::Alarm> Alarms() const;
   // A backup was committed.
   void Committed(const DeviceId& device, const std::string& database) { exports_->Committed(device, database); }
 

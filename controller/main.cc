@@ -16,6 +16,7 @@
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/channel.h"
+#include "common/usage/explain.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/identity/authority.h"
 #include "controller/rebuild_command.h"
@@ -249,7 +250,7 @@ static int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : kUsage;
+    return error.get_exit_code() == 0 ? app.exit(error) : Fail(usage::Explain(app, error));
   }
   if (version->parsed()) {
     fmt::print("litefleet-controller {}\ngRPC {}\n", LITEFLEET_VERSION, grpc::Version());

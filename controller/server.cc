@@ -388,6 +388,7 @@ absl::Status Server::Parts::MakeServices() {
   admin.time = time.get();
   admin.backups = backups.get();
   admin.is_read = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); };
+  admin.alarms = [this] { return files->Alarms(); };
   admin.clock = &clock;
   admin.data_directory = options.data.path;
   admin.doctor = DoctorParts();

@@ -11,6 +11,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "common/config/toml_reader.h"
 #include "fmt/format.h"
 
 namespace litefleet::control {
@@ -84,7 +85,9 @@ std::string WaitsFor(const config::RunConditions& conditions, const std::string&
   }
   if (conditions.quiet.count() > 0) {
     if (const std::optional<milliseconds> quiet = QuietFor(path, now); quiet.has_value() && *quiet < conditions.quiet) {
-      return fmt::format("the database was written {} ms ago, and is to be quiet for {} ms", quiet->count(), conditions.quiet.count());
+      return fmt::format("the database was written {} ago, and is to be quiet for {}",
+                         config::FormatDuration(std::chrono::duration_cast<std::chrono::seconds>(*quiet)),
+                         config::FormatDuration(conditions.quiet));
     }
   }
   return {};

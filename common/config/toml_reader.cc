@@ -134,7 +134,7 @@ class TableImpl final : public TomlTable {
       return std::nullopt;
     }
     if (*value < minimum || *value > maximum) {
-      Reject(key, fmt::format("{} is not between {} ms and {} ms", *text, minimum.count(), maximum.count()), "");
+      Reject(key, fmt::format("{} is not between {} and {}", *text, FormatDuration(minimum), FormatDuration(maximum)), "");
       return std::nullopt;
     }
     return *value;
@@ -234,7 +234,7 @@ class TableImpl final : public TomlTable {
     return table_.get(key);
   }
   TomlTable* Child(const toml::table& table, std::string_view key) {
-    children_.push_back(std::make_unique<TableImpl>(table, std::string(key), problems_));
+    children_.push_back(std::make_unique<TableImpl>(table, name_.empty() ? std::string(key) : fmt::format("{}.{}", name_, key), problems_));
     return children_.back().get();
   }
   void WrongType(std::string_view key, const toml::node& node, std::string_view wanted) {

@@ -81,6 +81,8 @@ class TomlTable {
 // kInvalidArgument CONFIG_INVALID without file and line.
 absl::StatusOr<std::chrono::milliseconds> ParseDuration(std::string_view text);
 absl::StatusOr<int64_t> ParseSize(std::string_view text);
+// As ParseDuration takes it, in the largest unit that says it exactly: "82s", "90m", "366d"; "0s".
+std::string FormatDuration(std::chrono::milliseconds duration);
 
 }  // namespace litefleet::config
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 
 #include "common/base/status.h"
@@ -49,6 +50,13 @@ absl::StatusOr<std::chrono::milliseconds> ParseDuration(std::string_view text) {
   if (const auto value = Parse(text, kDurations); value.has_value()) return std::chrono::milliseconds(*value);
   return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID", fmt::format("\"{}\" is no duration", text),
                "write a number and ms, s, m, h or d: 90s, 15m, 1h, 7d");
+}
+
+std::string FormatDuration(std::chrono::milliseconds duration) {
+  const int64_t ms = duration.count();
+  if (ms == 0) return "0s";
+  const auto unit = std::find_if(std::rbegin(kDurations), std::rend(kDurations), [ms](const Unit& each) { return ms % each.factor == 0; });
+  return fmt::format("{}{}", ms / unit->factor, unit->name);
 }
 
 absl::StatusOr<int64_t> ParseSize(std::string_view text) {

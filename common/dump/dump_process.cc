@@ -191,7 +191,13 @@ absl::Status DumpProcess::Verdict() {
   const std::string text = answer_.Text();
   if (word == "damaged")
     return Error(Code::kDataLoss, "DATABASE_DAMAGED", text, "back it up by the method online, which copies what is readable");
-  if (word == "refused") return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text);
+  if (word == "no_table") return Error(Code::kNotFound, "TABLE_NOT_FOUND", text, "name one that the snapshot has, or leave it out for all");
+  if (word == "no_part")
+    return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text, "take the tables that it is made of, or the database as a whole");
+  if (word == "refused") {
+    return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text,
+                 "only its application can read that; a copy of the pages (methods online and file, format db) needs nothing of it");
+  }
   if (word == "failed") return Error(Code::kResourceExhausted, "DUMP_FAILED", text);
   return check::HelperFailed(check::HelperProcess::HowItEnded(status));
 }

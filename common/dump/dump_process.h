@@ -6,7 +6,8 @@
 //
 // Errors (reason, code):
 //   DATABASE_DAMAGED     kDataLoss            SQLite's words
-//   DUMP_REFUSED         kFailedPrecondition  a table is not there, or cannot be read without its application
+//   TABLE_NOT_FOUND      kNotFound            a table is not there; some of those that there are
+//   DUMP_REFUSED         kFailedPrecondition  a table cannot be read without its application, or is nothing by itself (a view)
 //   LOAD_REFUSED         kFailedPrecondition  a statement needs what is not here, or is none
 //   FOREIGN_KEYS_BROKEN  kFailedPrecondition  rows would lose the parents that their foreign keys name
 //   LOAD_DAMAGED         kDataLoss            the text breaks a constraint, or ends before its end

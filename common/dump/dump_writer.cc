@@ -28,6 +28,31 @@ bool HasLoneSurrogate(const char16_t* text, size_t units) {
   return false;
 }
 
+constexpr size_t kNamesTold = 5;
+constexpr size_t kLongestTold = 60;  // a line of the helper's answer has an end
+
+constexpr std::string_view kUserTables =
+    "select name from pragma_table_list where schema = 'main' and type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\' "
+    "order by name";
+
+// With some of those that there are.
+Ended NoTable(sqlite3* db, const std::string& name) {
+  std::string told;
+  size_t count = 0;
+  size_t more = 0;
+  Query query(db, std::string(kUserTables));
+  while (query.Step()) {
+    const std::string_view each = query.Text(0);
+    if (count == kNamesTold || each.size() > kLongestTold) {
+      ++more;
+    } else {
+      told += (count++ == 0 ? "" : ", ") + std::string(each);
+    }
+  }
+  if (more > 0) told += (count == 0 ? "" : " and ") + std::to_string(more) + (count == 0 ? "" : " more");
+  return {End::kNoTable, "there is no table " + name + (told.empty() ? ", and no other" : "; there are " + told)};
+}
+
 class Dumper {
  public:
   // `part`: to be loaded into another database.
@@ -78,7 +103,7 @@ class Dumper {
   FloatText floats_;
   Ended ended_;
   std::vector<Table> tables_;
-  Names wanted_, left_out_;
+  Names wanted_, left_out_, views_;
   std::vector<std::string> virtual_tables_;
   bool utf16_ = false;
   bool big_endian_ = false;
@@ -130,14 +155,22 @@ bool Dumper::ReadSchema() {
     if (!Check(query, "the schema")) return false;
   }
   Query views(db_, "select name from sqlite_schema where type = 'view'");
-  while (views.Step()) known.insert(std::string(views.Text(0)));
+  while (views.Step()) {
+    known.insert(std::string(views.Text(0)));
+    views_.insert(std::string(views.Text(0)));
+  }
   if (!Check(views, "the schema")) return false;
   for (const Names* names : {&wanted_, &left_out_}) {
     for (const std::string& name : *names) {
       if (known.contains(name)) continue;
-      ended_ = {End::kRefused, "there is no table " + name};
+      ended_ = NoTable(db_, name);
       return false;
     }
+  }
+  for (const std::string& name : wanted_) {
+    if (!part_ || !views_.contains(name)) continue;
+    ended_ = {End::kNoPart, name + " is a view: it has no rows of its own"};
+    return false;
   }
   return true;
 }
@@ -209,8 +242,7 @@ bool Dumper::PutTable(const Table& table) {
     // A virtual table's rows are in its shadow tables.
     if (lossless_ && IsVirtual(table.sql)) return true;
   } else if (IsVirtual(table.sql) && part_) {
-    ended_ = {End::kRefused,
-              "table " + table.name + " is virtual: it is made anew from its content, or comes with a restore of all tables"};
+    ended_ = {End::kNoPart, "table " + table.name + " is virtual: its rows are in other tables, which only its module may write"};
     return false;
   } else if (IsVirtual(table.sql)) {
     if (!std::exchange(writable_schema_, true)) out_.Put("PRAGMA writable_schema=ON;\n");
@@ -426,10 +458,7 @@ Ended WritePart(sqlite3* db, const std::vector<std::string>& tables, TextOutput&
 }
 
 Ended WriteTableNames(sqlite3* db, TextOutput& out) {
-  Query query(
-      db,
-      "select name from pragma_table_list where schema = 'main' and type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\' "
-      "order by name");
+  Query query(db, std::string(kUserTables));
   while (query.Step()) {
     out.Put(query.Text(0));
     out.Put('\0');
@@ -454,6 +483,11 @@ Ended WriteCsv(sqlite3* db, const std::string& table, TextOutput& out) {
     }
     out.Put('"');
   };
+  {
+    Query find(db, "select 1 from sqlite_schema where name = ? collate nocase and type in ('table', 'view')");
+    find.Bind(1, table);
+    if (!find.Step()) return find.ok() ? NoTable(db, table) : find.Result("the schema");
+  }
   Query rows(
       db, "SELECT * FROM \"" + [&] {
         std::string doubled;

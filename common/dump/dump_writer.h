@@ -22,7 +22,9 @@ namespace litefleet::dump {
 enum class End {
   kOk,
   kDamaged,     // SQLite found damage
-  kRefused,     // a table is not there, or cannot be read without its application
+  kRefused,     // a table cannot be read without its application
+  kNoTable,     // a table is not there
+  kNoPart,      // a view or a virtual table, which is nothing by itself
   kFailed,      // limits, input/output error
   kBrokenKeys,  // of a merge: rows would lose their parents
 };
@@ -36,7 +38,7 @@ struct Ended {
 Ended WriteDump(sqlite3* db, const DumpOptions& options, TextOutput& out);
 
 // Tables with their indexes, triggers and AUTOINCREMENT counters, to be loaded into another database (loader.h, MergeText): without what is
-// the database's own. kRefused: virtual tables.
+// the database's own.
 Ended WritePart(sqlite3* db, const std::vector<std::string>& tables, TextOutput& out);
 
 // Names of tables (shadow and virtual ones left out) and views, in order, each followed by a NUL.

@@ -109,6 +109,10 @@ const char* WordOf(End end) {
       return "damaged";
     case End::kRefused:
       return "refused";
+    case End::kNoTable:
+      return "no_table";
+    case End::kNoPart:
+      return "no_part";
     case End::kBrokenKeys:
       return "broken_keys";
     case End::kFailed:

@@ -85,8 +85,9 @@ absl::StatusOr<EnrollmentResult> NewDevice(sqlite3* db, const TokenRow& token, c
                  "give another one with --name, or enrol that device anew with a token of `litefleet token create --for-device`");
   }
   const std::string id = NewUuid();
-  LF_ASSIGN_OR_RETURN(Statement insert,
-                      Statement::Prepare(db, "insert into device (id, name, state, key_hash, enrolled_ms) values (?,?,?,?,?)"));
+  LF_ASSIGN_OR_RETURN(
+      Statement insert,
+      Statement::Prepare(db, "insert into device (id, name, state, key_hash, enrolled_ms, free_bytes) values (?,?,?,?,?,-1)"));
   LF_RETURN_IF_ERROR(
       insert.Bind(1, id).Bind(2, name).Bind(3, int64_t{v1::DEVICE_STATE_ACTIVE}).BindBlob(4, View(key)).Bind(5, now_ms).Run());
   LF_ASSIGN_OR_RETURN(Statement labels,

@@ -2,7 +2,8 @@
 
 namespace litefleet::catalog {
 
-// Times are Unix milliseconds. A certificate's number grows in the order in which certificates were issued.
+// Times are Unix milliseconds. free_bytes is -1 until the device has said how much it has. A certificate's number grows in the order in
+// which certificates were issued.
 const std::string_view kIdentitySchema1 = R"sql(
 create table device (
   id text primary key,

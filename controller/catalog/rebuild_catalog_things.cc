@@ -117,7 +117,8 @@ absl::Status RebuildCatalog::AddDeviceRow(const storage::v1::DeviceRecord& recor
     Note(things, fmt::format("device {} is named {} as another one is: it is named by its id now", id, name));
     name = id;
   }
-  LF_ASSIGN_OR_RETURN(Statement * insert, Cached("insert into device (id, name, state, key_hash, enrolled_ms) values (?, ?, ?, ?, ?)"));
+  LF_ASSIGN_OR_RETURN(Statement * insert,
+                      Cached("insert into device (id, name, state, key_hash, enrolled_ms, free_bytes) values (?, ?, ?, ?, ?, -1)"));
   const bool active = record.state() == v1::DEVICE_STATE_ACTIVE;
   const std::string key = IsHash(record.public_key_hash()) ? record.public_key_hash() : std::string(32, '\0');
   insert->Bind(1, id).Bind(2, name).Bind(3, int64_t{active ? v1::DEVICE_STATE_ACTIVE : v1::DEVICE_STATE_REVOKED});

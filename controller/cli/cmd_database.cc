@@ -23,6 +23,12 @@ struct ShowOptions {
   std::string database;
 };
 
+// Of a database that is not present: there is none, or what is there cannot be read.
+std::string Absence(const v1::DatabaseHealth& health) {
+  const std::string& reason = health.last_error().info().reason();
+  return reason == "NOT_REGULAR_FILE" || reason == "NO_PERMISSION" ? "unreadable" : "missing";
+}
+
 CommandResult List(Session& session, const ListOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::ListDatabasesRequest all;
@@ -65,7 +71,7 @@ CommandResult List(Session& session, const ListOptions& options) {
                                                  : Cell("-");
     std::vector<Cell> row = {
         DatabaseName(database),
-        health.present() ? SizeText(SizeOf(database)) : "missing",
+        health.present() ? SizeText(SizeOf(database)) : Absence(health),
         std::to_string(database.snapshots()),
         database.has_newest_snapshot() ? Cell(AgeText(FromProtoTime(database.newest_snapshot().taken_at()), now))
                                        : Cell("never", Tone::kBad),
@@ -101,7 +107,7 @@ CommandResult Show(Session& session, const ShowOptions& options) {
   const v1::DatabaseHealth& health = database.health();
   Facts facts;
   facts.Add("database", DatabaseName(database)).AddIf("path", health.path());
-  facts.Add("size", !health.present()     ? "missing on the device"
+  facts.Add("size", !health.present()     ? Absence(health) + " on the device"
                     : IsOfFiles(database) ? SizeText(SizeOf(database)) + " of files at the newest snapshot"
                                           : fmt::format("{}, WAL {}", SizeText(health.size_bytes()), SizeText(health.wal_bytes())));
   facts.AddIf("journal mode", Word(health.journal_mode()))

@@ -72,7 +72,7 @@ CommandResult List(Session& session, const ListOptions& options) {
     if (wide) {
       row.insert(row.end(), {device.id(), device.platform().empty() ? "-" : device.platform(),
                              device.sqlite_version().empty() ? "-" : device.sqlite_version(),
-                             device.has_last_seen_at() ? SizeText(device.free_bytes()) : "-",
+                             device.has_last_seen_at() && device.free_bytes() >= 0 ? SizeText(device.free_bytes()) : "-",
                              device.has_certificate_expires_at() ? LocalTimeText(FromProtoTime(device.certificate_expires_at())) : "-"});
     }
     table.Add(std::move(row));
@@ -148,8 +148,8 @@ CommandResult Show(Session& session, const DeviceOptions& options) {
   if (device.has_enrolled_at()) facts.Add("enrolled", LocalTimeText(FromProtoTime(device.enrolled_at())));
   facts.AddIf("version", device.version()).AddIf("sqlite", device.sqlite_version()).AddIf("platform", device.platform());
   if (device.has_last_seen_at()) {
-    facts.Add("clock off", DurationText(std::chrono::milliseconds(device.clock_offset_ms())))
-        .Add("free space", SizeText(device.free_bytes()));
+    facts.Add("clock off", DurationText(std::chrono::milliseconds(device.clock_offset_ms())));
+    if (device.free_bytes() >= 0) facts.Add("free space", SizeText(device.free_bytes()));
   }
   if (device.has_uptime()) facts.Add("uptime", DurationText(Millis(device.uptime())));
   if (device.has_certificate_expires_at()) facts.Add("certificate until", LocalTimeText(FromProtoTime(device.certificate_expires_at())));

@@ -1,6 +1,10 @@
 // litefleet policy apply|list|show|delete|simulate
 #include <unistd.h>
 
+#include <filesystem>
+#include <optional>
+#include <system_error>
+
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
@@ -31,11 +35,29 @@ std::string KeepsText(const v1::Policy& policy) {
   return text;
 }
 
+absl::StatusOr<std::string> ReadPolicy(const std::string& file) {
+  std::error_code none;
+  if (std::filesystem::is_directory(file, none))
+    return Error(absl::StatusCode::kInvalidArgument, "FILE_INVALID", fmt::format("{} is a directory", file), "name the file in it");
+  return io::ReadFile(file);
+}
+
+// "CSV, one in 1d, newest 7 of orders"; empty: nothing is exported.
+std::string ExportsText(const v1::Policy& policy) {
+  const std::optional<ExportOfPolicy> rule = ExportOf(policy);
+  if (!rule.has_value()) return {};
+  std::string text = rule->format + ", " + (rule->every.count() == 0 ? "after every backup" : "one in " + DurationText(rule->every));
+  text += fmt::format(", newest {}", rule->keep);
+  if (!rule->databases.empty()) text += fmt::format(" of {}", fmt::join(rule->databases, ", "));
+  return text;
+}
+
 CommandResult PrintPolicy(Session& session, const v1::Policy& policy, const std::string& remark) {
   Facts facts;
   facts.Add("name", policy.name())
       .Add("selector", policy.selector().empty() ? "every device" : policy.selector())
       .Add("keeps", KeepsText(policy))
+      .AddIf("exports", ExportsText(policy))
       .Add("databases", std::to_string(policy.databases()))
       .Add("devices",
            fmt::format("{}, of which {} have said that they follow this version", policy.devices(), policy.devices_acknowledged()))
@@ -46,11 +68,10 @@ CommandResult PrintPolicy(Session& session, const v1::Policy& policy, const std:
 }
 
 CommandResult Apply(Session& session, const PolicyOptions& options) {
-  const auto text = io::ReadFile(options.file);
-  LF_RETURN_IF_ERROR(text.status());
+  LF_ASSIGN_OR_RETURN(const std::string text, ReadPolicy(options.file));
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::ApplyPolicyRequest request;
-  request.set_text(*text);
+  request.set_text(text);
   LF_ASSIGN_OR_RETURN(const v1::ApplyPolicyResponse response, client->ApplyPolicy(request));
   const v1::Policy& policy = response.policy();
   return PrintPolicy(session, policy,
@@ -80,9 +101,10 @@ CommandResult List(Session& session) {
     session.Note("no policies: every snapshot is kept; apply one with `litefleet policy apply FILE`");
     return kDone;
   }
-  Table table({{"NAME", false, true}, {"SELECTOR", false, true}, {"DATABASES", true}, {"KEEPS", false, true}});
+  Table table({{"NAME", false, true}, {"SELECTOR", false, true}, {"DATABASES", true}, {"KEEPS", false, true}, {"EXPORTS", false, true}});
   for (const v1::Policy& policy : policies) {
-    table.Add({policy.name(), policy.selector().empty() ? "-" : policy.selector(), std::to_string(policy.databases()), KeepsText(policy)});
+    table.Add({policy.name(), policy.selector().empty() ? "-" : policy.selector(), std::to_string(policy.databases()), KeepsText(policy),
+               ExportOf(policy).has_value() ? ExportsText(policy) : "-"});
   }
   session.Print(table.Text(session.style()));
   return kDone;
@@ -114,9 +136,8 @@ CommandResult Simulate(Session& session, const PolicyOptions& options) {
   }
   all.set_policy(options.name);
   if (!options.file.empty()) {
-    const auto text = io::ReadFile(options.file);
-    LF_RETURN_IF_ERROR(text.status());
-    all.set_text(*text);
+    LF_ASSIGN_OR_RETURN(const std::string text, ReadPolicy(options.file));
+    all.set_text(text);
   }
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   std::vector<v1::PolicyVerdict> verdicts;
@@ -167,13 +188,15 @@ void AddPolicy(CLI::App& app, Session& session) {
 
   auto apply_options = std::make_shared<PolicyOptions>();
   CLI::App* apply = policy->add_subcommand("apply", "Make or replace a policy");
-  apply->add_option("FILE", apply_options->file, "TOML: name, selector, [retention], [backup], [limits]")->required();
+  apply->add_option("FILE", apply_options->file, "TOML: name, selector, [retention], [quota], [backup], [limits], [export]")->required();
   apply->footer(
       "Example:\n  name = \"shops\"\n  selector = \"site=oslo\"\n  [retention]\n  keep_last = 10\n  floor = 3\n"
       "  tiers = [{every = \"all\", for = \"24h\"}, {every = \"1h\", for = \"7d\"}, {every = \"1d\", for = \"90d\"}]\n"
       "  [backup]\n  schedule = \"6h\"\n  [[backup.database]]\n  name = \"orders\"\n  schedule = \"15m\"\n"
       "  [limits]\n  upload = \"2MiB\"\n  download = \"4MiB\"\n"
-      "What a device's own agent.toml says counts before [backup] and [limits].");
+      "  [export]\n  format = \"csv\"\n  every = \"1d\"\n  keep = 7\n  databases = [\"orders\"]\n"
+      "What a device's own agent.toml says counts before [backup] and [limits].\n"
+      "[export] writes files (csv or sql) of each new state below `[export] directory` of controller.toml.");
   OnCall(apply, session, apply_options, &Apply);
 
   OnCall(policy->add_subcommand("list", "List policies by name"), session, &List);

@@ -96,7 +96,10 @@ absl::StatusOr<std::vector<v1::RestoreTarget>> Targets(Session& session, const R
     return Wrong("what is signed is a whole state of a database, and no choice of tables",
                  "restore all of it with --sign; or download the tables, and take them over on the device");
   }
-  for (const std::string& table : options.tables) target.add_tables(table);
+  for (const std::string& table : options.tables) {
+    LF_RETURN_IF_ERROR(CheckTableName(table));
+    target.add_tables(table);
+  }
   if (options.mode == "new") target.set_mode(v1::RESTORE_MODE_NEW);
   if (options.mode == "live") target.set_mode(v1::RESTORE_MODE_LIVE);
   if (options.mode == "replace") target.set_mode(v1::RESTORE_MODE_REPLACE);
@@ -162,7 +165,7 @@ std::string CommitsText(const v1::Snapshot& snapshot, const Before& before) {
   return fmt::format("{} since the state before it{}", snapshot.commits(), then);
 }
 
-std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& before, SystemTime now) {
+std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& before, SystemTime now, size_t width) {
   const v1::RestorePlan& plan = planned.plan();
   const v1::Snapshot& snapshot = planned.snapshot();
   Facts facts;
@@ -173,10 +176,12 @@ std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& befor
   if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
-  return PlanText(fmt::format("restore of {} ({})", planned.target(), Word(plan.mode())), std::move(facts), plan);
+  return PlanText(fmt::format("restore of {} ({})", planned.target(), Word(plan.mode())), std::move(facts), plan, width);
 }
 
-CommandResult PrintPlans(Session& session, AdminClient& client, const std::vector<v1::PlanRestoreResponse>& plans, bool single) {
+// `codes` are those of the databases that have no plan.
+CommandResult PrintPlans(Session& session, AdminClient& client, const std::vector<v1::PlanRestoreResponse>& plans, std::vector<int> codes,
+                         bool single) {
   Json items = Json::Array();
   int code = kDone;
   for (const v1::PlanRestoreResponse& planned : plans) {
@@ -193,12 +198,14 @@ CommandResult PrintPlans(Session& session, AdminClient& client, const std::vecto
     } else if (session.format() == OutputFormat::kName) {
       session.Print(planned.snapshot().id() + "\n");
     } else {
-      session.Print(PlanText(planned, before, session.clock().Now()));
+      session.Print(PlanText(planned, before, session.clock().Now(), session.style().width));
     }
     if (code == kDone) code = ExitCodeOf(planned.plan());
   }
   if (session.json() && !single) session.PrintJsonList("restore_plan_list", std::move(items));
-  return code;
+  if (codes.empty()) return code;
+  if (!plans.empty()) codes.push_back(code);
+  return Combine(codes);
 }
 
 // By the device's id, which the operator's program looks up, and the root digest that the plan shows.
@@ -211,6 +218,17 @@ absl::Status SignTarget(AdminClient& client, OrderSigner& signer, const v1::Plan
   LF_ASSIGN_OR_RETURN(*target.mutable_signature(),
                       signer.Sign(found.device().id(), planned.target().substr(slash + 1), planned.snapshot().root_digest(), expires));
   return absl::OkStatus();
+}
+
+// What nothing is known of yet when it is refused: the others go on. An error of the call as such ends all of it.
+bool IsOfOneDatabase(const absl::Status& status) {
+  return absl::IsNotFound(status) || absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status) || absl::IsDataLoss(status);
+}
+
+std::string Question(const std::vector<v1::PlanRestoreResponse>& plans, const std::vector<std::string>& tables) {
+  const std::string what = plans.size() == 1 ? plans.front().target() : fmt::format("{} databases", plans.size());
+  if (tables.empty()) return fmt::format("Overwrite {}?", what);
+  return Printable(fmt::format("Overwrite {} {} of {}?", tables.size() == 1 ? "table" : "the tables", fmt::join(tables, ", "), what));
 }
 
 CommandResult Restore(Session& session, const RestoreOptions& options) {
@@ -227,22 +245,32 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     LF_ASSIGN_OR_RETURN(OrderSigner opened, OrderSigner::Open(options.sign, options.sign_counter, session.clock().Now()));
     signer.emplace(std::move(opened));
   }
+  std::vector<int> without_plan;
   // What is signed is what a plan says.
   if (options.plan || !options.yes || signer.has_value()) {
     std::vector<v1::PlanRestoreResponse> plans;
+    std::vector<v1::RestoreTarget> with_plan;
     bool destructive = false;
     for (v1::RestoreTarget& target : targets) {
       v1::PlanRestoreRequest request;
       *request.mutable_restore() = target;
-      LF_ASSIGN_OR_RETURN(v1::PlanRestoreResponse planned, client->PlanRestore(request));
-      destructive = destructive || planned.plan().mode() != v1::RESTORE_MODE_NEW || !planned.plan().from_device();
+      absl::StatusOr<v1::PlanRestoreResponse> planned = client->PlanRestore(request);
+      if (!planned.ok() && !single && IsOfOneDatabase(planned.status())) {
+        without_plan.push_back(session.Report(Annotate(planned.status(), target.source())));
+        continue;
+      }
+      LF_RETURN_IF_ERROR(planned.status());
+      destructive = destructive || planned->plan().mode() != v1::RESTORE_MODE_NEW || !planned->plan().from_device();
       // What was shown is what is restored, also when another snapshot comes in meanwhile.
-      target.set_snapshot(planned.snapshot().id());
+      target.set_snapshot(planned->snapshot().id());
       target.clear_at();
       target.clear_timeline();
-      plans.push_back(std::move(planned));
+      with_plan.push_back(std::move(target));
+      plans.push_back(*std::move(planned));
     }
-    if (options.plan) return PrintPlans(session, *client, plans, single);
+    targets = std::move(with_plan);
+    if (options.plan) return PrintPlans(session, *client, plans, std::move(without_plan), single);
+    if (plans.empty()) return Combine(without_plan);
     for (const v1::PlanRestoreResponse& planned : plans) {
       if (planned.plan().obstacles_size() > 0) {
         return Annotate(FromErrorDetail(planned.plan().obstacles(0)), fmt::format("{} would refuse the restore", planned.target()));
@@ -255,10 +283,9 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     if (destructive && !options.yes) {
       std::string text;
       for (const v1::PlanRestoreResponse& planned : plans)
-        text += PlanText(planned, BeforeOf(*client, planned.snapshot()), session.clock().Now());
-      session.Show(text);
-      LF_RETURN_IF_ERROR(session.Confirm(false, plans.size() == 1 ? fmt::format("Overwrite {}?", plans.front().target())
-                                                                  : fmt::format("Overwrite {} databases?", plans.size())));
+        text += PlanText(planned, BeforeOf(*client, planned.snapshot()), session.clock().Now(), session.style().width);
+      session.ShowBeforeAsking(text);
+      LF_RETURN_IF_ERROR(session.Confirm(false, Question(plans, options.tables)));
     }
   }
   WaveOptions waves;
@@ -290,6 +317,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   if (const absl::Status stopped = RunWaves(session, items, waves, result); !stopped.ok())
     return ReportWait(session, stopped, result.operations);
   std::vector<int> codes = result.refused;
+  codes.insert(codes.end(), without_plan.begin(), without_plan.end());
   if (result.operations.empty()) return Combine(codes);
   LF_ASSIGN_OR_RETURN(const int code, FinishOperations(session, std::move(result.operations), options, single));
   if (code == kInterrupted) return code;

@@ -1,4 +1,7 @@
 // litefleet snapshot list|show|check|drill, and download (cmd_snapshot_download.cc)
+#include <algorithm>
+#include <iterator>
+
 #include "common/base/bytes.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
@@ -8,7 +11,6 @@
 #include "controller/cli/commands.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
-#include "controller/cli/time_spec.h"
 #include "fmt/format.h"
 
 namespace litefleet::cli {
@@ -16,6 +18,7 @@ namespace {
 
 struct ListOptions {
   std::string parent;
+  bool no_imports = false;
   int limit = 0;
 };
 struct SnapshotOptions : LongActionOptions {
@@ -27,6 +30,12 @@ struct SnapshotOptions : LongActionOptions {
 std::string RatioText(int64_t pages, int64_t bytes) {
   if (pages <= 0 || bytes <= 0) return {};
   return fmt::format(", 1 byte for {:.1f}", static_cast<double>(pages) / static_cast<double>(bytes));
+}
+
+bool IsImport(const v1::Snapshot& snapshot) { return !snapshot.provenance().empty(); }
+
+Cell MethodCell(const v1::Snapshot& snapshot) {
+  return IsImport(snapshot) ? Cell("import", Tone::kDoubtful) : Cell(Word(snapshot.method()));
 }
 
 Cell CheckCell(const v1::Snapshot& snapshot) {
@@ -85,7 +94,8 @@ CommandResult List(Session& session, const ListOptions& options) {
   LF_RETURN_IF_ERROR(AllPages(all, [&](v1::ListSnapshotsRequest& request) -> absl::StatusOr<std::string> {
     if (wanted - snapshots.size() < 1000) request.set_page_size(static_cast<int32_t>(wanted - snapshots.size()));
     LF_ASSIGN_OR_RETURN(const v1::ListSnapshotsResponse response, client->ListSnapshots(request));
-    snapshots.insert(snapshots.end(), response.snapshots().begin(), response.snapshots().end());
+    std::copy_if(response.snapshots().begin(), response.snapshots().end(), std::back_inserter(snapshots),
+                 [&](const v1::Snapshot& snapshot) { return !options.no_imports || !IsImport(snapshot); });
     return snapshots.size() >= wanted ? std::string() : response.next_page_token();
   }));
   // Of one database the times without states belong into the list; with --limit those that the listed ones reach.
@@ -118,7 +128,9 @@ CommandResult List(Session& session, const ListOptions& options) {
     return kDone;
   }
   const bool wide = session.format() == OutputFormat::kWide;
+  const bool with_method = !wide && std::any_of(snapshots.begin(), snapshots.end(), &IsImport);  // what is no backup is told apart
   std::vector<Table::Column> columns = {{"ID"}, {"DATABASE", false, true}, {"TAKEN"}, {"SIZE", true}, {"CHECK"}};
+  if (with_method) columns.push_back({"METHOD"});
   if (wide) {
     columns.insert(columns.end(),
                    {{"TIMELINE", true}, {"METHOD"}, {"RECEIVED"}, {"SENT", true}, {"STORED", true}, {"TOOK", true}, {"SOURCE"}, {"ROOT"}});
@@ -132,12 +144,13 @@ CommandResult List(Session& session, const ListOptions& options) {
   };
   for (const v1::Snapshot& snapshot : snapshots) {
     // The time of an import is that of its file, not of its place here.
-    while (gap < gaps.size() && snapshot.provenance().empty() && IsAfter(gaps[gap], snapshot)) add_gap();
+    while (gap < gaps.size() && !IsImport(snapshot) && IsAfter(gaps[gap], snapshot)) add_gap();
     std::vector<Cell> row = {snapshot.id(), DatabaseName(snapshot), LocalTimeText(FromProtoTime(snapshot.taken_at())),
                              SizeText(snapshot.size_bytes()), CheckCell(snapshot)};
+    if (with_method) row.push_back(MethodCell(snapshot));
     if (wide) {
       row.insert(row.end(),
-                 {std::to_string(snapshot.timeline()), Word(snapshot.method()), LocalTimeText(FromProtoTime(snapshot.received_at())),
+                 {std::to_string(snapshot.timeline()), MethodCell(snapshot), LocalTimeText(FromProtoTime(snapshot.received_at())),
                   SizeText(snapshot.wire_bytes()), SizeText(snapshot.stored_bytes()), DurationText(Millis(snapshot.duration())),
                   Word(snapshot.source_check()), ToHex(AsBytes(snapshot.root_digest()))});
     }
@@ -231,7 +244,6 @@ CommandResult Verdict(Session& session, const v1::Operation& ended, const v1::Sn
 }
 
 CommandResult Check(Session& session, const SnapshotOptions& options) {
-  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   const std::string request_id = NewUlid(session.clock().Now());
   v1::Operation operation;
@@ -265,7 +277,10 @@ void AddSnapshot(CLI::App& app, Session& session) {
   CLI::App* list = snapshot->add_subcommand("list", "List snapshots, newest first");
   list->add_option("OF", list_options->parent, "DEVICE or DEVICE/DATABASE; all if not given");
   list->add_option("--limit", list_options->limit, "At most this many")->type_name("N")->check(CLI::Range(1, 1'000'000));
-  list->footer("Of one DEVICE/DATABASE the times without the promised states stand between them, with the reason.");
+  list->add_flag("--no-imports", list_options->no_imports, "Leave out what `snapshot import` made: the first is the newest backup");
+  list->footer(
+      "Of one DEVICE/DATABASE the times without the promised states stand between them, with the reason.\n"
+      "An import stands where the time of its file puts it, has the method `import`, and is never the newest state of its database.");
   OnCall(list, session, list_options, &List);
 
   auto show_options = std::make_shared<SnapshotOptions>();

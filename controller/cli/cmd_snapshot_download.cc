@@ -170,6 +170,12 @@ absl::Status CheckOptions(const Session& session, const DownloadOptions& options
   }
   if (to_stdout && options.format == "csv")
     return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "CSV files go into a directory", "name one with --output");
+  for (const std::string& table : options.tables) LF_RETURN_IF_ERROR(CheckTableName(table));
+  if (options.force && options.format == "csv") {
+    return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--force overwrites a file, and CSV files go into a directory",
+                 "name a directory that is not there");
+  }
+  if (!to_stdout) LF_RETURN_IF_ERROR(CheckDirectoryOf(options.output));
   // Before anything is fetched.
   if (options.format == "csv" && io::Exists(options.output)) {
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", options.output),
@@ -248,7 +254,7 @@ void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
       ->take_all()
       ->type_name("NAME");
   download->add_flag("--compatible", options->compatible, "SQL of a database: the text of the sqlite3 CLI, also where it loses something");
-  download->add_flag("--force", options->force, "Overwrite FILE");
+  download->add_flag("--force", options->force, "Overwrite FILE; not with csv, whose directory is always a new one");
   download->footer(
       "Every byte is checked against the root digest that the device computed. FILE gets its name only\n"
       "when all of it is right and synced; else nothing is left behind, and the exit code is 8.\n"

@@ -26,7 +26,6 @@
 #include "controller/cli/progress.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
-#include "controller/cli/time_spec.h"
 #include "fmt/format.h"
 
 namespace litefleet::cli {
@@ -175,7 +174,6 @@ absl::Status Send(Session& session, const ImportOptions& options, Sent& out) {
 }
 
 CommandResult Import(Session& session, const ImportOptions& options) {
-  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   Sent sent;
   const absl::Status status = Send(session, options, sent);
   if (sent.interrupted && !status.ok()) {

@@ -24,7 +24,7 @@ CommandResult Status(Session& session) {
   std::string proven =
       status.databases_unproven() > 0 ? fmt::format("never for {} of {} databases", status.databases_unproven(), status.databases()) : "";
   if (status.has_oldest_proven_at()) {
-    proven += fmt::format("{}{} ago, {}, taken {}", proven.empty() ? "" : "; else ", AgeText(FromProtoTime(status.oldest_proven_at()), now),
+    proven += fmt::format("{}{}, {}, taken {}", proven.empty() ? "" : "; else ", AgeText(FromProtoTime(status.oldest_proven_at()), now),
                           status.oldest_proven_database(), LocalTimeText(FromProtoTime(status.oldest_proven_at())));
   }
   facts.Add("last proven", proven.empty() ? "no database yet" : proven);
@@ -47,9 +47,9 @@ CommandResult Status(Session& session) {
   facts.Add("operations", fmt::format("{} under way", status.active_operations()));
   facts.Add("store free", SizeText(status.store_free_bytes()));
   if (status.has_catalog_backup_at()) {
-    facts.Add("catalog backup", fmt::format("{} ago", AgeText(FromProtoTime(status.catalog_backup_at()), now)));
+    facts.Add("catalog backup", AgeText(FromProtoTime(status.catalog_backup_at()), now));
   }
-  std::string text = facts.Text();
+  std::string text = facts.Text(session.style().width);
   if (status.alarms().empty()) {
     text += Toned("no alarms", Tone::kGood, session.style()) + "\n";
   } else {

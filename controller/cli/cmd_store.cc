@@ -89,7 +89,6 @@ void WarnOfRescue(Session& session, const v1::PruneReport& report) {
 }
 
 CommandResult Prune(Session& session, const PruneOptions& options) {
-  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   v1::StartPruneRequest request;
   request.set_dry_run(options.dry_run);
   if (!options.grace.empty()) {
@@ -114,7 +113,6 @@ CommandResult Prune(Session& session, const PruneOptions& options) {
 }
 
 CommandResult Scrub(Session& session, const ScrubOptions& options) {
-  LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   v1::StartScrubRequest request;
   if (!options.rate.empty()) {
     int64_t rate = 0;  // elsewhere 0 is no size

@@ -20,11 +20,11 @@ struct UndoOptions : LongActionOptions {
   bool yes = false;
 };
 
-std::string PlanText(const v1::PlanUndoResponse& planned) {
+std::string PlanText(const v1::PlanUndoResponse& planned, size_t width) {
   Facts facts;
   if (planned.plan().size_bytes() > 0) facts.Add("  size", SizeText(planned.plan().size_bytes()));
   const std::string mode = planned.plan().mode() == v1::RESTORE_MODE_UNSPECIFIED ? "" : fmt::format(" ({})", Word(planned.plan().mode()));
-  return PlanText(fmt::format("undo of the last restore of {}{}", planned.target(), mode), std::move(facts), planned.plan());
+  return PlanText(fmt::format("undo of the last restore of {}{}", planned.target(), mode), std::move(facts), planned.plan(), width);
 }
 
 CommandResult Undo(Session& session, const UndoOptions& options) {
@@ -42,13 +42,13 @@ CommandResult Undo(Session& session, const UndoOptions& options) {
         item.Set("target", planned.target()).Set("plan", ToJson(planned.plan()));
         session.PrintJson("undo_plan", std::move(item));
       } else {
-        session.Print(PlanText(planned));
+        session.Print(PlanText(planned, session.style().width));
       }
       return ExitCodeOf(planned.plan());
     }
     if (planned.plan().obstacles_size() > 0)
       return Annotate(FromErrorDetail(planned.plan().obstacles(0)), fmt::format("{} would refuse the undo", planned.target()));
-    session.Show(PlanText(planned));
+    session.ShowBeforeAsking(PlanText(planned, session.style().width));
     LF_RETURN_IF_ERROR(session.Confirm(false, fmt::format("Put the previous state of {} back?", planned.target())));
   }
   v1::StartUndoRequest request;

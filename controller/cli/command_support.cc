@@ -1,5 +1,8 @@
 #include "controller/cli/command_support.h"
 
+#include <cstdint>
+
+#include "absl/strings/match.h"
 #include "common/base/error_detail.h"
 #include "controller/cli/figures.h"
 #include "controller/cli/text.h"
@@ -37,26 +40,39 @@ Facts& Facts::Add(std::string name, std::string value) {
 
 Facts& Facts::AddIf(std::string name, std::string value) { return value.empty() ? *this : Add(std::move(name), std::move(value)); }
 
-std::string Facts::Text() const {
-  size_t width = 0;
-  for (const auto& fact : facts_) width = std::max(width, fact.first.size());
+std::string Facts::Text(size_t width) const {
+  size_t names = 0;
+  for (const auto& fact : facts_) names = std::max(names, fact.first.size());
+  const size_t begin = names + 3;
   std::string text;
-  for (const auto& [name, value] : facts_) text += fmt::format("{:<{}}  {}\n", name + ":", width + 1, Printable(value));
+  for (const auto& [name, value] : facts_) {
+    const std::string words = Printable(value);
+    std::string label = name + ":";
+    for (const std::string_view line : BrokenLines(words, width > begin ? width - begin : SIZE_MAX)) {
+      text += fmt::format("{:<{}}{}\n", label, begin, line);
+      label.clear();
+    }
+  }
   return text;
 }
 
-void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool may_expire) {
+absl::Status CheckTableName(const std::string& table) {
+  if (!absl::StartsWithIgnoreCase(table, "sqlite_")) return absl::OkStatus();
+  return Error(absl::StatusCode::kInvalidArgument, "TABLES_INVALID", fmt::format("table {} is SQLite's own", table),
+               "the counter of a table with AUTOINCREMENT comes with the table");
+}
+
+void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool needs_device) {
   CLI::Option* wait = command->add_flag("--wait", options.wait, "Wait until it has ended (this is the default)");
   CLI::Option* detach = command->add_flag("--detach", options.detach, "Return as soon as the order is stored");
   wait->excludes(detach);
+  if (!needs_device) return;  // the controller does it by itself, and nobody is waited for
   command->add_option("--timeout", options.timeout, "How long to wait, all in all, for a device that is offline")
       ->type_name("DURATION")
       ->default_str("60s");
-  if (may_expire) {
-    command->add_option("--expire", options.expire, "How long the order waits for a device that is offline")
-        ->type_name("DURATION")
-        ->default_str("24h");
-  }
+  command->add_option("--expire", options.expire, "How long the order waits for a device that is offline")
+      ->type_name("DURATION")
+      ->default_str("24h");
 }
 
 std::string OperationOutcome(const v1::Operation& operation, const std::string& about) {

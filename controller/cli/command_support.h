@@ -58,11 +58,15 @@ class Facts {
   Facts& Add(std::string name, std::string value);
   // Left out where `value` is empty.
   Facts& AddIf(std::string name, std::string value);
-  std::string Text() const;
+  // Values are broken into lines of `width` characters in all; 0: as wide as they get.
+  std::string Text(size_t width = 0) const;
 
  private:
   std::vector<std::pair<std::string, std::string>> facts_;
 };
+
+// A table that is chosen by its name is the user's, not SQLite's own.
+absl::Status CheckTableName(const std::string& table);
 
 // Options of commands that start operations.
 struct LongActionOptions {
@@ -71,8 +75,8 @@ struct LongActionOptions {
   std::string timeout = "60s";
   std::string expire = "24h";
 };
-// --wait, --detach, --timeout; --expire where `may_expire`.
-void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool may_expire);
+// --wait, --detach; --timeout and --expire where `needs_device`, which may be offline.
+void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool needs_device);
 
 // Waits unless detached, prints the operations' ends (one thing where `single`, else a list), says what failed; the exit code.
 CommandResult FinishOperations(Session& session, std::vector<v1::Operation> operations, const LongActionOptions& options, bool single);

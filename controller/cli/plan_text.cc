@@ -1,5 +1,7 @@
 #include "controller/cli/plan_text.h"
 
+#include <cstdint>
+
 #include "controller/cli/exit_code.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -7,8 +9,22 @@
 #include "litefleet/v1/admin_resources.pb.h"
 
 namespace litefleet::cli {
+namespace {
 
-std::string PlanText(const std::string& title, Facts facts, const v1::RestorePlan& plan) {
+// Lines behind the first begin where the text does.
+std::string Hanging(std::string begin, std::string_view words, size_t width) {
+  const std::string printable = Printable(words);
+  std::string text;
+  for (const std::string_view line : BrokenLines(printable, width > begin.size() ? width - begin.size() : SIZE_MAX)) {
+    text += fmt::format("{}{}\n", begin, line);
+    begin.assign(begin.size(), ' ');
+  }
+  return text;
+}
+
+}  // namespace
+
+std::string PlanText(const std::string& title, Facts facts, const v1::RestorePlan& plan, size_t width) {
   const int64_t needed = plan.staging_bytes() + plan.undo_bytes() + plan.journal_bytes() + plan.reserve_bytes();
   facts.Add("  space", fmt::format("{} needed (staging {}, undo {}, journal {}, reserve {}), {} free", SizeText(needed),
                                    SizeText(plan.staging_bytes()), SizeText(plan.undo_bytes()), SizeText(plan.journal_bytes()),
@@ -20,11 +36,11 @@ std::string PlanText(const std::string& title, Facts facts, const v1::RestorePla
                                     : "no");
   }
   for (const std::string& hook : plan.hooks()) facts.Add("  hook", Printable(hook));
-  std::string text = title + "\n" + facts.Text();
-  for (const std::string& step : plan.steps()) text += "  * " + Printable(step) + "\n";
+  std::string text = title + "\n" + facts.Text(width);
+  for (const std::string& step : plan.steps()) text += Hanging("  * ", step, width);
   for (const v1::ErrorDetail& obstacle : plan.obstacles()) {
-    text += Printable(fmt::format("  it would be refused: {} ({})", obstacle.message(), obstacle.info().reason())) + "\n";
-    if (!obstacle.info().hint().empty()) text += "    hint: " + Printable(obstacle.info().hint()) + "\n";
+    text += Hanging("  ", fmt::format("it would be refused: {} ({})", obstacle.message(), obstacle.info().reason()), width);
+    if (!obstacle.info().hint().empty()) text += Hanging("    ", "hint: " + obstacle.info().hint(), width);
   }
   if (!plan.from_device()) text += "  the device did not answer: this is from the catalog alone\n";
   return text;

@@ -9,8 +9,8 @@
 
 namespace litefleet::cli {
 
-// `facts` are what is known beside the plan. Ends with a line break.
-std::string PlanText(const std::string& title, Facts facts, const v1::RestorePlan& plan);
+// `facts` are what is known beside the plan. Ends with a line break; lines have at most `width` characters, 0: as many as they get.
+std::string PlanText(const std::string& title, Facts facts, const v1::RestorePlan& plan, size_t width);
 
 // The exit code that it would end with: that of its first obstacle.
 int ExitCodeOf(const v1::RestorePlan& plan);

@@ -115,6 +115,10 @@ void Session::Show(std::string_view text) {
   WriteError(text);
 }
 
+void Session::ShowBeforeAsking(std::string_view text) {
+  if (!json() || (stdin_terminal_ && stderr_terminal_)) Show(text);
+}
+
 void Session::Warn(std::string_view line) {
   ClearProgress();
   WriteError(fmt::format("warning: {}\n", Printable(line)));

@@ -72,6 +72,8 @@ class Session {
   void Note(std::string_view line);
   // Standard error, as it is: what is shown before a question.
   void Show(std::string_view text);
+  // What Confirm asks about. Where nobody can be asked and errors are JSON, a program reads them: nothing.
+  void ShowBeforeAsking(std::string_view text);
   // A warning is said also with --quiet.
   void Warn(std::string_view line);
   // Says the error, as text or JSON, and gives the exit code.

@@ -13,29 +13,6 @@ constexpr size_t kNarrowest = 8;
 constexpr std::string_view kPlainAgain = "\033[0m";
 constexpr std::string_view kCodes[] = {"\033[32m", "\033[31m", "\033[33m", "\033[2m", kPlainAgain};
 
-// Bytes of the first `columns` characters.
-size_t BytesOf(std::string_view text, size_t columns) {
-  size_t at = 0;
-  for (; columns > 0 && at < text.size(); --columns) at += std::max<size_t>(1, Utf8Length(text.substr(at)));
-  return std::min(at, text.size());
-}
-
-// Lines of at most `columns` characters, broken at spaces, else behind a slash or comma, else anywhere. Nothing of it is left out.
-std::vector<std::string_view> Lines(std::string_view text, size_t columns) {
-  std::vector<std::string_view> lines;
-  while (Columns(text) > columns) {
-    const std::string_view fits = text.substr(0, BytesOf(text, columns));
-    const size_t space = text[fits.size()] == ' ' ? fits.size() : fits.rfind(' ');
-    const size_t mark = fits.find_last_of("/,");
-    const bool at_space = space != std::string_view::npos && space > 0;
-    const size_t end = at_space ? space : mark != std::string_view::npos ? mark + 1 : fits.size();
-    lines.push_back(text.substr(0, end));
-    text.remove_prefix(at_space ? end + 1 : end);
-  }
-  lines.push_back(text);
-  return lines;
-}
-
 }  // namespace
 
 std::string Toned(std::string_view text, Tone tone, const Style& style) {
@@ -77,7 +54,7 @@ std::string Table::Text(const Style& style) const {
     std::vector<std::vector<std::string_view>> cells;
     size_t height = 1;
     for (size_t i = 0; i < columns_.size(); ++i) {
-      cells.push_back(Lines(text_of(i), widths[i]));
+      cells.push_back(BrokenLines(text_of(i), widths[i]));
       height = std::max(height, cells.back().size());
     }
     for (size_t line = 0; line < height; ++line) {

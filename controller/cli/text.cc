@@ -154,6 +154,32 @@ std::string PrintableLines(std::string_view text, std::span<const std::string_vi
   });
 }
 
+namespace {
+
+// Bytes of the first `columns` characters.
+size_t BytesOf(std::string_view text, size_t columns) {
+  size_t at = 0;
+  for (; columns > 0 && at < text.size(); --columns) at += std::max<size_t>(1, Utf8Length(text.substr(at)));
+  return std::min(at, text.size());
+}
+
+}  // namespace
+
+std::vector<std::string_view> BrokenLines(std::string_view text, size_t columns) {
+  std::vector<std::string_view> lines;
+  while (Columns(text) > columns) {
+    const std::string_view fits = text.substr(0, BytesOf(text, columns));
+    const size_t space = text[fits.size()] == ' ' ? fits.size() : fits.rfind(' ');
+    const size_t mark = fits.find_last_of("/,");
+    const bool at_space = space != std::string_view::npos && space > 0;
+    const size_t end = at_space ? space : mark != std::string_view::npos ? mark + 1 : fits.size();
+    lines.push_back(text.substr(0, end));
+    text.remove_prefix(at_space ? end + 1 : end);
+  }
+  lines.push_back(text);
+  return lines;
+}
+
 std::string Cut(std::string_view text, size_t columns, std::string_view ellipsis) {
   const std::string clean = Printable(text);
   const size_t has = Columns(clean);

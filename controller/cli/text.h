@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "common/base/clock.h"
 
@@ -29,6 +30,8 @@ size_t Utf8Length(std::string_view text);
 size_t Columns(std::string_view text);
 // At most `columns` characters, cut in the middle around `ellipsis`, and without control characters: it goes to a terminal.
 std::string Cut(std::string_view text, size_t columns, std::string_view ellipsis);
+// Lines of at most `columns` characters, broken at spaces, else behind a slash or comma, else anywhere. Nothing of it is left out.
+std::vector<std::string_view> BrokenLines(std::string_view text, size_t columns);
 // One line of others' words: what would drive the terminal (control characters, what turns the direction of text or has no width) is
 // escaped as in JSON, ends of lines and tabs are spaces.
 std::string Printable(std::string_view text);

@@ -159,7 +159,7 @@ Json ToJson(const v1::Device& device) {
       .Set("sqlite_version", Json::OrNull(device.sqlite_version()))
       .Set("platform", Json::OrNull(device.platform()))
       .Set("uptime_ms", device.has_uptime() ? Json(Millis(device.uptime()).count()) : Json())
-      .Set("free_bytes", device.has_last_seen_at() ? Json(device.free_bytes()) : Json());
+      .Set("free_bytes", device.has_last_seen_at() && device.free_bytes() >= 0 ? Json(device.free_bytes()) : Json());
   if (device.has_usage()) {
     const v1::DeviceUsage& usage = device.usage();
     result.Set("held_bytes", usage.held_bytes())
@@ -241,6 +241,7 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("content", Json::OrNull(WordOf(snapshot.content(), "SNAPSHOT_CONTENT_")))
       .Set("content_bytes", snapshot.content() > v1::SNAPSHOT_CONTENT_DATABASE ? Json(snapshot.content_bytes()) : Json())
       .Set("provenance", Json::OrNull(snapshot.provenance()))
+      .Set("imported", !snapshot.provenance().empty())
       .Set("commits", snapshot.commits() > 0 ? Json(int64_t{snapshot.commits()}) : Json());
   return result;
 }

@@ -8,7 +8,10 @@
 #include <google/protobuf/timestamp.pb.h>
 
 #include <chrono>
+#include <cstdint>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "controller/cli/json.h"
 #include "controller/cli/table.h"
@@ -60,6 +63,14 @@ Json ToJson(const v1::CatalogBackups& backups);
 Json QuotaJson(int64_t quota);
 Json ToJson(const v1::PruneReport& report);
 Json ToJson(const v1::ScrubReport& report);
+// `[export]` of a policy; nothing: it exports nothing. The defaults are those of controller/retention/export_rule.h.
+struct ExportOfPolicy {
+  std::string format = "csv";
+  std::chrono::milliseconds every = std::chrono::hours(24);
+  int64_t keep = 7;
+  std::vector<std::string> databases;  // empty: all
+};
+std::optional<ExportOfPolicy> ExportOf(const v1::Policy& policy);
 Json ToJson(const v1::Policy& policy);
 // Null unless `set`.
 Json TimeJson(bool set, const google::protobuf::Timestamp& time);

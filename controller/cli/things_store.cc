@@ -1,6 +1,8 @@
 // The store's figures and policies as JSON.
 #include "controller/cli/things.h"
 
+#include "common/config/toml_reader.h"
+
 namespace litefleet::cli {
 
 Json QuotaJson(int64_t quota) { return quota > 0 ? Json(quota) : Json(); }
@@ -94,6 +96,20 @@ Json BackupJson(const v1::DatabasePolicy& policy) {
 
 }  // namespace
 
+// The controller carries it out, so that it is in the text alone, which it has read.
+std::optional<ExportOfPolicy> ExportOf(const v1::Policy& policy) {
+  absl::StatusOr<config::TomlReader> reader = config::TomlReader::Parse(policy.text(), "policy");
+  if (!reader.ok()) return std::nullopt;
+  config::TomlTable* const table = reader->root().Table("export");
+  if (table == nullptr) return std::nullopt;
+  ExportOfPolicy rule;
+  rule.format = table->String("format", rule.format);
+  rule.every = table->Duration("every", rule.every, std::chrono::milliseconds(0), std::chrono::milliseconds::max());
+  rule.keep = table->Integer("keep", rule.keep, 0, INT64_MAX);
+  rule.databases = table->Strings("databases");
+  return rule;
+}
+
 Json ToJson(const v1::Policy& policy) {
   const v1::DevicePolicy& carried = policy.carried();
   Json databases = Json::Array();
@@ -113,6 +129,13 @@ Json ToJson(const v1::Policy& policy) {
     one.Set("every_ms", Millis(tier.every()).count()).Set("for_ms", Millis(tier.keep_for()).count());
     tiers.Add(std::move(one));
   }
+  Json exports;
+  if (const std::optional<ExportOfPolicy> rule = ExportOf(policy); rule.has_value()) {
+    Json named = Json::Array();
+    for (const std::string& name : rule->databases) named.Add(name);
+    exports = Json::Object();
+    exports.Set("format", rule->format).Set("every_ms", rule->every.count()).Set("keep", rule->keep).Set("databases", std::move(named));
+  }
   Json result = Json::Object();
   result.Set("name", policy.name())
       .Set("selector", policy.selector())
@@ -126,6 +149,7 @@ Json ToJson(const v1::Policy& policy) {
       .Set("devices_acknowledged", policy.devices_acknowledged())
       .Set("backup", std::move(backup))
       .Set("limits", std::move(limits))
+      .Set("export", std::move(exports))
       .Set("text", policy.text());
   return result;
 }

@@ -34,6 +34,7 @@ constexpr std::string_view kScratchSuffix = ".export";
 constexpr std::string_view kPartialSuffix = ".partial";
 constexpr size_t kTimeLength = 16;  // 20261122T140300Z
 constexpr size_t kMaxWoken = 10'000;
+constexpr size_t kMaxFailures = 200;
 constexpr std::chrono::milliseconds kReportEvery{300};
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the export was cancelled"); }
@@ -163,13 +164,49 @@ void Exports::Work() {
     if (deps_.clock.Steady() < look_at) continue;
     look_at = deps_.clock.Steady() + options_.look;
     std::erase_if(not_before_, [&](const auto& each) { return each.second <= deps_.clock.Steady(); });
+    std::set<Key> exported;
     const absl::Status looked = deps_.all([&](const Candidate& candidate) -> absl::Status {
       if (stopping()) return Cancelled();
       LookAt(candidate);
+      // Only of those that failed: the set stays small.
+      if (const Key key(candidate.database.device_id(), candidate.database.name()); HasFailed(key)) exported.insert(key);
       return absl::OkStatus();
     });
+    if (looked.ok()) ForgetOthers(exported);
     if (!looked.ok() && !absl::IsCancelled(looked)) spdlog::warn("look for exports that are due: {}", MessageOf(looked));
   }
+}
+
+std::vector<Failure> Exports::Failures() const {
+  MutexLock lock(mu_);
+  std::vector<Failure> failures;
+  for (const auto& [key, failure] : failures_) failures.push_back(failure);
+  return failures;
+}
+
+void Exports::Note(const Candidate& candidate, const absl::Status& status) {
+  const v1::Database& database = candidate.database;
+  const Key key(database.device_id(), database.name());
+  if (!status.ok()) {
+    spdlog::warn("export of {}/{} failed: {} ({}); it is tried again in {} s", database.device_name(), database.name(), MessageOf(status),
+                 ReasonOf(status), std::chrono::duration_cast<std::chrono::seconds>(options_.again).count());
+  }
+  MutexLock lock(mu_);
+  if (status.ok()) {
+    failures_.erase(key);
+  } else if (failures_.size() < kMaxFailures || failures_.contains(key)) {
+    failures_[key] = {.device = database.device_name(), .database = database.name(), .at = deps_.clock.Now(), .status = status};
+  }
+}
+
+bool Exports::HasFailed(const Key& key) const {
+  MutexLock lock(mu_);
+  return failures_.contains(key);
+}
+
+void Exports::ForgetOthers(const std::set<Key>& exported) {
+  MutexLock lock(mu_);
+  std::erase_if(failures_, [&](const auto& each) { return !exported.contains(each.first); });
 }
 
 void Exports::LookAt(const Candidate& candidate) {
@@ -199,6 +236,7 @@ void Exports::LookAt(const Candidate& candidate) {
   operation->set_state(status.ok()           ? v1::OPERATION_STATE_SUCCEEDED
                        : cancel->cancelled() ? v1::OPERATION_STATE_CANCELLED
                                              : v1::OPERATION_STATE_FAILED);
+  if (!cancel->cancelled()) Note(candidate, status);
   if (status.ok()) {
     operation->mutable_progress()->set_done_bytes(operation->progress().total_bytes());
     operation->mutable_progress()->set_phase("done");

@@ -17,7 +17,7 @@
 // Names of devices and databases are names (IsName), those of tables are escaped (common/dump/csv_files.h): nothing leaves its directory.
 //
 // Thread safety: all members may be called from any thread. Ownership: borrows everything, which must outlive it.
-// Errors of an operation: those of a reader; DUMP_REFUSED, DATABASE_DAMAGED, DUMP_FAILED, DUMP_TIMEOUT; NOT_ENOUGH_SPACE;
+// Errors of an operation: those of a reader; TABLE_NOT_FOUND, DUMP_REFUSED, DATABASE_DAMAGED, DUMP_FAILED, DUMP_TIMEOUT; NOT_ENOUGH_SPACE;
 // EXPORT_INTERRUPTED (a restart of the controller, it is begun anew); CANCELLED, after which this snapshot is not exported any more until
 // the next start.
 #ifndef LITEFLEET_CONTROLLER_EXPORTS_EXPORTS_H_
@@ -33,6 +33,7 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -52,6 +53,14 @@ struct Rule {
   bool csv = false;  // else SQL
   std::chrono::milliseconds every{0};
   int keep = 1;
+};
+
+// The last export of a database did not work, and none has since.
+struct Failure {
+  std::string device;  // its name
+  std::string database;
+  SystemTime at;
+  absl::Status status;
 };
 
 struct Candidate {
@@ -92,6 +101,8 @@ class Exports {
   void Stop();
   // A backup was committed.
   void Committed(const DeviceId& device, const std::string& database);
+  // Of the databases that policies export still, at most 200. Not of cancelled ones. A restart forgets them, and tries anew at once.
+  std::vector<Failure> Failures() const;
 
  private:
   using Key = std::pair<std::string, std::string>;  // device and database
@@ -100,6 +111,10 @@ class Exports {
   absl::Status Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel);
   absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel);
   absl::Status Keep(const std::string& directory, int keep) const;
+  void Note(const Candidate& candidate, const absl::Status& status);
+  bool HasFailed(const Key& key) const;
+  // Of those that no policy exports any more nothing is wrong.
+  void ForgetOthers(const std::set<Key>& exported);
   bool stopping() const;
 
   const ExportDeps deps_;
@@ -109,6 +124,7 @@ class Exports {
   CondVar wake_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   std::set<Key> woken_ ABSL_GUARDED_BY(mu_);
+  std::map<Key, Failure> failures_ ABSL_GUARDED_BY(mu_);
   // The worker's: snapshots that are not to be tried before then.
   std::map<std::string, SteadyTime> not_before_;
   std::thread worker_;

@@ -32,7 +32,7 @@ constexpr std::array<Known, 7> kKnown = {{{"\x1f\x8b", "compressed with gzip"},
                                           {"\xfe\xff", "text in UTF-16"}}};
 
 absl::Status Refused(std::string_view reason, const std::string& message, std::string_view hint) {
-  return Error(absl::StatusCode::kInvalidArgument, reason, message, hint);
+  return Error(absl::StatusCode::kDataLoss, reason, message, hint);  // as the agent says it of a source
 }
 
 uint32_t Big32(ByteView bytes, size_t at) {
@@ -57,7 +57,7 @@ absl::StatusOr<ForeignFile> Database(ByteView head, uint64_t bytes) {
     return Refused("IMPORT_TRUNCATED", fmt::format("the database has {} bytes, which are no whole pages of {}", bytes, file.page_size),
                    kWhole);
   }
-  if (pages > format::kMaxPageCount) return Refused("IMPORT_NOT_A_DATABASE", fmt::format("no database has {} pages", pages), "");
+  if (pages > format::kMaxPageCount) return Refused("IMPORT_NOT_A_DATABASE", fmt::format("no database has {} pages", pages), kWhole);
   file.page_count = static_cast<uint32_t>(pages);
   // Of use only where the last writer set both; older versions of SQLite do not.
   const uint32_t said = Big32(head, 28);
@@ -79,7 +79,7 @@ bool LooksRandom(ByteView head) {
 }  // namespace
 
 absl::StatusOr<ForeignFile> Recognise(ByteView head, uint64_t bytes) {
-  if (bytes == 0) return Refused("IMPORT_NOT_A_DATABASE", "the file is empty", "");
+  if (bytes == 0) return Refused("IMPORT_NOT_A_DATABASE", "the file is empty", "name a database file, or a file of SQL text");
   const std::string_view text = AsText(head);
   if (text.starts_with(kMagic)) return Database(head, bytes);
   for (const Known& known : kKnown) {
@@ -93,7 +93,8 @@ absl::StatusOr<ForeignFile> Recognise(ByteView head, uint64_t bytes) {
     return Refused("IMPORT_ENCRYPTED", "the file looks like an encrypted database: nothing can read it without its key",
                    "let its application write it without encryption, or as SQL text, and import that");
   }
-  return Refused("IMPORT_NOT_A_DATABASE", "the file is neither an SQLite database nor SQL text in UTF-8", "");
+  return Refused("IMPORT_NOT_A_DATABASE", "the file is neither an SQLite database nor SQL text in UTF-8",
+                 "import a database file, or the SQL text that `sqlite3 FILE .dump` writes");
 }
 
 }  // namespace litefleet::imports

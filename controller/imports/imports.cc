@@ -228,7 +228,7 @@ absl::StatusOr<ForeignFile> Imports::LoadSql(ImportJob& job, const ForeignFile& 
   const off_t size = lseek(database.get(), 0, SEEK_END);
   if (size < 0) return ErrnoError(errno, "look at the database that was loaded");
   if (size == 0) {
-    return Error(Code::kInvalidArgument, "IMPORT_NOT_A_DATABASE", "the text has no statement that makes a table",
+    return Error(Code::kDataLoss, "IMPORT_NOT_A_DATABASE", "the text has no statement that makes a table",
                  "import the SQL text that `sqlite3 FILE .dump` writes, or a database file");
   }
   job.file = std::move(database);
@@ -254,7 +254,7 @@ absl::StatusOr<SnapshotId> Imports::Import(ImportJob& job) {
   LF_RETURN_IF_ERROR(checked.status);
   const std::string words = checked.Text();
   if (checked.verdict.state == check::State::kDamaged && words == "file is not a database") {
-    return Error(Code::kInvalidArgument, "IMPORT_NOT_A_DATABASE", "SQLite says of what follows the header: " + words,
+    return Error(Code::kDataLoss, "IMPORT_NOT_A_DATABASE", "SQLite says of what follows the header: " + words,
                  "if it is encrypted, let its application write it without encryption, or as SQL text, and import that");
   }
   LF_CRASH_POINT("import.checked");

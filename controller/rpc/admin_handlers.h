@@ -63,6 +63,8 @@ struct AdminDependencies {
   const backup::CatalogBackups* backups = nullptr;
   // Somebody reads this snapshot now.
   std::function<bool(const SnapshotId&)> is_read;
+  // What others than these handlers know to be wrong.
+  std::function<std::vector<v1::Alarm>()> alarms;
   const Clock* clock = nullptr;
   // Makes a token durable and says its secret.
   std::function<absl::StatusOr<v1::CreateTokenResponse>(const TokenWish&)> issue_token;

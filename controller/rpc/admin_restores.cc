@@ -1,5 +1,7 @@
 #include <memory>
 
+#include "absl/strings/match.h"
+
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
@@ -170,6 +172,10 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   for (const std::string& table : wanted.tables()) {
     if (table.empty() || table.size() > kMaxTableName || table.find('\0') != std::string::npos)
       return Invalid("TABLES_INVALID", "a table has no name that can be one");
+    if (absl::StartsWithIgnoreCase(table, "sqlite_")) {
+      return Invalid("TABLES_INVALID", fmt::format("table {} is SQLite's own", table),
+                     "the counter of a table with AUTOINCREMENT comes with the table");
+    }
     order.add_tables(table);
   }
   if (wanted.has_signature()) {

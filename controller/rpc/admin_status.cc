@@ -32,10 +32,10 @@ constexpr hours kCloneAlarm{24};      // after it was noticed last; two that run
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 16> kGravity = {"DEVICE_CLONED",  "STORE_DAMAGED",    "CHAIN_DIFFERS",       "DISK_LOW",
-                                                       "QUOTA_EXCEEDED", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",       "NEVER_BACKED_UP",
-                                                       "COVERAGE_GAP",   "SOURCE_DAMAGED",   "DEVICE_NOT_SEEN",     "UNPROVEN",
-                                                       "CATALOG_BACKUP", "RETENTION_HELD",   "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 17> kGravity = {
+    "DEVICE_CLONED",   "STORE_DAMAGED",       "CHAIN_DIFFERS",  "DISK_LOW",        "QUOTA_EXCEEDED", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",
+    "NEVER_BACKED_UP", "COVERAGE_GAP",        "SOURCE_DAMAGED", "DEVICE_NOT_SEEN", "UNPROVEN",       "EXPORT_FAILED",    "CATALOG_BACKUP",
+    "RETENTION_HELD",  "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -105,7 +105,8 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
   const v1::DatabaseHealth& health = database.health();
   if (health.has_last_error()) {
     alarms.Add("BACKUP_FAILED", subject,
-               fmt::format("the last run failed: {} ({})", health.last_error().message(), health.last_error().info().reason()));
+               fmt::format("{}: {} ({})", health.present() || health.has_last_run_at() ? "the last run failed" : "it cannot be read",
+                           health.last_error().message(), health.last_error().info().reason()));
   }
   if (!database.has_newest_snapshot()) {
     if (!health.has_last_error()) {
@@ -200,6 +201,9 @@ absl::StatusOr<v1::GetStatusResponse> AdminHandlers::GetStatus(const v1::GetStat
     } else {
       alarms.Add("CATALOG_BACKUP", "", fmt::format("the backups of the catalog cannot be read: {}", MessageOf(backups.status())));
     }
+  }
+  if (deps_.alarms) {
+    for (const v1::Alarm& alarm : deps_.alarms()) alarms.Add(alarm.reason(), alarm.subject(), alarm.message());
   }
   struct statvfs space = {};
   if (statvfs(deps_.data_directory.c_str(), &space) == 0) {

@@ -39,8 +39,11 @@ def test_usage_errors_end_with_2():
         for args in (["nonsense"], ["backup"], ["snapshot", "download"], ["-o", "xml", "status"], ["--nonsense", "status"], ["restore", "a/b", "--mode", "sideways"]):
             fleet.cli(*args, check=2)
         for program in ("litefleet-controller", "litefleet-agent"):
-            fleet.program(program, "nonsense", check=2)
-            fleet.program(program, check=2)
+            lf.expect("has no command 'nonsense'" in fleet.program(program, "nonsense", check=2).err, f"{program} does not name the command")
+            lf.expect("needs a command: " in fleet.program(program, check=2).err, f"{program} does not name the commands")
+        for program, args in (("litefleet-controller", ["init", "--data"]), ("litefleet-agent", ["run", "--config"]), ("litefleet", ["status", "--data"])):
+            lf.expect(f"{args[1]} needs a value" in fleet.program(program, *args, check=2).err, f"{program} {args}")
+        lf.expect("--host?" in fleet.program("litefleet-controller", "init", "--hots", "a", check=2).err, "no nearest option")
         for program in ("litefleet", "litefleet-controller", "litefleet-agent"):
             lf.expect("Usage" in fleet.program(program, "--help").out or "usage" in fleet.program(program, "--help").out, f"{program} --help")
             fleet.program(program, "--version")
@@ -297,6 +300,75 @@ def test_tokens_once_expired_and_wrong():
         taken.name, taken.state = "one", fleet.path("other-state")
         taken.enroll(check=6, timeout=60)
         lf.expect_equal([device["name"] for device in fleet.cli("-o", "json", "device", "list").json["items"]], ["one"], "devices")
+
+
+def is_narrow(text, what):
+    for line in text.splitlines():
+        lf.expect(len(line) <= 100, f"{what}: a line of {len(line)} columns: {line}")
+
+
+def test_plans_of_several_tell_the_one_without_a_snapshot():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        for name in ("a", "b"):
+            lf.make_database(fleet.path(f"{name}.db"), rows=10)
+        agent = fleet.agent("alpha-with-quite-a-long-name-for-a-device", {"first": fleet.path("a.db"), "second": fleet.path("b.db")})
+        first, second = f"{agent.name}/first", f"{agent.name}/second"
+        fleet.cli("device", "label", agent.name, "site=oslo")
+        fleet.snapshot(first)
+        for which in (["--selector", "site=oslo"], [second, first]):
+            done = fleet.cli("-o", "json", "restore", *which, "--plan", check=3)
+            lf.expect_equal([item["target"] for item in done.json["items"]], [first], f"the plans of {which}")
+            error = json.loads(done.err.strip().splitlines()[-1])["error"]
+            lf.expect(error["code"] == "not_found" and second in error["message"], f"which has none: {error}")
+        fleet.cli("restore", second, second, "--plan", check=4)
+        is_narrow(fleet.cli("restore", first, "--plan").out, "the plan")
+        # The others are restored, too, where a plan is shown first.
+        fleet.cli("restore", "--selector", "site=oslo", "--yes", check=3)
+        # A program reads nothing but the error.
+        refused = fleet.cli("-o", "json", "restore", first, check=2)
+        lf.expect_equal(json.loads(refused.err)["error"]["reason"], "CONFIRMATION_NEEDED", "standard error of -o json")
+        lf.expect("restore of" in fleet.cli("restore", first, check=2).err, "people see the plan")
+        status = fleet.cli("status").out
+        is_narrow(status, "status")
+        lf.expect("ago ago" not in status and "proven" in status, f"status\n{status}")
+
+
+def test_where_nothing_can_be_written():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        snapshot = fleet.snapshot("alpha/main")
+        for way in ([], ["--format", "sql"], ["--format", "csv"]):
+            done = fleet.cli("-o", "json", "snapshot", "download", snapshot, "--output", fleet.path("nowhere", "x"), *way, check=4)
+            error = json.loads(done.err)["error"]
+            lf.expect_equal((error["reason"], bool(error["hint"])), ("DIRECTORY_NOT_FOUND", True), f"{way}: {error}")
+            lf.expect(error["message"].endswith(fleet.path("nowhere")) and ".part" not in error["message"], f"the directory is not named: {error}")
+        os.mkdir(fleet.path("csv"))
+        done = fleet.cli("-o", "json", "snapshot", "download", snapshot, "--output", fleet.path("csv"), "--format", "csv", "--force", check=2)
+        lf.expect_equal(json.loads(done.err)["error"]["reason"], "OUTPUT_INVALID", "--force with csv")
+        fleet.cli("policy", "apply", fleet.path("csv"), check=2)
+        fleet.cli("policy", "simulate", "--file", fleet.path("csv"), check=2)
+
+
+def test_what_a_device_cannot_read_is_not_missing():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        os.mkdir(fleet.path("folder"))
+        lf.make_database(fleet.path("a.db"), rows=10)
+        agent = fleet.agent("alpha", {"main": fleet.path("a.db"), "folder": fleet.path("folder"), "none": fleet.path("none.db")})
+        listed = {item["name"]: item for item in fleet.cli("-o", "json", "database", "list").json["items"]}
+        lf.expect_equal(listed["folder"]["health"]["last_error"]["reason"], "NOT_REGULAR_FILE", "a directory")
+        lf.expect_equal(listed["none"]["health"]["last_error"], None, "one that is not there")
+        text = fleet.cli("database", "list").out
+        lf.expect("unreadable" in text and "missing" in text, f"database list\n{text}")
+        lf.expect("unreadable on the device" in fleet.cli("database", "show", "alpha/folder").out, "database show")
+        device = fleet.cli("-o", "json", "device", "show", "alpha").json
+        lf.expect(device["free_bytes"] is None or device["free_bytes"] > 0, f"free bytes before anything was said: {device['free_bytes']}")
+        with open(agent.config, "a", encoding="utf-8") as file:
+            file.write("nonsense = 1\n")
+        fleet.program("litefleet-agent", "doctor", "--config", agent.config, check=2)
 
 
 def test_operators_connect_by_their_file_from_elsewhere():

@@ -86,7 +86,7 @@ def test_options_and_configuration_say_what_is_dumped():
         ordered = text("--method", "dump", "--table", "item", "--schema-only")
         lf.expect("CREATE TABLE item" in ordered and "INSERT" not in ordered and "TABLE tag" not in ordered, "the order is not what was dumped")
         failed = fleet.backup("alpha/main", "--method", "dump", "--table", "nothing", check=False)
-        lf.expect_equal(failed["error"]["reason"], "DUMP_REFUSED", "a table that is not there")
+        lf.expect_equal(failed["error"]["reason"], "TABLE_NOT_FOUND", "a table that is not there")
         fleet.cli("backup", "alpha/main", "--schema-only", check=2)
         online = fleet.cli("-o", "json", "snapshot", "show", fleet.snapshot("alpha/main", "--method", "online")).json
         lf.expect_equal((online["method"], online["content"]), ("online", "database"), "another method on order")

@@ -50,5 +50,34 @@ def test_policies_export_after_backups():
         lf.expect(newest in fleet.cli("operation", "show", mine[0]["id"]).out, "operation show does not say where it is")
 
 
+def test_what_fails_is_told_until_it_works():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        # Nothing can be made below a file.
+        with open(os.path.join(fleet.data, "exports"), "w", encoding="utf-8"):
+            pass
+        fleet.serve()
+        fleet.agent("alpha", {"shop": lf.make_shop(fleet.path("shop.db"), rows=5)})
+        policy = fleet.path("policy.toml")
+        with open(policy, "w", encoding="utf-8") as file:
+            file.write('name = "files"\n[export]\nevery = "0s"\n')
+        fleet.cli("policy", "apply", policy)
+        shown = fleet.cli("-o", "json", "policy", "show", "files").json["export"]
+        lf.expect_equal(shown, {"format": "csv", "every_ms": 0, "keep": 7, "databases": []}, "the policy's export")
+        lf.expect("after every backup" in fleet.cli("policy", "list").out, "policy list does not say that it exports")
+
+        def alarms():
+            return [alarm for alarm in fleet.cli("-o", "json", "status").json["alarms"] if alarm["reason"] == "EXPORT_FAILED"]
+
+        fleet.snapshot("alpha/shop")
+        lf.wait_until("the alarm", alarms)
+        lf.expect_equal([alarm["subject"] for alarm in alarms()], ["alpha/shop"], "whose export failed")
+        lf.expect("export of alpha/shop failed" in fleet.controller.text(), "nothing in the log")
+        os.remove(os.path.join(fleet.data, "exports"))
+        lf.run_sql(fleet.path("shop.db"), "insert into customer(name) values('another')")
+        fleet.snapshot("alpha/shop")
+        lf.wait_until("the alarm goes", lambda: not alarms())
+
+
 if __name__ == "__main__":
     lf.main(globals())

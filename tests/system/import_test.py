@@ -50,6 +50,14 @@ def test_a_database_and_sql_text_become_snapshots_and_are_pushed():
         # The stored copy is checked by an order of its own, and it can be drilled.
         lf.wait_until("the import is checked", lambda: fleet.cli("-o", "json", "snapshot", "show", imported["brought.db"]).json["check"] == "ok")
         fleet.cli("snapshot", "drill", imported["brought.db"])
+        # The list tells them apart from backups, and can leave them out.
+        listed = {item["id"]: item["imported"] for item in fleet.cli("-o", "json", "snapshot", "list", "alpha/main").json["items"]}
+        lf.expect_equal(listed, {backup: False, **{each: True for each in imported.values()}}, "what was imported")
+        for wide in ([], ["-o", "wide"]):
+            rows = {line.split()[0]: line for line in fleet.cli(*wide, "snapshot", "list", "alpha/main").out.splitlines()[1:]}
+            lf.expect_equal({each for each, line in rows.items() if "  import" in line}, set(imported.values()), f"marks in the table {wide}")
+        lf.expect_equal(fleet.cli("-o", "name", "snapshot", "list", "alpha/main", "--no-imports", "--limit", "1").out.split(), [backup], "the newest backup")
+        lf.expect("--timeout" not in fleet.cli("snapshot", "import", "--help").out, "nobody waits for a device")
         # Never the newest: a restore without a name takes the backup.
         plan = fleet.cli("-o", "json", "restore", "alpha/main", "--plan").json
         lf.expect(backup in lf.json.dumps(plan), f"the plan is not for the backup: {plan}")
@@ -75,8 +83,11 @@ def test_what_is_none_or_in_use_is_said_and_nothing_stays():
 
         refused("missing.db", "FILE_NOT_FOUND", 4)
         refused("empty.db", "FILE_INVALID", 2, content=b"")
-        refused("random.db", "IMPORT_ENCRYPTED", lf.AnyOf(1, 2), content=os.urandom(8192))
-        refused("zip.db", "IMPORT_NOT_A_DATABASE", lf.AnyOf(1, 2), content=b"PK\x03\x04" + os.urandom(100))
+        refused("random.db", "IMPORT_ENCRYPTED", 8, content=os.urandom(8192))
+        refused("zip.db", "IMPORT_NOT_A_DATABASE", 8, content=b"PK\x03\x04" + os.urandom(100))
+        refused("junk.db", "IMPORT_NOT_A_DATABASE", 8, content=b"\0junk" * 100)
+        told = fleet.cli("snapshot", "import", fleet.path("junk.db"), "--to", "alpha/main", check=8)
+        lf.expect("hint: import a database file" in told.err, f"no hint\n{told}")
         refused("words.sql", "LOAD_REFUSED", lf.AnyOf(1, 6), content=b"these are no statements;\n")
         refused("words.sql", "DATABASE_NOT_FOUND", 4, to="alpha/nothing")
         refused("words.sql", "DEVICE_NOT_FOUND", 4, to="beta/main")
@@ -84,7 +95,7 @@ def test_what_is_none_or_in_use_is_said_and_nothing_stays():
         refused("folder", "FILE_INVALID", 2)
         whole = lf.make_database(fleet.path("whole.db"), rows=300, journal="delete")
         with open(whole, "rb") as file:
-            refused("half.db", "IMPORT_TRUNCATED", lf.AnyOf(1, 2), content=file.read(8192))
+            refused("half.db", "IMPORT_TRUNCATED", 8, content=file.read(8192))
         # A live one: its commits are in the log beside it.
         live = fleet.path("wal.db")
         application = sqlite3.connect(live, isolation_level=None)

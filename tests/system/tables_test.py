@@ -46,7 +46,18 @@ def test_into_a_live_database_in_one_transaction():
             again = fleet.snapshot("alpha/shop")
             lf.expect_equal(lf.content(fleet.download(again)), lf.content(path), "the next backup")
             fleet.cli("restore", "alpha/shop", "--table", "orders", "--mode", "replace", "--yes", check=2)
-            fleet.cli("restore", "alpha/shop", "--table", "nothing", "--yes", check=lf.AnyOf(1, 6))
+            missing = fleet.cli("restore", "alpha/shop", "--table", "nothing", "--yes", check=4)
+            lf.expect("there is no table nothing; there are customer, log, orders" in missing.err and "hint:" in missing.err, f"a table that is not there\n{missing}")
+            for name in ("sqlite_sequence", "SQLite_Sequence"):
+                fleet.cli("restore", "alpha/shop", "--table", name, "--plan", check=2)
+                fleet.cli("snapshot", "download", snapshot, "--table", name, "--output", fleet.path("none.db"), check=2)
+            fleet.cli("snapshot", "download", snapshot, "--table", "nothing", "--output", fleet.path("none.db"), check=4)
+            fleet.cli("snapshot", "download", snapshot, "--table", "nothing", "--format", "csv", "--output", fleet.path("none"), check=4)
+            lf.run_sql(path, "create view seen as select * from log; create virtual table words using fts5(word)")
+            fleet.snapshot("alpha/shop")
+            for name, why in (("seen", "is a view"), ("words", "is virtual")):
+                refused = fleet.cli("restore", "alpha/shop", "--table", name, "--yes", check=6)
+                lf.expect(why in refused.err and "hint: take the tables" in refused.err, f"{name}\n{refused}")
 
 
 def test_under_a_writing_application():

@@ -134,7 +134,7 @@ TEST_F(DumpSourceTest, ErrorsNameThePathAndTheReason) {
   auto source = OpenDumpSource(Options(path), {.tables = {"nothing"}});
   ASSERT_TRUE(source.ok());
   const absl::Status refused = Text(**source).status();
-  EXPECT_EQ(ReasonOf(refused), "DUMP_REFUSED");
+  EXPECT_EQ(ReasonOf(refused), "TABLE_NOT_FOUND");
   EXPECT_NE(MessageOf(refused).find(path), std::string::npos);
 }
 

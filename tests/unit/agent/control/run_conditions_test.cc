@@ -79,7 +79,7 @@ TEST_F(RunConditionsTest, AQuietDatabase) {
   Written("app.db", std::chrono::minutes(10));
   EXPECT_EQ(Ask(), "");
   Written("app.db-wal", std::chrono::seconds(29));
-  EXPECT_THAT(Ask(), HasSubstr("written 29000 ms ago"));
+  EXPECT_THAT(Ask(), HasSubstr("written 29s ago, and is to be quiet for 30s"));
   Written("app.db-wal", std::chrono::seconds(31));
   EXPECT_EQ(Ask(), "");
   Written("app.db-journal", std::chrono::hours(-1));

@@ -117,7 +117,7 @@ TEST_F(TablesTest, AFailureLeavesTheOldState) {
     std::function<void()> prepare;
     const char* reason;
   } cases[] = {
-      {[&] { order_.add_tables("nothing"); }, "DUMP_REFUSED"},
+      {[&] { order_.add_tables("nothing"); }, "TABLE_NOT_FOUND"},
       {[&] { Sql("drop table t; create table x(a); create view t as select * from x"); }, "LOAD_REFUSED"},
       {[&] { Sql("create table child(a references t(id)); insert into child values(7001)"); }, ""},
       {[&] {

@@ -24,6 +24,24 @@ TEST(ParseDurationTest, TakesTheUnitsOfTheContract) {
     EXPECT_FALSE(ParseDuration(bad).ok()) << bad;
 }
 
+TEST(FormatDurationTest, SaysItExactlyInTheLargestUnit) {
+  for (const char* text : {"0s", "1ms", "82079ms", "82s", "90m", "1h", "36h", "366d"})
+    EXPECT_EQ(FormatDuration(*ParseDuration(text)), text);
+  EXPECT_EQ(FormatDuration(milliseconds(86'400'000)), "1d");
+}
+
+TEST(TomlReaderTest, RangesAndTablesAreNamedAsTheyAreWritten) {
+  auto reader = TomlReader::Parse("[database.when]\nat_latest = \"5s\"\n", "a.toml");
+  ASSERT_TRUE(reader.ok());
+  TomlTable* const when = reader->root().Table("database")->Table("when");
+  EXPECT_FALSE(when->OptionalDuration("at_latest", minutes(1), hours(24 * 366)).has_value());
+  EXPECT_EQ(MessageOf(reader->Finish()), "a.toml:2: at_latest: 5s is not between 1m and 366d");
+  auto other = TomlReader::Parse("[database.when]\npowr = \"any\"\n", "a.toml");
+  ASSERT_TRUE(other.ok());
+  other->root().Table("database")->Table("when")->String("power", "");
+  EXPECT_EQ(MessageOf(other->Finish()), "a.toml:2: unknown key \"powr\" in [database.when]");
+}
+
 TEST(ParseSizeTest, TakesTheUnitsOfTheContract) {
   EXPECT_EQ(*ParseSize("64MiB"), 64 << 20);
   EXPECT_EQ(*ParseSize("4096"), 4096);

@@ -121,7 +121,10 @@ TEST_F(ProcessTest, SortsThatDoNotFitIntoMemoryGoToTheDisk) {
 
 TEST_F(ProcessTest, ErrorsSayWhatItWas) {
   Make("a.db", "create table t(a unique); insert into t values(1)");
-  EXPECT_EQ(ReasonOf(DumpFile("a.db", {.tables = {"u"}}).status()), "DUMP_REFUSED");
+  const absl::Status none_there = DumpFile("a.db", {.tables = {"u"}}).status();
+  EXPECT_EQ(ReasonOf(none_there), "TABLE_NOT_FOUND");
+  EXPECT_EQ(MessageOf(none_there), "there is no table u; there are t");
+  EXPECT_NE(HintOf(none_there), "");
   EXPECT_EQ(ReasonOf(LoadInto("b.db", "create table t(a); insert into u values(1);")), "LOAD_REFUSED");
   EXPECT_EQ(ReasonOf(LoadInto("b.db", "begin; create table t(a);")), "LOAD_DAMAGED");
   EXPECT_EQ(ReasonOf(LoadInto("b.db", "create table t(a); insert into t values(zeroblob(2000000));", {}, 1 << 20)), "LOAD_FAILED");

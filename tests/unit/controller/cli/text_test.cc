@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "controller/cli/command_support.h"
 #include "controller/cli/json.h"
+#include "controller/cli/plan_text.h"
 #include "controller/cli/table.h"
 
 namespace litefleet::cli {
@@ -141,6 +143,30 @@ TEST(TableText, SentencesBreakBetweenWords) {
             "SOURCE_DAMAGED  SQLite finds damage in its newest\n"
             "                snapshot\n"
             "                01J9ZK00000000000000000001\n");
+}
+
+TEST(FactsText, LongValuesHangBelowTheirFirstLine) {
+  Facts facts;
+  facts.Add("space", "12 MiB needed, 34 MiB free").Add("in use", "no");
+  EXPECT_EQ(facts.Text(), "space:   12 MiB needed, 34 MiB free\nin use:  no\n");
+  EXPECT_EQ(facts.Text(24), "space:   12 MiB needed,\n         34 MiB free\nin use:  no\n");
+}
+
+TEST(PlanTextTest, LinesAreBroken) {
+  v1::RestorePlan plan;
+  plan.set_from_device(true);
+  plan.add_steps("fetch " + std::string(90, 'x') + " and " + std::string(90, 'y'));
+  v1::ErrorDetail& obstacle = *plan.add_obstacles();
+  obstacle.set_message("there is a reason " + std::string(60, 'z') + " that needs many words to be told, and more than a line has");
+  obstacle.mutable_info()->set_hint("do something about it " + std::string(90, 'h'));
+  const std::string text = PlanText("restore", Facts(), plan, 100);
+  for (size_t at = 0; at < text.size();) {
+    const size_t end = text.find('\n', at);
+    EXPECT_LE(end - at, 100u) << text.substr(at, end - at);
+    at = end + 1;
+  }
+  EXPECT_NE(text.find("  * fetch\n    xxx"), std::string::npos) << text;
+  EXPECT_NE(PlanText("restore", Facts(), plan, 0).find(" and yyy"), std::string::npos);
 }
 
 }  // namespace

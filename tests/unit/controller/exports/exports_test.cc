@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <atomic>
 #include <filesystem>
 
 #include "common/base/status.h"
@@ -62,6 +63,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
     StopFleet();
   }
   absl::StatusOr<std::optional<Candidate>> One() {
+    if (!exported_) return std::nullopt;
     auto database = path_->snapshots->GetDatabase(device_, "main");
     if (!database.ok()) return std::nullopt;
     database->set_device_id(device_.value());
@@ -118,6 +120,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
     return {};
   }
 
+  std::atomic<bool> exported_ = true;
   Rule rule_;
   uint64_t reserve_ = 0;
   std::chrono::milliseconds look_ = std::chrono::hours(1);
@@ -226,6 +229,33 @@ TEST_F(ExportsTest, AFullDiskIsSaidBefore) {
   const SnapshotId snapshot = Backup("create table t(a)");
   EXPECT_EQ(WaitFor(snapshot).error().info().reason(), "NOT_ENOUGH_SPACE");
   EXPECT_THAT(Names(Place()), SizeIs(0));
+}
+
+TEST_F(ExportsTest, AFailureIsKnownUntilOneWorks) {
+  StartAll();
+  // Nothing can be made there.
+  ASSERT_TRUE(io::WriteFileAtomic(Root(), "", 0600).ok());
+  ASSERT_EQ(WaitFor(Backup("create table t(a)")).state(), v1::OPERATION_STATE_FAILED);
+  const std::vector<Failure> failures = exports_->Failures();
+  ASSERT_THAT(failures, SizeIs(1));
+  EXPECT_EQ(failures[0].device + "/" + failures[0].database, "alpha/main");
+  EXPECT_FALSE(failures[0].status.ok());
+  ASSERT_EQ(WaitFor(Backup("create table t(a, b)")).state(), v1::OPERATION_STATE_FAILED);
+  EXPECT_THAT(exports_->Failures(), SizeIs(1));
+  std::filesystem::remove(Root());
+  ASSERT_EQ(WaitFor(Backup("create table t(a, b, c)")).state(), v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_THAT(exports_->Failures(), SizeIs(0));
+}
+
+TEST_F(ExportsTest, OfWhatNoPolicyExportsNothingIsWrong) {
+  look_ = std::chrono::milliseconds(20);
+  StartAll();
+  ASSERT_TRUE(io::WriteFileAtomic(Root(), "", 0600).ok());
+  ASSERT_EQ(WaitFor(Backup("create table t(a)")).state(), v1::OPERATION_STATE_FAILED);
+  ASSERT_THAT(exports_->Failures(), SizeIs(1));
+  exported_ = false;
+  for (int i = 0; i < 1000 && !exports_->Failures().empty(); ++i) usleep(10'000);
+  EXPECT_THAT(exports_->Failures(), SizeIs(0));
 }
 
 TEST_F(ExportsTest, ANameThatIsNoneIsNoPath) {
