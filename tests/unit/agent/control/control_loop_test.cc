@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -159,6 +160,65 @@ TEST(ControlLoopTest, WaitsFromOneSecondDoublingToSixtyWithFullJitterAndAnewAfte
     EXPECT_GT(*most, cap * 7 / 10) << "after attempt " << i;
     EXPECT_LT(*least, cap * 3 / 10 + 4 * TickingClock::kTick) << "after attempt " << i;
   }
+}
+
+// What a controller hears first, and says only a welcome to.
+class HearingConnector final : public ControlConnector {
+ public:
+  absl::StatusOr<std::shared_ptr<ControlStream>> Open(std::shared_ptr<ControlEvents> events) override {
+    return std::make_shared<Stream>(*this, std::move(events));
+  }
+  void Welcomed() override {}
+  void Closed() override {}
+  std::string Heard() {
+    MutexLock lock(mu_);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::minutes(1);
+    while (heard_.size() < 2 && changed_.WaitUntil(mu_, deadline)) {}
+    std::string text;
+    for (const v1::ControlRequest& request : heard_) text += request.has_hello() ? "hello " : request.has_health() ? "health " : "other ";
+    return text;
+  }
+
+ private:
+  class Stream final : public ControlStream {
+   public:
+    Stream(HearingConnector& connector, std::shared_ptr<ControlEvents> events) : connector_(connector), events_(std::move(events)) {}
+    void Start() override {}
+    void ReadMore() override {}
+    void Write(v1::ControlRequest request) override {
+      const bool hello = request.has_hello();
+      {
+        MutexLock lock(connector_.mu_);
+        connector_.heard_.push_back(std::move(request));
+        connector_.changed_.SignalAll();
+      }
+      events_->OnWritten();
+      if (!hello) return;
+      v1::ControlResponse response;
+      *response.mutable_welcome()->mutable_health_interval() = ToProtoDuration(std::chrono::hours(1));
+      events_->OnResponse(std::move(response));
+    }
+    void Cancel() override {}
+
+   private:
+    HearingConnector& connector_;
+    const std::shared_ptr<ControlEvents> events_;
+  };
+
+  Mutex mu_;
+  CondVar changed_;
+  std::vector<v1::ControlRequest> heard_ ABSL_GUARDED_BY(mu_);
+};
+
+TEST(ControlLoopTest, TellsItsHealthAtOnceAfterTheWelcome) {
+  const RealClock clock;
+  NoRunner runner;
+  NoHealth health;
+  HearingConnector connector;
+  ControlLoop loop(health, connector, clock, {});
+  loop.Start(runner);
+  EXPECT_EQ(connector.Heard(), "hello health ") << "the next one is due in an hour";
+  loop.Stop();
 }
 
 }  // namespace

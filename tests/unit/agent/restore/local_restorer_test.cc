@@ -5,8 +5,6 @@
 #include <sys/mount.h>
 #include <sys/xattr.h>
 
-#include "agent/restore/in_use.h"
-#include "agent/restore/target_place.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -351,51 +349,6 @@ TEST_F(LocalRestorerTest, ReplaceIsRefusedWhileSomebodyHasItOpen) {
     EXPECT_EQ(Label(path_), "old");
     EXPECT_EQ(LeftOver(), "");
   }
-}
-
-// The kernel's lease alone: who restores may not look at the process that has the file open, this one.
-TEST_F(LocalRestorerTest, TheLeaseKnowsAUserThatCannotBeSeen) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root to be another user";
-  constexpr uid_t kNobody = 65534;
-  Make(path_, "old", "delete", 100);
-  for (const std::string& path : {folder_, data_, path_}) ASSERT_EQ(chown(path.c_str(), kNobody, kNobody), 0);
-  const auto lease_as_nobody = [&] {
-    int answer[2];
-    EXPECT_EQ(pipe(answer), 0);
-    const pid_t child = fork();
-    if (child == 0) {
-      if (setgid(kNobody) != 0 || setuid(kNobody) != 0) _exit(1);
-      const auto place = TargetPlace::Resolve(path_);
-      if (!place.ok()) _exit(2);
-      const auto lease = WriteLease::Take(*place, place->name());
-      std::string text =
-          lease.ok() ? (lease->has_value() ? "taken" : "no leases here") : ReasonOf(lease.status()) + ": " + MessageOf(lease.status());
-      if (lease.ok() && lease->has_value()) {
-        if ((*lease)->Wanted()) text += ", wanted too early";
-        signal(SIGURG, SIG_IGN);
-        if (open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC) >= 0 || errno != EWOULDBLOCK) text += ", and not held";
-        if (!(*lease)->Wanted()) text += ", and not told that it is wanted";
-      }
-      _exit(write(answer[1], text.data(), text.size()) == static_cast<ssize_t>(text.size()) ? 0 : 3);
-    }
-    close(answer[1]);
-    char buffer[1000];
-    const ssize_t n = read(answer[0], buffer, sizeof buffer);
-    close(answer[0]);
-    int status = 0;
-    EXPECT_EQ(waitpid(child, &status, 0), child);
-    EXPECT_EQ(status, 0);
-    return std::string(buffer, n > 0 ? static_cast<size_t>(n) : 0);
-  };
-  const std::string unused = lease_as_nobody();
-  if (unused == "no leases here") GTEST_SKIP() << "the file system of the temporary directory gives no leases";
-  EXPECT_EQ(unused, "taken");
-  const int reader = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-  ASSERT_GE(reader, 0);
-  const std::string refused = lease_as_nobody();
-  close(reader);
-  EXPECT_TRUE(refused.starts_with("IN_USE")) << refused;
-  EXPECT_THAT(refused, HasSubstr("a process that is not visible from here"));
 }
 
 TEST_F(LocalRestorerTest, ReplaceOfGarbageMovesItAsideWithItsLog) {
