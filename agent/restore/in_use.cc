@@ -39,6 +39,15 @@ bool HasOpen(DIR* descriptors, std::span<const capture::FileId> files) {
   return false;
 }
 
+// The kernel's number of the first name space of processes (PROC_PID_INIT_INO): in any other one, a container's, /proc does not show who
+// runs outside of it, and does not say so.
+constexpr ino_t kFirstPidSpace = 0xEFFFFFFC;
+
+bool SeesOtherContainers() {
+  struct stat st {};
+  return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == kFirstPidSpace;
+}
+
 }  // namespace
 
 std::string Users::Text() const {
@@ -81,7 +90,8 @@ absl::StatusOr<std::optional<WriteLease>> WriteLease::Take(const TargetPlace& pl
   struct stat st {};
   const capture::FileId id = fstat(fd.get(), &st) == 0 ? capture::FileId{st.st_dev, st.st_ino} : capture::FileId{};
   const Users users = FindUsers(std::span(&id, 1));
-  if (users.pids.empty() && users.complete) return std::nullopt;  // a file system that refuses leases in this way
+  // A file system that refuses leases in this way.
+  if (users.pids.empty() && users.complete && SeesOtherContainers()) return std::nullopt;
   return Error(absl::StatusCode::kFailedPrecondition, "IN_USE",
                fmt::format("{} is open in {}", place.path(), users.pids.empty() ? "a process that is not visible from here" : users.Text()),
                "stop the application first, or restore with --mode live");

@@ -1,5 +1,6 @@
 #include "common/base/clock.h"
 
+#include <sys/types.h>
 #include <time.h>
 
 #include <fstream>
@@ -8,6 +9,10 @@
 
 namespace litefleet {
 namespace {
+
+// On 32-bit machines only where every source is compiled with _FILE_OFFSET_BITS=64 and _TIME_BITS=64.
+static_assert(sizeof(off_t) == 8, "files are larger than 2 GiB");
+static_assert(sizeof(time_t) == 8, "time goes on after 2038");
 
 constexpr SystemTime kFakeStart{std::chrono::seconds(1'800'000'000)};
 

@@ -49,6 +49,81 @@ def test_refuses_wrong_usage():
         expect_equal(run(installer, *args).returncode, 2, f"exit code of {args}")
 
 
+class Packages:
+    """deploy/lib/install beside a dpkg-query, an apt-get, an id and a sudo of the test's: what it called is in a file, a line a call."""
+
+    def __init__(self, fleet, missing=("zstd",), uid=1000, sudo=None, locked=0):
+        self.calls, self.bin = fleet.path("calls"), fleet.path("bin")
+        os.makedirs(self.bin, exist_ok=True)
+        for name in os.listdir(self.bin):
+            os.unlink(os.path.join(self.bin, name))
+        with open(self.calls, "w", encoding="utf-8"):
+            pass
+        for tool in ("bash", "env", "grep", "sh"):
+            os.symlink(shutil.which(tool), os.path.join(self.bin, tool))
+        self.shim("dpkg-query", f'for last; do :; done\ncase " {" ".join(missing)} " in *" $last "*) exit 1 ;; esac\necho installed')
+        self.shim("id", f"echo {uid}")
+        # The lists are locked by another apt at the first `locked` calls.
+        self.shim("apt-get", f"""echo "apt-get $*" >>"{self.calls}"
+case "$*" in
+*update*)
+  n=0
+  while read -r line; do case "$line" in *update*) n=$((n + 1)) ;; esac; done <"{self.calls}"
+  if [ "$n" -le {locked} ]; then echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 4711 (apt-get)"; exit 100; fi ;;
+esac""")
+        self.shim("sleep", f'echo "sleep $*" >>"{self.calls}"')
+        if sudo is not None:
+            self.shim("sudo", f'[ "$1" = -n ] || exit 1\nshift\n[ {sudo} = allowed ] || exit 1\n[ "$1" = true ] && exit 0\necho "sudo $1" >>"{self.calls}"\nexec "$@"')
+
+    def shim(self, name, text):
+        path = os.path.join(self.bin, name)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(f"#!/bin/sh\n{text}\n")
+        os.chmod(path, 0o755)
+
+    def install(self, what="build"):
+        done = run(os.path.join(lf.TOP, "deploy", "lib", "install"), what, timeout=120, env={"PATH": self.bin})
+        with open(self.calls, encoding="utf-8") as file:
+            return done.returncode, done.stdout, file.read().splitlines()
+
+
+def test_packages_are_installed_by_who_may():
+    with Fleet() as fleet:
+        # Nothing is missing: no apt, no sudo.
+        expect_equal(Packages(fleet, missing=(), sudo="allowed").install("tests"), (0, "", []), "nothing is missing")
+
+        # As root, and only what is missing.
+        code, out, calls = Packages(fleet, missing=("zstd", "cmake"), uid=0).install()
+        expect_equal(code, 0, out)
+        expect_equal(len(calls), 2, calls)
+        expect(calls[0].endswith(" update") and "DPkg::Lock::Timeout=" in calls[1], calls)
+        expect(calls[1].endswith(" install -y --no-install-recommends cmake zstd"), calls)
+
+        # By sudo, which never asks.
+        code, out, calls = Packages(fleet, sudo="allowed").install()
+        expect_equal(code, 0, out)
+        expect_equal([call.split()[0] for call in calls], ["sudo", "apt-get", "sudo", "apt-get"], calls)
+
+        # By neither: the one command, and nothing was called.
+        for sudo in (None, "refused"):
+            code, out, calls = Packages(fleet, missing=("zstd", "cmake"), sudo=sudo).install()
+            expect_equal(code, 2, out)
+            expect_equal(calls, [], "calls of a user who may not")
+            expect("apt-get update && apt-get install -y --no-install-recommends cmake zstd" in out, out)
+
+        # Another apt has the lists: it waits, and goes on.
+        code, out, calls = Packages(fleet, uid=0, locked=2).install()
+        expect_equal(code, 0, out)
+        expect_equal([call.split()[0] if call.startswith("sleep") else call.split()[-1] for call in calls], ["update", "sleep", "update", "sleep", "update", "zstd"], calls)
+
+        # No apt at all.
+        packages = Packages(fleet)
+        os.unlink(os.path.join(packages.bin, "apt-get"))
+        code, out, calls = packages.install()
+        expect_equal(code, 2, out)
+        expect("no apt" in out and "libgrpc++-dev" in out, out)
+
+
 def bare_root():
     """A Debian 12 root with nothing but its smallest packages, as an archive that is made once."""
     if os.environ.get("LITEFLEET_SLOW") != "1":

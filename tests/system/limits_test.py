@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """What the agent may take of the link, by the time of the day, and what the controller gives to all agents together."""
+import os
 import signal
+import subprocess
 import time
 
 import lf
@@ -72,6 +74,25 @@ def test_the_controllers_total_rates_hold_for_uploads_and_fetches_and_a_small_ba
         print(f"{received >> 10} KiB down in {seconds:.1f} s")
         lf.expect(received > 4 << 20 and seconds >= received / RATE - 1.5, f"{received} bytes in {seconds:.1f} s are more than the limit allows")
         lf.expect_equal(lf.content(fleet.path("copy.db")), lf.content(large), "the restored database")
+
+
+def test_memory_of_agent_and_controller_does_not_grow_with_the_database():
+    """Peaks of fresh programs that back up, restore and serve one database each: a database four times as large takes the same."""
+    peaks = {}
+    for mib in (64, 256):
+        with lf.Fleet() as fleet:
+            fleet.init()
+            fleet.serve()
+            path = fleet.path("app.db")
+            subprocess.run([os.path.join(lf.TOOLS, "telemetry_db"), "create", path, "--size", f"{mib}MiB"], check=True, timeout=120)
+            agent = fleet.agent("alpha", {"app": path})
+            fleet.snapshot("alpha/app")
+            peaks[mib] = agent.process.peak_kib(), fleet.controller.peak_kib()
+    print(f"peaks of agent and controller in KiB, by MiB of the database: {peaks}")
+    for i, (name, bound) in enumerate((("the agent", 64 << 10), ("the controller", 128 << 10))):
+        small, large = peaks[64][i], peaks[256][i]
+        lf.expect(large <= small * 1.1 + 1024, f"{name} took {small} KiB for 64 MiB and {large} KiB for 256 MiB")
+        lf.expect(large <= bound, f"{name} took {large} KiB")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Databases of odd shapes: each is backed up by the real programs, downloaded, restored elsewhere, and compared byte by byte."""
 import os
+import shutil
 import sqlite3
 import sys
 
@@ -53,6 +54,53 @@ def test_every_shape_comes_back():
             fleet.cli("restore", f"alpha/{name}", "--snapshot", snapshot, "--to", f"beta/{name}", "--yes")
             lf.expect(content(fleet.path(f"{name}.restored")) == before, f"{name}: the restored file is the database, byte by byte")
             lf.expect(content(fleet.path(f"{name}.db")) == before, f"{name}: the backup changed nothing")
+
+
+def test_one_that_fails_stops_no_other():
+    """Each kind of trouble is recorded with its reason; the databases beside it are backed up, before and after, by the same agent."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        os.mkdir(fleet.path("directory.db"))
+        with open(fleet.path("text.db"), "wb") as file:
+            file.write(b"this is no database\n" * 500)
+        make(fleet.path("foreign.db"), ODD["no-rowid"])
+        other = sqlite3.connect(fleet.path("other.db"), isolation_level=None)
+        other.executescript("pragma journal_mode=wal; create table o(x); insert into o values (1)")
+        shutil.copy(fleet.path("other.db-wal"), fleet.path("foreign.db-wal"))
+        other.close()
+        bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE"}
+        if os.geteuid() != 0:
+            make(fleet.path("unreadable.db"), ODD["no-rowid"])
+            os.chmod(fleet.path("unreadable.db"), 0)
+            bad["unreadable"] = "NO_PERMISSION"
+        names = ["first", *bad, "foreign", "last"]
+        for name in ("first", "last"):
+            make(fleet.path(f"{name}.db"), FILL)
+        agent = fleet.agent("alpha", {name: fleet.path(f"{name}.db") for name in names})
+        pid = agent.process.pid
+        fleet.snapshot("alpha/first")
+        for name, reason in bad.items():
+            operation = fleet.backup(f"alpha/{name}", check=False)
+            lf.expect_equal(operation["state"], "failed", f"{name}: {operation}")
+            lf.expect_equal(operation["error"]["reason"], reason, f"{name}: {operation}")
+        # A WAL of another database: SQLite cannot tell, and the snapshot is what an application would read.
+        os.mkdir(fleet.path("copy"))
+        for suffix in ("", "-wal"):
+            shutil.copy(fleet.path(f"foreign.db{suffix}"), fleet.path("copy", f"foreign.db{suffix}"))
+        snapshot = fleet.snapshot("alpha/foreign")
+        wanted = lf.content(fleet.path("copy", "foreign.db"))
+        lf.expect_equal(lf.content(fleet.download(snapshot)), wanted, "content of the snapshot of the database with a foreign WAL")
+        lf.expect_equal(lf.content(fleet.path("foreign.db")), wanted, "content of the database with a foreign WAL after its backup")
+        fleet.snapshot("alpha/last")
+        lf.expect(agent.process.running() and agent.process.pid == pid, "the agent has ended")
+        agent.process.stop()
+        agent.start()  # its hello has the health of all
+        agent.wait_connected()
+        for name in names:
+            health = fleet.cli("-o", "json", "database", "show", f"alpha/{name}").json["health"]
+            lf.expect_equal((health["last_error"] or {}).get("reason"), bad.get(name), f"{name}: last error")
+            lf.expect_equal(health["last_success_at"] is None, name in bad, f"{name}: last success")
 
 
 if __name__ == "__main__":

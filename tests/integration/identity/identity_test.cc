@@ -4,6 +4,8 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/security/server_credentials.h>
 #include <gtest/gtest.h>
+#include <openssl/bio.h>
+#include <openssl/ssl.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -156,6 +158,69 @@ TEST_F(ServerTest, EnrolsOnceAndRenews) {
                                   seconds(20), *device);
   ASSERT_TRUE(late.ok()) << late.status();
   EXPECT_EQ(state::LoadIdentity(root_ + "/pump-1")->certificate_chain, device->certificate_chain);
+}
+
+TEST_F(ServerTest, ADeviceRenewsAtTwoThirdsOfItsCertificatesLife) {
+  auto device = Enroll("pump-1", Token());
+  ASSERT_TRUE(device.ok()) << device.status();
+  const SystemTime began = *state::ExpiryOf(*device) - std::chrono::hours(24 * 90);
+  const auto renewed_on_day = [&](int day) {
+    const auto renewed = enroll::Renew(root_ + "/pump-1", server_->address(), began + std::chrono::hours(24 * day), enroll::Renewal::kIfDue,
+                                       seconds(20), *device);
+    EXPECT_TRUE(renewed.ok()) << renewed.status();
+    return renewed.ok() && *renewed;
+  };
+  EXPECT_FALSE(renewed_on_day(0));
+  EXPECT_FALSE(renewed_on_day(59));
+  const std::string before = device->certificate_chain;
+  EXPECT_TRUE(renewed_on_day(61));
+  EXPECT_NE(device->certificate_chain, before);
+}
+
+// What two of our programs agree on, seen by a client of OpenSSL 3 with its defaults, as ours are; and what is left to one that knows
+// no 1.3.
+TEST_F(ServerTest, TlsIsOfVersionThreeWithAeadAndAtLeastVersionTwoWithAead) {
+  struct Agreed {
+    bool connected = false;
+    std::string version, protocol;
+    bool aead = false;
+  };
+  const rpc::Address address = *rpc::ParseAddress(server_->address());
+  const auto connect = [&](int lowest, int highest, const char* ciphers) {
+    Agreed agreed;
+    const std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context(SSL_CTX_new(TLS_client_method()), SSL_CTX_free);
+    SSL_CTX_set_security_level(context.get(), 0);  // also what OpenSSL itself would not offer
+    SSL_CTX_set_min_proto_version(context.get(), lowest);
+    SSL_CTX_set_max_proto_version(context.get(), highest);
+    if (ciphers != nullptr) {
+      EXPECT_EQ(SSL_CTX_set_cipher_list(context.get(), ciphers), 1) << ciphers;
+    }
+    const unsigned char alpn[] = {2, 'h', '2'};
+    SSL_CTX_set_alpn_protos(context.get(), alpn, sizeof alpn);
+    const std::unique_ptr<BIO, decltype(&BIO_free_all)> bio(BIO_new_ssl_connect(context.get()), BIO_free_all);
+    BIO_set_conn_hostname(bio.get(), address.Text().c_str());
+    SSL* ssl = nullptr;
+    BIO_get_ssl(bio.get(), &ssl);
+    agreed.connected = BIO_do_connect(bio.get()) == 1 && BIO_do_handshake(bio.get()) == 1;
+    if (!agreed.connected) return agreed;
+    agreed.version = SSL_get_version(ssl);
+    agreed.aead = SSL_CIPHER_is_aead(SSL_get_current_cipher(ssl)) == 1;
+    const unsigned char* protocol = nullptr;
+    unsigned length = 0;
+    SSL_get0_alpn_selected(ssl, &protocol, &length);
+    if (length > 0) agreed.protocol.assign(reinterpret_cast<const char*>(protocol), length);
+    return agreed;
+  };
+  const Agreed now = connect(TLS1_2_VERSION, 0, nullptr);
+  EXPECT_TRUE(now.connected);
+  EXPECT_EQ(now.version, "TLSv1.3");
+  EXPECT_TRUE(now.aead);
+  EXPECT_EQ(now.protocol, "h2");
+  const Agreed older = connect(TLS1_2_VERSION, TLS1_2_VERSION, "ALL");
+  EXPECT_TRUE(older.connected) << "THREATS.md says that gRPC 1.51 cannot forbid it";
+  EXPECT_TRUE(older.aead);
+  EXPECT_FALSE(connect(TLS1_2_VERSION, TLS1_2_VERSION, "ECDHE-ECDSA-AES128-SHA256:ECDHE-ECDSA-AES256-SHA:ECDHE-RSA-AES128-SHA").connected);
+  EXPECT_FALSE(connect(TLS1_VERSION, TLS1_1_VERSION, "ALL").connected);
 }
 
 TEST_F(ServerTest, ExpiredTokenIsRefused) {

@@ -1,8 +1,10 @@
 // What the agent refuses to open, and why it says so; under other uids too.
 #include "agent/capture/user_database.h"
 
+#include <dlfcn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -11,6 +13,24 @@
 #include "common/base/status.h"
 #include "fmt/format.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
+
+namespace {
+// What statfs says of the file system while it is not zero.
+uint32_t g_pretended_magic = 0;
+}  // namespace
+
+// In the place of the C library's, which asks the same.
+extern "C" int statfs(const char* path, struct statfs* result) noexcept {
+  using Real = int (*)(const char*, struct statfs*);
+#if defined(__USE_FILE_OFFSET64)
+  static const auto real = reinterpret_cast<Real>(dlsym(RTLD_NEXT, "statfs64"));
+#else
+  static const auto real = reinterpret_cast<Real>(dlsym(RTLD_NEXT, "statfs"));
+#endif
+  const int answer = real(path, result);
+  if (answer == 0 && g_pretended_magic != 0) result->f_type = static_cast<decltype(result->f_type)>(g_pretended_magic);
+  return answer;
+}
 
 namespace litefleet::capture {
 namespace {
@@ -125,6 +145,23 @@ TEST_F(UserDatabaseTest, SeveralConnectionsOfOneProcess) {
 TEST_F(UserDatabaseTest, LocalFileSystemsAreLocal) {
   EXPECT_EQ(NetworkFileSystemOf("/proc/self/status"), "");
   EXPECT_EQ(NetworkFileSystemOf("/nowhere"), "");
+}
+
+TEST_F(UserDatabaseTest, NetworkFileSystemsAreRefusedUnlessAllowed) {
+  const std::string path = Make("wal");
+  const std::string before = Listing(directory());
+  for (const auto& [magic, name] : {std::pair{0x6969u, "nfs"}, std::pair{0xff534d42u, "cifs"}, std::pair{0xfe534d42u, "smb2"},
+                                    std::pair{0x01021997u, "9p"}, std::pair{0x00c36400u, "ceph"}}) {
+    g_pretended_magic = magic;
+    const auto refused = UserDatabase::Open({.path = path});
+    const auto allowed = UserDatabase::Open({.path = path, .allow_network_fs = true});
+    g_pretended_magic = 0;
+    EXPECT_EQ(ReasonOf(refused.status()), "NETWORK_FILE_SYSTEM") << name;
+    EXPECT_NE(MessageOf(refused.status()).find(fmt::format("lies on {}", name)), std::string::npos) << refused.status();
+    EXPECT_TRUE(allowed.ok()) << allowed.status();
+  }
+  EXPECT_EQ(Listing(directory()), before);
+  EXPECT_TRUE(UserDatabase::Open({.path = path}).ok()) << "a local one needs no leave";
 }
 
 TEST_F(UserDatabaseTest, OtherOwner) {

@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -35,6 +36,31 @@ TEST(LogTest, OneEventIsOneLineWithoutColourInAPipe) {
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_NE(text.find("first\\nforged \\x1b[31m"), std::string::npos) << text;
+}
+
+TEST(LogTest, LinesBeginWithTheirPriorityWhereStandardErrorIsTheJournals) {
+  const auto lines = [](bool same_inode) {
+    testing::internal::CaptureStderr();
+    struct stat st {};
+    EXPECT_EQ(fstat(STDERR_FILENO, &st), 0);
+    const uint64_t inode = static_cast<uint64_t>(st.st_ino) + (same_inode ? 0 : 1);
+    setenv("JOURNAL_STREAM", fmt::format("{}:{}", static_cast<uint64_t>(st.st_dev), inode).c_str(), 1);
+    EXPECT_TRUE(SetupLog({"trace", "text"}).ok());
+    spdlog::critical("a");
+    spdlog::error("b");
+    spdlog::warn("c");
+    spdlog::info("d\n<0>forged");
+    spdlog::debug("e");
+    spdlog::default_logger()->flush();
+    unsetenv("JOURNAL_STREAM");
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(lines(true), "<2>a\n<3>b\n<4>c\n<6>d\\n<0>forged\n<7>e\n");
+  // A variable that was inherited by who writes elsewhere: the stream is another one.
+  const std::string elsewhere = lines(false);
+  EXPECT_TRUE(elsewhere.starts_with("20")) << elsewhere;
+  EXPECT_EQ(elsewhere.find("<2>"), std::string::npos) << elsewhere;
+  ASSERT_TRUE(SetupLog({"info", "text"}).ok());
 }
 
 TEST(NotifyTest, SendsToTheSocketOfTheEnvironment) {

@@ -5,6 +5,8 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <set>
 #include <thread>
 
@@ -132,6 +134,43 @@ TEST_F(IdentityTest, DeviceCertificateIsAClientsAndNamesTheDeviceAlone) {
   EXPECT_TRUE(authority_->HasDeviceIssuer(**certificate));
   EXPECT_FALSE(authority_->HasOperatorIssuer(**certificate));
   EXPECT_EQ(enrolled->ca_certificate(), authority_->root_pem());
+}
+
+// As the documents say them, whatever the constants are.
+TEST_F(IdentityTest, LivesAreTwentyYearsOneYearAndNinetyDays) {
+  const auto days_left = [&](SystemTime not_after) { return std::chrono::duration<double>(not_after - clock_.Now()).count() / 86'400; };
+  EXPECT_NEAR(days_left(authority_->root_not_after()), 20 * 365.25, 6);
+  const auto server = crypto::CertificateFromPem(authority_->EnsureServerIdentity(clock_.Now())->certificate_chain);
+  ASSERT_TRUE(server.ok());
+  EXPECT_NEAR(days_left(crypto::NotAfter(**server)), 365, 0.01);
+  const auto key = NewKey();
+  const auto enrolled = Enroll(NewToken(), *key, "pump-1");
+  ASSERT_TRUE(enrolled.ok()) << enrolled.status();
+  EXPECT_NEAR(days_left(crypto::NotAfter(**crypto::CertificateFromPem(enrolled->certificate_chain()))), 90, 0.01);
+}
+
+// Whoever reads the catalog, its log or a copy of both cannot enrol with what is there.
+TEST_F(IdentityTest, TheSecretOfATokenIsInNoFile) {
+  auto issued = enrollment_->IssueToken({});
+  ASSERT_TRUE(issued.ok()) << issued.status();
+  const auto token = crypto::ParseToken(issued->secret());
+  ASSERT_TRUE(token.ok()) << token.status();
+  ASSERT_GE(token->secret.size(), 16u);
+  size_t files = 0;
+  bool known = false;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(root_)) {
+    if (!entry.is_regular_file()) continue;
+    ++files;
+    std::ifstream file(entry.path(), std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+    EXPECT_EQ(bytes.find(token->secret), std::string::npos) << entry.path();
+    EXPECT_EQ(bytes.find(issued->secret()), std::string::npos) << entry.path();
+    known = known || bytes.find(issued->token().id()) != std::string::npos;
+  }
+  EXPECT_GT(files, 1u);
+  EXPECT_TRUE(known) << "the search finds what is there: the token's id";
+  const auto key = NewKey();
+  EXPECT_TRUE(Enroll(token->secret, *key, "pump-1").ok());
 }
 
 TEST_F(IdentityTest, TokenIsGoodForOneKeyAndThatKeyMayRepeat) {
