@@ -249,7 +249,6 @@ absl::Status ControlLoop::Serve(ControlSession& session, ControlStream& stream, 
         welcomed = true;
         backoff.Connected(clock_.Steady());
         connector_.Welcomed();
-        session.HealthChanged();  // the hello has no free space
         spdlog::info("connected to the controller as {} (clock offset {} ms)", session.welcome().device_name(),
                      session.welcome().clock_offset_ms());
       }
