@@ -1,5 +1,7 @@
 #include "common/rpc/channel.h"
 
+#include <signal.h>
+
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
@@ -95,7 +97,14 @@ void ApplyServerLimits(grpc::ServerBuilder& builder, const ServerLimits& limits)
 GrpcRuntime::GrpcRuntime() {
   absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   gpr_set_log_function(Log);
+  // A signal to the process goes to any thread that does not block it, and would end it there: gRPC's are not to hear it.
+  sigset_t ends;
+  sigset_t before;
+  sigemptyset(&ends);
+  for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&ends, number);
+  pthread_sigmask(SIG_BLOCK, &ends, &before);
   grpc_init();
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
 }
 
 void KeepCallbackThreads() {

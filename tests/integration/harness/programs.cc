@@ -68,16 +68,6 @@ bool Await(milliseconds timeout, Condition condition) {
   return true;
 }
 
-// Whether the program does something of its own at SIGTERM by now: before that, the signal just ends it.
-bool HearsSigterm(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  for (std::string line; std::getline(status, line);) {
-    if (!line.starts_with("SigBlk:") && !line.starts_with("SigCgt:")) continue;
-    if ((std::stoull(line.substr(7), nullptr, 16) >> (SIGTERM - 1) & 1) != 0) return true;
-  }
-  return !status.eof();  // it is gone
-}
-
 }  // namespace
 
 Daemon::Daemon(const std::vector<std::string>& command, const std::string& log, const Environment& environment) {
@@ -108,10 +98,6 @@ int Daemon::Wait(milliseconds timeout) {
 
 int Daemon::Stop() {
   if (pid_ <= 0) return -1;
-  siginfo_t ended{};
-  Await(seconds(15), [&] {
-    return HearsSigterm(pid_) || (waitid(P_PID, static_cast<id_t>(pid_), &ended, WEXITED | WNOHANG | WNOWAIT) == 0 && ended.si_pid == pid_);
-  });
   kill(pid_, SIGTERM);
   const int code = Wait(seconds(15));
   if (code != -1000) return code;

@@ -292,7 +292,7 @@ TEST_F(DumpTest, TablesAreTakenAndLeftOutWithWhatBelongsToThem) {
   EXPECT_TRUE(has(text, "INSERT INTO t VALUES(7,1)") && !has(text, "CREATE") && !has(text, "BEGIN"));
   TextOutput out([](std::string_view) { return true; });
   const Ended ended = WriteDump(db.get(), {.tables = {"t", "nothing"}}, out);
-  EXPECT_EQ(ended.end, End::kRefused);
+  EXPECT_EQ(ended.end, End::kNoTable);
   EXPECT_TRUE(has(ended.message, "nothing"));
 }
 
@@ -316,7 +316,7 @@ TEST_F(DumpTest, CsvIsWhatOthersRead) {
   text.clear();
   EXPECT_EQ(WriteTableNames(db.get(), out).end, End::kOk);
   EXPECT_EQ(text, std::string("t \"1\0", 5));
-  EXPECT_EQ(WriteCsv(db.get(), "missing", out).end, End::kRefused);
+  EXPECT_EQ(WriteCsv(db.get(), "missing", out).end, End::kNoTable);
 }
 
 }  // namespace
