@@ -1,13 +1,12 @@
 #include "common/rpc/channel.h"
 
-#include <signal.h>
-
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/create_channel.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/resource_quota.h>
 #include <grpcpp/security/credentials.h>
+#include <signal.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
