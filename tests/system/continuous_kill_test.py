@@ -59,7 +59,7 @@ def test_killed_around_checkpoints_and_while_it_stands_aside():
             goes_on(fleet, agent, point)
             agent.process.stop()
         # Two of them: nobody can any more, but with the write lock.
-        second = fleet.writer(database, "--rate", 0, "--synchronous", "normal", name="second")
+        second = fleet.writer(database, "--rate", 1500, "--synchronous", "normal", name="second")
         agent.databases["ledger"] = (database, INTERVAL + "\nallow_restart_checkpoint = true")
         killed(agent, "follow.restart_advanced", timeout=120)
         goes_on(fleet, agent, "follow.restart_advanced")
