@@ -156,8 +156,8 @@ TEST_F(MergeTest, TheTextMayTouchNothingElse) {
       "CREATE VIEW v AS SELECT * FROM mine;",
       "CREATE TABLE b(x);",
       "CREATE TEMP TABLE a(x);",
-      "PRAGMA writable_schema=ON; INSERT INTO sqlite_schema VALUES('trigger','g','mine',0,'create trigger g after insert on mine begin "
-      "select 1; end');",
+      ("PRAGMA writable_schema=ON; INSERT INTO sqlite_schema VALUES('trigger','g','mine',0,'create trigger g after insert on mine begin "
+       "select 1; end');"),
       "INSERT INTO sqlite_schema VALUES('trigger','g','mine',0,'create trigger g after insert on mine begin select 1; end');",
       "DELETE FROM sqlite_schema;",
       "CREATE VIRTUAL TABLE a USING fts5(x);",
