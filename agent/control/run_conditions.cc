@@ -56,7 +56,7 @@ int LoadPercent(const std::string& file) {
   const std::string line = FirstLine(file);
   double load = -1;
   const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), load);
-  if (error != std::errc() || load < 0) return -1;
+  if (error != std::errc() || !(load >= 0)) return -1;  // also what is no number
   const long processors = std::max(sysconf(_SC_NPROCESSORS_ONLN), 1L);
   return static_cast<int>(std::min(load * 100 / static_cast<double>(processors), 1e6));
 }
