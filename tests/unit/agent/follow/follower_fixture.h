@@ -69,7 +69,7 @@ class FollowerTest : public CaptureTest {
     options.prove_every = prove_every_;
     options.allow_restart = allow_restart_;
     options.while_aside = [this] {
-      if (while_aside_) while_aside_();
+      if (const auto now = while_aside_) now();  // it may take itself away
     };
     follower_ = std::make_unique<Follower>(options, *shipper_, home_, clock_);
   }
