@@ -26,6 +26,8 @@ constexpr seconds kLookAnyway{30};  // where nothing was noticed
 constexpr seconds kRestAfter{10};
 constexpr seconds kShortGap{15};
 constexpr seconds kLongestRest{60};  // between two page diffs
+constexpr milliseconds kRestingPeek{50};
+constexpr int kLastLooks = 3;
 
 }  // namespace
 
@@ -91,7 +93,7 @@ bool Follower::Glance() {
     case State::kFollowing:
       break;
   }
-  if (now < retry_at_) return false;
+  if (now < retry_at_) return Behind();
   if (chain_differs_.load() || noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_) return true;
   if ((busy_at_ != SteadyTime{} && now >= busy_at_ + kRestAfter) || now >= prove_at_) return true;
   const auto look = attached_->Look();
@@ -105,7 +107,9 @@ bool Follower::Glance() {
 
 bool Follower::Peek() {
   peek_at_ = SteadyTime::max();
-  if (state_ != State::kFollowing || clock_.Steady() < retry_at_) return false;
+  if (state_ == State::kComparing) return true;
+  if (state_ != State::kFollowing) return false;
+  if (clock_.Steady() < retry_at_) return Behind();
   peeked_ = PlanPeek();
   return peeked_;
 }
@@ -198,6 +202,7 @@ void Follower::CompareDetached(const CancelToken& cancel) {
     if (ReasonOf(compared.status()) == "COMPARE_LATER") return;
     return Fail(compared.status());
   }
+  if (!compared->current) return;  // once more
   rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
   EndGap(current_at_);
   if (state_ == State::kLetGo) Enter(State::kDetached);
@@ -250,7 +255,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   if (compared.ok()) {
     session_id_.clear();
     fresh_base_ = false;
-    Acknowledged(compared->snapshot_id, taken_at);
+    if (compared->current) Acknowledged(compared->snapshot_id, taken_at);
   }
   return compared;
 }
@@ -259,7 +264,8 @@ void Follower::CompareAttached(const CancelToken& cancel) {
   retry_at_ = clock_.Steady() + options_.interval;
   if (attached_ == nullptr) return Enter(State::kDetached);
   if (!OthersAttached()) return Leave(cancel);
-  if (clock_.Steady() < compare_at_ || !shipper_.Connected()) {
+  if (clock_.Steady() < compare_at_) return RestBeforeComparing();
+  if (!shipper_.Connected()) {
     if (Overdue()) GiveUpHold("LEASE_EXPIRED", "the controller could not be reached");
     return;
   }
@@ -289,7 +295,29 @@ void Follower::CompareAttached(const CancelToken& cancel) {
   Fail(compared.status());
 }
 
+void Follower::RestBeforeComparing() {
+  Progress();
+  if (!options_.allow_restart) {
+    attached_->Close().IgnoreError();
+    attached_.reset();
+    dirty_ = true;
+    return Enter(State::kDetached, "pages are compared in a moment");
+  }
+  peek_at_ = clock_.Steady() + kRestingPeek;
+  const auto look = attached_->Look();
+  if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes || !MayRestart()) return;
+  // As much as goes without anybody waiting is copied first.
+  absl::Status status = attached_->HandOver([](const capture::WalState&) {}).status();
+  for (int round = 0; round < kCheckpointRounds && status.ok() && !attached_->held().may_be_mark0; ++round) {
+    status = attached_->Checkpoint().status();
+    if (status.ok()) status = attached_->HandOver([](const capture::WalState&) {}).status();
+  }
+  if (status.ok() && !attached_->held().may_be_mark0) status = Restart([] { return true; }).status();
+  if (!status.ok()) GiveUpHold("HOLD_LOST", MessageOf(status));
+}
+
 void Follower::StepFollowing(const CancelToken& cancel) {
+  if (Behind()) return FallBehind();
   if (noticed_.exchange(false) || clock_.Steady() >= look_again_) {
     look_again_ = clock_.Steady() + kLookAnyway;
     if (!OthersAttached()) return Leave(cancel);
@@ -298,9 +326,9 @@ void Follower::StepFollowing(const CancelToken& cancel) {
   const auto plan = absl::MakeCleanup([this] { PlanPeek(); });
   CheckpointWhenDue(cancel);
   if (std::exchange(peeked_, false) || state_ != State::kFollowing || !LookAndShip(cancel)) return;
-  // Only when there is nothing but what was shipped: else the next hold could be on mark 0 with what was not.
-  if (const auto look = attached_->Look(); look.ok() && seen_.has_value() && *look == *seen_) {
-    const auto in_the_way = attached_->InTheWay(*look);
+  // Else the next hold could be on mark 0 with what was not shipped.
+  if (NothingNew()) {
+    const auto in_the_way = attached_->InTheWay(*seen_);
     if (in_the_way.ok() && *in_the_way && !HandOver()) return;
   }
   ProveWhenDue(cancel);
@@ -312,7 +340,10 @@ void Follower::StepFollowing(const CancelToken& cancel) {
 }
 
 void Follower::Leave(const CancelToken& cancel) {
-  const bool shipped = state_ == State::kFollowing && LookAndShip(cancel) && !pending_.has_value();
+  // What was pending may have been less than there is.
+  bool shipped = false;
+  for (int i = 0; i < kLastLooks && state_ == State::kFollowing && !shipped && LookAndShip(cancel); ++i)
+    shipped = !pending_.has_value() && NothingNew();
   if (attached_ == nullptr) return;
   // Who opens it from here on shows in the files, or in the locks.
   noticed_.store(false);
@@ -321,6 +352,7 @@ void Follower::Leave(const CancelToken& cancel) {
   attached_.reset();
   if (!closed.ok()) spdlog::warn("{}: {}", options_.database, MessageOf(closed));
   Forget();
+  session_id_.clear();
   shipper_.Rest();
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   rested_facts_ = shipped && facts.has_value() && !noticed_.load() ? facts->text : "";
@@ -342,6 +374,7 @@ void Follower::Doubt(std::string_view reason) {
   }
   Enter(replaced ? State::kDetached : State::kComparing);
   noticed_.store(true);
+  if (compare_at_ > clock_.Steady() + kShortGap) BeginGap(reason, "pages are compared later");
   MutexLock lock(mu_);
   status_.health.set_doubts(status_.health.doubts() + 1);
 }
@@ -361,7 +394,10 @@ void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
   attached_->Close().IgnoreError();
   attached_.reset();
   Forget();
-  if (!in_compare_) shipper_.Rest();
+  if (!in_compare_) {
+    shipper_.Rest();
+    session_id_.clear();
+  }
   dirty_ = true;
   rested_facts_.clear();
   retry_at_ = clock_.Steady() + options_.interval;

@@ -38,8 +38,13 @@ struct FollowOptions {
   uint64_t checkpoint_bytes = 4 << 20;
   // Above four times that, where all else came to nothing, a RESTART checkpoint: writers wait for it, or are told SQLITE_BUSY.
   bool allow_restart = false;
+  // Of frames that wait to be shipped, as a multiple of checkpoint_bytes: above it the hold is let go. The smaller one is with
+  // allow_restart.
+  uint64_t most_behind = 64, most_behind_with_restart = 8;
   // After a page diff: this many times as long as it took no other one.
   int compare_rest = 9;
+  // The same after frames have come faster than they were shipped.
+  std::chrono::milliseconds behind_rest{60'000};
   // How often the whole database is read and compared with what the controller has.
   std::chrono::milliseconds prove_every{std::chrono::hours(24)};
   // Called while nothing is held, so that a test can say what comes in just that moment; empty: nothing.
@@ -81,7 +86,7 @@ class Follower {
   bool Glance();
   void Step(const CancelToken& cancel);
   // Between two looks, when peek_at() has come: whether Step is wanted, for a WAL that fills faster than the interval is long. Costs what
-  // Glance costs; peek_at() is never in an interval in which nothing was committed.
+  // Glance costs; while followed, peek_at() is never in an interval in which nothing was committed.
   bool Peek();
   SteadyTime peek_at() const { return peek_at_; }
 
@@ -100,17 +105,25 @@ class Follower {
   Status status() const;
 
  private:
+  static constexpr int kCheckpointRounds = 3;
   enum class State { kDetached, kComparing, kFollowing, kLetGo, kReleased, kFailed };
 
   void StepDetached(const CancelToken& cancel);
   void CompareDetached(const CancelToken& cancel);
   void Attach(const CancelToken& cancel);
   void CompareAttached(const CancelToken& cancel);
+  // Until pages may be compared again nothing of the WAL is needed: it is kept small where that is allowed, else nothing is held.
+  void RestBeforeComparing();
   absl::StatusOr<Shipper::Compared> Compare(const CancelToken& cancel);
   void StepFollowing(const CancelToken& cancel);
   // Looks and ships what is new. False: not now, or nothing can be followed any more.
   bool LookAndShip(const CancelToken& cancel);
   bool ShipPending(const CancelToken& cancel);
+  // There is nothing but what was shipped or saved.
+  bool NothingNew();
+  // More waits to be shipped than a hold may keep.
+  bool Behind();
+  void FallBehind();
   // Takes what is new out of the WAL without waiting for the network; it is pending then. False: it is too much (what was saved before
   // stands), or there is doubt.
   bool LookAndSave();
@@ -126,6 +139,8 @@ class Follower {
   bool StandAside();
   // A RESTART, where it is allowed, due and not tried in vain a moment ago.
   bool RestartWhenDue();
+  bool MayRestart();
+  absl::StatusOr<bool> Restart(const std::function<bool()>& save);
   bool TakeEnd(const capture::WalPlace& before, const capture::WalState& look);
   // Sets peek_at_ by how fast the WAL grows. True: a checkpoint is due.
   bool PlanPeek();

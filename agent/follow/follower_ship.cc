@@ -24,7 +24,6 @@ constexpr milliseconds kShortestPeek{20};
 constexpr milliseconds kRestartBudget{250};  // that writers may have to wait
 constexpr milliseconds kFirstRestartWait{250};
 constexpr seconds kLongestRestartWait{30};
-constexpr int kCheckpointRounds = 3;
 constexpr milliseconds kCheckpointPause{50};  // after what came to nothing
 constexpr milliseconds kAside{60};            // two commits, and what the application copies between them
 
@@ -92,12 +91,28 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   }
   const Stretch stretch = *pending_;
   const uint64_t timeline = home_.Timeline(options_.database);
-  const auto progress = [this] { Progress(); };
+  CancelToken stop;
+  bool behind = false;
+  std::string short_of_space;
+  const auto look = [&](bool moved) {
+    if (moved) Progress();
+    if (!behind) behind = Behind();
+    if (short_of_space.empty()) short_of_space = ShortOfSpace();
+    if (behind || !short_of_space.empty() || cancel.cancelled()) stop.Interrupt();
+  };
   const bool was_saved = saved_;
-  const auto shipped = was_saved ? shipper_.SendSaved(session_id_, timeline, cancel, progress)
-                                 : shipper_.Ship(session_id_, timeline, stretch, attached_->holder(), cancel, progress);
+  const auto shipped = was_saved ? shipper_.SendSaved(session_id_, timeline, stop, look)
+                                 : shipper_.Ship(session_id_, timeline, stretch, attached_->holder(), stop, look);
   if (!shipped.ok()) {
     if (cancel.cancelled()) return false;
+    if (!short_of_space.empty()) {
+      GiveUpHold("DISK_RESERVE", short_of_space);
+      return false;
+    }
+    if (behind) {
+      FallBehind();
+      return false;
+    }
     if (Shipper::IsDoubt(shipped.status())) {
       Doubt(ReasonOf(shipped.status()));
       return false;
@@ -121,6 +136,30 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   shipped_ = stretch.to;
   seen_ = stretch.look;
   return HandOver();
+}
+
+bool Follower::NothingNew() {
+  const auto look = attached_->Look();
+  return look.ok() && seen_.has_value() && *look == *seen_;
+}
+
+bool Follower::Behind() {
+  const auto look = attached_->Look();
+  if (!look.ok()) return false;
+  const uint32_t frames = look->salts == shipped_.salts ? look->max_frame - std::min(shipped_.frame, look->max_frame) : look->max_frame;
+  const uint64_t most = options_.allow_restart ? options_.most_behind_with_restart : options_.most_behind;
+  return capture::WalBytes(look->page_size, frames) > most * options_.checkpoint_bytes;
+}
+
+void Follower::FallBehind() {
+  const std::string message = "frames come faster than they are shipped";
+  compare_at_ = clock_.Steady() + options_.behind_rest;
+  if (!options_.allow_restart) return GiveUpHold("BEHIND", message);
+  BeginGap("BEHIND", message);
+  Doubt("BEHIND");
+  RestBeforeComparing();
+  MutexLock lock(mu_);
+  status_.health.set_message(message);
 }
 
 bool Follower::LookAndSave() {
@@ -291,14 +330,23 @@ bool Follower::StandAside() {
   return TakeEnd(before, *look);
 }
 
+bool Follower::MayRestart() { return options_.allow_restart && clock_.Steady() >= restart_at_; }
+
+absl::StatusOr<bool> Follower::Restart(const std::function<bool()>& save) {
+  LF_ASSIGN_OR_RETURN(const bool done, attached_->Restart(kRestartBudget, save));
+  restart_wait_ = done ? milliseconds(0) : std::min<milliseconds>(std::max(kFirstRestartWait, restart_wait_ * 2), kLongestRestartWait);
+  restart_at_ = clock_.Steady() + restart_wait_;
+  return done;
+}
+
 bool Follower::RestartWhenDue() {
-  if (!options_.allow_restart || state_ != State::kFollowing || clock_.Steady() < restart_at_) return false;
+  if (state_ != State::kFollowing || !MayRestart()) return false;
   const auto look = attached_->Look();
   if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes) return false;
   if (!LookAndSave()) return false;
   if (attached_->held().may_be_mark0 && (!HandOver() || attached_->held().may_be_mark0)) return false;
   std::string doubt;
-  const auto done = attached_->Restart(kRestartBudget, [&] { return TrySave(doubt); });
+  const auto done = Restart([&] { return TrySave(doubt); });
   if (!doubt.empty()) {
     Doubt(doubt);
     return false;
@@ -307,13 +355,7 @@ bool Follower::RestartWhenDue() {
     GiveUpHold("HOLD_LOST", MessageOf(done.status()));
     return false;
   }
-  if (done.ok() && *done) {
-    restart_wait_ = milliseconds(0);
-    return state_ == State::kFollowing;
-  }
-  restart_wait_ = std::min<milliseconds>(std::max(kFirstRestartWait, restart_wait_ * 2), kLongestRestartWait);
-  restart_at_ = clock_.Steady() + restart_wait_;
-  return false;
+  return done.ok() && *done && state_ == State::kFollowing;
 }
 
 bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState& look) {

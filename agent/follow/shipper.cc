@@ -72,7 +72,7 @@ absl::Status Shipper::CheckLedger(const Stretch& stretch) {
 }
 
 absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
-                                                  const CancelToken& cancel, const std::function<void()>& progress) {
+                                                  const CancelToken& cancel, const std::function<void(bool)>& progress) {
   const SteadyTime began = clock_.Steady();
   v1::UploadBegin begin;
   begin.set_session_id(session_id);
@@ -95,7 +95,7 @@ absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id,
   int64_t moved = 0;
   const auto report = [&](const upload::UploadSession::Counts& now) {
     const int64_t total = now.wire_bytes + now.durable_bytes + static_cast<int64_t>(now.answered_chunks);
-    if (std::exchange(moved, total) != total) progress();
+    progress(std::exchange(moved, total) != total);
   };
   return upload::Attempt::Run(attempt, transport_, begin, feed, complete, rate_, cancel, report, counts);
 }
@@ -112,7 +112,7 @@ absl::Status Shipper::Advance(const std::string& snapshot_id, const format::Root
 }
 
 absl::StatusOr<Shipper::Shipped> Shipper::ShipFeed(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
-                                                   const CancelToken& cancel, const std::function<void()>& progress) {
+                                                   const CancelToken& cancel, const std::function<void(bool)>& progress) {
   LF_ASSIGN_OR_RETURN(const bool changed, feed.Begin());
   if (!changed) return Shipped{{}, feed.commits()};
   LF_ASSIGN_OR_RETURN(const v1::UploadCommitted committed, Send(session_id, timeline, stretch, feed, cancel, progress));
@@ -129,7 +129,7 @@ absl::StatusOr<Shipper::Shipped> Shipper::ShipFeed(const std::string& session_id
 
 absl::StatusOr<Shipper::Shipped> Shipper::Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch,
                                                capture::UserDatabase& database, const CancelToken& cancel,
-                                               const std::function<void()>& progress) {
+                                               const std::function<void(bool)>& progress) {
   LF_RETURN_IF_ERROR(CheckLedger(stretch));
   WalFeed feed(stretch, database, *ledger_, names_);
   return ShipFeed(session_id, timeline, stretch, feed, cancel, progress);
@@ -163,7 +163,7 @@ absl::StatusOr<bool> Shipper::SaveBy(absl::StatusOr<bool> (SavedPages::*add)(con
 }
 
 absl::StatusOr<Shipper::Shipped> Shipper::SendSaved(const std::string& session_id, uint64_t timeline, const CancelToken& cancel,
-                                                    const std::function<void()>& progress) {
+                                                    const std::function<void(bool)>& progress) {
   LF_RETURN_IF_ERROR(CheckLedger(saved_->stretch));
   WalFeed feed(saved_->stretch, saved_->pages, *ledger_, names_);
   LF_ASSIGN_OR_RETURN(const Shipped shipped, ShipFeed(session_id, timeline, saved_->stretch, feed, cancel, progress));
@@ -204,8 +204,9 @@ absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison,
   LF_RETURN_IF_ERROR(outcome.status);
   LF_CRASH_POINT("follow.compared");
   compared.snapshot_id = outcome.snapshot_id;
-  // The answer to an earlier commit of this session: what was read since is not what the controller has.
-  if (!ledger_->state().has_value() || ledger_->state()->snapshot_id != outcome.snapshot_id) compared.place.reset();
+  // The answer to an earlier commit of this session does not advance the ledger.
+  compared.current = ledger_->state().has_value() && ledger_->state()->snapshot_id == outcome.snapshot_id;
+  if (!compared.current) compared.place.reset();
   // A WAL that nothing was ever written to does not know it.
   if (compared.place.has_value() && compared.place->frame == 0) compared.place->page_size = ledger_->state()->page_size;
   return compared;

@@ -46,10 +46,11 @@ class Shipper {
     std::string snapshot_id;  // empty: what was committed changed nothing
     uint32_t commits = 0;
   };
-  // One attempt. The same session and stretch again find what was committed and not heard. `progress` is called while it lasts, after
-  // anything has moved. Errors that put what is known in doubt: kAborted, kDataLoss, and those that IsDoubt names.
+  // One attempt. The same session and stretch again find what was committed and not heard. `progress` is called while it lasts, at least
+  // every 100 ms, and told whether anything has moved. Errors that put what is known in doubt: kAborted, kDataLoss, and those that IsDoubt
+  // names.
   absl::StatusOr<Shipped> Ship(const std::string& session_id, uint64_t timeline, const Stretch& stretch, capture::UserDatabase& database,
-                               const CancelToken& cancel, const std::function<void()>& progress);
+                               const CancelToken& cancel, const std::function<void(bool)>& progress);
   // Reads what a stretch changed into memory, together with what is saved of those before it, so that the WAL is needed for it no more; it
   // is sent by SendSaved. False: it would be more than kSavedBytes, or as many other databases as may have saved something; what was saved
   // before stands. After an error nothing is saved.
@@ -60,7 +61,7 @@ class Shipper {
   uint64_t saved_bytes() const { return saved_.has_value() ? saved_->pages.bytes() : 0; }
   // As Ship, of all that is saved. It stays until it is acknowledged, or DropSaved. REQUIRES: something is saved.
   absl::StatusOr<Shipped> SendSaved(const std::string& session_id, uint64_t timeline, const CancelToken& cancel,
-                                    const std::function<void()>& progress);
+                                    const std::function<void(bool)>& progress);
   void DropSaved() { saved_.reset(); }
   static bool IsDoubt(const absl::Status& status);
 
@@ -76,7 +77,9 @@ class Shipper {
   };
   struct Compared {
     std::string snapshot_id;
-    // Of the state that the controller has now; nothing where that is not known: compare again.
+    // What was read is what the controller has. False: it answers what an earlier attempt of this session had committed; compare again.
+    bool current = false;
+    // In the WAL, of that state; nothing where it is not current.
     std::optional<capture::WalPlace> place;
   };
   // A page diff, through cut links.
@@ -112,10 +115,10 @@ class Shipper {
   absl::Status OpenLedger();
   absl::Status CheckLedger(const Stretch& stretch);
   absl::StatusOr<Shipped> ShipFeed(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
-                                   const CancelToken& cancel, const std::function<void()>& progress);
+                                   const CancelToken& cancel, const std::function<void(bool)>& progress);
   // REQUIRES: what the feed will have given has been begun in the ledger.
   absl::StatusOr<v1::UploadCommitted> Send(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
-                                           const CancelToken& cancel, const std::function<void()>& progress);
+                                           const CancelToken& cancel, const std::function<void(bool)>& progress);
   absl::Status Advance(const std::string& snapshot_id, const format::RootDigest& root);
 
   const ShipperOptions options_;

@@ -4,6 +4,7 @@
 #define LITEFLEET_TESTS_FAKES_FAKE_UPLOAD_CONTROLLER_H_
 
 #include <algorithm>
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -28,10 +29,12 @@ class FakeUploadController final : public upload::UploadTransport {
  public:
   // Asked for each request. Not OK: the stream ends with it.
   std::function<absl::Status(const v1::UploadRequest&)> on_request;
-  bool connected = true;
+  std::atomic<bool> connected{true};
   bool can_precopy = true;
   // Requests are swallowed from the one on for which this says so.
   std::function<bool(const v1::UploadRequest&)> swallow;
+  // What it asks for is done, and the stream ends without an answer.
+  std::function<bool(const v1::UploadRequest&)> lose_answer;
   int64_t window_bytes = 8 << 20;
 
   ~FakeUploadController() override {
@@ -197,6 +200,7 @@ class FakeUploadController final : public upload::UploadTransport {
       case v1::UploadRequest::MESSAGE_NOT_SET:
         break;
     }
+    if (lose_answer && lose_answer(request)) return Close(link, Error(absl::StatusCode::kUnavailable, "CUT", "cut"));
     if (response.has_accepted()) {
       response.mutable_accepted()->set_window_bytes(window_bytes);
       response.mutable_accepted()->set_max_offered_chunks(256);

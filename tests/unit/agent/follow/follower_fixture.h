@@ -66,6 +66,8 @@ class FollowerTest : public CaptureTest {
     options.lease = lease_;
     options.checkpoint_bytes = checkpoint_bytes_;
     options.compare_rest = 0;
+    options.behind_rest = behind_rest_;
+    if (most_behind_ != 0) options.most_behind = options.most_behind_with_restart = most_behind_;
     options.prove_every = prove_every_;
     options.allow_restart = allow_restart_;
     options.while_aside = [this] {
@@ -120,6 +122,8 @@ class FollowerTest : public CaptureTest {
   uint64_t checkpoint_bytes_ = 4 << 20;
   milliseconds prove_every_ = std::chrono::hours(24);
   bool allow_restart_ = false;
+  milliseconds behind_rest_{300};
+  uint64_t most_behind_ = 0;  // 0: as users have it
   std::function<void()> while_aside_;
   fakes::FakeUploadController controller_;
   RateLimit rate_{0};

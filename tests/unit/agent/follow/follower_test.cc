@@ -273,6 +273,53 @@ TEST_F(FollowerTest, ACutLinkIsGoneOnFromAndAnUnreachableControllerEndsTheHold) 
   EXPECT_TRUE(home_.gaps.empty());
 }
 
+// The first snapshot is committed and its answer lost; an application writes once more before the link is back.
+TEST_F(FollowerTest, ALostAnswerDoesNotStandForWhatWasCommittedSince) {
+  lease_ = std::chrono::seconds(1);
+  Make();
+  controller_.lose_answer = [&](const v1::UploadRequest& request) {
+    if (!request.has_commit()) return false;
+    controller_.connected = false;
+    return true;
+  };
+  Start();
+  for (int i = 0; i < 1000 && state() != v1::CAPTURE_STATE_FAILED; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(controller_.commits().size(), 1u);
+  controller_.lose_answer = nullptr;
+  Sql(path_, "insert into t values(3, 'c')");
+  controller_.connected = true;
+  follower_->Notice();
+  for (int i = 0; i < 300 && (i < 30 || follower_->Glance()); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ExpectShipped();
+  EXPECT_EQ(controller_.commits().size(), 2u);
+}
+
+// A sync waits for its next attempt, something is committed meanwhile, and everybody leaves: what waited is not all there is.
+TEST_F(FollowerTest, WhatIsShippedAtTheEndIsAllThereIs) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.on_request = [](const v1::UploadRequest&) { return Error(absl::StatusCode::kUnavailable, "CUT", "cut"); };
+  app.Run("insert into t values(3, 'c')");
+  ASSERT_TRUE(follower_->Glance());
+  follower_->Step(cancel_);
+  controller_.on_request = nullptr;
+  app.Run("insert into t values(4, 'd')");
+  app.Kill();
+  follower_->Notice();
+  std::this_thread::sleep_for(milliseconds(120));
+  Settle();
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  ExpectShipped();
+}
+
 TEST_F(FollowerTest, TheLeaseEndsAHoldAndTheGapIsRecorded) {
   lease_ = std::chrono::seconds(1);
   Make();

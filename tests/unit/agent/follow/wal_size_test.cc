@@ -142,6 +142,7 @@ TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowe
       "from app");
   second.Run("pragma wal_autocheckpoint=0; pragma synchronous=off; select count(*) from t");
   checkpoint_bytes_ = 50 * 4120;
+  most_behind_ = 10'000;
   allow_restart_ = true;
   Attach();
   const CrashLog passed(Path("passed"));
@@ -194,6 +195,78 @@ TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowe
                 "1");
     for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(copy + suffix);
   }
+}
+
+// A link that gives answers now and then, so that no lease ends, beside a writer that is faster than it.
+class SlowLinkTest : public FollowerTest {
+ protected:
+  void Begin(bool allow_restart) {
+    Make();
+    checkpoint_bytes_ = 20 * 4120;
+    allow_restart_ = allow_restart;
+    app_ = std::make_unique<Application>(path_, 5000);
+    app_->Run("pragma wal_autocheckpoint=0; pragma synchronous=off; insert into t values(2, 'b')");
+    Attach();
+    controller_.swallow = [this](const v1::UploadRequest& request) { return slow_.load() && request.has_commit(); };
+  }
+  // Commits until `done`, which is told how large the WAL was at most, a step of the follower in another thread all the while.
+  uint64_t WriteUntil(const std::function<bool(uint64_t wal_bytes)>& done) {
+    std::atomic<bool> ended{false};
+    std::thread steps([&] {
+      while (!ended.load()) {
+        if (follower_->Glance() || (std::chrono::steady_clock::now() >= follower_->peek_at() && follower_->Peek())) follower_->Step(cancel_);
+        std::this_thread::sleep_for(milliseconds(1));
+      }
+    });
+    uint64_t largest = 0;
+    for (int i = 0; i < 20'000 && !done(largest); ++i) {
+      app_->Run("insert into t values(null, randomblob(9000))");
+      largest = std::max<uint64_t>(largest, std::filesystem::file_size(path_ + "-wal"));
+    }
+    ended.store(true);
+    steps.join();
+    return largest;
+  }
+  void ExpectAllInTheEnd() {
+    slow_.store(false);
+    for (int i = 0; i < 500 && home_.gaps.size() < 2; ++i) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    ASSERT_EQ(home_.gaps.size(), 2u);
+    EXPECT_EQ(home_.gaps[1], "BEHIND ended");
+    Settle();
+    ExpectShipped();
+  }
+
+  std::unique_ptr<Application> app_;
+  std::atomic<bool> slow_{true};
+};
+
+TEST_F(SlowLinkTest, TheHoldEndsWhereFramesComeFasterThanTheyAreShipped) {
+  behind_rest_ = milliseconds(2000);
+  Begin(false);
+  WriteUntil([this](uint64_t) { return state() != v1::CAPTURE_STATE_FOLLOWING; });
+  ASSERT_EQ(home_.gaps.size(), 1u);
+  EXPECT_EQ(home_.gaps[0], "BEHIND");
+  EXPECT_EQ(app_->Try("pragma wal_checkpoint(truncate)"), SQLITE_OK);
+  EXPECT_EQ(std::filesystem::file_size(path_ + "-wal"), 0u) << "the agent is in nobody's way";
+  ExpectAllInTheEnd();
+}
+
+TEST_F(SlowLinkTest, ARestartBoundsTheWalAlsoWhereNothingCanBeShipped) {
+  behind_rest_ = milliseconds(2000);
+  Begin(true);
+  const CrashLog passed(Path("passed"));
+  uint64_t written = 0;
+  const uint64_t largest = WriteUntil([&](uint64_t wal_bytes) {
+    written += 3 * 4120;  // at least
+    return passed.Count("follow.restart_advanced") >= 2 && written > 2 * wal_bytes;
+  });
+  ASSERT_GE(home_.gaps.size(), 1u);
+  EXPECT_EQ(home_.gaps[0], "BEHIND");
+  EXPECT_LT(largest, written / 2) << "nobody started it over";
+  ExpectAllInTheEnd();
 }
 
 }  // namespace
