@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "agent/ledger/ledger.h"
+#include "agent/spool/snapshot_spool.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
@@ -75,6 +76,10 @@ follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database
     rested.facts = kept->file_facts();
     rested.snapshot_id = kept->last_snapshot_id();
   }
+  for (const v1::CoverageGap& gap : gaps_.OpenGaps(database)) {
+    if (spool::IsReason(gap.reason()) || (rested.gap.has_value() && rested.gap->from <= FromProtoTime(gap.from()))) continue;
+    rested.gap = {FromProtoTime(gap.from()), gap.reason(), gap.message()};
+  }
   const auto captures = state_.ReadCaptures();
   if (!captures.has_value()) return rested;
   for (const storage::v1::AgentCapture& capture : captures->captures()) {
@@ -109,9 +114,13 @@ void CaptureHome::Gap(const std::string& database, SystemTime from, std::optiona
   } else {
     spdlog::warn("{}: no second-by-second states from {} to {} ({}: {})", database, FormatRfc3339(from), FormatRfc3339(*until), reason,
                  message);
-    const std::vector<v1::CoverageGap> open = gaps_.OpenGaps(database);
-    const bool begun_before = std::any_of(open.begin(), open.end(), [&](const v1::CoverageGap& gap) { return gap.reason() == reason; });
-    written = begun_before ? gaps_.EndOf(database, reason, *until) : gaps_.Add(begun, *until).status();
+    bool begun_before = false;
+    for (const v1::CoverageGap& gap : gaps_.OpenGaps(database)) {
+      if (spool::IsReason(gap.reason())) continue;
+      begun_before = begun_before || gap.reason() == reason;
+      written.Update(gaps_.EndOf(database, gap.reason(), *until));
+    }
+    if (!begun_before) written.Update(gaps_.Add(begun, *until).status());
   }
   if (!written.ok()) spdlog::error("{}: the gap could not be written down: {}", database, MessageOf(written));
 }

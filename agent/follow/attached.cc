@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "absl/cleanup/cleanup.h"
 #include "common/base/crash_point.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
@@ -42,7 +43,10 @@ absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOp
 Attached::~Attached() { Close().IgnoreError(); }
 
 absl::Status Attached::BeginHold(Connection& connection) {
+  // A hold that is left behind by an error would end the one after it.
+  auto none = absl::MakeCleanup([&connection] { connection.hold.reset(); });
   for (int begins = 1;; ++begins) {
+    connection.hold.reset();
     std::optional<WalState> before;
     uint32_t copied_before = 0;
     if (sqlite3_file* const wal = connection.database->wal_file(); wal != nullptr) {
@@ -66,8 +70,10 @@ absl::Status Attached::BeginHold(Connection& connection) {
     connection.may_be_mark0 = now.salts != begun.salts || copied >= begun.max_frame;
     const bool certain =
         !connection.may_be_mark0 || (before.has_value() && before->salts == begun.salts && copied_before >= begun.max_frame);
-    if (certain || begins == kMostBegins) return absl::OkStatus();
-    connection.hold.reset();
+    if (certain || begins == kMostBegins) {
+      std::move(none).Cancel();
+      return absl::OkStatus();
+    }
   }
 }
 
@@ -136,6 +142,7 @@ absl::StatusOr<Attached::Rule> Attached::HandOver(const std::function<void(const
   std::array<std::byte, 8> seen_free = last.hold->wal_state().salts;
   Rule rule = Rule::kKept;
   WalState look;
+  auto without = absl::MakeCleanup([next] { next->hold.reset(); });
   for (int round = 0;; ++round) {
     if (last.may_be_mark0 && rule == Rule::kKept) {
       LF_ASSIGN_OR_RETURN(look, Look());
@@ -156,6 +163,7 @@ absl::StatusOr<Attached::Rule> Attached::HandOver(const std::function<void(const
   }
   LF_CRASH_POINT("follow.two_holds");
   look_at(look);
+  std::move(without).Cancel();
   last.hold.reset();
   holder_ = 1 - holder_;
   return rule;
@@ -261,7 +269,7 @@ void Attached::Rest() {
   spare.database.reset();
 }
 
-absl::Status Attached::Close() {
+absl::Status Attached::Close(std::optional<capture::WalState>* last_look) {
   if (connections_[holder_].database == nullptr) return absl::OkStatus();
   Connection& last = connections_[holder_];
   if (last.hold != nullptr && last.may_be_mark0) {
@@ -272,6 +280,9 @@ absl::Status Attached::Close() {
     }
   }
   Rest();
+  if (last_look != nullptr && last.hold != nullptr) {
+    if (const auto look = Look(); look.ok()) *last_look = *look;
+  }
   last.hold.reset();
   const absl::Status closed = last.database->Close();
   last.database.reset();

@@ -14,6 +14,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 
 #include "absl/status/status.h"
@@ -77,8 +78,8 @@ class Attached {
   bool OthersAttached(std::span<const capture::FileLock> locks) { return holder().OthersAttached(locks); }
   // Keeps one connection.
   void Rest();
-  // Lets go of everything.
-  absl::Status Close();
+  // Lets go of everything. `last_look` gets what was committed just before.
+  absl::Status Close(std::optional<capture::WalState>* last_look = nullptr);
 
  private:
   struct Connection {

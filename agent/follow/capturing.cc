@@ -21,6 +21,7 @@ using std::chrono::seconds;
 
 constexpr seconds kTakeWait{30};
 constexpr seconds kWatchAgain{5};
+constexpr seconds kTurnWait{1};
 
 bool Same(const Followed& a, const Followed& b) {
   return a.follow.source.path == b.follow.source.path && a.follow.interval == b.follow.interval &&
@@ -74,6 +75,8 @@ struct Capturing::Slot {
   // Under mu_.
   std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();  // of what runs
   bool taken = false;
+  bool checked = false;  // while it waits in due_
+  SteadyTime queued_at{};
   bool wanted = false;  // somebody waits to have it for good
   SteadyTime look_at{};
   SteadyTime peek_at = SteadyTime::max();
@@ -90,6 +93,12 @@ Capturing::~Capturing() { Stop(); }
 
 bool Capturing::Take(Slot& slot, SteadyTime deadline) {
   while (slot.taken) {
+    // What only waits for its turn is nobody's.
+    const auto waits = std::find_if(due_.begin(), due_.end(), [&](const auto& due) { return due.get() == &slot; });
+    if (waits != due_.end() && !slot.checked) {
+      due_.erase(waits);
+      return true;
+    }
     if (!changed_.WaitUntil(mu_, deadline) && std::chrono::steady_clock::now() >= deadline) return false;
   }
   slot.taken = true;
@@ -257,10 +266,12 @@ void Capturing::Work() {
     std::shared_ptr<CancelToken> cancel;
     {
       MutexLock lock(mu_);
-      while (due_.empty() && !stop_) changed_.Wait(mu_);
+      auto next = due_.end();
+      while (!stop_ && (next = std::find_if(due_.begin(), due_.end(), [](const auto& due) { return !due->checked; })) == due_.end())
+        changed_.Wait(mu_);
       if (stop_) return;
-      slot = std::move(due_.front());
-      due_.pop_front();
+      slot = std::move(*next);
+      due_.erase(next);
       cancel = slot->cancel;
     }
     slot->follower.Step(*cancel);
@@ -329,11 +340,30 @@ SteadyTime Capturing::LookRound() {
     if (stop_ || slot->wanted) {
       slot->taken = false;
     } else {
+      slot->queued_at = now;
       due_.push_back(slot);
     }
     changed_.SignalAll();
   }
+  KeepBounds(now);
   return next;
+}
+
+void Capturing::KeepBounds(SteadyTime now) {
+  std::vector<std::shared_ptr<Slot>> waiting;
+  {
+    MutexLock lock(mu_);
+    for (const std::shared_ptr<Slot>& slot : due_) {
+      if (now - slot->queued_at < kTurnWait) continue;
+      slot->checked = true;
+      waiting.push_back(slot);
+    }
+  }
+  for (const std::shared_ptr<Slot>& slot : waiting) slot->follower.KeepBounds(now - slot->queued_at);
+  if (waiting.empty()) return;
+  MutexLock lock(mu_);
+  for (const std::shared_ptr<Slot>& slot : waiting) slot->checked = false;
+  changed_.SignalAll();
 }
 
 void Capturing::Look() {

@@ -77,6 +77,8 @@ class Capturing {
   void Work() ABSL_LOCKS_EXCLUDED(mu_);
   // What is due of one round; when the next is.
   SteadyTime LookRound() ABSL_LOCKS_EXCLUDED(mu_);
+  // Of databases that have waited for their turn for a while: a hold has its bounds then too.
+  void KeepBounds(SteadyTime now) ABSL_LOCKS_EXCLUDED(mu_);
   void DrainWatch() ABSL_LOCKS_EXCLUDED(mu_);
   void KeepWatched(Slot& slot) ABSL_LOCKS_EXCLUDED(mu_);
   // Waits until nobody has the slot, and has it then. False: not until the deadline.

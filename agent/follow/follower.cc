@@ -38,9 +38,12 @@ Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, 
   if (known.ok() && !known->empty() && *known == rested.snapshot_id) rested_facts_ = rested.facts;
   shipper_.Rest();
   // What was committed meanwhile is found by comparing, and the states in between are not to be had.
+  gap_ = rested.gap;
   if (rested.synced_at.has_value()) {
     current_at_ = *rested.synced_at;
-    gap_ = OpenGap{*rested.synced_at, "AGENT_DOWN", "the agent did not run"};
+    if (!gap_.has_value()) gap_ = {*rested.synced_at, "AGENT_DOWN", "the agent did not run"};
+    MutexLock lock(mu_);
+    *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
   }
   Enter(State::kDetached);
 }
@@ -109,9 +112,18 @@ bool Follower::Peek() {
   peek_at_ = SteadyTime::max();
   if (state_ == State::kComparing) return true;
   if (state_ != State::kFollowing) return false;
-  if (clock_.Steady() < retry_at_) return Behind();
+  if (clock_.Steady() < retry_at_ || (pending_.has_value() && backoff_ != milliseconds(0))) return Behind();
   peeked_ = PlanPeek();
   return peeked_;
+}
+
+void Follower::KeepBounds(std::chrono::nanoseconds waited) {
+  if (attached_ == nullptr) return;
+  if (const std::string why = ShortOfSpace(); !why.empty()) return GiveUpHold("DISK_RESERVE", why);
+  if (waited > options_.lease) return GiveUpHold("LEASE_EXPIRED", "other databases were captured all the while");
+  if (state_ != State::kFollowing || !Behind()) return;
+  compare_at_ = clock_.Steady() + options_.behind_rest;
+  GiveUpHold("BEHIND", "other databases were captured, and frames came faster");
 }
 
 void Follower::Step(const CancelToken& cancel) {
@@ -166,8 +178,10 @@ void Follower::StepDetached(const CancelToken& cancel) {
   noticed_.store(false);
   look_again_ = clock_.Steady() + kLookAnyway;
   if (OthersAttached()) {
-    const std::string why = shipper_.Connected() ? ShortOfSpace() : "the controller cannot be reached";
+    const std::string short_of_space = ShortOfSpace();
+    const std::string why = shipper_.Connected() ? short_of_space : "the controller cannot be reached";
     if (why.empty()) return Attach(cancel);
+    if (!short_of_space.empty()) BeginGap("DISK_RESERVE", short_of_space);
     if (state_ != State::kLetGo) {
       Progress();
       retry_at_ = clock_.Steady() + options_.interval;
@@ -185,7 +199,10 @@ void Follower::StepDetached(const CancelToken& cancel) {
   if (!facts->settled) return;  // looked at again in the next interval
   if (facts->text == rested_facts_) {
     dirty_ = false;
-    if (gap_.has_value() && gap_->reason == "AGENT_DOWN") gap_.reset();  // nothing was missed
+    // Nothing was missed.
+    if (gap_.has_value() && gap_->reason == "AGENT_DOWN") gap_.reset();
+    if (gap_.has_value()) EndGap(gap_->from);
+    if (state_ == State::kLetGo) Enter(State::kDetached);
     if (const auto known = shipper_.Known(); known.ok()) home_.Remember(options_.database, {rested_facts_, *known});
     shipper_.Rest();
     return;
@@ -219,7 +236,6 @@ void Follower::Attach(const CancelToken& cancel) {
   if (!attached.ok()) return Fail(attached.status());
   attached_ = *std::move(attached);
   LF_CRASH_POINT("follow.attached");
-  session_id_.clear();
   Progress();
   retry_at_ = {};
   Enter(State::kComparing);
@@ -235,7 +251,6 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   });
   if (session_id_.empty()) session_id_ = NewUlid(clock_.Now());
   const SteadyTime began = clock_.Steady();
-  const SystemTime taken_at = clock_.Now();
   Shipper::Comparison comparison;
   comparison.session_id = session_id_;
   comparison.timeline = home_.Timeline(options_.database);
@@ -255,7 +270,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   if (compared.ok()) {
     session_id_.clear();
     fresh_base_ = false;
-    if (compared->current) Acknowledged(compared->snapshot_id, taken_at);
+    if (compared->current) Acknowledged(compared->snapshot_id, compared->taken_at);
   }
   return compared;
 }
@@ -297,12 +312,14 @@ void Follower::CompareAttached(const CancelToken& cancel) {
 
 void Follower::RestBeforeComparing() {
   Progress();
+  if (compare_at_ > clock_.Steady() + kShortGap) BeginGap("COMPARE_LATER", "pages are compared later");
   if (!options_.allow_restart) {
     attached_->Close().IgnoreError();
     attached_.reset();
     dirty_ = true;
     return Enter(State::kDetached, "pages are compared in a moment");
   }
+  if (const std::string why = ShortOfSpace(); !why.empty()) return GiveUpHold("DISK_RESERVE", why);
   peek_at_ = clock_.Steady() + kRestingPeek;
   const auto look = attached_->Look();
   if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes || !MayRestart()) return;
@@ -348,11 +365,12 @@ void Follower::Leave(const CancelToken& cancel) {
   // Who opens it from here on shows in the files, or in the locks.
   noticed_.store(false);
   LF_CRASH_POINT("follow.before_leave");
-  const absl::Status closed = attached_->Close();
+  std::optional<capture::WalState> last;
+  const absl::Status closed = attached_->Close(&last);
   attached_.reset();
+  if (!last.has_value() || !seen_.has_value() || !(*last == *seen_)) shipped = false;
   if (!closed.ok()) spdlog::warn("{}: {}", options_.database, MessageOf(closed));
   Forget();
-  session_id_.clear();
   shipper_.Rest();
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   rested_facts_ = shipped && facts.has_value() && !noticed_.load() ? facts->text : "";
@@ -380,6 +398,7 @@ void Follower::Doubt(std::string_view reason) {
 }
 
 void Follower::Forget() {
+  if (pending_.has_value()) session_id_.clear();  // that of a page diff goes on
   pending_.reset();
   saved_ = false;
   shipper_.DropSaved();
@@ -394,10 +413,7 @@ void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
   attached_->Close().IgnoreError();
   attached_.reset();
   Forget();
-  if (!in_compare_) {
-    shipper_.Rest();
-    session_id_.clear();
-  }
+  if (!in_compare_) shipper_.Rest();
   dirty_ = true;
   rested_facts_.clear();
   retry_at_ = clock_.Steady() + options_.interval;
@@ -406,8 +422,15 @@ void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
 }
 
 void Follower::BeginGap(std::string_view reason, const std::string& message) {
-  if (gap_.has_value()) return;
-  gap_ = OpenGap{current_at_ == SystemTime{} ? clock_.Now() : current_at_, std::string(reason), message};
+  // That the agent did not run is told when it has ended.
+  if (gap_.has_value() && gap_->reason != "AGENT_DOWN") return;
+  SystemTime from = current_at_;
+  {
+    MutexLock lock(mu_);
+    from = std::max(from, status_.unchanged_at.value_or(from));
+  }
+  if (from == SystemTime{}) from = clock_.Now();
+  gap_ = {gap_.has_value() ? gap_->from : from, std::string(reason), message};
   home_.Gap(options_.database, gap_->from, std::nullopt, gap_->reason, gap_->message);
 }
 
@@ -420,6 +443,7 @@ void Follower::EndGap(SystemTime until) {
 }
 
 void Follower::Fail(const absl::Status& status) {
+  if (current_at_ != SystemTime{}) BeginGap(ReasonOf(status).empty() ? "CAPTURE_FAILED" : ReasonOf(status), MessageOf(status));
   if (attached_ != nullptr) attached_->Close().IgnoreError();
   attached_.reset();
   Forget();

@@ -3,10 +3,9 @@
 //   if (follower.Glance()) follower.Step(cancel);     // by whoever has it; Glance is cheap, Step may block on the network
 //   follower.Notice();                                // any thread: somebody opened, closed or replaced the file
 //
-// Thread safety: Glance, Peek, peek_at, Step, LetGo, Resume and the destructor: one at a time, on any thread. Notice, ChainChecked and
-// status: any thread. Ownership:
-// the shipper's transport, the clock and what the functions of the options refer to outlive it. A lease bounds every hold: 30 s without
-// progress, or free space below the reserve.
+// Thread safety: Glance, Peek, peek_at, Step, KeepBounds, LetGo, Resume and the destructor: one at a time, on any thread. Notice,
+// ChainChecked and status: any thread. Ownership: the shipper's transport, the clock and what the functions of the options refer to outlive
+// it. A lease bounds every hold: 30 s without progress, or free space below the reserve.
 #ifndef LITEFLEET_AGENT_FOLLOW_FOLLOWER_H_
 #define LITEFLEET_AGENT_FOLLOW_FOLLOWER_H_
 
@@ -38,9 +37,9 @@ struct FollowOptions {
   uint64_t checkpoint_bytes = 4 << 20;
   // Above four times that, where all else came to nothing, a RESTART checkpoint: writers wait for it, or are told SQLITE_BUSY.
   bool allow_restart = false;
-  // Of frames that wait to be shipped, as a multiple of checkpoint_bytes: above it the hold is let go. The smaller one is with
-  // allow_restart.
-  uint64_t most_behind = 64, most_behind_with_restart = 8;
+  // Of frames that wait to be shipped, as a multiple of checkpoint_bytes: above it for 10 s, or above twice as many, the hold is let go.
+  // The smaller one is with allow_restart.
+  uint64_t most_behind = 64, most_behind_with_restart = 5;
   // After a page diff: this many times as long as it took no other one.
   int compare_rest = 9;
   // The same after frames have come faster than they were shipped.
@@ -62,6 +61,13 @@ class FollowerHome {
     std::string snapshot_id;
     // Of the last sync before the agent's start; unset: not known.
     std::optional<SystemTime> synced_at = std::nullopt;
+    // A gap that was told and has not ended.
+    struct Gap {
+      SystemTime from;
+      std::string reason;
+      std::string message;
+    };
+    std::optional<Gap> gap = std::nullopt;
   };
   virtual Rested Remembered(const std::string& database) = 0;
   virtual void Remember(const std::string& database, const Rested& rested) = 0;
@@ -89,6 +95,9 @@ class Follower {
   // Glance costs; while followed, peek_at() is never in an interval in which nothing was committed.
   bool Peek();
   SteadyTime peek_at() const { return peek_at_; }
+
+  // While it waits for whoever calls Step, since `waited`: lets go of a hold that has lasted too long or grown too much. No network.
+  void KeepBounds(std::chrono::nanoseconds waited);
 
   void Notice() { noticed_.store(true); }
   // Any thread. That the controller has something else becomes doubt at the next look, and the base is sent anew.
@@ -203,12 +212,8 @@ class Follower {
   bool dirty_ = true;         // while detached: files may have changed
   std::string rested_facts_;  // while detached
   SystemTime current_at_{};   // the newest state that was shipped
-  struct OpenGap {
-    SystemTime from;
-    std::string reason;
-    std::string message;
-  };
-  std::optional<OpenGap> gap_;
+  std::optional<FollowerHome::Rested::Gap> gap_;
+  std::optional<SteadyTime> behind_since_;
 
   std::atomic<bool> chain_differs_{false};  // the controller says so
 

@@ -19,7 +19,9 @@ using std::chrono::seconds;
 
 constexpr milliseconds kShort{50};
 constexpr seconds kLongestBackoff{10};
+constexpr seconds kBehindFor{10};
 constexpr seconds kProveAgain{60};
+constexpr std::chrono::hours kProveLater{1};  // after it was in the way
 constexpr milliseconds kShortestPeek{20};
 constexpr milliseconds kRestartBudget{250};  // that writers may have to wait
 constexpr milliseconds kFirstRestartWait{250};
@@ -75,6 +77,7 @@ bool Follower::LookAndShip(const CancelToken& cancel) {
   }
   pending_ = Stretch{shipped_, sight->now, *look, taken_at, clock_.SinceBoot()};
   session_id_ = NewUlid(clock_.Now());
+  Progress();  // the lease begins
   return ShipPending(cancel);
 }
 
@@ -128,6 +131,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   retry_at_ = {};
   pending_.reset();
   saved_ = false;
+  session_id_.clear();
   busy_at_ = clock_.Steady();
   Progress();
   if (!shipped->snapshot_id.empty()) Acknowledged(shipped->snapshot_id, stretch.taken_at);
@@ -147,12 +151,20 @@ bool Follower::Behind() {
   const auto look = attached_->Look();
   if (!look.ok()) return false;
   const uint32_t frames = look->salts == shipped_.salts ? look->max_frame - std::min(shipped_.frame, look->max_frame) : look->max_frame;
-  const uint64_t most = options_.allow_restart ? options_.most_behind_with_restart : options_.most_behind;
-  return capture::WalBytes(look->page_size, frames) > most * options_.checkpoint_bytes;
+  const uint64_t most = (options_.allow_restart ? options_.most_behind_with_restart : options_.most_behind) * options_.checkpoint_bytes;
+  const uint64_t bytes = capture::WalBytes(look->page_size, frames);
+  if (bytes <= most) {
+    behind_since_.reset();
+    return false;
+  }
+  // One large transaction is shipped in a moment.
+  if (!behind_since_.has_value()) behind_since_ = clock_.Steady();
+  return bytes > 2 * most || clock_.Steady() - *behind_since_ > kBehindFor;
 }
 
 void Follower::FallBehind() {
   const std::string message = "frames come faster than they are shipped";
+  behind_since_.reset();
   compare_at_ = clock_.Steady() + options_.behind_rest;
   if (!options_.allow_restart) return GiveUpHold("BEHIND", message);
   BeginGap("BEHIND", message);
@@ -195,6 +207,7 @@ bool Follower::TrySave(std::string& doubt) {
   }
   if (!*saved) return false;
   if (saved_) stretch.from = pending_->from;
+  if (!pending_.has_value()) Progress();
   pending_ = stretch;
   session_id_ = NewUlid(clock_.Now());
   saved_ = true;
@@ -390,8 +403,20 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
 void Follower::ProveWhenDue(const CancelToken& cancel) {
   if (state_ != State::kFollowing || pending_.has_value() || clock_.Steady() < prove_at_ || !home_.BeginCompare()) return;
   const auto end = absl::MakeCleanup([this] { home_.EndCompare(); });
-  const auto proof = shipper_.Prove(options_.source, shipped_, cancel);
+  const SteadyTime began = clock_.Steady();
+  bool in_the_way = false;
+  const auto stop = [&] {
+    // What is committed meanwhile waits.
+    in_the_way = in_the_way || Behind() || !ShortOfSpace().empty() || (clock_.Steady() - began > options_.lease / 2 && !NothingNew());
+    return in_the_way || cancel.cancelled();
+  };
+  const auto proof = shipper_.Prove(options_.source, shipped_, stop);
   if (cancel.cancelled()) return;
+  if (in_the_way) {
+    spdlog::info("{}: what was shipped is compared later: something is committed all the time", options_.database);
+    prove_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(options_.prove_every, kProveLater);
+    return;
+  }
   if (!proof.ok()) {
     spdlog::warn("{}: it could not be compared with what was shipped: {}", options_.database, MessageOf(proof.status()));
     prove_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(options_.prove_every, kProveAgain);

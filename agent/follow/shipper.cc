@@ -22,8 +22,9 @@ google::protobuf::Duration Since(std::chrono::nanoseconds then, std::chrono::nan
 // Keeps the place in the WAL of the state that was read last.
 class PlacedSource final : public capture::PageSource {
  public:
-  PlacedSource(std::unique_ptr<capture::PageSource> source, std::optional<capture::WalPlace>& place) : source_(std::move(source)) {
-    place = source_->info().wal_place;
+  PlacedSource(std::unique_ptr<capture::PageSource> source, Shipper::Compared& compared) : source_(std::move(source)) {
+    compared.place = source_->info().wal_place;
+    compared.taken_at = source_->info().pinned_at;
   }
   const capture::SourceInfo& info() const override { return source_->info(); }
   absl::StatusOr<std::optional<capture::ExtentPages>> Next() override { return source_->Next(); }
@@ -195,7 +196,7 @@ absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison,
                    fmt::format("{} is not in WAL mode: it cannot be followed", source.path),
                    "switch the application to `pragma journal_mode=wal`, or use method = \"online\" with a schedule");
     }
-    return std::make_unique<PlacedSource>(std::move(opened), compared.place);
+    return std::make_unique<PlacedSource>(std::move(opened), compared);
   };
   job.open_precopy = [&] { return capture::OpenPrecopySource(source); };
   const upload::BackupOutcome outcome =
@@ -213,11 +214,11 @@ absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison,
 }
 
 absl::StatusOr<std::optional<Shipper::Proof>> Shipper::Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped,
-                                                             const CancelToken& cancel) {
+                                                             const std::function<bool()>& stop) {
   LF_RETURN_IF_ERROR(OpenLedger());
   if (!ledger_->state().has_value()) return std::nullopt;
   capture::OnlineOptions options = source;
-  options.cancelled = [&cancel] { return cancel.cancelled(); };
+  options.cancelled = stop;
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<capture::PageSource> pages, capture::OpenOnlineSource(options));
   const capture::SourceInfo& info = pages->info();
   if (!info.wal_place.has_value() || info.wal_place->salts != shipped.salts || info.wal_place->frame != shipped.frame) return std::nullopt;

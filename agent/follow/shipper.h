@@ -79,6 +79,7 @@ class Shipper {
     std::string snapshot_id;
     // What was read is what the controller has. False: it answers what an earlier attempt of this session had committed; compare again.
     bool current = false;
+    SystemTime taken_at{};  // of what was read
     // In the WAL, of that state; nothing where it is not current.
     std::optional<capture::WalPlace> place;
   };
@@ -93,9 +94,9 @@ class Shipper {
     uint32_t page_count = 0;
   };
   // Reads and hashes the whole database in the state `shipped`. Nothing: something has been committed since. A root that is made of what
-  // was shipped would prove nothing.
+  // was shipped would prove nothing. `stop` is asked all the while.
   absl::StatusOr<std::optional<Proof>> Prove(const capture::OnlineOptions& source, const capture::WalPlace& shipped,
-                                             const CancelToken& cancel);
+                                             const std::function<bool()>& stop);
 
   // The snapshot that the ledger stands for; empty: none.
   absl::StatusOr<std::string> Known();

@@ -320,6 +320,64 @@ TEST_F(FollowerTest, WhatIsShippedAtTheEndIsAllThereIs) {
   ExpectShipped();
 }
 
+// The application only read while the controller could not be reached: nothing was missed.
+TEST_F(FollowerTest, WhatWasOnlyReadMeanwhileEndsTheGap) {
+  lease_ = std::chrono::seconds(1);
+  Make();
+  Start();
+  Settle();
+  ExpectShipped();
+  std::this_thread::sleep_for(milliseconds(1200));  // until the files are at rest
+  for (int i = 0; i < 20; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+  }
+  controller_.connected = false;
+  {
+    Application app(path_);
+    app.Run("select count(*) from t");
+    follower_->Notice();
+    for (int i = 0; i < 400 && home_.gaps.empty(); ++i) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    ASSERT_EQ(home_.gaps.size(), 1u);
+    app.Run("close");
+  }
+  controller_.connected = true;
+  follower_->Notice();
+  for (int i = 0; i < 400 && home_.gaps.size() < 2; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(home_.gaps.size(), 2u);
+  EXPECT_EQ(home_.gaps[1], "LEASE_EXPIRED ended");
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_EQ(controller_.commits().size(), 1u);
+}
+
+// An agent that starts anew ends the gap that the one before it began, and tells of a time without it that nobody had told.
+TEST_F(FollowerTest, AGapOutlivesTheAgent) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  home_.rested.synced_at = clock_.Now() - std::chrono::hours(5);
+  home_.rested.gap = {clock_.Now() - std::chrono::hours(4), "BEHIND", "frames come faster than they are shipped"};
+  Attach();
+  EXPECT_EQ(home_.gaps, std::vector<std::string>{"BEHIND ended"});
+  Stop();
+  home_.gaps.clear();
+  home_.rested.gap.reset();
+  lease_ = std::chrono::seconds(1);
+  controller_.connected = false;
+  Start();
+  for (int i = 0; i < 400 && home_.gaps.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(home_.gaps, std::vector<std::string>{"LEASE_EXPIRED"}) << "the agent could not tell that it had been down";
+  EXPECT_TRUE(follower_->status().health.has_last_sync_at()) << "it would be forgotten with the next start";
+}
+
 TEST_F(FollowerTest, TheLeaseEndsAHoldAndTheGapIsRecorded) {
   lease_ = std::chrono::seconds(1);
   Make();

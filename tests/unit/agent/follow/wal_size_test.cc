@@ -214,7 +214,8 @@ class SlowLinkTest : public FollowerTest {
     std::atomic<bool> ended{false};
     std::thread steps([&] {
       while (!ended.load()) {
-        if (follower_->Glance() || (std::chrono::steady_clock::now() >= follower_->peek_at() && follower_->Peek())) follower_->Step(cancel_);
+        if (follower_->Glance() || (std::chrono::steady_clock::now() >= follower_->peek_at() && follower_->Peek()))
+          follower_->Step(cancel_);
         std::this_thread::sleep_for(milliseconds(1));
       }
     });

@@ -1,0 +1,109 @@
+// Several databases on fewer threads than there are databases.
+#include "agent/follow/capturing.h"
+
+#include <algorithm>
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/base/mutex.h"
+#include "tests/unit/agent/follow/follower_fixture.h"
+
+namespace litefleet::follow {
+namespace {
+
+class Memory final : public CaptureMemory {
+ public:
+  uint64_t Timeline(const std::string&) override { return 1; }
+  FollowerHome::Rested Remembered(const std::string&) override { return {}; }
+  void Remember(const std::string&, const FollowerHome::Rested&) override {}
+  void CheckChain(const v1::ChainCheck&) override {}
+  void Gap(const std::string& database, SystemTime, std::optional<SystemTime>, std::string_view reason, const std::string&) override {
+    MutexLock lock(mu_);
+    gaps_.push_back(database + " " + std::string(reason));
+  }
+  bool Told(const std::string& gap) const {
+    MutexLock lock(mu_);
+    return std::find(gaps_.begin(), gaps_.end(), gap) != gaps_.end();
+  }
+
+ private:
+  mutable Mutex mu_;
+  std::vector<std::string> gaps_ ABSL_GUARDED_BY(mu_);
+};
+
+class CapturingTest : public CaptureTest {
+ protected:
+  CapturingTest() { std::filesystem::create_directory(Path("state")); }
+  ~CapturingTest() override { capturing_.reset(); }
+
+  std::string PathOf(const std::string& name) const { return Path(name + ".db"); }
+  void Start(std::chrono::seconds lease) {
+    std::vector<Followed> followed;
+    for (const std::string name : {"first", "second"}) {
+      Sql(PathOf(name), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'a')");
+      apps_.push_back(std::make_unique<Application>(PathOf(name), 5000));
+      apps_.back()->Run("insert into t values(2, 'b')");
+      Followed& one = followed.emplace_back();
+      one.follow.database = name;
+      one.follow.source = Options(PathOf(name));
+      one.follow.interval = milliseconds(100);
+      one.follow.lease = lease;
+      one.shipper.database = name;
+      one.shipper.ledger_file = Path("state/" + name + ".ledger");
+      one.shipper.names_file = Path("state/" + name + ".names");
+      one.shipper.spool_file = Path("state/" + name + ".spool");
+      one.shipper.backup.attempt.no_progress = std::chrono::seconds(60);
+    }
+    Capturing::Options options;
+    options.shippers = 1;
+    capturing_ = std::make_unique<Capturing>(options, memory_, controller_, rate_, clock_);
+    ASSERT_TRUE(capturing_->Set(std::move(followed)).ok());
+    Until([&] { return Follows("first") && Follows("second"); });
+  }
+  bool Follows(const std::string& name) const {
+    const auto status = capturing_->StatusOf(name);
+    return status.has_value() && status->health.state() == v1::CAPTURE_STATE_FOLLOWING && status->health.has_last_sync_at();
+  }
+  // The only thread is within a sync of the first that gets no answer, the second waits for it.
+  void HoldUp() {
+    controller_.swallow = [](const v1::UploadRequest& request) { return request.has_begin() && request.begin().database() == "first"; };
+    const int streams = controller_.streams();
+    apps_[0]->Run("insert into t values(3, 'c')");
+    Until([&] { return controller_.streams() > streams; });
+    apps_[1]->Run("insert into t values(3, 'c')");
+    std::this_thread::sleep_for(milliseconds(300));  // three looks
+  }
+  static void Until(const std::function<bool()>& true_now) {
+    for (int i = 0; i < 2000 && !true_now(); ++i) std::this_thread::sleep_for(milliseconds(10));
+    ASSERT_TRUE(true_now());
+  }
+
+  Memory memory_;
+  fakes::FakeUploadController controller_;
+  RateLimit rate_{0};
+  std::vector<std::unique_ptr<Application>> apps_;
+  std::unique_ptr<Capturing> capturing_;
+};
+
+TEST_F(CapturingTest, WhatWaitsForItsTurnCanBePaused) {
+  Start(std::chrono::seconds(60));
+  HoldUp();
+  const auto began = std::chrono::steady_clock::now();
+  ASSERT_TRUE(capturing_->Pause("second", "a restore").ok());
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20)) << "it waited for the sync of the other one";
+}
+
+TEST_F(CapturingTest, AHoldEndsWhileItsDatabaseWaitsForItsTurn) {
+  Start(std::chrono::seconds(2));
+  HoldUp();
+  Until([&] { return memory_.Told("second LEASE_EXPIRED"); });
+  apps_[1]->Run("pragma wal_checkpoint(truncate)");
+  EXPECT_EQ(std::filesystem::file_size(PathOf("second") + "-wal"), 0u) << "the agent is in nobody's way";
+}
+
+}  // namespace
+}  // namespace litefleet::follow
