@@ -70,6 +70,7 @@ def insert_commits(path, commits=8000, seconds=10, rows=5):
 def measure(bench, row):
     stored_beside_litestream(bench, row)
     writer_and_wal(bench, row)
+    two_writers(bench, row)
     lag(bench, row)
     idle(bench, row)
 
@@ -157,6 +158,31 @@ def writer_and_wal(bench, row):
         p999(beside) <= 1.5 * p999(without))
     row("the same: WAL, and SQLITE_BUSY with busy_timeout 0", f"{largest / 2**20:.1f} MiB, {busy}", "threshold 4 MiB", f"{largest / 2**22:.2f}", "at most 2, none",
         largest <= 2 * 2**22 and busy == 0)
+
+
+def two_writers(bench, row, seconds=60):
+    """Without any pause between their transactions nobody can start the WAL over but with the write lock."""
+    largest = {}
+    for capture in (False, True):
+        with bench.fleet() as fleet:
+            database = fleet.path("w.db")
+            fleet.writer(database, "--rate", 100, "--seconds", 0.3, "--fill", "64MiB", name="first").process.wait(120)
+            holder = sqlite3.connect(database, isolation_level=None)
+            holder.execute("select 1 from sqlite_schema").fetchone()
+            if capture:
+                agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s") + "\nallow_restart_checkpoint = true")})
+                following(fleet, agent)
+            writers = [fleet.writer(database, "--rate", 0, "--seconds", seconds, name=name) for name in ("one", "two")]
+            size = 0
+            while any(writer.running() for writer in writers):
+                size = max(size, os.path.getsize(database + "-wal"))
+                time.sleep(0.02)
+            largest[capture] = size
+            for writer in writers:
+                writer_report(writer)
+            holder.close()
+    row(f"two writers without any pause, {seconds} s, RESTART allowed: WAL", f"{largest[True] / 2**20:.1f} MiB", f"without: {largest[False] / 2**20:.1f} MiB",
+        f"{largest[True] / 2**22:.2f}", "at most 12 times 4 MiB", largest[True] <= 12 * 2**22)
 
 
 def lag(bench, row):
