@@ -69,6 +69,7 @@ namespace {
 constexpr std::chrono::seconds kGrace{4};
 constexpr size_t kMaxQueued = 4096;
 constexpr int kUploadThreads = 64;  // so many commits may share a sync; one that waits has touched some 20 kB
+constexpr std::chrono::milliseconds kMarkPause{200};
 constexpr size_t kFreeMemoryKept = 64 << 20;
 
 // glibc's heaps give back only what lies at their end: after thousands of devices have left that is next to nothing.
@@ -276,6 +277,7 @@ absl::Status Server::Parts::OpenStore() {
   ingest::IngestLimits limits;
   // The slots are what limits: a session may end a little later than its stream.
   limits.max_uploads = static_cast<size_t>(options.config.uploads) + kUploadThreads;
+  limits.mark_pause = kMarkPause;
   ingest::IngestDeps deps{.store = *store,
                           .catalog = *ingest_catalog,
                           .clock = clock,

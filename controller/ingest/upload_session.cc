@@ -206,6 +206,7 @@ void UploadSession::TakeMark() {
 void UploadSession::GiveMark() {
   MutexLock lock(mu_);
   marking_ = false;
+  marked_at_ = ingest_.deps().clock.Steady();
   changed_.SignalAll();
 }
 
@@ -213,7 +214,9 @@ void UploadSession::MarkIfDue() {
   {
     MutexLock lock(mu_);
     if (marking_ || mark_queued_ || !status_.ok()) return;
-    if (unmarked_ < ingest_.limits().mark_bytes && slots_.size() < ingest_.limits().mark_chunks) return;
+    const IngestLimits& limits = ingest_.limits();
+    const bool soon = ingest_.deps().clock.Steady() - marked_at_ < limits.mark_pause;
+    if (unmarked_ < (soon ? 2 : 1) * limits.mark_bytes && slots_.size() < limits.mark_chunks) return;
     mark_queued_ = true;
   }
   // In the background, so that receiving goes on. Where there is no room the next message tries again.
