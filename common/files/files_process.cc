@@ -28,12 +28,6 @@ seconds TimeLimit(const FilesHelper& options, int64_t bytes) {
   return options.time.count() > 0 ? options.time : seconds(300 + bytes / 2'000'000);
 }
 
-absl::Status GoesOn(const FilesHelper& options, steady_clock::time_point deadline) {
-  if (options.cancelled && options.cancelled()) return Error(Code::kCancelled, "CANCELLED", "what was done with files was cancelled");
-  if (steady_clock::now() < deadline) return absl::OkStatus();
-  return Error(Code::kDeadlineExceeded, "FILES_TIMEOUT", "what was done with files took too long");
-}
-
 absl::StatusOr<size_t> ReadPiece(int fd, std::span<std::byte> out) {
   for (;;) {
     const ssize_t n = read(fd, out.data(), out.size());
@@ -64,8 +58,33 @@ absl::Status RefusedFor(const std::string& reason, const std::string& text) {
 
 }  // namespace
 
-PackProcess::PackProcess(const FilesHelper& options, seconds time)
-    : options_(options), deadline_(steady_clock::now() + time), answer_(nullptr), piece_(kPieceBytes) {}
+FilesProcess::FilesProcess(const FilesHelper& options, seconds time)
+    : options_(options), answer_(nullptr), deadline_(steady_clock::now() + time) {}
+
+absl::Status FilesProcess::GoesOn() const {
+  if (options_.cancelled && options_.cancelled()) return Error(Code::kCancelled, "CANCELLED", "what was done with files was cancelled");
+  if (steady_clock::now() < deadline_) return absl::OkStatus();
+  return Error(Code::kDeadlineExceeded, "FILES_TIMEOUT", "what was done with files took too long");
+}
+
+absl::Status FilesProcess::TakeAnswers() {
+  std::array<std::byte, 4096> buffer{};
+  LF_ASSIGN_OR_RETURN(const size_t n, ReadPiece(answers_, buffer));
+  if (n == 0) answers_ = -1;
+  return answer_.Take(AsText(ByteView(buffer).first(n))) ? absl::OkStatus() : check::HelperFailed("the helper answered nonsense");
+}
+
+absl::StatusOr<FilesProcess::Verdict> FilesProcess::WaitForVerdict() {
+  while (answers_ >= 0 && answer_.verdict().empty()) {
+    LF_RETURN_IF_ERROR(GoesOn());
+    pollfd end{answers_, POLLIN, 0};
+    if (poll(&end, 1, kLookMillis) > 0) LF_RETURN_IF_ERROR(TakeAnswers());
+  }
+  const std::string word = answer_.verdict();
+  return Verdict{word, word.empty() ? process_->Wait() : process_->End()};
+}
+
+PackProcess::PackProcess(const FilesHelper& options, seconds time) : FilesProcess(options, time), piece_(kPieceBytes) {}
 
 absl::StatusOr<std::unique_ptr<PackProcess>> PackProcess::Start(const FilesHelper& options, const std::string& root, const Rules& rules,
                                                                 What what) {
@@ -89,7 +108,7 @@ absl::StatusOr<std::unique_ptr<PackProcess>> PackProcess::Start(const FilesHelpe
 
 absl::StatusOr<ByteView> PackProcess::Next() {
   while (!ended_) {
-    LF_RETURN_IF_ERROR(GoesOn(options_, deadline_));
+    LF_RETURN_IF_ERROR(GoesOn());
     std::array<pollfd, 2> ends = {pollfd{text_, POLLIN, 0}, pollfd{answers_, POLLIN, 0}};
     if (poll(ends.data(), ends.size(), kLookMillis) <= 0) continue;
     if (ends[1].revents != 0) LF_RETURN_IF_ERROR(TakeAnswers());
@@ -97,26 +116,14 @@ absl::StatusOr<ByteView> PackProcess::Next() {
     LF_ASSIGN_OR_RETURN(const size_t n, ReadPiece(text_, piece_));
     if (n > 0) return ByteView(piece_).first(n);
     ended_ = true;
-    LF_RETURN_IF_ERROR(Verdict());
+    LF_RETURN_IF_ERROR(End());
   }
   return ByteView();
 }
 
-absl::Status PackProcess::TakeAnswers() {
-  std::array<std::byte, 4096> buffer{};
-  LF_ASSIGN_OR_RETURN(const size_t n, ReadPiece(answers_, buffer));
-  if (n == 0) answers_ = -1;
-  return answer_.Take(AsText(ByteView(buffer).first(n))) ? absl::OkStatus() : check::HelperFailed("the helper answered nonsense");
-}
-
-absl::Status PackProcess::Verdict() {
-  while (answers_ >= 0 && answer_.verdict().empty()) {
-    LF_RETURN_IF_ERROR(GoesOn(options_, deadline_));
-    pollfd end{answers_, POLLIN, 0};
-    if (poll(&end, 1, kLookMillis) > 0) LF_RETURN_IF_ERROR(TakeAnswers());
-  }
-  const std::string word = answer_.verdict();
-  const int status = word.empty() ? process_->Wait() : process_->End();
+absl::Status PackProcess::End() {
+  LF_ASSIGN_OR_RETURN(const Verdict verdict, WaitForVerdict());
+  const std::string& word = verdict.word;
   std::string reason, text;
   for (const std::string& message : answer_.messages()) {
     if (message.starts_with("reason ")) reason = message.substr(7);
@@ -130,11 +137,11 @@ absl::Status PackProcess::Verdict() {
                  "exclude what is always written to, or stop the application meanwhile (before_backup)");
   }
   if (word == "refused" || word == "failed") return RefusedFor(reason, text);
-  return check::HelperFailed(check::HelperProcess::HowItEnded(status));
+  return check::HelperFailed(check::HelperProcess::HowItEnded(verdict.status));
 }
 
 UnpackProcess::UnpackProcess(const FilesHelper& options, More more, seconds time)
-    : options_(options), more_(std::move(more)), deadline_(steady_clock::now() + time + seconds(5)), answer_(nullptr) {}
+    : FilesProcess(options, time + seconds(5)), more_(std::move(more)) {}
 
 absl::StatusOr<std::unique_ptr<UnpackProcess>> UnpackProcess::Start(const FilesHelper& options, More more, int64_t archive_bytes) {
   const seconds time = TimeLimit(options, archive_bytes);
@@ -161,7 +168,7 @@ absl::Status UnpackProcess::Run(const std::function<absl::Status(const Entry&)>&
   Bytes piece(kPieceBytes);
   uint64_t left = 0;  // of the last entry's content
   for (bool ended = false;;) {
-    LF_RETURN_IF_ERROR(GoesOn(options_, deadline_));
+    LF_RETURN_IF_ERROR(GoesOn());
     std::array<pollfd, 3> ends = {pollfd{frames_, POLLIN, 0}, pollfd{answers_, POLLIN, 0}, pollfd{archive_.get(), POLLOUT, 0}};
     if (poll(ends.data(), ends.size(), kLookMillis) <= 0) continue;
     if (ends[1].revents != 0) LF_RETURN_IF_ERROR(TakeAnswers());
@@ -170,7 +177,7 @@ absl::Status UnpackProcess::Run(const std::function<absl::Status(const Entry&)>&
     LF_ASSIGN_OR_RETURN(const size_t n, ReadPiece(frames_, piece));
     if (n == 0) {
       archive_.Reset(-1);
-      LF_RETURN_IF_ERROR(Verdict());
+      LF_RETURN_IF_ERROR(End());
       return ended && reader.empty() ? absl::OkStatus() : check::HelperFailed("the helper ended in the middle of an archive");
     }
     reader.Add(AsText(ByteView(piece).first(n)));
@@ -214,25 +221,13 @@ absl::Status UnpackProcess::Feed() {
   return absl::OkStatus();
 }
 
-absl::Status UnpackProcess::TakeAnswers() {
-  std::array<std::byte, 4096> buffer{};
-  LF_ASSIGN_OR_RETURN(const size_t n, ReadPiece(answers_, buffer));
-  if (n == 0) answers_ = -1;
-  return answer_.Take(AsText(ByteView(buffer).first(n))) ? absl::OkStatus() : check::HelperFailed("the helper answered nonsense");
-}
-
-absl::Status UnpackProcess::Verdict() {
-  while (answers_ >= 0 && answer_.verdict().empty()) {
-    LF_RETURN_IF_ERROR(GoesOn(options_, deadline_));
-    pollfd end{answers_, POLLIN, 0};
-    if (poll(&end, 1, kLookMillis) > 0) LF_RETURN_IF_ERROR(TakeAnswers());
-  }
-  const std::string word = answer_.verdict();
-  const int status = word.empty() ? process_->Wait() : process_->End();
+absl::Status UnpackProcess::End() {
+  LF_ASSIGN_OR_RETURN(const Verdict verdict, WaitForVerdict());
+  const std::string& word = verdict.word;
   if (word == "ok") return absl::OkStatus();
   if (word == "damaged") return Error(Code::kDataLoss, "ARCHIVE_INVALID", "the archive of files cannot be read: " + answer_.Text());
   if (word == "failed") return Error(Code::kInternal, "ARCHIVE_FAILED", answer_.Text());
-  return check::HelperFailed(check::HelperProcess::HowItEnded(status));
+  return check::HelperFailed(check::HelperProcess::HowItEnded(verdict.status));
 }
 
 }  // namespace litefleet::files

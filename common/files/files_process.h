@@ -40,7 +40,29 @@ struct FilesHelper {
   std::function<bool()> cancelled;  // may be empty
 };
 
-class PackProcess {
+// A helper that runs, and what it says beside its output: messages, and at its end a verdict.
+class FilesProcess {
+ protected:
+  FilesProcess(const FilesHelper& options, std::chrono::seconds time);
+  // CANCELLED, FILES_TIMEOUT.
+  absl::Status GoesOn() const;
+  absl::Status TakeAnswers();
+  struct Verdict {
+    std::string word;  // empty: it gave none
+    int status = 0;    // how the process ended
+  };
+  absl::StatusOr<Verdict> WaitForVerdict();
+
+  const FilesHelper options_;
+  std::unique_ptr<check::HelperProcess> process_;
+  int answers_ = -1;  // of the process
+  check::HelperAnswer answer_;
+
+ private:
+  const std::chrono::steady_clock::time_point deadline_;
+};
+
+class PackProcess : private FilesProcess {
  public:
   enum class What { kArchive, kTolerant, kList };  // common/archive/pack.h
   static absl::StatusOr<std::unique_ptr<PackProcess>> Start(const FilesHelper& options, const std::string& root, const Rules& rules,
@@ -54,14 +76,9 @@ class PackProcess {
 
  private:
   explicit PackProcess(const FilesHelper& options, std::chrono::seconds time);
-  absl::Status TakeAnswers();
-  absl::Status Verdict();
+  absl::Status End();
 
-  const FilesHelper options_;
-  const std::chrono::steady_clock::time_point deadline_;
-  std::unique_ptr<check::HelperProcess> process_;
-  int text_ = -1, answers_ = -1;  // of the process
-  check::HelperAnswer answer_;
+  int text_ = -1;  // of the process
   std::vector<std::string> notes_;
   SystemTime newest_{};
   Bytes piece_;
@@ -69,7 +86,7 @@ class PackProcess {
 };
 
 // What an archive holds, in the order of the archive. Names, sizes and counts are for the caller to judge, as that of a stranger.
-class UnpackProcess {
+class UnpackProcess : private FilesProcess {
  public:
   // The next bytes of the archive, valid until the next call; empty at its end.
   using More = std::function<absl::StatusOr<ByteView>()>;
@@ -81,16 +98,11 @@ class UnpackProcess {
  private:
   UnpackProcess(const FilesHelper& options, More more, std::chrono::seconds time);
   absl::Status Feed();
-  absl::Status TakeAnswers();
-  absl::Status Verdict();
+  absl::Status End();
 
-  const FilesHelper options_;
   const More more_;
-  const std::chrono::steady_clock::time_point deadline_;
-  std::unique_ptr<check::HelperProcess> process_;
   io::UniqueFd archive_;
-  int frames_ = -1, answers_ = -1;  // of the process
-  check::HelperAnswer answer_;
+  int frames_ = -1;  // of the process
   ByteView unsent_;
 };
 
