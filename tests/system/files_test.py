@@ -80,11 +80,12 @@ def test_there_and_back():
         database = lf.make_database(f"{root}/app.db")
         os.symlink("/etc/passwd", f"{root}/out")
         os.mkfifo(f"{root}/pipe")
+        os.mkfifo(os.fsencode(root) + b"/not \xe4 text")
         agent = fleet.agent("alpha", {"main": database}, settings(root))
         done = fleet.backup("alpha/conf")
         first = done["snapshot"]
         told = steps(fleet, done["id"])
-        for word in ("SQLite", "app.db", "out of the root: out", "pipes or devices: pipe"):
+        for word in ("SQLite", "app.db", "out of the root: out", "pipes or devices: not ? text, pipe"):
             lf.expect(word in told, f"{word} is not among what was told: {told}")
         shown = fleet.cli("-o", "json", "snapshot", "show", first).json
         lf.expect_equal((shown["method"], shown["content"]), ("file", "files"), "method and content")
@@ -93,6 +94,7 @@ def test_there_and_back():
 
         # A standard archive.
         fleet.cli("snapshot", "download", first, "--output", fleet.path("x.tar"))
+        os.unlink(os.fsencode(root) + b"/not \xe4 text")
         for name in ("app.db", "out", "pipe"):
             os.unlink(f"{root}/{name}")
         before = tree(root)

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "agent/restore/files_session.h"
+#include "common/base/utf8.h"
 #include "common/format/segment.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
@@ -185,6 +186,26 @@ TEST_F(FilesRestoreTest, HostileArchives) {
     EXPECT_FALSE(outcome.applied);
     ExpectUntouched();
     EXPECT_EQ(*io::ReadFile(folder_ + "/evil"), "precious");
+  }
+}
+
+// A name is any bytes; what is told of it crosses the wire in strings that are UTF-8.
+TEST_F(FilesRestoreTest, WhatIsToldIsText) {
+  std::string cut = "private";
+  while (cut.size() < 199) cut += "x";
+  const auto is_text = [](const std::string& text) { return CleanUtf8(text, text.size()) == text; };
+  for (const std::string& name : {std::string("b\xe4"), cut + "\u00e4\u00e4"}) {
+    target_.files->exclude = {"private/**"};
+    Outcome outcome = RunArchive({Folder("private"), {"private/" + name, "x"}});
+    EXPECT_EQ(ReasonOf(outcome.status), "FILES_NOT_MEANT");
+    EXPECT_TRUE(is_text(MessageOf(outcome.status))) << outcome.status;
+    outcome = RunArchive({{name, "", 0644, AE_IFIFO, {}, -1}});  // the helper's words
+    EXPECT_EQ(ReasonOf(outcome.status), "ARCHIVE_INVALID");
+    EXPECT_TRUE(is_text(MessageOf(outcome.status))) << outcome.status;
+    outcome = RunArchive({{name, "x", 02755}});
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(Read(name), "x");
+    for (const std::string& step : outcome.steps) EXPECT_TRUE(is_text(step)) << step;
   }
 }
 
