@@ -53,6 +53,11 @@ absl::StatusOr<io::UniqueFd> OpenFilesRoot(const std::string& path) {
   return ErrnoError(errno, "open " + path);
 }
 
+absl::Status Abandoned(bool begun, std::string_view why) {
+  const char* const how = begun ? "some of the files are those of the snapshot" : "no file was replaced";
+  return Error(Code::kAborted, "RESTORE_ABANDONED", fmt::format("{}: {}", how, why), "restore the files again");
+}
+
 std::string_view WordOf(const absl::Status& status) {
   return status.ok() ? "succeeded" : absl::IsCancelled(status) ? "cancelled" : "failed";
 }
@@ -178,9 +183,7 @@ std::optional<Outcome> FilesSession::Settle() {
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   const bool begun = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
   if (OpenPlace().ok()) CleanUp();
-  const absl::Status ended =
-      After(Error(Code::kAborted, "RESTORE_ABANDONED", "nobody asks for the restore any more; some of the files are those of the snapshot",
-                  "restore the files again"));
+  const absl::Status ended = After(state_.applied() ? absl::OkStatus() : Abandoned(begun, "nobody asks for the restore any more"));
   if (!begun && !state_.hooks_begun()) return std::nullopt;
   state_.set_code(static_cast<int>(ended.code()));
   state_.set_reason(ReasonOf(ended));
@@ -196,6 +199,11 @@ absl::Status FilesSession::Go() {
     state_ = *before;
     if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
     state_.add_steps("went on after an interruption");
+    if (state_.applied()) {
+      // What the application has written since is not replaced once more. Without the root nothing of ours can be in it.
+      if (const absl::Status opened = OpenPlace(); !opened.ok()) state_.add_steps(MessageOf(opened));
+      return absl::OkStatus();
+    }
     if (state_.path() != target_.path || state_.root_digest() != order_.root_digest()) {
       return Error(Code::kFailedPrecondition, "ORDER_INVALID",
                    fmt::format("the restore {} began with another snapshot or for {}", state_.operation_id(), state_.path()),
@@ -345,6 +353,7 @@ void FilesSession::KeepRuns(const hooks::DatabaseHooks& hooks) {
 
 // What ran before is undone by what runs after, however it ended.
 absl::Status FilesSession::After(const absl::Status& ended) {
+  LF_CRASH_POINT("files.after");
   if (!state_.hooks_begun()) return ended;
   const auto hooks = Hooks();
   if (hooks == nullptr) return ended;

@@ -31,7 +31,8 @@ class FilesSession {
 
   // As RestoreSession::Run.
   Outcome Run();
-  // Nobody asks for it any more: what it made beside the files goes. Nothing where no file had been replaced.
+  // Nobody asks for it any more: what it made beside the files goes. Nothing where no file had been replaced; the outcome as Run would have
+  // told it where all were.
   std::optional<Outcome> Settle();
 
  private:

@@ -380,9 +380,9 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
   const struct {
     const char* point;
     bool fetched;
-  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true},     {"files.staged", true},
-               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true},     {"files.renamed:3", true},
-               {"files.renamed:5", true}, {"files.applied", true},   {"files.before_done", false}};
+  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true}, {"files.staged", true},
+               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true}, {"files.renamed:3", true},
+               {"files.renamed:5", true}, {"files.applied", true},   {"files.after", true},   {"files.before_done", true}};
   for (const auto& each : cases) {
     SCOPED_TRACE(each.point);
     Begin();
@@ -401,6 +401,34 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
     EXPECT_EQ(LeftOver(), "");
     ASSERT_TRUE(Open()->Forget(kOperation).ok());
     EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
+  }
+}
+
+// All files are in their places, and the application works with them: what is left to do has nothing to do with them.
+TEST_F(FilesRestoreTest, WhatWasWrittenSinceStays) {
+  for (const char* point : {"files.applied", "files.after", "files.before_done"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      Write("a.conf", "written since");
+      fetcher_.extents = 0;
+      Outcome outcome;
+      if (asked) {
+        outcome = Run();
+      } else {
+        const auto recovery = Open()->Recover({});
+        ASSERT_EQ(recovery.ended.size(), 1U);
+        outcome = recovery.ended[0].outcome;
+      }
+      EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+      EXPECT_TRUE(outcome.applied);
+      EXPECT_THAT(outcome.steps, Contains(HasSubstr("put 3 files")));
+      EXPECT_EQ(Read("a.conf"), "written since");
+      EXPECT_EQ(fetcher_.extents, 0);
+      EXPECT_EQ(LeftOver(), "");
+    }
   }
 }
 
