@@ -444,9 +444,10 @@ bool DeviceExecutor::Held(const v1::Order& order) const {
 v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                             const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
-  if (!target.ok()) return ResultOf(target.status());
+  // A former run may have changed something.
+  if (!target.ok()) return Settle(order).value_or(ResultOf(target.status()));
   const auto database = Configured(order.restore().database());
-  if (!database.ok()) return ResultOf(database.status());
+  if (!database.ok()) return Settle(order).value_or(ResultOf(database.status()));
   const auto paused = PauseCapture(*database, "a restore was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
@@ -461,9 +462,10 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
 v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                          const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
-  if (!target.ok()) return ResultOf(target.status());
+  // A former run may have changed something.
+  if (!target.ok()) return Settle(order).value_or(ResultOf(target.status()));
   const auto database = Configured(order.undo().database());
-  if (!database.ok()) return ResultOf(database.status());
+  if (!database.ok()) return Settle(order).value_or(ResultOf(database.status()));
   const auto paused = PauseCapture(*database, "an undo was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
@@ -550,6 +552,18 @@ absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::Query& query) {
     for (const std::string& hook : hooks->Describe()) plan.add_hooks(hook);
   }
   return plan;
+}
+
+std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order) {
+  if (!order.has_restore() && !order.has_undo()) return std::nullopt;
+  const std::optional<restore::Outcome> outcome = deps_.restorer.Settle(order.operation_id());
+  if (!outcome.has_value()) return std::nullopt;
+  v1::RestoreOrder done = order.restore();
+  if (order.has_undo()) {
+    done.set_database(order.undo().database());
+    done.set_new_timeline(order.undo().new_timeline());
+  }
+  return Restored(done, *outcome, v1::Progress());
 }
 
 void DeviceExecutor::Forget(const std::string& operation_id) {

@@ -462,6 +462,74 @@ TEST_F(FilesRestoreTest, OneThatNobodyAsksForAnyMoreIsCleanedUp) {
   }
 }
 
+// Some files are new: no cancel and no refusal makes that undone, and none may look so.
+TEST_F(FilesRestoreTest, WhatEndsInTheMiddleOfTheRenamesTellsSo) {
+  const struct {
+    const char* what;
+    std::function<void(CancelToken&)> happens;
+  } cases[] = {
+      {"a cancel", [](CancelToken& cancel) { cancel.Cancel(); }},
+      {"a cancel after a second crash, of what was fetched again",
+       [&](CancelToken& cancel) {
+         std::ofstream(data_ + "/.litefleet-" + kOperation + ".staging", std::ios::binary) << "damaged";
+         ASSERT_TRUE(RunAndCrashAt("files.fetched"));
+         cancel.Cancel();
+       }},
+      {"a refusal", [&](CancelToken&) { target_.push_restore = "never"; }},
+      {"another root", [&](CancelToken&) { target_.path = folder_ + "/elsewhere"; }},
+  };
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.what);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt("files.renamed:2"));
+    CancelToken cancel;
+    each.happens(cancel);
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, [](const v1::Progress&) {});
+    EXPECT_EQ(ReasonOf(outcome.status), "RESTORE_ABANDONED") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("some of the files are those of the snapshot: "));
+    EXPECT_NE(HintOf(outcome.status), "");
+    EXPECT_EQ(Read("a.conf"), "new");
+    EXPECT_EQ(LeftOver(), "");
+    target_.push_restore.clear();
+    target_.path = data_;
+  }
+}
+
+TEST_F(FilesRestoreTest, ACancelOfWhatWasBegunHasItsOutcome) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.renamed"));
+  const auto restorer = Open();
+  for (int i = 0; i < 2; ++i) {
+    const std::optional<Outcome> outcome = restorer->Settle(kOperation);
+    ASSERT_TRUE(outcome.has_value());
+    EXPECT_EQ(ReasonOf(outcome->status), "RESTORE_ABANDONED");
+  }
+  EXPECT_EQ(LeftOver(), "");
+  ASSERT_TRUE(restorer->Forget(kOperation).ok());
+  EXPECT_FALSE(restorer->Settle(kOperation).has_value());
+}
+
+TEST_F(FilesRestoreTest, WhatCannotBeReachedIsLeftForTheNextStart) {
+  for (const char* point : {"files.fetched", "files.renamed"}) {
+    SCOPED_TRACE(point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    fs::rename(data_, folder_ + "/unmounted");
+    auto recovery = Open()->Recover({});
+    EXPECT_EQ(recovery.ended.size(), 0U);
+    EXPECT_THAT(recovery.said, Contains(HasSubstr("next start")));
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    fs::rename(folder_ + "/unmounted", data_);
+    EXPECT_NE(LeftOver(), "");
+    recovery = Open()->Recover({});
+    EXPECT_EQ(recovery.ended.size(), std::string_view(point) == "files.renamed" ? 1U : 0U);
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
