@@ -23,10 +23,11 @@ using std::chrono::steady_clock;
 constexpr size_t kPieceBytes = 64 << 10;
 constexpr int kLookMillis = 50;  // between looks at the cancel
 
-// 2 MB/s at least are expected.
-seconds TimeLimit(const FilesHelper& options, int64_t bytes) {
-  return options.time.count() > 0 ? options.time : seconds(300 + bytes / 2'000'000);
-}
+// Without any progress. A walk through a million names on slow flash shows none until it is over.
+constexpr seconds kLease{600};
+
+// Of the processor, for the helper: 2 MB/s at least are expected.
+seconds ComputingTime(int64_t bytes) { return seconds(300 + bytes / 2'000'000); }
 
 absl::StatusOr<size_t> ReadPiece(int fd, std::span<std::byte> out) {
   for (;;) {
@@ -58,13 +59,18 @@ absl::Status RefusedFor(const std::string& reason, const std::string& text) {
 
 }  // namespace
 
-FilesProcess::FilesProcess(const FilesHelper& options, seconds time)
-    : options_(options), answer_(nullptr), deadline_(steady_clock::now() + time) {}
+FilesProcess::FilesProcess(const FilesHelper& options)
+    : options_(options), answer_(nullptr), lease_(options.time.count() > 0 ? options.time : kLease) {
+  Progressed();
+}
+
+void FilesProcess::Progressed() { deadline_ = steady_clock::now() + lease_; }
 
 absl::Status FilesProcess::GoesOn() const {
   if (options_.cancelled && options_.cancelled()) return Error(Code::kCancelled, "CANCELLED", "what was done with files was cancelled");
   if (steady_clock::now() < deadline_) return absl::OkStatus();
-  return Error(Code::kDeadlineExceeded, "FILES_TIMEOUT", "what was done with files took too long");
+  return Error(Code::kDeadlineExceeded, "FILES_TIMEOUT", fmt::format("for {} s nothing came of what was done with files", lease_.count()),
+               "look whether their file system answers (df, dmesg), and whether the machine has no time for it");
 }
 
 absl::Status FilesProcess::TakeAnswers() {
@@ -84,11 +90,11 @@ absl::StatusOr<FilesProcess::Verdict> FilesProcess::WaitForVerdict() {
   return Verdict{word, word.empty() ? process_->Wait() : process_->End()};
 }
 
-PackProcess::PackProcess(const FilesHelper& options, seconds time) : FilesProcess(options, time), piece_(kPieceBytes) {}
+PackProcess::PackProcess(const FilesHelper& options) : FilesProcess(options), piece_(kPieceBytes) {}
 
 absl::StatusOr<std::unique_ptr<PackProcess>> PackProcess::Start(const FilesHelper& options, const std::string& root, const Rules& rules,
                                                                 What what) {
-  std::unique_ptr<PackProcess> pack(new PackProcess(options, TimeLimit(options, rules.max_bytes)));
+  std::unique_ptr<PackProcess> pack(new PackProcess(options));
   std::vector<std::string> words = {"pack", root, std::to_string(rules.max_file_bytes), std::to_string(rules.max_bytes),
                                     std::to_string(rules.max_files)};
   if (what == What::kList) words.emplace_back("list");
@@ -107,6 +113,7 @@ absl::StatusOr<std::unique_ptr<PackProcess>> PackProcess::Start(const FilesHelpe
 }
 
 absl::StatusOr<ByteView> PackProcess::Next() {
+  Progressed();  // what was done with the last piece took its own time
   while (!ended_) {
     LF_RETURN_IF_ERROR(GoesOn());
     std::array<pollfd, 2> ends = {pollfd{text_, POLLIN, 0}, pollfd{answers_, POLLIN, 0}};
@@ -140,20 +147,18 @@ absl::Status PackProcess::End() {
   return check::HelperFailed(check::HelperProcess::HowItEnded(verdict.status));
 }
 
-UnpackProcess::UnpackProcess(const FilesHelper& options, More more, seconds time)
-    : FilesProcess(options, time + seconds(5)), more_(std::move(more)) {}
+UnpackProcess::UnpackProcess(const FilesHelper& options, More more) : FilesProcess(options), more_(std::move(more)) {}
 
 absl::StatusOr<std::unique_ptr<UnpackProcess>> UnpackProcess::Start(const FilesHelper& options, More more, int64_t archive_bytes) {
-  const seconds time = TimeLimit(options, archive_bytes);
-  std::unique_ptr<UnpackProcess> unpack(new UnpackProcess(options, std::move(more), time));
+  std::unique_ptr<UnpackProcess> unpack(new UnpackProcess(options, std::move(more)));
   // A pair of sockets, since a pipe that nobody reads ends who writes into it by a signal.
   LF_ASSIGN_OR_RETURN(check::HelperPipe in, check::HelperPipe::BothWays());
   LF_ASSIGN_OR_RETURN(check::HelperPipe out, check::HelperPipe::FromHelper());
   LF_ASSIGN_OR_RETURN(check::HelperPipe answers, check::HelperPipe::FromHelper());
-  LF_ASSIGN_OR_RETURN(unpack->process_,
-                      check::HelperProcess::Start(
-                          ProgramOf(options), {"unpack", std::to_string(options.heap_bytes), "0", std::to_string(time.count()), "archive"},
-                          {in.helper.get(), out.helper.get(), answers.helper.get()}));
+  LF_ASSIGN_OR_RETURN(unpack->process_, check::HelperProcess::Start(ProgramOf(options),
+                                                                    {"unpack", std::to_string(options.heap_bytes), "0",
+                                                                     std::to_string(ComputingTime(archive_bytes).count()), "archive"},
+                                                                    {in.helper.get(), out.helper.get(), answers.helper.get()}));
   unpack->archive_ = std::move(in.parent);
   unpack->frames_ = out.parent.get();
   unpack->answers_ = answers.parent.get();
@@ -180,6 +185,7 @@ absl::Status UnpackProcess::Run(const std::function<absl::Status(const Entry&)>&
       LF_RETURN_IF_ERROR(End());
       return ended && reader.empty() ? absl::OkStatus() : check::HelperFailed("the helper ended in the middle of an archive");
     }
+    Progressed();
     reader.Add(AsText(ByteView(piece).first(n)));
     bool nonsense = false;
     while (const auto frame = reader.Take(nonsense)) {
@@ -194,6 +200,9 @@ absl::Status UnpackProcess::Run(const std::function<absl::Status(const Entry&)>&
         left = frame->entry.kind == EntryKind::kFile ? frame->entry.size : 0;
         LF_RETURN_IF_ERROR(entry(frame->entry));
       }
+      // A file that is synced to slow flash takes its time too.
+      Progressed();
+      LF_RETURN_IF_ERROR(GoesOn());
     }
     if (nonsense) return check::HelperFailed("the helper gave frames that are none");
   }
@@ -204,11 +213,13 @@ absl::Status UnpackProcess::Feed() {
   while (archive_.valid()) {
     if (unsent_.empty()) {
       LF_ASSIGN_OR_RETURN(unsent_, more_());
+      Progressed();
       if (unsent_.empty()) archive_.Reset(-1);  // its end
       continue;
     }
     const ssize_t n = send(archive_.get(), unsent_.data(), unsent_.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n > 0) {
+      Progressed();
       unsent_ = unsent_.subspan(static_cast<size_t>(n));
     } else if (errno == EAGAIN) {
       return absl::OkStatus();

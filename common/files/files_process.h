@@ -9,7 +9,7 @@
 //   SOURCE_CHANGED       kAborted             a file changed while it was read: another try may help
 //   ARCHIVE_INVALID      kDataLoss            it is not one of ours
 //   ARCHIVE_FAILED       kInternal
-//   FILES_TIMEOUT        kDeadlineExceeded
+//   FILES_TIMEOUT        kDeadlineExceeded    without progress for too long
 //   CHECK_HELPER_FAILED  kInternal
 //   CANCELLED            kCancelled
 #ifndef LITEFLEET_COMMON_FILES_FILES_PROCESS_H_
@@ -36,14 +36,16 @@ namespace litefleet::files {
 struct FilesHelper {
   std::string helper;  // empty: check::FindHelper()
   int64_t heap_bytes = 64 << 20;
-  std::chrono::seconds time{0};     // 0: by the size that the rules allow
+  std::chrono::seconds time{0};     // without any progress, then it is given up; 0: ten minutes
   std::function<bool()> cancelled;  // may be empty
 };
 
 // A helper that runs, and what it says beside its output: messages, and at its end a verdict.
 class FilesProcess {
  protected:
-  FilesProcess(const FilesHelper& options, std::chrono::seconds time);
+  explicit FilesProcess(const FilesHelper& options);
+  // The time begins anew.
+  void Progressed();
   // CANCELLED, FILES_TIMEOUT.
   absl::Status GoesOn() const;
   absl::Status TakeAnswers();
@@ -59,7 +61,8 @@ class FilesProcess {
   check::HelperAnswer answer_;
 
  private:
-  const std::chrono::steady_clock::time_point deadline_;
+  const std::chrono::seconds lease_;
+  std::chrono::steady_clock::time_point deadline_;
 };
 
 class PackProcess : private FilesProcess {
@@ -75,7 +78,7 @@ class PackProcess : private FilesProcess {
   SystemTime newest() const { return newest_; }
 
  private:
-  explicit PackProcess(const FilesHelper& options, std::chrono::seconds time);
+  explicit PackProcess(const FilesHelper& options);
   absl::Status End();
 
   int text_ = -1;  // of the process
@@ -96,7 +99,7 @@ class UnpackProcess : private FilesProcess {
   absl::Status Run(const std::function<absl::Status(const Entry&)>& entry, const std::function<absl::Status(ByteView)>& content);
 
  private:
-  UnpackProcess(const FilesHelper& options, More more, std::chrono::seconds time);
+  UnpackProcess(const FilesHelper& options, More more);
   absl::Status Feed();
   absl::Status End();
 
