@@ -170,7 +170,7 @@ class Walker {
     Found found = FoundOf(name, st);
     found.entry.link.assign(link.data(), static_cast<size_t>(bytes));
     if (files::StaysInside(name, found.entry.link)) return Keep(std::move(found));
-    Remark("left out, since they are symbolic links out of the root", name);
+    Remark("left out, since they are, or may be, symbolic links out of the root", name);
     return true;
   }
 
