@@ -3,14 +3,18 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <map>
 #include <thread>
 
@@ -214,6 +218,36 @@ TEST_F(PackTest, DirectoriesWithoutEnd) {
   for (int i = 0; i <= files::kMostDepth + 1; ++i) path += "/d";
   fs::create_directories(path);
   EXPECT_EQ(Run().reason, "TOO_MANY_FILES");
+}
+
+// A mount of the same file system has the device of the root.
+TEST_F(PackTest, WhatIsMountedIntoTheRootIsLeftOut) {
+  Write("a", "x");
+  Write("from/b", "x");
+  Write("dir/under", "x");
+  Write("sub/file", "x");
+  options_.rules.exclude = {"from/**"};
+  const auto mounted = [&](const std::string& from, const std::string& to) {
+    return mount((root_ + from).c_str(), (root_ + to).c_str(), nullptr, MS_BIND, nullptr) == 0;
+  };
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || !mounted("/from", "/dir") || !mounted("/a", "/sub/file")) _exit(77);
+    const Packed packed = Run();
+    std::string all;
+    for (const std::string& note : packed.notes) all += note + "; ";
+    const std::map<std::string, std::string> wanted = {{"a", "x"}, {"sub/", ""}};
+    auto content = Content();
+    content.erase("from/");
+    const bool right =
+        packed.end == PackEnd::kOk && all.find("another file system: dir, sub/file") != std::string::npos && content == wanted;
+    if (!right) std::cerr << packed.reason << " " << packed.text << " " << all << "\n";
+    _exit(right ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "nothing can be mounted here";
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(PackTest, WhatCannotBeReadIsRefusedByName) {
