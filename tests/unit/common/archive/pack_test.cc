@@ -296,6 +296,20 @@ TEST_F(ChangingTest, IsTakenAsItWasReadAndTold) {
   EXPECT_EQ(content.at("z"), "small");
 }
 
+// What is packed is what a restore counts.
+TEST_F(ChangingTest, OnesThatGrowBeyondTheLimitAreRefused) {
+  for (const bool tolerant : {false, true}) {
+    options_.tolerant = tolerant;
+    Write("z", "small");
+    options_.rules.max_bytes = (3 << 20) + 1000;
+    during_ = [&] { Write("z", std::string(1001, 'z')); };
+    const Packed packed = Run();
+    EXPECT_EQ(packed.end, PackEnd::kRefused);
+    EXPECT_EQ(packed.reason, "FILES_TOO_LARGE");
+    EXPECT_THAT(packed.text, HasSubstr("grew to more than max_bytes"));
+  }
+}
+
 TEST_F(ChangingTest, OneThatShrinksIsNeverTaken) {
   options_.tolerant = true;
   during_ = [&] { fs::resize_file(root_ + "/a", 1 << 20); };
