@@ -102,7 +102,10 @@ FilesTree::FilesTree(int root, const Target& target, std::string staging, io::Un
   for (const std::string& path : target.databases) {
     for (const std::string_view suffix : kOfDatabase) {
       struct stat st {};
-      if (stat((path + std::string(suffix)).c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
+      const std::string name = path + std::string(suffix);
+      if (stat(name.c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
+      // The link to a database, too: without it there is none.
+      if (lstat(name.c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
     }
   }
 }
