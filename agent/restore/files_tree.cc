@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <memory>
+#include <cstring>
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
@@ -229,19 +230,31 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   const bool there = fstatat(parent->get(), base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
   if (!there && errno != ENOENT) return ErrnoError(errno, "look at " + Shown(entry));
   const bool fits = !there || (entry.kind == EntryKind::kDirectory ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) || S_ISLNK(st.st_mode));
-  if (!fits) {
-    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE", fmt::format("what is at {} on the device is no such file", Shown(entry)),
+  if (!fits || mounted) {
+    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE",
+                 fmt::format("what is at {} on the device is {}", Shown(entry), mounted ? "mounted there" : "no such file"),
                  "look at it on the device; a directory, a pipe or a device is not replaced by a file, and no file by a directory");
   }
   if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
   bool database = there && IsDatabase(st);
   for (const std::string_view suffix : kOfDatabase) {
     if (suffix.empty()) continue;
+  // What is mounted on the place cannot be replaced.
+  const bool replaced = there && entry.kind != EntryKind::kDirectory;
+  const io::UniqueFd at(replaced ? files::OpenBeneath(root_, entry.name, O_PATH) : -1);
+  const bool mounted = replaced && !at.valid() && errno == EXDEV;
     database |= fstatat(parent->get(), (base + std::string(suffix)).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (base.size() > suffix.size() && base.ends_with(suffix))
       database |= fstatat(parent->get(), base.substr(0, base.size() - suffix.size()).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
   }
   if (!database) return absl::OkStatus();
+  if (there && entry.kind == EntryKind::kDirectory) return absl::OkStatus();
+  // Some of the files new and the rest refused is what nobody wants.
+  if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
+    return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
+                 fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), strerror(errno)),
+                 "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
+  }
   return Error(Code::kFailedPrecondition, "TARGET_IS_DATABASE",
                fmt::format("{} is, or belongs to, a SQLite database on the device", Shown(entry)),
                "restore databases by their own snapshots");
@@ -249,7 +262,11 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
 
 absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
   for (size_t i = 0; i < entries_.size(); ++i) {
-    LF_RETURN_IF_ERROR(ApplyOne(i));
+    if (const absl::Status applied = ApplyOne(i); !applied.ok()) {
+      // What is in its place stays there.
+      static_cast<void>(SyncParent());
+      return applied;
+    }
     ++applied_;
     LF_CRASH_POINT("files.renamed");
     done(i + 1);
