@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -47,7 +48,7 @@ absl::Status TooMuch(std::string_view what, std::string_view key) {
                "raise the limit of the [[files]] in agent.toml");
 }
 
-// Until nothing is left of it; what is ours has no directories in it.
+// Until nothing is left of it; what is ours has no directories in it but empty ones.
 absl::Status EmptyDirectory(int fd) {
   const int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy < 0 ? nullptr : fdopendir(copy), &closedir);
@@ -58,7 +59,8 @@ absl::Status EmptyDirectory(int fd) {
     if (next == nullptr) return errno == 0 ? absl::OkStatus() : ErrnoError(errno, "list the staging directory");
     const std::string_view name = next->d_name;
     if (name == "." || name == "..") continue;
-    if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT) return ErrnoError(errno, "empty the staging directory");
+    if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT && unlinkat(fd, next->d_name, AT_REMOVEDIR) != 0)
+      return ErrnoError(errno, "empty the staging directory");
   }
 }
 
@@ -289,7 +291,7 @@ absl::Status FilesTree::ApplyOne(size_t index) {
   if (parent_name != synced_name_) LF_RETURN_IF_ERROR(SyncParent());
   absl::Status applied = absl::OkStatus();
   if (entry.kind == EntryKind::kDirectory) {
-    applied = ApplyDirectory(entry, parent.get());
+    applied = ApplyDirectory(index, parent.get());
   } else {
     // A link at the place is replaced itself, and a directory is an error.
     const std::string base(files::BaseOf(entry.name));
@@ -302,18 +304,28 @@ absl::Status FilesTree::ApplyOne(size_t index) {
   return applied;
 }
 
-// One that is there stays as it is.
-absl::Status FilesTree::ApplyDirectory(const Entry& entry, int parent) {
+// One that is there stays as it is, and one that is made is there with its owner and mode or not at all.
+absl::Status FilesTree::ApplyDirectory(size_t index, int parent) {
+  const Entry& entry = entries_[index];
   const std::string base(files::BaseOf(entry.name));
-  if (mkdirat(parent, base.c_str(), 0700) != 0) return errno == EEXIST ? absl::OkStatus() : ErrnoError(errno, "make " + Shown(entry));
-  ++directories_;
-  const io::UniqueFd made(openat(parent, base.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  const std::string staged = std::to_string(index);
+  struct stat st {};
+  if (fstatat(parent, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return absl::OkStatus();
+  if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0) return ErrnoError(errno, "make " + Shown(entry));
+  const io::UniqueFd made(openat(directory_.get(), staged.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!made.valid()) return ErrnoError(errno, "open " + Shown(entry));
   SetOwner(entry, made.get());
   // Root needs no mode to put the files into it that follow.
   const mode_t own = geteuid() == 0 ? 0 : S_IRWXU;
   if (fchmod(made.get(), (entry.mode & ~kGivesRights) | own) != 0) return ErrnoError(errno, "set the mode of " + Shown(entry));
-  return io::Sync(made.get(), Shown(entry));
+  LF_RETURN_IF_ERROR(io::Sync(made.get(), Shown(entry)));
+  LF_CRASH_POINT("files.directory");
+  int error = renameat2(directory_.get(), staged.c_str(), parent, base.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
+  // A file system without that: no file and no directory with something in it is replaced either.
+  if (error == EINVAL || error == ENOSYS) error = renameat(directory_.get(), staged.c_str(), parent, base.c_str()) == 0 ? 0 : errno;
+  if (error != 0) unlinkat(directory_.get(), staged.c_str(), AT_REMOVEDIR);
+  if (error == 0) ++directories_;
+  return error == 0 || error == EEXIST || error == ENOTEMPTY ? absl::OkStatus() : ErrnoError(error, "make " + Shown(entry));
 }
 
 std::string FilesTree::Summary() const {

@@ -77,7 +77,7 @@ class FilesTree {
   void SetOwner(const files::Entry& entry, int fd);
   absl::Status CheckPlace(const files::Entry& entry);
   absl::Status ApplyOne(size_t index);
-  absl::Status ApplyDirectory(const files::Entry& entry, int parent);
+  absl::Status ApplyDirectory(size_t index, int parent);
   absl::StatusOr<io::UniqueFd> Parent(const files::Entry& entry) const;
   absl::Status SyncParent();
   bool IsDatabase(const struct stat& st) const;
