@@ -8,8 +8,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <memory>
 #include <cstring>
+#include <memory>
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
@@ -180,7 +180,14 @@ absl::Status FilesTree::FinishFile() {
       if (++without_bits_ == 1) first_without_bits_ = Shown(entry);
     }
   }
-  if (fchmod(file_.get(), mode) != 0) return ErrnoError(errno, "set the mode of " + Shown(entry));
+  int error = fchmod(file_.get(), mode) == 0 ? 0 : errno;
+  // A filter of the unit (RestrictSUIDSGID=) refuses such bits, and the kernel drops what this process may not give.
+  if (error == EPERM && (mode & kGivesRights) != 0) error = fchmod(file_.get(), mode & ~kGivesRights) == 0 ? 0 : errno;
+  if (error != 0) return ErrnoError(error, "set the mode of " + Shown(entry));
+  struct stat now {};
+  if ((mode & kGivesRights) != 0 && fstat(file_.get(), &now) == 0 && (mode & kGivesRights & ~now.st_mode) != 0) {
+    if (++without_bits_ == 1) first_without_bits_ = Shown(entry);
+  }
   const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
   if (futimens(file_.get(), times) != 0) return ErrnoError(errno, "set the time of " + Shown(entry));
   LF_RETURN_IF_ERROR(io::Sync(file_.get(), Shown(entry)));
@@ -231,25 +238,16 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   struct stat st {};
   const bool there = fstatat(parent->get(), base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
   if (!there && errno != ENOENT) return ErrnoError(errno, "look at " + Shown(entry));
+  // What is mounted on the place cannot be replaced.
+  const bool replaced = there && entry.kind != EntryKind::kDirectory;
+  const io::UniqueFd at(replaced ? files::OpenBeneath(root_, entry.name, O_PATH) : -1);
+  const bool mounted = replaced && !at.valid() && errno == EXDEV;
   const bool fits = !there || (entry.kind == EntryKind::kDirectory ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) || S_ISLNK(st.st_mode));
   if (!fits || mounted) {
     return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE",
                  fmt::format("what is at {} on the device is {}", Shown(entry), mounted ? "mounted there" : "no such file"),
                  "look at it on the device; a directory, a pipe or a device is not replaced by a file, and no file by a directory");
   }
-  if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
-  bool database = there && IsDatabase(st);
-  for (const std::string_view suffix : kOfDatabase) {
-    if (suffix.empty()) continue;
-  // What is mounted on the place cannot be replaced.
-  const bool replaced = there && entry.kind != EntryKind::kDirectory;
-  const io::UniqueFd at(replaced ? files::OpenBeneath(root_, entry.name, O_PATH) : -1);
-  const bool mounted = replaced && !at.valid() && errno == EXDEV;
-    database |= fstatat(parent->get(), (base + std::string(suffix)).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
-    if (base.size() > suffix.size() && base.ends_with(suffix))
-      database |= fstatat(parent->get(), base.substr(0, base.size() - suffix.size()).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
-  }
-  if (!database) return absl::OkStatus();
   if (there && entry.kind == EntryKind::kDirectory) return absl::OkStatus();
   // Some of the files new and the rest refused is what nobody wants.
   if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
@@ -257,6 +255,15 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
                  fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), strerror(errno)),
                  "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
   }
+  if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
+  bool database = there && IsDatabase(st);
+  for (const std::string_view suffix : kOfDatabase) {
+    if (suffix.empty()) continue;
+    database |= fstatat(parent->get(), (base + std::string(suffix)).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+    if (base.size() > suffix.size() && base.ends_with(suffix))
+      database |= fstatat(parent->get(), base.substr(0, base.size() - suffix.size()).c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
+  }
+  if (!database) return absl::OkStatus();
   return Error(Code::kFailedPrecondition, "TARGET_IS_DATABASE",
                fmt::format("{} is, or belongs to, a SQLite database on the device", Shown(entry)),
                "restore databases by their own snapshots");

@@ -3,6 +3,12 @@
 #include <archive_entry.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <fstream>
 
@@ -91,6 +97,19 @@ class FilesRestoreTest : public RestoreFixture {
   }
   void Write(const std::string& name, const std::string& content) const { std::ofstream(data_ + "/" + name, std::ios::binary) << content; }
   std::string Read(const std::string& name) const { return io::ReadFile(data_ + "/" + name).value_or("nothing"); }
+  // Runs in a process that has lost some of its rights before. The reason of its end.
+  std::string InAnother(const std::function<void()>& lose) {
+    const std::string said = folder_ + "/said";
+    const pid_t pid = fork();
+    if (pid == 0) {
+      lose();
+      const Outcome outcome = Run();
+      std::ofstream(said) << ReasonOf(outcome.status);
+      _exit(0);
+    }
+    waitpid(pid, nullptr, 0);
+    return io::ReadFile(said).value_or("it did not end");
+  }
   // Fresh, with a file that is replaced and one that is not in the snapshot.
   void Begin() {
     fs::remove_all(folder_ + "/state");
@@ -255,6 +274,11 @@ TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
       {[&] { Write("sub", "a file"); }, "TARGET_NOT_FILE"},
       {[&] { fs::create_symlink("/tmp", data_ + "/sub"); }, "TARGET_NOT_FILE"},
       {[&] { fs::create_symlink("private", data_ + "/sub"), fs::create_directory(data_ + "/private"); }, "TARGET_NOT_FILE"},
+      {[&] {
+         fs::remove(data_ + "/a.conf"), fs::create_symlink(folder_ + "/real.db", data_ + "/a.conf");
+         target_.databases = {data_ + "/a.conf"};
+       },
+       "TARGET_IS_DATABASE"},
       {[&] { fs::remove(data_ + "/a.conf"), mkfifo((data_ + "/a.conf").c_str(), 0600); }, "TARGET_NOT_FILE"},
       {[&] { Write("a.conf-journal", "hot"); }, "TARGET_IS_DATABASE"},
       {[&] { fs::create_hard_link(data_ + "/a.conf", folder_ + "/app.db"), target_.databases = {folder_ + "/app.db"}; },
@@ -271,6 +295,61 @@ TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
     EXPECT_EQ(LeftOver(), "");
   }
   EXPECT_EQ(Read("a.conf"), "old");
+}
+
+TEST_F(FilesRestoreTest, ADirectoryThatMayNotBeWrittenIsFoundBeforeTheFirstRename) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fs::create_directory(data_ + "/sub");
+  chmod((data_ + "/sub").c_str(), 0555);
+  const std::string reason = InAnother([&] {
+    // What root may do beyond its permissions.
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct data[2] = {};
+    syscall(SYS_capget, &header, data);
+    data[0].effective &= ~(1U << CAP_DAC_OVERRIDE);
+    syscall(SYS_capset, &header, data);
+  });
+  EXPECT_EQ(reason, "DIRECTORY_NOT_WRITABLE");
+  EXPECT_EQ(Read("a.conf"), "old");
+}
+
+// As RestrictSUIDSGID= of systemd does it.
+TEST_F(FilesRestoreTest, BitsThatAFilterRefusesAreLeftOutAndTold) {
+  Begin();
+  chmod((data_ + "/a.conf").c_str(), 06700);
+  MakeFilesSnapshot(Archive({{"a.conf", "new", 06755}}));
+  const std::string reason = InAnother([] {
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fchmod, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    sock_fprog program{std::size(code), code};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+  });
+  EXPECT_EQ(reason, "");
+  EXPECT_EQ(Read("a.conf"), "new");
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0755U);
+  EXPECT_THAT(Run().steps, Contains(HasSubstr("set-group-id bit of 1 files was left out")));
+}
+
+TEST_F(FilesRestoreTest, ADirectoryIsThereAsItShouldBeOrNotAtAll) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.directory"));
+  EXPECT_FALSE(fs::exists(data_ + "/sub"));
+  ASSERT_TRUE(Run().status.ok());
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/sub").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0750U);
+  EXPECT_EQ(LeftOver(), "");
 }
 
 TEST_F(FilesRestoreTest, ALinkAtThePlaceIsReplacedAndNotFollowed) {
