@@ -12,6 +12,7 @@
 #include "agent/capture/files_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/capture/precopy_source.h"
+#include "agent/config/own_places.h"
 #include "agent/hooks/pause_watch.h"
 #include "agent/ledger/ledger.h"
 #include "common/base/error_detail.h"
@@ -418,6 +419,8 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string&
   restore::Target target{
       database.name, database.path, "allow", deps_.config()->disk_reserve, {Remembered(database.name).copy_bytes_per_second()}};
   target.files = database.files;
+  // Somebody may have made a link since the configuration was read.
+  LF_RETURN_IF_ERROR(config::CheckOwn(database, *deps_.config(), deps_.config_path));
   for (const config::DatabaseConfig& other : deps_.config()->databases) {
     if (!other.files) target.databases.push_back(other.path);
   }
