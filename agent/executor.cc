@@ -12,6 +12,7 @@
 #include "agent/capture/files_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/capture/precopy_source.h"
+#include "agent/config/own_places.h"
 #include "agent/hooks/pause_watch.h"
 #include "agent/ledger/ledger.h"
 #include "common/base/error_detail.h"
@@ -418,6 +419,8 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string&
   restore::Target target{
       database.name, database.path, "allow", deps_.config()->disk_reserve, {Remembered(database.name).copy_bytes_per_second()}};
   target.files = database.files;
+  // Somebody may have made a link since the configuration was read.
+  LF_RETURN_IF_ERROR(config::CheckOwn(database, *deps_.config(), deps_.config_path));
   for (const config::DatabaseConfig& other : deps_.config()->databases) {
     if (!other.files) target.databases.push_back(other.path);
   }
@@ -444,9 +447,10 @@ bool DeviceExecutor::Held(const v1::Order& order) const {
 v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                             const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
-  if (!target.ok()) return ResultOf(target.status());
+  // A former run may have changed something.
+  if (!target.ok()) return Settle(order).value_or(ResultOf(target.status()));
   const auto database = Configured(order.restore().database());
-  if (!database.ok()) return ResultOf(database.status());
+  if (!database.ok()) return Settle(order).value_or(ResultOf(database.status()));
   const auto paused = PauseCapture(*database, "a restore was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
@@ -461,9 +465,10 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
 v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                          const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
-  if (!target.ok()) return ResultOf(target.status());
+  // A former run may have changed something.
+  if (!target.ok()) return Settle(order).value_or(ResultOf(target.status()));
   const auto database = Configured(order.undo().database());
-  if (!database.ok()) return ResultOf(database.status());
+  if (!database.ok()) return Settle(order).value_or(ResultOf(database.status()));
   const auto paused = PauseCapture(*database, "an undo was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
@@ -550,6 +555,18 @@ absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::Query& query) {
     for (const std::string& hook : hooks->Describe()) plan.add_hooks(hook);
   }
   return plan;
+}
+
+std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order) {
+  if (!order.has_restore() && !order.has_undo()) return std::nullopt;
+  const std::optional<restore::Outcome> outcome = deps_.restorer.Settle(order.operation_id());
+  if (!outcome.has_value()) return std::nullopt;
+  v1::RestoreOrder done = order.restore();
+  if (order.has_undo()) {
+    done.set_database(order.undo().database());
+    done.set_new_timeline(order.undo().new_timeline());
+  }
+  return Restored(done, *outcome, v1::Progress());
 }
 
 void DeviceExecutor::Forget(const std::string& operation_id) {

@@ -4,6 +4,7 @@
 #include <set>
 #include <utility>
 
+#include "agent/config/own_places.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/config/schedule.h"
@@ -18,8 +19,6 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr milliseconds kDay = std::chrono::hours(24);
-constexpr std::string_view kExcludeOwn =
-    "exclude it, or name another root: what this device lets be done to it is not the controller's to change";
 
 std::string ReadPushRestore(TomlTable& table, const std::string& fallback) {
   const std::string value = table.String("push_restore", fallback);
@@ -167,16 +166,6 @@ DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const H
   return database;
 }
 
-// Whether what `files` means has to do with what is at `own`, which says what this device does and lets itself be done to.
-bool Means(const DatabaseConfig& files, const std::string& own) {
-  if (own == files.path || files.path.starts_with(own + "/")) return true;
-  const std::string above = files.path == "/" ? "/" : files.path + "/";
-  if (!own.starts_with(above)) return false;
-  const files::GlobSet globs(files.files->include, files.files->exclude);
-  const std::string_view name = std::string_view(own).substr(above.size());
-  return globs.Takes(name) || globs.MayHold(name);
-}
-
 // "upload" or "download", in bytes a second; nothing where it is not there.
 std::optional<int64_t> CheckedRate(TomlTable& table, std::string_view key, int64_t value) {
   if (!table.Has(key)) return std::nullopt;
@@ -287,8 +276,8 @@ absl::StatusOr<AgentConfig> Read(TomlReader reader) {
     DatabaseConfig files = ReadFiles(*table, config, hooks, push_restore);
     if (!files.name.empty() && !names.insert(files.name).second)
       table->Reject("name", fmt::format("\"{}\" is a name already", files.name), "files and databases share their names");
-    for (const std::string& own : {config.state, config.hooks_directory, config.order_keys}) {
-      if (!files.path.empty() && Means(files, own))
+    for (const std::string& own : OwnPlaces(config)) {
+      if (!files.path.empty() && Touches(files, own))
         table->Reject("root", fmt::format("the agent's own {} is among the files, and a restore would change it", own), kExcludeOwn);
     }
     config.databases.push_back(std::move(files));
@@ -311,10 +300,9 @@ bool IsMethod(std::string_view method) { return method == "online" || method == 
 absl::StatusOr<AgentConfig> ReadConfig(const std::string& path) {
   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));
   LF_ASSIGN_OR_RETURN(AgentConfig config, Read(std::move(reader)));
-  std::error_code unknown;
-  const std::string own = std::filesystem::weakly_canonical(path, unknown).string();
+  const std::string own = std::filesystem::absolute(path).string();
   for (const DatabaseConfig& files : config.databases) {
-    if (!files.files || unknown || !Means(files, own)) continue;
+    if (!files.files || !Touches(files, own)) continue;
     return Error(absl::StatusCode::kInvalidArgument, "CONFIG_INVALID",
                  fmt::format("{}: this file is among the files of \"{}\"", path, files.name), kExcludeOwn);
   }

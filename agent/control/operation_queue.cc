@@ -182,8 +182,10 @@ void OperationQueue::Cancel(const std::string& operation_id) {
   if (const absl::Status status = Persist(*operation); !status.ok()) spdlog::error("cancelling {}: {}", operation_id, MessageOf(status));
   LF_CRASH_POINT("agent.cancel.persisted");
   operation->cancel.Cancel();
-  if (waiting) End(record, operation->order, CancelledResult());
+  if (waiting) End(record, operation->order, CancelledOf(operation->order));
 }
+
+v1::OperationResult OperationQueue::CancelledOf(const v1::Order& order) { return executor_.Settle(order).value_or(CancelledResult()); }
 
 void OperationQueue::ResultRecorded(const std::string& operation_id) {
   {
@@ -357,7 +359,7 @@ void OperationQueue::RunOne(Operation& operation) {
   }
   v1::OperationResult result;
   if (record.cancelled()) {
-    result = CancelledResult();
+    result = CancelledOf(operation.order);
   } else if (const absl::Status status = Persist(operation); !status.ok()) {
     result.set_state(v1::OPERATION_STATE_FAILED);
     *result.mutable_error() = ToErrorDetail(Annotate(status, "writing the state directory"));

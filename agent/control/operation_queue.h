@@ -16,6 +16,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -53,6 +54,12 @@ class OperationExecutor {
                                       const std::function<void(const v1::Progress&)>& progress, Turn& turn) = 0;
   // What a restore or an undo would do.
   virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) = 0;
+  // Of an operation that ends without (another) Execute, since it was cancelled: how it ended where it had changed something before.
+  // Nothing where it had not.
+  virtual std::optional<v1::OperationResult> Settle(const v1::Order& order) {
+    static_cast<void>(order);
+    return std::nullopt;
+  }
   // The result of an operation is durable: nothing needs to be kept for it.
   virtual void Forget(const std::string& operation_id) = 0;
 };
@@ -128,6 +135,7 @@ class OperationQueue final : public OperationRunner {
   void Count(const Operation& operation, int places) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasPlace(const Operation& operation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Makes the result durable and reports it.
+  v1::OperationResult CancelledOf(const v1::Order& order);
   void End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result);
   // It has no result.
   void Drop(const storage::v1::AgentOperation& record);

@@ -18,6 +18,7 @@
 
 #include "absl/status/statusor.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/io/file.h"
 #include "common/io/trusted_path.h"
 #include "fmt/format.h"
@@ -146,21 +147,6 @@ class Watch {
   std::string output_;
   bool reaped_ = false;
 };
-
-// Bytes of the character at the begin of `text`; 0 where it is none. Source: RFC 3629.
-size_t CharacterLength(std::string_view text) {
-  const auto at = [&](size_t i) { return static_cast<unsigned char>(text[i]); };
-  const unsigned char lead = at(0);
-  if (lead < 0x80) return 1;
-  const size_t length = lead >= 0xc2 && lead < 0xe0 ? 2 : (lead & 0xf0) == 0xe0 ? 3 : lead >= 0xf0 && lead < 0xf5 ? 4 : 0;
-  if (length == 0 || text.size() < length) return 0;
-  for (size_t i = 1; i < length; ++i) {
-    if ((at(i) & 0xc0) != 0x80) return 0;
-  }
-  if ((lead == 0xe0 && at(1) < 0xa0) || (lead == 0xed && at(1) > 0x9f) || (lead == 0xf0 && at(1) < 0x90) || (lead == 0xf4 && at(1) > 0x8f))
-    return 0;
-  return length;
-}
 
 }  // namespace
 

@@ -53,6 +53,11 @@ absl::StatusOr<io::UniqueFd> OpenFilesRoot(const std::string& path) {
   return ErrnoError(errno, "open " + path);
 }
 
+absl::Status Abandoned(bool begun, std::string_view why) {
+  const char* const how = begun ? "some of the files are those of the snapshot" : "no file was replaced";
+  return Error(Code::kAborted, "RESTORE_ABANDONED", fmt::format("{}: {}", how, why), "restore the files again");
+}
+
 std::string_view WordOf(const absl::Status& status) {
   return status.ok() ? "succeeded" : absl::IsCancelled(status) ? "cancelled" : "failed";
 }
@@ -151,6 +156,8 @@ Outcome FilesSession::Run() {
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   const auto interrupted = [&] { return absl::IsCancelled(status) && cancel_.interrupted(); };
   if (!interrupted()) {
+    // A former run was in the middle of it: no cancel and no refusal makes the files old again.
+    if (!status.ok() && begun_before_) status = Abandoned(true, MessageOf(status));
     CleanUp();
     status = After(status);
   }
@@ -177,16 +184,23 @@ std::optional<Outcome> FilesSession::Settle() {
   state_ = **before;
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   const bool begun = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
-  if (OpenPlace().ok()) CleanUp();
-  const absl::Status ended =
-      After(Error(Code::kAborted, "RESTORE_ABANDONED", "nobody asks for the restore any more; some of the files are those of the snapshot",
-                  "restore the files again"));
+  const absl::Status opened = OpenPlace();
+  kept_ = !opened.ok();
+  if (kept_) state_.add_steps(MessageOf(opened));
+  if (!kept_) CleanUp();
+  const absl::Status ended = After(state_.applied() ? absl::OkStatus() : Abandoned(begun, "nobody asks for the restore any more"));
   if (!begun && !state_.hooks_begun()) return std::nullopt;
   state_.set_code(static_cast<int>(ended.code()));
   state_.set_reason(ReasonOf(ended));
   state_.set_message(MessageOf(ended));
   state_.set_hint(HintOf(ended));
-  static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  if (kept_) {
+    // The hook does not wait for the root, and is not run again.
+    state_.set_hooks_begun(false);
+    static_cast<void>(parts_.journal.Save(state_));
+  } else {
+    static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  }
   return OutcomeOf(state_);
 }
 
@@ -196,15 +210,26 @@ absl::Status FilesSession::Go() {
     state_ = *before;
     if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
     state_.add_steps("went on after an interruption");
+    // Where it began: what it made lies there, whatever agent.toml says by now.
+    const absl::Status opened = OpenPlace();
+    if (state_.applied()) {
+      // What the application has written since is not replaced once more.
+      if (!opened.ok()) state_.add_steps(MessageOf(opened));
+      return absl::OkStatus();
+    }
+    begun_before_ = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
     if (state_.path() != target_.path || state_.root_digest() != order_.root_digest()) {
       return Error(Code::kFailedPrecondition, "ORDER_INVALID",
                    fmt::format("the restore {} began with another snapshot or for {}", state_.operation_id(), state_.path()),
                    "bring the configuration of the device back, or order the restore again");
     }
+    LF_RETURN_IF_ERROR(CheckFilesOrder(order_, target_));
+    LF_RETURN_IF_ERROR(opened);
+  } else {
+    LF_RETURN_IF_ERROR(CheckFilesOrder(order_, target_));
+    LF_RETURN_IF_ERROR(OpenPlace());
+    LF_RETURN_IF_ERROR(Begin());
   }
-  LF_RETURN_IF_ERROR(CheckFilesOrder(order_, target_));
-  LF_RETURN_IF_ERROR(OpenPlace());
-  if (!before.has_value()) LF_RETURN_IF_ERROR(Begin());
   LF_RETURN_IF_ERROR(Fetch());
   LF_RETURN_IF_ERROR(Unpack());
   return Apply();
@@ -267,7 +292,8 @@ absl::Status FilesSession::Fetch() {
   LF_RETURN_IF_ERROR(archive_->Finish(root_));
   LF_RETURN_IF_ERROR(archive_->Sync());
   state_.add_steps(fmt::format("fetched the archive, and proved the root digest of its {} pages", order_.page_count()));
-  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_CHECKED));
+  // That some files may be new is not forgotten.
+  LF_RETURN_IF_ERROR(Enter(begun_before_ ? storage::v1::RESTORE_STEP_APPLYING : storage::v1::RESTORE_STEP_CHECKED));
   LF_CRASH_POINT("files.fetched");
   return absl::OkStatus();
 }
@@ -345,6 +371,7 @@ void FilesSession::KeepRuns(const hooks::DatabaseHooks& hooks) {
 
 // What ran before is undone by what runs after, however it ended.
 absl::Status FilesSession::After(const absl::Status& ended) {
+  LF_CRASH_POINT("files.after");
   if (!state_.hooks_begun()) return ended;
   const auto hooks = Hooks();
   if (hooks == nullptr) return ended;

@@ -31,8 +31,11 @@ class FilesSession {
 
   // As RestoreSession::Run.
   Outcome Run();
-  // Nobody asks for it any more: what it made beside the files goes. Nothing where no file had been replaced.
+  // Nobody asks for it any more: what it made beside the files goes. Nothing where no file had been replaced; the outcome as Run would have
+  // told it where all were.
   std::optional<Outcome> Settle();
+  // After Settle: the root could not be opened, so that what lies there is for another try.
+  bool kept() const { return kept_; }
 
  private:
   absl::Status Go();
@@ -62,6 +65,8 @@ class FilesSession {
   std::optional<TargetPlace> place_;  // the archive's
   std::unique_ptr<StagingFile> archive_;
   std::optional<FilesTree> tree_;
+  bool begun_before_ = false;  // a former run may have put some files in their places
+  bool kept_ = false;
 };
 
 }  // namespace litefleet::restore

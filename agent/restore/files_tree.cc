@@ -2,15 +2,18 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/files/beneath.h"
 #include "fmt/format.h"
 
@@ -22,16 +25,20 @@ using files::Entry;
 using files::EntryKind;
 
 constexpr std::array<std::string_view, 4> kOfDatabase = {"", "-wal", "-journal", "-shm"};
+constexpr size_t kMostShown = 200;
 constexpr mode_t kGivesRights = S_ISUID | S_ISGID;
 
+// A name for people: it may be any bytes, and messages are UTF-8.
+std::string Shown(const Entry& entry) { return CleanUtf8(entry.name, kMostShown); }
+
 absl::Status Invalid(const Entry& entry, std::string_view why) {
-  return Error(Code::kDataLoss, "ARCHIVE_INVALID", fmt::format("the archive has an entry \"{}\" that {}", entry.name.substr(0, 200), why),
+  return Error(Code::kDataLoss, "ARCHIVE_INVALID", fmt::format("the archive has an entry \"{}\" that {}", Shown(entry), why),
                "no litefleet makes such an archive: look at who can write to the controller's store");
 }
 
 absl::Status NotMeant(const Entry& entry) {
   return Error(Code::kPermissionDenied, "FILES_NOT_MEANT",
-               fmt::format("the snapshot has \"{}\", which include and exclude of this device do not mean", entry.name),
+               fmt::format("the snapshot has \"{}\", which include and exclude of this device do not mean", Shown(entry)),
                "add it to `include` of the [[files]] in agent.toml, or download the snapshot");
 }
 
@@ -41,7 +48,7 @@ absl::Status TooMuch(std::string_view what, std::string_view key) {
                "raise the limit of the [[files]] in agent.toml");
 }
 
-// Until nothing is left of it; what is ours has no directories in it.
+// Until nothing is left of it; what is ours has no directories in it but empty ones.
 absl::Status EmptyDirectory(int fd) {
   const int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   const std::unique_ptr<DIR, int (*)(DIR*)> dir(copy < 0 ? nullptr : fdopendir(copy), &closedir);
@@ -52,7 +59,8 @@ absl::Status EmptyDirectory(int fd) {
     if (next == nullptr) return errno == 0 ? absl::OkStatus() : ErrnoError(errno, "list the staging directory");
     const std::string_view name = next->d_name;
     if (name == "." || name == "..") continue;
-    if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT) return ErrnoError(errno, "empty the staging directory");
+    if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT && unlinkat(fd, next->d_name, AT_REMOVEDIR) != 0)
+      return ErrnoError(errno, "empty the staging directory");
   }
 }
 
@@ -82,7 +90,7 @@ absl::Status ArchiveJudge::Check(const Entry& entry) {
   name_bytes_ += entry.name.size() + entry.link.size();
   if (name_bytes_ > files::kMostNameBytes) return TooMuch("names", "the limit");
   if (entry.kind != EntryKind::kFile) return absl::OkStatus();
-  if (entry.size > static_cast<uint64_t>(rules_.max_file_bytes)) return TooMuch(fmt::format("bytes in {}", entry.name), "max_file_bytes");
+  if (entry.size > static_cast<uint64_t>(rules_.max_file_bytes)) return TooMuch(fmt::format("bytes in {}", Shown(entry)), "max_file_bytes");
   bytes_ += entry.size;
   if (bytes_ > static_cast<uint64_t>(rules_.max_bytes)) return TooMuch("bytes", "max_bytes");
   return absl::OkStatus();
@@ -97,7 +105,10 @@ FilesTree::FilesTree(int root, const Target& target, std::string staging, io::Un
   for (const std::string& path : target.databases) {
     for (const std::string_view suffix : kOfDatabase) {
       struct stat st {};
-      if (stat((path + std::string(suffix)).c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
+      const std::string name = path + std::string(suffix);
+      if (stat(name.c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
+      // The link to a database, too: without it there is none.
+      if (lstat(name.c_str(), &st) == 0) databases_.emplace_back(st.st_dev, st.st_ino);
     }
   }
 }
@@ -132,15 +143,15 @@ absl::Status FilesTree::Add(const Entry& entry) {
   const std::string name = std::to_string(entries_.size());
   entries_.push_back(entry);
   if (entry.kind == EntryKind::kLink) {
-    if (symlinkat(entry.link.c_str(), directory_.get(), name.c_str()) != 0) return ErrnoError(errno, "make the link " + entry.name);
+    if (symlinkat(entry.link.c_str(), directory_.get(), name.c_str()) != 0) return ErrnoError(errno, "make the link " + Shown(entry));
     const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
     utimensat(directory_.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
     if (fchownat(directory_.get(), name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0 && ++without_owner_ == 1)
-      first_without_owner_ = entry.name;
+      first_without_owner_ = Shown(entry);
   }
   if (entry.kind != EntryKind::kFile) return absl::OkStatus();
   file_ = io::UniqueFd(openat(directory_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
-  if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + entry.name);
+  if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + Shown(entry));
   left_ = entry.size;
   return absl::OkStatus();
 }
@@ -149,7 +160,7 @@ absl::Status FilesTree::AddContent(ByteView content) {
   const Entry& entry = entries_.back();
   if (left_ == entry.size) LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, AsText(content)));
   left_ -= content.size();
-  return io::WriteAll(file_.get(), content, entry.name);
+  return io::WriteAll(file_.get(), content, Shown(entry));
 }
 
 // Rights are given at the end: a set-user-id bit goes with a change of the owner.
@@ -166,13 +177,20 @@ absl::Status FilesTree::FinishFile() {
                       now.st_gid == entry.gid && (mode & kGivesRights & ~now.st_mode) == 0;
     if (!same) {
       mode &= ~kGivesRights;
-      if (++without_bits_ == 1) first_without_bits_ = entry.name;
+      if (++without_bits_ == 1) first_without_bits_ = Shown(entry);
     }
   }
-  if (fchmod(file_.get(), mode) != 0) return ErrnoError(errno, "set the mode of " + entry.name);
+  int error = fchmod(file_.get(), mode) == 0 ? 0 : errno;
+  // A filter of the unit (RestrictSUIDSGID=) refuses such bits, and the kernel drops what this process may not give.
+  if (error == EPERM && (mode & kGivesRights) != 0) error = fchmod(file_.get(), mode & ~kGivesRights) == 0 ? 0 : errno;
+  if (error != 0) return ErrnoError(error, "set the mode of " + Shown(entry));
+  struct stat now {};
+  if ((mode & kGivesRights) != 0 && fstat(file_.get(), &now) == 0 && (mode & kGivesRights & ~now.st_mode) != 0) {
+    if (++without_bits_ == 1) first_without_bits_ = Shown(entry);
+  }
   const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
-  if (futimens(file_.get(), times) != 0) return ErrnoError(errno, "set the time of " + entry.name);
-  LF_RETURN_IF_ERROR(io::Sync(file_.get(), entry.name));
+  if (futimens(file_.get(), times) != 0) return ErrnoError(errno, "set the time of " + Shown(entry));
+  LF_RETURN_IF_ERROR(io::Sync(file_.get(), Shown(entry)));
   file_ = io::UniqueFd();
   LF_CRASH_POINT("files.staged");
   return absl::OkStatus();
@@ -184,7 +202,7 @@ void FilesTree::SetOwner(const Entry& entry, int fd) {
   static_cast<void>(fchown(fd, static_cast<uid_t>(-1), entry.gid) == 0);
   struct stat st {};
   if (fstat(fd, &st) == 0 && st.st_uid == entry.uid && st.st_gid == entry.gid) return;
-  if (++without_owner_ == 1) first_without_owner_ = entry.name;
+  if (++without_owner_ == 1) first_without_owner_ = Shown(entry);
 }
 
 absl::Status FilesTree::FinishAdding() {
@@ -197,10 +215,10 @@ absl::StatusOr<io::UniqueFd> FilesTree::Parent(const Entry& entry) const {
   if (parent.valid()) return parent;
   if (errno == ENOTDIR || errno == ELOOP || errno == EXDEV) {
     return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE",
-                 fmt::format("the directory of {} is no directory here, or a symbolic link, or another file system", entry.name),
+                 fmt::format("the directory of {} is no directory here, or a symbolic link, or another file system", Shown(entry)),
                  "look at it on the device; no link is followed");
   }
-  return ErrnoError(errno, "open the directory of " + entry.name);
+  return ErrnoError(errno, "open the directory of " + Shown(entry));
 }
 
 bool FilesTree::IsDatabase(const struct stat& st) const {
@@ -219,11 +237,23 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   const std::string base(files::BaseOf(entry.name));
   struct stat st {};
   const bool there = fstatat(parent->get(), base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0;
-  if (!there && errno != ENOENT) return ErrnoError(errno, "look at " + entry.name);
+  if (!there && errno != ENOENT) return ErrnoError(errno, "look at " + Shown(entry));
+  // What is mounted on the place cannot be replaced.
+  const bool replaced = there && entry.kind != EntryKind::kDirectory;
+  const io::UniqueFd at(replaced ? files::OpenBeneath(root_, entry.name, O_PATH) : -1);
+  const bool mounted = replaced && !at.valid() && errno == EXDEV;
   const bool fits = !there || (entry.kind == EntryKind::kDirectory ? S_ISDIR(st.st_mode) : S_ISREG(st.st_mode) || S_ISLNK(st.st_mode));
-  if (!fits) {
-    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE", fmt::format("what is at {} on the device is no such file", entry.name),
+  if (!fits || mounted) {
+    return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE",
+                 fmt::format("what is at {} on the device is {}", Shown(entry), mounted ? "mounted there" : "no such file"),
                  "look at it on the device; a directory, a pipe or a device is not replaced by a file, and no file by a directory");
+  }
+  if (there && entry.kind == EntryKind::kDirectory) return absl::OkStatus();
+  // Some of the files new and the rest refused is what nobody wants.
+  if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
+    return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
+                 fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), strerror(errno)),
+                 "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
   }
   if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
   bool database = there && IsDatabase(st);
@@ -235,13 +265,17 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   }
   if (!database) return absl::OkStatus();
   return Error(Code::kFailedPrecondition, "TARGET_IS_DATABASE",
-               fmt::format("{} is, or belongs to, a SQLite database on the device", entry.name),
+               fmt::format("{} is, or belongs to, a SQLite database on the device", Shown(entry)),
                "restore databases by their own snapshots");
 }
 
 absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
   for (size_t i = 0; i < entries_.size(); ++i) {
-    LF_RETURN_IF_ERROR(ApplyOne(i));
+    if (const absl::Status applied = ApplyOne(i); !applied.ok()) {
+      // What is in its place stays there.
+      static_cast<void>(SyncParent());
+      return applied;
+    }
     ++applied_;
     LF_CRASH_POINT("files.renamed");
     done(i + 1);
@@ -251,7 +285,7 @@ absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
 
 absl::Status FilesTree::SyncParent() {
   if (!synced_.valid()) return absl::OkStatus();
-  LF_RETURN_IF_ERROR(io::Sync(synced_.get(), synced_name_));
+  LF_RETURN_IF_ERROR(io::Sync(synced_.get(), CleanUtf8(synced_name_, kMostShown)));
   synced_ = io::UniqueFd();
   return absl::OkStatus();
 }
@@ -264,12 +298,12 @@ absl::Status FilesTree::ApplyOne(size_t index) {
   if (parent_name != synced_name_) LF_RETURN_IF_ERROR(SyncParent());
   absl::Status applied = absl::OkStatus();
   if (entry.kind == EntryKind::kDirectory) {
-    applied = ApplyDirectory(entry, parent.get());
+    applied = ApplyDirectory(index, parent.get());
   } else {
     // A link at the place is replaced itself, and a directory is an error.
     const std::string base(files::BaseOf(entry.name));
     if (renameat(directory_.get(), std::to_string(index).c_str(), parent.get(), base.c_str()) != 0)
-      applied = ErrnoError(errno, "put " + entry.name + " in its place");
+      applied = ErrnoError(errno, "put " + Shown(entry) + " in its place");
     ++(entry.kind == EntryKind::kFile ? files_ : links_);
   }
   synced_ = std::move(parent);
@@ -277,18 +311,28 @@ absl::Status FilesTree::ApplyOne(size_t index) {
   return applied;
 }
 
-// One that is there stays as it is.
-absl::Status FilesTree::ApplyDirectory(const Entry& entry, int parent) {
+// One that is there stays as it is, and one that is made is there with its owner and mode or not at all.
+absl::Status FilesTree::ApplyDirectory(size_t index, int parent) {
+  const Entry& entry = entries_[index];
   const std::string base(files::BaseOf(entry.name));
-  if (mkdirat(parent, base.c_str(), 0700) != 0) return errno == EEXIST ? absl::OkStatus() : ErrnoError(errno, "make " + entry.name);
-  ++directories_;
-  const io::UniqueFd made(openat(parent, base.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-  if (!made.valid()) return ErrnoError(errno, "open " + entry.name);
+  const std::string staged = std::to_string(index);
+  struct stat st {};
+  if (fstatat(parent, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return absl::OkStatus();
+  if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0) return ErrnoError(errno, "make " + Shown(entry));
+  const io::UniqueFd made(openat(directory_.get(), staged.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+  if (!made.valid()) return ErrnoError(errno, "open " + Shown(entry));
   SetOwner(entry, made.get());
   // Root needs no mode to put the files into it that follow.
   const mode_t own = geteuid() == 0 ? 0 : S_IRWXU;
-  if (fchmod(made.get(), (entry.mode & ~kGivesRights) | own) != 0) return ErrnoError(errno, "set the mode of " + entry.name);
-  return io::Sync(made.get(), entry.name);
+  if (fchmod(made.get(), (entry.mode & ~kGivesRights) | own) != 0) return ErrnoError(errno, "set the mode of " + Shown(entry));
+  LF_RETURN_IF_ERROR(io::Sync(made.get(), Shown(entry)));
+  LF_CRASH_POINT("files.directory");
+  int error = renameat2(directory_.get(), staged.c_str(), parent, base.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
+  // A file system without that: no file and no directory with something in it is replaced either.
+  if (error == EINVAL || error == ENOSYS) error = renameat(directory_.get(), staged.c_str(), parent, base.c_str()) == 0 ? 0 : errno;
+  if (error != 0) unlinkat(directory_.get(), staged.c_str(), AT_REMOVEDIR);
+  if (error == 0) ++directories_;
+  return error == 0 || error == EEXIST || error == ENOTEMPTY ? absl::OkStatus() : ErrnoError(error, "make " + Shown(entry));
 }
 
 std::string FilesTree::Summary() const {

@@ -4,7 +4,7 @@
 // by beneath.h. Thread safety: none. Memory: what the archive says of its files, which the rules bound.
 //
 // Errors: kDataLoss ARCHIVE_INVALID (what no archive of ours says), kPermissionDenied FILES_NOT_MEANT (what the rules of the device do not
-// mean), kFailedPrecondition TARGET_NOT_FILE, TARGET_IS_DATABASE, ErrnoError.
+// mean), kFailedPrecondition TARGET_NOT_FILE, TARGET_IS_DATABASE, kPermissionDenied DIRECTORY_NOT_WRITABLE, ErrnoError.
 #ifndef LITEFLEET_AGENT_RESTORE_FILES_TREE_H_
 #define LITEFLEET_AGENT_RESTORE_FILES_TREE_H_
 
@@ -77,7 +77,7 @@ class FilesTree {
   void SetOwner(const files::Entry& entry, int fd);
   absl::Status CheckPlace(const files::Entry& entry);
   absl::Status ApplyOne(size_t index);
-  absl::Status ApplyDirectory(const files::Entry& entry, int parent);
+  absl::Status ApplyDirectory(size_t index, int parent);
   absl::StatusOr<io::UniqueFd> Parent(const files::Entry& entry) const;
   absl::Status SyncParent();
   bool IsDatabase(const struct stat& st) const;

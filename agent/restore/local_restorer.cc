@@ -72,19 +72,28 @@ absl::Status LocalRestorer::Forget(const std::string& operation_id) {
   LF_ASSIGN_OR_RETURN(const auto state, journal_.Load(operation_id));
   if (state.has_value() && state->step() != storage::v1::RESTORE_STEP_DONE) {
     // It ended without a run that could end it: the database is not configured any more, for instance.
-    static_cast<void>(Settle(*state));
+    if (Settle(*state).kept) return absl::OkStatus();
   }
   LF_RETURN_IF_ERROR(journal_.Remove(HookUndoId(operation_id)));
   return journal_.Remove(operation_id);
 }
 
-std::optional<Outcome> LocalRestorer::Settle(const RestoreState& state) {
+std::optional<Outcome> LocalRestorer::Settle(const std::string& operation_id) {
+  const auto state = journal_.Load(operation_id);
+  if (!state.ok() || !state->has_value()) return std::nullopt;
+  return Settle(**state).outcome;
+}
+
+LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state) {
   v1::RestoreOrder order;
   static_cast<void>(order.ParseFromString(state.order()));
   const Target target{state.database(), state.path(), "allow", {}, {}};
   const RestoreSession::Parts parts{options_, fetcher_, journal_, checker_};
-  if (ConcernsFiles(order, target)) return FilesSession(parts, state.operation_id(), order, target, CancelToken(), nullptr).Settle();
-  return RestoreSession(parts, state.operation_id(), order, target, CancelToken(), nullptr).Settle();
+  const CancelToken never;
+  if (!ConcernsFiles(order, target)) return {RestoreSession(parts, state.operation_id(), order, target, never, nullptr).Settle(), false};
+  FilesSession session(parts, state.operation_id(), order, target, never, nullptr);
+  std::optional<Outcome> outcome = session.Settle();
+  return {std::move(outcome), session.kept()};
 }
 
 LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& active) {
@@ -96,7 +105,12 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
   }
   for (const RestoreState& state : *states) {
     if (active.contains(state.operation_id()) || IsHookUndo(state.operation_id())) continue;
-    std::optional<Outcome> outcome = Settle(state);
+    auto [outcome, kept] = Settle(state);
+    if (kept) {
+      recovery.said.push_back(fmt::format("what the restore {} left in {} cannot be reached, and is left for the next start",
+                                          state.operation_id(), state.path()));
+      continue;
+    }
     if (!outcome.has_value()) {
       recovery.said.push_back(fmt::format("rolled the restore {} of {} back", state.operation_id(), state.database()));
       static_cast<void>(journal_.Remove(state.operation_id()));

@@ -63,7 +63,11 @@ class LocalRestorer final : public Restorer {
   // Changes nothing.
   v1::RestorePlan PlanUndo(const v1::UndoOrder& order, const Target& target);
 
-  // The outcome is durable elsewhere. One that was never run to its end is settled as Recover does.
+  // Of an operation that no Run will end any more: as Recover does it. Nothing where its target is as it was, or where nothing is known of
+  // it. To be reported, then Forget.
+  std::optional<Outcome> Settle(const std::string& operation_id);
+  // The outcome is durable elsewhere. One that was never run to its end is settled as Recover does; where its files cannot be reached they
+  // are left for the next Recover.
   absl::Status Forget(const std::string& operation_id);
 
   struct Recovered {
@@ -77,7 +81,8 @@ class LocalRestorer final : public Restorer {
     std::vector<Recovered> ended;   // to be reported, then Forget
   };
   // At start, before the first Run, without the network: finishes what has reached its target, rolls everything else back, and removes its
-  // files. Those in `active` will be finished by Run. What was rolled back is forgotten: an order for it that comes again begins anew.
+  // files. Those in `active` will be finished by Run; one whose files cannot be reached stays for the next start. What was rolled back is
+  // forgotten: an order for it that comes again begins anew.
   Recovery Recover(const std::set<std::string>& active);
 
   // Undo states, for status and for the limit keep_previous.
@@ -92,7 +97,11 @@ class LocalRestorer final : public Restorer {
   LocalRestorer(RestorerOptions options, PageFetcher& fetcher, RestoreJournal journal)
       : options_(std::move(options)), fetcher_(fetcher), journal_(std::move(journal)), checker_(options_.check) {}
 
-  std::optional<Outcome> Settle(const storage::v1::RestoreState& state);
+  struct Settled {
+    std::optional<Outcome> outcome;
+    bool kept = false;  // its files could not be reached
+  };
+  Settled Settle(const storage::v1::RestoreState& state);
 
   RestorerOptions options_;  // constant once something runs
   PageFetcher& fetcher_;

@@ -21,6 +21,7 @@ using files::Entry;
 using files::EntryKind;
 
 constexpr std::array<std::string_view, 3> kBesideDatabases = {"-wal", "-journal", "-shm"};
+constexpr const char* kElsewhere = "left out, since they are on another file system";
 constexpr const char* kIsDatabase = "left out, since they are SQLite databases or belong to one (configure each as a [[database]])";
 
 struct CloseDir {
@@ -35,8 +36,9 @@ class Walker {
     struct stat st {};
     if (fstat(root_, &st) != 0) return Refused("FILES_UNREADABLE", std::string("the root: ") + strerror(errno));
     device_ = st.st_dev;
-    const bool walked = Directory("", 0);
-    if (!walked) return std::move(out_);
+    bool own = false;
+    const int fd = OpenDirectory("", own);
+    if (fd >= 0 && !Directory(fd, "", 0)) return std::move(out_);
     if (!unreadable_.empty()) return Refused("FILES_UNREADABLE", "cannot be read: " + unreadable_.Text());
     if (!large_.empty()) {
       return Refused("FILES_TOO_LARGE", "more than max_file_bytes (" + std::to_string(rules_.max_file_bytes) + " bytes): " + large_.Text());
@@ -71,14 +73,22 @@ class Walker {
     return list.Text();
   }
 
-  // False: all is over.
-  bool Directory(const std::string& name, int depth) {
-    if (depth >= files::kMostDepth) return Stop("TOO_MANY_FILES", "directories are nested more than 64 deep: " + name);
-    const int fd = files::OpenBeneath(root_, name, O_RDONLY | O_DIRECTORY);
-    if (fd < 0) {
-      // Replaced or removed since it was looked at: as if it had not been there.
-      if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) Unreadable(name, errno);
-      return true;
+  // -1 where there is nothing to see, which is told where it should be. `own` is set where it is, or was, one of the root's.
+  int OpenDirectory(const std::string& name, bool& own) {
+    const bool listed = name.empty() || globs_.MayHold(name);
+    const int fd = files::OpenBeneath(root_, name, (listed ? O_RDONLY : O_PATH) | O_DIRECTORY);
+    own = fd >= 0 || errno != EXDEV;
+    if (!own) Remark(kElsewhere, name);
+    // Replaced or removed since it was looked at: as if it had been empty.
+    if (fd < 0 && own && errno != ENOENT && errno != ENOTDIR && errno != ELOOP) Unreadable(name, errno);
+    return fd;
+  }
+
+  // Takes `fd` over. False: all is over.
+  bool Directory(int fd, const std::string& name, int depth) {
+    if (depth >= files::kMostDepth) {
+      close(fd);
+      return Stop("TOO_MANY_FILES", "directories are nested more than 64 deep: " + name);
     }
     std::vector<std::string> names;
     const int error = List(fd, names);
@@ -134,7 +144,7 @@ class Walker {
       Remark(kIsDatabase, name);
       return true;
     }
-    return File(fd, base, name);
+    return File(name);
   }
 
   static bool LiesByDatabase(const std::string& base, const std::vector<std::string>& siblings) {
@@ -149,12 +159,24 @@ class Walker {
     const bool taken = globs_.Takes(name);
     if (!taken && !globs_.MayHold(name)) return true;
     if (st.st_dev != device_) {
-      Remark("left out, since they are on another file system", name);
+      Remark(kElsewhere, name);
       return true;
     }
     if (!files::IsEntryName(name)) return Stop("TOO_MANY_FILES", "a name is too long: " + name);
+    // The same device does not make it the same mount.
+    bool own = false;
+    const int fd = OpenDirectory(name, own);
+    if (!own) return true;
     const size_t before = out_.found.size();
-    if (!Keep(FoundOf(name, st)) || (globs_.MayHold(name) && !Directory(name, depth + 1))) return false;
+    if (!Keep(FoundOf(name, st))) {
+      if (fd >= 0) close(fd);
+      return false;
+    }
+    if (fd >= 0 && !globs_.MayHold(name)) {
+      close(fd);
+    } else if (fd >= 0 && !Directory(fd, name, depth + 1)) {
+      return false;
+    }
     // A directory on the way to nothing.
     if (!taken && out_.found.size() == before + 1) out_.found.pop_back();
     return true;
@@ -170,15 +192,20 @@ class Walker {
     Found found = FoundOf(name, st);
     found.entry.link.assign(link.data(), static_cast<size_t>(bytes));
     if (files::StaysInside(name, found.entry.link)) return Keep(std::move(found));
-    Remark("left out, since they are symbolic links out of the root", name);
+    Remark("left out, since they are, or may be, symbolic links out of the root", name);
     return true;
   }
 
-  bool File(int fd, const std::string& base, const std::string& name) {
-    // Not O_PATH: whether it can be read is part of the question. It does not wait where somebody has put a pipe in its place.
-    const int file = openat(fd, base.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  bool File(const std::string& name) {
+    // Not O_PATH: whether it can be read is part of the question. It does not wait where somebody has put a pipe in its place. From the
+    // root, as it is opened again to be packed.
+    const int file = files::OpenBeneath(root_, name, O_RDONLY | O_NONBLOCK | O_NOCTTY);
     if (file < 0) {
-      if (errno != ENOENT && errno != ELOOP) Unreadable(name, errno);
+      if (errno == EXDEV) {
+        Remark(kElsewhere, name);
+      } else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
+        Unreadable(name, errno);
+      }
       return true;
     }
     struct stat st {};

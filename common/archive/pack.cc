@@ -162,7 +162,7 @@ class Packer {
       }
       const Found now = FoundOf(found.entry.name, st);
       if (st.st_size > options_.rules.max_file_bytes) return Changed(found.entry.name);
-      if (now.entry.size > kWhole) return Stream(file.get(), now);
+      if (now.entry.size > kWhole) return Fits(now.entry) && Stream(file.get(), now);
       bool same = false;
       if (!ReadWhole(file.get(), now, same)) return false;
       if (!same && tries < kTries) {
@@ -175,6 +175,15 @@ class Packer {
       }
       return WriteWhole(now);
     }
+  }
+
+  // What the walk has counted may have grown since, and no device takes back more than its limit.
+  bool Fits(const files::Entry& entry) {
+    bytes_ += entry.size;
+    if (bytes_ <= static_cast<uint64_t>(options_.rules.max_bytes)) return true;
+    return Fail(PackEnd::kRefused, "FILES_TOO_LARGE",
+                "the files grew to more than max_bytes (" + std::to_string(options_.rules.max_bytes) + " bytes) while they were read, at " +
+                    entry.name);
   }
 
   // Into `whole_`, as many bytes as it had before.
@@ -196,7 +205,7 @@ class Packer {
   bool WriteWhole(Found now) {
     if (files::IsSqliteHeader(whole_)) return Changed(now.entry.name);
     now.entry.size = whole_.size();
-    return Header(now) && Data(whole_);
+    return Fits(now.entry) && Header(now) && Data(whole_);
   }
   bool Data(std::string_view data) {
     while (!data.empty()) {
@@ -233,6 +242,7 @@ class Packer {
   int root_ = -1;
   struct archive* archive_ = nullptr;
   std::string whole_;
+  uint64_t bytes_ = 0;  // of the content so far
   std::map<std::string, NameList> remarks_;
   int64_t newest_ms_ = 0;
   PackEnd failed_ = PackEnd::kFailed;

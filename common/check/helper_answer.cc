@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "common/base/utf8.h"
+
 namespace litefleet::check {
 namespace {
 
@@ -37,7 +39,7 @@ bool HelperAnswer::TakeLine(std::string_view line) {
   }
   if (kind == "message") {
     if (messages_.size() >= kMaxMessages) return false;
-    messages_.emplace_back(rest);
+    messages_.push_back(CleanUtf8(rest, kMaxLine));
     return true;
   }
   if (kind != "verdict" || rest.empty()) return false;

@@ -1,6 +1,7 @@
 // What the helper says about its work, a line each: "progress BYTES", "message TEXT", and last "verdict WORD".
 //
-// It comes from a process that has read hostile input: anything else is nonsense, and everything is bounded. Thread safety: none.
+// It comes from a process that has read hostile input: anything else is nonsense, everything is bounded, and messages are UTF-8 ('?' for
+// what is not). Thread safety: none.
 #ifndef LITEFLEET_COMMON_CHECK_HELPER_ANSWER_H_
 #define LITEFLEET_COMMON_CHECK_HELPER_ANSWER_H_
 

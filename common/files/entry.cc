@@ -65,13 +65,15 @@ bool IsEntryName(std::string_view name) {
 bool StaysInside(std::string_view name, std::string_view link) {
   if (link.empty() || link.front() == '/' || link.size() > kMostName || link.find('\0') != std::string_view::npos) return false;
   auto depth = std::count(name.begin(), name.end(), '/');
+  bool named = false;
   for (size_t at = 0; at <= link.size();) {
     const size_t end = std::min(link.find('/', at), link.size());
     const std::string_view part = link.substr(at, end - at);
     if (part == "..") {
-      if (--depth < 0) return false;
+      // What has a name may be a link itself: the way up from it is unknown.
+      if (named || --depth < 0) return false;
     } else if (!part.empty() && part != ".") {
-      ++depth;
+      named = true;
     }
     at = end + 1;
   }

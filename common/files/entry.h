@@ -36,7 +36,8 @@ struct Entry {
 // Relative, of parts of at most 255 bytes that are neither empty nor "." nor "..", not ours, not too deep. Any other byte but NUL may
 // be in a name, also at its beginning: nobody hands one to a shell.
 bool IsEntryName(std::string_view name);
-// A link at `name` that says `link` leads, by its words, to somewhere below the root.
+// A link at `name` that says `link` leads to somewhere below the root, as do all links on the way for which this holds: ".." stands at the
+// beginning alone.
 bool StaysInside(std::string_view name, std::string_view link);
 // The order of an archive: a directory before what is in it, and that before what follows.
 bool ComesBefore(std::string_view a, std::string_view b);

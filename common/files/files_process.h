@@ -9,7 +9,7 @@
 //   SOURCE_CHANGED       kAborted             a file changed while it was read: another try may help
 //   ARCHIVE_INVALID      kDataLoss            it is not one of ours
 //   ARCHIVE_FAILED       kInternal
-//   FILES_TIMEOUT        kDeadlineExceeded
+//   FILES_TIMEOUT        kDeadlineExceeded    without progress for too long
 //   CHECK_HELPER_FAILED  kInternal
 //   CANCELLED            kCancelled
 #ifndef LITEFLEET_COMMON_FILES_FILES_PROCESS_H_
@@ -36,11 +36,36 @@ namespace litefleet::files {
 struct FilesHelper {
   std::string helper;  // empty: check::FindHelper()
   int64_t heap_bytes = 64 << 20;
-  std::chrono::seconds time{0};     // 0: by the size that the rules allow
+  std::chrono::seconds time{0};     // without any progress, then it is given up; 0: ten minutes
   std::function<bool()> cancelled;  // may be empty
 };
 
-class PackProcess {
+// A helper that runs, and what it says beside its output: messages, and at its end a verdict.
+class FilesProcess {
+ protected:
+  explicit FilesProcess(const FilesHelper& options);
+  // The time begins anew.
+  void Progressed();
+  // CANCELLED, FILES_TIMEOUT.
+  absl::Status GoesOn() const;
+  absl::Status TakeAnswers();
+  struct Verdict {
+    std::string word;  // empty: it gave none
+    int status = 0;    // how the process ended
+  };
+  absl::StatusOr<Verdict> WaitForVerdict();
+
+  const FilesHelper options_;
+  std::unique_ptr<check::HelperProcess> process_;
+  int answers_ = -1;  // of the process
+  check::HelperAnswer answer_;
+
+ private:
+  const std::chrono::seconds lease_;
+  std::chrono::steady_clock::time_point deadline_;
+};
+
+class PackProcess : private FilesProcess {
  public:
   enum class What { kArchive, kTolerant, kList };  // common/archive/pack.h
   static absl::StatusOr<std::unique_ptr<PackProcess>> Start(const FilesHelper& options, const std::string& root, const Rules& rules,
@@ -53,15 +78,10 @@ class PackProcess {
   SystemTime newest() const { return newest_; }
 
  private:
-  explicit PackProcess(const FilesHelper& options, std::chrono::seconds time);
-  absl::Status TakeAnswers();
-  absl::Status Verdict();
+  explicit PackProcess(const FilesHelper& options);
+  absl::Status End();
 
-  const FilesHelper options_;
-  const std::chrono::steady_clock::time_point deadline_;
-  std::unique_ptr<check::HelperProcess> process_;
-  int text_ = -1, answers_ = -1;  // of the process
-  check::HelperAnswer answer_;
+  int text_ = -1;  // of the process
   std::vector<std::string> notes_;
   SystemTime newest_{};
   Bytes piece_;
@@ -69,7 +89,7 @@ class PackProcess {
 };
 
 // What an archive holds, in the order of the archive. Names, sizes and counts are for the caller to judge, as that of a stranger.
-class UnpackProcess {
+class UnpackProcess : private FilesProcess {
  public:
   // The next bytes of the archive, valid until the next call; empty at its end.
   using More = std::function<absl::StatusOr<ByteView>()>;
@@ -79,18 +99,13 @@ class UnpackProcess {
   absl::Status Run(const std::function<absl::Status(const Entry&)>& entry, const std::function<absl::Status(ByteView)>& content);
 
  private:
-  UnpackProcess(const FilesHelper& options, More more, std::chrono::seconds time);
+  UnpackProcess(const FilesHelper& options, More more);
   absl::Status Feed();
-  absl::Status TakeAnswers();
-  absl::Status Verdict();
+  absl::Status End();
 
-  const FilesHelper options_;
   const More more_;
-  const std::chrono::steady_clock::time_point deadline_;
-  std::unique_ptr<check::HelperProcess> process_;
   io::UniqueFd archive_;
-  int frames_ = -1, answers_ = -1;  // of the process
-  check::HelperAnswer answer_;
+  int frames_ = -1;  // of the process
   ByteView unsent_;
 };
 

@@ -39,6 +39,7 @@
 
 #include "common/archive/pack.h"
 #include "common/archive/unpack.h"
+#include "common/base/utf8.h"
 #include "common/check/read_only_vfs.h"
 #include "common/check/sandbox.h"
 #include "common/check/sqlite_checks.h"
@@ -84,7 +85,7 @@ void PrintLine(std::string line) {
   for (char& c : line) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) c = ' ';
   }
-  if (!WriteAll(answers, line.substr(0, kMaxMessage) + "\n")) _exit(1);
+  if (!WriteAll(answers, litefleet::CleanUtf8(line, kMaxMessage) + "\n")) _exit(1);
 }
 
 const char* WordOf(State state) {

@@ -80,11 +80,12 @@ def test_there_and_back():
         database = lf.make_database(f"{root}/app.db")
         os.symlink("/etc/passwd", f"{root}/out")
         os.mkfifo(f"{root}/pipe")
+        os.mkfifo(os.fsencode(root) + b"/not \xe4 text")
         agent = fleet.agent("alpha", {"main": database}, settings(root))
         done = fleet.backup("alpha/conf")
         first = done["snapshot"]
         told = steps(fleet, done["id"])
-        for word in ("SQLite", "app.db", "out of the root: out", "pipes or devices: pipe"):
+        for word in ("SQLite", "app.db", "out of the root: out", "pipes or devices: not ? text, pipe"):
             lf.expect(word in told, f"{word} is not among what was told: {told}")
         shown = fleet.cli("-o", "json", "snapshot", "show", first).json
         lf.expect_equal((shown["method"], shown["content"]), ("file", "files"), "method and content")
@@ -93,6 +94,7 @@ def test_there_and_back():
 
         # A standard archive.
         fleet.cli("snapshot", "download", first, "--output", fleet.path("x.tar"))
+        os.unlink(os.fsencode(root) + b"/not \xe4 text")
         for name in ("app.db", "out", "pipe"):
             os.unlink(f"{root}/{name}")
         before = tree(root)
@@ -287,7 +289,7 @@ def test_agent_killed_during_restores():
             write(f"{root}/{name}", b"second", 0o600, 1_700_000_000_000_000_000)
         changed = tree(root)
         for point in ("files.prepared", "files.fetching:2", "files.fetched", "files.staged:2", "files.unpacked", "files.applying", "files.renamed:3", "files.applied",
-                      "files.before_done"):
+                      "files.after", "files.before_done"):
             for name in ("app.conf", "-rf", "att/empty"):
                 write(f"{root}/{name}", b"second", 0o600, 1_700_000_000_000_000_000)
                 if os.geteuid() == 0:
@@ -301,10 +303,17 @@ def test_agent_killed_during_restores():
             for name, is_ in now.items():
                 if not name.startswith(".litefleet"):
                     lf.expect(is_ in (wanted.get(name), changed.get(name)), f"{point}: {name} is neither old nor new")
+            done = point in ("files.applied", "files.after", "files.before_done")
+            if done:
+                write(f"{root}/app.conf", b"written since")
             agent.start()
             id_ = ordered.get("id") or ordered["operation"]
             lf.wait_until(f"{point}: the restore ends", lambda: fleet.cli("-o", "json", "operation", "show", id_).json["state"] == "succeeded", 60, 0.2)  # pylint: disable=cell-var-from-loop
-            lf.expect_equal(tree(root), wanted, f"after {point}")
+            now = tree(root)
+            if done:
+                lf.expect_equal(now.pop("app.conf")[0], b"written since", f"what was written after {point}")
+            lf.expect_equal(now, {name: is_ for name, is_ in wanted.items() if name in now}, f"after {point}")
+            lf.expect_equal(len(now) + done, len(wanted), f"files after {point}")
             agent.process.stop()
             agent.start()
 

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "agent/config/own_places.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -247,6 +248,43 @@ TEST(ConfigTest, FilesAreNeverTheAgentsOwn) {
   std::ofstream(path) << files(folder, "*.conf");
   EXPECT_TRUE(ReadConfig(path).ok());
   std::filesystem::remove(path);
+}
+
+// By its name, by where it leads, and by each link on the way.
+TEST(ConfigTest, LinksToTheAgentsOwnAreFollowed) {
+  namespace fs = std::filesystem;
+  std::string pattern = (fs::canonical(fs::temp_directory_path()) / "lf-own-XXXXXX").string();
+  const std::string folder = mkdtemp(pattern.data());
+  fs::create_directories(folder + "/app/hooks");
+  fs::create_directories(folder + "/etc/hooks");
+  std::ofstream(folder + "/app/pause") << "x";
+  fs::create_symlink("../app/hooks", folder + "/etc/leads-in");
+  fs::create_symlink("app", folder + "/alias");
+  fs::create_symlink("../etc/hooks", folder + "/app/link");
+  fs::create_symlink(folder + "/app/link", folder + "/etc/by-way-of");
+  const auto files = [&](const std::string& section, const std::string& own, const std::string& include = "**") {
+    return std::string(kHead) + "[" + section + folder + own + "\"\n" +
+           fmt::format("[[files]]\nname = \"f\"\nroot = \"{}/app\"\ninclude = [\"{}\"]\n", folder, include);
+  };
+  const std::string hooks = "hooks]\ndirectory = \"", pause = "limits]\npause_hook = \"", keys = "restore]\norder_keys = \"";
+  for (const std::string& text : {files(pause, "/app/pause"), files(hooks, "/etc/leads-in"), files(pause, "/alias/pause"),
+                                  files(keys, "/alias/none"), files(hooks, "/etc/by-way-of"), files(hooks, "/etc/by-way-of", "link")})
+    EXPECT_THAT(ErrorOf(text), HasSubstr("the agent's own")) << text;
+  for (const std::string& text :
+       {files(hooks, "/etc/hooks"), files(pause, "/app/pause", "*.conf"), files(hooks, "/etc/by-way-of", "data/**")})
+    EXPECT_TRUE(ParseConfig(text, "agent.toml").ok()) << text;
+  // The configuration itself.
+  std::ofstream(folder + "/app/agent.toml") << files(hooks, "/etc/hooks", "agent.toml");
+  fs::create_symlink("../app/agent.toml", folder + "/etc/agent.toml");
+  EXPECT_EQ(ReasonOf(ReadConfig(folder + "/etc/agent.toml").status()), "CONFIG_INVALID");
+  // A link that came later.
+  const auto config = ParseConfig(files(hooks, "/etc/hooks"), "agent.toml");
+  ASSERT_TRUE(config.ok());
+  EXPECT_TRUE(CheckOwn(config->databases[0], *config, folder + "/etc/other.toml").ok());
+  fs::remove(folder + "/etc/hooks");
+  fs::create_symlink("../app/hooks", folder + "/etc/hooks");
+  EXPECT_EQ(ReasonOf(CheckOwn(config->databases[0], *config, folder + "/etc/other.toml")), "CONFIG_INVALID");
+  fs::remove_all(folder);
 }
 
 TEST(ConfigTest, FilesThatMakeNoSense) {

@@ -66,6 +66,13 @@ class FakeExecutor final : public OperationExecutor {
     return result;
   }
   absl::StatusOr<v1::RestorePlan> Plan(const v1::Query&) override { return v1::RestorePlan(); }
+  std::optional<v1::OperationResult> Settle(const v1::Order& order) override {
+    if (order.operation_id() != abandoned) return std::nullopt;
+    v1::OperationResult result;
+    result.set_state(v1::OPERATION_STATE_FAILED);
+    *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kAborted, "RESTORE_ABANDONED", "some files are new"));
+    return result;
+  }
   void Forget(const std::string& id) override { forgotten.push_back(id); }
 
   void Release() {
@@ -90,6 +97,7 @@ class FakeExecutor final : public OperationExecutor {
   bool until_awaited = false;     // goes on when something ordered stands behind it
   bool spooling = false;          // what it makes waits in the spool
   std::set<std::string> waiting;  // databases whose operations only wait
+  std::string abandoned;          // what a former run had begun to change
   std::vector<std::string> begun, sessions, forgotten;
   std::map<std::string, int> running;
 
@@ -243,6 +251,26 @@ TEST_F(OperationQueueTest, ABackupThatWaitsIsCancelledAtOnceAlsoWhileAnotherHasI
   EXPECT_EQ(executor_.Begun(), 2u) << "the turn is that of db2";
   executor_.Release();
   EXPECT_EQ(listener_.Wait(3).size(), 3u);
+}
+
+TEST_F(OperationQueueTest, ACancelOfWhatHadChangedSomethingTellsSo) {
+  executor_.abandoned = Order(2, "db1", true).operation_id();
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  for (int i = 1; i <= 3; ++i) ASSERT_TRUE(queue.Accept(Order(i, "db1", true)).ok());
+  ASSERT_TRUE(executor_.WaitBegun(1));
+  queue.Cancel(Order(2, "db1", true).operation_id());
+  queue.Cancel(Order(3, "db1", true).operation_id());
+  executor_.Release();
+  const auto results = listener_.Wait(3);
+  ASSERT_EQ(results.size(), 3u);
+  for (const v1::OperationResult& result : results) {
+    if (result.operation_id() == executor_.abandoned) {
+      EXPECT_EQ(result.error().info().reason(), "RESTORE_ABANDONED");
+    } else if (result.operation_id() == Order(3, "db1", true).operation_id()) {
+      EXPECT_EQ(result.state(), v1::OPERATION_STATE_CANCELLED);
+    }
+  }
 }
 
 TEST_F(OperationQueueTest, WhatWaitsForAConfirmationLetsItsDatabaseGoOn) {

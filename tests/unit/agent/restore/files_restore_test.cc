@@ -3,10 +3,17 @@
 #include <archive_entry.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/capability.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 
 #include <fstream>
 
 #include "agent/restore/files_session.h"
+#include "common/base/utf8.h"
 #include "common/format/segment.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
@@ -90,6 +97,19 @@ class FilesRestoreTest : public RestoreFixture {
   }
   void Write(const std::string& name, const std::string& content) const { std::ofstream(data_ + "/" + name, std::ios::binary) << content; }
   std::string Read(const std::string& name) const { return io::ReadFile(data_ + "/" + name).value_or("nothing"); }
+  // Runs in a process that has lost some of its rights before. The reason of its end.
+  std::string InAnother(const std::function<void()>& lose) {
+    const std::string said = folder_ + "/said";
+    const pid_t pid = fork();
+    if (pid == 0) {
+      lose();
+      const Outcome outcome = Run();
+      std::ofstream(said) << ReasonOf(outcome.status);
+      _exit(0);
+    }
+    waitpid(pid, nullptr, 0);
+    return io::ReadFile(said).value_or("it did not end");
+  }
   // Fresh, with a file that is replaced and one that is not in the snapshot.
   void Begin() {
     fs::remove_all(folder_ + "/state");
@@ -188,6 +208,26 @@ TEST_F(FilesRestoreTest, HostileArchives) {
   }
 }
 
+// A name is any bytes; what is told of it crosses the wire in strings that are UTF-8.
+TEST_F(FilesRestoreTest, WhatIsToldIsText) {
+  std::string cut = "private";
+  while (cut.size() < 199) cut += "x";
+  const auto is_text = [](const std::string& text) { return CleanUtf8(text, text.size()) == text; };
+  for (const std::string& name : {std::string("b\xe4"), cut + "\u00e4\u00e4"}) {
+    target_.files->exclude = {"private/**"};
+    Outcome outcome = RunArchive({Folder("private"), {"private/" + name, "x"}});
+    EXPECT_EQ(ReasonOf(outcome.status), "FILES_NOT_MEANT");
+    EXPECT_TRUE(is_text(MessageOf(outcome.status))) << outcome.status;
+    outcome = RunArchive({{name, "", 0644, AE_IFIFO, {}, -1}});  // the helper's words
+    EXPECT_EQ(ReasonOf(outcome.status), "ARCHIVE_INVALID");
+    EXPECT_TRUE(is_text(MessageOf(outcome.status))) << outcome.status;
+    outcome = RunArchive({{name, "x", 02755}});
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(Read(name), "x");
+    for (const std::string& step : outcome.steps) EXPECT_TRUE(is_text(step)) << step;
+  }
+}
+
 TEST_F(FilesRestoreTest, WhatIsNoArchive) {
   for (const std::string& bytes : {std::string(5000, 'x'), std::string("PK\x03\x04"), Archive(Whole()).substr(0, 4000)}) {
     Begin();
@@ -234,6 +274,11 @@ TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
       {[&] { Write("sub", "a file"); }, "TARGET_NOT_FILE"},
       {[&] { fs::create_symlink("/tmp", data_ + "/sub"); }, "TARGET_NOT_FILE"},
       {[&] { fs::create_symlink("private", data_ + "/sub"), fs::create_directory(data_ + "/private"); }, "TARGET_NOT_FILE"},
+      {[&] {
+         fs::remove(data_ + "/a.conf"), fs::create_symlink(folder_ + "/real.db", data_ + "/a.conf");
+         target_.databases = {data_ + "/a.conf"};
+       },
+       "TARGET_IS_DATABASE"},
       {[&] { fs::remove(data_ + "/a.conf"), mkfifo((data_ + "/a.conf").c_str(), 0600); }, "TARGET_NOT_FILE"},
       {[&] { Write("a.conf-journal", "hot"); }, "TARGET_IS_DATABASE"},
       {[&] { fs::create_hard_link(data_ + "/a.conf", folder_ + "/app.db"), target_.databases = {folder_ + "/app.db"}; },
@@ -250,6 +295,61 @@ TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
     EXPECT_EQ(LeftOver(), "");
   }
   EXPECT_EQ(Read("a.conf"), "old");
+}
+
+TEST_F(FilesRestoreTest, ADirectoryThatMayNotBeWrittenIsFoundBeforeTheFirstRename) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fs::create_directory(data_ + "/sub");
+  chmod((data_ + "/sub").c_str(), 0555);
+  const std::string reason = InAnother([&] {
+    // What root may do beyond its permissions.
+    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+    __user_cap_data_struct data[2] = {};
+    syscall(SYS_capget, &header, data);
+    data[0].effective &= ~(1U << CAP_DAC_OVERRIDE);
+    syscall(SYS_capset, &header, data);
+  });
+  EXPECT_EQ(reason, "DIRECTORY_NOT_WRITABLE");
+  EXPECT_EQ(Read("a.conf"), "old");
+}
+
+// As RestrictSUIDSGID= of systemd does it.
+TEST_F(FilesRestoreTest, BitsThatAFilterRefusesAreLeftOutAndTold) {
+  Begin();
+  chmod((data_ + "/a.conf").c_str(), 06700);
+  MakeFilesSnapshot(Archive({{"a.conf", "new", 06755}}));
+  const std::string reason = InAnother([] {
+    sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fchmod, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    sock_fprog program{std::size(code), code};
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+    prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+  });
+  EXPECT_EQ(reason, "");
+  EXPECT_EQ(Read("a.conf"), "new");
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0755U);
+  EXPECT_THAT(Run().steps, Contains(HasSubstr("set-group-id bit of 1 files was left out")));
+}
+
+TEST_F(FilesRestoreTest, ADirectoryIsThereAsItShouldBeOrNotAtAll) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.directory"));
+  EXPECT_FALSE(fs::exists(data_ + "/sub"));
+  ASSERT_TRUE(Run().status.ok());
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/sub").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0750U);
+  EXPECT_EQ(LeftOver(), "");
 }
 
 TEST_F(FilesRestoreTest, ALinkAtThePlaceIsReplacedAndNotFollowed) {
@@ -359,9 +459,9 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
   const struct {
     const char* point;
     bool fetched;
-  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true},     {"files.staged", true},
-               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true},     {"files.renamed:3", true},
-               {"files.renamed:5", true}, {"files.applied", true},   {"files.before_done", false}};
+  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true}, {"files.staged", true},
+               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true}, {"files.renamed:3", true},
+               {"files.renamed:5", true}, {"files.applied", true},   {"files.after", true},   {"files.before_done", true}};
   for (const auto& each : cases) {
     SCOPED_TRACE(each.point);
     Begin();
@@ -380,6 +480,34 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
     EXPECT_EQ(LeftOver(), "");
     ASSERT_TRUE(Open()->Forget(kOperation).ok());
     EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
+  }
+}
+
+// All files are in their places, and the application works with them: what is left to do has nothing to do with them.
+TEST_F(FilesRestoreTest, WhatWasWrittenSinceStays) {
+  for (const char* point : {"files.applied", "files.after", "files.before_done"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      Write("a.conf", "written since");
+      fetcher_.extents = 0;
+      Outcome outcome;
+      if (asked) {
+        outcome = Run();
+      } else {
+        const auto recovery = Open()->Recover({});
+        ASSERT_EQ(recovery.ended.size(), 1U);
+        outcome = recovery.ended[0].outcome;
+      }
+      EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+      EXPECT_TRUE(outcome.applied);
+      EXPECT_THAT(outcome.steps, Contains(HasSubstr("put 3 files")));
+      EXPECT_EQ(Read("a.conf"), "written since");
+      EXPECT_EQ(fetcher_.extents, 0);
+      EXPECT_EQ(LeftOver(), "");
+    }
   }
 }
 
@@ -410,6 +538,74 @@ TEST_F(FilesRestoreTest, OneThatNobodyAsksForAnyMoreIsCleanedUp) {
     ASSERT_EQ(recovery.ended.size(), 1U);
     EXPECT_EQ(ReasonOf(recovery.ended[0].outcome.status), "RESTORE_ABANDONED");
     EXPECT_EQ(Read("a.conf"), "new");
+  }
+}
+
+// Some files are new: no cancel and no refusal makes that undone, and none may look so.
+TEST_F(FilesRestoreTest, WhatEndsInTheMiddleOfTheRenamesTellsSo) {
+  const struct {
+    const char* what;
+    std::function<void(CancelToken&)> happens;
+  } cases[] = {
+      {"a cancel", [](CancelToken& cancel) { cancel.Cancel(); }},
+      {"a cancel after a second crash, of what was fetched again",
+       [&](CancelToken& cancel) {
+         std::ofstream(data_ + "/.litefleet-" + kOperation + ".staging", std::ios::binary) << "damaged";
+         ASSERT_TRUE(RunAndCrashAt("files.fetched"));
+         cancel.Cancel();
+       }},
+      {"a refusal", [&](CancelToken&) { target_.push_restore = "never"; }},
+      {"another root", [&](CancelToken&) { target_.path = folder_ + "/elsewhere"; }},
+  };
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.what);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt("files.renamed:2"));
+    CancelToken cancel;
+    each.happens(cancel);
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, [](const v1::Progress&) {});
+    EXPECT_EQ(ReasonOf(outcome.status), "RESTORE_ABANDONED") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("some of the files are those of the snapshot: "));
+    EXPECT_NE(HintOf(outcome.status), "");
+    EXPECT_EQ(Read("a.conf"), "new");
+    EXPECT_EQ(LeftOver(), "");
+    target_.push_restore.clear();
+    target_.path = data_;
+  }
+}
+
+TEST_F(FilesRestoreTest, ACancelOfWhatWasBegunHasItsOutcome) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.renamed"));
+  const auto restorer = Open();
+  for (int i = 0; i < 2; ++i) {
+    const std::optional<Outcome> outcome = restorer->Settle(kOperation);
+    ASSERT_TRUE(outcome.has_value());
+    EXPECT_EQ(ReasonOf(outcome->status), "RESTORE_ABANDONED");
+  }
+  EXPECT_EQ(LeftOver(), "");
+  ASSERT_TRUE(restorer->Forget(kOperation).ok());
+  EXPECT_FALSE(restorer->Settle(kOperation).has_value());
+}
+
+TEST_F(FilesRestoreTest, WhatCannotBeReachedIsLeftForTheNextStart) {
+  for (const char* point : {"files.fetched", "files.renamed"}) {
+    SCOPED_TRACE(point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    fs::rename(data_, folder_ + "/unmounted");
+    auto recovery = Open()->Recover({});
+    EXPECT_EQ(recovery.ended.size(), 0U);
+    EXPECT_THAT(recovery.said, Contains(HasSubstr("next start")));
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    fs::rename(folder_ + "/unmounted", data_);
+    EXPECT_NE(LeftOver(), "");
+    recovery = Open()->Recover({});
+    EXPECT_EQ(recovery.ended.size(), std::string_view(point) == "files.renamed" ? 1U : 0U);
+    EXPECT_EQ(LeftOver(), "");
   }
 }
 

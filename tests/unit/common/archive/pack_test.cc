@@ -3,14 +3,18 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <iostream>
 #include <map>
 #include <thread>
 
@@ -216,6 +220,36 @@ TEST_F(PackTest, DirectoriesWithoutEnd) {
   EXPECT_EQ(Run().reason, "TOO_MANY_FILES");
 }
 
+// A mount of the same file system has the device of the root.
+TEST_F(PackTest, WhatIsMountedIntoTheRootIsLeftOut) {
+  Write("a", "x");
+  Write("from/b", "x");
+  Write("dir/under", "x");
+  Write("sub/file", "x");
+  options_.rules.exclude = {"from/**"};
+  const auto mounted = [&](const std::string& from, const std::string& to) {
+    return mount((root_ + from).c_str(), (root_ + to).c_str(), nullptr, MS_BIND, nullptr) == 0;
+  };
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0 || !mounted("/from", "/dir") || !mounted("/a", "/sub/file")) _exit(77);
+    const Packed packed = Run();
+    std::string all;
+    for (const std::string& note : packed.notes) all += note + "; ";
+    const std::map<std::string, std::string> wanted = {{"a", "x"}, {"sub/", ""}};
+    auto content = Content();
+    content.erase("from/");
+    const bool right =
+        packed.end == PackEnd::kOk && all.find("another file system: dir, sub/file") != std::string::npos && content == wanted;
+    if (!right) std::cerr << packed.reason << " " << packed.text << " " << all << "\n";
+    _exit(right ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "nothing can be mounted here";
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(PackTest, WhatCannotBeReadIsRefusedByName) {
   if (geteuid() == 0) GTEST_SKIP() << "root reads everything; tests/system/files_test.py has it";
   Write("a", "x");
@@ -260,6 +294,20 @@ TEST_F(ChangingTest, IsTakenAsItWasReadAndTold) {
   const auto content = Content();
   EXPECT_EQ(content.at("a"), std::string(3 << 20, 'a'));
   EXPECT_EQ(content.at("z"), "small");
+}
+
+// What is packed is what a restore counts.
+TEST_F(ChangingTest, OnesThatGrowBeyondTheLimitAreRefused) {
+  for (const bool tolerant : {false, true}) {
+    options_.tolerant = tolerant;
+    Write("z", "small");
+    options_.rules.max_bytes = (3 << 20) + 1000;
+    during_ = [&] { Write("z", std::string(1001, 'z')); };
+    const Packed packed = Run();
+    EXPECT_EQ(packed.end, PackEnd::kRefused);
+    EXPECT_EQ(packed.reason, "FILES_TOO_LARGE");
+    EXPECT_THAT(packed.text, HasSubstr("grew to more than max_bytes"));
+  }
 }
 
 TEST_F(ChangingTest, OneThatShrinksIsNeverTaken) {

@@ -24,7 +24,10 @@ TEST(Entry, LinksThatStayInside) {
   EXPECT_TRUE(StaysInside("a", "b"));
   EXPECT_TRUE(StaysInside("a/b", "../c"));
   EXPECT_TRUE(StaysInside("a/b/c", "../../x/./y"));
+  EXPECT_TRUE(StaysInside("a/b", "./../c"));
   EXPECT_FALSE(StaysInside("a", "../b"));
+  EXPECT_FALSE(StaysInside("d/x", "s/../../y")) << "s may be a link to the root";
+  EXPECT_FALSE(StaysInside("a", "b/../c"));
   EXPECT_FALSE(StaysInside("a/b", "../../c"));
   EXPECT_FALSE(StaysInside("a/b", "x/../../../a"));
   EXPECT_FALSE(StaysInside("a", "/etc/passwd"));
