@@ -197,7 +197,7 @@ absl::Status LiveCopy::MergeTables() {
                       StagingFile::Reopen(context_.place, context_.staging->name(), geometry.page_size, geometry.page_count));
   context_.staging = merged_staging_.get();
   context_.Say(fmt::format("replaced {} tables in a copy of {}{}", merge.tables.size(), context_.place.path(),
-                           merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row lost the parent of a foreign key"));
+                           merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row of another table lost the parent of a foreign key"));
   LF_CRASH_POINT("restore.merged");
   return absl::OkStatus();
 }
