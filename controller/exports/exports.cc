@@ -10,6 +10,7 @@
 #include <ctime>
 #include <filesystem>
 #include <system_error>
+#include <tuple>
 #include <vector>
 
 #include "common/base/bytes.h"
@@ -55,15 +56,22 @@ absl::Status RemoveTree(const std::string& path) {
   return error ? ErrnoError(error.value(), "remove " + path) : absl::OkStatus();
 }
 
-// The newest export of a directory, by name.
-absl::StatusOr<std::optional<ParsedName>> NewestIn(const std::string& directory) {
+// What was exported into a directory, by the names in it.
+struct Exported {
+  bool has_snapshot = false;
+  // Of the newest; times of the future are of a clock that was set back since, and say nothing.
+  std::optional<SystemTime> last;
+};
+absl::StatusOr<Exported> ExportedIn(const std::string& directory, const std::string& snapshot, SystemTime now) {
   LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
-  std::optional<ParsedName> newest;
+  Exported exported;
   for (const std::string& name : names) {
     const auto parsed = ParseExportName(name);
-    if (parsed.has_value() && (!newest.has_value() || parsed->at >= newest->at)) newest = parsed;
+    if (!parsed.has_value()) continue;
+    exported.has_snapshot |= parsed->snapshot.value() == snapshot;
+    if (parsed->at <= now) exported.last = std::max(exported.last.value_or(parsed->at), parsed->at);
   }
-  return newest;
+  return exported;
 }
 
 // All of these are names, numbers and hexadecimal: nothing to escape.
@@ -217,12 +225,11 @@ void Exports::LookAt(const Candidate& candidate) {
   if (!IsName(database.device_name()) || !IsName(database.name())) return;
   if (const auto found = not_before_.find(newest.id()); found != not_before_.end() && deps_.clock.Steady() < found->second) return;
   const std::string directory = fmt::format("{}/{}/{}", options_.root, database.device_name(), database.name());
-  const auto last = NewestIn(directory);
-  if (last.ok() && last->has_value()) {
-    if ((*last)->snapshot.value() == newest.id()) return;
-    // A clock that was set back does not stop exports for ever.
-    const auto age = deps_.clock.Now() - (*last)->at;
-    if (age >= age.zero() && age < candidate.rule.every) return;
+  const SystemTime now = deps_.clock.Now();
+  const auto before = ExportedIn(directory, newest.id(), now);
+  if (before.ok()) {
+    if (before->has_snapshot) return;
+    if (before->last.has_value() && now - *before->last < candidate.rule.every) return;
   }
   const auto cancel = std::make_shared<CancelToken>();  // the fleet may call it late
   auto operation = deps_.fleet.StartLocal(v1::OPERATION_KIND_EXPORT, DeviceId(database.device_id()), database.name(),
@@ -231,7 +238,7 @@ void Exports::LookAt(const Candidate& candidate) {
   operation->set_state(v1::OPERATION_STATE_RUNNING);
   operation->mutable_progress()->set_total_bytes(newest.size_bytes());
   static_cast<void>(deps_.fleet.UpdateLocal(*operation));
-  const absl::Status status = last.ok() ? Export(candidate, *operation, *cancel) : last.status();
+  const absl::Status status = before.ok() ? Export(candidate, *operation, *cancel) : before.status();
   if (!status.ok() && stopping() && !cancel->cancelled()) return;  // told at the next start
   operation->set_state(status.ok()           ? v1::OPERATION_STATE_SUCCEEDED
                        : cancel->cancelled() ? v1::OPERATION_STATE_CANCELLED
@@ -311,7 +318,7 @@ absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operatio
   for (const std::string& each : {directory, parent, options_.root}) LF_RETURN_IF_ERROR(io::SyncDirectory(each));
   LF_CRASH_POINT("export.renamed");
   operation.add_steps("written to " + made);
-  if (const absl::Status kept = Keep(directory, candidate.rule.keep); !kept.ok())
+  if (const absl::Status kept = Keep(directory, name, candidate.rule.keep); !kept.ok())
     operation.add_steps("older ones stay: " + MessageOf(kept));
   return absl::OkStatus();
 }
@@ -339,11 +346,14 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
   return io::SyncDirectory(directory);
 }
 
-absl::Status Exports::Keep(const std::string& directory, int keep) const {
+absl::Status Exports::Keep(const std::string& directory, const std::string& made, int keep) const {
   LF_ASSIGN_OR_RETURN(std::vector<std::string> names, NamesIn(directory));
   std::erase_if(names, [](const std::string& name) { return !ParseExportName(name).has_value(); });
-  std::sort(names.begin(), names.end(), std::greater<>());
-  for (size_t i = static_cast<size_t>(keep); i < names.size(); ++i) {
+  // The newest first, but before all the one that was just made, and after all those of the future.
+  const std::string now = ExportName(deps_.clock.Now() + std::chrono::seconds(1), SnapshotId());
+  const auto order = [&](const std::string& name) { return std::tuple(name == made, name < now, std::string_view(name)); };
+  std::sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) { return order(a) > order(b); });
+  for (size_t i = static_cast<size_t>(std::max(keep, 1)); i < names.size(); ++i) {
     // Out of the way first: what is half removed is no export.
     const std::string gone = fmt::format("{}/.{}{}", directory, names[i], kPartialSuffix);
     if (rename((directory + "/" + names[i]).c_str(), gone.c_str()) != 0) return ErrnoError(errno, "rename " + names[i]);

@@ -4,7 +4,8 @@
 //   is
 //
 // After a backup, and once a minute by itself, it is looked at which databases have a newest snapshot that was not exported, and whose last
-// export is as long ago as the policy says. What is there is what is known: nothing else is remembered. One export at a time; each is an
+// export is as long ago as the policy says. What is there is what is known: nothing else is remembered. After the clock was set back, names
+// of the future do not count as the last export, and are the first to be removed. One export at a time; each is an
 // operation of kind EXPORT. SQLite reads the snapshot in the helper process (design law 12).
 //
 // | step | crash point behind it | then there is |
@@ -110,7 +111,8 @@ class Exports {
   void LookAt(const Candidate& candidate);
   absl::Status Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel);
   absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel);
-  absl::Status Keep(const std::string& directory, int keep) const;
+  // `made`: the name of the newest, which stays.
+  absl::Status Keep(const std::string& directory, const std::string& made, int keep) const;
   void Note(const Candidate& candidate, const absl::Status& status);
   bool HasFailed(const Key& key) const;
   // Of those that no policy exports any more nothing is wrong.

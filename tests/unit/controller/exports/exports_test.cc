@@ -26,6 +26,19 @@ using testing::HasSubstr;
 using testing::SizeIs;
 using testing::UnorderedElementsAre;
 
+// The real one, which may be set.
+class SetClock final : public Clock {
+ public:
+  SystemTime Now() const override { return real_.Now() + std::chrono::milliseconds(ahead_ms); }
+  SteadyTime Steady() const override { return real_.Steady(); }
+  std::chrono::nanoseconds SinceBoot() const override { return real_.SinceBoot(); }
+  void Set(std::chrono::milliseconds ahead) { ahead_ms = ahead.count(); }
+
+ private:
+  std::atomic<int64_t> ahead_ms = 0;
+  const RealClock real_;
+};
+
 class ExportsTest : public fleet::OwnOperationsTest {
  protected:
   void SetUp() override {
@@ -49,7 +62,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
     exports_ =
         std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
                                              .readers = *path_->readers,
-                                             .clock = real_,
+                                             .clock = clock_,
                                              .all = [this](const auto& visit) -> absl::Status {
                                                const auto candidate = One();
                                                return candidate.ok() && candidate->has_value() ? visit(**candidate) : candidate.status();
@@ -120,6 +133,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
     return {};
   }
 
+  SetClock clock_;
   std::atomic<bool> exported_ = true;
   Rule rule_;
   uint64_t reserve_ = 0;
@@ -190,6 +204,32 @@ TEST_F(ExportsTest, NotMoreOftenThanThePolicySays) {
   const auto newest = path_->snapshots->Newest(device_, "main");
   EXPECT_EQ(WaitFor(SnapshotId(newest->id())).state(), v1::OPERATION_STATE_SUCCEEDED);
   EXPECT_THAT(Names(Place()), SizeIs(2));
+}
+
+// The names in the directory are of the future then.
+TEST_F(ExportsTest, AClockThatWasSetBackRotatesNothingAway) {
+  rule_.every = std::chrono::hours(1);
+  rule_.keep = 1;
+  clock_.Set(std::chrono::hours(48));
+  StartAll();
+  const SnapshotId first = Backup("create table t(a)");
+  ASSERT_EQ(WaitFor(first).state(), v1::OPERATION_STATE_SUCCEEDED);
+  clock_.Set(std::chrono::hours(0));
+  // It is exported already.
+  for (int i = 0; i < 5; ++i) exports_->Committed(device_, "main");
+  // The next one does not wait for the future, and it is what is kept.
+  const SnapshotId second = Backup("create table t(a, b)");
+  ASSERT_EQ(WaitFor(second).state(), v1::OPERATION_STATE_SUCCEEDED);
+  auto names = Names(Place());
+  ASSERT_THAT(names, SizeIs(1));
+  EXPECT_EQ(ParseExportName(names[0])->snapshot, second);
+  // From then on it is as often as the policy says, whatever of the future is there.
+  std::filesystem::create_directory(Place() + "/" + ExportName(clock_.Now() + std::chrono::hours(48), first));
+  Backup("create table t(a, b, c)");
+  StopAll();
+  EXPECT_THAT(Names(Place()), SizeIs(2));
+  operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+  EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(2));
 }
 
 TEST_F(ExportsTest, WhatIsExportedIsNotExportedAgain) {
