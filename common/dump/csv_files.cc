@@ -19,13 +19,14 @@ namespace {
 
 constexpr size_t kLongestName = 200;
 
-absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path) {
+absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, const CsvOptions& options) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> csv, DumpProcess::Csv(helper, {.fd = fd, .bytes = 0, .read = {}}, table));
   LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, csv->Next());
     if (piece.empty()) return io::Sync(file.get(), path);
     LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
+    if (options.wrote) LF_RETURN_IF_ERROR(options.wrote(piece.size()));
   }
 }
 
@@ -49,20 +50,19 @@ absl::StatusOr<std::vector<std::string>> TablesOf(const HelperOptions& helper, i
   return names;
 }
 
-absl::StatusOr<std::vector<std::string>> WriteTables(const HelperOptions& helper, int fd, const std::string& directory,
-                                                     const std::vector<std::string>& only) {
-  std::vector<std::string> tables = only;
-  if (only.empty()) {
+absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
+  std::vector<std::string> tables = options.only;
+  if (tables.empty()) {
     LF_ASSIGN_OR_RETURN(tables, TablesOf(helper, fd));
   }
-  std::vector<std::string> files;
+  CsvFiles files;
   std::set<std::string> taken;
   for (const std::string& table : tables) {
     const std::string stem = CsvFileName(table);
     std::string name = stem + ".csv";
     for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}~{}.csv", stem, i);
-    LF_RETURN_IF_ERROR(WriteOne(helper, fd, table, directory + "/" + name));
-    files.push_back(name);
+    LF_RETURN_IF_ERROR(WriteOne(helper, fd, table, directory + "/" + name, options));
+    files.names.push_back(name);
   }
   return files;
 }
@@ -83,13 +83,12 @@ std::string CsvFileName(std::string_view table) {
   return name.substr(0, end);
 }
 
-absl::StatusOr<std::vector<std::string>> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory,
-                                                       const std::vector<std::string>& only) {
+absl::StatusOr<CsvFiles> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
   if (mkdir(directory.c_str(), 0700) != 0) {
     if (errno != EEXIST) return ErrnoError(errno, "make the directory " + directory);
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", directory), "name another directory");
   }
-  auto files = WriteTables(helper, fd, directory, only);
+  auto files = WriteTables(helper, fd, directory, options);
   if (!files.ok()) {
     std::error_code ignored;
     std::filesystem::remove_all(directory, ignored);

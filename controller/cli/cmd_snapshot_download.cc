@@ -196,13 +196,13 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
   const SteadyTime begin = session.clock().Steady();
   Received received;
   absl::Status status;
-  std::vector<std::string> files;
+  dump::CsvFiles files;
   std::optional<Output> output;
   if (options.format == "csv") {
     LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
     status = ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received);
     if (status.ok() && !received.interrupted) {
-      LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles({}, fd.get(), options.output, options.tables));
+      LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles({}, fd.get(), options.output, {.only = options.tables}));
     }
   } else {
     if (to_stdout && options.format == "db" && (is_text || !options.tables.empty())) {
@@ -231,7 +231,7 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
   if (output.has_value()) LF_RETURN_IF_ERROR(output->Finish());
   if (to_stdout) return kDone;
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(session.clock().Steady() - begin);
-  Say(session, options, received, output.has_value() ? output->bytes() : received.bytes, files.size(), took);
+  Say(session, options, received, output.has_value() ? output->bytes() : received.bytes, files.names.size(), took);
   return kDone;
 }
 

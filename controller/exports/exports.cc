@@ -21,6 +21,7 @@
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/io/file.h"
+#include "common/io/space_guard.h"
 #include "controller/restore/materialise.h"
 #include "controller/verify/load_content.h"
 #include "fmt/format.h"
@@ -33,6 +34,7 @@ using Code = absl::StatusCode;
 
 constexpr std::string_view kScratchSuffix = ".export";
 constexpr std::string_view kPartialSuffix = ".partial";
+constexpr std::string_view kSpaceHint = "free space there, or let the policy keep fewer exports";
 constexpr size_t kTimeLength = 16;  // 20261122T140300Z
 constexpr size_t kMaxWoken = 10'000;
 constexpr size_t kMaxFailures = 200;
@@ -266,12 +268,12 @@ absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operatio
     if (name.starts_with('.') && name.ends_with(kPartialSuffix)) LF_RETURN_IF_ERROR(RemoveTree(directory + "/" + name));
   }
   for (const std::string& place : {directory, options_.scratch}) {
-    LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(place));
+    LF_ASSIGN_OR_RETURN(const uint64_t available, options_.free_bytes(place));
     const uint64_t needed = 2 * static_cast<uint64_t>(size) + options_.reserve_bytes;
     if (available < needed) {
       return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
                    fmt::format("{} has {} bytes free, the export and the reserve may need {}", place, available, needed),
-                   "free space there, or let the policy keep fewer exports");
+                   std::string(kSpaceHint));
     }
   }
   const auto stop = [&] { return cancel.cancelled() || stopping(); };
@@ -291,7 +293,7 @@ absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operatio
   helper.helper = options_.helper;
   helper.cancelled = stop;
   if (snapshot.content() == v1::SNAPSHOT_CONTENT_SQL) {
-    LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options_.scratch));
+    LF_ASSIGN_OR_RETURN(const uint64_t available, options_.free_bytes(options_.scratch));
     const auto room = static_cast<int64_t>(available > options_.reserve_bytes ? available - options_.reserve_bytes : 1);
     LF_RETURN_IF_ERROR(verify::LoadContent(deps_.readers, id, file, room, helper, progress));
   } else {
@@ -327,8 +329,11 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
   dump::HelperOptions helper;
   helper.helper = options_.helper;
   helper.cancelled = [&] { return cancel.cancelled() || stopping(); };
+  // Text may be many times its database, and a view anything.
+  io::SpaceGuard space(io::DirectoryOf(directory), options_.reserve_bytes, std::string(kSpaceHint), options_.free_bytes);
   if (candidate.rule.csv) {
-    LF_RETURN_IF_ERROR(dump::WriteCsvFiles(helper, fd, directory, {}).status());
+    const dump::CsvOptions csv{.only = {}, .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); }};
+    LF_RETURN_IF_ERROR(dump::WriteCsvFiles(helper, fd, directory, csv).status());
   } else {
     LF_RETURN_IF_ERROR(io::MakeDirectory(directory, 0700));
     const std::string path = fmt::format("{}/{}.sql", directory, candidate.database.name());
@@ -338,6 +343,7 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
       LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
       if (piece.empty()) break;
       LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
+      LF_RETURN_IF_ERROR(space.Wrote(piece.size()));
     }
     LF_RETURN_IF_ERROR(io::Sync(file.get(), path));
   }

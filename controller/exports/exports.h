@@ -42,6 +42,8 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
+#include "common/io/file.h"
+#include "common/io/space_guard.h"
 #include "controller/fleet/fleet.h"
 #include "controller/restore/snapshot_reader.h"
 #include "litefleet/v1/admin_service.pb.h"
@@ -87,6 +89,7 @@ struct ExportOptions {
   std::chrono::milliseconds again{600'000};  // after one that failed
   int nice = 10;
   std::string helper;
+  io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
 };
 
 class Exports {

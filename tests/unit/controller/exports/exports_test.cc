@@ -59,6 +59,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
     options.reserve_bytes = reserve_;
     options.look = look_;
     options.again = std::chrono::hours(1);
+    if (free_bytes_) options.free_bytes = free_bytes_;
     exports_ =
         std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
                                              .readers = *path_->readers,
@@ -137,6 +138,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
   std::atomic<bool> exported_ = true;
   Rule rule_;
   uint64_t reserve_ = 0;
+  io::FreeBytesOf free_bytes_;
   std::chrono::milliseconds look_ = std::chrono::hours(1);
   std::string device_name_ = "alpha";
   std::unique_ptr<Exports> exports_;
@@ -177,6 +179,7 @@ TEST_F(ExportsTest, TheNewestAreKept) {
   StartAll();
   std::vector<std::string> snapshots;
   for (int i = 0; i < 4; ++i) {
+    clock_.Set(std::chrono::hours(i));
     const SnapshotId snapshot = Backup(fmt::format("create table t(a); insert into t values({})", i));
     ASSERT_EQ(WaitFor(snapshot).state(), v1::OPERATION_STATE_SUCCEEDED);
     snapshots.push_back(snapshot.value());
@@ -270,6 +273,30 @@ TEST_F(ExportsTest, AFullDiskIsSaidBefore) {
   EXPECT_EQ(WaitFor(snapshot).error().info().reason(), "NOT_ENOUGH_SPACE");
   EXPECT_THAT(Names(Place()), SizeIs(0));
 }
+
+// A small database may be a large text.
+class FullDiskTest : public ExportsTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(FullDiskTest, ADiskThatFillsUpMeanwhileEndsIt) {
+  rule_.csv = GetParam();
+  reserve_ = 1 << 20;
+  // As if others wrote there, too.
+  free_bytes_ = [&](const std::string&) -> absl::StatusOr<uint64_t> {
+    uint64_t used = 0;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(Root(), error))
+      used += entry.is_regular_file() ? entry.file_size() : 0;
+    return (21 << 20) - std::min<uint64_t>(used * 4, 21 << 20);
+  };
+  StartAll();
+  const SnapshotId snapshot = Backup(rule_.csv ? "create table t(a); create view v as select printf('%.*c', 10000000, 'x') as a"
+                                               : "create table t(a); insert into t values(zeroblob(9000000))");
+  const v1::Operation ended = WaitFor(snapshot);
+  EXPECT_EQ(ended.error().info().reason(), "NOT_ENOUGH_SPACE") << ended.DebugString();
+  EXPECT_THAT(Names(Place()), SizeIs(0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, FullDiskTest, testing::Bool());
 
 TEST_F(ExportsTest, AFailureIsKnownUntilOneWorks) {
   StartAll();
