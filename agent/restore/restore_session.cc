@@ -79,7 +79,8 @@ absl::Status RestoreSession::EnterApplied() {
 }
 
 ApplyContext RestoreSession::Context() {
-  return {parts_.options.apply, order_, *place_, staging_.get(), parts_.journal, state_, cancel_, progress_, absl::OkStatus()};
+  return {parts_.options.apply, order_, *place_, target_.reserve, staging_.get(),
+          parts_.journal,       state_, cancel_, progress_,       absl::OkStatus()};
 }
 
 namespace {

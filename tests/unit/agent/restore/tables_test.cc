@@ -149,6 +149,34 @@ TEST_F(TablesTest, AFailureLeavesTheOldState) {
   EXPECT_TRUE(Run().status.ok());
 }
 
+// The text of the tables may be many times their size.
+TEST_F(TablesTest, ADiskThatFillsUpMeanwhileEndsIt) {
+  const auto begin = [&] {
+    Begin("wal");
+    std::filesystem::remove(fetcher_.path);
+    Make(fetcher_.path, "new", "delete", 10, 4096);
+    {
+      auto db = sqlite::Open(fetcher_.path, SQLITE_OPEN_READWRITE);
+      ASSERT_TRUE(sqlite::Execute(db->get(), "create table big(a); insert into big values(zeroblob(5000000))").ok());
+    }
+    Order();
+    order_.add_tables("big");
+  };
+  begin();
+  target_.reserve = io::DiskReserve(3 << 20);
+  free_bytes_ = [](const std::string&) -> absl::StatusOr<uint64_t> { return 2 << 20; };
+  const Outcome full = Run();
+  EXPECT_EQ(ReasonOf(full.status), "NOT_ENOUGH_SPACE") << full.status;
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(LeftOver(), "");
+  // What is to stay free is what is configured.
+  begin();
+  free_bytes_ = [](const std::string&) -> absl::StatusOr<uint64_t> { return 12 << 20; };
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Count(path_, "select length(a) from big"), 5000000);
+}
+
 TEST_F(TablesTest, IntoADatabaseWithoutThem) {
   Begin("delete");
   Sql("drop table t; drop table label");
