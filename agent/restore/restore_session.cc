@@ -394,6 +394,7 @@ absl::Status RestoreSession::Check() {
   check::CheckRequest request;
   request.cancelled = [this] { return cancel_.cancelled(); };
   request.progress = [this](int64_t bytes) { progress_.At(bytes, static_cast<int64_t>(staging_->bytes())); };
+  request.part = order_.tables_size() > 0 && !live();
   const check::CheckResult result = parts_.checker.Check(staging_->fd(), request);
   if (result.status.code() == Code::kCancelled) return result.status;
   LF_RETURN_IF_ERROR(CheckCancelled());
@@ -402,6 +403,7 @@ absl::Status RestoreSession::Check() {
   switch (found) {
     case check::State::kOk:
       state_.add_steps("SQLite's checks found nothing");
+      if (!words.empty()) state_.add_steps("rows refer to tables that were not chosen: " + words);
       break;
     case check::State::kCannotTell:
       state_.add_steps("SQLite's checks cannot tell without the application: " + words);
