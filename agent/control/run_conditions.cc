@@ -12,6 +12,7 @@
 #include <memory>
 
 #include "common/config/toml_reader.h"
+#include "common/io/real_path.h"
 #include "fmt/format.h"
 
 namespace litefleet::control {
@@ -33,7 +34,10 @@ bool OnBattery(const std::string& directory) {
   const std::unique_ptr<DIR, int (*)(DIR*)> supplies(opendir(directory.c_str()), &closedir);
   if (supplies == nullptr) return false;
   bool discharging = false;
+  bool battery = false;
+  // A USB port with nothing in it is a plug only for what has a battery: a desktop has such ports, too.
   bool plugs = false;
+  bool ports = false;
   bool powered = false;
   while (const dirent* const entry = readdir(supplies.get())) {
     if (entry->d_name[0] == '.') continue;
@@ -42,13 +46,14 @@ bool OnBattery(const std::string& directory) {
     if (FirstLine(supply + "/scope") == "Device") continue;
     const std::string type = FirstLine(supply + "/type");
     if (type == "Battery") {
+      battery = true;
       discharging |= FirstLine(supply + "/status") == "Discharging";
     } else if (const std::string online = FirstLine(supply + "/online"); !online.empty()) {
-      plugs = true;
+      (type == "Mains" || type == "UPS" ? plugs : ports) = true;
       powered |= online != "0";
     }
   }
-  return discharging || (plugs && !powered);
+  return discharging || ((plugs || (ports && battery)) && !powered);
 }
 
 // Of the last minute, in percent of all processors; -1: it is not told.
@@ -63,10 +68,11 @@ int LoadPercent(const std::string& file) {
 
 // How long nobody has written; times of the future say nothing.
 std::optional<milliseconds> QuietFor(const std::string& path, SystemTime now) {
+  const std::string file = io::RealPathOr(path);
   std::optional<milliseconds> quiet;
   for (const char* suffix : {"", "-wal", "-journal"}) {
     struct stat st {};
-    if (stat((path + suffix).c_str(), &st) != 0) continue;
+    if (stat((file + suffix).c_str(), &st) != 0) continue;
     const SystemTime written = FromUnixMillis(int64_t{st.st_mtim.tv_sec} * 1000 + st.st_mtim.tv_nsec / 1'000'000);
     if (written > now) continue;
     const auto since = std::chrono::duration_cast<milliseconds>(now - written);

@@ -61,6 +61,31 @@ TEST_F(RunConditionsTest, Power) {
   EXPECT_EQ(Ask(), "");
 }
 
+// Whose ports tell that nothing is plugged in.
+TEST_F(RunConditionsTest, ADesktopWithUsbPortsRunsOnTheMains) {
+  conditions_.on_mains = true;
+  Put("power/ucsi-source-psy-USBC000:001/type", "USB");
+  Put("power/ucsi-source-psy-USBC000:001/online", "0");
+  EXPECT_EQ(Ask(), "");
+  Put("power/hidpp_battery_0/type", "Battery");
+  Put("power/hidpp_battery_0/status", "Discharging");
+  Put("power/hidpp_battery_0/scope", "Device");
+  EXPECT_EQ(Ask(), "") << "of a mouse";
+  Put("power/BAT0/type", "Battery");
+  Put("power/BAT0/status", "Not charging");
+  EXPECT_THAT(Ask(), HasSubstr("battery")) << "a laptop that is charged by USB";
+  Put("power/ucsi-source-psy-USBC000:002/type", "USB");
+  Put("power/ucsi-source-psy-USBC000:002/online", "1");
+  EXPECT_EQ(Ask(), "");
+}
+
+TEST_F(RunConditionsTest, AUpsThatIsOffline) {
+  conditions_.on_mains = true;
+  Put("power/ups/type", "UPS");
+  Put("power/ups/online", "0");
+  EXPECT_THAT(Ask(), HasSubstr("battery"));
+}
+
 TEST_F(RunConditionsTest, Load) {
   conditions_.max_load_percent = 50;
   Put("loadavg", "0.00 0.50 0.70 1/300 4000");
@@ -84,6 +109,17 @@ TEST_F(RunConditionsTest, AQuietDatabase) {
   EXPECT_EQ(Ask(), "");
   Written("app.db-journal", std::chrono::hours(-1));
   EXPECT_EQ(Ask(), "") << "a clock that was set back does not stop backups";
+}
+
+// SQLite keeps the WAL beside the file that it leads to.
+TEST_F(RunConditionsTest, ADatabaseBehindASymbolicLink) {
+  conditions_.quiet = std::chrono::seconds(30);
+  std::filesystem::create_directory(Path("data"));
+  Written("data/real.db", std::chrono::minutes(10));
+  std::filesystem::create_symlink("data/real.db", Path("app.db"));
+  EXPECT_EQ(Ask(), "");
+  Written("data/real.db-wal", std::chrono::seconds(5));
+  EXPECT_THAT(Ask(), HasSubstr("written 5s ago"));
 }
 
 TEST_F(RunConditionsTest, ARunThatIsDueWaitsUntilItHoldsOrIsTooLate) {
