@@ -34,6 +34,7 @@ using Code = absl::StatusCode;
 
 constexpr std::string_view kScratchSuffix = ".export";
 constexpr std::string_view kPartialSuffix = ".partial";
+constexpr std::string_view kAbout = "export.json";
 constexpr std::string_view kSpaceHint = "free space there, or let the policy keep fewer exports";
 constexpr size_t kTimeLength = 16;  // 20261122T140300Z
 constexpr size_t kMaxWoken = 10'000;
@@ -74,6 +75,23 @@ absl::StatusOr<Exported> ExportedIn(const std::string& directory, const std::str
     if (parsed->at <= now) exported.last = std::max(exported.last.value_or(parsed->at), parsed->at);
   }
   return exported;
+}
+
+// The device of the newest export in a directory; empty where there is none, or none that says it.
+absl::StatusOr<std::string> OwnerOf(const std::string& directory) {
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
+  std::string newest;
+  for (const std::string& name : names) {
+    if (ParseExportName(name).has_value()) newest = std::max(newest, name);
+  }
+  if (newest.empty()) return std::string();
+  const auto about = io::ReadFile(fmt::format("{}/{}/{}", directory, newest, kAbout));
+  if (absl::IsNotFound(about.status())) return std::string();
+  LF_RETURN_IF_ERROR(about.status());
+  constexpr std::string_view kField = "\"device_id\":\"";
+  const size_t at = about->find(kField);
+  if (at == std::string::npos) return std::string();
+  return about->substr(at + kField.size(), about->find('"', at + kField.size()) - at - kField.size());
 }
 
 // All of these are names, numbers and hexadecimal: nothing to escape.
@@ -219,6 +237,13 @@ void Exports::ForgetOthers(const std::set<Key>& exported) {
   std::erase_if(failures_, [&](const auto& each) { return !exported.contains(each.first); });
 }
 
+absl::StatusOr<std::string> Exports::PlaceOf(const v1::Database& database) const {
+  const std::string named = fmt::format("{}/{}/{}", options_.root, database.device_name(), database.name());
+  LF_ASSIGN_OR_RETURN(const std::string owner, OwnerOf(named));
+  if (owner.empty() || owner == database.device_id() || !IsUuid(database.device_id())) return named;
+  return fmt::format("{}/{}~{}/{}", options_.root, database.device_name(), database.device_id().substr(0, 8), database.name());
+}
+
 void Exports::LookAt(const Candidate& candidate) {
   const v1::Database& database = candidate.database;
   const v1::Snapshot& newest = database.newest_snapshot();
@@ -226,9 +251,9 @@ void Exports::LookAt(const Candidate& candidate) {
   // Whatever the catalog says: these become a path.
   if (!IsName(database.device_name()) || !IsName(database.name())) return;
   if (const auto found = not_before_.find(newest.id()); found != not_before_.end() && deps_.clock.Steady() < found->second) return;
-  const std::string directory = fmt::format("{}/{}/{}", options_.root, database.device_name(), database.name());
+  const auto directory = PlaceOf(database);
   const SystemTime now = deps_.clock.Now();
-  const auto before = ExportedIn(directory, newest.id(), now);
+  const auto before = directory.ok() ? ExportedIn(*directory, newest.id(), now) : absl::StatusOr<Exported>(directory.status());
   if (before.ok()) {
     if (before->has_snapshot) return;
     if (before->last.has_value() && now - *before->last < candidate.rule.every) return;
@@ -236,11 +261,12 @@ void Exports::LookAt(const Candidate& candidate) {
   const auto cancel = std::make_shared<CancelToken>();  // the fleet may call it late
   auto operation = deps_.fleet.StartLocal(v1::OPERATION_KIND_EXPORT, DeviceId(database.device_id()), database.name(),
                                           SnapshotId(newest.id()), "", "policy:" + candidate.rule.policy, [cancel] { cancel->Cancel(); });
-  if (!operation.ok()) return spdlog::warn("begin an export of {}: {}", directory, MessageOf(operation.status()));
+  if (!operation.ok())
+    return spdlog::warn("begin an export of {}/{}: {}", database.device_name(), database.name(), MessageOf(operation.status()));
   operation->set_state(v1::OPERATION_STATE_RUNNING);
   operation->mutable_progress()->set_total_bytes(newest.size_bytes());
   static_cast<void>(deps_.fleet.UpdateLocal(*operation));
-  const absl::Status status = before.ok() ? Export(candidate, *operation, *cancel) : before.status();
+  const absl::Status status = before.ok() ? Export(candidate, *directory, *operation, *cancel) : before.status();
   if (!status.ok() && stopping() && !cancel->cancelled()) return;  // told at the next start
   operation->set_state(status.ok()           ? v1::OPERATION_STATE_SUCCEEDED
                        : cancel->cancelled() ? v1::OPERATION_STATE_CANCELLED
@@ -257,11 +283,11 @@ void Exports::LookAt(const Candidate& candidate) {
     spdlog::warn("end of the export {}: {}", operation->id(), MessageOf(told));
 }
 
-absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel) {
+absl::Status Exports::Export(const Candidate& candidate, const std::string& directory, v1::Operation& operation,
+                             const CancelToken& cancel) {
   const v1::Snapshot& snapshot = candidate.database.newest_snapshot();
   const int64_t size = snapshot.size_bytes();
-  const std::string parent = fmt::format("{}/{}", options_.root, candidate.database.device_name());
-  const std::string directory = fmt::format("{}/{}", parent, candidate.database.name());
+  const std::string parent = io::DirectoryOf(directory);
   for (const std::string& each : {options_.root, parent, directory}) LF_RETURN_IF_ERROR(io::MakeDirectory(each, 0700));
   LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
   for (const std::string& name : names) {
@@ -348,7 +374,7 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
     LF_RETURN_IF_ERROR(io::Sync(file.get(), path));
   }
   // A table's file ends in .csv, so this name is free.
-  LF_RETURN_IF_ERROR(io::WriteFileAtomic(directory + "/export.json", About(candidate, deps_.clock.Now()), 0600));
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(fmt::format("{}/{}", directory, kAbout), About(candidate, deps_.clock.Now()), 0600));
   return io::SyncDirectory(directory);
 }
 

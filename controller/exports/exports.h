@@ -3,6 +3,8 @@
 //   ROOT/DEVICE/DATABASE/20261122T140300Z-SNAPSHOT/    CSV, a file a table and view, or DATABASE.sql; and export.json, which says what it
 //   is
 //
+// DEVICE is the device's name, or NAME~ and the first 8 characters of its id where another device had that name before and left exports.
+//
 // After a backup, and once a minute by itself, it is looked at which databases have a newest snapshot that was not exported, and whose last
 // export is as long ago as the policy says. What is there is what is known: nothing else is remembered. After the clock was set back, names
 // of the future do not count as the last export, and are the first to be removed. One export at a time; each is an
@@ -112,7 +114,9 @@ class Exports {
   using Key = std::pair<std::string, std::string>;  // device and database
   void Work();
   void LookAt(const Candidate& candidate);
-  absl::Status Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel);
+  // The directory of a database's exports: by names, but where another device of that name has left some.
+  absl::StatusOr<std::string> PlaceOf(const v1::Database& database) const;
+  absl::Status Export(const Candidate& candidate, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
   absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel);
   // `made`: the name of the newest, which stays.
   absl::Status Keep(const std::string& directory, const std::string& made, int keep) const;

@@ -248,6 +248,30 @@ TEST_F(ExportsTest, WhatIsExportedIsNotExportedAgain) {
   EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
 }
 
+// After it was renamed or removed.
+TEST_F(ExportsTest, WhatAnotherDeviceOfThatNameLeftStays) {
+  rule_.keep = 1;
+  StartAll();
+  ASSERT_EQ(WaitFor(Backup("create table t(a)")).state(), v1::OPERATION_STATE_SUCCEEDED);
+  const std::string theirs = Place() + "/" + Names(Place())[0];
+  std::string about = *io::ReadFile(theirs + "/export.json");
+  const size_t at = about.find(device_.value());
+  ASSERT_NE(at, std::string::npos);
+  about.replace(at, device_.value().size(), "22222222-2222-4222-8222-222222222222");
+  ASSERT_TRUE(io::WriteFileAtomic(theirs + "/export.json", about).ok());
+  const std::string ours = Root() + "/alpha~11111111/main";
+  SnapshotId last;
+  for (const char* sql : {"create table t(a, b)", "create table t(a, b, c)"}) {
+    clock_.Set(std::chrono::hours(std::string_view(sql).size()));
+    last = Backup(sql);
+    ASSERT_EQ(WaitFor(last).state(), v1::OPERATION_STATE_SUCCEEDED);
+  }
+  EXPECT_TRUE(std::filesystem::exists(theirs + "/t.csv"));
+  ASSERT_THAT(Names(ours), SizeIs(1));
+  EXPECT_EQ(ParseExportName(Names(ours)[0])->snapshot, last);
+  EXPECT_THAT(Names(Root()), ElementsAre("alpha", "alpha~11111111"));
+}
+
 TEST_F(ExportsTest, AFailureLeavesNothingAndIsNotTriedAtOnce) {
   look_ = std::chrono::milliseconds(20);
   StartAll();
