@@ -30,7 +30,12 @@ absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& ta
   }
 }
 
-absl::StatusOr<std::vector<std::string>> TablesOf(const HelperOptions& helper, int fd) {
+struct Named {
+  std::string name;
+  bool is_table = true;  // and nothing that a statement or a module makes up
+};
+
+absl::StatusOr<std::vector<Named>> TablesOf(const HelperOptions& helper, int fd) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> tables, DumpProcess::Tables(helper, {.fd = fd, .bytes = 0, .read = {}}));
   std::string text;
   for (;;) {
@@ -41,27 +46,41 @@ absl::StatusOr<std::vector<std::string>> TablesOf(const HelperOptions& helper, i
     if (text.size() > (64 << 20))
       return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_TABLES", "the names of tables have more than 64 MiB");
   }
-  std::vector<std::string> names;
+  std::vector<Named> names;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\0', at), text.size());
-    names.push_back(text.substr(at, end - at));
+    names.push_back({.name = text.substr(at + 1, end - at - 1), .is_table = text[at] == 't'});
     at = end + 1;
   }
   return names;
 }
 
+// Of what was read, and not of the database or of the disk.
+bool IsOfItsOwn(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  return reason == "DUMP_REFUSED" || reason == "DUMP_FAILED" || reason == "DUMP_TIMEOUT" || reason == "CHECK_HELPER_FAILED";
+}
+
 absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
-  std::vector<std::string> tables = options.only;
+  std::vector<Named> tables;
+  for (const std::string& table : options.only) tables.push_back({.name = table});
   if (tables.empty()) {
     LF_ASSIGN_OR_RETURN(tables, TablesOf(helper, fd));
   }
   CsvFiles files;
   std::set<std::string> taken;
-  for (const std::string& table : tables) {
+  for (const auto& [table, is_table] : tables) {
     const std::string stem = CsvFileName(table);
     std::string name = stem + ".csv";
     for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}~{}.csv", stem, i);
-    LF_RETURN_IF_ERROR(WriteOne(helper, fd, table, directory + "/" + name, options));
+    const absl::Status written = WriteOne(helper, fd, table, directory + "/" + name, options);
+    if (!written.ok() && !is_table && IsOfItsOwn(written)) {
+      LF_RETURN_IF_ERROR(io::RemoveFile(directory + "/" + name));
+      taken.erase(name);
+      files.left_out.push_back({.name = table, .why = MessageOf(written)});
+      continue;
+    }
+    LF_RETURN_IF_ERROR(written);
     files.names.push_back(name);
   }
   return files;

@@ -27,6 +27,11 @@ struct CsvOptions {
 
 struct CsvFiles {
   std::vector<std::string> names;
+  // Views and virtual tables that could not be read, where all are written: without what they are made of they are nothing.
+  struct LeftOut {
+    std::string name, why;
+  };
+  std::vector<LeftOut> left_out;
 };
 
 // Tables and views of the database behind `fd`. `directory` (mode 0700) must not be there; after an error it is gone again. Files are

@@ -153,6 +153,7 @@ absl::Status DatabaseAsCsv(Session& session, const DownloadOptions& options, Rec
     received.interrupted = interrupted;
     return status;
   }
+  for (const auto& [name, why] : files.left_out) session.Warn(Printable(fmt::format("left out {}: {}", name, why)));
   return io::SyncDirectory(io::DirectoryOf(options.output));
 }
 

@@ -18,6 +18,7 @@
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/io/file.h"
@@ -39,6 +40,8 @@ constexpr std::string_view kSpaceHint = "free space there, or let the policy kee
 constexpr size_t kTimeLength = 16;  // 20261122T140300Z
 constexpr size_t kMaxWoken = 10'000;
 constexpr size_t kMaxFailures = 200;
+constexpr size_t kMaxLeftOut = 1000;
+constexpr int kMaxLeftOutSteps = 20;
 constexpr std::chrono::milliseconds kReportEvery{300};
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the export was cancelled"); }
@@ -94,16 +97,35 @@ absl::StatusOr<std::string> OwnerOf(const std::string& directory) {
   return about->substr(at + kField.size(), about->find('"', at + kField.size()) - at - kField.size());
 }
 
-// All of these are names, numbers and hexadecimal: nothing to escape.
-std::string About(const Candidate& candidate, SystemTime now) {
+// In quotes.
+std::string Quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : AsUtf8(text)) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool odd = byte < 0x20 || byte == 0x7f || c == '"' || c == '\\';
+    out += odd ? fmt::format("\\u{:04x}", byte) : std::string(1, c);
+  }
+  return out + '"';
+}
+
+std::string QuotedLeftOut(const std::vector<dump::CsvFiles::LeftOut>& left_out) {
+  if (left_out.empty()) return {};
+  std::string list;
+  for (size_t i = 0; i < std::min(left_out.size(), kMaxLeftOut); ++i)
+    list += fmt::format("{}{{\"name\":{},\"why\":{}}}", i == 0 ? "" : ",", Quoted(left_out[i].name), Quoted(left_out[i].why));
+  return fmt::format(",\"left_out\":[{}]", list);
+}
+
+// All else are names, numbers and hexadecimal: nothing to escape.
+std::string About(const Candidate& candidate, SystemTime now, const std::vector<dump::CsvFiles::LeftOut>& left_out) {
   const v1::Snapshot& snapshot = candidate.database.newest_snapshot();
   return fmt::format(
       "{{\"schema\":1,\"kind\":\"export\",\"device\":\"{}\",\"device_id\":\"{}\",\"database\":\"{}\",\"snapshot\":\"{}\",\"taken_at\":\"{}"
       "\","
-      "\"exported_at\":\"{}\",\"root_digest\":\"{}\",\"format\":\"{}\",\"policy\":\"{}\"}}\n",
+      "\"exported_at\":\"{}\",\"root_digest\":\"{}\",\"format\":\"{}\",\"policy\":\"{}\"{}}}\n",
       candidate.database.device_name(), candidate.database.device_id(), candidate.database.name(), snapshot.id(),
       FormatRfc3339(FromProtoTime(snapshot.taken_at())), FormatRfc3339(now), ToHex(AsBytes(snapshot.root_digest())),
-      candidate.rule.csv ? "csv" : "sql", candidate.rule.policy);
+      candidate.rule.csv ? "csv" : "sql", candidate.rule.policy, QuotedLeftOut(left_out));
 }
 
 }  // namespace
@@ -334,7 +356,7 @@ absl::Status Exports::Export(const Candidate& candidate, const std::string& dire
   static_cast<void>(deps_.fleet.UpdateLocal(operation));
   const std::string name = ExportName(deps_.clock.Now(), id);
   const std::string partial = fmt::format("{}/.{}{}", directory, name, kPartialSuffix);
-  absl::Status written = Write(candidate, fd->get(), partial, cancel);
+  absl::Status written = Write(candidate, fd->get(), partial, operation, cancel);
   if (written.ok() && stop()) written = Cancelled();
   if (!written.ok()) {
     static_cast<void>(RemoveTree(partial));
@@ -351,15 +373,21 @@ absl::Status Exports::Export(const Candidate& candidate, const std::string& dire
   return absl::OkStatus();
 }
 
-absl::Status Exports::Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel) {
+absl::Status Exports::Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation,
+                            const CancelToken& cancel) {
   dump::HelperOptions helper;
   helper.helper = options_.helper;
   helper.cancelled = [&] { return cancel.cancelled() || stopping(); };
   // Text may be many times its database, and a view anything.
   io::SpaceGuard space(io::DirectoryOf(directory), options_.reserve_bytes, std::string(kSpaceHint), options_.free_bytes);
+  dump::CsvFiles files;
   if (candidate.rule.csv) {
     const dump::CsvOptions csv{.only = {}, .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); }};
-    LF_RETURN_IF_ERROR(dump::WriteCsvFiles(helper, fd, directory, csv).status());
+    LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(helper, fd, directory, csv));
+    for (const auto& [table, why] : files.left_out) {
+      if (operation.steps_size() == kMaxLeftOutSteps) break;
+      operation.add_steps(AsUtf8(fmt::format("left out {}: {}", table, why)));
+    }
   } else {
     LF_RETURN_IF_ERROR(io::MakeDirectory(directory, 0700));
     const std::string path = fmt::format("{}/{}.sql", directory, candidate.database.name());
@@ -374,7 +402,8 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
     LF_RETURN_IF_ERROR(io::Sync(file.get(), path));
   }
   // A table's file ends in .csv, so this name is free.
-  LF_RETURN_IF_ERROR(io::WriteFileAtomic(fmt::format("{}/{}", directory, kAbout), About(candidate, deps_.clock.Now()), 0600));
+  LF_RETURN_IF_ERROR(
+      io::WriteFileAtomic(fmt::format("{}/{}", directory, kAbout), About(candidate, deps_.clock.Now(), files.left_out), 0600));
   return io::SyncDirectory(directory);
 }
 

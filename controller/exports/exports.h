@@ -117,7 +117,7 @@ class Exports {
   // The directory of a database's exports: by names, but where another device of that name has left some.
   absl::StatusOr<std::string> PlaceOf(const v1::Database& database) const;
   absl::Status Export(const Candidate& candidate, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
-  absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel);
+  absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
   // `made`: the name of the newest, which stays.
   absl::Status Keep(const std::string& directory, const std::string& made, int keep) const;
   void Note(const Candidate& candidate, const absl::Status& status);

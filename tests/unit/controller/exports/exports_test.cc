@@ -248,6 +248,20 @@ TEST_F(ExportsTest, WhatIsExportedIsNotExportedAgain) {
   EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
 }
 
+TEST_F(ExportsTest, WhatCannotBeReadIsLeftOutAndTold) {
+  StartAll();
+  const SnapshotId snapshot = Backup(
+      "create table t(a); insert into t values(1); create virtual table f using fts5(x); insert into f values('found');"
+      "create table gone(a); create view \"a \"\"broken\"\" one\" as select a from gone; drop table gone;");
+  const v1::Operation ended = WaitFor(snapshot);
+  ASSERT_EQ(ended.state(), v1::OPERATION_STATE_SUCCEEDED) << ended.DebugString();
+  const std::string made = Place() + "/" + Names(Place())[0];
+  EXPECT_THAT(Names(made), ElementsAre("export.json", "f.csv", "t.csv"));
+  EXPECT_EQ(*io::ReadFile(made + "/f.csv"), "x\r\nfound\r\n");
+  EXPECT_THAT(*io::ReadFile(made + "/export.json"), HasSubstr("\"left_out\":[{\"name\":\"a \\u0022broken\\u0022 one\",\"why\":\""));
+  EXPECT_THAT(ended.steps(), ElementsAre(HasSubstr("left out a \"broken\" one: "), "written to " + made));
+}
+
 // After it was renamed or removed.
 TEST_F(ExportsTest, WhatAnotherDeviceOfThatNameLeftStays) {
   rule_.keep = 1;
