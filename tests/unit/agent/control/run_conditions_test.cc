@@ -160,5 +160,41 @@ TEST_F(RunConditionsTest, ARunThatIsDueWaitsUntilItHoldsOrIsTooLate) {
   EXPECT_FALSE(gate.Waits(config, "new")) << "late enough";
 }
 
+// A device that is switched off every evening does not wait for ever.
+TEST_F(RunConditionsTest, SinceWhenADatabaseThatNeverRanWaitsOutlivesARestart) {
+  FakeClock clock;
+  clock.JumpSystem(FromUnixMillis(1'800'000'000'000) - clock.Now());
+  config::AgentConfig config;
+  config::DatabaseConfig& database = config.databases.emplace_back();
+  database.name = "app";
+  database.path = Path("app.db");
+  database.when.quiet = std::chrono::minutes(1);
+  database.when.at_latest = std::chrono::hours(10);
+  const auto waits = [&](std::optional<SystemTime> last_run) {
+    Scheduler scheduler(clock, std::chrono::seconds(0));
+    RunGate gate(scheduler, clock, directory_);
+    scheduler.Set("app", {config::Schedule::Parse("1h").value()}, {last_run});
+    std::ofstream(Path("app.db")) << "x";
+    const int64_t at = ToUnixMillis(clock.Now());
+    const timespec times[2] = {{at / 1000, at % 1000 * 1'000'000}, {at / 1000, at % 1000 * 1'000'000}};
+    EXPECT_EQ(utimensat(AT_FDCWD, Path("app.db").c_str(), times, 0), 0);
+    return gate.Waits(config, "app");
+  };
+  EXPECT_TRUE(waits({}));
+  clock.Advance(std::chrono::hours(6));
+  EXPECT_TRUE(waits({}));
+  clock.Advance(std::chrono::hours(4));
+  EXPECT_FALSE(waits({})) << "ten hours after it was first due";
+  // What ran counts from there.
+  EXPECT_TRUE(waits(clock.Now() - std::chrono::hours(2)));
+  EXPECT_FALSE(std::filesystem::exists(Path("app.due")));
+  // A time of the future says nothing.
+  EXPECT_TRUE(waits({}));
+  clock.JumpSystem(std::chrono::hours(-48));
+  EXPECT_TRUE(waits({}));
+  clock.Advance(std::chrono::hours(10));
+  EXPECT_FALSE(waits({}));
+}
+
 }  // namespace
 }  // namespace litefleet::control
