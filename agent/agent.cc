@@ -547,7 +547,7 @@ class Agent::Impl final : public control::OperationListener {
   DeviceExecutor executor_;
   control::OperationQueue queue_;
   control::Scheduler scheduler_;
-  control::RunGate gate_{scheduler_, *own_.clock};
+  control::RunGate gate_{scheduler_, *own_.clock, state_.path() + "/databases"};
   control::ControlLoop loop_;
 
   // Of the main thread.

@@ -13,6 +13,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "common/io/real_path.h"
 #include "fmt/format.h"
 
 namespace litefleet {
@@ -57,7 +58,7 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
   if (struct stat root{}; database.files && stat(database.path.c_str(), &root) == 0) present = S_ISDIR(root.st_mode);
   health.set_present(present);
   bool wal = false;
-  health.set_wal_bytes(SizeOf(database.path + "-wal", &wal));
+  health.set_wal_bytes(SizeOf(io::RealPathOr(database.path) + "-wal", &wal));
   if (const auto free = io::FreeBytes(io::DirectoryOf(database.path)); free.ok()) health.set_free_bytes(static_cast<int64_t>(*free));
   health.set_method(database.method == "continuous" ? v1::METHOD_CONTINUOUS : MethodOf(database));
   health.set_schedule(database.schedule.text());

@@ -11,13 +11,18 @@
 #include <cstdio>
 #include <memory>
 
+#include "common/base/status.h"
 #include "common/config/toml_reader.h"
+#include "common/io/file.h"
+#include "common/io/real_path.h"
 #include "fmt/format.h"
 
 namespace litefleet::control {
 namespace {
 
 using std::chrono::milliseconds;
+
+constexpr int64_t kClockIsSet = 1'600'000'000'000;  // 2020: no clock that was set says less
 
 // The first line of a small file; empty: it does not say.
 std::string FirstLine(const std::string& path) {
@@ -33,7 +38,10 @@ bool OnBattery(const std::string& directory) {
   const std::unique_ptr<DIR, int (*)(DIR*)> supplies(opendir(directory.c_str()), &closedir);
   if (supplies == nullptr) return false;
   bool discharging = false;
+  bool battery = false;
+  // A USB port with nothing in it is a plug only for what has a battery: a desktop has such ports, too.
   bool plugs = false;
+  bool ports = false;
   bool powered = false;
   while (const dirent* const entry = readdir(supplies.get())) {
     if (entry->d_name[0] == '.') continue;
@@ -42,13 +50,14 @@ bool OnBattery(const std::string& directory) {
     if (FirstLine(supply + "/scope") == "Device") continue;
     const std::string type = FirstLine(supply + "/type");
     if (type == "Battery") {
+      battery = true;
       discharging |= FirstLine(supply + "/status") == "Discharging";
     } else if (const std::string online = FirstLine(supply + "/online"); !online.empty()) {
-      plugs = true;
+      (type == "Mains" || type == "UPS" ? plugs : ports) = true;
       powered |= online != "0";
     }
   }
-  return discharging || (plugs && !powered);
+  return discharging || ((plugs || (ports && battery)) && !powered);
 }
 
 // Of the last minute, in percent of all processors; -1: it is not told.
@@ -63,10 +72,11 @@ int LoadPercent(const std::string& file) {
 
 // How long nobody has written; times of the future say nothing.
 std::optional<milliseconds> QuietFor(const std::string& path, SystemTime now) {
+  const std::string file = io::RealPathOr(path);
   std::optional<milliseconds> quiet;
   for (const char* suffix : {"", "-wal", "-journal"}) {
     struct stat st {};
-    if (stat((path + suffix).c_str(), &st) != 0) continue;
+    if (stat((file + suffix).c_str(), &st) != 0) continue;
     const SystemTime written = FromUnixMillis(int64_t{st.st_mtim.tv_sec} * 1000 + st.st_mtim.tv_nsec / 1'000'000);
     if (written > now) continue;
     const auto since = std::chrono::duration_cast<milliseconds>(now - written);
@@ -93,11 +103,35 @@ std::string WaitsFor(const config::RunConditions& conditions, const std::string&
   return {};
 }
 
+SystemTime RunGate::WaitsSince(const std::string& database) {
+  const SystemTime now = clock_.Now();
+  const std::string line = FirstLine(FileOf(database));
+  int64_t at = 0;
+  const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), at);
+  // Before the clock was set, or after it was set back: nothing that could be counted from.
+  if (error == std::errc() && at >= kClockIsSet && FromUnixMillis(at) <= now) return FromUnixMillis(at);
+  if (const int64_t ms = ToUnixMillis(now); ms >= kClockIsSet) {
+    if (const absl::Status written = io::WriteFileAtomic(FileOf(database), fmt::format("{}\n", ms)); !written.ok())
+      spdlog::warn("since when {} waits cannot be remembered: {}", database, MessageOf(written));
+  }
+  return now;
+}
+
+milliseconds RunGate::LateBy(const std::string& database, bool waits) {
+  const milliseconds late = scheduler_.LateBy(database);
+  if (folder_.empty()) return late;
+  if (waits && !scheduler_.HasRun(database))
+    return std::max(late, std::chrono::duration_cast<milliseconds>(clock_.Now() - WaitsSince(database)));
+  if (io::Exists(FileOf(database))) static_cast<void>(io::RemoveFile(FileOf(database)));
+  return late;
+}
+
 bool RunGate::Waits(const config::AgentConfig& config, const std::string& database) {
   const config::DatabaseConfig* const found = config.Find(database);
   if (found == nullptr || !found->when.any()) return false;
   const std::string reason = WaitsFor(found->when, found->path, clock_.Now());
-  const bool waits = !reason.empty() && !(found->when.at_latest && scheduler_.LateBy(database) >= *found->when.at_latest);
+  const milliseconds late = LateBy(database, !reason.empty());
+  const bool waits = !reason.empty() && !(found->when.at_latest && late >= *found->when.at_latest);
   if (!waits) {
     if (waiting_.erase(database) > 0)
       spdlog::info("the scheduled backup of {} waits no more{}{}", database, reason.empty() ? "" : ", though ", reason);

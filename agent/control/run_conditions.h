@@ -7,6 +7,7 @@
 #include <chrono>
 #include <set>
 #include <string>
+#include <utility>
 
 #include "agent/config/config.h"
 #include "agent/control/scheduler.h"
@@ -25,18 +26,29 @@ struct MachineFacts {
 std::string WaitsFor(const config::RunConditions& conditions, const std::string& path, SystemTime now, const MachineFacts& facts = {});
 
 // Keeps runs that are due back while what they wait for does not hold, and says so once. Thread safety: none. Borrows both.
+//
+// How late a run is follows from the last one. Of a database that never ran FOLDER/NAME.due says since when it waits (Unix milliseconds, a
+// line), so that a device which is switched off again and again does not wait for ever.
 class RunGate {
  public:
   // Between two looks.
   static constexpr std::chrono::seconds kLook{10};
 
-  RunGate(Scheduler& scheduler, const Clock& clock) : scheduler_(scheduler), clock_(clock) {}
+  // Without a folder nothing is remembered.
+  RunGate(Scheduler& scheduler, const Clock& clock, std::string folder = "")
+      : scheduler_(scheduler), clock_(clock), folder_(std::move(folder)) {}
   // Of a run that is due now; true: it is not due for kLook.
   bool Waits(const config::AgentConfig& config, const std::string& database);
 
  private:
+  std::chrono::milliseconds LateBy(const std::string& database, bool waits);
+  // Since when a database that never ran waits; remembers it where nothing is known yet.
+  SystemTime WaitsSince(const std::string& database);
+  std::string FileOf(const std::string& database) const { return folder_ + "/" + database + ".due"; }
+
   Scheduler& scheduler_;
   const Clock& clock_;
+  const std::string folder_;
   std::set<std::string> waiting_;
 };
 

@@ -97,6 +97,11 @@ milliseconds Scheduler::LateBy(const std::string& database) const {
   return named ? std::max(-*named, milliseconds(0)) : milliseconds(0);
 }
 
+bool Scheduler::HasRun(const std::string& database) const {
+  const auto at = entries_.find(database);
+  return at != entries_.end() && at->second.last_run.at.has_value();
+}
+
 milliseconds Scheduler::UntilNext(milliseconds limit) const {
   milliseconds next = limit;
   for (const auto& [name, entry] : entries_) {

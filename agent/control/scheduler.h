@@ -53,6 +53,8 @@ class Scheduler {
   void Hold(const std::string& database, std::chrono::milliseconds time);
   // How long ago its schedule named a time that has not been used; 0 where it lies ahead.
   std::chrono::milliseconds LateBy(const std::string& database) const;
+  // Ever, as far as is known.
+  bool HasRun(const std::string& database) const;
 
   // How long until something may be due; at most `limit`.
   std::chrono::milliseconds UntilNext(std::chrono::milliseconds limit) const;

@@ -21,6 +21,9 @@
 #include "agent/restore/restorer.h"
 #include "agent/restore/staging_file.h"
 #include "agent/restore/target_place.h"
+#include "common/io/disk_reserve.h"
+#include "common/io/file.h"
+#include "common/io/space_guard.h"
 #include "litefleet/storage/v1/restore_state.pb.h"
 
 namespace litefleet::restore {
@@ -33,13 +36,15 @@ struct ApplyOptions {
   bool allow_network_fs = false;
   // For tests of damage, on the way of a live copy: "committed", before it is read back, and "differs", before it is undone.
   std::function<void(std::string_view)> at_point = {};
+  io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
 };
 
 struct ApplyContext {
   const ApplyOptions& options;
   const v1::RestoreOrder& order;
   const TargetPlace& place;
-  StagingFile* staging;  // null where nothing is put at the path
+  const io::DiskReserve& reserve;  // stays free beside the target
+  StagingFile* staging;            // null where nothing is put at the path
   const RestoreJournal& journal;
   storage::v1::RestoreState& state;
   const CancelToken& cancel;

@@ -144,11 +144,17 @@ absl::Status LiveCopy::ExtractTables() {
   LF_ASSIGN_OR_RETURN(text_, dump::TemporaryFile(context_.place.directory()));
   LF_ASSIGN_OR_RETURN(const auto text, dump::DumpProcess::Part(Helper(), {.fd = context_.staging->fd(), .bytes = 0, .read = {}},
                                                                {context_.order.tables().begin(), context_.order.tables().end()}));
+  // Text may be many times its tables, and the application writes here, too.
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, context_.reserve.At(context_.place.directory()));
+  io::SpaceGuard space(context_.place.directory(), reserve,
+                       "free space there: the chosen tables are written as SQL text beside the database while they are merged",
+                       context_.options.free_bytes);
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
     if (piece.empty()) break;
     LF_RETURN_IF_ERROR(io::PwriteAll(text_.get(), piece, static_cast<uint64_t>(text_bytes_), "the text of the tables"));
     text_bytes_ += static_cast<int64_t>(piece.size());
+    LF_RETURN_IF_ERROR(space.Wrote(piece.size()));
     context_.progress.Tick();
   }
   context_.Say(fmt::format("took {} tables out of the snapshot: {} bytes of SQL text", context_.order.tables_size(), text_bytes_));
@@ -173,8 +179,8 @@ absl::Status LiveCopy::MergeTables() {
   LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
   dump::HelperOptions helper = Helper();
   helper.time = kMergeLimit;
-  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(context_.place.directory()));
-  LF_ASSIGN_OR_RETURN(const uint64_t reserve, io::DiskReserve().At(context_.place.directory()));
+  LF_ASSIGN_OR_RETURN(const uint64_t available, context_.options.free_bytes(context_.place.directory()));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, context_.reserve.At(context_.place.directory()));
   dump::MergeOptions merge;
   merge.tables.assign(context_.order.tables().begin(), context_.order.tables().end());
   merge.may_break_keys = context_.order.check_override();
@@ -196,8 +202,9 @@ absl::Status LiveCopy::MergeTables() {
   LF_ASSIGN_OR_RETURN(merged_staging_,
                       StagingFile::Reopen(context_.place, context_.staging->name(), geometry.page_size, geometry.page_count));
   context_.staging = merged_staging_.get();
-  context_.Say(fmt::format("replaced {} tables in a copy of {}{}", merge.tables.size(), context_.place.path(),
-                           merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row lost the parent of a foreign key"));
+  context_.Say(fmt::format(
+      "replaced {} tables in a copy of {}{}", merge.tables.size(), context_.place.path(),
+      merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row of another table lost the parent of a foreign key"));
   LF_CRASH_POINT("restore.merged");
   return absl::OkStatus();
 }

@@ -79,7 +79,8 @@ absl::Status RestoreSession::EnterApplied() {
 }
 
 ApplyContext RestoreSession::Context() {
-  return {parts_.options.apply, order_, *place_, staging_.get(), parts_.journal, state_, cancel_, progress_, absl::OkStatus()};
+  return {parts_.options.apply, order_, *place_, target_.reserve, staging_.get(),
+          parts_.journal,       state_, cancel_, progress_,       absl::OkStatus()};
 }
 
 namespace {
@@ -393,6 +394,7 @@ absl::Status RestoreSession::Check() {
   check::CheckRequest request;
   request.cancelled = [this] { return cancel_.cancelled(); };
   request.progress = [this](int64_t bytes) { progress_.At(bytes, static_cast<int64_t>(staging_->bytes())); };
+  request.part = order_.tables_size() > 0 && !live();
   const check::CheckResult result = parts_.checker.Check(staging_->fd(), request);
   if (result.status.code() == Code::kCancelled) return result.status;
   LF_RETURN_IF_ERROR(CheckCancelled());
@@ -401,6 +403,7 @@ absl::Status RestoreSession::Check() {
   switch (found) {
     case check::State::kOk:
       state_.add_steps("SQLite's checks found nothing");
+      if (!words.empty()) state_.add_steps("rows refer to tables that were not chosen: " + words);
       break;
     case check::State::kCannotTell:
       state_.add_steps("SQLite's checks cannot tell without the application: " + words);

@@ -55,10 +55,10 @@ CheckResult Checker::Check(int fd, const CheckRequest& request) const {
     result.status = answers.ok() ? database.status() : answers.status();
     return result;
   }
-  auto child = HelperProcess::Start(helper_,
-                                    {"check", std::to_string(options_.limits.heap_bytes), std::to_string(options_.limits.length_bytes),
-                                     std::to_string(time.count()), std::to_string(options_.limits.max_messages)},
-                                    {-1, answers->helper.get(), -1, database->get()});
+  std::vector<std::string> words = {"check", std::to_string(options_.limits.heap_bytes), std::to_string(options_.limits.length_bytes),
+                                    std::to_string(time.count()), std::to_string(options_.limits.max_messages)};
+  if (request.part) words.emplace_back("part");
+  auto child = HelperProcess::Start(helper_, words, {-1, answers->helper.get(), -1, database->get()});
   if (!child.ok()) {
     result.status = child.status();
     return result;

@@ -23,6 +23,7 @@ namespace litefleet::check {
 struct CheckRequest {
   std::function<bool()> cancelled;              // asked every 50 ms; may be empty
   std::function<void(int64_t bytes)> progress;  // bytes read so far, may exceed the file's size; may be empty
+  bool part = false;                            // Limits::part
 };
 
 struct CheckResult {

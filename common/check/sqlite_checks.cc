@@ -222,7 +222,22 @@ bool Checks::CheckTables(bool everything) {
 }
 
 void Checks::CheckForeignKeys() {
+  std::string child, parent;  // of the last row, of which there may be many alike
+  bool missing = false;
+  const auto is_missing = [&](const std::string& table) {
+    return std::none_of(tables_.begin(), tables_.end(),
+                        [&](const std::string& each) { return sqlite3_stricmp(each.c_str(), table.c_str()) == 0; });
+  };
   const End end = Query("pragma foreign_key_check", [&](sqlite3_stmt* row) {
+    if (limits_.part) {
+      if (std::string from = ColumnText(row, 0), to = ColumnText(row, 2); from != child || to != parent) {
+        missing = is_missing(to);
+        if (missing) Say("rows of table " + from + " refer to table " + to + ", which is not among them");
+        child = std::move(from);
+        parent = std::move(to);
+      }
+      if (missing) return;
+    }
     damaged_ = true;
     const std::string where = sqlite3_column_type(row, 1) == SQLITE_NULL ? "a row" : "row " + ColumnText(row, 1);
     Say("foreign key: " + where + " of " + ColumnText(row, 0) + " has no parent in " + ColumnText(row, 2));

@@ -33,6 +33,8 @@ struct Limits {
   int64_t length_bytes = 64 << 20;  // SQLITE_LIMIT_LENGTH: the largest row, text or blob
   std::chrono::seconds time{600};   // wall clock
   int max_messages = 20;
+  // Some tables of a database: that those to which their rows refer are not there is a message, and no damage.
+  bool part = false;
 };
 
 // Reads the database behind `fd`, which must be seekable. `progress` gets the bytes read so far, at most five times a second.

@@ -19,17 +19,23 @@ namespace {
 
 constexpr size_t kLongestName = 200;
 
-absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path) {
+absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, const CsvOptions& options) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> csv, DumpProcess::Csv(helper, {.fd = fd, .bytes = 0, .read = {}}, table));
   LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, csv->Next());
     if (piece.empty()) return io::Sync(file.get(), path);
     LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
+    if (options.wrote) LF_RETURN_IF_ERROR(options.wrote(piece.size()));
   }
 }
 
-absl::StatusOr<std::vector<std::string>> TablesOf(const HelperOptions& helper, int fd) {
+struct Named {
+  std::string name;
+  bool is_table = true;  // and nothing that a statement or a module makes up
+};
+
+absl::StatusOr<std::vector<Named>> TablesOf(const HelperOptions& helper, int fd) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> tables, DumpProcess::Tables(helper, {.fd = fd, .bytes = 0, .read = {}}));
   std::string text;
   for (;;) {
@@ -40,29 +46,42 @@ absl::StatusOr<std::vector<std::string>> TablesOf(const HelperOptions& helper, i
     if (text.size() > (64 << 20))
       return Error(absl::StatusCode::kResourceExhausted, "TOO_MANY_TABLES", "the names of tables have more than 64 MiB");
   }
-  std::vector<std::string> names;
+  std::vector<Named> names;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\0', at), text.size());
-    names.push_back(text.substr(at, end - at));
+    names.push_back({.name = text.substr(at + 1, end - at - 1), .is_table = text[at] == 't'});
     at = end + 1;
   }
   return names;
 }
 
-absl::StatusOr<std::vector<std::string>> WriteTables(const HelperOptions& helper, int fd, const std::string& directory,
-                                                     const std::vector<std::string>& only) {
-  std::vector<std::string> tables = only;
-  if (only.empty()) {
+// Of what was read, and not of the database or of the disk.
+bool IsOfItsOwn(const absl::Status& status) {
+  const std::string reason = ReasonOf(status);
+  return reason == "DUMP_REFUSED" || reason == "DUMP_FAILED" || reason == "DUMP_TIMEOUT" || reason == "CHECK_HELPER_FAILED";
+}
+
+absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
+  std::vector<Named> tables;
+  for (const std::string& table : options.only) tables.push_back({.name = table});
+  if (tables.empty()) {
     LF_ASSIGN_OR_RETURN(tables, TablesOf(helper, fd));
   }
-  std::vector<std::string> files;
+  CsvFiles files;
   std::set<std::string> taken;
-  for (const std::string& table : tables) {
+  for (const auto& [table, is_table] : tables) {
     const std::string stem = CsvFileName(table);
     std::string name = stem + ".csv";
     for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}~{}.csv", stem, i);
-    LF_RETURN_IF_ERROR(WriteOne(helper, fd, table, directory + "/" + name));
-    files.push_back(name);
+    const absl::Status written = WriteOne(helper, fd, table, directory + "/" + name, options);
+    if (!written.ok() && !is_table && IsOfItsOwn(written)) {
+      LF_RETURN_IF_ERROR(io::RemoveFile(directory + "/" + name));
+      taken.erase(name);
+      files.left_out.push_back({.name = table, .why = MessageOf(written)});
+      continue;
+    }
+    LF_RETURN_IF_ERROR(written);
+    files.names.push_back(name);
   }
   return files;
 }
@@ -83,13 +102,12 @@ std::string CsvFileName(std::string_view table) {
   return name.substr(0, end);
 }
 
-absl::StatusOr<std::vector<std::string>> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory,
-                                                       const std::vector<std::string>& only) {
+absl::StatusOr<CsvFiles> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
   if (mkdir(directory.c_str(), 0700) != 0) {
     if (errno != EEXIST) return ErrnoError(errno, "make the directory " + directory);
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", directory), "name another directory");
   }
-  auto files = WriteTables(helper, fd, directory, only);
+  auto files = WriteTables(helper, fd, directory, options);
   if (!files.ok()) {
     std::error_code ignored;
     std::filesystem::remove_all(directory, ignored);

@@ -4,6 +4,8 @@
 #ifndef LITEFLEET_COMMON_DUMP_CSV_FILES_H_
 #define LITEFLEET_COMMON_DUMP_CSV_FILES_H_
 
+#include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,10 +19,24 @@ namespace litefleet::dump {
 // What a table's file is called: its name, with everything that a file's name may not have, and a leading dot, as %XX.
 std::string CsvFileName(std::string_view table);
 
-// Tables and views of the database behind `fd`: those in `only`, or all where it is empty. `directory` (mode 0700) must not be there; after
-// an error it is gone again. Files are synced, the directory is not. The names of the files.
-absl::StatusOr<std::vector<std::string>> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory,
-                                                       const std::vector<std::string>& only);
+struct CsvOptions {
+  std::vector<std::string> only;  // tables and views; all where it is empty
+  // Called with what was just written; its error ends it. May be empty.
+  std::function<absl::Status(uint64_t bytes)> wrote = {};
+};
+
+struct CsvFiles {
+  std::vector<std::string> names;
+  // Views and virtual tables that could not be read, where all are written: without what they are made of they are nothing.
+  struct LeftOut {
+    std::string name, why;
+  };
+  std::vector<LeftOut> left_out;
+};
+
+// Tables and views of the database behind `fd`. `directory` (mode 0700) must not be there; after an error it is gone again. Files are
+// synced, the directory is not.
+absl::StatusOr<CsvFiles> WriteCsvFiles(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options);
 
 }  // namespace litefleet::dump
 

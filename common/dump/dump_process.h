@@ -63,7 +63,7 @@ class DumpProcess {
   static absl::StatusOr<std::unique_ptr<DumpProcess>> Part(const HelperOptions& options, DumpSource source,
                                                            const std::vector<std::string>& tables);
   static absl::StatusOr<std::unique_ptr<DumpProcess>> Csv(const HelperOptions& options, DumpSource source, const std::string& table);
-  // Names, each followed by a NUL.
+  // As WriteTableNames has them.
   static absl::StatusOr<std::unique_ptr<DumpProcess>> Tables(const HelperOptions& options, DumpSource source);
 
   // The next piece, valid until the next call; empty at the end, which is good only then. Whoever calls must come back soon: the helper

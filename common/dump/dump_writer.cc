@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <set>
 #include <utility>
@@ -32,8 +33,8 @@ constexpr size_t kNamesTold = 5;
 constexpr size_t kLongestTold = 60;  // a line of the helper's answer has an end
 
 constexpr std::string_view kUserTables =
-    "select name from pragma_table_list where schema = 'main' and type in ('table', 'view') and name not like 'sqlite\\_%' escape '\\' "
-    "order by name";
+    "select name, type from pragma_table_list where schema = 'main' and type in ('table', 'view', 'virtual') and name not like "
+    "'sqlite\\_%' escape '\\' order by name";
 
 // With some of those that there are.
 Ended NoTable(sqlite3* db, const std::string& name) {
@@ -73,6 +74,7 @@ class Dumper {
 
   bool Settings();
   bool ReadSchema();
+  bool FindShadows(const std::vector<std::string>& virtual_tables);
   bool Wants(const std::string& table) const;
   // Everything but rows that stands before them.
   bool PutTable(const Table& table);
@@ -104,7 +106,7 @@ class Dumper {
   Ended ended_;
   std::vector<Table> tables_;
   Names wanted_, left_out_, views_;
-  std::vector<std::string> virtual_tables_;
+  std::map<std::string, std::string, NoCase> shadows_;  // tables of virtual ones, and whose
   bool utf16_ = false;
   bool big_endian_ = false;
   bool writable_schema_ = false;
@@ -142,6 +144,7 @@ bool Dumper::ReadSchema() {
   wanted_.insert(options_.tables.begin(), options_.tables.end());
   left_out_.insert(options_.without.begin(), options_.without.end());
   Names known;
+  std::vector<std::string> virtual_tables;
   {
     Query query(db_,
                 "select name, sql from sqlite_schema where type = 'table' and sql not null order by tbl_name = 'sqlite_sequence', rowid");
@@ -149,11 +152,12 @@ bool Dumper::ReadSchema() {
       if (query.IsNull(0)) continue;
       Table table{.name = std::string(query.Text(0)), .sql = std::string(query.Text(1))};
       known.insert(table.name);
-      if (IsVirtual(table.sql)) virtual_tables_.push_back(table.name);
+      if (IsVirtual(table.sql)) virtual_tables.push_back(table.name);
       tables_.push_back(std::move(table));
     }
     if (!Check(query, "the schema")) return false;
   }
+  if (!FindShadows(virtual_tables)) return false;
   Query views(db_, "select name from sqlite_schema where type = 'view'");
   while (views.Step()) {
     known.insert(std::string(views.Text(0)));
@@ -175,14 +179,36 @@ bool Dumper::ReadSchema() {
   return true;
 }
 
+// Their names begin with that of the virtual table, and the longest is the one. Whether a table is one SQLite says where it has the module;
+// of a module that is not here the names have to do.
+bool Dumper::FindShadows(const std::vector<std::string>& virtual_tables) {
+  if (virtual_tables.empty() || (wanted_.empty() && left_out_.empty())) return true;
+  Names told;
+  Query query(db_, "select name from pragma_table_list where schema = 'main' and type = 'shadow'");
+  while (query.Step()) told.insert(std::string(query.Text(0)));
+  if (!Check(query, "the schema")) return false;
+  Names tells;  // virtual tables whose shadows SQLite knows
+  for (const Table& table : tables_) {
+    const std::string* longest = nullptr;
+    for (const std::string& owner : virtual_tables) {
+      const bool fits = table.name.size() > owner.size() + 1 && table.name[owner.size()] == '_' &&
+                        sqlite3_strnicmp(table.name.c_str(), owner.c_str(), static_cast<int>(owner.size())) == 0;
+      if (fits && (longest == nullptr || owner.size() > longest->size())) longest = &owner;
+    }
+    if (longest == nullptr || IsVirtual(table.sql)) continue;
+    shadows_[table.name] = *longest;
+    if (told.contains(table.name)) tells.insert(*longest);
+  }
+  std::erase_if(shadows_, [&](const auto& each) { return tells.contains(each.second) && !told.contains(each.first); });
+  return true;
+}
+
 bool Dumper::Wants(const std::string& table) const {
   if (wanted_.empty() && left_out_.empty()) return true;
   const auto in = [&](const Names& names) {
     if (names.contains(table)) return true;
-    return std::any_of(virtual_tables_.begin(), virtual_tables_.end(), [&](const std::string& owner) {
-      return names.contains(owner) && table.size() > owner.size() + 1 && table[owner.size()] == '_' &&
-             sqlite3_strnicmp(table.c_str(), owner.c_str(), static_cast<int>(owner.size())) == 0;
-    });
+    const auto shadow = shadows_.find(table);
+    return shadow != shadows_.end() && names.contains(shadow->second);
   };
   return (wanted_.empty() || in(wanted_)) && !in(left_out_);
 }
@@ -460,6 +486,8 @@ Ended WritePart(sqlite3* db, const std::vector<std::string>& tables, TextOutput&
 Ended WriteTableNames(sqlite3* db, TextOutput& out) {
   Query query(db, std::string(kUserTables));
   while (query.Step()) {
+    const std::string_view type = query.Text(1);
+    out.Put(type == "table" ? 't' : type == "view" ? 'v' : 'x');
     out.Put(query.Text(0));
     out.Put('\0');
   }

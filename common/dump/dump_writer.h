@@ -41,7 +41,8 @@ Ended WriteDump(sqlite3* db, const DumpOptions& options, TextOutput& out);
 // the database's own.
 Ended WritePart(sqlite3* db, const std::vector<std::string>& tables, TextOutput& out);
 
-// Names of tables (shadow and virtual ones left out) and views, in order, each followed by a NUL.
+// Names of tables (shadow ones left out) and views, in order, each with what it is before it (t, v for a view, x for a virtual table) and a
+// NUL behind it.
 Ended WriteTableNames(sqlite3* db, TextOutput& out);
 // Rows of a table or view as RFC 4180 has them, with a header; NULL is empty, a blob hexadecimal digits.
 Ended WriteCsv(sqlite3* db, const std::string& table, TextOutput& out);

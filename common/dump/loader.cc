@@ -128,23 +128,122 @@ Ended LoadAs(sqlite3* db, Authorizer authorizer, Loading& loading, const LoadLim
   return ended;
 }
 
-// Rows without a parent of each table that has or is a parent of `tables`; -1 where SQLite cannot tell.
-Ended CountOrphans(sqlite3* db, const Names& tables, std::map<std::string, int64_t, NoCase>& orphans) {
+// Rows without a parent, before a merge and after it. Of a table that is not replaced the rows stay as they are, so it is known which of
+// them had none before, and one that is restored does not stand for one that is lost; of the others, and where there is no rowid, how many.
+class Orphans {
+ public:
+  Orphans(sqlite3* db, const Names& tables) : db_(db), tables_(tables) {}
+  ~Orphans() {
+    if (!known_.empty()) sqlite3_exec(db_, ("DROP TABLE IF EXISTS temp." + known_).c_str(), nullptr, nullptr, nullptr);
+  }
+  Orphans(const Orphans&) = delete;
+  Orphans& operator=(const Orphans&) = delete;
+
+  Ended Before();
+  // kBrokenKeys where there are more.
+  Ended After();
+
+ private:
+  struct Count {
+    int64_t rows = 0;  // -1: SQLite cannot tell
+    int64_t new_rows = 0;
+  };
+  // Those that have or are a parent of what is replaced.
+  Ended Concerned(std::vector<std::string>& concerned);
+  Ended Look(const std::string& table, Query& known, bool after, Count& count);
+
+  sqlite3* const db_;
+  const Names& tables_;
+  std::string known_;  // a temporary table, which may be on disk: there may be many
+  std::map<std::string, int64_t, NoCase> before_;
+};
+
+Ended Orphans::Concerned(std::vector<std::string>& concerned) {
   std::vector<std::string> all;
-  Query list(db, "select name from sqlite_schema where type = 'table' and name not like 'sqlite\\_%' escape '\\'");
+  Query list(db_, "select name from sqlite_schema where type = 'table' and name not like 'sqlite\\_%' escape '\\'");
   while (list.Step()) all.emplace_back(list.Text(0));
   if (!list.ok()) return list.Result("the schema");
   for (const std::string& table : all) {
-    bool concerned = false;
-    Query keys(db, "select \"table\" from pragma_foreign_key_list(" + QuoteText(table) + ")");
-    while (keys.Step()) concerned = concerned || tables.contains(table) || tables.contains(std::string(keys.Text(0)));
-    if (!concerned) continue;
-    Query check(db, "pragma foreign_key_check(" + QuoteName(table) + ")");
-    int64_t rows = 0;
-    while (check.Step()) ++rows;
-    orphans[table] = check.ok() ? rows : -1;
+    bool is = false;
+    Query keys(db_, "select \"table\" from pragma_foreign_key_list(" + QuoteText(table) + ")");
+    while (keys.Step()) is = is || tables_.contains(table) || tables_.contains(std::string(keys.Text(0)));
+    if (!keys.ok()) return keys.Result("the foreign keys of table " + table);
+    if (is) concerned.push_back(table);
   }
   return {};
+}
+
+// `known`: puts a row there, or looks for it.
+Ended Orphans::Look(const std::string& table, Query& known, bool after, Count& count) {
+  Query check(db_, "pragma main.foreign_key_check(" + QuoteName(table) + ")");
+  while (check.Step()) {
+    if (tables_.contains(table) || check.IsNull(1)) {
+      ++count.rows;
+      continue;
+    }
+    known.Reset();
+    known.Bind(1, table);
+    sqlite3_bind_int64(known.get(), 2, check.Int(1));
+    sqlite3_bind_int64(known.get(), 3, check.Int(3));
+    const bool found = known.Step();
+    if (!known.ok()) return known.Result("rows without a parent");
+    count.new_rows += after && !found ? 1 : 0;
+  }
+  if (check.ok()) return {};
+  // A key that does not fit its parent; anything else is no answer.
+  const Ended ended = check.Result("the foreign keys of table " + table);
+  if (ended.end != End::kRefused) return ended;
+  count = {.rows = -1, .new_rows = 0};
+  return {};
+}
+
+Ended Orphans::Before() {
+  // A name that means no table of the database nor of the text: temporary ones come first.
+  known_ = "litefleet_orphans";
+  const auto taken = [&] {
+    Query find(db_, "select 1 from sqlite_schema where name = ? collate nocase");
+    find.Bind(1, known_);
+    return find.Step() || tables_.contains(known_);
+  };
+  while (taken()) known_ += '_';
+  Ended ended;
+  if (!Run(db_,
+           "CREATE TEMP TABLE " + known_ +
+               "(name TEXT COLLATE NOCASE, at INTEGER, key INTEGER, PRIMARY KEY(name, at, key)) WITHOUT ROWID; BEGIN;",
+           ended))
+    return ended;
+  std::vector<std::string> concerned;
+  ended = Concerned(concerned);
+  {
+    Query known(db_, "INSERT OR IGNORE INTO temp." + known_ + " VALUES(?, ?, ?)");
+    for (const std::string& table : concerned) {
+      Count count;
+      if (ended.end == End::kOk) ended = Look(table, known, false, count);
+      before_[table] = count.rows;
+    }
+  }
+  if (ended.end == End::kOk) Run(db_, "COMMIT;", ended);
+  return ended;
+}
+
+Ended Orphans::After() {
+  std::vector<std::string> concerned;
+  Ended ended = Concerned(concerned);
+  Query known(db_, "SELECT 1 FROM temp." + known_ + " WHERE name = ? AND at = ? AND key = ?");
+  for (const std::string& table : concerned) {
+    Count count;
+    if (ended.end == End::kOk) ended = Look(table, known, true, count);
+    if (ended.end != End::kOk) return ended;
+    const auto had = before_.find(table);
+    const int64_t allowed = had == before_.end() ? 0 : had->second;
+    // What could not be told before is nobody's loss.
+    if (allowed < 0) continue;
+    if (count.rows < 0) return {End::kBrokenKeys, "the foreign keys of table " + table + " do not fit the tables that they name"};
+    const int64_t lost = count.new_rows + std::max<int64_t>(count.rows - allowed, 0);
+    if (lost > 0)
+      return {End::kBrokenKeys, std::to_string(lost) + " rows of table " + table + " would have a foreign key without its parent"};
+  }
+  return ended;
 }
 
 // The counters of all tables but these.
@@ -188,9 +287,9 @@ Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read) {
 Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limits, const ReadText& read) {
   Merging merging;
   merging.tables.insert(options.tables.begin(), options.tables.end());
-  std::map<std::string, int64_t, NoCase> before, after;
+  Orphans orphans(db, merging.tables);
   std::map<std::string, int64_t> counters_before, counters_after;
-  Ended ended = CountOrphans(db, merging.tables, before);
+  Ended ended = orphans.Before();
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
   if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
@@ -198,17 +297,7 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_after);
   if (ended.end != End::kOk) return ended;
   if (counters_before != counters_after) return {End::kRefused, "the text changes AUTOINCREMENT counters of other tables"};
-  ended = CountOrphans(db, merging.tables, after);
-  if (ended.end != End::kOk || options.may_break_keys) return ended;
-  for (const auto& [table, orphans] : after) {
-    const auto had = before.find(table);
-    const int64_t allowed = had == before.end() ? 0 : had->second;
-    if (orphans == allowed || (orphans >= 0 && orphans < allowed)) continue;
-    if (orphans < 0) return {End::kBrokenKeys, "the foreign keys of table " + table + " do not fit the tables that they name"};
-    return {End::kBrokenKeys, std::to_string(orphans - std::max<int64_t>(allowed, 0)) + " rows of table " + table +
-                                  " would have a foreign key without its parent"};
-  }
-  return ended;
+  return options.may_break_keys ? ended : orphans.After();
 }
 
 }  // namespace litefleet::dump

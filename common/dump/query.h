@@ -27,6 +27,12 @@ class Query {
   void Bind(int number, const std::string& text) {
     if (code_ == SQLITE_OK) sqlite3_bind_text(statement_, number, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
   }
+  // To be bound and stepped through once more; what failed stays so.
+  void Reset() {
+    if (!ok()) return;
+    sqlite3_reset(statement_);
+    code_ = SQLITE_OK;
+  }
   // False at the end, and at an error.
   bool Step() {
     if (code_ != SQLITE_OK && code_ != SQLITE_ROW) return false;

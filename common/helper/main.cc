@@ -1,7 +1,7 @@
 // litefleet-check: SQLite reads what a device has made here, without any rights (design law 12). Started by common/check, common/dump,
 // common/copy and common/files.
 //
-//   check HEAP LENGTH SECONDS MESSAGES        SQLite's checks on the database behind descriptor 3; answers on standard output
+//   check HEAP LENGTH SECONDS MESSAGES [part] SQLite's checks on the database behind descriptor 3; answers on standard output
 //   dump|csv|tables HEAP LENGTH SECONDS SOURCE [compatible] [schema-only] [data-only] [part] [table=NAME]... [without=NAME]...
 //                                             text on standard output, answers on standard error; SOURCE is "file", a database behind
 //                                             descriptor 3, or its BYTES, and descriptor 3 is a channel (common/dump/page_channel.h)
@@ -184,6 +184,7 @@ Ended InTime(Ended ended, Clock::time_point deadline) {
 int Check(const Arguments& arguments) {
   Limits limits = arguments.limits;
   limits.max_messages = static_cast<int>(Number(arguments.rest[0]));
+  limits.part = arguments.rest.size() > 1 && arguments.rest[1] == "part";
   if (!Enter(limits, 0, 0, kDatabaseFd)) return 0;
   const litefleet::check::Verdict verdict =
       litefleet::check::RunChecks(kDatabaseFd, limits, [](int64_t bytes) { PrintLine("progress " + std::to_string(bytes)); });

@@ -1,19 +1,25 @@
 // litefleet snapshot download ID --output FILE [--format db|sql|csv|tar] [--table NAME]...
 #include <fcntl.h>
+#include <stdio.h>
 #include <unistd.h>
 
+#include <atomic>
+#include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <utility>
 
 #include "common/base/bytes.h"
+#include "common/base/status.h"
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/format/segment.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/download.h"
+#include "controller/cli/interrupt.h"
 #include "controller/cli/receive.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -118,6 +124,39 @@ absl::Status DatabaseAsText(Session& session, const DownloadOptions& options, Ou
   }
 }
 
+absl::Status DirectoryExists(const DownloadOptions& options) {
+  return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", options.output), "name another directory");
+}
+
+// A directory that gets its name when all files are in it. Ctrl-C leaves nothing.
+absl::Status DatabaseAsCsv(Session& session, const DownloadOptions& options, Received& received, dump::CsvFiles& files) {
+  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
+  LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received));
+  if (received.interrupted) return absl::OkStatus();
+  const std::string part = fmt::format("{}.{}.part", options.output, getpid());
+  std::atomic<bool> interrupted = false;
+  const auto convert = [&]() -> absl::Status {
+    Interrupts::Guard guard(session.interrupts(), [&] { interrupted = true; });
+    dump::HelperOptions helper;
+    helper.cancelled = [&] { return interrupted.load(); };
+    LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(helper, fd.get(), part, {.only = options.tables}));
+    LF_RETURN_IF_ERROR(io::SyncDirectory(part));
+    if (interrupted) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the download was interrupted");
+    // It came into being meanwhile.
+    if (io::Exists(options.output)) return DirectoryExists(options);
+    if (rename(part.c_str(), options.output.c_str()) != 0) return ErrnoError(errno, fmt::format("rename {} to {}", part, options.output));
+    return absl::OkStatus();
+  };
+  if (const absl::Status status = convert(); !status.ok()) {
+    std::error_code ignored;
+    std::filesystem::remove_all(part, ignored);
+    received.interrupted = interrupted;
+    return status;
+  }
+  for (const auto& [name, why] : files.left_out) session.Warn(Printable(fmt::format("left out {}: {}", name, why)));
+  return io::SyncDirectory(io::DirectoryOf(options.output));
+}
+
 // What the snapshot is, as the format that it has as it is: asked before anything is received, since it decides where that goes.
 absl::StatusOr<std::string> AskFormat(Session& session, const DownloadOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
@@ -177,10 +216,7 @@ absl::Status CheckOptions(const Session& session, const DownloadOptions& options
   }
   if (!to_stdout) LF_RETURN_IF_ERROR(CheckDirectoryOf(options.output));
   // Before anything is fetched.
-  if (options.format == "csv" && io::Exists(options.output)) {
-    return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", options.output),
-                 "name another directory");
-  }
+  if (options.format == "csv" && io::Exists(options.output)) return DirectoryExists(options);
   if (options.compatible && options.format != "sql")
     return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--compatible is about SQL text", "add --format sql");
   return absl::OkStatus();
@@ -196,14 +232,11 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
   const SteadyTime begin = session.clock().Steady();
   Received received;
   absl::Status status;
-  std::vector<std::string> files;
+  dump::CsvFiles files;
   std::optional<Output> output;
   if (options.format == "csv") {
-    LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
-    status = ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received);
-    if (status.ok() && !received.interrupted) {
-      LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles({}, fd.get(), options.output, options.tables));
-    }
+    while (options.output.size() > 1 && options.output.ends_with('/')) options.output.pop_back();
+    status = DatabaseAsCsv(session, options, received, files);
   } else {
     if (to_stdout && options.format == "db" && (is_text || !options.tables.empty())) {
       return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "a database that is made of SQL text is not written to a pipe",
@@ -231,7 +264,7 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
   if (output.has_value()) LF_RETURN_IF_ERROR(output->Finish());
   if (to_stdout) return kDone;
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(session.clock().Steady() - begin);
-  Say(session, options, received, output.has_value() ? output->bytes() : received.bytes, files.size(), took);
+  Say(session, options, received, output.has_value() ? output->bytes() : received.bytes, files.names.size(), took);
   return kDone;
 }
 

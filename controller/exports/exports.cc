@@ -10,6 +10,7 @@
 #include <ctime>
 #include <filesystem>
 #include <system_error>
+#include <tuple>
 #include <vector>
 
 #include "common/base/bytes.h"
@@ -17,9 +18,11 @@
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/io/file.h"
+#include "common/io/space_guard.h"
 #include "controller/restore/materialise.h"
 #include "controller/verify/load_content.h"
 #include "fmt/format.h"
@@ -32,9 +35,14 @@ using Code = absl::StatusCode;
 
 constexpr std::string_view kScratchSuffix = ".export";
 constexpr std::string_view kPartialSuffix = ".partial";
+constexpr std::string_view kAbout = "export.json";
+constexpr std::string_view kSpaceHint = "free space there, or let the policy keep fewer exports";
 constexpr size_t kTimeLength = 16;  // 20261122T140300Z
 constexpr size_t kMaxWoken = 10'000;
 constexpr size_t kMaxFailures = 200;
+constexpr size_t kMaxLeftOut = 1000;
+constexpr int kMaxLeftOutSteps = 20;
+constexpr size_t kMostSaid = 900;  // of one of them
 constexpr std::chrono::milliseconds kReportEvery{300};
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the export was cancelled"); }
@@ -55,27 +63,70 @@ absl::Status RemoveTree(const std::string& path) {
   return error ? ErrnoError(error.value(), "remove " + path) : absl::OkStatus();
 }
 
-// The newest export of a directory, by name.
-absl::StatusOr<std::optional<ParsedName>> NewestIn(const std::string& directory) {
+// What was exported into a directory, by the names in it.
+struct Exported {
+  bool has_snapshot = false;
+  // Of the newest; times of the future are of a clock that was set back since, and say nothing.
+  std::optional<SystemTime> last;
+};
+absl::StatusOr<Exported> ExportedIn(const std::string& directory, const std::string& snapshot, SystemTime now) {
   LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
-  std::optional<ParsedName> newest;
+  Exported exported;
   for (const std::string& name : names) {
     const auto parsed = ParseExportName(name);
-    if (parsed.has_value() && (!newest.has_value() || parsed->at >= newest->at)) newest = parsed;
+    if (!parsed.has_value()) continue;
+    exported.has_snapshot |= parsed->snapshot.value() == snapshot;
+    if (parsed->at <= now) exported.last = std::max(exported.last.value_or(parsed->at), parsed->at);
   }
-  return newest;
+  return exported;
 }
 
-// All of these are names, numbers and hexadecimal: nothing to escape.
-std::string About(const Candidate& candidate, SystemTime now) {
+// The device of the newest export in a directory; empty where there is none, or none that says it.
+absl::StatusOr<std::string> OwnerOf(const std::string& directory) {
+  LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
+  std::string newest;
+  for (const std::string& name : names) {
+    if (ParseExportName(name).has_value()) newest = std::max(newest, name);
+  }
+  if (newest.empty()) return std::string();
+  const auto about = io::ReadFile(fmt::format("{}/{}/{}", directory, newest, kAbout));
+  if (absl::IsNotFound(about.status())) return std::string();
+  LF_RETURN_IF_ERROR(about.status());
+  constexpr std::string_view kField = "\"device_id\":\"";
+  const size_t at = about->find(kField);
+  if (at == std::string::npos) return std::string();
+  return about->substr(at + kField.size(), about->find('"', at + kField.size()) - at - kField.size());
+}
+
+// In quotes.
+std::string Quoted(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : CleanUtf8(text, text.size())) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool odd = byte < 0x20 || byte == 0x7f || c == '"' || c == '\\';
+    out += odd ? fmt::format("\\u{:04x}", byte) : std::string(1, c);
+  }
+  return out + '"';
+}
+
+std::string QuotedLeftOut(const std::vector<dump::CsvFiles::LeftOut>& left_out) {
+  if (left_out.empty()) return {};
+  std::string list;
+  for (size_t i = 0; i < std::min(left_out.size(), kMaxLeftOut); ++i)
+    list += fmt::format("{}{{\"name\":{},\"why\":{}}}", i == 0 ? "" : ",", Quoted(left_out[i].name), Quoted(left_out[i].why));
+  return fmt::format(",\"left_out\":[{}]", list);
+}
+
+// All else are names, numbers and hexadecimal: nothing to escape.
+std::string About(const Candidate& candidate, SystemTime now, const std::vector<dump::CsvFiles::LeftOut>& left_out) {
   const v1::Snapshot& snapshot = candidate.database.newest_snapshot();
   return fmt::format(
       "{{\"schema\":1,\"kind\":\"export\",\"device\":\"{}\",\"device_id\":\"{}\",\"database\":\"{}\",\"snapshot\":\"{}\",\"taken_at\":\"{}"
       "\","
-      "\"exported_at\":\"{}\",\"root_digest\":\"{}\",\"format\":\"{}\",\"policy\":\"{}\"}}\n",
+      "\"exported_at\":\"{}\",\"root_digest\":\"{}\",\"format\":\"{}\",\"policy\":\"{}\"{}}}\n",
       candidate.database.device_name(), candidate.database.device_id(), candidate.database.name(), snapshot.id(),
       FormatRfc3339(FromProtoTime(snapshot.taken_at())), FormatRfc3339(now), ToHex(AsBytes(snapshot.root_digest())),
-      candidate.rule.csv ? "csv" : "sql", candidate.rule.policy);
+      candidate.rule.csv ? "csv" : "sql", candidate.rule.policy, QuotedLeftOut(left_out));
 }
 
 }  // namespace
@@ -209,6 +260,13 @@ void Exports::ForgetOthers(const std::set<Key>& exported) {
   std::erase_if(failures_, [&](const auto& each) { return !exported.contains(each.first); });
 }
 
+absl::StatusOr<std::string> Exports::PlaceOf(const v1::Database& database) const {
+  const std::string named = fmt::format("{}/{}/{}", options_.root, database.device_name(), database.name());
+  LF_ASSIGN_OR_RETURN(const std::string owner, OwnerOf(named));
+  if (owner.empty() || owner == database.device_id() || !IsUuid(database.device_id())) return named;
+  return fmt::format("{}/{}~{}/{}", options_.root, database.device_name(), database.device_id().substr(0, 8), database.name());
+}
+
 void Exports::LookAt(const Candidate& candidate) {
   const v1::Database& database = candidate.database;
   const v1::Snapshot& newest = database.newest_snapshot();
@@ -216,22 +274,22 @@ void Exports::LookAt(const Candidate& candidate) {
   // Whatever the catalog says: these become a path.
   if (!IsName(database.device_name()) || !IsName(database.name())) return;
   if (const auto found = not_before_.find(newest.id()); found != not_before_.end() && deps_.clock.Steady() < found->second) return;
-  const std::string directory = fmt::format("{}/{}/{}", options_.root, database.device_name(), database.name());
-  const auto last = NewestIn(directory);
-  if (last.ok() && last->has_value()) {
-    if ((*last)->snapshot.value() == newest.id()) return;
-    // A clock that was set back does not stop exports for ever.
-    const auto age = deps_.clock.Now() - (*last)->at;
-    if (age >= age.zero() && age < candidate.rule.every) return;
+  const auto directory = PlaceOf(database);
+  const SystemTime now = deps_.clock.Now();
+  const auto before = directory.ok() ? ExportedIn(*directory, newest.id(), now) : absl::StatusOr<Exported>(directory.status());
+  if (before.ok()) {
+    if (before->has_snapshot) return;
+    if (before->last.has_value() && now - *before->last < candidate.rule.every) return;
   }
   const auto cancel = std::make_shared<CancelToken>();  // the fleet may call it late
   auto operation = deps_.fleet.StartLocal(v1::OPERATION_KIND_EXPORT, DeviceId(database.device_id()), database.name(),
                                           SnapshotId(newest.id()), "", "policy:" + candidate.rule.policy, [cancel] { cancel->Cancel(); });
-  if (!operation.ok()) return spdlog::warn("begin an export of {}: {}", directory, MessageOf(operation.status()));
+  if (!operation.ok())
+    return spdlog::warn("begin an export of {}/{}: {}", database.device_name(), database.name(), MessageOf(operation.status()));
   operation->set_state(v1::OPERATION_STATE_RUNNING);
   operation->mutable_progress()->set_total_bytes(newest.size_bytes());
   static_cast<void>(deps_.fleet.UpdateLocal(*operation));
-  const absl::Status status = last.ok() ? Export(candidate, *operation, *cancel) : last.status();
+  const absl::Status status = before.ok() ? Export(candidate, *directory, *operation, *cancel) : before.status();
   if (!status.ok() && stopping() && !cancel->cancelled()) return;  // told at the next start
   operation->set_state(status.ok()           ? v1::OPERATION_STATE_SUCCEEDED
                        : cancel->cancelled() ? v1::OPERATION_STATE_CANCELLED
@@ -248,23 +306,23 @@ void Exports::LookAt(const Candidate& candidate) {
     spdlog::warn("end of the export {}: {}", operation->id(), MessageOf(told));
 }
 
-absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel) {
+absl::Status Exports::Export(const Candidate& candidate, const std::string& directory, v1::Operation& operation,
+                             const CancelToken& cancel) {
   const v1::Snapshot& snapshot = candidate.database.newest_snapshot();
   const int64_t size = snapshot.size_bytes();
-  const std::string parent = fmt::format("{}/{}", options_.root, candidate.database.device_name());
-  const std::string directory = fmt::format("{}/{}", parent, candidate.database.name());
+  const std::string parent = io::DirectoryOf(directory);
   for (const std::string& each : {options_.root, parent, directory}) LF_RETURN_IF_ERROR(io::MakeDirectory(each, 0700));
   LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
   for (const std::string& name : names) {
     if (name.starts_with('.') && name.ends_with(kPartialSuffix)) LF_RETURN_IF_ERROR(RemoveTree(directory + "/" + name));
   }
   for (const std::string& place : {directory, options_.scratch}) {
-    LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(place));
+    LF_ASSIGN_OR_RETURN(const uint64_t available, options_.free_bytes(place));
     const uint64_t needed = 2 * static_cast<uint64_t>(size) + options_.reserve_bytes;
     if (available < needed) {
       return Error(Code::kResourceExhausted, "NOT_ENOUGH_SPACE",
                    fmt::format("{} has {} bytes free, the export and the reserve may need {}", place, available, needed),
-                   "free space there, or let the policy keep fewer exports");
+                   std::string(kSpaceHint));
     }
   }
   const auto stop = [&] { return cancel.cancelled() || stopping(); };
@@ -284,7 +342,7 @@ absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operatio
   helper.helper = options_.helper;
   helper.cancelled = stop;
   if (snapshot.content() == v1::SNAPSHOT_CONTENT_SQL) {
-    LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(options_.scratch));
+    LF_ASSIGN_OR_RETURN(const uint64_t available, options_.free_bytes(options_.scratch));
     const auto room = static_cast<int64_t>(available > options_.reserve_bytes ? available - options_.reserve_bytes : 1);
     LF_RETURN_IF_ERROR(verify::LoadContent(deps_.readers, id, file, room, helper, progress));
   } else {
@@ -299,7 +357,7 @@ absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operatio
   static_cast<void>(deps_.fleet.UpdateLocal(operation));
   const std::string name = ExportName(deps_.clock.Now(), id);
   const std::string partial = fmt::format("{}/.{}{}", directory, name, kPartialSuffix);
-  absl::Status written = Write(candidate, fd->get(), partial, cancel);
+  absl::Status written = Write(candidate, fd->get(), partial, operation, cancel);
   if (written.ok() && stop()) written = Cancelled();
   if (!written.ok()) {
     static_cast<void>(RemoveTree(partial));
@@ -311,17 +369,26 @@ absl::Status Exports::Export(const Candidate& candidate, v1::Operation& operatio
   for (const std::string& each : {directory, parent, options_.root}) LF_RETURN_IF_ERROR(io::SyncDirectory(each));
   LF_CRASH_POINT("export.renamed");
   operation.add_steps("written to " + made);
-  if (const absl::Status kept = Keep(directory, candidate.rule.keep); !kept.ok())
+  if (const absl::Status kept = Keep(directory, name, candidate.rule.keep); !kept.ok())
     operation.add_steps("older ones stay: " + MessageOf(kept));
   return absl::OkStatus();
 }
 
-absl::Status Exports::Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel) {
+absl::Status Exports::Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation,
+                            const CancelToken& cancel) {
   dump::HelperOptions helper;
   helper.helper = options_.helper;
   helper.cancelled = [&] { return cancel.cancelled() || stopping(); };
+  // Text may be many times its database, and a view anything.
+  io::SpaceGuard space(io::DirectoryOf(directory), options_.reserve_bytes, std::string(kSpaceHint), options_.free_bytes);
+  dump::CsvFiles files;
   if (candidate.rule.csv) {
-    LF_RETURN_IF_ERROR(dump::WriteCsvFiles(helper, fd, directory, {}).status());
+    const dump::CsvOptions csv{.only = {}, .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); }};
+    LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(helper, fd, directory, csv));
+    for (const auto& [table, why] : files.left_out) {
+      if (operation.steps_size() == kMaxLeftOutSteps) break;
+      operation.add_steps(CleanUtf8(fmt::format("left out {}: {}", table, why), kMostSaid));
+    }
   } else {
     LF_RETURN_IF_ERROR(io::MakeDirectory(directory, 0700));
     const std::string path = fmt::format("{}/{}.sql", directory, candidate.database.name());
@@ -331,19 +398,24 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
       LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
       if (piece.empty()) break;
       LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
+      LF_RETURN_IF_ERROR(space.Wrote(piece.size()));
     }
     LF_RETURN_IF_ERROR(io::Sync(file.get(), path));
   }
   // A table's file ends in .csv, so this name is free.
-  LF_RETURN_IF_ERROR(io::WriteFileAtomic(directory + "/export.json", About(candidate, deps_.clock.Now()), 0600));
+  LF_RETURN_IF_ERROR(
+      io::WriteFileAtomic(fmt::format("{}/{}", directory, kAbout), About(candidate, deps_.clock.Now(), files.left_out), 0600));
   return io::SyncDirectory(directory);
 }
 
-absl::Status Exports::Keep(const std::string& directory, int keep) const {
+absl::Status Exports::Keep(const std::string& directory, const std::string& made, int keep) const {
   LF_ASSIGN_OR_RETURN(std::vector<std::string> names, NamesIn(directory));
   std::erase_if(names, [](const std::string& name) { return !ParseExportName(name).has_value(); });
-  std::sort(names.begin(), names.end(), std::greater<>());
-  for (size_t i = static_cast<size_t>(keep); i < names.size(); ++i) {
+  // The newest first, but before all the one that was just made, and after all those of the future.
+  const std::string now = ExportName(deps_.clock.Now() + std::chrono::seconds(1), SnapshotId());
+  const auto order = [&](const std::string& name) { return std::tuple(name == made, name < now, std::string_view(name)); };
+  std::sort(names.begin(), names.end(), [&](const std::string& a, const std::string& b) { return order(a) > order(b); });
+  for (size_t i = static_cast<size_t>(std::max(keep, 1)); i < names.size(); ++i) {
     // Out of the way first: what is half removed is no export.
     const std::string gone = fmt::format("{}/.{}{}", directory, names[i], kPartialSuffix);
     if (rename((directory + "/" + names[i]).c_str(), gone.c_str()) != 0) return ErrnoError(errno, "rename " + names[i]);

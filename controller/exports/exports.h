@@ -3,8 +3,11 @@
 //   ROOT/DEVICE/DATABASE/20261122T140300Z-SNAPSHOT/    CSV, a file a table and view, or DATABASE.sql; and export.json, which says what it
 //   is
 //
+// DEVICE is the device's name, or NAME~ and the first 8 characters of its id where another device had that name before and left exports.
+//
 // After a backup, and once a minute by itself, it is looked at which databases have a newest snapshot that was not exported, and whose last
-// export is as long ago as the policy says. What is there is what is known: nothing else is remembered. One export at a time; each is an
+// export is as long ago as the policy says. What is there is what is known: nothing else is remembered. After the clock was set back, names
+// of the future do not count as the last export, and are the first to be removed. One export at a time; each is an
 // operation of kind EXPORT. SQLite reads the snapshot in the helper process (design law 12).
 //
 // | step | crash point behind it | then there is |
@@ -41,6 +44,8 @@
 #include "common/base/clock.h"
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
+#include "common/io/file.h"
+#include "common/io/space_guard.h"
 #include "controller/fleet/fleet.h"
 #include "controller/restore/snapshot_reader.h"
 #include "litefleet/v1/admin_service.pb.h"
@@ -86,6 +91,7 @@ struct ExportOptions {
   std::chrono::milliseconds again{600'000};  // after one that failed
   int nice = 10;
   std::string helper;
+  io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
 };
 
 class Exports {
@@ -108,9 +114,12 @@ class Exports {
   using Key = std::pair<std::string, std::string>;  // device and database
   void Work();
   void LookAt(const Candidate& candidate);
-  absl::Status Export(const Candidate& candidate, v1::Operation& operation, const CancelToken& cancel);
-  absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, const CancelToken& cancel);
-  absl::Status Keep(const std::string& directory, int keep) const;
+  // The directory of a database's exports: by names, but where another device of that name has left some.
+  absl::StatusOr<std::string> PlaceOf(const v1::Database& database) const;
+  absl::Status Export(const Candidate& candidate, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
+  absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
+  // `made`: the name of the newest, which stays.
+  absl::Status Keep(const std::string& directory, const std::string& made, int keep) const;
   void Note(const Candidate& candidate, const absl::Status& status);
   bool HasFailed(const Key& key) const;
   // Of those that no policy exports any more nothing is wrong.

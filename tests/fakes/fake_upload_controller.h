@@ -31,10 +31,8 @@ class FakeUploadController final : public upload::UploadTransport {
   std::function<absl::Status(const v1::UploadRequest&)> on_request;
   std::atomic<bool> connected{true};
   bool can_precopy = true;
-  // Requests are swallowed from the one on for which this says so.
-  std::function<bool(const v1::UploadRequest&)> swallow;
-  // What it asks for is done, and the stream ends without an answer.
-  std::function<bool(const v1::UploadRequest&)> lose_answer;
+  std::function<bool(const v1::UploadRequest&)> swallow;      // from the one on for which this says so
+  std::function<bool(const v1::UploadRequest&)> lose_answer;  // it is done, and the stream ends without an answer
   int64_t window_bytes = 8 << 20;
 
   ~FakeUploadController() override {
@@ -99,10 +97,8 @@ class FakeUploadController final : public upload::UploadTransport {
   };
 
   void Post(std::function<void()> job) {
-    {
-      MutexLock lock(mu_);
-      jobs_.push_back(std::move(job));
-    }
+    MutexLock lock(mu_);
+    jobs_.push_back(std::move(job));
     work_.SignalAll();
   }
 

@@ -2,6 +2,7 @@
 """The method dump from a device to the store and back: text, checks, downloads in every format, a shell on a snapshot, restores."""
 import os
 import shutil
+import signal
 import sqlite3
 import subprocess
 
@@ -123,6 +124,29 @@ def test_downloads_in_every_format_and_a_shell():
         lf.expect("sqlite3" in missing.err, f"without sqlite3: {missing.err}")
         fleet.cli("snapshot", "download", dump, "--output", fleet.path("dump-csv"), "--format", "csv", check=6)
         lf.expect_equal([name for name in os.listdir(fleet.directory) if ".part" in name or "sort" in name], [], "what downloads leave")
+
+
+def test_csv_files_have_their_name_when_all_are_there():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=50)
+        lf.run_sql(path, "create view without_end as with recursive c(i) as (select 1 union all select i + 1 from c) select i from c")
+        fleet.agent("alpha", {"main": path})
+        snapshot = fleet.snapshot("alpha/main")
+        os.mkdir(fleet.path("out"))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            args = [os.path.join(lf.BIN, "litefleet"), "snapshot", "download", snapshot, "--output", fleet.path("out", "csv"), "--format", "csv"]
+            process = subprocess.Popen(args, env={**os.environ, "LITEFLEET_DATA": fleet.data}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            part = fleet.path("out", f"csv.{process.pid}.part")
+            lf.wait_until("the view is written", lambda: os.path.exists(os.path.join(part, "without_end.csv")), every=0.01)
+            lf.expect_equal(os.listdir(fleet.path("out")), [os.path.basename(part)], "what there is meanwhile")
+            process.send_signal(number)
+            process.wait(30)
+            lf.expect_equal(process.returncode, 130, "the exit code after an interrupt")
+            lf.expect_equal(os.listdir(fleet.path("out")), [], "what an interrupt leaves")
+        fleet.cli("snapshot", "download", snapshot, "--output", fleet.path("out", "csv") + "/", "--format", "csv", "--table", "item")
+        lf.expect_equal(os.listdir(fleet.path("out")), ["csv"], "what a good end leaves")
 
 
 def test_a_dump_is_restored_like_any_other():

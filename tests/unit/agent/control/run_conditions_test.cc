@@ -61,6 +61,31 @@ TEST_F(RunConditionsTest, Power) {
   EXPECT_EQ(Ask(), "");
 }
 
+// Whose ports tell that nothing is plugged in.
+TEST_F(RunConditionsTest, ADesktopWithUsbPortsRunsOnTheMains) {
+  conditions_.on_mains = true;
+  Put("power/ucsi-source-psy-USBC000:001/type", "USB");
+  Put("power/ucsi-source-psy-USBC000:001/online", "0");
+  EXPECT_EQ(Ask(), "");
+  Put("power/hidpp_battery_0/type", "Battery");
+  Put("power/hidpp_battery_0/status", "Discharging");
+  Put("power/hidpp_battery_0/scope", "Device");
+  EXPECT_EQ(Ask(), "") << "of a mouse";
+  Put("power/BAT0/type", "Battery");
+  Put("power/BAT0/status", "Not charging");
+  EXPECT_THAT(Ask(), HasSubstr("battery")) << "a laptop that is charged by USB";
+  Put("power/ucsi-source-psy-USBC000:002/type", "USB");
+  Put("power/ucsi-source-psy-USBC000:002/online", "1");
+  EXPECT_EQ(Ask(), "");
+}
+
+TEST_F(RunConditionsTest, AUpsThatIsOffline) {
+  conditions_.on_mains = true;
+  Put("power/ups/type", "UPS");
+  Put("power/ups/online", "0");
+  EXPECT_THAT(Ask(), HasSubstr("battery"));
+}
+
 TEST_F(RunConditionsTest, Load) {
   conditions_.max_load_percent = 50;
   Put("loadavg", "0.00 0.50 0.70 1/300 4000");
@@ -84,6 +109,17 @@ TEST_F(RunConditionsTest, AQuietDatabase) {
   EXPECT_EQ(Ask(), "");
   Written("app.db-journal", std::chrono::hours(-1));
   EXPECT_EQ(Ask(), "") << "a clock that was set back does not stop backups";
+}
+
+// SQLite keeps the WAL beside the file that it leads to.
+TEST_F(RunConditionsTest, ADatabaseBehindASymbolicLink) {
+  conditions_.quiet = std::chrono::seconds(30);
+  std::filesystem::create_directory(Path("data"));
+  Written("data/real.db", std::chrono::minutes(10));
+  std::filesystem::create_symlink("data/real.db", Path("app.db"));
+  EXPECT_EQ(Ask(), "");
+  Written("data/real.db-wal", std::chrono::seconds(5));
+  EXPECT_THAT(Ask(), HasSubstr("written 5s ago"));
 }
 
 TEST_F(RunConditionsTest, ARunThatIsDueWaitsUntilItHoldsOrIsTooLate) {
@@ -122,6 +158,42 @@ TEST_F(RunConditionsTest, ARunThatIsDueWaitsUntilItHoldsOrIsTooLate) {
   clock.Advance(std::chrono::minutes(8));
   write();
   EXPECT_FALSE(gate.Waits(config, "new")) << "late enough";
+}
+
+// A device that is switched off every evening does not wait for ever.
+TEST_F(RunConditionsTest, SinceWhenADatabaseThatNeverRanWaitsOutlivesARestart) {
+  FakeClock clock;
+  clock.JumpSystem(FromUnixMillis(1'800'000'000'000) - clock.Now());
+  config::AgentConfig config;
+  config::DatabaseConfig& database = config.databases.emplace_back();
+  database.name = "app";
+  database.path = Path("app.db");
+  database.when.quiet = std::chrono::minutes(1);
+  database.when.at_latest = std::chrono::hours(10);
+  const auto waits = [&](std::optional<SystemTime> last_run) {
+    Scheduler scheduler(clock, std::chrono::seconds(0));
+    RunGate gate(scheduler, clock, directory_);
+    scheduler.Set("app", {config::Schedule::Parse("1h").value()}, {last_run});
+    std::ofstream(Path("app.db")) << "x";
+    const int64_t at = ToUnixMillis(clock.Now());
+    const timespec times[2] = {{at / 1000, at % 1000 * 1'000'000}, {at / 1000, at % 1000 * 1'000'000}};
+    EXPECT_EQ(utimensat(AT_FDCWD, Path("app.db").c_str(), times, 0), 0);
+    return gate.Waits(config, "app");
+  };
+  EXPECT_TRUE(waits({}));
+  clock.Advance(std::chrono::hours(6));
+  EXPECT_TRUE(waits({}));
+  clock.Advance(std::chrono::hours(4));
+  EXPECT_FALSE(waits({})) << "ten hours after it was first due";
+  // What ran counts from there.
+  EXPECT_TRUE(waits(clock.Now() - std::chrono::hours(2)));
+  EXPECT_FALSE(std::filesystem::exists(Path("app.due")));
+  // A time of the future says nothing.
+  EXPECT_TRUE(waits({}));
+  clock.JumpSystem(std::chrono::hours(-48));
+  EXPECT_TRUE(waits({}));
+  clock.Advance(std::chrono::hours(10));
+  EXPECT_FALSE(waits({}));
 }
 
 }  // namespace

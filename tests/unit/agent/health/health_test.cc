@@ -103,6 +103,15 @@ TEST_F(HealthTest, TellsUptimeFreeSpaceAndTheFilesOfEachDatabase) {
   EXPECT_EQ(gone.wal_bytes(), 0);
 }
 
+TEST_F(HealthTest, TheWalIsBesideTheFileThatALinkLeadsTo) {
+  std::filesystem::create_directory(folder_ + "/real");
+  std::filesystem::create_symlink("real/own.db", own_.databases[0].path);
+  auto db = sqlite::Open(own_.databases[0].path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+  ASSERT_TRUE(db.ok()) << db.status();
+  ASSERT_TRUE(sqlite::Execute(db->get(), "pragma journal_mode=wal; create table t(v); insert into t values(zeroblob(50000))").ok());
+  EXPECT_GT(health_->MakeHealth().databases(0).wal_bytes(), 50000);
+}
+
 TEST_F(HealthTest, TellsTheLastRunAndItsError) {
   v1::ErrorDetail error;
   error.mutable_info()->set_reason("DATABASE_BUSY");

@@ -92,6 +92,7 @@ class RestoreFixture : public ::testing::Test {
     options.state_folder = folder_ + "/state";
     options.apply.lock_timeout = lock_timeout_;
     options.apply.at_point = at_point_;
+    if (free_bytes_) options.apply.free_bytes = free_bytes_;
     options.fetch_patience = std::chrono::seconds(20);
     auto restorer = LocalRestorer::Open(options, fetcher_);
     EXPECT_TRUE(restorer.ok()) << restorer.status();
@@ -166,6 +167,7 @@ class RestoreFixture : public ::testing::Test {
   v1::Progress last_;
   std::chrono::milliseconds lock_timeout_{3000};
   std::function<void(std::string_view)> at_point_;
+  io::FreeBytesOf free_bytes_;
 };
 
 }  // namespace litefleet::restore

@@ -10,6 +10,7 @@ namespace {
 using ::testing::AnyOf;
 using ::testing::Contains;
 using ::testing::HasSubstr;
+using ::testing::Not;
 
 class TablesTest : public RestoreFixture {
  protected:
@@ -105,6 +106,45 @@ TEST_F(TablesTest, IntoANewDatabase) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// Without the parents of its rows.
+TEST_F(TablesTest, AChildIntoANewDatabase) {
+  const auto begin = [&](const std::string& rows) {
+    std::filesystem::remove_all(folder_ + "/state");
+    std::filesystem::remove_all(data_);
+    std::filesystem::create_directory(data_);
+    std::filesystem::remove(fetcher_.path);
+    {
+      auto db = sqlite::Open(fetcher_.path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+      ASSERT_TRUE(sqlite::Execute(db->get(),
+                                  "create table customer(id integer primary key); create table item(id integer primary key);"
+                                  "create table orders(id integer primary key, customer references Customer(id), item "
+                                  "references item(id));" +
+                                      rows)
+                      .ok());
+    }
+    Order();
+    order_.add_tables("orders");
+    order_.set_mode(v1::RESTORE_MODE_NEW);
+  };
+  const std::string rows = "insert into customer values(1); insert into item values(2); insert into orders values(5,1,null),(6,1,2);";
+  begin(rows);
+  Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Count(path_, "select count(*) from orders"), 2);
+  EXPECT_THAT(outcome.steps,
+              Contains(HasSubstr("rows refer to tables that were not chosen: rows of table orders refer to table Customer")));
+  // Where no row does there is nothing to say.
+  begin("insert into orders values(5,null,null);");
+  outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Not(Contains(HasSubstr("refer to"))));
+  // What is among the chosen ones is looked at.
+  begin(rows + "insert into orders values(7,1,3);");
+  order_.add_tables("item");
+  outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "SNAPSHOT_DAMAGED") << outcome.status;
+}
+
 TEST_F(TablesTest, ReplaceIsRefused) {
   Begin("wal");
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
@@ -147,6 +187,34 @@ TEST_F(TablesTest, AFailureLeavesTheOldState) {
   cases[3].prepare();
   order_.set_check_override(true);
   EXPECT_TRUE(Run().status.ok());
+}
+
+// The text of the tables may be many times their size.
+TEST_F(TablesTest, ADiskThatFillsUpMeanwhileEndsIt) {
+  const auto begin = [&] {
+    Begin("wal");
+    std::filesystem::remove(fetcher_.path);
+    Make(fetcher_.path, "new", "delete", 10, 4096);
+    {
+      auto db = sqlite::Open(fetcher_.path, SQLITE_OPEN_READWRITE);
+      ASSERT_TRUE(sqlite::Execute(db->get(), "create table big(a); insert into big values(zeroblob(5000000))").ok());
+    }
+    Order();
+    order_.add_tables("big");
+  };
+  begin();
+  target_.reserve = io::DiskReserve(3 << 20);
+  free_bytes_ = [](const std::string&) -> absl::StatusOr<uint64_t> { return 2 << 20; };
+  const Outcome full = Run();
+  EXPECT_EQ(ReasonOf(full.status), "NOT_ENOUGH_SPACE") << full.status;
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(LeftOver(), "");
+  // What is to stay free is what is configured.
+  begin();
+  free_bytes_ = [](const std::string&) -> absl::StatusOr<uint64_t> { return 12 << 20; };
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Count(path_, "select length(a) from big"), 5000000);
 }
 
 TEST_F(TablesTest, IntoADatabaseWithoutThem) {

@@ -1,4 +1,6 @@
 // The text against the sqlite3 CLI's, and what comes back of it.
+#include <gmock/gmock.h>
+
 #include <array>
 #include <bit>
 #include <cmath>
@@ -315,8 +317,34 @@ TEST_F(DumpTest, CsvIsWhatOthersRead) {
   EXPECT_EQ(text, "a,\"b,c\"\r\n1,plain\r\n,\"\"\r\n1.5,\"q\"\"uote\"\r\n00ff,\"\n,\"\r\n");
   text.clear();
   EXPECT_EQ(WriteTableNames(db.get(), out).end, End::kOk);
-  EXPECT_EQ(text, std::string("t \"1\0", 5));
+  EXPECT_EQ(text, std::string("tt \"1\0", 6));
   EXPECT_EQ(WriteCsv(db.get(), "missing", out).end, End::kNoTable);
+}
+
+TEST_F(DumpTest, NamesSayWhatTheyAre) {
+  auto db = Make("a.db", "create table t(a); create view v as select * from missing; create virtual table f using fts5(a);");
+  std::string text;
+  TextOutput out([&](std::string_view piece) {
+    text += piece;
+    return true;
+  });
+  EXPECT_EQ(WriteTableNames(db.get(), out).end, End::kOk);
+  EXPECT_EQ(text, std::string("xf\0tt\0vv\0", 9));
+}
+
+// A name that begins as that of a virtual table is not all that makes a table one of its own.
+TEST_F(DumpTest, AVirtualTableTakesItsOwnTablesAlong) {
+  auto db = Make("a.db",
+                 "create virtual table log using fts5(a); create table log_archive(a); create virtual table log_x using fts5(a);"
+                 "insert into log_archive values(77);");
+  const std::string without = Dump(db.get(), {.without = {"log"}});
+  EXPECT_THAT(without, ::testing::HasSubstr("INSERT INTO log_archive VALUES(77)"));
+  EXPECT_THAT(without, ::testing::HasSubstr("log_x_data"));
+  EXPECT_THAT(without, ::testing::Not(::testing::HasSubstr("'log_data'")));
+  const std::string with = Dump(db.get(), {.tables = {"log"}});
+  EXPECT_THAT(with, ::testing::HasSubstr("'log_data'"));
+  EXPECT_THAT(with, ::testing::Not(::testing::HasSubstr("log_x")));
+  EXPECT_THAT(with, ::testing::Not(::testing::HasSubstr("log_archive")));
 }
 
 }  // namespace

@@ -86,7 +86,8 @@ TEST_F(MergeTest, ATableThatIsNotThereIsMade) {
   EXPECT_EQ(One(live.get(), "select x from a union all select y from b union all select z from c"), "1,2,3");
   // And one whose database has no counters yet.
   auto counted = Make("t.db", "create table k(i integer primary key autoincrement); insert into k values(9);");
-  ASSERT_EQ(Merge(live.get(), {"k"}, Part(counted.get(), {"k"})).end, End::kOk);
+  const Ended ended = Merge(live.get(), {"k"}, Part(counted.get(), {"k"}));
+  ASSERT_EQ(ended.end, End::kOk) << ended.message;
   EXPECT_EQ(One(live.get(), "select seq from sqlite_sequence"), "9");
 }
 
@@ -122,6 +123,56 @@ TEST_F(MergeTest, RowsMayNotLoseTheirParents) {
   // Allowed on demand.
   live = Make("l.db", kShop);
   EXPECT_EQ(Merge(live.get(), {"orders"}, Part(source.get(), {"orders"}), true).end, End::kOk);
+}
+
+// One row that gets its parent back does not stand for another that loses its own.
+TEST_F(MergeTest, OrphansAreTheSameRowsAsBefore) {
+  auto source = Make("s.db", std::string(kShop) + "insert into customer values(1,'a'),(2,'b');");
+  const std::string part = Part(source.get(), {"customer"});
+  const char* orphans = "insert into customer values(9,'z'); insert into orders(id,customer,total) values(10,1,1),(11,2,1),(12,9,1);";
+  auto live = Make("l.db", std::string(kShop) + orphans);
+  const Ended ended = Merge(live.get(), {"customer"}, part);
+  EXPECT_EQ(ended.end, End::kBrokenKeys);
+  EXPECT_THAT(ended.message, HasSubstr("1 rows of table orders"));
+  // The same row, still without it.
+  live = Make("l.db", std::string(kShop) + "insert into orders(id,customer,total) values(10,1,1),(12,9,1);");
+  EXPECT_EQ(Merge(live.get(), {"customer"}, part).end, End::kOk);
+  EXPECT_EQ(One(live.get(), "select count(*) from sqlite_temp_schema where name = 'litefleet_orphans'"), "0");
+  // The same row, by another of its keys.
+  const char* two = "create table pair(id integer primary key, a references customer(id), b references customer(id));";
+  live = Make("l.db", std::string(kShop) + two + "insert into customer values(9,'z'); insert into pair values(1,2,9);");
+  EXPECT_EQ(Merge(live.get(), {"customer"}, part).end, End::kBrokenKeys);
+  // Without a rowid they are counted.
+  const char* without = "create table w(id primary key, c references customer(id)) without rowid;";
+  live = Make("l.db", std::string(kShop) + without + "insert into customer values(9,'z'); insert into w values(1,9);");
+  EXPECT_EQ(Merge(live.get(), {"customer"}, part).end, End::kBrokenKeys);
+  live = Make("l.db", std::string(kShop) + without + "insert into w values(1,9);");
+  EXPECT_EQ(Merge(live.get(), {"customer"}, part).end, End::kOk);
+}
+
+TEST_F(MergeTest, AKeyThatFitsOnlyNowIsNoLoss) {
+  auto source = Make("s.db", std::string(kShop) + "insert into customer values(1,'a');");
+  // customer(id) is no key there, so SQLite cannot tell.
+  auto live = Make("l.db",
+                   "create table customer(id); create table orders(customer references customer(id));"
+                   "insert into orders values(1),(7);");
+  Ended ended = Merge(live.get(), {"customer"}, Part(source.get(), {"customer"}));
+  EXPECT_EQ(ended.end, End::kOk) << ended.message;
+  // The other way about it is a loss.
+  auto worse = Make("s.db", "create table customer(id); insert into customer values(1);");
+  live = Make("l.db", std::string(kShop) + "insert into customer values(1,'x'); insert into orders(customer) values(1);");
+  ended = Merge(live.get(), {"customer"}, Part(worse.get(), {"customer"}));
+  EXPECT_EQ(ended.end, End::kBrokenKeys);
+  EXPECT_THAT(ended.message, HasSubstr("do not fit"));
+}
+
+// What is kept meanwhile has no name that a table has.
+TEST_F(MergeTest, ATableOfTheNameThatIsUsedMeanwhile) {
+  auto source = Make("s.db", "create table litefleet_orphans(a); insert into litefleet_orphans values(5);");
+  auto live = Make("l.db", "create table Litefleet_Orphans_(b);");
+  const Ended ended = Merge(live.get(), {"litefleet_orphans"}, Part(source.get(), {"litefleet_orphans"}));
+  ASSERT_EQ(ended.end, End::kOk) << ended.message;
+  EXPECT_EQ(One(live.get(), "select a from main.litefleet_orphans"), "5");
 }
 
 TEST_F(MergeTest, WhatHasTheNameAlreadyIsRefused) {

@@ -26,6 +26,19 @@ using testing::HasSubstr;
 using testing::SizeIs;
 using testing::UnorderedElementsAre;
 
+// The real one, which may be set.
+class SetClock final : public Clock {
+ public:
+  SystemTime Now() const override { return real_.Now() + std::chrono::milliseconds(ahead_ms); }
+  SteadyTime Steady() const override { return real_.Steady(); }
+  std::chrono::nanoseconds SinceBoot() const override { return real_.SinceBoot(); }
+  void Set(std::chrono::milliseconds ahead) { ahead_ms = ahead.count(); }
+
+ private:
+  std::atomic<int64_t> ahead_ms = 0;
+  const RealClock real_;
+};
+
 class ExportsTest : public fleet::OwnOperationsTest {
  protected:
   void SetUp() override {
@@ -46,10 +59,11 @@ class ExportsTest : public fleet::OwnOperationsTest {
     options.reserve_bytes = reserve_;
     options.look = look_;
     options.again = std::chrono::hours(1);
+    if (free_bytes_) options.free_bytes = free_bytes_;
     exports_ =
         std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
                                              .readers = *path_->readers,
-                                             .clock = real_,
+                                             .clock = clock_,
                                              .all = [this](const auto& visit) -> absl::Status {
                                                const auto candidate = One();
                                                return candidate.ok() && candidate->has_value() ? visit(**candidate) : candidate.status();
@@ -120,9 +134,11 @@ class ExportsTest : public fleet::OwnOperationsTest {
     return {};
   }
 
+  SetClock clock_;
   std::atomic<bool> exported_ = true;
   Rule rule_;
   uint64_t reserve_ = 0;
+  io::FreeBytesOf free_bytes_;
   std::chrono::milliseconds look_ = std::chrono::hours(1);
   std::string device_name_ = "alpha";
   std::unique_ptr<Exports> exports_;
@@ -163,6 +179,7 @@ TEST_F(ExportsTest, TheNewestAreKept) {
   StartAll();
   std::vector<std::string> snapshots;
   for (int i = 0; i < 4; ++i) {
+    clock_.Set(std::chrono::hours(i));
     const SnapshotId snapshot = Backup(fmt::format("create table t(a); insert into t values({})", i));
     ASSERT_EQ(WaitFor(snapshot).state(), v1::OPERATION_STATE_SUCCEEDED);
     snapshots.push_back(snapshot.value());
@@ -192,6 +209,32 @@ TEST_F(ExportsTest, NotMoreOftenThanThePolicySays) {
   EXPECT_THAT(Names(Place()), SizeIs(2));
 }
 
+// The names in the directory are of the future then.
+TEST_F(ExportsTest, AClockThatWasSetBackRotatesNothingAway) {
+  rule_.every = std::chrono::hours(1);
+  rule_.keep = 1;
+  clock_.Set(std::chrono::hours(48));
+  StartAll();
+  const SnapshotId first = Backup("create table t(a)");
+  ASSERT_EQ(WaitFor(first).state(), v1::OPERATION_STATE_SUCCEEDED);
+  clock_.Set(std::chrono::hours(0));
+  // It is exported already.
+  for (int i = 0; i < 5; ++i) exports_->Committed(device_, "main");
+  // The next one does not wait for the future, and it is what is kept.
+  const SnapshotId second = Backup("create table t(a, b)");
+  ASSERT_EQ(WaitFor(second).state(), v1::OPERATION_STATE_SUCCEEDED);
+  auto names = Names(Place());
+  ASSERT_THAT(names, SizeIs(1));
+  EXPECT_EQ(ParseExportName(names[0])->snapshot, second);
+  // From then on it is as often as the policy says, whatever of the future is there.
+  std::filesystem::create_directory(Place() + "/" + ExportName(clock_.Now() + std::chrono::hours(48), first));
+  Backup("create table t(a, b, c)");
+  StopAll();
+  EXPECT_THAT(Names(Place()), SizeIs(2));
+  operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+  EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(2));
+}
+
 TEST_F(ExportsTest, WhatIsExportedIsNotExportedAgain) {
   StartAll();
   const SnapshotId snapshot = Backup("create table t(a)");
@@ -203,6 +246,44 @@ TEST_F(ExportsTest, WhatIsExportedIsNotExportedAgain) {
   StopAll();
   operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
   EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
+}
+
+TEST_F(ExportsTest, WhatCannotBeReadIsLeftOutAndTold) {
+  StartAll();
+  const SnapshotId snapshot = Backup(
+      "create table t(a); insert into t values(1); create virtual table f using fts5(x); insert into f values('found');"
+      "create table gone(a); create view \"a \"\"broken\"\" one\" as select a from gone; drop table gone;");
+  const v1::Operation ended = WaitFor(snapshot);
+  ASSERT_EQ(ended.state(), v1::OPERATION_STATE_SUCCEEDED) << ended.DebugString();
+  const std::string made = Place() + "/" + Names(Place())[0];
+  EXPECT_THAT(Names(made), ElementsAre("export.json", "f.csv", "t.csv"));
+  EXPECT_EQ(*io::ReadFile(made + "/f.csv"), "x\r\nfound\r\n");
+  EXPECT_THAT(*io::ReadFile(made + "/export.json"), HasSubstr("\"left_out\":[{\"name\":\"a \\u0022broken\\u0022 one\",\"why\":\""));
+  EXPECT_THAT(ended.steps(), ElementsAre(HasSubstr("left out a \"broken\" one: "), "written to " + made));
+}
+
+// After it was renamed or removed.
+TEST_F(ExportsTest, WhatAnotherDeviceOfThatNameLeftStays) {
+  rule_.keep = 1;
+  StartAll();
+  ASSERT_EQ(WaitFor(Backup("create table t(a)")).state(), v1::OPERATION_STATE_SUCCEEDED);
+  const std::string theirs = Place() + "/" + Names(Place())[0];
+  std::string about = *io::ReadFile(theirs + "/export.json");
+  const size_t at = about.find(device_.value());
+  ASSERT_NE(at, std::string::npos);
+  about.replace(at, device_.value().size(), "22222222-2222-4222-8222-222222222222");
+  ASSERT_TRUE(io::WriteFileAtomic(theirs + "/export.json", about).ok());
+  const std::string ours = Root() + "/alpha~11111111/main";
+  SnapshotId last;
+  for (const char* sql : {"create table t(a, b)", "create table t(a, b, c)"}) {
+    clock_.Set(std::chrono::hours(std::string_view(sql).size()));
+    last = Backup(sql);
+    ASSERT_EQ(WaitFor(last).state(), v1::OPERATION_STATE_SUCCEEDED);
+  }
+  EXPECT_TRUE(std::filesystem::exists(theirs + "/t.csv"));
+  ASSERT_THAT(Names(ours), SizeIs(1));
+  EXPECT_EQ(ParseExportName(Names(ours)[0])->snapshot, last);
+  EXPECT_THAT(Names(Root()), ElementsAre("alpha", "alpha~11111111"));
 }
 
 TEST_F(ExportsTest, AFailureLeavesNothingAndIsNotTriedAtOnce) {
@@ -230,6 +311,30 @@ TEST_F(ExportsTest, AFullDiskIsSaidBefore) {
   EXPECT_EQ(WaitFor(snapshot).error().info().reason(), "NOT_ENOUGH_SPACE");
   EXPECT_THAT(Names(Place()), SizeIs(0));
 }
+
+// A small database may be a large text.
+class FullDiskTest : public ExportsTest, public testing::WithParamInterface<bool> {};
+
+TEST_P(FullDiskTest, ADiskThatFillsUpMeanwhileEndsIt) {
+  rule_.csv = GetParam();
+  reserve_ = 1 << 20;
+  // As if others wrote there, too.
+  free_bytes_ = [&](const std::string&) -> absl::StatusOr<uint64_t> {
+    uint64_t used = 0;
+    std::error_code error;
+    for (const auto& entry : std::filesystem::recursive_directory_iterator(Root(), error))
+      used += entry.is_regular_file() ? entry.file_size() : 0;
+    return (21 << 20) - std::min<uint64_t>(used * 4, 21 << 20);
+  };
+  StartAll();
+  const SnapshotId snapshot = Backup(rule_.csv ? "create table t(a); create view v as select printf('%.*c', 10000000, 'x') as a"
+                                               : "create table t(a); insert into t values(zeroblob(9000000))");
+  const v1::Operation ended = WaitFor(snapshot);
+  EXPECT_EQ(ended.error().info().reason(), "NOT_ENOUGH_SPACE") << ended.DebugString();
+  EXPECT_THAT(Names(Place()), SizeIs(0));
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, FullDiskTest, testing::Bool());
 
 TEST_F(ExportsTest, AFailureIsKnownUntilOneWorks) {
   StartAll();

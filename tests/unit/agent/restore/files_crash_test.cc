@@ -1,0 +1,177 @@
+// Plain files: what a crash at each point leaves, and a cancel.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "tests/unit/agent/restore/files_fixture.h"
+
+namespace litefleet::restore {
+namespace {
+
+using ::testing::HasSubstr;
+
+TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
+  const struct {
+    const char* point;
+    bool fetched;
+  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true}, {"files.staged", true},
+               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true}, {"files.renamed:3", true},
+               {"files.renamed:5", true}, {"files.applied", true},   {"files.after", true},   {"files.before_done", true}};
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(each.point));
+    EXPECT_THAT(Read("a.conf"), testing::AnyOf("old", "new"));
+    EXPECT_THAT(Read("sub/large").size(), testing::AnyOf(2U << 20, std::string("nothing").size()));
+    fetcher_.extents = 0;
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(fetcher_.extents == 0, each.fetched);
+    EXPECT_EQ(Read("a.conf"), "new");
+    EXPECT_EQ(Read("sub/-rf"), "option");
+    EXPECT_EQ(Read("sub/large"), std::string(2 << 20, 'l'));
+    EXPECT_EQ(Read("other"), "stays");
+    EXPECT_EQ(LeftOver(), "");
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
+  }
+}
+
+// All files are in their places, and the application works with them: what is left to do has nothing to do with them.
+TEST_F(FilesRestoreTest, WhatWasWrittenSinceStays) {
+  for (const char* point : {"files.applied", "files.after", "files.before_done"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      Write("a.conf", "written since");
+      fetcher_.extents = 0;
+      Outcome outcome;
+      if (asked) {
+        outcome = Run();
+      } else {
+        const auto recovery = Open()->Recover({});
+        ASSERT_EQ(recovery.ended.size(), 1U);
+        outcome = recovery.ended[0].outcome;
+      }
+      EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+      EXPECT_TRUE(outcome.applied);
+      EXPECT_THAT(outcome.steps, Contains(HasSubstr("put 3 files")));
+      EXPECT_EQ(Read("a.conf"), "written since");
+      EXPECT_EQ(fetcher_.extents, 0);
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
+}
+
+TEST_F(FilesRestoreTest, WhatWasProvenAndIsLostIsFetchedAgain) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.renamed:2"));
+  std::ofstream(data_ + "/.litefleet-" + kOperation + ".staging", std::ios::binary) << "damaged";
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("fetched again")));
+  EXPECT_EQ(Read("sub/large"), std::string(2 << 20, 'l'));
+}
+
+TEST_F(FilesRestoreTest, OneThatNobodyAsksForAnyMoreIsCleanedUp) {
+  for (const char* point : {"files.fetched", "files.unpacked", "files.renamed"}) {
+    SCOPED_TRACE(point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    const auto recovery = Open()->Recover({});
+    EXPECT_EQ(LeftOver(), "");
+    if (std::string_view(point) != "files.renamed") {
+      EXPECT_EQ(recovery.ended.size(), 0U);
+      ExpectUntouched();
+      continue;
+    }
+    ASSERT_EQ(recovery.ended.size(), 1U);
+    EXPECT_EQ(ReasonOf(recovery.ended[0].outcome.status), "RESTORE_ABANDONED");
+    EXPECT_EQ(Read("a.conf"), "new");
+  }
+}
+
+// Some files are new: no cancel and no refusal makes that undone, and none may look so.
+TEST_F(FilesRestoreTest, WhatEndsInTheMiddleOfTheRenamesTellsSo) {
+  const struct {
+    const char* what;
+    std::function<void(CancelToken&)> happens;
+  } cases[] = {
+      {"a cancel", [](CancelToken& cancel) { cancel.Cancel(); }},
+      {"a cancel after a second crash, of what was fetched again",
+       [&](CancelToken& cancel) {
+         std::ofstream(data_ + "/.litefleet-" + kOperation + ".staging", std::ios::binary) << "damaged";
+         ASSERT_TRUE(RunAndCrashAt("files.fetched"));
+         cancel.Cancel();
+       }},
+      {"a refusal", [&](CancelToken&) { target_.push_restore = "never"; }},
+      {"another root", [&](CancelToken&) { target_.path = folder_ + "/elsewhere"; }},
+  };
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.what);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt("files.renamed:2"));
+    CancelToken cancel;
+    each.happens(cancel);
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, [](const v1::Progress&) {});
+    EXPECT_EQ(ReasonOf(outcome.status), "RESTORE_ABANDONED") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("some of the files are those of the snapshot: "));
+    EXPECT_NE(HintOf(outcome.status), "");
+    EXPECT_EQ(Read("a.conf"), "new");
+    EXPECT_EQ(LeftOver(), "");
+    target_.push_restore.clear();
+    target_.path = data_;
+  }
+}
+
+TEST_F(FilesRestoreTest, ACancelOfWhatWasBegunHasItsOutcome) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.renamed"));
+  const auto restorer = Open();
+  for (int i = 0; i < 2; ++i) {
+    const std::optional<Outcome> outcome = restorer->Settle(kOperation);
+    ASSERT_TRUE(outcome.has_value());
+    EXPECT_EQ(ReasonOf(outcome->status), "RESTORE_ABANDONED");
+  }
+  EXPECT_EQ(LeftOver(), "");
+  ASSERT_TRUE(restorer->Forget(kOperation).ok());
+  EXPECT_FALSE(restorer->Settle(kOperation).has_value());
+}
+
+TEST_F(FilesRestoreTest, WhatCannotBeReachedIsLeftForTheNextStart) {
+  for (const char* point : {"files.fetched", "files.renamed"}) {
+    SCOPED_TRACE(point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    fs::rename(data_, folder_ + "/unmounted");
+    auto recovery = Open()->Recover({});
+    EXPECT_EQ(recovery.ended.size(), 0U);
+    EXPECT_THAT(recovery.said, Contains(HasSubstr("next start")));
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    fs::rename(folder_ + "/unmounted", data_);
+    EXPECT_NE(LeftOver(), "");
+    recovery = Open()->Recover({});
+    EXPECT_EQ(recovery.ended.size(), std::string_view(point) == "files.renamed" ? 1U : 0U);
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+    if (progress.phase() == "unpacking") cancel_.Cancel();
+  });
+  EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
+  ExpectUntouched();
+}
+
+}  // namespace
+}  // namespace litefleet::restore
