@@ -7,6 +7,7 @@
 namespace litefleet::restore {
 namespace {
 
+using ::testing::Contains;
 using ::testing::HasSubstr;
 
 TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
