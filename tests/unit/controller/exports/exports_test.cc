@@ -36,7 +36,7 @@ class SetClock final : public Clock {
 
  private:
   std::atomic<int64_t> ahead_ms = 0;
-  const RealClock real_;
+  const RealClock real_{};
 };
 
 class ExportsTest : public fleet::OwnOperationsTest {
