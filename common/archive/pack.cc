@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <utility>
@@ -25,7 +26,8 @@ constexpr size_t kPiece = 256 << 10;
 // Of a file that is read as a whole first: where it changes meanwhile it is read again.
 constexpr uint64_t kWhole = 1 << 20;
 constexpr int kTries = 3;
-constexpr int kPauseMillis = 20;
+constexpr double kTick = 0.02;  // seconds
+constexpr int kPauseMillis = 25;
 
 struct FreeWrite {
   void operator()(struct archive* a) const { archive_write_free(a); }
@@ -161,10 +163,12 @@ class Packer {
         return true;
       }
       const Found now = FoundOf(found.entry.name, st);
+      const bool settled = Settled(st);
       if (st.st_size > options_.rules.max_file_bytes) return Changed(found.entry.name);
       if (now.entry.size > kWhole) return Fits(now.entry) && Stream(file.get(), now);
       bool same = false;
       if (!ReadWhole(file.get(), now, same)) return false;
+      same = same && settled;
       if (!same && tries < kTries) {
         poll(nullptr, 0, kPauseMillis);
         continue;
@@ -184,6 +188,14 @@ class Packer {
     return Fail(PackEnd::kRefused, "FILES_TOO_LARGE",
                 "the files grew to more than max_bytes (" + std::to_string(options_.rules.max_bytes) + " bytes) while they were read, at " +
                     entry.name);
+  }
+
+  // Times of files go on in ticks (10 ms at most): who writes twice within one shows once. Behind an older one every write shows.
+  static bool Settled(const struct stat& st) {
+    struct timespec now {};
+    clock_gettime(CLOCK_REALTIME, &now);
+    const double since = static_cast<double>(now.tv_sec - st.st_ctim.tv_sec) + static_cast<double>(now.tv_nsec - st.st_ctim.tv_nsec) / 1e9;
+    return since > kTick || since < -kTick;
   }
 
   // Into `whole_`, as many bytes as it had before.
