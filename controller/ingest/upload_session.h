@@ -134,9 +134,9 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   bool closed_ ABSL_GUARDED_BY(mu_) = false;  // the sink was told
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
-  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);                         // received, not yet taken by a mark; references stay valid
-  int64_t in_flight_ ABSL_GUARDED_BY(mu_) = 0;                          // payload that waits for verification
-  int64_t unmarked_ ABSL_GUARDED_BY(mu_) = 0;                           // payload in slots_
+  std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // received, not yet taken by a mark; references stay valid
+  int64_t in_flight_ ABSL_GUARDED_BY(mu_) = 0;   // payload that waits for verification
+  int64_t unmarked_ ABSL_GUARDED_BY(mu_) = 0;    // payload in slots_
   SteadyTime marked_at_ ABSL_GUARDED_BY(mu_){};
   int64_t undurable_ ABSL_GUARDED_BY(mu_) = 0;                          // payload received and not durable: the window
   absl::flat_hash_set<format::ChunkName> recent_ ABSL_GUARDED_BY(mu_);  // received and not durable
