@@ -94,6 +94,14 @@ class FollowerTest : public CaptureTest {
       if (state() != v1::CAPTURE_STATE_FOLLOWING) std::this_thread::sleep_for(milliseconds(10));
     }
   }
+  // Steps until so many gaps have been told.
+  void StepUntilGaps(size_t count) {
+    for (int i = 0; i < 1000 && home_.gaps.size() < count; ++i) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    ASSERT_EQ(home_.gaps.size(), count);
+  }
   void Attach() {
     Start();
     Settle();

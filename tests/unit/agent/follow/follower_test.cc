@@ -336,20 +336,12 @@ TEST_F(FollowerTest, WhatWasOnlyReadMeanwhileEndsTheGap) {
     Application app(path_);
     app.Run("select count(*) from t");
     follower_->Notice();
-    for (int i = 0; i < 400 && home_.gaps.empty(); ++i) {
-      if (follower_->Glance()) follower_->Step(cancel_);
-      std::this_thread::sleep_for(milliseconds(10));
-    }
-    ASSERT_EQ(home_.gaps.size(), 1u);
+    ASSERT_NO_FATAL_FAILURE(StepUntilGaps(1));
     app.Run("close");
   }
   controller_.connected = true;
   follower_->Notice();
-  for (int i = 0; i < 400 && home_.gaps.size() < 2; ++i) {
-    if (follower_->Glance()) follower_->Step(cancel_);
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  ASSERT_EQ(home_.gaps.size(), 2u);
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
   EXPECT_EQ(home_.gaps[1], "LEASE_EXPIRED ended");
   EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
   EXPECT_EQ(controller_.commits().size(), 1u);
@@ -370,10 +362,7 @@ TEST_F(FollowerTest, AGapOutlivesTheAgent) {
   lease_ = std::chrono::seconds(1);
   controller_.connected = false;
   Start();
-  for (int i = 0; i < 400 && home_.gaps.empty(); ++i) {
-    if (follower_->Glance()) follower_->Step(cancel_);
-    std::this_thread::sleep_for(milliseconds(10));
-  }
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(1));
   ASSERT_EQ(home_.gaps, std::vector<std::string>{"LEASE_EXPIRED"}) << "the agent could not tell that it had been down";
   EXPECT_TRUE(follower_->status().health.has_last_sync_at()) << "it would be forgotten with the next start";
 }
@@ -397,11 +386,7 @@ TEST_F(FollowerTest, TheLeaseEndsAHoldAndTheGapIsRecorded) {
   app.Run("insert into t values(4, 'd'); pragma wal_checkpoint(truncate)");
   EXPECT_EQ(std::filesystem::file_size(path_ + "-wal"), 0u);
   controller_.connected = true;
-  for (int i = 0; i < 1000 && home_.gaps.size() < 2; ++i) {
-    if (follower_->Glance()) follower_->Step(cancel_);
-    std::this_thread::sleep_for(milliseconds(10));
-  }
-  ASSERT_EQ(home_.gaps.size(), 2u);
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
   EXPECT_EQ(home_.gaps[1], "LEASE_EXPIRED ended");
   ExpectShipped();
 }

@@ -230,11 +230,7 @@ class SlowLinkTest : public FollowerTest {
   }
   void ExpectAllInTheEnd() {
     slow_.store(false);
-    for (int i = 0; i < 500 && home_.gaps.size() < 2; ++i) {
-      if (follower_->Glance()) follower_->Step(cancel_);
-      std::this_thread::sleep_for(milliseconds(10));
-    }
-    ASSERT_EQ(home_.gaps.size(), 2u);
+    ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
     EXPECT_EQ(home_.gaps[1], "BEHIND ended");
     Settle();
     ExpectShipped();

@@ -2,7 +2,6 @@
 #ifndef LITEFLEET_TESTS_UNIT_AGENT_RESTORE_FILES_FIXTURE_H_
 #define LITEFLEET_TESTS_UNIT_AGENT_RESTORE_FILES_FIXTURE_H_
 
-#include <archive.h>
 #include <archive_entry.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -17,6 +16,7 @@
 
 #include "agent/restore/files_session.h"
 #include "common/format/segment.h"
+#include "tests/fakes/tar_text.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -47,17 +47,7 @@ class FilesRestoreTest : public RestoreFixture {
     target_.files->exclude = {"private/**"};
   }
   static std::string Archive(const std::vector<Item>& items) {
-    std::string out;
-    struct archive* const a = archive_write_new();
-    archive_write_set_format_pax(a);
-    archive_write_set_bytes_in_last_block(a, 1);
-    archive_write_open(
-        a, &out, nullptr,
-        [](struct archive*, void* to, const void* data, size_t bytes) {
-          static_cast<std::string*>(to)->append(static_cast<const char*>(data), bytes);
-          return static_cast<la_ssize_t>(bytes);
-        },
-        nullptr);
+    fakes::TarText tar;
     for (const Item& item : items) {
       archive_entry* const entry = archive_entry_new();
       archive_entry_set_pathname(entry, item.name.c_str());
@@ -68,13 +58,9 @@ class FilesRestoreTest : public RestoreFixture {
       archive_entry_set_size(entry, item.size >= 0 ? item.size : static_cast<int64_t>(item.content.size()));
       if (!item.link.empty() && item.type == AE_IFLNK) archive_entry_set_symlink(entry, item.link.c_str());
       if (!item.link.empty() && item.type == AE_IFREG) archive_entry_set_hardlink(entry, item.link.c_str());
-      archive_write_header(a, entry);
-      archive_write_data(a, item.content.data(), item.content.size());
-      archive_entry_free(entry);
+      tar.Add(entry, item.content);
     }
-    archive_write_close(a);
-    archive_write_free(a);
-    return out;
+    return tar.Finish();
   }
   void MakeFilesSnapshot(const std::string& archive) {
     format::SegmentWriter writer(format::Content::kFiles);

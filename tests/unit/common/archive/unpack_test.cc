@@ -1,4 +1,5 @@
 #include "common/archive/unpack.h"
+#include "tests/fakes/tar_text.h"
 
 #include <archive.h>
 #include <archive_entry.h>
@@ -43,28 +44,14 @@ Result Read(std::string_view archive, size_t step = 512) {
 }
 
 std::string Made(const std::function<void(archive_entry*)>& change, const std::string& content = "hello", bool ustar = false) {
-  std::string out;
-  struct archive* const a = archive_write_new();
-  ustar ? archive_write_set_format_gnutar(a) : archive_write_set_format_pax(a);
-  archive_write_set_bytes_in_last_block(a, 1);
-  archive_write_open(
-      a, &out, nullptr,
-      [](struct archive*, void* to, const void* data, size_t bytes) {
-        static_cast<std::string*>(to)->append(static_cast<const char*>(data), bytes);
-        return static_cast<la_ssize_t>(bytes);
-      },
-      nullptr);
+  fakes::TarText tar(!ustar);
   archive_entry* const entry = archive_entry_new();
   archive_entry_set_pathname(entry, "name");
   archive_entry_set_mode(entry, AE_IFREG | 0644);
   archive_entry_set_size(entry, static_cast<la_int64_t>(content.size()));
   change(entry);
-  archive_write_header(a, entry);
-  archive_write_data(a, content.data(), content.size());
-  archive_entry_free(entry);
-  archive_write_close(a);
-  archive_write_free(a);
-  return out;
+  tar.Add(entry, content);
+  return tar.Finish();
 }
 
 TEST(Unpack, AnArchive) {
