@@ -20,9 +20,11 @@
 namespace litefleet::capture {
 
 class CaptureTest : public testing::Test {
+ public:
+  ~CaptureTest() override;
+
  protected:
   CaptureTest();
-  ~CaptureTest() override;
 
   std::string Path(const std::string& name) const { return directory_ + "/" + name; }
   const std::string& directory() const { return directory_; }

@@ -71,7 +71,7 @@ TEST_F(FollowerTest, WhateverTheApplicationDoesIsFollowedWithoutDoubt) {
       Application second(path_);
       app.Run("pragma wal_autocheckpoint=50; insert into t values(2, 'b')");
       second.Run("pragma wal_autocheckpoint=0; select count(*) from t");
-      checkpoint_bytes_ = 40 * page_size;
+      checkpoint_bytes_ = uint64_t{40} * page_size;
       Attach();
       int id = 10;
       const int steps = slow ? 80 : 14;
@@ -496,6 +496,7 @@ TEST_F(FollowerTest, AWriterThatDiesLeavesNothingBehindThatIsNotFollowed) {
   // All before the database is opened here: SQLite of a child that is forked later would believe that it has this process's locks.
   Application other(path_);
   std::vector<std::unique_ptr<Application>> writers;
+  writers.reserve(5);
   for (int i = 0; i < 5; ++i) writers.push_back(std::make_unique<Application>(path_));
   other.Run("select count(*) from t");
   Attach();

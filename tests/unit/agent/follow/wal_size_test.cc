@@ -56,7 +56,7 @@ TEST_F(FollowerTest, PagesWithoutAFrameThatCameBackAreNotKeptInMemory) {
       "pragma wal_autocheckpoint=0; create table d(v); with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) "
       "insert "
       "into d select zeroblob(3600) from n; pragma wal_checkpoint(truncate); insert into t values(2, 'b')");
-  checkpoint_bytes_ = 100 * 4120;
+  checkpoint_bytes_ = 100 * uint64_t{4120};
   Attach();
   app.Run("delete from d; pragma incremental_vacuum");
   app.Run(
@@ -106,7 +106,7 @@ TEST_F(FollowerTest, AWriterWithoutAnyPauseStartsItsWalOver) {
   Make();
   Application app(path_, 0);
   app.Run("pragma wal_autocheckpoint=100; pragma synchronous=normal; insert into t values(2, 'b')");
-  checkpoint_bytes_ = 100 * 4120;
+  checkpoint_bytes_ = 100 * uint64_t{4120};
   Attach();
   std::string many;
   for (int i = 0; i < 700; ++i) many += "insert into t values(null, randomblob(900)); update t set v = randomblob(90) where id = 2;";
@@ -141,7 +141,7 @@ TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowe
       "pragma wal_autocheckpoint=0; pragma synchronous=off; create table app(id integer primary key, v); create table second as select * "
       "from app");
   second.Run("pragma wal_autocheckpoint=0; pragma synchronous=off; select count(*) from t");
-  checkpoint_bytes_ = 50 * 4120;
+  checkpoint_bytes_ = 50 * uint64_t{4120};
   most_behind_ = 10'000;
   allow_restart_ = true;
   Attach();
@@ -181,7 +181,7 @@ TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowe
     waits_too.join();
     ASSERT_EQ(rc, SQLITE_OK);
     ASSERT_EQ(second_rc, SQLITE_OK);
-    written += 2 * 600 * uint64_t{4120};  // at least
+    written += uint64_t{1200} * 4120;  // at least
   }
   EXPECT_LT(rounds, 60) << "written " << written << ", and the WAL was " << largest;
   Settle();
@@ -202,7 +202,7 @@ class SlowLinkTest : public FollowerTest {
  protected:
   void Begin(bool allow_restart) {
     Make();
-    checkpoint_bytes_ = 20 * 4120;
+    checkpoint_bytes_ = 20 * uint64_t{4120};
     allow_restart_ = allow_restart;
     app_ = std::make_unique<Application>(path_, 5000);
     app_->Run("pragma wal_autocheckpoint=0; pragma synchronous=off; insert into t values(2, 'b')");
@@ -257,7 +257,7 @@ TEST_F(SlowLinkTest, ARestartBoundsTheWalAlsoWhereNothingCanBeShipped) {
   const CrashLog passed(Path("passed"));
   uint64_t written = 0;
   const uint64_t largest = WriteUntil([&](uint64_t wal_bytes) {
-    written += 3 * 4120;  // at least
+    written += 3 * uint64_t{4120};  // at least
     return passed.Count("follow.restart_advanced") >= 2 && written > 2 * wal_bytes;
   });
   ASSERT_GE(home_.gaps.size(), 1u);
