@@ -278,6 +278,7 @@ absl::Status Server::Parts::OpenStore() {
   // The slots are what limits: a session may end a little later than its stream.
   limits.max_uploads = static_cast<size_t>(options.config.uploads) + kUploadThreads;
   limits.mark_pause = kMarkPause;
+  limits.digest_cache_bytes = static_cast<size_t>(options.config.digest_cache);
   ingest::IngestDeps deps{.store = *store,
                           .catalog = *ingest_catalog,
                           .clock = clock,

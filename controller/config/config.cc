@@ -25,6 +25,7 @@ absl::StatusOr<ControllerConfig> Read(TomlReader reader) {
     config.streams_per_connection = static_cast<int>(limits->Integer("streams_per_connection", config.streams_per_connection, 4, 10'000));
     config.workers = static_cast<int>(limits->Integer("workers", config.workers, 4, 256));
     config.uploads = static_cast<int>(limits->Integer("uploads", config.uploads, 1, 100'000));
+    config.digest_cache = limits->Size("digest_cache", config.digest_cache, int64_t{1} << 20, int64_t{1} << 40);
     config.upload_rate = limits->Size("upload_rate", config.upload_rate, 0, int64_t{1} << 40);
     config.fetch_rate = limits->Size("fetch_rate", config.fetch_rate, 0, int64_t{1} << 40);
   }
@@ -86,6 +87,7 @@ std::vector<std::string> NeedRestart(const ControllerConfig& running, const Cont
       {wanted.streams_per_connection != running.streams_per_connection, "limits.streams_per_connection"},
       {wanted.workers != running.workers, "limits.workers"},
       {wanted.uploads != running.uploads, "limits.uploads"},
+      {wanted.digest_cache != running.digest_cache, "limits.digest_cache"},
       {wanted.upload_rate != running.upload_rate, "limits.upload_rate"},
       {wanted.fetch_rate != running.fetch_rate, "limits.fetch_rate"},
       {wanted.store_reserve != running.store_reserve, "store.reserve"},

@@ -4,6 +4,7 @@
 //   allow_network_file_system = false    NFS, SMB and the like lose locks and data
 //   [log]     level = "info" (trace debug info warn error off)   format = "text" (json)
 //   [limits]  connection_memory = "512MiB"   streams_per_connection = 64   workers = 16   uploads = 256
+//             digest_cache = "32MiB" of page digests, about 45 bytes a page: what lately came is compared without reading it again
 //             upload_rate = "0B" a second of all uploads together (0: no limit), shared fairly among devices   fetch_rate = "0B" of
 //             restores
 //   [store]   reserve = "512MiB"         free space that uploads do not use
@@ -39,7 +40,8 @@ struct ControllerConfig {
   int streams_per_connection = 64;
   int workers = 16;
   int uploads = 256;
-  int64_t upload_rate = 0;  // bytes a second of all together; 0: no limit
+  int64_t digest_cache = int64_t{32} << 20;  // bytes of page digests for all uploads together
+  int64_t upload_rate = 0;                   // bytes a second of all together; 0: no limit
   int64_t fetch_rate = 0;
   int64_t store_reserve = int64_t{512} << 20;
   int64_t scrub_rate = int64_t{50} << 20;  // bytes a second; 0: no limit
