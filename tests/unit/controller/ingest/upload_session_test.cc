@@ -161,6 +161,31 @@ TEST_F(IngestTest, SmallMarksAndWindows) {
   EXPECT_EQ(path_->Count("select count(*) from manifest_part"), 9);
 }
 
+// What a fast upload sends is made durable in larger steps than what a slow one sends.
+TEST_F(IngestTest, AMarkSoonAfterAnotherWaitsForTwiceAsMuch) {
+  IngestLimits limits;
+  limits.mark_bytes = 300'000;  // three chunks
+  limits.mark_pause = std::chrono::milliseconds(200);
+  path_ = std::make_unique<DataPath>(directory_, clock_, limits, 4 << 20, store::PosixFileSystem(), /*threads=*/false);
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 16, 1);
+  auto sink = std::make_shared<RecordingSink>();
+  auto session = *path_->ingest->NewUpload(device_, sink);
+  v1::UploadRequest request = BeginRequest(database, {.session_id = NewSession()});
+  ASSERT_TRUE(session->Handle(request).ok());
+  request = OfferRequest(database, 1, 0, 16);
+  ASSERT_TRUE(session->Handle(request).ok());
+  std::vector<int64_t> durable;
+  for (uint32_t i = 0; i < 14; ++i) {
+    if (i == 8) clock_.Advance(limits.mark_pause);
+    request = ChunkRequest(database, i);
+    ASSERT_TRUE(session->Handle(request).ok());
+    durable.push_back(path_->Count("select count(*) from chunk"));
+  }
+  EXPECT_THAT(durable, testing::ElementsAre(0, 0, 3, 3, 3, 3, 3, 8, 8, 8, 11, 11, 11, 11));
+  session->End();
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 14);
+}
+
 TEST_F(IngestTest, WantedRunsOnly) {
   IngestLimits limits;
   limits.entries_per_part = 3;
