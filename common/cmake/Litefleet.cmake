@@ -66,7 +66,7 @@ function(lf_unity target)
   if(NOT LITEFLEET_UNITY)
     return()
   endif()
-  execute_process(COMMAND "${CMAKE_SOURCE_DIR}/common/cmake/unity_groups" --most 5 ${ARGN} OUTPUT_VARIABLE lines RESULT_VARIABLE failed
+  execute_process(COMMAND "${CMAKE_SOURCE_DIR}/common/cmake/unity_groups" --most 8 ${ARGN} OUTPUT_VARIABLE lines RESULT_VARIABLE failed
     OUTPUT_STRIP_TRAILING_WHITESPACE)
   if(failed)
     message(FATAL_ERROR "common/cmake/unity_groups failed")
