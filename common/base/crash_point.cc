@@ -12,6 +12,18 @@
 #include <string>
 
 namespace litefleet::internal {
+namespace {
+
+// Whether the variable names this point, and this time of passing it.
+bool IsDue(const char* variable, const char* name, std::atomic<int>& passed) {
+  const char* wanted = std::getenv(variable);
+  if (wanted == nullptr) return false;
+  const size_t length = std::strlen(name);
+  if (std::strncmp(wanted, name, length) != 0 || (wanted[length] != '\0' && wanted[length] != ':')) return false;
+  return ++passed == (wanted[length] == ':' ? static_cast<int>(std::strtol(wanted + length + 1, nullptr, 10)) : 1);
+}
+
+}  // namespace
 
 void CrashPoint(const char* name) {
   if (const char* log = std::getenv("LITEFLEET_CRASH_LOG")) {
@@ -22,13 +34,9 @@ void CrashPoint(const char* name) {
       close(fd);
     }
   }
-  const char* wanted = std::getenv("LITEFLEET_CRASH_AT");
-  if (wanted == nullptr) return;
-  const size_t length = std::strlen(name);
-  if (std::strncmp(wanted, name, length) != 0 || (wanted[length] != '\0' && wanted[length] != ':')) return;
-  static std::atomic<int> passed{0};
-  const int at = wanted[length] == ':' ? static_cast<int>(std::strtol(wanted + length + 1, nullptr, 10)) : 1;
-  if (++passed == at) kill(getpid(), SIGKILL);
+  static std::atomic<int> stops{0}, kills{0};
+  if (IsDue("LITEFLEET_STOP_AT", name, stops)) kill(getpid(), SIGSTOP);
+  if (IsDue("LITEFLEET_CRASH_AT", name, kills)) kill(getpid(), SIGKILL);
 }
 
 }  // namespace litefleet::internal

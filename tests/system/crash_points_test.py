@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Controller and agent killed at named points of orders, checks and uploads (LF_CRASH_POINT): nothing is lost, and what was begun ends."""
+import os
 import sqlite3
 
 import lf
@@ -84,6 +85,29 @@ def test_agent_killed_during_uploads():
             lf.expect_equal(lf.content(fleet.download(operation(fleet, ordered)["snapshot"])), lf.content(database), f"{point}: content")
             agent.process.stop()
         lf.expect_equal(len(fleet.snapshots()), len(AGENT_POINTS), "one snapshot for each backup")
+
+
+def test_agent_killed_while_a_backup_waits_for_the_network():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        proxy = fleet.proxy(rate=512 << 10)
+        database = lf.make_database(fleet.path("x.db"), rows=30_000)
+        text = lf.make_database(fleet.path("y.db"), rows=500)
+        agent = fleet.agent("alpha", {"main": database, "text": (text, 'method = "dump"')}, controller=f"127.0.0.1:{proxy.port}", start=False)
+        # Pages go through the file where the link is slower than the disk; the text of a dump always does.
+        for name, path in (("main", database), ("text", text)):
+            change(path)
+            process = agent.start(env={"LITEFLEET_CRASH_AT": "upload.spooling"})
+            agent.wait_connected()
+            ordered = fleet.cli("-o", "json", "backup", f"alpha/{name}", "--detach").json["id"]
+            lf.wait_until(f"killed while it waits with {name}", lambda: not process.running(), 60)  # pylint: disable=cell-var-from-loop
+            proxy.rate = None
+            agent.start()
+            lf.expect_equal(os.listdir(os.path.join(agent.state, "spool")), [], "what was left of it")
+            await_end(fleet, ordered, "succeeded")
+            lf.expect_equal(lf.content(fleet.download(operation(fleet, ordered)["snapshot"])), lf.content(path), f"{name}: content")
+            agent.process.stop()
 
 
 if __name__ == "__main__":

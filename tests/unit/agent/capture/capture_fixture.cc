@@ -157,6 +157,16 @@ int Child::Stop() {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
+bool Child::AwaitStopped() {
+  int status = 0;
+  if (waitpid(pid_, &status, WUNTRACED) != pid_) return false;
+  if (WIFSTOPPED(status)) return true;
+  pid_ = -1;
+  return false;
+}
+
+void Child::Continue() { kill(pid_, SIGCONT); }
+
 void Child::Kill() {
   if (stop_ >= 0) close(stop_);
   stop_ = -1;

@@ -74,6 +74,9 @@ class Child {
   // Asks it to stop, waits, gives its exit code.
   int Stop();
   void Kill();
+  // Waits until it has stopped (LITEFLEET_STOP_AT); false: it ended.
+  bool AwaitStopped();
+  void Continue();
 
  private:
   pid_t pid_ = -1;
