@@ -161,7 +161,8 @@ class Agent::Impl final : public control::OperationListener {
         connector_(control::MakeGrpcConnector([this] { return ChannelOptions(); }, *hub_)),
         capture_(state_, *own_.clock, identity_.device.value(), *transport_, upload_rate_, *own_.gaps),
         health_(
-            state_, *own_.clock, policy_, [this] { return ActiveIds(); }, *own_.spool, capture_),
+            state_, *own_.clock, policy_, [this] { return ActiveIds(); }, *own_.spool, capture_,
+            [this](const std::string& database) { return gate_.Waiting(database); }),
         rules_(state_, *own_.clock),
         executor_({state_,
                    *own_.clock,

@@ -78,6 +78,12 @@ v1::DatabaseHealth DeviceHealth::Look(const config::DatabaseConfig& database) co
   const spool::SnapshotSpool::Usage spooled = spool_.UsageOf(database.name);
   health.set_spooled_snapshots(spooled.snapshots);
   health.set_spooled_bytes(spooled.bytes);
+  // A schedule that was taken away keeps nothing back.
+  if (const auto waits = database.schedule.kind() == config::Schedule::Kind::kNever ? std::nullopt : waiting_(database.name);
+      waits.has_value()) {
+    health.set_waits_for(waits->phrase);
+    *health.mutable_waits_since() = ToProtoTime(waits->since);
+  }
   if (wal) health.set_journal_mode(v1::JOURNAL_MODE_WAL);
   if (const auto capture = capture_.StatusOf(database.name); capture.has_value()) {
     *health.mutable_capture() = capture->health;

@@ -5,11 +5,13 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "agent/capture_home.h"
 #include "agent/config/config.h"
+#include "agent/control/run_conditions.h"
 #include "agent/control/session.h"
 #include "agent/device_policy.h"
 #include "agent/spool/snapshot_spool.h"
@@ -21,15 +23,19 @@ namespace litefleet {
 
 class DeviceHealth final : public control::HealthSource {
  public:
-  // `policy` has the configuration, which is asked each time, `active` the operations that have not ended. All outlive this.
+  using Waiting = std::function<std::optional<control::RunGate::Reason>(const std::string& database)>;
+
+  // `policy` has the configuration, which is asked each time, `active` the operations that have not ended, `waiting` what runs that are due
+  // wait for. All outlive this.
   DeviceHealth(const state::StateDirectory& state, const Clock& clock, DevicePolicyKeeper& policy,
-               std::function<std::vector<std::string>()> active, const spool::SnapshotSpool& spool, CaptureHome& capture)
+               std::function<std::vector<std::string>()> active, const spool::SnapshotSpool& spool, CaptureHome& capture, Waiting waiting)
       : state_(state),
         clock_(clock),
         policy_(policy),
         active_(std::move(active)),
         spool_(spool),
         capture_(capture),
+        waiting_(std::move(waiting)),
         boot_id_(BootId()),
         instance_id_(NewUuid()) {}
 
@@ -49,6 +55,7 @@ class DeviceHealth final : public control::HealthSource {
   const std::function<std::vector<std::string>()> active_;
   const spool::SnapshotSpool& spool_;
   CaptureHome& capture_;
+  const Waiting waiting_;
   const std::string boot_id_;
   const std::string instance_id_;
 };

@@ -128,18 +128,39 @@ milliseconds RunGate::LateBy(const std::string& database, bool waits) {
 
 bool RunGate::Waits(const config::AgentConfig& config, const std::string& database) {
   const config::DatabaseConfig* const found = config.Find(database);
-  if (found == nullptr || !found->when.any()) return false;
+  if (found == nullptr || !found->when.any()) {
+    Forget(database);
+    return false;
+  }
   const std::string reason = WaitsFor(found->when, found->path, clock_.Now());
   const milliseconds late = LateBy(database, !reason.empty());
   const bool waits = !reason.empty() && !(found->when.at_latest && late >= *found->when.at_latest);
   if (!waits) {
-    if (waiting_.erase(database) > 0)
-      spdlog::info("the scheduled backup of {} waits no more{}{}", database, reason.empty() ? "" : ", though ", reason);
+    if (Forget(database)) spdlog::info("the scheduled backup of {} waits no more{}{}", database, reason.empty() ? "" : ", though ", reason);
     return false;
   }
-  if (waiting_.insert(database).second) spdlog::info("the scheduled backup of {} waits: {}", database, reason);
+  bool begins = false;
+  {
+    MutexLock lock(mu_);
+    const auto [at, inserted] = waiting_.try_emplace(database, Reason{.phrase = reason, .since = clock_.Now() - late});
+    at->second.phrase = reason;
+    begins = inserted;
+  }
+  if (begins) spdlog::info("the scheduled backup of {} waits: {}", database, reason);
   scheduler_.Hold(database, kLook);
   return true;
+}
+
+bool RunGate::Forget(const std::string& database) {
+  MutexLock lock(mu_);
+  return waiting_.erase(database) > 0;
+}
+
+std::optional<RunGate::Reason> RunGate::Waiting(const std::string& database) const {
+  MutexLock lock(mu_);
+  const auto at = waiting_.find(database);
+  if (at == waiting_.end()) return std::nullopt;
+  return at->second;
 }
 
 }  // namespace litefleet::control

@@ -5,13 +5,15 @@
 #define LITEFLEET_AGENT_CONTROL_RUN_CONDITIONS_H_
 
 #include <chrono>
-#include <set>
+#include <map>
+#include <optional>
 #include <string>
 #include <utility>
 
 #include "agent/config/config.h"
 #include "agent/control/scheduler.h"
 #include "common/base/clock.h"
+#include "common/base/mutex.h"
 
 namespace litefleet::control {
 
@@ -25,7 +27,8 @@ struct MachineFacts {
 // Source of the files: Documentation/ABI/testing/sysfs-class-power and proc(5) of Linux.
 std::string WaitsFor(const config::RunConditions& conditions, const std::string& path, SystemTime now, const MachineFacts& facts = {});
 
-// Keeps runs that are due back while what they wait for does not hold, and says so once. Thread safety: none. Borrows both.
+// Keeps runs that are due back while what they wait for does not hold, and says so once. Borrows scheduler and clock. Thread safety: Waits
+// belongs to the scheduler's thread, Waiting to any.
 //
 // How late a run is follows from the last one. Of a database that never ran FOLDER/NAME.due says since when it waits (Unix milliseconds, a
 // line), so that a device which is switched off again and again does not wait for ever.
@@ -38,9 +41,18 @@ class RunGate {
   RunGate(Scheduler& scheduler, const Clock& clock, std::string folder = "")
       : scheduler_(scheduler), clock_(clock), folder_(std::move(folder)) {}
   // Of a run that is due now; true: it is not due for kLook.
-  bool Waits(const config::AgentConfig& config, const std::string& database);
+  bool Waits(const config::AgentConfig& config, const std::string& database) ABSL_LOCKS_EXCLUDED(mu_);
+
+  struct Reason {
+    std::string phrase;  // as WaitsFor
+    SystemTime since{};  // when the run became due
+  };
+  // Of the run that is kept back; nothing where none is.
+  std::optional<Reason> Waiting(const std::string& database) const ABSL_LOCKS_EXCLUDED(mu_);
 
  private:
+  // Whether a run of it waited.
+  bool Forget(const std::string& database) ABSL_LOCKS_EXCLUDED(mu_);
   std::chrono::milliseconds LateBy(const std::string& database, bool waits);
   // Since when a database that never ran waits; remembers it where nothing is known yet.
   SystemTime WaitsSince(const std::string& database);
@@ -49,7 +61,8 @@ class RunGate {
   Scheduler& scheduler_;
   const Clock& clock_;
   const std::string folder_;
-  std::set<std::string> waiting_;
+  mutable Mutex mu_;
+  std::map<std::string, Reason> waiting_ ABSL_GUARDED_BY(mu_);
 };
 
 }  // namespace litefleet::control

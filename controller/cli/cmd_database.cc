@@ -66,9 +66,10 @@ CommandResult List(Session& session, const ListOptions& options) {
   Table table(columns);
   for (const v1::Database& database : databases) {
     const v1::DatabaseHealth& health = database.health();
-    const Cell last = health.has_last_error()    ? Cell(health.last_error().info().reason(), Tone::kBad)
-                      : health.has_last_run_at() ? Cell("ok", Tone::kGood)
-                                                 : Cell("-");
+    const Cell last = health.has_last_error()       ? Cell(health.last_error().info().reason(), Tone::kBad)
+                      : !health.waits_for().empty() ? Cell("waits", Tone::kDoubtful)
+                      : health.has_last_run_at()    ? Cell("ok", Tone::kGood)
+                                                    : Cell("-");
     std::vector<Cell> row = {
         DatabaseName(database),
         health.present() ? SizeText(SizeOf(database)) : Absence(health),
@@ -123,6 +124,8 @@ CommandResult Show(Session& session, const ShowOptions& options) {
     facts.Add("unchanged since", fmt::format("that, as of {}", LocalTimeText(FromProtoTime(database.health().unchanged_at()))));
   facts.Add("newest proven", database.has_newest_proven_at() ? LocalTimeText(FromProtoTime(database.newest_proven_at())) : "none");
   if (health.has_last_run_at()) facts.Add("last run", LocalTimeText(FromProtoTime(health.last_run_at())));
+  if (!health.waits_for().empty())
+    facts.Add("next run", fmt::format("waits since {}: {}", LocalTimeText(FromProtoTime(health.waits_since())), health.waits_for()));
   if (health.has_last_error()) {
     facts.Add("last error", fmt::format("{} ({})", health.last_error().message(), health.last_error().info().reason()))
         .AddIf("what to do", health.last_error().info().hint());

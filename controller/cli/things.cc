@@ -185,6 +185,8 @@ Json ToJson(const v1::DatabaseHealth& health) {
       .Set("last_run_at", TimeJson(health.has_last_run_at(), health.last_run_at()))
       .Set("last_success_at", TimeJson(health.has_last_success_at(), health.last_success_at()))
       .Set("unchanged_at", TimeJson(health.has_unchanged_at(), health.unchanged_at()))
+      .Set("waits_for", Json::OrNull(health.waits_for()))
+      .Set("waits_since", TimeJson(health.has_waits_since(), health.waits_since()))
       .Set("last_error", health.has_last_error() ? ToJson(health.last_error()) : Json());
   return result;
 }

@@ -68,6 +68,7 @@ absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::p
     v1::DatabaseHealth& cut = checked.emplace_back(database);
     cut.set_path(CutText(database.path(), kMaxText));
     cut.set_schedule(CutText(database.schedule(), kMaxWord));
+    cut.set_waits_for(CutText(database.waits_for(), kMaxWord));
     cut.set_size_bytes(std::max<int64_t>(database.size_bytes(), 0));
     cut.set_wal_bytes(std::max<int64_t>(database.wal_bytes(), 0));
     cut.set_free_bytes(std::max<int64_t>(database.free_bytes(), 0));

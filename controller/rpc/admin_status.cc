@@ -28,14 +28,15 @@ constexpr int64_t kClockOffMs = 60'000;        // more than this and times of sn
 constexpr hours kCertificateWarning{24 * 14};  // renewal happens long before
 constexpr hours kUnprovenAfter{24 * 7};
 constexpr hours kChainAlarm{24 * 7};  // after the difference was noted
+constexpr hours kRunWaits{24};        // a run that is due and waits for longer
 constexpr hours kCloneAlarm{24};      // after it was noticed last; two that run are noticed at every call
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 17> kGravity = {
-    "DEVICE_CLONED",   "STORE_DAMAGED",       "CHAIN_DIFFERS",  "DISK_LOW",        "QUOTA_EXCEEDED", "SNAPSHOT_DAMAGED", "BACKUP_FAILED",
-    "NEVER_BACKED_UP", "COVERAGE_GAP",        "SOURCE_DAMAGED", "DEVICE_NOT_SEEN", "UNPROVEN",       "EXPORT_FAILED",    "CATALOG_BACKUP",
-    "RETENTION_HELD",  "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 18> kGravity = {
+    "DEVICE_CLONED", "STORE_DAMAGED",   "CHAIN_DIFFERS",  "DISK_LOW",       "QUOTA_EXCEEDED",      "SNAPSHOT_DAMAGED",
+    "BACKUP_FAILED", "NEVER_BACKED_UP", "COVERAGE_GAP",   "SOURCE_DAMAGED", "DEVICE_NOT_SEEN",     "RUN_WAITS",
+    "UNPROVEN",      "EXPORT_FAILED",   "CATALOG_BACKUP", "RETENTION_HELD", "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -108,13 +109,19 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
                fmt::format("{}: {} ({})", health.present() || health.has_last_run_at() ? "the last run failed" : "it cannot be read",
                            health.last_error().message(), health.last_error().info().reason()));
   }
+  const std::chrono::seconds waits = health.has_waits_since() ? Since(health.waits_since(), now) : std::chrono::seconds(0);
   if (!database.has_newest_snapshot()) {
     if (!health.has_last_error()) {
       alarms.Add("NEVER_BACKED_UP", subject,
-                 health.schedule().empty() ? "there is no snapshot, and it has no schedule" : "there is no snapshot yet");
+                 health.schedule().empty() ? "there is no snapshot, and it has no schedule"
+                 : !health.waits_for().empty()
+                     ? fmt::format("there is no snapshot yet, and the run that is due waits: {}", health.waits_for())
+                     : "there is no snapshot yet");
     }
     return;
   }
+  if (waits > kRunWaits)
+    alarms.Add("RUN_WAITS", subject, fmt::format("the run that is due waits since {}: {}", Age(waits), health.waits_for()));
   const v1::Snapshot& newest = database.newest_snapshot();
   if (newest.state() == v1::SNAPSHOT_STATE_DAMAGED) {
     alarms.Add("SNAPSHOT_DAMAGED", subject, fmt::format("the store lost parts of its newest snapshot {}", newest.id()));

@@ -51,7 +51,8 @@ class HealthTest : public testing::Test {
     policy_ = std::make_unique<DevicePolicyKeeper>(*state_, clock_, own_);
     capture_ = std::make_unique<CaptureHome>(*state_, clock_, "device", transport_, rate_, *gaps_);
     health_ = std::make_unique<DeviceHealth>(
-        *state_, clock_, *policy_, [] { return std::vector<std::string>{"01JDAAAAAAAAAAAAAAAAAAAAAA"}; }, *spool_, *capture_);
+        *state_, clock_, *policy_, [] { return std::vector<std::string>{"01JDAAAAAAAAAAAAAAAAAAAAAA"}; }, *spool_, *capture_,
+        [this](const std::string& database) { return database == "app" ? waiting_ : std::nullopt; });
   }
   void TearDown() override {
     health_.reset();
@@ -69,6 +70,7 @@ class HealthTest : public testing::Test {
   NoTransport transport_;
   RateLimit rate_{0};
   std::unique_ptr<CaptureHome> capture_;
+  std::optional<control::RunGate::Reason> waiting_;
   std::unique_ptr<DeviceHealth> health_;
 };
 
@@ -131,6 +133,18 @@ TEST_F(HealthTest, TellsTheLastRunAndItsError) {
   EXPECT_EQ(app.last_error().info().reason(), "DATABASE_BUSY");
   EXPECT_EQ(app.last_error().message(), "somebody writes");
   EXPECT_FALSE(health.databases(1).has_last_run_at()) << "each database has its own";
+}
+
+TEST_F(HealthTest, TellsWhatARunThatIsDueWaitsFor) {
+  EXPECT_EQ(health_->MakeHealth().databases(0).waits_for(), "");
+  waiting_ = {.phrase = "this device runs on its battery", .since = FromUnixMillis(1'800'000'000'789)};
+  EXPECT_EQ(health_->MakeHealth().databases(0).waits_for(), "") << "it has no schedule any more";
+  own_.databases[0].schedule = config::Schedule::Parse("1h").value();
+  policy_->SetOwn(own_);
+  const v1::Health health = health_->MakeHealth();
+  EXPECT_EQ(health.databases(0).waits_for(), "this device runs on its battery");
+  EXPECT_EQ(ToUnixMillis(FromProtoTime(health.databases(0).waits_since())), 1'800'000'000'789);
+  EXPECT_FALSE(health.databases(1).has_waits_since());
 }
 
 TEST_F(HealthTest, HelloSaysWhatThisAgentIs) {

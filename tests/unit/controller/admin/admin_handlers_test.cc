@@ -411,6 +411,15 @@ TEST_F(AdminTest, StatusNamesWhatSomebodyShouldLookAt) {
   ASSERT_TRUE(snapshots_->ReportDatabases(device, clock_.Now(), std::vector<v1::DatabaseHealth>{failed}).ok());
   const auto status = admin_->GetStatus({}).value();
   EXPECT_EQ(Reasons(status), (std::vector<std::string>{"BACKUP_FAILED kiosk/stock", "UNPROVEN kiosk/stock"})) << "the gravest first";
+  v1::DatabaseHealth waiting;
+  waiting.set_name("orders");
+  waiting.set_waits_for("this device runs on its battery");
+  *waiting.mutable_waits_since() = ToProtoTime(clock_.Now() - std::chrono::hours(20));
+  ASSERT_TRUE(snapshots_->ReportDatabases(device, clock_.Now(), std::vector<v1::DatabaseHealth>{failed, waiting}).ok());
+  EXPECT_EQ(Reasons(admin_->GetStatus({}).value()).size(), 2u) << "a run may wait for a while";
+  *waiting.mutable_waits_since() = ToProtoTime(clock_.Now() - std::chrono::hours(30));
+  ASSERT_TRUE(snapshots_->ReportDatabases(device, clock_.Now(), std::vector<v1::DatabaseHealth>{failed, waiting}).ok());
+  EXPECT_THAT(Reasons(admin_->GetStatus({}).value()), testing::Contains("RUN_WAITS kiosk/orders"));
   EXPECT_EQ(status.devices(), 1);
   EXPECT_EQ(status.devices_connected(), 1);
   EXPECT_EQ(status.snapshots(), 2);

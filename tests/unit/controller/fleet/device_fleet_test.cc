@@ -292,6 +292,7 @@ TEST_F(DeviceFleetTest, DatabasesAreBoundedAndNamed) {
     v1::DatabaseHealth& database = *hello.add_databases();
     database.set_name(name);
     database.set_path(std::string(100'000, 'p'));
+    database.set_waits_for(std::string(100'000, 'w'));
     database.set_size_bytes(-1);
   }
   ASSERT_TRUE(fleet_->Connected(kOther, std::make_shared<FakeLink>(), hello).ok());
@@ -299,6 +300,7 @@ TEST_F(DeviceFleetTest, DatabasesAreBoundedAndNamed) {
   EXPECT_EQ(reports_.databases[0].name(), "good");
   EXPECT_EQ(reports_.databases[1].name(), "also.good");
   EXPECT_EQ(reports_.databases[0].path().size(), kMaxText);
+  EXPECT_LT(reports_.databases[0].waits_for().size(), 1000u);
   EXPECT_EQ(reports_.databases[0].size_bytes(), 0);
 }
 
