@@ -51,18 +51,18 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
     one.shipper.backup.spool.max_bytes = config.spool_bytes;
     followed.push_back(std::move(one));
   }
+  // Nobody else ends what a follower has begun.
+  for (const v1::CoverageGap& gap : gaps_.OpenGaps("")) {
+    const auto is_of_it = [&](const follow::Followed& one) { return one.follow.database == gap.database(); };
+    if (spool::IsReason(gap.reason()) || std::any_of(followed.begin(), followed.end(), is_of_it)) continue;
+    LF_RETURN_IF_ERROR(gaps_.EndOf(gap.database(), gap.reason(), clock_.Now()));
+  }
   return capturing_.Set(std::move(followed));
 }
 
 absl::StatusOr<std::shared_ptr<void>> CaptureHome::Pause(const std::string& database, std::string_view why) {
   LF_ASSIGN_OR_RETURN(std::shared_ptr<follow::Capturing::Paused> paused, capturing_.Pause(database, why));
   return std::shared_ptr<void>(std::move(paused));
-}
-
-void CaptureHome::CompareAgain(const std::string& database) {
-  // What is let go compares everything when it is taken up again.
-  if (const auto paused = capturing_.Pause(database, "everything is compared anew"); !paused.ok())
-    spdlog::warn("{}: {}", database, MessageOf(paused.status()));
 }
 
 uint64_t CaptureHome::Timeline(const std::string& database) {
@@ -157,6 +157,7 @@ void CaptureHome::TakeReleases(const config::AgentConfig& config) {
     absl::StatusOr<std::shared_ptr<void>> pause = Pause(database.name, fmt::format("released for {} s", length.count()));
     if (!pause.ok()) {
       spdlog::warn("{}: {}", database.name, MessageOf(pause.status()));
+      releases_changed_.reset();  // once more
       continue;
     }
     // Read by `release`: it is done.

@@ -43,7 +43,7 @@ class CaptureHome final : public follow::CaptureMemory {
   void OnChainCheck(std::function<void(const v1::ChainCheck&)> send) { send_chain_check_ = std::move(send); }
   void ChainChecked(const v1::ChainChecked& checked) { capturing_.ChainChecked(checked); }
   // The controller has not what it should have: everything is compared anew.
-  void CompareAgain(const std::string& database);
+  void CompareAgain(const std::string& database) { capturing_.CompareAgain(database); }
   std::optional<follow::Follower::Status> StatusOf(const std::string& database) const { return capturing_.StatusOf(database); }
 
   uint64_t Timeline(const std::string& database) override;

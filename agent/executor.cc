@@ -81,7 +81,8 @@ absl::StatusOr<config::DatabaseConfig> DeviceExecutor::Configured(const std::str
 }
 
 absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseCapture(const config::DatabaseConfig& database, std::string_view why) const {
-  if (!deps_.pause_capture || database.method != "continuous") return std::shared_ptr<void>();
+  // Also of one that is captured no more: what follows it may not have let go yet.
+  if (!deps_.pause_capture) return std::shared_ptr<void>();
   return deps_.pause_capture(database.name, why);
 }
 

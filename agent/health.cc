@@ -134,10 +134,15 @@ v1::Health DeviceHealth::MakeHealth() {
 
 void DeviceHealth::SnapshotGone(const std::string& database, const std::string& snapshot_id) {
   if (policy_.Config()->Find(database) == nullptr) return;
-  if (const auto capture = capture_.StatusOf(database); capture.has_value() && !snapshot_id.empty() && capture->snapshot_id == snapshot_id)
-    capture_.CompareAgain(database);
+  if (snapshot_id.empty()) return;
   auto kept = state_.ReadDatabase(database);
-  if (!kept.ok() || kept->last_snapshot_id() != snapshot_id || snapshot_id.empty()) return;
+  const bool is_kept = kept.ok() && kept->last_snapshot_id() == snapshot_id;
+  // Of a database that has been at rest since the start it is the kept one that counts.
+  if (const auto capture = capture_.StatusOf(database);
+      capture.has_value() && (capture->snapshot_id == snapshot_id || (capture->snapshot_id.empty() && is_kept))) {
+    capture_.CompareAgain(database);
+  }
+  if (!is_kept) return;
   kept->clear_last_snapshot_id();
   kept->clear_unchanged_at_ms();
   const absl::Status written = state_.WriteDatabase(*kept);

@@ -266,7 +266,16 @@ absl::Status UserDatabase::BeginRead() {
     EndRead();
     return status;
   }
+  if (!wal_files_.has_value() && wal_file() != nullptr) {
+    wal_files_ = {FileIdOf(real_path_ + "-wal").value_or(FileId{}), FileIdOf(real_path_ + "-shm").value_or(FileId{})};
+  }
   return CheckCreatedFiles();
+}
+
+bool UserDatabase::HasFilesOfPath() const {
+  if (FileIdOf(real_path_) != file_id_) return false;
+  return !wal_files_.has_value() ||
+         (FileIdOf(real_path_ + "-wal") == wal_files_->wal && FileIdOf(real_path_ + "-shm") == wal_files_->index);
 }
 
 void UserDatabase::EndRead() {
@@ -329,6 +338,7 @@ bool UserDatabase::OpenWal() {
 
 void UserDatabase::Disconnect() {
   db_.reset();
+  wal_files_.reset();
   attachment_.reset();
 }
 
@@ -340,11 +350,12 @@ absl::Status UserDatabase::Close() {
     if (ours) attachment_->LeaveWalToOthers();
     if (!others && attachment_->TakeLeftWal() && wal_file() == nullptr) OpenWal();
     // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was
-    // replaced.
-    sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, others ? 1 : 0, nullptr);
+    // replaced. That somebody removed the WAL, or put another one there, it does not look at: then the one that it has is nobody's.
+    const bool leave = others || !HasFilesOfPath();
+    sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave ? 1 : 0, nullptr);
     LF_CRASH_POINT("capture.before_close");
     Disconnect();
-    if (!others || ours || round == kCloseRounds || OthersAttached()) break;
+    if (!leave || ours || round == kCloseRounds || OthersAttached()) break;
     if (!io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
     // The others left while we did, and took us for the one that stays: be the last closer after all.
     LF_CRASH_POINT("capture.before_last_close");

@@ -66,6 +66,8 @@ class UserDatabase {
   const std::string& path() const { return options_.path; }
   const std::string& real_path() const { return real_path_; }
   FileId file_id() const { return file_id_; }
+  // Database, WAL and wal-index that this connection has open are those at their paths. SQLite looks at none but the first.
+  bool HasFilesOfPath() const;
   // On a read-only medium, in WAL mode, and without a WAL: nobody can write, no lock is taken, no WAL is opened.
   bool immutable() const { return immutable_; }
 
@@ -130,6 +132,11 @@ class UserDatabase {
   const UserDatabaseOptions options_;
   std::string real_path_;
   FileId file_id_;
+  // What was at the paths when the first read of this connection had opened them; unset: none has.
+  struct WalFiles {
+    FileId wal, index;
+  };
+  std::optional<WalFiles> wal_files_;
   Busy busy_;
   bool may_own_ = false;  // files that SQLite creates get the right owner
   bool immutable_ = false;

@@ -95,7 +95,7 @@ absl::StatusOr<uint32_t> Attached::Backfilled() { return connections_[holder_].h
 absl::StatusOr<Sight> Attached::SightOf(const WalState& look) {
   Sight sight;
   sight.now = capture::PlaceOf(look);
-  sight.same_file = FileIdOf(holder().path()) == holder().file_id();
+  sight.same_file = SameFiles();
   LF_ASSIGN_OR_RETURN(sight.wal_bytes, connections_[holder_].hold->wal_index()->FileBytes());
   return sight;
 }
@@ -168,6 +168,8 @@ absl::StatusOr<Attached::Rule> Attached::HandOver(const std::function<void(const
   holder_ = 1 - holder_;
   return rule;
 }
+
+bool Attached::SameFiles() { return FileIdOf(holder().path()) == holder().file_id() && holder().HasFilesOfPath(); }
 
 absl::StatusOr<capture::UserDatabase::Checkpointed> Attached::Checkpoint() {
   LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());

@@ -45,6 +45,8 @@ class Attached {
   absl::StatusOr<capture::WalState> Look();
   absl::StatusOr<Sight> SightOf(const capture::WalState& look);
   absl::StatusOr<uint32_t> Backfilled();
+  // Database, WAL and wal-index are those that are at the path: what is looked at and copied is what applications see.
+  bool SameFiles();
   // All of `look` has been copied, and the hold is on a mark above 0: nothing but it keeps the WAL from being started over, and an
   // application may be waiting for that (RESTART, TRUNCATE).
   absl::StatusOr<bool> InTheWay(const capture::WalState& look);

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <set>
 #include <utility>
 
 #include "common/base/status.h"
@@ -22,6 +24,7 @@ using std::chrono::seconds;
 constexpr seconds kTakeWait{30};
 constexpr seconds kWatchAgain{5};
 constexpr seconds kTurnWait{1};
+constexpr milliseconds kNoticeAgain{200};
 
 bool Same(const Followed& a, const Followed& b) {
   return a.follow.source.path == b.follow.source.path && a.follow.interval == b.follow.interval &&
@@ -238,26 +241,23 @@ void Capturing::Resume(const std::string& database) {
   Give(*slot);
 }
 
+std::shared_ptr<Capturing::Slot> Capturing::SlotOf(const std::string& database) const {
+  MutexLock lock(mu_);
+  const auto found = slots_.find(database);
+  return found == slots_.end() ? nullptr : found->second;
+}
+
 void Capturing::ChainChecked(const v1::ChainChecked& checked) {
-  std::shared_ptr<Slot> slot;
-  {
-    MutexLock lock(mu_);
-    const auto found = slots_.find(checked.database());
-    if (found == slots_.end()) return;
-    slot = found->second;
-  }
-  slot->follower.ChainChecked(checked);
+  if (const auto slot = SlotOf(checked.database()); slot != nullptr) slot->follower.ChainChecked(checked);
+}
+
+void Capturing::CompareAgain(const std::string& database) {
+  if (const auto slot = SlotOf(database); slot != nullptr) slot->follower.CompareAgain();
 }
 
 std::optional<Follower::Status> Capturing::StatusOf(const std::string& database) const {
-  std::shared_ptr<Slot> slot;
-  {
-    MutexLock lock(mu_);
-    const auto found = slots_.find(database);
-    if (found == slots_.end()) return std::nullopt;
-    slot = found->second;
-  }
-  return slot->follower.status();
+  const auto slot = SlotOf(database);
+  return slot == nullptr ? std::nullopt : std::optional(slot->follower.status());
 }
 
 void Capturing::Work() {
@@ -286,14 +286,21 @@ void Capturing::DrainWatch() {
     MutexLock lock(mu_);
     for (const auto& [name, slot] : slots_) slots.push_back(slot);
   }
-  const absl::Status drained = watch_->Drain([&](int watch, bool gone) {
+  std::set<std::shared_ptr<Slot>> noticed;
+  const absl::Status drained = watch_->Drain([&](const Watch::Event& event) {
     for (const std::shared_ptr<Slot>& slot : slots) {
-      if (watch != -1 && slot->watch != watch) continue;
-      slot->follower.Notice();
-      if (gone) slot->watch = -1;
+      if (event.watch != -1 && slot->watch != event.watch) continue;
+      slot->follower.Notice(event.opened);
+      noticed.insert(slot);
+      if (event.gone) slot->watch = -1;
     }
   });
   if (!drained.ok()) spdlog::warn("{}", MessageOf(drained));
+  for (const std::shared_ptr<Slot>& slot : noticed) {
+    if (slot->follower.status().health.state() != v1::CAPTURE_STATE_FOLLOWING) continue;
+    MutexLock lock(mu_);
+    slot->look_at = std::min(slot->look_at, clock_.Steady());
+  }
 }
 
 void Capturing::KeepWatched(Slot& slot) {
@@ -373,17 +380,18 @@ void Capturing::Look() {
       if (stop_) return;
     }
     DrainWatch();
-    const SteadyTime next = LookRound();
-    const auto wait = std::max(nanoseconds(0), std::chrono::duration_cast<nanoseconds>(next - clock_.Steady()));
+    SteadyTime next = LookRound();
+    // Somebody who opens and closes all the time is looked at a few times a second.
+    const SteadyTime now = clock_.Steady();
+    const bool waked_by_events = watch_.has_value() && now >= noticed_at_ + kNoticeAgain;
+    if (watch_.has_value() && !waked_by_events) next = std::min(next, noticed_at_ + kNoticeAgain);
+    const auto wait = std::max(nanoseconds(0), std::chrono::duration_cast<nanoseconds>(next - now));
     const struct timespec timeout { static_cast<time_t>(wait.count() / 1'000'000'000), static_cast<long>(wait.count() % 1'000'000'000) };
-    // Events wait for the next look: somebody who opens and closes all the time costs one look an interval as well.
-    struct pollfd fd {
-      wake_.get(), POLLIN, 0
-    };
-    if (ppoll(&fd, 1, &timeout, nullptr) > 0) {
-      eventfd_t ignored = 0;
-      eventfd_read(wake_.get(), &ignored);
-    }
+    std::array<struct pollfd, 2> fds{{{wake_.get(), POLLIN, 0}, {waked_by_events ? watch_->fd() : -1, POLLIN, 0}}};
+    if (ppoll(fds.data(), fds.size(), &timeout, nullptr) <= 0) continue;
+    if (fds[1].revents != 0) noticed_at_ = clock_.Steady();
+    eventfd_t ignored = 0;
+    if (fds[0].revents != 0) eventfd_read(wake_.get(), &ignored);
   }
 }
 

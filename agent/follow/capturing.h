@@ -69,16 +69,20 @@ class Capturing {
 
   // The controller's answer; of a database that is not followed any more nothing.
   void ChainChecked(const v1::ChainChecked& checked);
+  // As Follower::CompareAgain.
+  void CompareAgain(const std::string& database);
   std::optional<Follower::Status> StatusOf(const std::string& database) const;
 
  private:
   struct Slot;
+  std::shared_ptr<Slot> SlotOf(const std::string& database) const ABSL_LOCKS_EXCLUDED(mu_);
   void Look() ABSL_LOCKS_EXCLUDED(mu_);
   void Work() ABSL_LOCKS_EXCLUDED(mu_);
   // What is due of one round; when the next is.
   SteadyTime LookRound() ABSL_LOCKS_EXCLUDED(mu_);
   // Of databases that have waited for their turn for a while: a hold has its bounds then too.
   void KeepBounds(SteadyTime now) ABSL_LOCKS_EXCLUDED(mu_);
+  // A database that is followed, and that somebody opened or closed, is looked at at once.
   void DrainWatch() ABSL_LOCKS_EXCLUDED(mu_);
   void KeepWatched(Slot& slot) ABSL_LOCKS_EXCLUDED(mu_);
   // Waits until nobody has the slot, and has it then. False: not until the deadline.
@@ -94,6 +98,7 @@ class Capturing {
   const Clock& clock_;
   SavedTurns saved_turns_{options_.saved};
   std::optional<Watch> watch_;  // the looking thread's, but for what Slots have
+  SteadyTime noticed_at_{};     // the looking thread's: waked by an event
 
   mutable Mutex mu_;
   CondVar changed_;

@@ -24,7 +24,6 @@ using std::chrono::seconds;
 
 constexpr seconds kLookAnyway{30};  // where nothing was noticed
 constexpr seconds kRestAfter{10};
-constexpr seconds kShortGap{15};
 constexpr seconds kLongestRest{60};  // between two page diffs
 constexpr milliseconds kRestingPeek{50};
 constexpr int kLastLooks = 3;
@@ -41,7 +40,7 @@ Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, 
   gap_ = rested.gap;
   if (rested.synced_at.has_value()) {
     current_at_ = *rested.synced_at;
-    if (!gap_.has_value()) gap_ = {*rested.synced_at, "AGENT_DOWN", "the agent did not run"};
+    if (!gap_.has_value()) gap_ = {*rested.synced_at, "AGENT_DOWN", "the agent did not run", false};
     MutexLock lock(mu_);
     *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
   }
@@ -92,15 +91,17 @@ bool Follower::Glance() {
       return now >= retry_at_;
     case State::kDetached:
     case State::kFailed:
-      return noticed_.load() || dirty_ || now >= look_again_;
+      return noticed_.load() || dirty_ || compare_again_.load() || now >= look_again_;
     case State::kFollowing:
       break;
   }
   if (now < retry_at_) return Behind();
-  if (chain_differs_.load() || noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_) return true;
+  if (chain_differs_.load() || compare_again_.load() || noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_)
+    return true;
   if ((busy_at_ != SteadyTime{} && now >= busy_at_ + kRestAfter) || now >= prove_at_) return true;
   const auto look = attached_->Look();
-  if (!look.ok() || !(*look == *seen_)) return true;
+  if (!look.ok() || !(*look == *seen_) || !attached_->SameFiles()) return true;
+  Progress();
   if (const auto in_the_way = attached_->InTheWay(*look); !in_the_way.ok() || *in_the_way) return true;
   PlanPeek();
   MutexLock lock(mu_);
@@ -165,10 +166,12 @@ std::string Follower::ShortOfSpace() const {
 // ---- detached
 
 void Follower::StepDetached(const CancelToken& cancel) {
+  const bool others = OthersAttached();
+  if (!others && Rests()) return;
   // No WAL is held for a page diff that may not run yet.
   if (clock_.Steady() < compare_at_ || !home_.BeginCompare()) {
     dirty_ = true;
-    return;
+    return Waits("COMPARE_LATER", "pages are compared later: other databases come first");
   }
   has_turn_ = true;
   const auto end = absl::MakeCleanup([this] {
@@ -177,7 +180,7 @@ void Follower::StepDetached(const CancelToken& cancel) {
   });
   noticed_.store(false);
   look_again_ = clock_.Steady() + kLookAnyway;
-  if (OthersAttached()) {
+  if (others) {
     const std::string short_of_space = ShortOfSpace();
     const std::string why = shipper_.Connected() ? short_of_space : "the controller cannot be reached";
     if (why.empty()) return Attach(cancel);
@@ -189,29 +192,44 @@ void Follower::StepDetached(const CancelToken& cancel) {
     }
     return;
   }
-  if (state_ == State::kFailed) Enter(State::kDetached);
-  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
-  if (!facts.has_value()) {
-    dirty_ = false;
-    return Enter(State::kFailed, fmt::format("{} does not exist", options_.source.path));
-  }
-  dirty_ = true;
-  if (!facts->settled) return;  // looked at again in the next interval
-  if (facts->text == rested_facts_) {
-    dirty_ = false;
-    // Nothing was missed.
-    if (gap_.has_value() && gap_->reason == "AGENT_DOWN") gap_.reset();
-    if (gap_.has_value()) EndGap(gap_->from);
-    if (state_ == State::kLetGo) Enter(State::kDetached);
-    if (const auto known = shipper_.Known(); known.ok()) home_.Remember(options_.database, {rested_facts_, *known});
-    shipper_.Rest();
-    return;
-  }
   CompareDetached(cancel);
 }
 
+bool Follower::Rests() {
+  noticed_.store(false);
+  look_again_ = clock_.Steady() + kLookAnyway;
+  if (compare_again_.exchange(false)) rested_facts_.clear();
+  if (state_ == State::kFailed) Enter(State::kDetached);
+  const SystemTime now = clock_.Now();
+  const auto facts = capture::FileFactsOf(options_.source.path, now);
+  if (!facts.has_value()) {
+    dirty_ = false;
+    Enter(State::kFailed, fmt::format("{} does not exist", options_.source.path));
+    return true;
+  }
+  dirty_ = true;
+  if (!facts->settled) return true;  // looked at again in the next interval
+  if (facts->text != rested_facts_) return false;
+  dirty_ = false;
+  waits_since_.reset();
+  // Nothing was missed.
+  if (gap_.has_value() && !gap_->told) gap_.reset();
+  if (gap_.has_value()) EndGap(gap_->from);
+  if (state_ == State::kLetGo) Enter(State::kDetached);
+  if (const auto known = shipper_.Known(); known.ok()) home_.Remember(options_.database, {rested_facts_, *known});
+  shipper_.Rest();
+  MutexLock lock(mu_);
+  status_.unchanged_at = now;
+  return true;
+}
+
+void Follower::Waits(std::string_view reason, const std::string& message) {
+  if (!waits_since_.has_value()) waits_since_ = clock_.Steady();
+  if (clock_.Steady() - *waits_since_ > options_.lease) BeginGap(reason, message);
+}
+
 void Follower::CompareDetached(const CancelToken& cancel) {
-  if (!shipper_.Connected()) return;
+  if (!shipper_.Connected()) return Waits("LEASE_EXPIRED", "the controller could not be reached");
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   const auto compared = Compare(cancel);
   if (cancel.cancelled()) return;
@@ -220,6 +238,7 @@ void Follower::CompareDetached(const CancelToken& cancel) {
     return Fail(compared.status());
   }
   if (!compared->current) return;  // once more
+  waits_since_.reset();
   rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
   EndGap(current_at_);
   if (state_ == State::kLetGo) Enter(State::kDetached);
@@ -278,6 +297,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
 void Follower::CompareAttached(const CancelToken& cancel) {
   retry_at_ = clock_.Steady() + options_.interval;
   if (attached_ == nullptr) return Enter(State::kDetached);
+  if (!attached_->SameFiles()) return Doubt("DATABASE_REPLACED");
   if (!OthersAttached()) return Leave(cancel);
   if (clock_.Steady() < compare_at_) return RestBeforeComparing();
   if (!shipper_.Connected()) {
@@ -292,6 +312,7 @@ void Follower::CompareAttached(const CancelToken& cancel) {
     retry_at_ = {};
     Enter(State::kFollowing);
     prove_at_ = clock_.Steady() + options_.prove_every;
+    waits_since_.reset();
     EndGap(current_at_);
     HandOver();
     return;
@@ -312,7 +333,7 @@ void Follower::CompareAttached(const CancelToken& cancel) {
 
 void Follower::RestBeforeComparing() {
   Progress();
-  if (compare_at_ > clock_.Steady() + kShortGap) BeginGap("COMPARE_LATER", "pages are compared later");
+  if (compare_at_ > clock_.Steady() + options_.short_gap) BeginGap("COMPARE_LATER", "pages are compared later");
   if (!options_.allow_restart) {
     attached_->Close().IgnoreError();
     attached_.reset();
@@ -340,9 +361,14 @@ void Follower::StepFollowing(const CancelToken& cancel) {
     if (!OthersAttached()) return Leave(cancel);
   }
   if (chain_differs_.exchange(false)) return ChainDiffers();
+  if (compare_again_.exchange(false)) return Doubt("SNAPSHOT_GONE");
   const auto plan = absl::MakeCleanup([this] { PlanPeek(); });
   CheckpointWhenDue(cancel);
-  if (std::exchange(peeked_, false) || state_ != State::kFollowing || !LookAndShip(cancel)) return;
+  if (std::exchange(peeked_, false) || state_ != State::kFollowing) return;
+  if (!LookAndShip(cancel)) {
+    if (state_ == State::kFollowing && noticed_.load() && !OthersAttached()) Leave(cancel);
+    return;
+  }
   // Else the next hold could be on mark 0 with what was not shipped.
   if (NothingNew()) {
     const auto in_the_way = attached_->InTheWay(*seen_);
@@ -357,25 +383,43 @@ void Follower::StepFollowing(const CancelToken& cancel) {
 }
 
 void Follower::Leave(const CancelToken& cancel) {
-  // What was pending may have been less than there is.
-  bool shipped = false;
-  for (int i = 0; i < kLastLooks && state_ == State::kFollowing && !shipped && LookAndShip(cancel); ++i)
-    shipped = !pending_.has_value() && NothingNew();
+  // Nobody waits for the network: whoever copies a file over the database now must not find the WAL of the old one beside it.
+  // An attempt of which nothing is known would have to be repeated as it was: pages are compared instead.
+  bool all = state_ == State::kFollowing && backoff_ == milliseconds(0) && LookAndSave();
   if (attached_ == nullptr) return;
   // Who opens it from here on shows in the files, or in the locks.
   noticed_.store(false);
+  opened_.store(false);
   LF_CRASH_POINT("follow.before_leave");
   std::optional<capture::WalState> last;
   const absl::Status closed = attached_->Close(&last);
   attached_.reset();
-  if (!last.has_value() || !seen_.has_value() || !(*last == *seen_)) shipped = false;
+  if (!last.has_value() || !seen_.has_value() || !(*last == *seen_)) all = false;
   if (!closed.ok()) spdlog::warn("{}: {}", options_.database, MessageOf(closed));
-  Forget();
-  shipper_.Rest();
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
-  rested_facts_ = shipped && facts.has_value() && !noticed_.load() ? facts->text : "";
   dirty_ = true;
   Enter(State::kDetached);
+  const bool shipped = all && (!pending_.has_value() || SendLast(cancel));
+  Forget();
+  shipper_.Rest();
+  rested_facts_ = shipped && facts.has_value() && !opened_.load() ? facts->text : "";
+}
+
+bool Follower::SendLast(const CancelToken& cancel) {
+  if (!shipper_.Connected()) return false;
+  const SystemTime taken_at = pending_->taken_at;
+  CancelToken stop;
+  const SteadyTime until = clock_.Steady() + options_.lease;
+  const auto shipped = shipper_.SendSaved(session_id_, home_.Timeline(options_.database), stop, [&](bool) {
+    if (cancel.cancelled() || clock_.Steady() > until || (opened_.load() && OthersAttached())) stop.Interrupt();
+  });
+  if (!shipped.ok()) {
+    spdlog::info("{}: the last sync was interrupted, pages are compared: {}", options_.database, MessageOf(shipped.status()));
+    return false;
+  }
+  if (!shipped->snapshot_id.empty()) Acknowledged(shipped->snapshot_id, taken_at);
+  LF_CRASH_POINT("follow.shipped");
+  return true;
 }
 
 void Follower::Doubt(std::string_view reason) {
@@ -392,7 +436,7 @@ void Follower::Doubt(std::string_view reason) {
   }
   Enter(replaced ? State::kDetached : State::kComparing);
   noticed_.store(true);
-  if (compare_at_ > clock_.Steady() + kShortGap) BeginGap(reason, "pages are compared later");
+  if (compare_at_ > clock_.Steady() + options_.short_gap) BeginGap(reason, "pages are compared later");
   MutexLock lock(mu_);
   status_.health.set_doubts(status_.health.doubts() + 1);
 }
@@ -421,24 +465,23 @@ void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
   BeginGap(reason, message);
 }
 
+SystemTime Follower::KnownUntil() const {
+  MutexLock lock(mu_);
+  return std::max(current_at_, status_.unchanged_at.value_or(current_at_));
+}
+
 void Follower::BeginGap(std::string_view reason, const std::string& message) {
-  // That the agent did not run is told when it has ended.
-  if (gap_.has_value() && gap_->reason != "AGENT_DOWN") return;
-  SystemTime from = current_at_;
-  {
-    MutexLock lock(mu_);
-    from = std::max(from, status_.unchanged_at.value_or(from));
-  }
+  if (gap_.has_value() && gap_->told) return;
+  SystemTime from = gap_.has_value() ? gap_->from : KnownUntil();
   if (from == SystemTime{}) from = clock_.Now();
-  gap_ = {gap_.has_value() ? gap_->from : from, std::string(reason), message};
+  gap_ = {from, std::string(reason), message};
   home_.Gap(options_.database, gap_->from, std::nullopt, gap_->reason, gap_->message);
 }
 
 void Follower::EndGap(SystemTime until) {
   if (!gap_.has_value()) return;
   // A restart that took no longer than a few syncs is no gap.
-  if (gap_->reason != "AGENT_DOWN" || until - gap_->from > kShortGap)
-    home_.Gap(options_.database, gap_->from, until, gap_->reason, gap_->message);
+  if (gap_->told || until - gap_->from > options_.short_gap) home_.Gap(options_.database, gap_->from, until, gap_->reason, gap_->message);
   gap_.reset();
 }
 
@@ -470,8 +513,20 @@ void Follower::Acknowledged(const std::string& snapshot_id, SystemTime taken_at)
 }
 
 void Follower::LetGo(std::string_view why) {
-  if (attached_ != nullptr) attached_->Close().IgnoreError();
+  if (!released_.has_value()) released_ = {clock_.Steady(), KnownUntil(), "", std::string(why)};
+  bool all = attached_ == nullptr && state_ == State::kDetached && !rested_facts_.empty();
+  if (attached_ != nullptr) {
+    all = state_ == State::kFollowing && !pending_.has_value() && seen_.has_value();
+    std::optional<capture::WalState> last;
+    attached_->Close(&last).IgnoreError();
+    all = all && last.has_value() && *last == *seen_;
+    rested_facts_.clear();
+  }
   attached_.reset();
+  if (const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+      all && facts.has_value() && (rested_facts_.empty() || rested_facts_ == facts->text)) {
+    released_->facts = facts->text;
+  }
   Forget();
   session_id_.clear();
   shipper_.Rest();
@@ -480,6 +535,11 @@ void Follower::LetGo(std::string_view why) {
 
 void Follower::Resume() {
   if (state_ != State::kReleased) return;
+  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+  const bool untouched = facts.has_value() && facts->text == released_->facts;
+  if (!untouched && !gap_.has_value() && released_->from != SystemTime{} && clock_.Steady() - released_->at > options_.short_gap)
+    gap_ = {released_->from, "RELEASED", released_->why, false};
+  released_.reset();
   dirty_ = true;
   rested_facts_.clear();
   noticed_.store(true);

@@ -39,11 +39,13 @@ struct FollowOptions {
   bool allow_restart = false;
   // Of frames that wait to be shipped, as a multiple of checkpoint_bytes: above it for 10 s, or above twice as many, the hold is let go.
   // The smaller one is with allow_restart.
-  uint64_t most_behind = 64, most_behind_with_restart = 5;
+  uint64_t most_behind = 64, most_behind_with_restart = 4;
   // After a page diff: this many times as long as it took no other one.
   int compare_rest = 9;
   // The same after frames have come faster than they were shipped.
   std::chrono::milliseconds behind_rest{60'000};
+  // What lasts no longer than a few syncs is no gap: a restart of the agent, a pause, a page diff that comes later.
+  std::chrono::milliseconds short_gap{15'000};
   // How often the whole database is read and compared with what the controller has.
   std::chrono::milliseconds prove_every{std::chrono::hours(24)};
   // Called while nothing is held, so that a test can say what comes in just that moment; empty: nothing.
@@ -61,11 +63,12 @@ class FollowerHome {
     std::string snapshot_id;
     // Of the last sync before the agent's start; unset: not known.
     std::optional<SystemTime> synced_at = std::nullopt;
-    // A gap that was told and has not ended.
+    // A gap that has not ended.
     struct Gap {
       SystemTime from;
       std::string reason;
       std::string message;
+      bool told = true;  // else it is only when it has ended, and not where nothing was missed after all
     };
     std::optional<Gap> gap = std::nullopt;
   };
@@ -99,9 +102,15 @@ class Follower {
   // While it waits for whoever calls Step, since `waited`: lets go of a hold that has lasted too long or grown too much. No network.
   void KeepBounds(std::chrono::nanoseconds waited);
 
-  void Notice() { noticed_.store(true); }
+  // `opened`: somebody, the agent included, opened the database; else it was closed, or another file is there.
+  void Notice(bool opened = false) {
+    noticed_.store(true);
+    if (opened) opened_.store(true);
+  }
   // Any thread. That the controller has something else becomes doubt at the next look, and the base is sent anew.
   void ChainChecked(const v1::ChainChecked& checked);
+  // Any thread. The controller has not what it should have: everything is compared at the next look.
+  void CompareAgain() { compare_again_.store(true); }
   // Nothing is attached until Resume. What was not shipped is found by comparing.
   void LetGo(std::string_view why);
   void Resume();
@@ -118,7 +127,11 @@ class Follower {
   enum class State { kDetached, kComparing, kFollowing, kLetGo, kReleased, kFailed };
 
   void StepDetached(const CancelToken& cancel);
+  // Nobody has it open, and there is nothing to compare now: files are as they were when all was shipped, or not to be judged yet.
+  bool Rests();
   void CompareDetached(const CancelToken& cancel);
+  // It cannot be compared now. For longer than a hold would last there is a gap.
+  void Waits(std::string_view reason, const std::string& message);
   void Attach(const CancelToken& cancel);
   void CompareAttached(const CancelToken& cancel);
   // Until pages may be compared again nothing of the WAL is needed: it is kept small where that is allowed, else nothing is held.
@@ -159,6 +172,8 @@ class Follower {
   // What was captured is not what the database is: doubt, and a base of its own.
   void ChainDiffers();
   void Leave(const CancelToken& cancel);
+  // What was saved when it was left goes on its way, without a hold. False: it did not arrive, and is found by comparing.
+  bool SendLast(const CancelToken& cancel);
   void Doubt(std::string_view reason);
   // The lease is over.
   bool Overdue();
@@ -170,6 +185,8 @@ class Follower {
   bool OthersAttached() const;
   // Why the disk has too little room for a WAL that grows; empty: it has not.
   std::string ShortOfSpace() const;
+  // Of the newest state that is known to be what the database was.
+  SystemTime KnownUntil() const;
   void BeginGap(std::string_view reason, const std::string& message);
   void EndGap(SystemTime until);
 
@@ -178,6 +195,7 @@ class Follower {
   FollowerHome& home_;
   const Clock& clock_;
   std::atomic<bool> noticed_{true};
+  std::atomic<bool> opened_{false};
 
   State state_ = State::kDetached;
   SteadyTime look_again_{};  // in states in which nothing is looked at every interval
@@ -206,16 +224,25 @@ class Follower {
   std::array<std::byte, 8> tried_{};  // the generation in which rounds came to nothing
   Filled filled_;                     // how far the WAL was, and how fast it had grown until then
   std::chrono::milliseconds backoff_{0};
-  bool has_turn_ = false;     // to compare
-  bool in_compare_ = false;   // the shipper is in use
-  bool fresh_base_ = false;   // nothing of the ledger is believed by the next page diff
-  bool dirty_ = true;         // while detached: files may have changed
-  std::string rested_facts_;  // while detached
-  SystemTime current_at_{};   // the newest state that was shipped
+  bool has_turn_ = false;                  // to compare
+  bool in_compare_ = false;                // the shipper is in use
+  bool fresh_base_ = false;                // nothing of the ledger is believed by the next page diff
+  bool dirty_ = true;                      // while detached: files may have changed
+  std::string rested_facts_;               // while detached
+  std::optional<SteadyTime> waits_since_;  // while detached, with what may not have been shipped
+  struct Released {
+    SteadyTime at;
+    SystemTime from;    // the newest state that is known to have been shipped
+    std::string facts;  // where all was shipped; empty: not
+    std::string why;
+  };
+  std::optional<Released> released_;
+  SystemTime current_at_{};  // the newest state that was shipped
   std::optional<FollowerHome::Rested::Gap> gap_;
   std::optional<SteadyTime> behind_since_;
 
   std::atomic<bool> chain_differs_{false};  // the controller says so
+  std::atomic<bool> compare_again_{false};
 
   mutable Mutex mu_;
   std::string chain_asked_ ABSL_GUARDED_BY(mu_);  // the snapshot whose root the controller was asked for

@@ -95,13 +95,16 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   const Stretch stretch = *pending_;
   const uint64_t timeline = home_.Timeline(options_.database);
   CancelToken stop;
-  bool behind = false;
+  bool behind = false, left = false, overdue = false;
   std::string short_of_space;
   const auto look = [&](bool moved) {
     if (moved) Progress();
     if (!behind) behind = Behind();
     if (short_of_space.empty()) short_of_space = ShortOfSpace();
-    if (behind || !short_of_space.empty() || cancel.cancelled()) stop.Interrupt();
+    // Nobody is there any more: the files are let go of, whatever the network does.
+    if (!left && noticed_.exchange(false)) left = !OthersAttached();
+    overdue = overdue || Overdue();
+    if (behind || left || overdue || !short_of_space.empty() || cancel.cancelled()) stop.Interrupt();
   };
   const bool was_saved = saved_;
   const auto shipped = was_saved ? shipper_.SendSaved(session_id_, timeline, stop, look)
@@ -116,6 +119,11 @@ bool Follower::ShipPending(const CancelToken& cancel) {
       FallBehind();
       return false;
     }
+    if (overdue) {
+      GiveUpHold("LEASE_EXPIRED", "the controller did not answer");
+      return false;
+    }
+    if (left) noticed_.store(true);
     if (Shipper::IsDoubt(shipped.status())) {
       Doubt(ReasonOf(shipped.status()));
       return false;
@@ -188,7 +196,10 @@ bool Follower::TrySave(std::string& doubt) {
   const auto sight = attached_->SightOf(*look);
   if (!sight.ok()) return false;
   const Judgement judgement = Judge(shipped_, attached_->held(), *sight);
-  if (judgement.verdict == Verdict::kUnchanged) return true;
+  if (judgement.verdict == Verdict::kUnchanged) {
+    seen_ = *look;
+    return true;
+  }
   if (judgement.verdict == Verdict::kDoubt) {
     doubt = judgement.reason;
     return false;

@@ -96,7 +96,8 @@ absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id,
   int64_t moved = 0;
   const auto report = [&](const upload::UploadSession::Counts& now) {
     const int64_t total = now.wire_bytes + now.durable_bytes + static_cast<int64_t>(now.answered_chunks);
-    progress(std::exchange(moved, total) != total);
+    // What the own rate holds back does not stand still.
+    progress(std::exchange(moved, total) != total || rate_.Budget(std::chrono::steady_clock::now()) <= 0);
   };
   return upload::Attempt::Run(attempt, transport_, begin, feed, complete, rate_, cancel, report, counts);
 }

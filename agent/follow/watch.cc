@@ -24,7 +24,7 @@ absl::StatusOr<int> Watch::Add(const std::string& path) {
 
 void Watch::Remove(int watch) { inotify_rm_watch(fd_.get(), watch); }
 
-absl::Status Watch::Drain(const std::function<void(int, bool)>& event) {
+absl::Status Watch::Drain(const std::function<void(const Event&)>& event) {
   alignas(struct inotify_event) std::array<char, 4096> buffer;
   for (;;) {
     const ssize_t size = read(fd_.get(), buffer.data(), buffer.size());
@@ -35,9 +35,9 @@ absl::Status Watch::Drain(const std::function<void(int, bool)>& event) {
       const auto* const one = reinterpret_cast<const struct inotify_event*>(&buffer[static_cast<size_t>(at)]);
       at += static_cast<ssize_t>(sizeof *one + one->len);
       if ((one->mask & IN_Q_OVERFLOW) != 0) {
-        event(-1, false);
+        event({.watch = -1, .opened = true, .gone = false});
       } else {
-        event(one->wd, (one->mask & IN_IGNORED) != 0);
+        event({.watch = one->wd, .opened = (one->mask & IN_OPEN) != 0, .gone = (one->mask & IN_IGNORED) != 0});
       }
     }
   }

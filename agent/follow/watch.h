@@ -23,9 +23,13 @@ class Watch {
   // The number of the watch; the same file twice has the same one.
   absl::StatusOr<int> Add(const std::string& path);
   void Remove(int watch);
-  // What has happened since the last call; -1: events were lost, all are meant. `gone`: the file is not there any more, and neither is the
-  // watch.
-  absl::Status Drain(const std::function<void(int watch, bool gone)>& event);
+  struct Event {
+    int watch = -1;       // -1: events were lost, all are meant
+    bool opened = false;  // by whomever
+    bool gone = false;    // the file is not there any more, and neither is the watch
+  };
+  // What has happened since the last call.
+  absl::Status Drain(const std::function<void(const Event&)>& event);
 
  private:
   explicit Watch(io::UniqueFd fd) : fd_(std::move(fd)) {}

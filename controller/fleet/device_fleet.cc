@@ -114,7 +114,7 @@ absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<Devi
   }
   OfferPolicy(device, session);
   // Before the orders, so that none of them is answered by what is not there.
-  TellOfGone(device, databases);
+  TellOfGone(device, session, databases);
   Reconcile(device, session, hello);
   Flush(session);
   table_->Touch(device);
@@ -252,7 +252,7 @@ absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& ses
   CutSentences(*cut.mutable_policy_problems());
   LF_RETURN_IF_ERROR(parts_.reports->Said(device, now, nullptr, offset.count(), &cut));
   LF_RETURN_IF_ERROR(parts_.reports->Databases(device, now, databases));
-  TellOfGone(device, databases);
+  TellOfGone(device, session, databases);
   if (health.has_policy_version()) {
     {
       MutexLock lock(mu_);
@@ -265,12 +265,18 @@ absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& ses
   return absl::OkStatus();
 }
 
-void DeviceFleet::TellOfGone(const DeviceId& device, std::span<const v1::DatabaseHealth> databases) {
+void DeviceFleet::TellOfGone(const DeviceId& device, const SessionPtr& session, std::span<const v1::DatabaseHealth> databases) {
   for (const v1::DatabaseHealth& database : databases) {
     if (database.last_snapshot_id().empty()) continue;
     // An error of the catalog shows elsewhere; the next health asks again.
     const auto newest = parts_.reports->NewestSnapshot(device, database.name());
-    if (!newest.ok() || *newest == database.last_snapshot_id()) continue;
+    if (!newest.ok()) continue;
+    // It may be about to hear of a newer one, whose answer was lost or is on its way: only who says it again has gone back.
+    const std::string said = database.last_snapshot_id() + " " + *newest;
+    if (*newest >= database.last_snapshot_id()) {
+      MutexLock lock(mu_);
+      if (std::exchange(session->named_older[database.name()], said) != said || *newest == database.last_snapshot_id()) continue;
+    }
     v1::ControlResponse message;
     message.mutable_snapshot_gone()->set_database(database.name());
     message.mutable_snapshot_gone()->set_snapshot_id(database.last_snapshot_id());

@@ -124,6 +124,7 @@ class DeviceFleet final : public Fleet {
     std::deque<v1::ControlResponse> outbox;
     bool flushing = false;
     int gaps = 0;
+    std::map<std::string, std::string> named_older;  // by database: the snapshot that it named as its last one, and the newest then
   };
   using SessionPtr = std::shared_ptr<Session>;
 
@@ -143,7 +144,7 @@ class DeviceFleet final : public Fleet {
   absl::Status OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health);
   absl::Status OnAccepted(const DeviceId& device, const std::string& operation);
   // The device is told where the snapshot that it names as its last one is not the newest that can be restored.
-  void TellOfGone(const DeviceId& device, std::span<const v1::DatabaseHealth> databases);
+  void TellOfGone(const DeviceId& device, const SessionPtr& session, std::span<const v1::DatabaseHealth> databases);
   absl::Status OnProgress(const DeviceId& device, const SessionPtr& session, const v1::OperationProgress& progress);
   absl::Status OnResult(const DeviceId& device, const SessionPtr& session, const v1::OperationResult& result);
   // A check of a chain counts as one: it may become one.

@@ -324,13 +324,24 @@ TEST_F(DeviceFleetTest, ADeviceHearsThatItsLastSnapshotIsGone) {
     }
     return names;
   };
-  EXPECT_EQ(gone(), (std::vector<std::string>{"older " + old, "deleted " + old})) << "after the welcome";
+  EXPECT_EQ(gone(), (std::vector<std::string>{"deleted " + old})) << "after the welcome";
   reports_.newest.erase("same");
   clock_.Advance(std::chrono::seconds(30));
   v1::ControlRequest health;
-  *health.mutable_health()->add_databases() = hello.databases(0);
+  *health.mutable_health()->mutable_databases() = hello.databases();
+  health.mutable_health()->mutable_databases()->DeleteSubrange(2, 2);
   ASSERT_TRUE(fleet_->Received(kDevice, *link, health).ok());
-  EXPECT_EQ(gone(), (std::vector<std::string>{"same " + newer}));
+  EXPECT_EQ(gone(), (std::vector<std::string>{"same " + newer, "older " + old})) << "it has gone back, and knows no better";
+  // One whose answer was lost: it learns it in a moment.
+  reports_.newest["older"] = "01JD00000000000000000000S3";
+  clock_.Advance(std::chrono::seconds(30));
+  health.mutable_health()->mutable_databases()->DeleteSubrange(0, 1);
+  ASSERT_TRUE(fleet_->Received(kDevice, *link, health).ok());
+  EXPECT_TRUE(gone().empty());
+  health.mutable_health()->mutable_databases(0)->set_last_snapshot_id("01JD00000000000000000000S3");
+  clock_.Advance(std::chrono::seconds(30));
+  ASSERT_TRUE(fleet_->Received(kDevice, *link, health).ok());
+  EXPECT_TRUE(gone().empty());
   reports_.newest["same"] = newer;
   ASSERT_TRUE(
       fleet_->StartBackups({{.device = kDevice, .database = "same"}, {.device = kDevice, .database = "none"}}, {}, "", "test").ok());
