@@ -8,6 +8,7 @@
 
 #include "common/dump/names.h"
 #include "common/dump/query.h"
+#include "common/dump/shadows.h"
 #include "common/dump/sql_values.h"
 #include "common/dump/statement_splitter.h"
 
@@ -257,6 +258,13 @@ Ended OtherCounters(sqlite3* db, const Names& tables, std::map<std::string, int6
   return rows.Result("sqlite_sequence");
 }
 
+// Of the virtual tables that the database has: those of the text are whole.
+Ended CheckWholeIn(sqlite3* db, const Names& tables) {
+  Shadows shadows;
+  const Ended ended = FindShadows(db, shadows);
+  return ended.end == End::kOk ? CheckWhole(shadows, tables) : ended;
+}
+
 Ended DropTables(sqlite3* db, const Names& tables) {
   for (const std::string& table : tables) {
     std::string type, name;
@@ -291,6 +299,7 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   std::map<std::string, int64_t> counters_before, counters_after;
   Ended ended = orphans.Before();
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
+  if (ended.end == End::kOk) ended = CheckWholeIn(db, merging.tables);
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
   if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
   if (ended.end == End::kOk) ended = LoadAs(db, &AuthorizeMerge, merging, limits, read);

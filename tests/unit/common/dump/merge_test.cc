@@ -193,6 +193,32 @@ TEST_F(MergeTest, VirtualTablesAreRefused) {
   EXPECT_THAT(ended.message, HasSubstr("virtual"));
 }
 
+// One of its tables alone would leave an index of other rows.
+TEST_F(MergeTest, OfAVirtualTableAllTablesOrNone) {
+  const std::string virtual_table = "create virtual table docs using fts5(a); create table docs_log(b); insert into docs_log values(1);";
+  const std::string old_rows = "insert into docs values('apple'),('pear');";
+  auto source = Make("s.db", virtual_table + old_rows);
+  const std::vector<std::string> all = {"docs_config", "docs_content", "docs_data", "docs_docsize", "docs_idx"};
+  std::string text;
+  Ended ended = PartInto(source.get(), {"docs_content", "docs_config"}, text);
+  EXPECT_EQ(ended.end, End::kNoPart);
+  EXPECT_THAT(ended.message, HasSubstr("docs, and docs_data, docs_docsize, docs_idx are not chosen"));
+  auto live = Make("l.db", virtual_table + "insert into docs values('plum');");
+  ended = Merge(live.get(), all, Part(source.get(), all));
+  ASSERT_EQ(ended.end, End::kOk) << ended.message;
+  live = sqlite::Open(Path("l.db"), SQLITE_OPEN_READWRITE).value();
+  EXPECT_EQ(One(live.get(), "select a from docs where docs match 'pear'"), "pear");
+  EXPECT_EQ(One(live.get(), "select count(*) from docs where docs match 'plum'"), "0");
+  EXPECT_EQ(One(live.get(), "select count(*) from docs"), "2");
+  // What only has such a name.
+  EXPECT_EQ(Merge(live.get(), {"docs_log"}, Part(source.get(), {"docs_log"})).end, End::kOk);
+  // The virtual table of the database counts too.
+  auto plain = Make("p.db", "create table docs_content(id integer primary key, c0); insert into docs_content values(1, 'fig');");
+  ended = Merge(live.get(), {"docs_content"}, Part(plain.get(), {"docs_content"}));
+  EXPECT_EQ(ended.end, End::kNoPart);
+  EXPECT_EQ(One(live.get(), "select a from docs"), "apple,pear");
+}
+
 // Whatever a snapshot was made to hold, its text may touch nothing but the chosen tables.
 TEST_F(MergeTest, TheTextMayTouchNothingElse) {
   const char* hostile[] = {
