@@ -297,7 +297,8 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   merging.tables.insert(options.tables.begin(), options.tables.end());
   Orphans orphans(db, merging.tables);
   std::map<std::string, int64_t> counters_before, counters_after;
-  Ended ended = orphans.Before();
+  Ended ended;
+  if (!options.may_break_keys) ended = orphans.Before();
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
   if (ended.end == End::kOk) ended = CheckWholeIn(db, merging.tables);
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
