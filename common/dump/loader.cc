@@ -258,6 +258,31 @@ Ended OtherCounters(sqlite3* db, const Names& tables, std::map<std::string, int6
   return rows.Result("sqlite_sequence");
 }
 
+using Schema = std::map<std::string, std::string, NoCase>;  // statements, by type and name
+
+// Of these tables with their indexes and triggers.
+Ended SchemaOf(sqlite3* db, const Names& tables, Schema& schema) {
+  Query rows(db, "select tbl_name, type || ' ' || name, sql from sqlite_schema where sql not null");
+  while (rows.Step()) {
+    if (tables.contains(std::string(rows.Text(0)))) schema[std::string(rows.Text(1))] = rows.Text(2);
+  }
+  return rows.Result("the schema");
+}
+
+// What somebody who expects rows to be replaced would not expect; empty where there is nothing.
+std::string Differences(const Schema& before, const Schema& after) {
+  std::string other, gone;
+  for (const auto& [name, sql] : before) {
+    const auto now = after.find(name);
+    if (now != after.end() && now->second == sql) continue;
+    std::string& list = now == after.end() ? gone : other;
+    list += (list.empty() ? "" : ", ") + name;
+  }
+  if (!other.empty()) other = "the snapshot has other definitions, which the database has now: " + other;
+  if (!gone.empty()) gone = "the snapshot did not have these, they are gone: " + gone;
+  return other + (other.empty() || gone.empty() ? "" : "; ") + gone;
+}
+
 // Of the virtual tables that the database has: those of the text are whole.
 Ended CheckWholeIn(sqlite3* db, const Names& tables) {
   Shadows shadows;
@@ -297,17 +322,22 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   merging.tables.insert(options.tables.begin(), options.tables.end());
   Orphans orphans(db, merging.tables);
   std::map<std::string, int64_t> counters_before, counters_after;
+  Schema schema_before, schema_after;
   Ended ended;
   if (!options.may_break_keys) ended = orphans.Before();
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
   if (ended.end == End::kOk) ended = CheckWholeIn(db, merging.tables);
+  if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_before);
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
   if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
   if (ended.end == End::kOk) ended = LoadAs(db, &AuthorizeMerge, merging, limits, read);
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_after);
+  if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_after);
   if (ended.end != End::kOk) return ended;
   if (counters_before != counters_after) return {End::kRefused, "the text changes AUTOINCREMENT counters of other tables"};
-  return options.may_break_keys ? ended : orphans.After();
+  if (!options.may_break_keys) ended = orphans.After();
+  if (ended.end == End::kOk) ended.message = Differences(schema_before, schema_after);
+  return ended;
 }
 
 }  // namespace litefleet::dump

@@ -59,6 +59,14 @@ TEST_F(TablesTest, IntoALiveDatabaseInEitherMode) {
   }
 }
 
+TEST_F(TablesTest, WhatWasMadeSinceTheSnapshotIsToldWhereItGoes) {
+  Begin("wal");
+  Sql("create index since on t(v)");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("they are gone: index since")));
+}
+
 TEST_F(TablesTest, ItCanBeUndone) {
   Begin("wal");
   ASSERT_TRUE(Run().status.ok());

@@ -79,6 +79,21 @@ TEST_F(MergeTest, ATableComesWithWhatBelongsToIt) {
   EXPECT_EQ(Check(live.get()), "ok");
 }
 
+TEST_F(MergeTest, WhatWasDefinedOtherwiseIsSaid) {
+  auto source = Make("s.db", "create table a(x); create table b(y); create index bi on b(y); create table c(z); insert into a values(1);");
+  auto live = Make("l.db",
+                   "create table A(x, added); create index since on a(added); create trigger notes after insert on a begin select 1; end;"
+                   "create table b(y); create index bi on b(y desc);");
+  const Ended ended = Merge(live.get(), {"a", "b", "c"}, Part(source.get(), {"a", "b", "c"}));
+  EXPECT_EQ(ended.end, End::kOk);
+  EXPECT_EQ(ended.message,
+            "the snapshot has other definitions, which the database has now: index bi, table A; "
+            "the snapshot did not have these, they are gone: index since, trigger notes");
+  const Ended again = Merge(live.get(), {"a", "b", "c"}, Part(source.get(), {"a", "b", "c"}));
+  EXPECT_EQ(again.end, End::kOk);
+  EXPECT_EQ(again.message, "");
+}
+
 TEST_F(MergeTest, ATableThatIsNotThereIsMade) {
   auto source = Make("s.db", "create table a(x unique); insert into a values(1); create table b(y); insert into b values(2);");
   auto live = Make("l.db", "create table c(z); insert into c values(3);");
