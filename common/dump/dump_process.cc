@@ -193,8 +193,7 @@ absl::Status DumpProcess::Verdict() {
   if (word == "damaged")
     return Error(Code::kDataLoss, "DATABASE_DAMAGED", text, "back it up by the method online, which copies what is readable");
   if (word == "no_table") return Error(Code::kNotFound, "TABLE_NOT_FOUND", text, "name one that the snapshot has, or leave it out for all");
-  if (word == "no_part")
-    return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text, std::string(kNoPartHint));
+  if (word == "no_part") return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text, std::string(kNoPartHint));
   if (word == "refused") {
     return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text,
                  "only its application can read that; a copy of the pages (methods online and file, format db) needs nothing of it");

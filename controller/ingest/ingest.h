@@ -22,6 +22,7 @@
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
 #include "controller/catalog/ingest_catalog.h"
+#include "controller/ingest/scratch.h"
 #include "controller/manifest/digest_cache.h"
 #include "controller/store/store.h"
 #include "litefleet/v1/agent_service.pb.h"
@@ -107,6 +108,8 @@ class Ingest {
   const IngestDeps& deps() const { return deps_; }
   const IngestLimits& limits() const { return limits_; }
   manifest::DigestCache& digests() { return digests_; }
+  Scratch<OpenScratch>& to_open() { return to_open_; }
+  Scratch<WriteScratch>& to_write() { return to_write_; }
   // Changes with every commit of the database, and with those of some others: what was read of it before is still so where this is.
   uint64_t commits(const DeviceId& device, const std::string& database) const;
   // One stream a session: a newer one ends the older one, and waits (5 s at most) until it has.
@@ -121,6 +124,8 @@ class Ingest {
   const IngestDeps deps_;
   const IngestLimits limits_;
   manifest::DigestCache digests_;
+  Scratch<OpenScratch> to_open_;
+  Scratch<WriteScratch> to_write_;
   mutable Mutex mu_;
   CondVar changed_;
   std::map<std::string, std::shared_ptr<UploadSession>> running_ ABSL_GUARDED_BY(mu_);

@@ -181,13 +181,11 @@ void UploadSession::Verify(std::vector<Job> jobs, int64_t bytes) {
 }
 
 absl::Status UploadSession::VerifyOne(const Slot& slot, const std::string& data, std::optional<store::Placed>& placed) {
-  // A context and a buffer for each worker, not for each upload.
-  thread_local format::ChunkDecompressor decompressor;
-  thread_local Bytes raw;
+  const auto scratch = ingest_.to_open().Take();
   const catalog::ArrivedChunk& chunk = slot.chunk;
   auto digests = std::make_shared<std::vector<format::PageDigest>>();
-  const absl::Status opened =
-      decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size, chunk.name, raw, digests.get());
+  const absl::Status opened = scratch->decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size,
+                                                         chunk.name, scratch->raw, digests.get());
   if (opened.ok()) ingest_.digests().Put(chunk.name, std::move(digests));
   if (!opened.ok()) return Invalid("CHUNK_INVALID", "what the device sent is not what it offered: " + MessageOf(opened));
   if (!slot.put) return absl::OkStatus();

@@ -100,7 +100,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   absl::Status Mark() ABSL_LOCKS_EXCLUDED(mu_);
   // Makes durable until there is room for more chunks.
   absl::Status MakeRoom() ABSL_LOCKS_EXCLUDED(mu_);
-  // The first of what was received, limits.mark_chunks at most and none behind one that is not good, once it is verified. REQUIRES: the mark.
+  // The first of what was received, limits.mark_chunks at most and none behind one that is not good, once it is verified. REQUIRES: the
+  // mark.
   std::deque<Slot> TakeSlots() ABSL_LOCKS_EXCLUDED(mu_);
   // Makes durable all but what TakeSlots gives at once; after an error it only waits for it. REQUIRES: the mark.
   absl::Status LeaveOneMark() ABSL_LOCKS_EXCLUDED(mu_);
