@@ -108,6 +108,7 @@ class Dumper {
   Shadows shadows_;
   bool utf16_ = false;
   bool big_endian_ = false;
+  bool needs_encoding_ = false;  // some text is other text in another encoding
   bool writable_schema_ = false;
 };
 
@@ -358,6 +359,7 @@ void Dumper::PutUtf16(sqlite3_stmt* row, int column) {
     return;
   }
   // The bytes as they are in a database of this encoding.
+  needs_encoding_ = true;
   std::string bytes;
   bytes.reserve(units * 2);
   for (size_t i = 0; i < units; ++i) {
@@ -418,6 +420,8 @@ Ended Dumper::Run() {
   if (!options_.data_only) {
     if (!PutOthers()) return ended_;
     if (writable_schema_) out_.Put("PRAGMA writable_schema=OFF;\n");
+    // Behind the rows: only then it is known, and only whoever merges them looks.
+    if (part_ && needs_encoding_) out_.Put(big_endian_ ? "PRAGMA encoding='UTF-16be';\n" : "PRAGMA encoding='UTF-16le';\n");
     out_.Put("COMMIT;\n");
   }
   out_.Flush();

@@ -25,6 +25,7 @@ struct Loading {
 
 struct Merging : Loading {
   Names tables;
+  std::string encoding;  // that the text cannot do without; empty: any
 };
 
 int Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
@@ -49,7 +50,7 @@ int Authorize(void* context, int action, const char* first, const char* second, 
 // What a text may do that replaces some tables: make these, with indexes and triggers, and write rows of them. That sqlite_sequence holds
 // the counters of all tables is looked at afterwards.
 int AuthorizeMerge(void* context, int action, const char* first, const char* second, const char* third, const char* trigger) {
-  const auto& merging = *static_cast<Merging*>(static_cast<Loading*>(context));
+  auto& merging = *static_cast<Merging*>(static_cast<Loading*>(context));
   const auto ours = [&](const char* table) { return table != nullptr && merging.tables.contains(table) ? SQLITE_OK : SQLITE_DENY; };
   switch (action) {
     case SQLITE_CREATE_TABLE:
@@ -67,6 +68,7 @@ int AuthorizeMerge(void* context, int action, const char* first, const char* sec
       }
       return ours(first);
     case SQLITE_PRAGMA:
+      if (first != nullptr && second != nullptr && sqlite3_stricmp(first, "encoding") == 0) merging.encoding = second;
       return first != nullptr && sqlite3_stricmp(first, "writable_schema") == 0 ? SQLITE_DENY : SQLITE_IGNORE;
     case SQLITE_SELECT:
     case SQLITE_READ:
@@ -290,6 +292,14 @@ Ended CheckWholeIn(sqlite3* db, const Names& tables) {
   return ended.end == End::kOk ? CheckWhole(shadows, tables) : ended;
 }
 
+Ended CheckEncoding(sqlite3* db, const std::string& needed) {
+  if (needed.empty()) return {};
+  Query encoding(db, "pragma encoding");
+  if (!encoding.Step()) return encoding.Result("the encoding");
+  if (encoding.Text(0) == needed) return {};
+  return {End::kRefused, "a text in these tables is not Unicode, so that only a database with the encoding " + needed + " can hold it"};
+}
+
 Ended DropTables(sqlite3* db, const Names& tables) {
   for (const std::string& table : tables) {
     std::string type, name;
@@ -331,6 +341,7 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
   if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
   if (ended.end == End::kOk) ended = LoadAs(db, &AuthorizeMerge, merging, limits, read);
+  if (ended.end == End::kOk) ended = CheckEncoding(db, merging.encoding);
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_after);
   if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_after);
   if (ended.end != End::kOk) return ended;

@@ -38,7 +38,7 @@ struct IngestLimits {
   uint32_t max_offered_chunks = 1024;    // told to the device
   size_t max_expected_chunks = 65536;    // answered as missing and not yet received: about 100 bytes each
   int64_t in_flight_bytes = 3 << 20;     // payload of one upload that waits for verification
-  size_t entries_per_part = 4096;        // of the manifest; about 50 bytes each
+  size_t entries_per_part = 4096;        // of the manifest; about 50 bytes each where it is stored, 300 in memory
   size_t digest_cache_bytes = 64 << 20;  // page digests of chunks, for all uploads together
   uint64_t max_database_bytes = 16ull << 40;
   size_t max_uploads = 256;                 // at once

@@ -94,6 +94,25 @@ TEST_F(MergeTest, WhatWasDefinedOtherwiseIsSaid) {
   EXPECT_EQ(again.message, "");
 }
 
+// In another encoding it would be another text.
+TEST_F(MergeTest, TextThatIsNoUnicodeStaysInItsEncoding) {
+  for (const char* encoding : {"UTF-16le", "UTF-16be"}) {
+    const std::string set = std::string("pragma encoding='") + encoding + "';";
+    auto source = Make("s.db", set +
+                                   "create table a(x); insert into a values(cast(x'00d8d800' as text)),('b'); create table b(x);"
+                                   "insert into b values('\xc3\xa4');");
+    auto live = Make("l.db", "create table c(z);");
+    const Ended ended = Merge(live.get(), {"a"}, Part(source.get(), {"a"}));
+    EXPECT_EQ(ended.end, End::kRefused);
+    EXPECT_THAT(ended.message, HasSubstr(encoding));
+    EXPECT_EQ(Merge(live.get(), {"b"}, Part(source.get(), {"b"})).end, End::kOk);
+    EXPECT_EQ(One(live.get(), "select x from b"), "\xc3\xa4");
+    live = Make("l.db", set + "create table c(z);");
+    EXPECT_EQ(Merge(live.get(), {"a"}, Part(source.get(), {"a"})).end, End::kOk);
+    EXPECT_EQ(One(live.get(), "select hex(cast(x as blob)) from a"), One(source.get(), "select hex(cast(x as blob)) from a"));
+  }
+}
+
 TEST_F(MergeTest, ATableThatIsNotThereIsMade) {
   auto source = Make("s.db", "create table a(x unique); insert into a values(1); create table b(y); insert into b values(2);");
   auto live = Make("l.db", "create table c(z); insert into c values(3);");
