@@ -449,9 +449,9 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
                                             const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   // A former run may have changed something.
-  if (!target.ok()) return Settle(order).value_or(ResultOf(target.status()));
+  if (!target.ok()) return Settle(order, CancelToken()).value_or(ResultOf(target.status()));
   const auto database = Configured(order.restore().database());
-  if (!database.ok()) return Settle(order).value_or(ResultOf(database.status()));
+  if (!database.ok()) return Settle(order, CancelToken()).value_or(ResultOf(database.status()));
   const auto paused = PauseCapture(*database, "a restore was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
@@ -467,9 +467,9 @@ v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& oper
                                          const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   // A former run may have changed something.
-  if (!target.ok()) return Settle(order).value_or(ResultOf(target.status()));
+  if (!target.ok()) return Settle(order, CancelToken()).value_or(ResultOf(target.status()));
   const auto database = Configured(order.undo().database());
-  if (!database.ok()) return Settle(order).value_or(ResultOf(database.status()));
+  if (!database.ok()) return Settle(order, CancelToken()).value_or(ResultOf(database.status()));
   const auto paused = PauseCapture(*database, "an undo was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
@@ -558,9 +558,18 @@ absl::StatusOr<v1::RestorePlan> DeviceExecutor::Plan(const v1::Query& query) {
   return plan;
 }
 
-std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order) {
+bool DeviceExecutor::HasBegun(const std::string& operation_id) { return deps_.restorer.HasBegun(operation_id); }
+
+std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order, const CancelToken& stop) {
   if (!order.has_restore() && !order.has_undo()) return std::nullopt;
-  const std::optional<restore::Outcome> outcome = deps_.restorer.Settle(order.operation_id());
+  // One that is not configured any more nobody follows.
+  std::shared_ptr<void> paused;
+  if (const auto database = Configured(control::DatabaseOf(order)); database.ok() && HasBegun(order.operation_id())) {
+    auto pause = PauseCapture(*database, "a restore is ended that was cancelled");
+    if (!pause.ok()) return ResultOf(pause.status());
+    paused = *std::move(pause);
+  }
+  const std::optional<restore::Outcome> outcome = deps_.restorer.Settle(order.operation_id(), stop);
   if (!outcome.has_value()) return std::nullopt;
   v1::RestoreOrder done = order.restore();
   if (order.has_undo()) {

@@ -69,7 +69,8 @@ class DeviceExecutor final : public control::OperationExecutor {
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) override;
   absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) override;
-  std::optional<v1::OperationResult> Settle(const v1::Order& order) override;
+  std::optional<v1::OperationResult> Settle(const v1::Order& order, const CancelToken& stop) override;
+  bool HasBegun(const std::string& operation_id) override;
   void Forget(const std::string& operation_id) override;
 
   // Whether an order waits for a confirmation on the device. For the queue.

@@ -112,7 +112,8 @@ absl::StatusOr<std::unique_ptr<FileExchange>> FileExchange::Begin(const Parts& p
   exports::ExportOptions export_options;
   export_options.root = config.export_directory.empty() ? data.path + "/exports" : config.export_directory;
   export_options.scratch = data.scratch();
-  export_options.reserve_bytes = static_cast<uint64_t>(config.store_reserve);
+  // An export that grows ends before uploads are refused.
+  export_options.reserve_bytes = static_cast<uint64_t>(config.store_reserve + config.store_reserve / 4);
   exchange->exports_ = std::make_unique<exports::Exports>(
       exports::ExportDeps{.fleet = parts.fleet,
                           .readers = parts.readers,

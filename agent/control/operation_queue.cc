@@ -89,7 +89,10 @@ void OperationQueue::Stop() {
     MutexLock lock(mu_);
     stop_ = true;
     threads.swap(threads_);
-    for (const auto& [id, operation] : operations_) operation->cancel.Interrupt();
+    for (const auto& [id, operation] : operations_) {
+      operation->cancel.Interrupt();
+      operation->stop.Interrupt();
+    }
   }
   work_.SignalAll();
   for (std::thread& thread : threads) thread.join();
@@ -160,6 +163,8 @@ void OperationQueue::Cancel(const std::string& operation_id) {
   std::shared_ptr<Operation> operation;
   storage::v1::AgentOperation record;
   bool waiting = false;
+  // To end that may take long: it is a worker's, which comes to it as to any other operation.
+  const bool begun = executor_.HasBegun(operation_id);
   {
     MutexLock lock(mu_);
     if (const auto ended = results_.find(operation_id); ended != results_.end()) return;  // its result is on its way
@@ -169,8 +174,8 @@ void OperationQueue::Cancel(const std::string& operation_id) {
       operation->record.set_cancelled(true);
       record = operation->record;
       // From here on no worker takes it.
-      waiting = !operation->running;
-      operation->running = true;
+      waiting = !operation->running && !begun;
+      if (waiting) operation->running = true;
     }
   }
   if (operation == nullptr) {
@@ -182,10 +187,9 @@ void OperationQueue::Cancel(const std::string& operation_id) {
   if (const absl::Status status = Persist(*operation); !status.ok()) spdlog::error("cancelling {}: {}", operation_id, MessageOf(status));
   LF_CRASH_POINT("agent.cancel.persisted");
   operation->cancel.Cancel();
-  if (waiting) End(record, operation->order, CancelledOf(operation->order));
+  if (waiting) return End(record, operation->order, CancelledResult());
+  work_.SignalAll();
 }
-
-v1::OperationResult OperationQueue::CancelledOf(const v1::Order& order) { return executor_.Settle(order).value_or(CancelledResult()); }
 
 void OperationQueue::ResultRecorded(const std::string& operation_id) {
   {
@@ -238,7 +242,7 @@ std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
   look_again_ = false;
   for (const auto& [id, operation] : operations_) {
     if (operation->running) continue;
-    if (Held(*operation)) {
+    if (Held(*operation) && !operation->record.cancelled()) {
       look_again_ = true;
       continue;
     }
@@ -359,7 +363,7 @@ void OperationQueue::RunOne(Operation& operation) {
   }
   v1::OperationResult result;
   if (record.cancelled()) {
-    result = CancelledOf(operation.order);
+    result = executor_.Settle(operation.order, operation.stop).value_or(CancelledResult());
   } else if (const absl::Status status = Persist(operation); !status.ok()) {
     result.set_state(v1::OPERATION_STATE_FAILED);
     *result.mutable_error() = ToErrorDetail(Annotate(status, "writing the state directory"));
@@ -375,7 +379,8 @@ void OperationQueue::RunOne(Operation& operation) {
   {
     MutexLock lock(mu_);
     // Interrupted by the end of the program and not by an operator: it goes on at the next start.
-    if (stop_ && !operation.record.cancelled() && result.state() == v1::OPERATION_STATE_CANCELLED) return;
+    const bool settled = record.cancelled();
+    if (stop_ && (settled || !operation.record.cancelled()) && result.state() == v1::OPERATION_STATE_CANCELLED) return;
     if (!result.has_progress()) *result.mutable_progress() = operation.progress;
     // A cancel that came too late has nothing to end.
     if (operation.record.cancelled() && result.state() == v1::OPERATION_STATE_UNSPECIFIED) result = CancelledResult();

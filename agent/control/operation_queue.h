@@ -55,10 +55,16 @@ class OperationExecutor {
   // What a restore or an undo would do.
   virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) = 0;
   // Of an operation that ends without (another) Execute, since it was cancelled: how it ended where it had changed something before.
-  // Nothing where it had not.
-  virtual std::optional<v1::OperationResult> Settle(const v1::Order& order) {
+  // Nothing where it had not. Blocks, as Execute; an interrupt of `stop` leaves the rest to the next start, and a cancelled result.
+  virtual std::optional<v1::OperationResult> Settle(const v1::Order& order, const CancelToken& stop) {
     static_cast<void>(order);
+    static_cast<void>(stop);
     return std::nullopt;
+  }
+  // Settle may have something to do, or to tell. Looks at a small file.
+  virtual bool HasBegun(const std::string& operation_id) {
+    static_cast<void>(operation_id);
+    return false;
   }
   // The result of an operation is durable: nothing needs to be kept for it.
   virtual void Forget(const std::string& operation_id) = 0;
@@ -114,6 +120,7 @@ class OperationQueue final : public OperationRunner {
     storage::v1::AgentOperation record;
     v1::Order order;
     CancelToken cancel;
+    CancelToken stop;  // interrupted at the end of the program, and never cancelled
     bool running = false;
     bool yielded = false;  // its turn is given away
     v1::Progress progress;
@@ -135,7 +142,6 @@ class OperationQueue final : public OperationRunner {
   void Count(const Operation& operation, int places) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   bool HasPlace(const Operation& operation) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Makes the result durable and reports it.
-  v1::OperationResult CancelledOf(const v1::Order& order);
   void End(const storage::v1::AgentOperation& record, const v1::Order& order, v1::OperationResult result);
   // It has no result.
   void Drop(const storage::v1::AgentOperation& record);

@@ -205,6 +205,10 @@ absl::Status LiveCopy::MergeTables() {
   context_.Say(fmt::format(
       "replaced {} tables in a copy of {}{}", merge.tables.size(), context_.place.path(),
       merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row of another table lost the parent of a foreign key"));
+  if (const std::string said = load->said(); !said.empty()) context_.Say(said);
+  // SQLite remembers how many pages there were when the lock was had, and may have copied all of them before it is told to be at the end.
+  if (const int rc = sqlite3_backup_step(backup_.get(), 0); rc != SQLITE_OK)
+    return destination_->ErrorFor(rc, "look at what is copied into");
   LF_CRASH_POINT("restore.merged");
   return absl::OkStatus();
 }
@@ -260,7 +264,8 @@ absl::Status LiveCopy::Copy() {
     context_.progress.At(all - left, all);
     if (left <= step) break;
     const int rc = sqlite3_backup_step(backup_.get(), step);
-    if (rc != SQLITE_OK) return destination_->ErrorFor(rc == SQLITE_DONE ? SQLITE_INTERNAL : rc, "copy into");
+    if (rc == SQLITE_DONE) break;  // it was committed, whatever was expected: never a failure that gives the undo away
+    if (rc != SQLITE_OK) return destination_->ErrorFor(rc, "copy into");
     LF_CRASH_POINT("restore.live.copying");
   }
   LF_RETURN_IF_ERROR(context_.Enter(storage::v1::RESTORE_STEP_APPLYING));

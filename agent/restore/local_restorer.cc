@@ -78,20 +78,24 @@ absl::Status LocalRestorer::Forget(const std::string& operation_id) {
   return journal_.Remove(operation_id);
 }
 
-std::optional<Outcome> LocalRestorer::Settle(const std::string& operation_id) {
+bool LocalRestorer::HasBegun(const std::string& operation_id) const {
   const auto state = journal_.Load(operation_id);
-  if (!state.ok() || !state->has_value()) return std::nullopt;
-  return Settle(**state).outcome;
+  return !state.ok() || state->has_value();
 }
 
-LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state) {
+std::optional<Outcome> LocalRestorer::Settle(const std::string& operation_id, const CancelToken& stop) {
+  const auto state = journal_.Load(operation_id);
+  if (!state.ok() || !state->has_value()) return std::nullopt;
+  return Settle(**state, stop).outcome;
+}
+
+LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state, const CancelToken& stop) {
   v1::RestoreOrder order;
   static_cast<void>(order.ParseFromString(state.order()));
   const Target target{state.database(), state.path(), "allow", {}, {}};
   const RestoreSession::Parts parts{options_, fetcher_, journal_, checker_};
-  const CancelToken never;
-  if (!ConcernsFiles(order, target)) return {RestoreSession(parts, state.operation_id(), order, target, never, nullptr).Settle(), false};
-  FilesSession session(parts, state.operation_id(), order, target, never, nullptr);
+  if (!ConcernsFiles(order, target)) return {RestoreSession(parts, state.operation_id(), order, target, stop, nullptr).Settle(), false};
+  FilesSession session(parts, state.operation_id(), order, target, stop, nullptr);
   std::optional<Outcome> outcome = session.Settle();
   return {std::move(outcome), session.kept()};
 }

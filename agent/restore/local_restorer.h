@@ -64,8 +64,10 @@ class LocalRestorer final : public Restorer {
   v1::RestorePlan PlanUndo(const v1::UndoOrder& order, const Target& target);
 
   // Of an operation that no Run will end any more: as Recover does it. Nothing where its target is as it was, or where nothing is known of
-  // it. To be reported, then Forget.
-  std::optional<Outcome> Settle(const std::string& operation_id);
+  // it. To be reported, then Forget. An interrupt of `stop` leaves the rest to another Settle, or to Run.
+  std::optional<Outcome> Settle(const std::string& operation_id, const CancelToken& stop = {});
+  // A run of it has begun, and it was not forgotten.
+  bool HasBegun(const std::string& operation_id) const;
   // The outcome is durable elsewhere. One that was never run to its end is settled as Recover does; where its files cannot be reached they
   // are left for the next Recover.
   absl::Status Forget(const std::string& operation_id);
@@ -101,7 +103,7 @@ class LocalRestorer final : public Restorer {
     std::optional<Outcome> outcome;
     bool kept = false;  // its files could not be reached
   };
-  Settled Settle(const storage::v1::RestoreState& state);
+  Settled Settle(const storage::v1::RestoreState& state, const CancelToken& stop = {});
 
   RestorerOptions options_;  // constant once something runs
   PageFetcher& fetcher_;

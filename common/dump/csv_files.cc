@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 #include <memory>
 #include <set>
@@ -17,17 +18,27 @@
 namespace litefleet::dump {
 namespace {
 
+using std::chrono::steady_clock;
+
 constexpr size_t kLongestName = 200;
 
-absl::Status WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, const CsvOptions& options) {
+// The bytes that it has.
+absl::StatusOr<uint64_t> WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, uint64_t most,
+                                  const CsvOptions& options) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> csv, DumpProcess::Csv(helper, {.fd = fd, .bytes = 0, .read = {}}, table));
   LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  uint64_t bytes = 0;
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, csv->Next());
-    if (piece.empty()) return io::Sync(file.get(), path);
+    if (piece.empty()) break;
+    bytes += piece.size();
+    if (bytes > most)
+      return Error(absl::StatusCode::kResourceExhausted, "DUMP_TOO_LARGE", fmt::format("it has more than {} bytes of text", most));
     LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
     if (options.wrote) LF_RETURN_IF_ERROR(options.wrote(piece.size()));
   }
+  LF_RETURN_IF_ERROR(io::Sync(file.get(), path));
+  return bytes;
 }
 
 struct Named {
@@ -58,29 +69,46 @@ absl::StatusOr<std::vector<Named>> TablesOf(const HelperOptions& helper, int fd)
 // Of what was read, and not of the database or of the disk.
 bool IsOfItsOwn(const absl::Status& status) {
   const std::string reason = ReasonOf(status);
-  return reason == "DUMP_REFUSED" || reason == "DUMP_FAILED" || reason == "DUMP_TIMEOUT" || reason == "CHECK_HELPER_FAILED";
+  return reason == "DUMP_REFUSED" || reason == "DUMP_FAILED" || reason == "DUMP_TIMEOUT" || reason == "DUMP_TOO_LARGE" ||
+         reason == "CHECK_HELPER_FAILED";
 }
 
 absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
+  const auto deadline = steady_clock::now() + options.time;
+  const auto timed = [&]() -> absl::StatusOr<HelperOptions> {
+    HelperOptions left = helper;
+    if (options.time.count() == 0) return left;
+    left.time = std::chrono::ceil<std::chrono::seconds>(deadline - steady_clock::now());
+    if (left.time.count() > 0) return left;
+    return Error(absl::StatusCode::kDeadlineExceeded, "DUMP_TIMEOUT", "what came before it took the time that all of them have");
+  };
   std::vector<Named> tables;
   for (const std::string& table : options.only) tables.push_back({.name = table});
   if (tables.empty()) {
-    LF_ASSIGN_OR_RETURN(tables, TablesOf(helper, fd));
+    LF_ASSIGN_OR_RETURN(const HelperOptions first, timed());
+    LF_ASSIGN_OR_RETURN(tables, TablesOf(first, fd));
+    std::stable_partition(tables.begin(), tables.end(), [](const Named& each) { return each.is_table; });
   }
+  uint64_t total = 0;
+  const auto write = [&](const Named& what, const std::string& path) -> absl::StatusOr<uint64_t> {
+    LF_ASSIGN_OR_RETURN(const HelperOptions left, timed());
+    return WriteOne(left, fd, what.name, path, std::min(options.bytes - total, what.is_table ? UINT64_MAX : options.view_bytes), options);
+  };
   CsvFiles files;
   std::set<std::string> taken;
-  for (const auto& [table, is_table] : tables) {
-    const std::string stem = CsvFileName(table);
+  for (const Named& each : tables) {
+    const std::string stem = CsvFileName(each.name);
     std::string name = stem + ".csv";
     for (int i = 2; !taken.insert(name).second; ++i) name = fmt::format("{}~{}.csv", stem, i);
-    const absl::Status written = WriteOne(helper, fd, table, directory + "/" + name, options);
-    if (!written.ok() && !is_table && IsOfItsOwn(written)) {
+    const absl::StatusOr<uint64_t> written = write(each, directory + "/" + name);
+    if (!written.ok() && !each.is_table && IsOfItsOwn(written.status())) {
       LF_RETURN_IF_ERROR(io::RemoveFile(directory + "/" + name));
       taken.erase(name);
-      files.left_out.push_back({.name = table, .why = MessageOf(written)});
+      files.left_out.push_back({.name = each.name, .why = MessageOf(written.status())});
       continue;
     }
-    LF_RETURN_IF_ERROR(written);
+    LF_RETURN_IF_ERROR(written.status());
+    total += *written;
     files.names.push_back(name);
   }
   return files;

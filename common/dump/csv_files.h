@@ -1,9 +1,11 @@
 // The tables of a database as CSV files in a new directory.
 //
-// Thread safety: none. Errors: those of common/dump/dump_process.h and the disk; kAlreadyExists FILE_EXISTS.
+// Thread safety: none. Errors: those of common/dump/dump_process.h and the disk; kAlreadyExists FILE_EXISTS; kResourceExhausted
+// DUMP_TOO_LARGE.
 #ifndef LITEFLEET_COMMON_DUMP_CSV_FILES_H_
 #define LITEFLEET_COMMON_DUMP_CSV_FILES_H_
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
@@ -20,14 +22,20 @@ namespace litefleet::dump {
 std::string CsvFileName(std::string_view table);
 
 struct CsvOptions {
-  std::vector<std::string> only;  // tables and views; all where it is empty
+  std::vector<std::string> only = {};  // tables and views; all where it is empty
   // Called with what was just written; its error ends it. May be empty.
   std::function<absl::Status(uint64_t bytes)> wrote = {};
+  // For all of them together; 0: each has its own time, by the size of the database. Tables come first, so that views take no time of
+  // theirs.
+  std::chrono::seconds time{0};
+  uint64_t view_bytes = UINT64_MAX;  // of the text of a view or a virtual table, which says nothing about the size of its database
+  uint64_t bytes = UINT64_MAX;       // of all text
 };
 
 struct CsvFiles {
   std::vector<std::string> names;
-  // Views and virtual tables that could not be read, where all are written: without what they are made of they are nothing.
+  // Views and virtual tables that could not be read, or not within time and bytes, where all are written: without what they are made of
+  // they are nothing.
   struct LeftOut {
     std::string name, why;
   };

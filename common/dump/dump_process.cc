@@ -27,6 +27,7 @@ using std::chrono::steady_clock;
 constexpr size_t kPiece = 64 << 10;
 constexpr int kLook = 50;            // ms, between looks at the cancel
 constexpr int kTemporaryFiles = 12;  // a sort of SQLite has a few
+constexpr std::string_view kNoPartHint = "take the tables that it is made of, all of them, or the database as a whole";
 
 // 2 MB/s at least are expected.
 seconds TimeFor(const HelperOptions& options, int64_t bytes) {
@@ -192,8 +193,7 @@ absl::Status DumpProcess::Verdict() {
   if (word == "damaged")
     return Error(Code::kDataLoss, "DATABASE_DAMAGED", text, "back it up by the method online, which copies what is readable");
   if (word == "no_table") return Error(Code::kNotFound, "TABLE_NOT_FOUND", text, "name one that the snapshot has, or leave it out for all");
-  if (word == "no_part")
-    return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text, "take the tables that it is made of, or the database as a whole");
+  if (word == "no_part") return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text, std::string(kNoPartHint));
   if (word == "refused") {
     return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text,
                  "only its application can read that; a copy of the pages (methods online and file, format db) needs nothing of it");
@@ -293,6 +293,7 @@ absl::Status LoadProcess::Verdict() {
     return Error(Code::kFailedPrecondition, "FOREIGN_KEYS_BROKEN", answer_.Text(),
                  "name the tables that belong together; or override the check: the rows are then without their parents");
   }
+  if (word == "no_part") return Error(Code::kFailedPrecondition, "LOAD_REFUSED", answer_.Text(), std::string(kNoPartHint));
   if (word == "damaged") return Error(Code::kDataLoss, "LOAD_DAMAGED", message);
   if (word == "refused") return Error(Code::kFailedPrecondition, "LOAD_REFUSED", message, "load it with the application's own SQLite");
   if (word == "failed") return Error(Code::kResourceExhausted, "LOAD_FAILED", message, "look at the free space, and at the size of rows");

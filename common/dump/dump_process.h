@@ -105,6 +105,8 @@ class LoadProcess {
   absl::Status Write(ByteView text);
   // All text was written; waits for the end.
   absl::Status Finish();
+  // After a good end: what a merge has changed besides rows; may be empty.
+  std::string said() const { return answer_.Text(); }
 
  private:
   LoadProcess(const HelperOptions& options, std::chrono::seconds time);

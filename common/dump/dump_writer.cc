@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <set>
 #include <utility>
 
 #include "common/dump/names.h"
 #include "common/dump/query.h"
+#include "common/dump/shadows.h"
 #include "common/dump/sql_values.h"
 
 namespace litefleet::dump {
@@ -74,7 +74,6 @@ class Dumper {
 
   bool Settings();
   bool ReadSchema();
-  bool FindShadows(const std::vector<std::string>& virtual_tables);
   bool Wants(const std::string& table) const;
   // Everything but rows that stands before them.
   bool PutTable(const Table& table);
@@ -106,9 +105,10 @@ class Dumper {
   Ended ended_;
   std::vector<Table> tables_;
   Names wanted_, left_out_, views_;
-  std::map<std::string, std::string, NoCase> shadows_;  // tables of virtual ones, and whose
+  Shadows shadows_;
   bool utf16_ = false;
   bool big_endian_ = false;
+  bool needs_encoding_ = false;  // some text is other text in another encoding
   bool writable_schema_ = false;
 };
 
@@ -144,7 +144,6 @@ bool Dumper::ReadSchema() {
   wanted_.insert(options_.tables.begin(), options_.tables.end());
   left_out_.insert(options_.without.begin(), options_.without.end());
   Names known;
-  std::vector<std::string> virtual_tables;
   {
     Query query(db_,
                 "select name, sql from sqlite_schema where type = 'table' and sql not null order by tbl_name = 'sqlite_sequence', rowid");
@@ -152,12 +151,12 @@ bool Dumper::ReadSchema() {
       if (query.IsNull(0)) continue;
       Table table{.name = std::string(query.Text(0)), .sql = std::string(query.Text(1))};
       known.insert(table.name);
-      if (IsVirtual(table.sql)) virtual_tables.push_back(table.name);
       tables_.push_back(std::move(table));
     }
     if (!Check(query, "the schema")) return false;
   }
-  if (!FindShadows(virtual_tables)) return false;
+  if (!wanted_.empty() || !left_out_.empty()) ended_ = FindShadows(db_, shadows_);
+  if (ended_.end != End::kOk) return false;
   Query views(db_, "select name from sqlite_schema where type = 'view'");
   while (views.Step()) {
     known.insert(std::string(views.Text(0)));
@@ -176,31 +175,8 @@ bool Dumper::ReadSchema() {
     ended_ = {End::kNoPart, name + " is a view: it has no rows of its own"};
     return false;
   }
-  return true;
-}
-
-// Their names begin with that of the virtual table, and the longest is the one. Whether a table is one SQLite says where it has the module;
-// of a module that is not here the names have to do.
-bool Dumper::FindShadows(const std::vector<std::string>& virtual_tables) {
-  if (virtual_tables.empty() || (wanted_.empty() && left_out_.empty())) return true;
-  Names told;
-  Query query(db_, "select name from pragma_table_list where schema = 'main' and type = 'shadow'");
-  while (query.Step()) told.insert(std::string(query.Text(0)));
-  if (!Check(query, "the schema")) return false;
-  Names tells;  // virtual tables whose shadows SQLite knows
-  for (const Table& table : tables_) {
-    const std::string* longest = nullptr;
-    for (const std::string& owner : virtual_tables) {
-      const bool fits = table.name.size() > owner.size() + 1 && table.name[owner.size()] == '_' &&
-                        sqlite3_strnicmp(table.name.c_str(), owner.c_str(), static_cast<int>(owner.size())) == 0;
-      if (fits && (longest == nullptr || owner.size() > longest->size())) longest = &owner;
-    }
-    if (longest == nullptr || IsVirtual(table.sql)) continue;
-    shadows_[table.name] = *longest;
-    if (told.contains(table.name)) tells.insert(*longest);
-  }
-  std::erase_if(shadows_, [&](const auto& each) { return tells.contains(each.second) && !told.contains(each.first); });
-  return true;
+  if (part_) ended_ = CheckWhole(shadows_, wanted_);
+  return ended_.end == End::kOk;
 }
 
 bool Dumper::Wants(const std::string& table) const {
@@ -383,6 +359,7 @@ void Dumper::PutUtf16(sqlite3_stmt* row, int column) {
     return;
   }
   // The bytes as they are in a database of this encoding.
+  needs_encoding_ = true;
   std::string bytes;
   bytes.reserve(units * 2);
   for (size_t i = 0; i < units; ++i) {
@@ -443,6 +420,8 @@ Ended Dumper::Run() {
   if (!options_.data_only) {
     if (!PutOthers()) return ended_;
     if (writable_schema_) out_.Put("PRAGMA writable_schema=OFF;\n");
+    // Behind the rows: only then it is known, and only whoever merges them looks.
+    if (part_ && needs_encoding_) out_.Put(big_endian_ ? "PRAGMA encoding='UTF-16be';\n" : "PRAGMA encoding='UTF-16le';\n");
     out_.Put("COMMIT;\n");
   }
   out_.Flush();

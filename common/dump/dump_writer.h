@@ -24,7 +24,7 @@ enum class End {
   kDamaged,     // SQLite found damage
   kRefused,     // a table cannot be read without its application
   kNoTable,     // a table is not there
-  kNoPart,      // a view or a virtual table, which is nothing by itself
+  kNoPart,      // a view, a virtual table or a piece of one, which is nothing by itself
   kFailed,      // limits, input/output error
   kBrokenKeys,  // of a merge: rows would lose their parents
 };

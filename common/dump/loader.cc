@@ -8,6 +8,7 @@
 
 #include "common/dump/names.h"
 #include "common/dump/query.h"
+#include "common/dump/shadows.h"
 #include "common/dump/sql_values.h"
 #include "common/dump/statement_splitter.h"
 
@@ -24,6 +25,7 @@ struct Loading {
 
 struct Merging : Loading {
   Names tables;
+  std::string encoding;  // that the text cannot do without; empty: any
 };
 
 int Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
@@ -48,7 +50,7 @@ int Authorize(void* context, int action, const char* first, const char* second, 
 // What a text may do that replaces some tables: make these, with indexes and triggers, and write rows of them. That sqlite_sequence holds
 // the counters of all tables is looked at afterwards.
 int AuthorizeMerge(void* context, int action, const char* first, const char* second, const char* third, const char* trigger) {
-  const auto& merging = *static_cast<Merging*>(static_cast<Loading*>(context));
+  auto& merging = *static_cast<Merging*>(static_cast<Loading*>(context));
   const auto ours = [&](const char* table) { return table != nullptr && merging.tables.contains(table) ? SQLITE_OK : SQLITE_DENY; };
   switch (action) {
     case SQLITE_CREATE_TABLE:
@@ -66,6 +68,7 @@ int AuthorizeMerge(void* context, int action, const char* first, const char* sec
       }
       return ours(first);
     case SQLITE_PRAGMA:
+      if (first != nullptr && second != nullptr && sqlite3_stricmp(first, "encoding") == 0) merging.encoding = second;
       return first != nullptr && sqlite3_stricmp(first, "writable_schema") == 0 ? SQLITE_DENY : SQLITE_IGNORE;
     case SQLITE_SELECT:
     case SQLITE_READ:
@@ -257,6 +260,46 @@ Ended OtherCounters(sqlite3* db, const Names& tables, std::map<std::string, int6
   return rows.Result("sqlite_sequence");
 }
 
+using Schema = std::map<std::string, std::string, NoCase>;  // statements, by type and name
+
+// Of these tables with their indexes and triggers.
+Ended SchemaOf(sqlite3* db, const Names& tables, Schema& schema) {
+  Query rows(db, "select tbl_name, type || ' ' || name, sql from sqlite_schema where sql not null");
+  while (rows.Step()) {
+    if (tables.contains(std::string(rows.Text(0)))) schema[std::string(rows.Text(1))] = rows.Text(2);
+  }
+  return rows.Result("the schema");
+}
+
+// What somebody who expects rows to be replaced would not expect; empty where there is nothing.
+std::string Differences(const Schema& before, const Schema& after) {
+  std::string other, gone;
+  for (const auto& [name, sql] : before) {
+    const auto now = after.find(name);
+    if (now != after.end() && now->second == sql) continue;
+    std::string& list = now == after.end() ? gone : other;
+    list += (list.empty() ? "" : ", ") + name;
+  }
+  if (!other.empty()) other = "the snapshot has other definitions, which the database has now: " + other;
+  if (!gone.empty()) gone = "the snapshot did not have these, they are gone: " + gone;
+  return other + (other.empty() || gone.empty() ? "" : "; ") + gone;
+}
+
+// Of the virtual tables that the database has: those of the text are whole.
+Ended CheckWholeIn(sqlite3* db, const Names& tables) {
+  Shadows shadows;
+  const Ended ended = FindShadows(db, shadows);
+  return ended.end == End::kOk ? CheckWhole(shadows, tables) : ended;
+}
+
+Ended CheckEncoding(sqlite3* db, const std::string& needed) {
+  if (needed.empty()) return {};
+  Query encoding(db, "pragma encoding");
+  if (!encoding.Step()) return encoding.Result("the encoding");
+  if (encoding.Text(0) == needed) return {};
+  return {End::kRefused, "a text in these tables is not Unicode, so that only a database with the encoding " + needed + " can hold it"};
+}
+
 Ended DropTables(sqlite3* db, const Names& tables) {
   for (const std::string& table : tables) {
     std::string type, name;
@@ -289,15 +332,23 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   merging.tables.insert(options.tables.begin(), options.tables.end());
   Orphans orphans(db, merging.tables);
   std::map<std::string, int64_t> counters_before, counters_after;
-  Ended ended = orphans.Before();
+  Schema schema_before, schema_after;
+  Ended ended;
+  if (!options.may_break_keys) ended = orphans.Before();
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
+  if (ended.end == End::kOk) ended = CheckWholeIn(db, merging.tables);
+  if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_before);
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
   if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
   if (ended.end == End::kOk) ended = LoadAs(db, &AuthorizeMerge, merging, limits, read);
+  if (ended.end == End::kOk) ended = CheckEncoding(db, merging.encoding);
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_after);
+  if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_after);
   if (ended.end != End::kOk) return ended;
   if (counters_before != counters_after) return {End::kRefused, "the text changes AUTOINCREMENT counters of other tables"};
-  return options.may_break_keys ? ended : orphans.After();
+  if (!options.may_break_keys) ended = orphans.After();
+  if (ended.end == End::kOk) ended.message = Differences(schema_before, schema_after);
+  return ended;
 }
 
 }  // namespace litefleet::dump

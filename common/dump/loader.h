@@ -31,7 +31,8 @@ Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read);
 // Tables of a database are replaced by those of a text that WritePart made: dropped with their indexes and triggers, then
 // loaded. The text may touch nothing but these tables, whatever it says. No row of another table may lose the parent of
 // its foreign key, and those of these tables that have none may not be more than before. A part of `db` may have been changed when it does
-// not end well. kRefused: something else has a name that they need; kBrokenKeys.
+// not end well. kRefused: something else has a name that they need; kNoPart: another table of the same virtual one stays as it is;
+// kBrokenKeys. kOk with a message: definitions that have changed with it, as a sentence for people.
 Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limits, const ReadText& read);
 
 }  // namespace litefleet::dump

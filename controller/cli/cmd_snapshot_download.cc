@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <filesystem>
@@ -16,6 +15,7 @@
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/format/segment.h"
+#include "common/io/space_guard.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/download.h"
@@ -27,6 +27,8 @@
 
 namespace litefleet::cli {
 namespace {
+
+constexpr uint64_t kStaysFree = 64 << 20;
 
 struct DownloadOptions {
   std::string snapshot;
@@ -94,7 +96,7 @@ absl::Status TablesAsDatabase(Session& session, const DownloadOptions& options, 
   LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, all.get(), ScratchFor(options), received));
   if (received.interrupted) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(output.temporary(), O_RDWR));
-  const dump::HelperOptions helper;
+  const dump::HelperOptions helper = InterruptibleHelper(session);
   const int64_t bytes = received.snapshot.size_bytes();
   LF_ASSIGN_OR_RETURN(const auto text,
                       dump::DumpProcess::Sql(helper, {.fd = all.get(), .bytes = 0, .read = {}}, {.tables = options.tables}));
@@ -113,9 +115,8 @@ absl::Status TablesAsDatabase(Session& session, const DownloadOptions& options, 
 absl::Status DatabaseAsText(Session& session, const DownloadOptions& options, Output& output, Received& received) {
   LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, dump::TemporaryFile(ScratchFor(options)));
   LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received));
-  dump::HelperOptions helper;
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<dump::DumpProcess> text,
-                      dump::DumpProcess::Sql(helper, {.fd = fd.get(), .bytes = 0, .read = {}},
+                      dump::DumpProcess::Sql(InterruptibleHelper(session), {.fd = fd.get(), .bytes = 0, .read = {}},
                                              {.compatible = options.compatible, .tables = options.tables}));
   for (;;) {
     LF_ASSIGN_OR_RETURN(const ByteView piece, text->Next());
@@ -134,14 +135,13 @@ absl::Status DatabaseAsCsv(Session& session, const DownloadOptions& options, Rec
   LF_RETURN_IF_ERROR(ReceiveDatabase(session, options.snapshot, fd.get(), ScratchFor(options), received));
   if (received.interrupted) return absl::OkStatus();
   const std::string part = fmt::format("{}.{}.part", options.output, getpid());
-  std::atomic<bool> interrupted = false;
   const auto convert = [&]() -> absl::Status {
-    Interrupts::Guard guard(session.interrupts(), [&] { interrupted = true; });
-    dump::HelperOptions helper;
-    helper.cancelled = [&] { return interrupted.load(); };
-    LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(helper, fd.get(), part, {.only = options.tables}));
+    // Text may be many times its database, and a view anything.
+    io::SpaceGuard space(io::DirectoryOf(options.output), kStaysFree, "free space there, or choose tables with --table");
+    const dump::CsvOptions csv{.only = options.tables, .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); }};
+    LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(InterruptibleHelper(session), fd.get(), part, csv));
     LF_RETURN_IF_ERROR(io::SyncDirectory(part));
-    if (interrupted) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the download was interrupted");
+    if (session.interrupts().raised()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the download was interrupted");
     // It came into being meanwhile.
     if (io::Exists(options.output)) return DirectoryExists(options);
     if (rename(part.c_str(), options.output.c_str()) != 0) return ErrnoError(errno, fmt::format("rename {} to {}", part, options.output));
@@ -150,7 +150,7 @@ absl::Status DatabaseAsCsv(Session& session, const DownloadOptions& options, Rec
   if (const absl::Status status = convert(); !status.ok()) {
     std::error_code ignored;
     std::filesystem::remove_all(part, ignored);
-    received.interrupted = interrupted;
+    received.interrupted = session.interrupts().raised();
     return status;
   }
   for (const auto& [name, why] : files.left_out) session.Warn(Printable(fmt::format("left out {}: {}", name, why)));
@@ -233,6 +233,9 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
   Received received;
   absl::Status status;
   dump::CsvFiles files;
+  // From here on there may be something to clean up; standard output ends with the process.
+  std::optional<Interrupts::Guard> guard;
+  if (!to_stdout) guard.emplace(session.interrupts(), [] {});
   std::optional<Output> output;
   if (options.format == "csv") {
     while (options.output.size() > 1 && options.output.ends_with('/')) options.output.pop_back();
@@ -253,6 +256,8 @@ CommandResult Download(Session& session, const DownloadOptions& given) {
       status = is_text ? TextAsDatabase(session, options, *output, received) : DatabaseAsText(session, options, *output, received);
     }
   }
+  // Without its name yet.
+  if (output.has_value() && session.interrupts().raised()) received.interrupted = true;
   if (received.interrupted) {
     session.Warn(to_stdout ? "interrupted: what was written is not complete" : "interrupted: nothing was kept");
     return kInterrupted;

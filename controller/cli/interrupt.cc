@@ -44,6 +44,7 @@ void Interrupts::Raise() {
 
 Interrupts::Guard::Guard(Interrupts& interrupts, std::function<void()> on_interrupt) : interrupts_(interrupts) {
   MutexLock lock(interrupts_.mu_);
+  before_ = std::move(interrupts_.handler_);
   if (interrupts_.raised_) {
     on_interrupt();
     interrupts_.handler_ = [] {};
@@ -54,7 +55,10 @@ Interrupts::Guard::Guard(Interrupts& interrupts, std::function<void()> on_interr
 
 Interrupts::Guard::~Guard() {
   MutexLock lock(interrupts_.mu_);
-  interrupts_.handler_ = nullptr;
+  interrupts_.handler_ = std::move(before_);
+  if (!interrupts_.raised_ || !interrupts_.handler_) return;
+  interrupts_.handler_();
+  interrupts_.handler_ = [] {};
 }
 
 }  // namespace litefleet::cli

@@ -21,6 +21,7 @@ class Interrupts {
   void Raise();
 
   // While it lives, `on_interrupt` is called once, on another thread, instead of the end of the process; at once if a signal came before.
+  // Within another one: that is called when this has gone.
   class Guard {
    public:
     Guard(Interrupts& interrupts, std::function<void()> on_interrupt);
@@ -30,6 +31,7 @@ class Interrupts {
 
    private:
     Interrupts& interrupts_;
+    std::function<void()> before_;
   };
 
  private:

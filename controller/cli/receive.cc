@@ -66,6 +66,12 @@ absl::Status CheckContent(const v1::Snapshot& snapshot) {
                fmt::format("snapshot {} is neither a database nor SQL text nor files", snapshot.id()), "install the newer litefleet");
 }
 
+dump::HelperOptions InterruptibleHelper(Session& session) {
+  dump::HelperOptions helper;
+  helper.cancelled = [&session] { return session.interrupts().raised(); };
+  return helper;
+}
+
 absl::Status ReceiveDatabase(Session& session, const std::string& reference, int fd, const std::string& scratch, Received& out) {
   std::unique_ptr<dump::LoadProcess> load;
   format::SegmentReader segments(format::Content::kSql);
@@ -80,7 +86,8 @@ absl::Status ReceiveDatabase(Session& session, const std::string& reference, int
       });
     }
     LF_ASSIGN_OR_RETURN(const uint64_t room, io::FreeBytes(scratch));
-    LF_ASSIGN_OR_RETURN(load, dump::LoadProcess::Start({}, fd, scratch, static_cast<int64_t>(room), snapshot.size_bytes()));
+    LF_ASSIGN_OR_RETURN(
+        load, dump::LoadProcess::Start(InterruptibleHelper(session), fd, scratch, static_cast<int64_t>(room), snapshot.size_bytes()));
     return PageWriter::Write([&](ByteView data) { return segments.Add(data, [&](ByteView text) { return load->Write(text); }); });
   };
   LF_RETURN_IF_ERROR(Receive(session, reference, choose, out));

@@ -31,6 +31,8 @@ absl::Status Receive(Session& session, const std::string& reference, const Choos
 
 // The snapshot as a database behind `fd` (empty, to read and write): as it is, or loaded from SQL text, with temporary files in `scratch`.
 absl::Status ReceiveDatabase(Session& session, const std::string& reference, int fd, const std::string& scratch, Received& out);
+// Ctrl-C ends a helper with these, where a guard keeps it from ending the process.
+dump::HelperOptions InterruptibleHelper(Session& session);
 
 // Ends with an error where the pages are neither a database nor SQL text.
 absl::Status CheckContent(const v1::Snapshot& snapshot);

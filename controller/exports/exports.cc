@@ -44,6 +44,11 @@ constexpr size_t kMaxLeftOut = 1000;
 constexpr int kMaxLeftOutSteps = 20;
 constexpr size_t kMostSaid = 900;  // of one of them
 constexpr std::chrono::milliseconds kReportEvery{300};
+// A device chooses what its views are, and exports of all devices stand behind one another: together they have this time, and this room.
+constexpr std::chrono::seconds kCsvTime{600};
+constexpr uint64_t kCsvBytesPerSecond = 1'000'000;
+constexpr uint64_t kViewTimes = 4, kViewBytes = 64 << 20;
+constexpr uint64_t kCsvTimes = 16, kCsvBytes = 256 << 20;
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the export was cancelled"); }
 
@@ -383,7 +388,12 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
   io::SpaceGuard space(io::DirectoryOf(directory), options_.reserve_bytes, std::string(kSpaceHint), options_.free_bytes);
   dump::CsvFiles files;
   if (candidate.rule.csv) {
-    const dump::CsvOptions csv{.only = {}, .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); }};
+    const auto size = static_cast<uint64_t>(candidate.database.newest_snapshot().size_bytes());
+    const dump::CsvOptions csv{.only = {},
+                               .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); },
+                               .time = kCsvTime + std::chrono::seconds(size / kCsvBytesPerSecond),
+                               .view_bytes = kViewTimes * size + kViewBytes,
+                               .bytes = kCsvTimes * size + kCsvBytes};
     LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(helper, fd, directory, csv));
     for (const auto& [table, why] : files.left_out) {
       if (operation.steps_size() == kMaxLeftOutSteps) break;

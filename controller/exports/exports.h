@@ -20,9 +20,9 @@
 // Names of devices and databases are names (IsName), those of tables are escaped (common/dump/csv_files.h): nothing leaves its directory.
 //
 // Thread safety: all members may be called from any thread. Ownership: borrows everything, which must outlive it.
-// Errors of an operation: those of a reader; TABLE_NOT_FOUND, DUMP_REFUSED, DATABASE_DAMAGED, DUMP_FAILED, DUMP_TIMEOUT; NOT_ENOUGH_SPACE;
-// EXPORT_INTERRUPTED (a restart of the controller, it is begun anew); CANCELLED, after which this snapshot is not exported any more until
-// the next start.
+// Errors of an operation: those of a reader; TABLE_NOT_FOUND, DUMP_REFUSED, DATABASE_DAMAGED, DUMP_FAILED, DUMP_TIMEOUT, DUMP_TOO_LARGE;
+// NOT_ENOUGH_SPACE; EXPORT_INTERRUPTED (a restart of the controller, it is begun anew); CANCELLED, after which this snapshot is not
+// exported any more until the next start.
 #ifndef LITEFLEET_CONTROLLER_EXPORTS_EXPORTS_H_
 #define LITEFLEET_CONTROLLER_EXPORTS_EXPORTS_H_
 

@@ -29,17 +29,19 @@ manifest::ManifestReader Nothing(store::Store& store, uint32_t page_size) {
 }  // namespace
 
 DeltaBuilder::DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache,
-                           const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base)
-    : DeltaBuilder(catalog, store, cache, snapshot, page_count, std::move(base), /*compacts=*/true) {}
+                           Scratch<WriteScratch>& scratch, const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base)
+    : DeltaBuilder(catalog, store, cache, scratch, snapshot, page_count, std::move(base), /*compacts=*/true) {}
 
 DeltaBuilder::DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache,
-                           const SnapshotId& snapshot, uint32_t page_size, uint32_t page_count)
-    : DeltaBuilder(catalog, store, cache, snapshot, page_count, Nothing(store, page_size), /*compacts=*/false) {}
+                           Scratch<WriteScratch>& scratch, const SnapshotId& snapshot, uint32_t page_size, uint32_t page_count)
+    : DeltaBuilder(catalog, store, cache, scratch, snapshot, page_count, Nothing(store, page_size), /*compacts=*/false) {}
 
 DeltaBuilder::DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache,
-                           const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base, bool compacts)
+                           Scratch<WriteScratch>& scratch, const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base,
+                           bool compacts)
     : catalog_(catalog),
       store_(store),
+      scratch_(scratch),
       snapshot_(snapshot),
       page_size_(base.layout().page_size),
       page_count_(page_count),

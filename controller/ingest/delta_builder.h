@@ -20,6 +20,7 @@
 #include "common/format/digest.h"
 #include "controller/catalog/ingest_catalog.h"
 #include "controller/ingest/manifest_builder.h"
+#include "controller/ingest/scratch.h"
 #include "controller/manifest/chunk_reader.h"
 #include "controller/manifest/layer_writer.h"
 #include "controller/manifest/manifest_reader.h"
@@ -35,11 +36,11 @@ class DeltaBuilder {
   static constexpr size_t kDigestPrefix = 8;
 
   // REQUIRES: base.page_size == page_size. What it refers to outlives it; the base stays pinned.
-  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, const SnapshotId& snapshot,
-               uint32_t page_count, manifest::ManifestReader base);
+  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, Scratch<WriteScratch>& scratch,
+               const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base);
   // On nothing: every page is offered. Chunks stay as they are offered, for what comes later to share.
-  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, const SnapshotId& snapshot,
-               uint32_t page_size, uint32_t page_count);
+  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, Scratch<WriteScratch>& scratch,
+               const SnapshotId& snapshot, uint32_t page_size, uint32_t page_count);
 
   struct Checked {
     OfferedChunk chunk;
@@ -70,8 +71,8 @@ class DeltaBuilder {
   uint32_t pages_changed() const { return pages_changed_; }
 
  private:
-  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, const SnapshotId& snapshot,
-               uint32_t page_count, manifest::ManifestReader base, bool compacts);
+  DeltaBuilder(const catalog::IngestCatalog& catalog, store::Store& store, manifest::DigestCache& cache, Scratch<WriteScratch>& scratch,
+               const SnapshotId& snapshot, uint32_t page_count, manifest::ManifestReader base, bool compacts);
 
   struct Run {
     uint32_t first_page = 0;
@@ -101,6 +102,7 @@ class DeltaBuilder {
 
   const catalog::IngestCatalog& catalog_;
   store::Store& store_;
+  Scratch<WriteScratch>& scratch_;
   const SnapshotId snapshot_;
   const uint32_t page_size_;
   const uint32_t page_count_;

@@ -5,7 +5,6 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/format/chunk_codec.h"
 #include "common/format/extent.h"
 #include "controller/ingest/delta_builder.h"
 
@@ -16,7 +15,6 @@ namespace {
 constexpr uint64_t kPerChunk = 16 << 10;
 constexpr uint64_t kTooMuch = 14;  // tenths of what whole extents would cost
 constexpr uint64_t kEnough = 12;
-constexpr int kLevel = 3;
 // Opened for one chunk of pages that moved: an offer may not cost much more than what it saves.
 constexpr size_t kMaxSourceChunks = 16;
 
@@ -86,9 +84,8 @@ absl::Status DeltaBuilder::WriteTogether(manifest::Stretch& stretch, const std::
 }
 
 absl::StatusOr<catalog::ArrivedChunk> DeltaBuilder::WriteOwn(ByteView raw, std::span<const format::PageDigest> digests) {
-  thread_local format::ChunkCompressor compressor(kLevel);
   std::string stored;
-  LF_ASSIGN_OR_RETURN(const format::Codec codec, compressor.Compress(raw, stored));
+  LF_ASSIGN_OR_RETURN(const format::Codec codec, scratch_.Take()->compressor.Compress(raw, stored));
   catalog::ArrivedChunk chunk{.name = format::NameChunk(page_size_, digests),
                               .page_size = page_size_,
                               .page_count = static_cast<uint32_t>(digests.size()),

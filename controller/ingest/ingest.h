@@ -22,6 +22,7 @@
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
 #include "controller/catalog/ingest_catalog.h"
+#include "controller/ingest/scratch.h"
 #include "controller/manifest/digest_cache.h"
 #include "controller/store/store.h"
 #include "litefleet/v1/agent_service.pb.h"
@@ -37,7 +38,7 @@ struct IngestLimits {
   uint32_t max_offered_chunks = 1024;    // told to the device
   size_t max_expected_chunks = 65536;    // answered as missing and not yet received: about 100 bytes each
   int64_t in_flight_bytes = 3 << 20;     // payload of one upload that waits for verification
-  size_t entries_per_part = 4096;        // of the manifest; about 50 bytes each
+  size_t entries_per_part = 4096;        // of the manifest; about 50 bytes each where it is stored, 300 in memory
   size_t digest_cache_bytes = 32 << 20;  // page digests of chunks, for all uploads together
   uint64_t max_database_bytes = 16ull << 40;
   size_t max_uploads = 256;                 // at once
@@ -107,6 +108,8 @@ class Ingest {
   const IngestDeps& deps() const { return deps_; }
   const IngestLimits& limits() const { return limits_; }
   manifest::DigestCache& digests() { return digests_; }
+  Scratch<OpenScratch>& to_open() { return to_open_; }
+  Scratch<WriteScratch>& to_write() { return to_write_; }
   // Changes with every commit of the database, and with those of some others: what was read of it before is still so where this is.
   uint64_t commits(const DeviceId& device, const std::string& database) const;
   // One stream a session: a newer one ends the older one, and waits (5 s at most) until it has.
@@ -121,6 +124,8 @@ class Ingest {
   const IngestDeps deps_;
   const IngestLimits limits_;
   manifest::DigestCache digests_;
+  Scratch<OpenScratch> to_open_;
+  Scratch<WriteScratch> to_write_;
   mutable Mutex mu_;
   CondVar changed_;
   std::map<std::string, std::shared_ptr<UploadSession>> running_ ABSL_GUARDED_BY(mu_);

@@ -95,7 +95,7 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
 absl::Status UploadSession::ChooseBase(const v1::UploadBegin& begin, const catalog::UploadSessionRow& row, v1::UploadAccepted& accepted) {
   const IngestDeps& deps = ingest_.deps();
   if (ContentOf(begin) != v1::SNAPSHOT_CONTENT_DATABASE) {
-    delta_.emplace(deps.catalog, deps.store, ingest_.digests(), snapshot_, begin.page_size(), begin.page_count());
+    delta_.emplace(deps.catalog, deps.store, ingest_.digests(), ingest_.to_write(), snapshot_, begin.page_size(), begin.page_count());
     return absl::OkStatus();
   }
   if (!row.pinned.value().empty() && (begin.compare() || !begin.base_snapshot_id().empty())) {
@@ -109,7 +109,7 @@ absl::Status UploadSession::ChooseBase(const v1::UploadBegin& begin, const catal
         base->Know(std::exchange(facts_.parts, {}));
         accepted.set_base_snapshot_id(row.pinned.value());
         accepted.set_base_root_digest(std::string(base->layout().root.AsString()));
-        delta_.emplace(deps.catalog, deps.store, ingest_.digests(), snapshot_, begin.page_count(), *std::move(base));
+        delta_.emplace(deps.catalog, deps.store, ingest_.digests(), ingest_.to_write(), snapshot_, begin.page_count(), *std::move(base));
         return absl::OkStatus();
       }
     }

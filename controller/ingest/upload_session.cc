@@ -18,6 +18,8 @@ namespace {
 
 // Payload of a message that is verified at once: that takes less than waking another thread gains.
 constexpr int64_t kVerifiedHere = 64 << 10;
+// Of chunks that may wait to be recorded: the payload does not bound how many there are.
+constexpr size_t kMarksAhead = 4;
 
 absl::Status Invalid(std::string_view reason, const std::string& message) {
   return Error(absl::StatusCode::kInvalidArgument, reason, message);
@@ -129,6 +131,7 @@ absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
     jobs.push_back({.slot = nullptr, .data = std::move(*chunk.mutable_data())});
   }
   if (jobs.empty()) return Invalid("CHUNK_INVALID", "a message without chunks");
+  LF_RETURN_IF_ERROR(MakeRoom());
   {
     MutexLock lock(mu_);
     if (undurable_ > 0 && undurable_ + bytes > limits.window_bytes) {
@@ -142,6 +145,7 @@ absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
       slots_.push_back(slots[i]);
       jobs[i].slot = &slots_.back();
     }
+    unrecorded_ += slots.size();
     in_flight_ += bytes;
     undurable_ += bytes;
     unmarked_ += bytes;
@@ -177,13 +181,11 @@ void UploadSession::Verify(std::vector<Job> jobs, int64_t bytes) {
 }
 
 absl::Status UploadSession::VerifyOne(const Slot& slot, const std::string& data, std::optional<store::Placed>& placed) {
-  // A context and a buffer for each worker, not for each upload.
-  thread_local format::ChunkDecompressor decompressor;
-  thread_local Bytes raw;
+  const auto scratch = ingest_.to_open().Take();
   const catalog::ArrivedChunk& chunk = slot.chunk;
   auto digests = std::make_shared<std::vector<format::PageDigest>>();
-  const absl::Status opened =
-      decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size, chunk.name, raw, digests.get());
+  const absl::Status opened = scratch->decompressor.Open(chunk.codec, AsBytes(data), chunk.page_count * chunk.page_size, chunk.page_size,
+                                                         chunk.name, scratch->raw, digests.get());
   if (opened.ok()) ingest_.digests().Put(chunk.name, std::move(digests));
   if (!opened.ok()) return Invalid("CHUNK_INVALID", "what the device sent is not what it offered: " + MessageOf(opened));
   if (!slot.put) return absl::OkStatus();
@@ -231,24 +233,53 @@ void UploadSession::RunQueuedMark() {
     mark_queued_ = false;
     marking_ = true;
   }
-  absl::Status result = MakeDurable(TakeSlots(), /*tell=*/true);
-  if (result.ok() && ingest_.deps().check_quota) result = ingest_.deps().check_quota(device_, /*goes_on=*/true);
-  GiveMark();
+  const absl::Status result = Mark();
   if (!result.ok()) return Fail(result);
   MarkIfDue();
 }
 
-std::deque<UploadSession::Slot> UploadSession::TakeSlots() {
-  MutexLock lock(mu_);
-  std::deque<Slot> slots = std::move(slots_);  // references into it stay valid
-  slots_.clear();
-  unmarked_ = 0;
-  for (size_t i = 0; i < slots.size(); ++i) {
-    while (!slots[i].done) changed_.Wait(mu_);
+absl::Status UploadSession::Mark() {
+  absl::Status result = MakeDurable(TakeSlots(), /*tell=*/true);
+  if (result.ok() && ingest_.deps().check_quota) result = ingest_.deps().check_quota(device_, /*goes_on=*/true);
+  GiveMark();
+  return result;
+}
+
+// Here, and not in the background: all threads that could do it there may be at this place.
+absl::Status UploadSession::MakeRoom() {
+  for (;;) {
+    {
+      MutexLock lock(mu_);
+      if (!status_.ok() || unrecorded_ < kMarksAhead * ingest_.limits().mark_chunks) return status_;
+    }
+    TakeMark();
+    LF_RETURN_IF_ERROR(Mark());
   }
-  const auto bad = std::find_if(slots.begin(), slots.end(), [](const Slot& slot) { return !slot.good; });
-  slots.erase(bad, slots.end());
+}
+
+std::deque<UploadSession::Slot> UploadSession::TakeSlots() {
+  std::deque<Slot> slots;
+  MutexLock lock(mu_);
+  for (size_t left = std::min(slots_.size(), ingest_.limits().mark_chunks); left > 0; --left) {
+    while (!slots_.front().done) changed_.Wait(mu_);
+    unmarked_ -= slots_.front().chunk.stored_bytes;
+    bad_ = bad_ || !slots_.front().good;
+    if (!bad_) slots.push_back(std::move(slots_.front()));
+    slots_.pop_front();
+  }
   return slots;
+}
+
+absl::Status UploadSession::LeaveOneMark() {
+  absl::Status result;
+  for (;;) {
+    {
+      MutexLock lock(mu_);
+      if (slots_.size() <= ingest_.limits().mark_chunks) return result;
+    }
+    const std::deque<Slot> slots = TakeSlots();
+    if (result.ok()) result = MakeDurable(slots, /*tell=*/false);
+  }
 }
 
 absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, bool tell) {
@@ -267,6 +298,7 @@ absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, bool tell
   {
     MutexLock lock(mu_);
     row_ = row;
+    unrecorded_ -= chunks.size();
     for (const catalog::ArrivedChunk& chunk : chunks) {
       undurable_ -= chunk.stored_bytes;
       recent_.erase(chunk.name);
@@ -295,8 +327,9 @@ absl::Status UploadSession::Commit(const v1::UploadCommit& commit) {
   if (!root.has_value()) return Invalid("COMMIT_INVALID", "the root digest is not 32 bytes long");
   if (manifest_.has_value()) LF_RETURN_IF_ERROR(manifest_->Finish(*root));
   TakeMark();
+  absl::Status result = LeaveOneMark();
   const std::deque<Slot> slots = TakeSlots();
-  absl::Status result = status();
+  if (result.ok()) result = status();
   if (result.ok()) result = CommitWithMark(commit, *root, slots);
   // What came stays for a session that goes on from here.
   if (!result.ok()) MakeDurable(slots, /*tell=*/false).IgnoreError();
@@ -376,9 +409,10 @@ void UploadSession::End() {
   state_ = State::kEnded;
   if (began) {
     TakeMark();
+    const absl::Status left = LeaveOneMark();
     const std::deque<Slot> slots = TakeSlots();
     // A failure leaves the resume point where it was; the device learns it when it comes back.
-    if (!committed) MakeDurable(slots, /*tell=*/false).IgnoreError();
+    if (!committed && left.ok()) MakeDurable(slots, /*tell=*/false).IgnoreError();
     GiveMark();
   }
   Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));

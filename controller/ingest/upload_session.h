@@ -14,7 +14,7 @@
 //
 // Thread safety: Handle and End are called one at a time, from threads that may block (disk, catalog, verification); Abort and WaitEnded
 // from any thread. Work in the background holds a reference to the session. Memory: limits.in_flight_bytes of payload, and about
-// 100 bytes for each chunk that is expected or not yet durable.
+// 100 bytes for each chunk that is expected or not yet durable; of the latter there are at most 4 * limits.mark_chunks, and a message.
 #ifndef LITEFLEET_CONTROLLER_INGEST_UPLOAD_SESSION_H_
 #define LITEFLEET_CONTROLLER_INGEST_UPLOAD_SESSION_H_
 
@@ -96,8 +96,15 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   void GiveMark() ABSL_LOCKS_EXCLUDED(mu_);
   void MarkIfDue() ABSL_LOCKS_EXCLUDED(mu_);
   void RunQueuedMark() ABSL_LOCKS_EXCLUDED(mu_);
-  // All that was received so far, up to the first that is not good, once it is verified. REQUIRES: the mark.
+  // One mark, then gives it. REQUIRES: the mark.
+  absl::Status Mark() ABSL_LOCKS_EXCLUDED(mu_);
+  // Makes durable until there is room for more chunks.
+  absl::Status MakeRoom() ABSL_LOCKS_EXCLUDED(mu_);
+  // The first of what was received, limits.mark_chunks at most and none behind one that is not good, once it is verified. REQUIRES: the
+  // mark.
   std::deque<Slot> TakeSlots() ABSL_LOCKS_EXCLUDED(mu_);
+  // Makes durable all but what TakeSlots gives at once; after an error it only waits for it. REQUIRES: the mark.
+  absl::Status LeaveOneMark() ABSL_LOCKS_EXCLUDED(mu_);
   // REQUIRES: the mark.
   absl::Status MakeDurable(const std::deque<Slot>& slots, bool tell) ABSL_LOCKS_EXCLUDED(mu_);
   // REQUIRES: the mark; `slots` are what TakeSlots gave. After an error they are not recorded.
@@ -135,6 +142,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   bool closed_ ABSL_GUARDED_BY(mu_) = false;  // the sink was told
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   std::deque<Slot> slots_ ABSL_GUARDED_BY(mu_);  // received, not yet taken by a mark; references stay valid
+  size_t unrecorded_ ABSL_GUARDED_BY(mu_) = 0;   // chunks received and not in the catalog: those of slots_, and what a mark has taken
+  bool bad_ ABSL_GUARDED_BY(mu_) = false;        // a mark has come to one that is not good
   int64_t in_flight_ ABSL_GUARDED_BY(mu_) = 0;   // payload that waits for verification
   int64_t unmarked_ ABSL_GUARDED_BY(mu_) = 0;    // payload in slots_
   SteadyTime marked_at_ ABSL_GUARDED_BY(mu_){};

@@ -149,6 +149,26 @@ def test_csv_files_have_their_name_when_all_are_there():
         lf.expect_equal(os.listdir(fleet.path("out")), ["csv"], "what a good end leaves")
 
 
+def test_an_interrupt_of_a_conversion_leaves_nothing():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=50)
+        lf.run_sql(path, "create table big(a); with recursive c(i) as (select 1 union all select i + 1 from c where i < 2000) insert into big select randomblob(50000) from c")
+        fleet.agent("alpha", {"main": path})
+        snapshot = fleet.snapshot("alpha/main")
+        os.mkdir(fleet.path("out"))
+        for options in (["--format", "sql"], ["--table", "big"]):
+            args = [os.path.join(lf.BIN, "litefleet"), "snapshot", "download", snapshot, "--output", fleet.path("out", "file"), *options]
+            process = subprocess.Popen(args, env={**os.environ, "LITEFLEET_DATA": fleet.data}, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            part = fleet.path("out", f"file.{process.pid}.part")
+            lf.wait_until("the conversion has begun", lambda: os.path.exists(part) and os.path.getsize(part) > 1 << 20, every=0.005)
+            process.send_signal(signal.SIGINT)
+            process.wait(30)
+            lf.expect_equal(process.returncode, 130, f"the exit code after an interrupt of {options}")
+            lf.expect_equal(os.listdir(fleet.path("out")), [], f"what an interrupt of {options} leaves")
+
+
 def test_a_dump_is_restored_like_any_other():
     with lf.Fleet() as fleet:
         fleet.init()

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <filesystem>
 #include <set>
+#include <thread>
 
 #include "absl/cleanup/cleanup.h"
 #include "common/base/error_detail.h"
@@ -66,13 +67,20 @@ class FakeExecutor final : public OperationExecutor {
     return result;
   }
   absl::StatusOr<v1::RestorePlan> Plan(const v1::Query&) override { return v1::RestorePlan(); }
-  std::optional<v1::OperationResult> Settle(const v1::Order& order) override {
+  std::optional<v1::OperationResult> Settle(const v1::Order& order, const CancelToken& stop) override {
+    while (settling && !stop.interrupted()) std::this_thread::sleep_for(milliseconds(5));
+    if (stop.interrupted()) {
+      v1::OperationResult result;
+      result.set_state(v1::OPERATION_STATE_CANCELLED);
+      return result;
+    }
     if (order.operation_id() != abandoned) return std::nullopt;
     v1::OperationResult result;
     result.set_state(v1::OPERATION_STATE_FAILED);
     *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kAborted, "RESTORE_ABANDONED", "some files are new"));
     return result;
   }
+  bool HasBegun(const std::string& id) override { return id == abandoned; }
   void Forget(const std::string& id) override { forgotten.push_back(id); }
 
   void Release() {
@@ -97,7 +105,8 @@ class FakeExecutor final : public OperationExecutor {
   bool until_awaited = false;     // goes on when something ordered stands behind it
   bool spooling = false;          // what it makes waits in the spool
   std::set<std::string> waiting;  // databases whose operations only wait
-  std::string abandoned;          // what a former run had begun to change
+  std::atomic<bool> settling = false;
+  std::string abandoned;  // what a former run had begun to change
   std::vector<std::string> begun, sessions, forgotten;
   std::map<std::string, int> running;
 
@@ -271,6 +280,33 @@ TEST_F(OperationQueueTest, ACancelOfWhatHadChangedSomethingTellsSo) {
       EXPECT_EQ(result.state(), v1::OPERATION_STATE_CANCELLED);
     }
   }
+}
+
+// It copies a database, perhaps: not while the connection waits for it, and not while the program ends.
+TEST_F(OperationQueueTest, ACancelDoesNotWaitForWhatASettledRestoreTakes) {
+  const v1::Order order = Order(2, "db1", true);
+  executor_.abandoned = order.operation_id();
+  executor_.settling = true;
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(Order(1, "db1", true)).ok());
+    ASSERT_TRUE(executor_.WaitBegun(1));
+    ASSERT_TRUE(queue.Accept(order).ok());
+    queue.Cancel(order.operation_id());
+    executor_.Release();
+    ASSERT_EQ(listener_.Wait(1).size(), 1u);
+    EXPECT_TRUE(queue.Busy("db1"));
+  }
+  EXPECT_TRUE(OnDisk("orders", order));
+  EXPECT_FALSE(OnDisk("results", order));
+  executor_.settling = false;
+  FakeListener later;
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(later).ok());
+  const auto results = later.Wait(2);  // the first was not recorded
+  ASSERT_EQ(results.size(), 2u);
+  EXPECT_EQ(results[1].error().info().reason(), "RESTORE_ABANDONED");
 }
 
 TEST_F(OperationQueueTest, WhatWaitsForAConfirmationLetsItsDatabaseGoOn) {

@@ -59,6 +59,14 @@ TEST_F(TablesTest, IntoALiveDatabaseInEitherMode) {
   }
 }
 
+TEST_F(TablesTest, WhatWasMadeSinceTheSnapshotIsToldWhereItGoes) {
+  Begin("wal");
+  Sql("create index since on t(v)");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("they are gone: index since")));
+}
+
 TEST_F(TablesTest, ItCanBeUndone) {
   Begin("wal");
   ASSERT_TRUE(Run().status.ok());
@@ -88,6 +96,26 @@ TEST_F(TablesTest, AWritingApplicationLosesNothing) {
     EXPECT_GE(after, during);
     // Its rows count up: one that is missing would be a hole.
     EXPECT_EQ(Count(path_, "select max(rowid) - count(*) from log"), 0);
+  }
+}
+
+// What is merged may have far fewer pages than there were when the lock was had.
+TEST_F(TablesTest, AMergeThatShrinksTheDatabase) {
+  for (const char* journal : {"wal", "delete"}) {
+    SCOPED_TRACE(journal);
+    Begin(journal);
+    Sql("delete from t where id > 10; pragma auto_vacuum=1; vacuum; insert into log select zeroblob(1000) from "
+        "(with recursive c(n) as (select 1 union all select n+1 from c where n < 2000) select n from c)");
+    MakeSnapshot("delete", 10);
+    order_.add_tables("log");
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_TRUE(outcome.applied);
+    EXPECT_EQ(LogRows(path_), 0);
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_LT(Count(path_, "pragma page_count"), 256);
+    EXPECT_EQ(LogRows(path_ + ".litefleet-undo"), 2003);
+    EXPECT_EQ(LeftOver(), "");
   }
 }
 

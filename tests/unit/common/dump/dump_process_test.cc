@@ -9,6 +9,7 @@
 #include <thread>
 
 #include "common/base/status.h"
+#include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/dump/page_channel.h"
 #include "common/io/file.h"
@@ -17,7 +18,9 @@
 namespace litefleet::dump {
 namespace {
 
+using ::testing::ElementsAre;
 using ::testing::HasSubstr;
+using ::testing::SizeIs;
 
 class ProcessTest : public DumpTest {
  protected:
@@ -228,6 +231,29 @@ TEST(PageChannel, RequestsOutsideTheDatabaseAreRefused) {
   EXPECT_FALSE(decoded(100'000, 1));
   EXPECT_FALSE(decoded(99'999, 2));
   EXPECT_FALSE(decoded(UINT64_MAX, 2));
+}
+
+// Views may be anything: rows without an end, or none in any time.
+TEST_F(ProcessTest, ViewsTakeNoMoreThanTimeAndBytesOfCsv) {
+  const std::string endless = " as with recursive c(n) as (select 1 union all select n+1 from c) select ";
+  Make("a.db", "create table t(a); insert into t values(1); create view a_rows" + endless + "n, hex(zeroblob(5000)) from c;" +
+                   "create view b_waits" + endless + "count(*) from c; create view c_waits" + endless + "count(*) from c;" +
+                   "create view d_short as select a from t");
+  const auto fd = io::Open(Path("a.db"), O_RDONLY);
+  const auto began = std::chrono::steady_clock::now();
+  auto files = WriteCsvFiles({}, fd->get(), Path("csv"), {.time = std::chrono::seconds(4), .view_bytes = 1 << 20});
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(15));
+  EXPECT_THAT(files->names, ElementsAre("t.csv"));
+  ASSERT_THAT(files->left_out, SizeIs(4));
+  EXPECT_EQ(files->left_out[0].name, "a_rows");
+  EXPECT_EQ(files->left_out[0].why, "it has more than 1048576 bytes of text");
+  EXPECT_THAT(files->left_out[3].why, HasSubstr("what came before it"));
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(Path("csv")), {}), 1);
+  // Of a table it is an error.
+  files = WriteCsvFiles({}, fd->get(), Path("none"), {.bytes = 3});
+  EXPECT_EQ(ReasonOf(files.status()), "DUMP_TOO_LARGE");
+  EXPECT_FALSE(std::filesystem::exists(Path("none")));
 }
 
 }  // namespace

@@ -79,6 +79,40 @@ TEST_F(MergeTest, ATableComesWithWhatBelongsToIt) {
   EXPECT_EQ(Check(live.get()), "ok");
 }
 
+TEST_F(MergeTest, WhatWasDefinedOtherwiseIsSaid) {
+  auto source = Make("s.db", "create table a(x); create table b(y); create index bi on b(y); create table c(z); insert into a values(1);");
+  auto live = Make("l.db",
+                   "create table A(x, added); create index since on a(added); create trigger notes after insert on a begin select 1; end;"
+                   "create table b(y); create index bi on b(y desc);");
+  const Ended ended = Merge(live.get(), {"a", "b", "c"}, Part(source.get(), {"a", "b", "c"}));
+  EXPECT_EQ(ended.end, End::kOk);
+  EXPECT_EQ(ended.message,
+            "the snapshot has other definitions, which the database has now: index bi, table A; "
+            "the snapshot did not have these, they are gone: index since, trigger notes");
+  const Ended again = Merge(live.get(), {"a", "b", "c"}, Part(source.get(), {"a", "b", "c"}));
+  EXPECT_EQ(again.end, End::kOk);
+  EXPECT_EQ(again.message, "");
+}
+
+// In another encoding it would be another text.
+TEST_F(MergeTest, TextThatIsNoUnicodeStaysInItsEncoding) {
+  for (const char* encoding : {"UTF-16le", "UTF-16be"}) {
+    const std::string set = std::string("pragma encoding='") + encoding + "';";
+    auto source = Make("s.db", set +
+                                   "create table a(x); insert into a values(cast(x'00d8d800' as text)),('b'); create table b(x);"
+                                   "insert into b values('\xc3\xa4');");
+    auto live = Make("l.db", "create table c(z);");
+    const Ended ended = Merge(live.get(), {"a"}, Part(source.get(), {"a"}));
+    EXPECT_EQ(ended.end, End::kRefused);
+    EXPECT_THAT(ended.message, HasSubstr(encoding));
+    EXPECT_EQ(Merge(live.get(), {"b"}, Part(source.get(), {"b"})).end, End::kOk);
+    EXPECT_EQ(One(live.get(), "select x from b"), "\xc3\xa4");
+    live = Make("l.db", set + "create table c(z);");
+    EXPECT_EQ(Merge(live.get(), {"a"}, Part(source.get(), {"a"})).end, End::kOk);
+    EXPECT_EQ(One(live.get(), "select hex(cast(x as blob)) from a"), One(source.get(), "select hex(cast(x as blob)) from a"));
+  }
+}
+
 TEST_F(MergeTest, ATableThatIsNotThereIsMade) {
   auto source = Make("s.db", "create table a(x unique); insert into a values(1); create table b(y); insert into b values(2);");
   auto live = Make("l.db", "create table c(z); insert into c values(3);");
@@ -191,6 +225,32 @@ TEST_F(MergeTest, VirtualTablesAreRefused) {
   const Ended ended = PartInto(source.get(), {"f"}, text);
   EXPECT_EQ(ended.end, End::kNoPart);
   EXPECT_THAT(ended.message, HasSubstr("virtual"));
+}
+
+// One of its tables alone would leave an index of other rows.
+TEST_F(MergeTest, OfAVirtualTableAllTablesOrNone) {
+  const std::string virtual_table = "create virtual table docs using fts5(a); create table docs_log(b); insert into docs_log values(1);";
+  const std::string old_rows = "insert into docs values('apple'),('pear');";
+  auto source = Make("s.db", virtual_table + old_rows);
+  const std::vector<std::string> all = {"docs_config", "docs_content", "docs_data", "docs_docsize", "docs_idx"};
+  std::string text;
+  Ended ended = PartInto(source.get(), {"docs_content", "docs_config"}, text);
+  EXPECT_EQ(ended.end, End::kNoPart);
+  EXPECT_THAT(ended.message, HasSubstr("docs, and docs_data, docs_docsize, docs_idx are not chosen"));
+  auto live = Make("l.db", virtual_table + "insert into docs values('plum');");
+  ended = Merge(live.get(), all, Part(source.get(), all));
+  ASSERT_EQ(ended.end, End::kOk) << ended.message;
+  live = sqlite::Open(Path("l.db"), SQLITE_OPEN_READWRITE).value();
+  EXPECT_EQ(One(live.get(), "select a from docs where docs match 'pear'"), "pear");
+  EXPECT_EQ(One(live.get(), "select count(*) from docs where docs match 'plum'"), "0");
+  EXPECT_EQ(One(live.get(), "select count(*) from docs"), "2");
+  // What only has such a name.
+  EXPECT_EQ(Merge(live.get(), {"docs_log"}, Part(source.get(), {"docs_log"})).end, End::kOk);
+  // The virtual table of the database counts too.
+  auto plain = Make("p.db", "create table docs_content(id integer primary key, c0); insert into docs_content values(1, 'fig');");
+  ended = Merge(live.get(), {"docs_content"}, Part(plain.get(), {"docs_content"}));
+  EXPECT_EQ(ended.end, End::kNoPart);
+  EXPECT_EQ(One(live.get(), "select a from docs"), "apple,pear");
 }
 
 // Whatever a snapshot was made to hold, its text may touch nothing but the chosen tables.

@@ -2,10 +2,12 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <fstream>
 #include <thread>
 
 #include "controller/restore/materialise.h"
+#include "tests/fakes/volatile_files.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
 namespace litefleet::ingest {
@@ -533,6 +535,51 @@ TEST_F(HostileTest, WindowAndOffersAreLimited) {
   EXPECT_EQ(Refused({Begin(), offer, ChunkRequest(database_, 0), ChunkRequest(database_, 1), ChunkRequest(database_, 2)}),
             "WINDOW_EXCEEDED");
   EXPECT_EQ(Refused({Begin(), OfferRequest(database_, 1, 0, 5)}), "TOO_MANY_OFFERS");
+}
+
+// However small their payload is.
+TEST_F(HostileTest, ChunksThatAreNotDurableAreBounded) {
+  std::atomic<bool> blocked = false;
+  fakes::VolatileFiles files(1, 0, [&](fakes::FileCall call) {
+    if (call == fakes::FileCall::kSync) blocked.wait(true);
+    return fakes::FileFault::kNone;
+  });
+  IngestLimits limits;
+  limits.mark_chunks = 4;
+  path_ = std::make_unique<DataPath>(directory_, clock_, limits, 1 << 30, files);
+  constexpr uint32_t kChunks = 60;
+  database_ = FakeDatabase::Make(4096, 64 * kChunks, 1);
+  blocked = true;
+  std::atomic<uint32_t> sent = 0;
+  auto sink = std::make_shared<RecordingSink>();
+  auto session = *path_->ingest->NewUpload(device_, sink);
+  std::thread device([&] {
+    v1::UploadRequest begin = Begin();
+    EXPECT_TRUE(session->Handle(begin).ok());
+    v1::UploadRequest offer = OfferRequest(database_, 1, 0, kChunks);
+    EXPECT_TRUE(session->Handle(offer).ok());
+    for (uint32_t i = 0; i < kChunks; ++i) {
+      v1::UploadRequest chunk = ChunkRequest(database_, i);
+      const absl::Status status = session->Handle(chunk);
+      EXPECT_TRUE(status.ok()) << status;
+      ++sent;
+    }
+    v1::UploadRequest commit = CommitRequest(database_);
+    const absl::Status status = session->Handle(commit);
+    EXPECT_TRUE(status.ok()) << status;
+    session->End();
+  });
+  for (int i = 0; i < 3000 && sent < 16; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  EXPECT_EQ(sent, 16u);
+  blocked = false;
+  blocked.notify_all();
+  device.join();
+  EXPECT_EQ(sent, kChunks);
+  EXPECT_TRUE(sink->Next(v1::UploadResponse::kCommitted).has_value());
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), kChunks);
+  session.reset();
+  path_.reset();
 }
 
 TEST_F(HostileTest, ABaseThatIsNoIdIsRefused) {
