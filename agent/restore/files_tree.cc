@@ -167,13 +167,14 @@ absl::Status FilesTree::AddContent(ByteView content) {
 absl::Status FilesTree::FinishFile() {
   if (!file_.valid()) return absl::OkStatus();
   const Entry& entry = entries_.back();
-  SetOwner(entry, file_.get());
+  const bool owned = SetOwner(entry, file_.get());
   mode_t mode = entry.mode;
   if ((mode & kGivesRights) != 0) {
-    // Only where the device itself has given them to that file: a snapshot gives nobody the rights of another.
+    // Only where the device itself has given them to that file, and the new one has its owner: a snapshot gives nobody the rights of another,
+    // nor those of the agent.
     struct stat now {};
     const io::UniqueFd present(files::OpenBeneath(root_, entry.name, O_PATH));
-    const bool same = present.valid() && fstat(present.get(), &now) == 0 && S_ISREG(now.st_mode) && now.st_uid == entry.uid &&
+    const bool same = owned && present.valid() && fstat(present.get(), &now) == 0 && S_ISREG(now.st_mode) && now.st_uid == entry.uid &&
                       now.st_gid == entry.gid && (mode & kGivesRights & ~now.st_mode) == 0;
     if (!same) {
       mode &= ~kGivesRights;
@@ -196,13 +197,14 @@ absl::Status FilesTree::FinishFile() {
   return absl::OkStatus();
 }
 
-void FilesTree::SetOwner(const Entry& entry, int fd) {
-  if (fchown(fd, entry.uid, entry.gid) == 0) return;
+bool FilesTree::SetOwner(const Entry& entry, int fd) {
   // A group that this process is in it may give.
-  static_cast<void>(fchown(fd, static_cast<uid_t>(-1), entry.gid) == 0);
+  if (fchown(fd, entry.uid, entry.gid) != 0) static_cast<void>(fchown(fd, static_cast<uid_t>(-1), entry.gid) == 0);
+  // What it has by now is the answer: there are file systems that take any owner and keep none.
   struct stat st {};
-  if (fstat(fd, &st) == 0 && st.st_uid == entry.uid && st.st_gid == entry.gid) return;
+  if (fstat(fd, &st) == 0 && st.st_uid == entry.uid && st.st_gid == entry.gid) return true;
   if (++without_owner_ == 1) first_without_owner_ = Shown(entry);
+  return false;
 }
 
 absl::Status FilesTree::FinishAdding() {
@@ -344,8 +346,8 @@ std::string FilesTree::Summary() const {
 std::vector<std::string> FilesTree::Notes() const {
   std::vector<std::string> notes;
   if (without_owner_ > 0) {
-    notes.push_back(fmt::format("the owner of {} files could not be set as the agent is not root (the first: {})", without_owner_,
-                                first_without_owner_));
+    notes.push_back(fmt::format("the owner of {} files could not be set (the first: {}){}", without_owner_,
+                                first_without_owner_, geteuid() == 0 ? "" : ", as the agent is not root"));
   }
   if (without_bits_ > 0) {
     notes.push_back(

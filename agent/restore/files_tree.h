@@ -74,7 +74,8 @@ class FilesTree {
  private:
   FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory);
   absl::Status FinishFile();
-  void SetOwner(const files::Entry& entry, int fd);
+  // Whether it has the owner and the group of the entry.
+  bool SetOwner(const files::Entry& entry, int fd);
   absl::Status CheckPlace(const files::Entry& entry);
   absl::Status ApplyOne(size_t index);
   absl::Status ApplyDirectory(size_t index, int parent);

@@ -16,6 +16,14 @@ namespace {
 using ::testing::Contains;
 using ::testing::HasSubstr;
 
+void Lose(int capability) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  syscall(SYS_capget, &header, data);
+  data[0].effective &= ~(1U << capability);
+  syscall(SYS_capset, &header, data);
+}
+
 TEST_F(FilesRestoreTest, FilesLinksAndDirectories) {
   const Outcome outcome = RunArchive(Whole());
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -181,15 +189,8 @@ TEST_F(FilesRestoreTest, ADirectoryThatMayNotBeWrittenIsFoundBeforeTheFirstRenam
   MakeFilesSnapshot(Archive(Whole()));
   fs::create_directory(data_ + "/sub");
   chmod((data_ + "/sub").c_str(), 0555);
-  const std::string reason = InAnother([&] {
-    // What root may do beyond its permissions.
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct data[2] = {};
-    syscall(SYS_capget, &header, data);
-    data[0].effective &= ~(1U << CAP_DAC_OVERRIDE);
-    syscall(SYS_capset, &header, data);
-  });
-  EXPECT_EQ(reason, "DIRECTORY_NOT_WRITABLE");
+  // What root may do beyond its permissions.
+  EXPECT_EQ(InAnother([] { Lose(CAP_DAC_OVERRIDE); }), "DIRECTORY_NOT_WRITABLE");
   EXPECT_EQ(Read("a.conf"), "old");
 }
 
@@ -287,6 +288,24 @@ TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfAnother) {
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 07777, 06755U);
+}
+
+// The file that is there has them of another owner; the new one would have them of the agent.
+TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfTheAgent) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root gives a file to another";
+  Begin();
+  ASSERT_EQ(chown((data_ + "/a.conf").c_str(), 12345, getegid()), 0);
+  ASSERT_EQ(chmod((data_ + "/a.conf").c_str(), 04755), 0);
+  MakeFilesSnapshot(Archive({{"a.conf", "new", 04755, AE_IFREG, {}, -1, 12345}}));
+  EXPECT_EQ(InAnother([] { Lose(CAP_CHOWN); }), "");
+  EXPECT_EQ(Read("a.conf"), "new");
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, geteuid());
+  EXPECT_EQ(st.st_mode & 07777, 0755U);
+  const Outcome outcome = Run();
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("set-group-id bit of 1 files was left out (the first: a.conf)")));
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("the owner of 1 files could not be set")));
 }
 
 TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
