@@ -158,7 +158,7 @@ Outcome FilesSession::Run() {
   if (!interrupted()) {
     // A former run was in the middle of it: no cancel and no refusal makes the files old again.
     if (!status.ok() && begun_before_) status = Abandoned(true, MessageOf(status));
-    CleanUp();
+    if (!kept_) CleanUp();
     status = After(status);
   }
   if (interrupted()) {
@@ -168,13 +168,19 @@ Outcome FilesSession::Run() {
     return outcome;
   }
   if (status.ok()) progress_.Finish();
+  return End(status);
+}
+
+Outcome FilesSession::End(const absl::Status& status) {
   state_.set_code(static_cast<int>(status.code()));
   state_.set_reason(ReasonOf(status));
   state_.set_message(MessageOf(status));
   state_.set_hint(HintOf(status));
   LF_CRASH_POINT("files.before_done");
+  // The hook does not wait for the root, and is not run again.
+  if (kept_) state_.set_hooks_begun(false);
   // Without it a crash before the caller has made the outcome durable repeats the restore, which ends in the same state.
-  static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  static_cast<void>(Enter(kept_ ? state_.step() : storage::v1::RESTORE_STEP_DONE));
   return OutcomeOf(state_);
 }
 
@@ -190,18 +196,7 @@ std::optional<Outcome> FilesSession::Settle() {
   if (!kept_) CleanUp();
   const absl::Status ended = After(state_.applied() ? absl::OkStatus() : Abandoned(begun, "nobody asks for the restore any more"));
   if (!begun && !state_.hooks_begun()) return std::nullopt;
-  state_.set_code(static_cast<int>(ended.code()));
-  state_.set_reason(ReasonOf(ended));
-  state_.set_message(MessageOf(ended));
-  state_.set_hint(HintOf(ended));
-  if (kept_) {
-    // The hook does not wait for the root, and is not run again.
-    state_.set_hooks_begun(false);
-    static_cast<void>(parts_.journal.Save(state_));
-  } else {
-    static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
-  }
-  return OutcomeOf(state_);
+  return End(ended);
 }
 
 absl::Status FilesSession::Go() {
@@ -212,6 +207,7 @@ absl::Status FilesSession::Go() {
     state_.add_steps("went on after an interruption");
     // Where it began: what it made lies there, whatever agent.toml says by now.
     const absl::Status opened = OpenPlace();
+    kept_ = !opened.ok();
     if (state_.applied()) {
       // What the application has written since is not replaced once more.
       if (!opened.ok()) state_.add_steps(MessageOf(opened));

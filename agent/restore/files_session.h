@@ -34,7 +34,7 @@ class FilesSession {
   // Nobody asks for it any more: what it made beside the files goes. Nothing where no file had been replaced; the outcome as Run would have
   // told it where all were.
   std::optional<Outcome> Settle();
-  // After Settle: the root could not be opened, so that what lies there is for another try.
+  // The root could not be opened, so that what lies there is for another try: the journal has it until then.
   bool kept() const { return kept_; }
 
  private:
@@ -45,6 +45,7 @@ class FilesSession {
   absl::Status Unpack();
   absl::Status Apply();
   absl::Status After(const absl::Status& ended);
+  Outcome End(const absl::Status& status);
   void CleanUp();
   absl::Status CheckCancelled() const;
   absl::Status Enter(storage::v1::RestoreStep step);

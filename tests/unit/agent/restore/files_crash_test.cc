@@ -164,6 +164,26 @@ TEST_F(FilesRestoreTest, WhatCannotBeReachedIsLeftForTheNextStart) {
   }
 }
 
+// As the above, where the order is repeated while the root is away.
+TEST_F(FilesRestoreTest, WhatARunCannotReachIsLeftForTheNextStart) {
+  for (const char* point : {"files.fetching", "files.fetched", "files.renamed", "files.applied"}) {
+    SCOPED_TRACE(point);
+    const bool applied = std::string_view(point) == "files.applied";
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    fs::rename(data_, folder_ + "/unmounted");
+    const Outcome outcome = Run();
+    EXPECT_EQ(outcome.status.ok(), applied) << outcome.status;
+    EXPECT_EQ(outcome.applied, applied);
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    fs::rename(folder_ + "/unmounted", data_);
+    EXPECT_NE(LeftOver(), "");
+    static_cast<void>(Open()->Recover({}));
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
