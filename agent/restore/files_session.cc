@@ -190,8 +190,7 @@ std::optional<Outcome> FilesSession::Settle() {
   state_ = **before;
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   const bool begun = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
-  const absl::Status opened = OpenPlace();
-  kept_ = !opened.ok();
+  const absl::Status opened = Reach();
   if (kept_) state_.add_steps(MessageOf(opened));
   if (!kept_) CleanUp();
   const absl::Status ended = After(state_.applied() ? absl::OkStatus() : Abandoned(begun, "nobody asks for the restore any more"));
@@ -206,8 +205,7 @@ absl::Status FilesSession::Go() {
     if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
     state_.add_steps("went on after an interruption");
     // Where it began: what it made lies there, whatever agent.toml says by now.
-    const absl::Status opened = OpenPlace();
-    kept_ = !opened.ok();
+    const absl::Status opened = Reach();
     if (state_.applied()) {
       // What the application has written since is not replaced once more.
       if (!opened.ok()) state_.add_steps(MessageOf(opened));
@@ -243,6 +241,24 @@ absl::Status FilesSession::OpenPlace() {
                  "restore again");
   }
   place_.emplace(std::move(place));
+  return absl::OkStatus();
+}
+
+// To where a former run was. The archive lies there until all files are in their places: a root without it is another one, as is the
+// empty directory on which nothing is mounted yet, and nothing is done in it. (A run that was killed within an instant of its end has none
+// either; what its journal says is then kept in vain.)
+absl::Status FilesSession::Reach() {
+  kept_ = true;
+  LF_RETURN_IF_ERROR(OpenPlace());
+  if (state_.step() != storage::v1::RESTORE_STEP_PREPARED && !state_.applied()) {
+    LF_ASSIGN_OR_RETURN(const auto archive, place_->Stat(archive_name()));
+    if (!archive.has_value()) {
+      return Error(Code::kAborted, "RESTORE_ABANDONED",
+                   fmt::format("the archive that was fetched into {} is not there any more (is it mounted?): nothing more is done in it", state_.path()),
+                   "look whether what belongs there is mounted, then restore the files again");
+    }
+  }
+  kept_ = false;
   return absl::OkStatus();
 }
 

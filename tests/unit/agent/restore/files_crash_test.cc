@@ -184,6 +184,40 @@ TEST_F(FilesRestoreTest, WhatARunCannotReachIsLeftForTheNextStart) {
   }
 }
 
+// The agent starts before the file system of the root is mounted: the empty directory that it sees is another root.
+TEST_F(FilesRestoreTest, AnotherRootIsLeftAsItIs) {
+  for (const char* point : {"files.fetched", "files.unpacked", "files.renamed:2"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      fs::rename(data_, folder_ + "/unmounted");
+      fs::create_directory(data_);
+      fetcher_.extents = 0;
+      if (asked) {
+        const Outcome outcome = Run();
+        EXPECT_EQ(ReasonOf(outcome.status), "RESTORE_ABANDONED") << outcome.status;
+        EXPECT_THAT(MessageOf(outcome.status), HasSubstr("is it mounted?"));
+        EXPECT_FALSE(outcome.applied);
+        ASSERT_TRUE(Open()->Forget(kOperation).ok());
+      } else {
+        const auto recovery = Open()->Recover({});
+        EXPECT_EQ(recovery.ended.size(), 0U);
+        EXPECT_THAT(recovery.said, Contains(HasSubstr("next start")));
+      }
+      EXPECT_EQ(fetcher_.extents, 0);
+      EXPECT_TRUE(fs::is_empty(data_));
+      fs::remove(data_);
+      fs::rename(folder_ + "/unmounted", data_);
+      EXPECT_NE(LeftOver(), "");
+      static_cast<void>(Open()->Recover({}));
+      EXPECT_EQ(LeftOver(), "");
+      EXPECT_TRUE(fs::is_empty(folder_ + "/state") || std::string_view(point) == "files.renamed:2");
+    }
+  }
+}
+
 TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
