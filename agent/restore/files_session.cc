@@ -367,7 +367,8 @@ absl::Status FilesSession::Apply() {
   state_.set_applied(true);
   state_.add_steps(tree_->Summary());
   for (std::string& note : tree_->Notes()) state_.add_steps(std::move(note));
-  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_APPLYING));
+  // The files are in their places whether or not that can be written down.
+  if (const absl::Status saved = Enter(storage::v1::RESTORE_STEP_APPLYING); !saved.ok()) state_.add_steps(MessageOf(saved));
   LF_CRASH_POINT("files.applied");
   return absl::OkStatus();
 }

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/unit/agent/restore/files_fixture.h"
 
 namespace litefleet::restore {
@@ -216,6 +219,31 @@ TEST_F(FilesRestoreTest, AnotherRootIsLeftAsItIs) {
       EXPECT_TRUE(fs::is_empty(folder_ + "/state") || std::string_view(point) == "files.renamed:2");
     }
   }
+}
+
+// The state directory takes nothing any more while the files are put in their places.
+TEST_F(FilesRestoreTest, WhatCannotBeWrittenDownIsDoneAndTold) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  int said = 0;
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+    if (progress.phase() != "replacing") return;
+    if (++said == 1) std::this_thread::sleep_for(std::chrono::milliseconds(300));  // until the next is said
+    if (said == 2) fs::rename(folder_ + "/state", folder_ + "/gone");
+  });
+  ASSERT_GE(said, 2);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("/state/")));
+  EXPECT_EQ(LeftOver(), "");
+  // The order is found again later: what the application has written since is not replaced.
+  fs::remove_all(folder_ + "/state");
+  fs::rename(folder_ + "/gone", folder_ + "/state");
+  Write("a.conf", "written since");
+  fetcher_.extents = 0;
+  EXPECT_EQ(ReasonOf(Run().status), "RESTORE_ABANDONED");
+  EXPECT_EQ(fetcher_.extents, 0);
+  EXPECT_EQ(Read("a.conf"), "written since");
 }
 
 TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
