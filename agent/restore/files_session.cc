@@ -254,7 +254,8 @@ absl::Status FilesSession::Reach() {
     LF_ASSIGN_OR_RETURN(const auto archive, place_->Stat(archive_name()));
     if (!archive.has_value()) {
       return Error(Code::kAborted, "RESTORE_ABANDONED",
-                   fmt::format("the archive that was fetched into {} is not there any more (is it mounted?): nothing more is done in it", state_.path()),
+                   fmt::format("the archive that was fetched into {} is not there any more (is it mounted?): nothing more is done in it",
+                               state_.path()),
                    "look whether what belongs there is mounted, then restore the files again");
     }
   }

@@ -64,6 +64,14 @@ absl::Status EmptyDirectory(int fd) {
   }
 }
 
+// Empty where none is.
+std::string LinkAt(int directory, const std::string& name) {
+  std::string link(files::kMostName + 1, '\0');
+  const ssize_t bytes = readlinkat(directory, name.c_str(), link.data(), link.size());
+  link.resize(bytes < 0 ? 0 : static_cast<size_t>(bytes));
+  return link;
+}
+
 timespec TimeOf(const Entry& entry) {
   timespec time{};
   time.tv_sec = entry.seconds;
@@ -170,8 +178,8 @@ absl::Status FilesTree::FinishFile() {
   const bool owned = SetOwner(entry, file_.get());
   mode_t mode = entry.mode;
   if ((mode & kGivesRights) != 0) {
-    // Only where the device itself has given them to that file, and the new one has its owner: a snapshot gives nobody the rights of another,
-    // nor those of the agent.
+    // Only where the device itself has given them to that file, and the new one has its owner: a snapshot gives nobody the rights of
+    // another, nor those of the agent.
     struct stat now {};
     const io::UniqueFd present(files::OpenBeneath(root_, entry.name, O_PATH));
     const bool same = owned && present.valid() && fstat(present.get(), &now) == 0 && S_ISREG(now.st_mode) && now.st_uid == entry.uid &&
@@ -258,6 +266,8 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
                  "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
   }
   if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
+  // A link that is replaced by the same one leads to its database as before.
+  if (entry.kind == EntryKind::kLink && there && LinkAt(parent->get(), base) == entry.link) return absl::OkStatus();
   bool database = there && IsDatabase(st);
   for (const std::string_view suffix : kOfDatabase) {
     if (suffix.empty()) continue;
@@ -346,8 +356,8 @@ std::string FilesTree::Summary() const {
 std::vector<std::string> FilesTree::Notes() const {
   std::vector<std::string> notes;
   if (without_owner_ > 0) {
-    notes.push_back(fmt::format("the owner of {} files could not be set (the first: {}){}", without_owner_,
-                                first_without_owner_, geteuid() == 0 ? "" : ", as the agent is not root"));
+    notes.push_back(fmt::format("the owner of {} files could not be set (the first: {}){}", without_owner_, first_without_owner_,
+                                geteuid() == 0 ? "" : ", as the agent is not root"));
   }
   if (without_bits_ > 0) {
     notes.push_back(

@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "common/files/beneath.h"
@@ -36,6 +37,10 @@ class Walker {
     struct stat st {};
     if (fstat(root_, &st) != 0) return Refused("FILES_UNREADABLE", std::string("the root: ") + strerror(errno));
     device_ = st.st_dev;
+    for (const std::string& path : rules_.databases) {
+      if (stat(path.c_str(), &st) == 0) databases_.emplace(st.st_dev, st.st_ino);
+      if (lstat(path.c_str(), &st) == 0) databases_.emplace(st.st_dev, st.st_ino);
+    }
     bool own = false;
     const int fd = OpenDirectory("", own);
     if (fd >= 0 && !Directory(fd, "", 0)) return std::move(out_);
@@ -135,6 +140,11 @@ class Walker {
     if (S_ISDIR(st.st_mode)) return Below(name, st, depth);
     if (!globs_.Takes(name)) return true;
     if (!files::IsEntryName(name)) return Stop("TOO_MANY_FILES", "a name is too long: " + name);
+    // Also a link to one, and one that has no header yet.
+    if (databases_.contains({st.st_dev, st.st_ino})) {
+      Remark(kIsDatabase, name);
+      return true;
+    }
     if (S_ISLNK(st.st_mode)) return Link(fd, base, name, st);
     if (!S_ISREG(st.st_mode)) {
       Remark("left out, since they are sockets, pipes or devices", name);
@@ -245,6 +255,7 @@ class Walker {
   const files::Rules& rules_;
   const files::GlobSet globs_;
   uint64_t device_ = 0;
+  std::set<std::pair<uint64_t, uint64_t>> databases_;  // those configured, and links to them: device and inode
   int64_t seen_ = 0;
   uint64_t bytes_ = 0;
   size_t name_bytes_ = 0;

@@ -184,6 +184,23 @@ TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
   EXPECT_EQ(Read("a.conf"), "old");
 }
 
+// Snapshots have such links, of times when their databases were not configured.
+TEST_F(FilesRestoreTest, ALinkToADatabaseIsReplacedByTheSameAlone) {
+  for (const bool same : {true, false}) {
+    Begin();
+    fs::remove(data_ + "/a.conf");
+    fs::create_symlink("real.db", data_ + "/a.conf");
+    Write("real.db", "precious");
+    target_.databases = {data_ + "/a.conf"};
+    MakeFilesSnapshot(Archive({Link("a.conf", same ? "real.db" : "other"), {"b", "new"}}));
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), same ? "" : "TARGET_IS_DATABASE") << outcome.status;
+    EXPECT_EQ(fs::read_symlink(data_ + "/a.conf"), "real.db");
+    EXPECT_EQ(Read("b"), same ? "new" : "nothing");
+    EXPECT_EQ(Read("real.db"), "precious");
+  }
+}
+
 TEST_F(FilesRestoreTest, ADirectoryThatMayNotBeWrittenIsFoundBeforeTheFirstRename) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));

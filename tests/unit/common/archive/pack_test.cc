@@ -188,6 +188,22 @@ TEST_F(PackTest, NeitherDatabasesNorDevices) {
   EXPECT_EQ(Content(), wanted);
 }
 
+// What no restore may replace.
+TEST_F(PackTest, NoConfiguredDatabaseAndNoLinkToOne) {
+  Write("new.db", "");
+  Write("sub/later.db", "");
+  Write("a", "x");
+  fs::create_symlink("sub/later.db", root_ + "/link.db");
+  fs::create_symlink("a", root_ + "/link");
+  options_.rules.databases = {root_ + "/new.db", root_ + "/link.db", root_ + "/none.db"};
+  const Packed packed = Run();
+  ASSERT_EQ(packed.end, PackEnd::kOk) << packed.text;
+  EXPECT_THAT(packed.notes,
+              Contains(HasSubstr("SQLite databases or belong to one (configure each as a [[database]]): link.db, new.db, sub/later.db")));
+  const std::map<std::string, std::string> wanted = {{"a", "x"}, {"link -> a", ""}, {"sub/", ""}};
+  EXPECT_EQ(Content(), wanted);
+}
+
 TEST_F(PackTest, CapsRefuseTheWholeAndNameWhatIsTooMuch) {
   Write("small", "x");
   Write("large", std::string(3000, 'x'));
