@@ -352,25 +352,28 @@ TEST_F(ChangingTest, OneThatGoesAndOneThatBecomesALink) {
   }
 }
 
-// Small ones are read again until they keep still.
-TEST_F(PackTest, ASmallFileIsNeverTorn) {
-  Write("counter", std::string(200'000, '0'));
+// Small ones are read again until they keep still, and a large one is not begun before it does.
+class TornTest : public PackTest, public testing::WithParamInterface<size_t> {};
+
+TEST_P(TornTest, NoFileIsEver) {
+  const size_t size = GetParam();
+  Write("counter", std::string(size, '0'));
   std::atomic<bool> stop{false};
   std::thread writer([&] {
     for (char digit = '0'; !stop; digit = digit == '9' ? '0' : static_cast<char>(digit + 1)) {
       const int fd = open((root_ + "/counter").c_str(), O_WRONLY);
-      const std::string content(200'000, digit);
-      for (size_t at = 0; at < content.size(); at += 20'000)
-        static_cast<void>(pwrite(fd, content.data() + at, 20'000, static_cast<off_t>(at)) < 0);
+      const std::string content(size, digit);
+      for (size_t at = 0; at < size; at += size / 10)
+        static_cast<void>(pwrite(fd, content.data() + at, size / 10, static_cast<off_t>(at)) < 0);
       close(fd);
       std::this_thread::sleep_for(std::chrono::milliseconds(digit % 3 == 0 ? 60 : 2));
     }
   });
   const auto whole = [&] {
     const std::string content = Content().at("counter");
-    return content == std::string(200'000, content[0]);
+    return content == std::string(size, content[0]);
   };
-  for (int i = 0; i < 20; ++i) {
+  for (int i = 0; i < 30; ++i) {
     const bool taken = Run().end == PackEnd::kOk;
     EXPECT_TRUE(!taken || whole());
   }
@@ -379,6 +382,8 @@ TEST_F(PackTest, ASmallFileIsNeverTorn) {
   ASSERT_EQ(Run().end, PackEnd::kOk) << "it keeps still";
   EXPECT_TRUE(whole());
 }
+
+INSTANTIATE_TEST_SUITE_P(SmallAndLarge, TornTest, testing::Values(200'000, 2'000'000));
 
 TEST_F(PackTest, NobodyTakesIt) {
   Write("a", std::string(3 << 20, 'a'));
