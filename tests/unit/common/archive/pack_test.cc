@@ -11,7 +11,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -28,6 +30,8 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 namespace fs = std::filesystem;
+
+std::chrono::steady_clock::time_point InAWhile() { return std::chrono::steady_clock::now() + std::chrono::milliseconds(1500); }
 
 class PackTest : public testing::Test {
  protected:
@@ -352,6 +356,35 @@ TEST_F(ChangingTest, OneThatGoesAndOneThatBecomesALink) {
   }
 }
 
+TEST_F(PackTest, AFileThatIsRenamedDuringTheWalkIsFoundOrTold) {
+  Write("sub/y", "x");
+  // Looked at between the names and the file.
+  for (int i = 0; i < 100; ++i) Write("sub/" + std::to_string(i), "x");
+  std::atomic<bool> stop{false};
+  std::thread renamer([&] {
+    const std::string y = root_ + "/sub/y", z = root_ + "/sub/z";
+    while (!stop) {
+      rename(y.c_str(), z.c_str());
+      rename(z.c_str(), y.c_str());
+    }
+  });
+  options_.list_only = true;
+  int missed = 0, found = 0;
+  for (int i = 0; i < 300; ++i) {
+    const Packed packed = Run();
+    EXPECT_EQ(packed.end, PackEnd::kOk) << packed.text;
+    const bool has = bytes_.find("sub/y") != std::string::npos || bytes_.find("sub/z") != std::string::npos;
+    const bool told = std::any_of(packed.notes.begin(), packed.notes.end(), files::TellsOfChange);
+    found += has ? 1 : 0;
+    missed += has || told ? 0 : 1;
+    EXPECT_EQ(std::count(bytes_.begin(), bytes_.end(), '\n'), has ? 102 : 101) << "each once";
+  }
+  stop = true;
+  renamer.join();
+  EXPECT_EQ(missed, 0);
+  EXPECT_GT(found, 0);
+}
+
 // Small ones are read again until they keep still, and a large one is not begun before it does.
 class TornTest : public PackTest, public testing::WithParamInterface<size_t> {};
 
@@ -373,7 +406,7 @@ TEST_P(TornTest, NoFileIsEver) {
     const std::string content = Content().at("counter");
     return content == std::string(size, content[0]);
   };
-  for (int i = 0; i < 30; ++i) {
+  for (const auto until = InAWhile(); std::chrono::steady_clock::now() < until;) {
     const bool taken = Run().end == PackEnd::kOk;
     EXPECT_TRUE(!taken || whole());
   }
@@ -381,6 +414,18 @@ TEST_P(TornTest, NoFileIsEver) {
   writer.join();
   ASSERT_EQ(Run().end, PackEnd::kOk) << "it keeps still";
   EXPECT_TRUE(whole());
+}
+
+TEST_F(PackTest, ALargeFileIsNotBegunInTheTickOfAWrite) {
+  Write("a", std::string(2 << 20, 'a'));
+  timespec begun{};
+  during_ = [&] { clock_gettime(CLOCK_REALTIME, &begun); };
+  ASSERT_EQ(Run().end, PackEnd::kOk);
+  struct stat st {};
+  ASSERT_EQ(stat((root_ + "/a").c_str(), &st), 0);
+  const double since =
+      static_cast<double>(begun.tv_sec - st.st_ctim.tv_sec) + static_cast<double>(begun.tv_nsec - st.st_ctim.tv_nsec) / 1e9;
+  EXPECT_GT(since, 0.02);
 }
 
 INSTANTIATE_TEST_SUITE_P(SmallAndLarge, TornTest, testing::Values(200'000, 2'000'000));
