@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/restore/fetch_patience.h"
+#include "agent/restore/plan.h"
 #include "common/base/clock.h"
 #include "common/base/crash_point.h"
 #include "common/base/error_detail.h"
@@ -82,6 +83,7 @@ absl::Status CheckFilesOrder(const v1::RestoreOrder& order, const Target& target
     return Error(Code::kInvalidArgument, "MODE_UNSUPPORTED", "files are replaced one by one, and have no tables",
                  "restore them without --mode and --table");
   }
+  LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
   const bool makes_sense = order.page_size() == format::kContentPageBytes && order.page_count() <= format::kMaxPageCount &&
                            order.root_version() == format::kRootVersion && order.root_digest().size() == format::kDigestBytes;
   if (makes_sense) return absl::OkStatus();

@@ -98,7 +98,7 @@ LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state) {
 
 LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& active) {
   Recovery recovery;
-  const auto states = journal_.List();
+  const auto states = journal_.List(recovery.said);
   if (!states.ok()) {
     recovery.said.push_back(MessageOf(states.status()));
     return recovery;

@@ -246,6 +246,18 @@ TEST_F(FilesRestoreTest, WhatCannotBeWrittenDownIsDoneAndTold) {
   EXPECT_EQ(Read("a.conf"), "written since");
 }
 
+TEST_F(FilesRestoreTest, WhatTheJournalCannotReadIsNeitherWrittenNorSilent) {
+  auto journal = RestoreJournal::Open(folder_ + "/state");
+  ASSERT_TRUE(journal.ok());
+  storage::v1::RestoreState state;
+  state.set_operation_id(kOperation);
+  state.set_message(std::string(2 << 20, 'x'));
+  EXPECT_EQ(ReasonOf(journal->Save(state)), "STATE_TOO_LARGE");
+  EXPECT_FALSE(journal->Load(kOperation)->has_value());
+  std::ofstream(folder_ + "/state/" + kOperation + ".state") << "nonsense";
+  EXPECT_THAT(Open()->Recover({}).said, Contains(HasSubstr(std::string(kOperation) + ".state")));
+}
+
 TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
