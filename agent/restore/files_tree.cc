@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -62,6 +64,26 @@ absl::Status EmptyDirectory(int fd) {
     if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT && unlinkat(fd, next->d_name, AT_REMOVEDIR) != 0)
       return ErrnoError(errno, "empty the staging directory");
   }
+}
+
+absl::Status NotWritable(const Entry& entry, std::string_view why) {
+  return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
+               fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), why),
+               "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
+}
+
+// chattr +i or +a, where the file system tells: neither it nor what is in it can be replaced. An empty name: the directory itself.
+bool IsFixed(int directory, const std::string& name) {
+  struct statx st {};
+  if (statx(directory, name.c_str(), AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, 0, &st) != 0) return false;
+  return (st.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
+}
+
+// Whether a file of another in a sticky directory of another can be replaced.
+bool ActsForOthers() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1U << CAP_FOWNER)) != 0;
 }
 
 // Empty where none is.
@@ -157,6 +179,10 @@ absl::Status FilesTree::Add(const Entry& entry) {
     if (fchownat(directory_.get(), name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0 && ++without_owner_ == 1)
       first_without_owner_ = Shown(entry);
   }
+  // One that is missing is made here, where there may be no room for it.
+  if (entry.kind == EntryKind::kDirectory && !io::UniqueFd(files::OpenBeneath(root_, entry.name, O_PATH)).valid() &&
+      mkdirat(directory_.get(), name.c_str(), 0700) != 0)
+    return ErrnoError(errno, "make " + Shown(entry));
   if (entry.kind != EntryKind::kFile) return absl::OkStatus();
   file_ = io::UniqueFd(openat(directory_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + Shown(entry));
@@ -260,11 +286,14 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   }
   if (there && entry.kind == EntryKind::kDirectory) return absl::OkStatus();
   // Some of the files new and the rest refused is what nobody wants.
-  if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
-    return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
-                 fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), strerror(errno)),
-                 "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
-  }
+  if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) return NotWritable(entry, strerror(errno));
+  if (IsFixed(parent->get(), "") || (there && IsFixed(parent->get(), base)))
+    return NotWritable(entry, "it or its directory is immutable or append-only (lsattr)");
+  struct stat directory {};
+  if (there && fstat(parent->get(), &directory) == 0 && (directory.st_mode & S_ISVTX) != 0 && directory.st_uid != geteuid() &&
+      st.st_uid != geteuid() && !ActsForOthers())
+    return NotWritable(entry, "what is there belongs to another, and the directory has the sticky bit");
+  if (probed_.insert(std::string(files::ParentOf(entry.name))).second) LF_RETURN_IF_ERROR(Probe(entry, parent->get()));
   if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
   // A link that is replaced by the same one leads to its database as before.
   if (entry.kind == EntryKind::kLink && there && LinkAt(parent->get(), base) == entry.link) return absl::OkStatus();
@@ -279,6 +308,18 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   return Error(Code::kFailedPrecondition, "TARGET_IS_DATABASE",
                fmt::format("{} is, or belongs to, a SQLite database on the device", Shown(entry)),
                "restore databases by their own snapshots");
+}
+
+// What else the kernel may refuse of a rename (a subvolume, a quota of a project, a key of encryption) is asked with a file that nobody
+// misses. Its name is ours, and is that of this operation.
+absl::Status FilesTree::Probe(const Entry& entry, int parent) {
+  const std::string name = staging_ + "-probe";
+  const io::UniqueFd made(openat(directory_.get(), "probe", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!made.valid()) return ErrnoError(errno, "make a file in the staging directory");
+  const bool moved = renameat(directory_.get(), "probe", parent, name.c_str()) == 0 && unlinkat(parent, name.c_str(), 0) == 0;
+  if (moved) return absl::OkStatus();
+  if (errno == EXDEV || errno == EPERM || errno == EACCES || errno == EROFS) return NotWritable(entry, strerror(errno));
+  return ErrnoError(errno, "put " + Shown(entry) + " in its place");
 }
 
 absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
@@ -330,7 +371,7 @@ absl::Status FilesTree::ApplyDirectory(size_t index, int parent) {
   const std::string staged = std::to_string(index);
   struct stat st {};
   if (fstatat(parent, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return absl::OkStatus();
-  if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0) return ErrnoError(errno, "make " + Shown(entry));
+  if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoError(errno, "make " + Shown(entry));
   const io::UniqueFd made(openat(directory_.get(), staged.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!made.valid()) return ErrnoError(errno, "open " + Shown(entry));
   SetOwner(entry, made.get());

@@ -3,10 +3,13 @@
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "absl/cleanup/cleanup.h"
 #include "common/base/utf8.h"
 #include "tests/unit/agent/restore/files_fixture.h"
 
@@ -208,6 +211,55 @@ TEST_F(FilesRestoreTest, ADirectoryThatMayNotBeWrittenIsFoundBeforeTheFirstRenam
   chmod((data_ + "/sub").c_str(), 0555);
   // What root may do beyond its permissions.
   EXPECT_EQ(InAnother([] { Lose(CAP_DAC_OVERRIDE); }), "DIRECTORY_NOT_WRITABLE");
+  EXPECT_EQ(Read("a.conf"), "old");
+}
+
+TEST_F(FilesRestoreTest, FlagsAreFoundBeforeTheFirstRename) {
+  const struct {
+    const char* name;
+    int flag;
+  } cases[] = {{"/sub", FS_APPEND_FL}, {"/sub/-rf", FS_IMMUTABLE_FL}, {"/sub/-rf", FS_APPEND_FL}};
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.name);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    fs::create_directory(data_ + "/sub");
+    Write("sub/-rf", "old");
+    const io::UniqueFd fd(open((data_ + each.name).c_str(), O_RDONLY));
+    int none = 0, flags = each.flag;
+    if (ioctl(fd.get(), FS_IOC_GETFLAGS, &none) != 0 || ioctl(fd.get(), FS_IOC_SETFLAGS, &(flags |= none)) != 0)
+      GTEST_SKIP() << "the file system of " << data_ << " has no flags, or they may not be set here";
+    const absl::Cleanup clear = [&] { ioctl(fd.get(), FS_IOC_SETFLAGS, &none); };
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), "DIRECTORY_NOT_WRITABLE") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("lsattr"));
+    EXPECT_EQ(Read("a.conf"), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(FilesRestoreTest, AStickyDirectoryIsFoundBeforeTheFirstRename) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root gives a file to another";
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fs::create_directory(data_ + "/sub");
+  Write("sub/-rf", "old");
+  ASSERT_EQ(chown((data_ + "/sub/-rf").c_str(), 12345, 12345) + chown((data_ + "/sub").c_str(), 12345, 12345), 0);
+  ASSERT_EQ(chmod((data_ + "/sub").c_str(), 01777), 0);
+  EXPECT_EQ(InAnother([] { Lose(CAP_FOWNER); }), "DIRECTORY_NOT_WRITABLE");
+  EXPECT_EQ(Read("a.conf"), "old");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_TRUE(Run().status.ok()) << "with it root replaces what it wants";
+}
+
+// A quota of a project, for instance, refuses a rename that permissions allow.
+TEST_F(FilesRestoreTest, WhatTheKernelRefusesIsFoundBeforeTheFirstRename) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fs::create_directory(data_ + "/sub");
+  // In the way of what asks.
+  fs::create_directory(data_ + "/sub/.litefleet-" + kOperation + ".staging-files-probe");
+  EXPECT_FALSE(Run().status.ok());
   EXPECT_EQ(Read("a.conf"), "old");
 }
 
