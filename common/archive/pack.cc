@@ -69,7 +69,7 @@ class Packer {
     remarks_ = std::move(walked.remarks);
     if (!walked.reason.empty()) return End(PackEnd::kRefused, walked.reason, walked.text);
     for (const Found& found : walked.found) newest_ms_ = std::max({newest_ms_, Millis(found.entry.seconds), Millis(found.changed.tv_sec)});
-    if (walked.found.empty()) remarks_["no file is what include means"].Add(options_.root);
+    if (walked.found.empty()) remarks_[files::kNothingNote].Add(options_.root);
     const bool written = options_.list_only ? List(walked.found) : Write(walked.found);
     if (!written) return End(failed_, reason_, text_);
     return End(PackEnd::kOk, "", "");
