@@ -54,6 +54,12 @@ absl::StatusOr<io::UniqueFd> OpenFilesRoot(const std::string& path) {
   return ErrnoError(errno, "open " + path);
 }
 
+// Nobody else has a name of it, or may write to it: what was proven stays so.
+bool IsOurs(int fd) {
+  struct stat st {};
+  return fstat(fd, &st) == 0 && st.st_uid == geteuid() && st.st_nlink == 1 && (st.st_mode & 0077) == 0;
+}
+
 absl::Status Abandoned(bool begun, std::string_view why) {
   const char* const how = begun ? "some of the files are those of the snapshot" : "no file was replaced";
   return Error(Code::kAborted, "RESTORE_ABANDONED", fmt::format("{}: {}", how, why), "restore the files again");
@@ -280,6 +286,7 @@ absl::Status FilesSession::Fetch() {
   progress_.Begin("fetching", 0, 60);
   if (state_.step() != storage::v1::RESTORE_STEP_PREPARED) {
     auto kept = StagingFile::Reopen(*place_, archive_name(), order_.page_size(), order_.page_count());
+    if (kept.ok() && !IsOurs((*kept)->fd())) kept = Error(Code::kDataLoss, "STAGING_DAMAGED", "it is another file");
     const absl::Status usable = kept.ok() ? (*kept)->Verify(root_, "", cancel_) : kept.status();
     if (absl::IsCancelled(usable)) return usable;
     if (usable.ok()) archive_ = *std::move(kept);

@@ -161,7 +161,7 @@ absl::Status FilesTree::Remove(int root, const std::string& staging) {
     if (!old.valid() && errno == ENOENT) return absl::OkStatus();
     if (!old.valid() && errno != ENOTDIR && errno != ELOOP) return ErrnoError(errno, "open " + staging);
     if (old.valid()) LF_RETURN_IF_ERROR(EmptyDirectory(old.get()));
-    if (old.valid() && unlinkat(root, staging.c_str(), AT_REMOVEDIR) == 0) return absl::OkStatus();
+    if (old.valid()) return unlinkat(root, staging.c_str(), AT_REMOVEDIR) == 0 ? absl::OkStatus() : ErrnoError(errno, "remove " + staging);
   }
   if (unlinkat(root, staging.c_str(), 0) != 0 && errno != ENOENT) return ErrnoError(errno, "remove " + staging);
   return absl::OkStatus();
@@ -187,12 +187,16 @@ absl::Status FilesTree::Add(const Entry& entry) {
   file_ = io::UniqueFd(openat(directory_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + Shown(entry));
   left_ = entry.size;
+  start_.clear();
   return absl::OkStatus();
 }
 
 absl::Status FilesTree::AddContent(ByteView content) {
   const Entry& entry = entries_.back();
-  if (left_ == entry.size) LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, AsText(content)));
+  if (start_.size() < files::kSqliteHeaderBytes) {
+    start_ += AsText(content).substr(0, files::kSqliteHeaderBytes - start_.size());
+    LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, start_));
+  }
   left_ -= content.size();
   return io::WriteAll(file_.get(), content, Shown(entry));
 }

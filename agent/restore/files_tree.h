@@ -92,6 +92,7 @@ class FilesTree {
   std::vector<files::Entry> entries_;
   io::UniqueFd file_;  // the last entry's, while its content comes
   uint64_t left_ = 0;
+  std::string start_;             // of it
   std::set<std::string> probed_;  // parents
   io::UniqueFd synced_;           // the parent that has to be synced
   std::string synced_name_;

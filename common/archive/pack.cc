@@ -163,6 +163,8 @@ class Packer {
   bool AddFile(const Found& found) {
     for (int tries = 1;; ++tries) {
       const File file(files::OpenBeneath(root_, found.entry.name, O_RDONLY | O_NONBLOCK | O_NOCTTY));
+      const bool lost = file.get() >= 0 || errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV;
+      if (!lost) return Fail(PackEnd::kRefused, "FILES_UNREADABLE", found.entry.name + ": " + strerror(errno));
       struct stat st {};
       if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) {
         if (!options_.tolerant) return Changed(found.entry.name);

@@ -80,6 +80,17 @@ TEST_F(FilesRestoreTest, WhatWasProvenAndIsLostIsFetchedAgain) {
   EXPECT_EQ(Read("sub/large"), std::string(2 << 20, 'l'));
 }
 
+// Who has another name of it, or made it, could change it once it is proven.
+TEST_F(FilesRestoreTest, AnArchiveOfSomebodyElseIsFetchedAgain) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.fetched"));
+  fs::create_hard_link(data_ + "/.litefleet-" + kOperation + ".staging", folder_ + "/held");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("fetched again")));
+}
+
 TEST_F(FilesRestoreTest, OneThatNobodyAsksForAnyMoreIsCleanedUp) {
   for (const char* point : {"files.fetched", "files.unpacked", "files.renamed"}) {
     SCOPED_TRACE(point);

@@ -11,6 +11,7 @@
 
 #include "absl/cleanup/cleanup.h"
 #include "common/base/utf8.h"
+#include "common/files/beneath.h"
 #include "tests/unit/agent/restore/files_fixture.h"
 
 namespace litefleet::restore {
@@ -96,6 +97,19 @@ TEST_F(FilesRestoreTest, HostileArchives) {
     ExpectUntouched();
     EXPECT_EQ(*io::ReadFile(folder_ + "/evil"), "precious");
   }
+}
+
+TEST_F(FilesRestoreTest, ADatabaseIsSeenHoweverItsBytesCome) {
+  Begin();
+  const io::UniqueFd root(files::OpenRoot(data_));
+  auto tree = FilesTree::Make(root.get(), target_, ".litefleet-x");
+  ASSERT_TRUE(tree.ok()) << tree.status();
+  files::Entry entry;
+  entry.name = "b";
+  entry.size = 100;
+  ASSERT_TRUE(tree->Add(entry).ok());
+  ASSERT_TRUE(tree->AddContent(AsBytes(std::string_view("SQLite "))).ok());
+  EXPECT_EQ(ReasonOf(tree->AddContent(AsBytes(std::string_view("format 3\0more", 13)))), "ARCHIVE_INVALID");
 }
 
 // A name is any bytes; what is told of it crosses the wire in strings that are UTF-8.

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -334,6 +335,24 @@ TEST_F(ChangingTest, OneThatShrinksIsNeverTaken) {
   options_.tolerant = true;
   during_ = [&] { fs::resize_file(root_ + "/a", 1 << 20); };
   EXPECT_EQ(Run().end, PackEnd::kChanged);
+}
+
+// That it cannot be opened does not say that it is not there.
+TEST_F(ChangingTest, OneThatCannotBeOpenedIsNotTakenForRemoved) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  for (const bool tolerant : {false, true}) {
+    options_.tolerant = tolerant;
+    during_ = [&] {
+      const rlimit none{0, before.rlim_max};
+      setrlimit(RLIMIT_NOFILE, &none);
+    };
+    const Packed packed = Run();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(packed.end, PackEnd::kRefused);
+    EXPECT_EQ(packed.reason, "FILES_UNREADABLE");
+    EXPECT_THAT(packed.text, HasSubstr("z: "));
+  }
 }
 
 TEST_F(ChangingTest, OneThatGoesAndOneThatBecomesALink) {
