@@ -218,6 +218,7 @@ capture::FilesOptions DeviceExecutor::FilesOptionsOf(const config::DatabaseConfi
   capture::FilesOptions options;
   options.root = database.path;
   options.rules = *database.files;
+  options.rules.databases = DatabasePaths();
   options.clock = &deps_.clock;
   options.helper.cancelled = [&cancel] { return cancel.cancelled(); };
   return options;
@@ -422,10 +423,16 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string&
   target.files = database.files;
   // Somebody may have made a link since the configuration was read.
   LF_RETURN_IF_ERROR(config::CheckOwn(database, *deps_.config(), deps_.config_path));
-  for (const config::DatabaseConfig& other : deps_.config()->databases) {
-    if (!other.files) target.databases.push_back(other.path);
-  }
+  target.databases = DatabasePaths();
   return target;
+}
+
+std::vector<std::string> DeviceExecutor::DatabasePaths() const {
+  std::vector<std::string> paths;
+  for (const config::DatabaseConfig& each : deps_.config()->databases) {
+    if (!each.files) paths.push_back(each.path);
+  }
+  return paths;
 }
 
 rules::RuleFacts DeviceExecutor::RuleOf(const config::DatabaseConfig& database) const {

@@ -105,6 +105,7 @@ class DeviceExecutor final : public control::OperationExecutor {
   capture::OnlineOptions SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   capture::FileOptions FileSourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   capture::FilesOptions FilesOptionsOf(const config::DatabaseConfig& database, const CancelToken& cancel) const;
+  std::vector<std::string> DatabasePaths() const;
   std::optional<capture::FileFacts> FactsOfFiles(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                               const std::function<void(const v1::Progress&)>& progress);

@@ -36,7 +36,7 @@ class FilesSource final : public TextSource {
     read_bytes_ += static_cast<int64_t>(piece->size());
     if (!piece->empty()) return piece;
     for (const std::string& note : process_->notes()) {
-      if (files::TellsOfChange(note)) damage_ += (damage_.empty() ? "" : "; ") + note;
+      if (files::TellsOfChange(note) || note.starts_with(files::kNothingNote)) damage_ += (damage_.empty() ? "" : "; ") + note;
     }
     if (options_.notes) options_.notes(process_->notes());
     process_.reset();

@@ -192,12 +192,19 @@ void OperationQueue::Cancel(const std::string& operation_id) {
 }
 
 void OperationQueue::ResultRecorded(const std::string& operation_id) {
+  v1::OperationKind kind{};
   {
     MutexLock lock(mu_);
-    if (results_.erase(operation_id) == 0) return;
+    const auto result = results_.find(operation_id);
+    if (result == results_.end()) return;
+    kind = result->second.kind();
+    results_.erase(result);
   }
-  if (const absl::Status status = state_.RemoveResult(operation_id); !status.ok())
-    spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
+  // Where the disk refused when it ended, the order is there still, and would begin again. What says that it ended goes last.
+  absl::Status status = state_.RemoveOperation(operation_id);
+  if (status.ok() && (kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_UNDO)) executor_.Forget(operation_id);
+  if (status.ok()) status = state_.RemoveResult(operation_id);
+  if (!status.ok()) spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
 }
 
 void OperationQueue::Plan(const v1::Query& query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) {

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "agent/restore/fetch_patience.h"
+#include "agent/restore/plan.h"
 #include "common/base/clock.h"
 #include "common/base/crash_point.h"
 #include "common/base/error_detail.h"
@@ -53,6 +54,12 @@ absl::StatusOr<io::UniqueFd> OpenFilesRoot(const std::string& path) {
   return ErrnoError(errno, "open " + path);
 }
 
+// Nobody else has a name of it, or may write to it: what was proven stays so.
+bool IsOurs(int fd) {
+  struct stat st {};
+  return fstat(fd, &st) == 0 && st.st_uid == geteuid() && st.st_nlink == 1 && (st.st_mode & 0077) == 0;
+}
+
 absl::Status Abandoned(bool begun, std::string_view why) {
   const char* const how = begun ? "some of the files are those of the snapshot" : "no file was replaced";
   return Error(Code::kAborted, "RESTORE_ABANDONED", fmt::format("{}: {}", how, why), "restore the files again");
@@ -82,6 +89,7 @@ absl::Status CheckFilesOrder(const v1::RestoreOrder& order, const Target& target
     return Error(Code::kInvalidArgument, "MODE_UNSUPPORTED", "files are replaced one by one, and have no tables",
                  "restore them without --mode and --table");
   }
+  LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
   const bool makes_sense = order.page_size() == format::kContentPageBytes && order.page_count() <= format::kMaxPageCount &&
                            order.root_version() == format::kRootVersion && order.root_digest().size() == format::kDigestBytes;
   if (makes_sense) return absl::OkStatus();
@@ -158,7 +166,7 @@ Outcome FilesSession::Run() {
   if (!interrupted()) {
     // A former run was in the middle of it: no cancel and no refusal makes the files old again.
     if (!status.ok() && begun_before_) status = Abandoned(true, MessageOf(status));
-    CleanUp();
+    if (!kept_) CleanUp();
     status = After(status);
   }
   if (interrupted()) {
@@ -168,13 +176,19 @@ Outcome FilesSession::Run() {
     return outcome;
   }
   if (status.ok()) progress_.Finish();
+  return End(status);
+}
+
+Outcome FilesSession::End(const absl::Status& status) {
   state_.set_code(static_cast<int>(status.code()));
   state_.set_reason(ReasonOf(status));
   state_.set_message(MessageOf(status));
   state_.set_hint(HintOf(status));
   LF_CRASH_POINT("files.before_done");
+  // The hook does not wait for the root, and is not run again.
+  if (kept_) state_.set_hooks_begun(false);
   // Without it a crash before the caller has made the outcome durable repeats the restore, which ends in the same state.
-  static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
+  static_cast<void>(Enter(kept_ ? state_.step() : storage::v1::RESTORE_STEP_DONE));
   return OutcomeOf(state_);
 }
 
@@ -184,24 +198,12 @@ std::optional<Outcome> FilesSession::Settle() {
   state_ = **before;
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   const bool begun = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
-  const absl::Status opened = OpenPlace();
-  kept_ = !opened.ok();
+  const absl::Status opened = Reach();
   if (kept_) state_.add_steps(MessageOf(opened));
   if (!kept_) CleanUp();
   const absl::Status ended = After(state_.applied() ? absl::OkStatus() : Abandoned(begun, "nobody asks for the restore any more"));
   if (!begun && !state_.hooks_begun()) return std::nullopt;
-  state_.set_code(static_cast<int>(ended.code()));
-  state_.set_reason(ReasonOf(ended));
-  state_.set_message(MessageOf(ended));
-  state_.set_hint(HintOf(ended));
-  if (kept_) {
-    // The hook does not wait for the root, and is not run again.
-    state_.set_hooks_begun(false);
-    static_cast<void>(parts_.journal.Save(state_));
-  } else {
-    static_cast<void>(Enter(storage::v1::RESTORE_STEP_DONE));
-  }
-  return OutcomeOf(state_);
+  return End(ended);
 }
 
 absl::Status FilesSession::Go() {
@@ -211,7 +213,7 @@ absl::Status FilesSession::Go() {
     if (state_.step() == storage::v1::RESTORE_STEP_DONE) return absl::OkStatus();
     state_.add_steps("went on after an interruption");
     // Where it began: what it made lies there, whatever agent.toml says by now.
-    const absl::Status opened = OpenPlace();
+    const absl::Status opened = Reach();
     if (state_.applied()) {
       // What the application has written since is not replaced once more.
       if (!opened.ok()) state_.add_steps(MessageOf(opened));
@@ -250,6 +252,25 @@ absl::Status FilesSession::OpenPlace() {
   return absl::OkStatus();
 }
 
+// To where a former run was. The archive lies there until all files are in their places: a root without it is another one, as is the
+// empty directory on which nothing is mounted yet, and nothing is done in it. (A run that was killed within an instant of its end has none
+// either; what its journal says is then kept in vain.)
+absl::Status FilesSession::Reach() {
+  kept_ = true;
+  LF_RETURN_IF_ERROR(OpenPlace());
+  if (state_.step() != storage::v1::RESTORE_STEP_PREPARED && !state_.applied()) {
+    LF_ASSIGN_OR_RETURN(const auto archive, place_->Stat(archive_name()));
+    if (!archive.has_value()) {
+      return Error(Code::kAborted, "RESTORE_ABANDONED",
+                   fmt::format("the archive that was fetched into {} is not there any more (is it mounted?): nothing more is done in it",
+                               state_.path()),
+                   "look whether what belongs there is mounted, then restore the files again");
+    }
+  }
+  kept_ = false;
+  return absl::OkStatus();
+}
+
 absl::Status FilesSession::Begin() {
   LF_RETURN_IF_ERROR(CheckCancelled());
   LF_RETURN_IF_ERROR(place_->CheckWritable());
@@ -265,6 +286,7 @@ absl::Status FilesSession::Fetch() {
   progress_.Begin("fetching", 0, 60);
   if (state_.step() != storage::v1::RESTORE_STEP_PREPARED) {
     auto kept = StagingFile::Reopen(*place_, archive_name(), order_.page_size(), order_.page_count());
+    if (kept.ok() && !IsOurs((*kept)->fd())) kept = Error(Code::kDataLoss, "STAGING_DAMAGED", "it is another file");
     const absl::Status usable = kept.ok() ? (*kept)->Verify(root_, "", cancel_) : kept.status();
     if (absl::IsCancelled(usable)) return usable;
     if (usable.ok()) archive_ = *std::move(kept);
@@ -355,7 +377,8 @@ absl::Status FilesSession::Apply() {
   state_.set_applied(true);
   state_.add_steps(tree_->Summary());
   for (std::string& note : tree_->Notes()) state_.add_steps(std::move(note));
-  LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_APPLYING));
+  // The files are in their places whether or not that can be written down.
+  if (const absl::Status saved = Enter(storage::v1::RESTORE_STEP_APPLYING); !saved.ok()) state_.add_steps(MessageOf(saved));
   LF_CRASH_POINT("files.applied");
   return absl::OkStatus();
 }

@@ -34,17 +34,19 @@ class FilesSession {
   // Nobody asks for it any more: what it made beside the files goes. Nothing where no file had been replaced; the outcome as Run would have
   // told it where all were.
   std::optional<Outcome> Settle();
-  // After Settle: the root could not be opened, so that what lies there is for another try.
+  // The root could not be opened, or is another one, so that what lies there is for another try: the journal has it until then.
   bool kept() const { return kept_; }
 
  private:
   absl::Status Go();
   absl::Status Begin();
   absl::Status OpenPlace();
+  absl::Status Reach();
   absl::Status Fetch();
   absl::Status Unpack();
   absl::Status Apply();
   absl::Status After(const absl::Status& ended);
+  Outcome End(const absl::Status& status);
   void CleanUp();
   absl::Status CheckCancelled() const;
   absl::Status Enter(storage::v1::RestoreStep step);

@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdio.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -62,6 +64,34 @@ absl::Status EmptyDirectory(int fd) {
     if (unlinkat(fd, next->d_name, 0) != 0 && errno != ENOENT && unlinkat(fd, next->d_name, AT_REMOVEDIR) != 0)
       return ErrnoError(errno, "empty the staging directory");
   }
+}
+
+absl::Status NotWritable(const Entry& entry, std::string_view why) {
+  return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
+               fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), why),
+               "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
+}
+
+// chattr +i or +a, where the file system tells: neither it nor what is in it can be replaced. An empty name: the directory itself.
+bool IsFixed(int directory, const std::string& name) {
+  struct statx st {};
+  if (statx(directory, name.c_str(), AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW, 0, &st) != 0) return false;
+  return (st.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
+}
+
+// Whether a file of another in a sticky directory of another can be replaced.
+bool ActsForOthers() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1U << CAP_FOWNER)) != 0;
+}
+
+// Empty where none is.
+std::string LinkAt(int directory, const std::string& name) {
+  std::string link(files::kMostName + 1, '\0');
+  const ssize_t bytes = readlinkat(directory, name.c_str(), link.data(), link.size());
+  link.resize(bytes < 0 ? 0 : static_cast<size_t>(bytes));
+  return link;
 }
 
 timespec TimeOf(const Entry& entry) {
@@ -131,7 +161,7 @@ absl::Status FilesTree::Remove(int root, const std::string& staging) {
     if (!old.valid() && errno == ENOENT) return absl::OkStatus();
     if (!old.valid() && errno != ENOTDIR && errno != ELOOP) return ErrnoError(errno, "open " + staging);
     if (old.valid()) LF_RETURN_IF_ERROR(EmptyDirectory(old.get()));
-    if (old.valid() && unlinkat(root, staging.c_str(), AT_REMOVEDIR) == 0) return absl::OkStatus();
+    if (old.valid()) return unlinkat(root, staging.c_str(), AT_REMOVEDIR) == 0 ? absl::OkStatus() : ErrnoError(errno, "remove " + staging);
   }
   if (unlinkat(root, staging.c_str(), 0) != 0 && errno != ENOENT) return ErrnoError(errno, "remove " + staging);
   return absl::OkStatus();
@@ -149,16 +179,24 @@ absl::Status FilesTree::Add(const Entry& entry) {
     if (fchownat(directory_.get(), name.c_str(), entry.uid, entry.gid, AT_SYMLINK_NOFOLLOW) != 0 && ++without_owner_ == 1)
       first_without_owner_ = Shown(entry);
   }
+  // One that is missing is made here, where there may be no room for it.
+  if (entry.kind == EntryKind::kDirectory && !io::UniqueFd(files::OpenBeneath(root_, entry.name, O_PATH)).valid() &&
+      mkdirat(directory_.get(), name.c_str(), 0700) != 0)
+    return ErrnoError(errno, "make " + Shown(entry));
   if (entry.kind != EntryKind::kFile) return absl::OkStatus();
   file_ = io::UniqueFd(openat(directory_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + Shown(entry));
   left_ = entry.size;
+  start_.clear();
   return absl::OkStatus();
 }
 
 absl::Status FilesTree::AddContent(ByteView content) {
   const Entry& entry = entries_.back();
-  if (left_ == entry.size) LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, AsText(content)));
+  if (start_.size() < files::kSqliteHeaderBytes) {
+    start_ += AsText(content).substr(0, files::kSqliteHeaderBytes - start_.size());
+    LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, start_));
+  }
   left_ -= content.size();
   return io::WriteAll(file_.get(), content, Shown(entry));
 }
@@ -167,13 +205,14 @@ absl::Status FilesTree::AddContent(ByteView content) {
 absl::Status FilesTree::FinishFile() {
   if (!file_.valid()) return absl::OkStatus();
   const Entry& entry = entries_.back();
-  SetOwner(entry, file_.get());
+  const bool owned = SetOwner(entry, file_.get());
   mode_t mode = entry.mode;
   if ((mode & kGivesRights) != 0) {
-    // Only where the device itself has given them to that file: a snapshot gives nobody the rights of another.
+    // Only where the device itself has given them to that file, and the new one has its owner: a snapshot gives nobody the rights of
+    // another, nor those of the agent.
     struct stat now {};
     const io::UniqueFd present(files::OpenBeneath(root_, entry.name, O_PATH));
-    const bool same = present.valid() && fstat(present.get(), &now) == 0 && S_ISREG(now.st_mode) && now.st_uid == entry.uid &&
+    const bool same = owned && present.valid() && fstat(present.get(), &now) == 0 && S_ISREG(now.st_mode) && now.st_uid == entry.uid &&
                       now.st_gid == entry.gid && (mode & kGivesRights & ~now.st_mode) == 0;
     if (!same) {
       mode &= ~kGivesRights;
@@ -196,13 +235,14 @@ absl::Status FilesTree::FinishFile() {
   return absl::OkStatus();
 }
 
-void FilesTree::SetOwner(const Entry& entry, int fd) {
-  if (fchown(fd, entry.uid, entry.gid) == 0) return;
+bool FilesTree::SetOwner(const Entry& entry, int fd) {
   // A group that this process is in it may give.
-  static_cast<void>(fchown(fd, static_cast<uid_t>(-1), entry.gid) == 0);
+  if (fchown(fd, entry.uid, entry.gid) != 0) static_cast<void>(fchown(fd, static_cast<uid_t>(-1), entry.gid) == 0);
+  // What it has by now is the answer: there are file systems that take any owner and keep none.
   struct stat st {};
-  if (fstat(fd, &st) == 0 && st.st_uid == entry.uid && st.st_gid == entry.gid) return;
+  if (fstat(fd, &st) == 0 && st.st_uid == entry.uid && st.st_gid == entry.gid) return true;
   if (++without_owner_ == 1) first_without_owner_ = Shown(entry);
+  return false;
 }
 
 absl::Status FilesTree::FinishAdding() {
@@ -250,12 +290,17 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   }
   if (there && entry.kind == EntryKind::kDirectory) return absl::OkStatus();
   // Some of the files new and the rest refused is what nobody wants.
-  if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) {
-    return Error(Code::kPermissionDenied, "DIRECTORY_NOT_WRITABLE",
-                 fmt::format("the agent, as user {}, may not put {} in its place: {}", geteuid(), Shown(entry), strerror(errno)),
-                 "let the agent's user write to the directory, or mount it writable (under systemd: ReadWritePaths= in a drop-in)");
-  }
+  if (faccessat(parent->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) return NotWritable(entry, strerror(errno));
+  if (IsFixed(parent->get(), "") || (there && IsFixed(parent->get(), base)))
+    return NotWritable(entry, "it or its directory is immutable or append-only (lsattr)");
+  struct stat directory {};
+  if (there && fstat(parent->get(), &directory) == 0 && (directory.st_mode & S_ISVTX) != 0 && directory.st_uid != geteuid() &&
+      st.st_uid != geteuid() && !ActsForOthers())
+    return NotWritable(entry, "what is there belongs to another, and the directory has the sticky bit");
+  if (probed_.insert(std::string(files::ParentOf(entry.name))).second) LF_RETURN_IF_ERROR(Probe(entry, parent->get()));
   if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
+  // A link that is replaced by the same one leads to its database as before.
+  if (entry.kind == EntryKind::kLink && there && LinkAt(parent->get(), base) == entry.link) return absl::OkStatus();
   bool database = there && IsDatabase(st);
   for (const std::string_view suffix : kOfDatabase) {
     if (suffix.empty()) continue;
@@ -267,6 +312,18 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
   return Error(Code::kFailedPrecondition, "TARGET_IS_DATABASE",
                fmt::format("{} is, or belongs to, a SQLite database on the device", Shown(entry)),
                "restore databases by their own snapshots");
+}
+
+// What else the kernel may refuse of a rename (a subvolume, a quota of a project, a key of encryption) is asked with a file that nobody
+// misses. Its name is ours, and is that of this operation.
+absl::Status FilesTree::Probe(const Entry& entry, int parent) {
+  const std::string name = staging_ + "-probe";
+  const io::UniqueFd made(openat(directory_.get(), "probe", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
+  if (!made.valid()) return ErrnoError(errno, "make a file in the staging directory");
+  const bool moved = renameat(directory_.get(), "probe", parent, name.c_str()) == 0 && unlinkat(parent, name.c_str(), 0) == 0;
+  if (moved) return absl::OkStatus();
+  if (errno == EXDEV || errno == EPERM || errno == EACCES || errno == EROFS) return NotWritable(entry, strerror(errno));
+  return ErrnoError(errno, "put " + Shown(entry) + " in its place");
 }
 
 absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
@@ -318,7 +375,7 @@ absl::Status FilesTree::ApplyDirectory(size_t index, int parent) {
   const std::string staged = std::to_string(index);
   struct stat st {};
   if (fstatat(parent, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) == 0) return absl::OkStatus();
-  if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0) return ErrnoError(errno, "make " + Shown(entry));
+  if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoError(errno, "make " + Shown(entry));
   const io::UniqueFd made(openat(directory_.get(), staged.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!made.valid()) return ErrnoError(errno, "open " + Shown(entry));
   SetOwner(entry, made.get());
@@ -344,8 +401,8 @@ std::string FilesTree::Summary() const {
 std::vector<std::string> FilesTree::Notes() const {
   std::vector<std::string> notes;
   if (without_owner_ > 0) {
-    notes.push_back(fmt::format("the owner of {} files could not be set as the agent is not root (the first: {})", without_owner_,
-                                first_without_owner_));
+    notes.push_back(fmt::format("the owner of {} files could not be set (the first: {}){}", without_owner_, first_without_owner_,
+                                geteuid() == 0 ? "" : ", as the agent is not root"));
   }
   if (without_bits_ > 0) {
     notes.push_back(

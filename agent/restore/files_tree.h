@@ -74,8 +74,10 @@ class FilesTree {
  private:
   FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory);
   absl::Status FinishFile();
-  void SetOwner(const files::Entry& entry, int fd);
+  // Whether it has the owner and the group of the entry.
+  bool SetOwner(const files::Entry& entry, int fd);
   absl::Status CheckPlace(const files::Entry& entry);
+  absl::Status Probe(const files::Entry& entry, int parent);
   absl::Status ApplyOne(size_t index);
   absl::Status ApplyDirectory(size_t index, int parent);
   absl::StatusOr<io::UniqueFd> Parent(const files::Entry& entry) const;
@@ -90,7 +92,9 @@ class FilesTree {
   std::vector<files::Entry> entries_;
   io::UniqueFd file_;  // the last entry's, while its content comes
   uint64_t left_ = 0;
-  io::UniqueFd synced_;  // the parent that has to be synced
+  std::string start_;             // of it
+  std::set<std::string> probed_;  // parents
+  io::UniqueFd synced_;           // the parent that has to be synced
   std::string synced_name_;
   size_t applied_ = 0;
   int64_t files_ = 0, links_ = 0, directories_ = 0;

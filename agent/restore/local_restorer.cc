@@ -102,7 +102,7 @@ LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state, const Ca
 
 LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& active) {
   Recovery recovery;
-  const auto states = journal_.List();
+  const auto states = journal_.List(recovery.said);
   if (!states.ok()) {
     recovery.said.push_back(MessageOf(states.status()));
     return recovery;
@@ -111,8 +111,9 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
     if (active.contains(state.operation_id()) || IsHookUndo(state.operation_id())) continue;
     auto [outcome, kept] = Settle(state);
     if (kept) {
-      recovery.said.push_back(fmt::format("what the restore {} left in {} cannot be reached, and is left for the next start",
-                                          state.operation_id(), state.path()));
+      recovery.said.push_back(
+          fmt::format("what the restore {} left in {} cannot be reached (is it mounted?), and is left for the next start",
+                      state.operation_id(), state.path()));
       continue;
     }
     if (!outcome.has_value()) {

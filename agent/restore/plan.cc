@@ -15,6 +15,7 @@
 #include "agent/restore/in_use.h"
 #include "common/base/clock.h"
 #include "common/base/error_detail.h"
+#include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 #include "common/io/file.h"
@@ -166,6 +167,12 @@ void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, co
 
 }  // namespace
 
+absl::Status CheckSnapshotId(const v1::RestoreOrder& order, const Target& target) {
+  if (IsUlid(order.snapshot_id())) return absl::OkStatus();
+  return Error(Code::kInvalidArgument, "ORDER_INVALID", fmt::format("the order to restore {} names no snapshot", target.database),
+               "bring agent and controller to the same version");
+}
+
 absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
   if (!target.push_restore.empty() && target.push_restore != "allow") {
     return Error(
@@ -177,6 +184,7 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
     return Error(Code::kInvalidArgument, "ORDER_INVALID", fmt::format("what the order restores to {} is no database", target.database),
                  "restore a snapshot of a database, or download this one");
   }
+  LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
   if (order.tables_size() > kMaxTables || std::any_of(order.tables().begin(), order.tables().end(), IsNoTable)) {
     return Error(Code::kInvalidArgument, "ORDER_INVALID",
                  fmt::format("the tables of {} that are to be restored have no names", target.database));

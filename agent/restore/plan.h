@@ -16,6 +16,8 @@ namespace litefleet::restore {
 
 // PUSH_RESTORE_DENIED, ORDER_INVALID.
 absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target);
+// Of both: the id becomes an environment variable of hooks, a part of the state file and of messages.
+absl::Status CheckSnapshotId(const v1::RestoreOrder& order, const Target& target);
 // The mode that the order means here: live where a database is, else new. TARGET_EXISTS, TARGET_MISSING.
 absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const TargetPlace& place);
 

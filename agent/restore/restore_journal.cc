@@ -12,6 +12,7 @@ namespace litefleet::restore {
 namespace {
 
 constexpr uint32_t kVersion = 1;
+constexpr uint64_t kMostBytes = 1 << 20;  // of a file
 constexpr std::string_view kSuffix = ".state";
 constexpr std::string_view kUndoPrefix = "undo-";
 
@@ -23,7 +24,7 @@ absl::Status CheckId(const std::string& id) {
 
 template <class Message>
 absl::StatusOr<std::optional<Message>> Read(const std::string& path) {
-  const auto text = io::ReadFile(path, 1 << 20);
+  const auto text = io::ReadFile(path, kMostBytes);
   if (!text.ok()) {
     if (text.status().code() == absl::StatusCode::kNotFound) return std::nullopt;
     return text.status();
@@ -40,8 +41,20 @@ absl::StatusOr<std::optional<Message>> Read(const std::string& path) {
   return message;
 }
 
+// What could not be read again would be forgotten by the next start.
 template <class Message>
-absl::StatusOr<std::vector<Message>> ReadAll(const std::string& folder, bool undo) {
+absl::Status Write(const std::string& path, Message message) {
+  message.set_version(kVersion);
+  const std::string text = message.SerializeAsString();
+  if (text.size() <= kMostBytes) return io::WriteFileAtomic(path, text);
+  return Error(absl::StatusCode::kInvalidArgument, "STATE_TOO_LARGE",
+               fmt::format("{} would have {} bytes, {} are allowed", path, text.size(), kMostBytes),
+               "look at what the order names: such an order is none of litefleet's");
+}
+
+// What cannot be read is told in `skipped`.
+template <class Message>
+absl::StatusOr<std::vector<Message>> ReadAll(const std::string& folder, bool undo, std::vector<std::string>& skipped) {
   std::vector<Message> found;
   std::error_code error;
   for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
@@ -49,6 +62,7 @@ absl::StatusOr<std::vector<Message>> ReadAll(const std::string& folder, bool und
     if (!name.ends_with(kSuffix) || name.starts_with(kUndoPrefix) != undo) continue;
     const auto message = Read<Message>(at->path());
     if (message.ok() && message->has_value()) found.push_back(**message);
+    if (!message.ok()) skipped.push_back(MessageOf(message.status()));
   }
   if (error) return ErrnoError(error.value(), "list " + folder);
   return found;
@@ -68,9 +82,7 @@ absl::StatusOr<std::optional<storage::v1::RestoreState>> RestoreJournal::Load(co
 
 absl::Status RestoreJournal::Save(const storage::v1::RestoreState& state) const {
   LF_RETURN_IF_ERROR(CheckId(state.operation_id()));
-  storage::v1::RestoreState written = state;
-  written.set_version(kVersion);
-  return io::WriteFileAtomic(StateFile(state.operation_id()), written.SerializeAsString());
+  return Write(StateFile(state.operation_id()), state);
 }
 
 absl::Status RestoreJournal::Remove(const std::string& operation_id) const {
@@ -79,8 +91,8 @@ absl::Status RestoreJournal::Remove(const std::string& operation_id) const {
   return io::RemoveFile(StateFile(operation_id));
 }
 
-absl::StatusOr<std::vector<storage::v1::RestoreState>> RestoreJournal::List() const {
-  return ReadAll<storage::v1::RestoreState>(folder_, false);
+absl::StatusOr<std::vector<storage::v1::RestoreState>> RestoreJournal::List(std::vector<std::string>& skipped) const {
+  return ReadAll<storage::v1::RestoreState>(folder_, false, skipped);
 }
 
 absl::StatusOr<std::optional<storage::v1::UndoRecord>> RestoreJournal::LoadUndo(const std::string& database) const {
@@ -90,9 +102,7 @@ absl::StatusOr<std::optional<storage::v1::UndoRecord>> RestoreJournal::LoadUndo(
 
 absl::Status RestoreJournal::SaveUndo(const storage::v1::UndoRecord& record) const {
   LF_RETURN_IF_ERROR(CheckId(record.database()));
-  storage::v1::UndoRecord written = record;
-  written.set_version(kVersion);
-  return io::WriteFileAtomic(UndoFile(record.database()), written.SerializeAsString());
+  return Write(UndoFile(record.database()), record);
 }
 
 absl::Status RestoreJournal::RemoveUndo(const std::string& database) const {
@@ -101,7 +111,8 @@ absl::Status RestoreJournal::RemoveUndo(const std::string& database) const {
 }
 
 absl::StatusOr<std::vector<storage::v1::UndoRecord>> RestoreJournal::ListUndos() const {
-  return ReadAll<storage::v1::UndoRecord>(folder_, true);
+  std::vector<std::string> skipped;
+  return ReadAll<storage::v1::UndoRecord>(folder_, true, skipped);
 }
 
 }  // namespace litefleet::restore

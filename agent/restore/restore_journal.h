@@ -22,13 +22,14 @@ class RestoreJournal {
 
   // Nothing where there is none. kDataLoss STATE_DAMAGED.
   absl::StatusOr<std::optional<storage::v1::RestoreState>> Load(const std::string& operation_id) const;
+  // STATE_TOO_LARGE, too: it takes nothing that Load would not read.
   absl::Status Save(const storage::v1::RestoreState& state) const;
   // With its extents file.
   absl::Status Remove(const std::string& operation_id) const;
   // Where the StagingLog of an operation is.
   std::string ExtentsFile(const std::string& operation_id) const { return folder_ + "/" + operation_id + ".extents"; }
-  // All that can be read.
-  absl::StatusOr<std::vector<storage::v1::RestoreState>> List() const;
+  // All that can be read; `skipped` says what cannot.
+  absl::StatusOr<std::vector<storage::v1::RestoreState>> List(std::vector<std::string>& skipped) const;
 
   absl::StatusOr<std::optional<storage::v1::UndoRecord>> LoadUndo(const std::string& database) const;
   absl::Status SaveUndo(const storage::v1::UndoRecord& record) const;

@@ -8,8 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 
 #include "common/files/beneath.h"
@@ -21,6 +23,7 @@ using files::Entry;
 using files::EntryKind;
 
 constexpr std::array<std::string_view, 3> kBesideDatabases = {"-wal", "-journal", "-shm"};
+constexpr int kLists = 4;  // of a directory in which names do not keep still
 constexpr const char* kElsewhere = "left out, since they are on another file system";
 constexpr const char* kIsDatabase = "left out, since they are SQLite databases or belong to one (configure each as a [[database]])";
 
@@ -36,9 +39,17 @@ class Walker {
     struct stat st {};
     if (fstat(root_, &st) != 0) return Refused("FILES_UNREADABLE", std::string("the root: ") + strerror(errno));
     device_ = st.st_dev;
+    for (const std::string& path : rules_.databases) {
+      if (stat(path.c_str(), &st) == 0) databases_.emplace(st.st_dev, st.st_ino);
+      if (lstat(path.c_str(), &st) == 0) databases_.emplace(st.st_dev, st.st_ino);
+    }
     bool own = false;
     const int fd = OpenDirectory("", own);
     if (fd >= 0 && !Directory(fd, "", 0)) return std::move(out_);
+    if (listed_again_) {
+      std::sort(out_.found.begin(), out_.found.end(),
+                [](const Found& a, const Found& b) { return files::ComesBefore(a.entry.name, b.entry.name); });
+    }
     if (!unreadable_.empty()) return Refused("FILES_UNREADABLE", "cannot be read: " + unreadable_.Text());
     if (!large_.empty()) {
       return Refused("FILES_TOO_LARGE", "more than max_file_bytes (" + std::to_string(rules_.max_file_bytes) + " bytes): " + large_.Text());
@@ -79,9 +90,15 @@ class Walker {
     const int fd = files::OpenBeneath(root_, name, (listed ? O_RDONLY : O_PATH) | O_DIRECTORY);
     own = fd >= 0 || errno != EXDEV;
     if (!own) Remark(kElsewhere, name);
-    // Replaced or removed since it was looked at: as if it had been empty.
-    if (fd < 0 && own && errno != ENOENT && errno != ENOTDIR && errno != ELOOP) Unreadable(name, errno);
+    if (fd < 0 && own && !Gone(errno)) Unreadable(name, errno);
     return fd;
+  }
+
+  // Removed, renamed or replaced since its name was read.
+  bool Gone(int error) {
+    if (error != ENOENT && error != ENOTDIR && error != ELOOP) return false;
+    gone_ = true;
+    return true;
   }
 
   // Takes `fd` over. False: all is over.
@@ -90,17 +107,37 @@ class Walker {
       close(fd);
       return Stop("TOO_MANY_FILES", "directories are nested more than 64 deep: " + name);
     }
-    std::vector<std::string> names;
-    const int error = List(fd, names);
-    if (error == E2BIG) {
-      close(fd);
-      return Stop("TOO_MANY_FILES", "there is more to look at than " + std::to_string(files::kMostSeen) + " names");
-    }
-    if (error != 0) Unreadable(name, error);
-    bool going = true;
-    for (size_t i = 0; going && i < names.size(); ++i) going = One(fd, name, names[i], names, depth);
+    const bool going = Names(fd, name, depth);
     close(fd);
+    gone_ = false;
     return going;
+  }
+
+  // One that is not there any more may have another name by now: the directory is listed again, and what is new in it is looked at, too.
+  bool Names(int fd, const std::string& name, int depth) {
+    std::vector<std::string> names, looked, gone;
+    for (int lists = 1; lists <= kLists; ++lists) {
+      seen_ -= static_cast<int64_t>(names.size());
+      names.clear();
+      const int error = List(fd, names);
+      if (error == E2BIG) return Stop("TOO_MANY_FILES", "there is more to look at than " + std::to_string(files::kMostSeen) + " names");
+      if (error != 0) Unreadable(name, error);
+      std::vector<std::string> wanted;
+      std::set_difference(names.begin(), names.end(), looked.begin(), looked.end(), std::back_inserter(wanted));
+      if (wanted.empty()) break;
+      gone.clear();
+      for (const std::string& base : wanted) {
+        gone_ = false;
+        if (!One(fd, name, base, names, depth)) return false;
+        if (gone_) gone.push_back(base);
+      }
+      if (gone.empty()) break;
+      listed_again_ = true;
+      std::set_difference(wanted.begin(), wanted.end(), gone.begin(), gone.end(), std::back_inserter(looked));
+      std::sort(looked.begin(), looked.end());
+    }
+    for (const std::string& base : gone) Remark(files::kGoneNote, name.empty() ? base : name + "/" + base);
+    return true;
   }
 
   int List(int fd, std::vector<std::string>& names) {
@@ -111,6 +148,7 @@ class Walker {
       if (own >= 0) close(own);
       return error;
     }
+    rewinddir(dir.get());
     for (;;) {
       errno = 0;
       const dirent* const next = readdir(dir.get());
@@ -129,12 +167,17 @@ class Walker {
     const std::string name = parent.empty() ? base : parent + "/" + base;
     struct stat st {};
     if (fstatat(fd, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
-      if (errno != ENOENT) Unreadable(name, errno);
+      if (!Gone(errno)) Unreadable(name, errno);
       return true;
     }
     if (S_ISDIR(st.st_mode)) return Below(name, st, depth);
     if (!globs_.Takes(name)) return true;
     if (!files::IsEntryName(name)) return Stop("TOO_MANY_FILES", "a name is too long: " + name);
+    // Also a link to one, and one that has no header yet.
+    if (databases_.contains({st.st_dev, st.st_ino})) {
+      Remark(kIsDatabase, name);
+      return true;
+    }
     if (S_ISLNK(st.st_mode)) return Link(fd, base, name, st);
     if (!S_ISREG(st.st_mode)) {
       Remark("left out, since they are sockets, pipes or devices", name);
@@ -166,7 +209,7 @@ class Walker {
     // The same device does not make it the same mount.
     bool own = false;
     const int fd = OpenDirectory(name, own);
-    if (!own) return true;
+    if (!own || gone_) return true;
     const size_t before = out_.found.size();
     if (!Keep(FoundOf(name, st))) {
       if (fd >= 0) close(fd);
@@ -186,7 +229,7 @@ class Walker {
     std::array<char, files::kMostName + 1> link{};
     const ssize_t bytes = readlinkat(fd, base.c_str(), link.data(), link.size());
     if (bytes < 0) {
-      if (errno != ENOENT && errno != EINVAL) Unreadable(name, errno);
+      if (!Gone(errno == EINVAL ? ENOENT : errno)) Unreadable(name, errno);
       return true;
     }
     Found found = FoundOf(name, st);
@@ -203,7 +246,7 @@ class Walker {
     if (file < 0) {
       if (errno == EXDEV) {
         Remark(kElsewhere, name);
-      } else if (errno != ENOENT && errno != ENOTDIR && errno != ELOOP) {
+      } else if (!Gone(errno)) {
         Unreadable(name, errno);
       }
       return true;
@@ -214,7 +257,10 @@ class Walker {
     const ssize_t bytes = looked ? pread(file, start.data(), start.size(), 0) : 0;
     const int error = errno;
     close(file);
-    if (!looked) return true;
+    if (!looked) {
+      gone_ = true;
+      return true;
+    }
     if (bytes < 0) {
       Unreadable(name, error);
       return true;
@@ -245,7 +291,10 @@ class Walker {
   const files::Rules& rules_;
   const files::GlobSet globs_;
   uint64_t device_ = 0;
+  std::set<std::pair<uint64_t, uint64_t>> databases_;  // those configured, and links to them: device and inode
   int64_t seen_ = 0;
+  bool gone_ = false;  // the name that is looked at
+  bool listed_again_ = false;
   uint64_t bytes_ = 0;
   size_t name_bytes_ = 0;
   NameList unreadable_;

@@ -69,7 +69,7 @@ class Packer {
     remarks_ = std::move(walked.remarks);
     if (!walked.reason.empty()) return End(PackEnd::kRefused, walked.reason, walked.text);
     for (const Found& found : walked.found) newest_ms_ = std::max({newest_ms_, Millis(found.entry.seconds), Millis(found.changed.tv_sec)});
-    if (walked.found.empty()) remarks_["no file is what include means"].Add(options_.root);
+    if (walked.found.empty()) remarks_[files::kNothingNote].Add(options_.root);
     const bool written = options_.list_only ? List(walked.found) : Write(walked.found);
     if (!written) return End(failed_, reason_, text_);
     return End(PackEnd::kOk, "", "");
@@ -153,9 +153,18 @@ class Packer {
     return code == ARCHIVE_OK || (code == ARCHIVE_WARN && !IsAscii(from.name + from.link)) || ArchiveFailed();
   }
 
+  // Of no single moment, as far as anybody can tell.
+  bool Torn(const std::string& name) {
+    if (!options_.tolerant) return Changed(name);
+    remarks_[files::kChangedNote].Add(name);
+    return true;
+  }
+
   bool AddFile(const Found& found) {
     for (int tries = 1;; ++tries) {
       const File file(files::OpenBeneath(root_, found.entry.name, O_RDONLY | O_NONBLOCK | O_NOCTTY));
+      const bool lost = file.get() >= 0 || errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV;
+      if (!lost) return Fail(PackEnd::kRefused, "FILES_UNREADABLE", found.entry.name + ": " + strerror(errno));
       struct stat st {};
       if (file.get() < 0 || fstat(file.get(), &st) != 0 || !S_ISREG(st.st_mode)) {
         if (!options_.tolerant) return Changed(found.entry.name);
@@ -163,21 +172,17 @@ class Packer {
         return true;
       }
       const Found now = FoundOf(found.entry.name, st);
-      const bool settled = Settled(st);
+      const bool whole = now.entry.size <= kWhole;
+      bool same = Settled(st);
       if (st.st_size > options_.rules.max_file_bytes) return Changed(found.entry.name);
-      if (now.entry.size > kWhole) return Fits(now.entry) && Stream(file.get(), now);
-      bool same = false;
-      if (!ReadWhole(file.get(), now, same)) return false;
-      same = same && settled;
+      if (same && whole && !ReadWhole(file.get(), now, same)) return false;
       if (!same && tries < kTries) {
         poll(nullptr, 0, kPauseMillis);
         continue;
       }
-      if (!same) {
-        if (!options_.tolerant) return Changed(found.entry.name);
-        remarks_[files::kChangedNote].Add(found.entry.name);
-      }
-      return WriteWhole(now);
+      if (!same && !Torn(found.entry.name)) return false;
+      if (!whole) return Fits(now.entry) && Stream(file.get(), now, same);
+      return (same || ReadWhole(file.get(), now, same)) && WriteWhole(now);
     }
   }
 
@@ -229,7 +234,7 @@ class Packer {
   }
 
   // A large one goes through as it is read: what has been written cannot be taken back.
-  bool Stream(int fd, const Found& now) {
+  bool Stream(int fd, const Found& now, bool settled) {
     whole_.resize(kPiece);
     for (uint64_t at = 0; at < now.entry.size;) {
       const size_t wanted = std::min<uint64_t>(kPiece, now.entry.size - at);
@@ -243,10 +248,8 @@ class Packer {
       at += static_cast<uint64_t>(n);
     }
     struct stat st {};
-    if (fstat(fd, &st) == 0 && IsSame(now, st)) return true;
-    if (!options_.tolerant) return Changed(now.entry.name);
-    remarks_[files::kChangedNote].Add(now.entry.name);
-    return true;
+    const bool same = fstat(fd, &st) == 0 && IsSame(now, st);
+    return same || !settled || Torn(now.entry.name);  // told already where it was not settled
   }
 
   const PackOptions& options_;

@@ -101,6 +101,7 @@ absl::StatusOr<std::unique_ptr<PackProcess>> PackProcess::Start(const FilesHelpe
   if (what == What::kTolerant) words.emplace_back("tolerant");
   for (const std::string& glob : rules.include) words.push_back("include=" + glob);
   for (const std::string& glob : rules.exclude) words.push_back("exclude=" + glob);
+  for (const std::string& path : rules.databases) words.push_back("database=" + path);
   LF_ASSIGN_OR_RETURN(check::HelperPipe text, check::HelperPipe::FromHelper());
   LF_ASSIGN_OR_RETURN(check::HelperPipe answers, check::HelperPipe::FromHelper());
   LF_ASSIGN_OR_RETURN(pack->process_,

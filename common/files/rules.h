@@ -1,4 +1,4 @@
-// Which files are meant: what a [[files]] of agent.toml says. Thread safety: values.
+// Which files are meant: what a [[files]] of agent.toml says, beside its [[database]]s. Thread safety: values.
 #ifndef LITEFLEET_COMMON_FILES_RULES_H_
 #define LITEFLEET_COMMON_FILES_RULES_H_
 
@@ -15,6 +15,8 @@ inline constexpr char kOwnPrefix[] = ".litefleet-";
 // How notes begin that tell of files which did not stay as they were.
 inline constexpr char kChangedNote[] = "changed while they were read, and may be of no single moment";
 inline constexpr char kGoneNote[] = "left out, since they were removed meanwhile";
+// A root on which nothing is mounted looks so.
+inline constexpr char kNothingNote[] = "no file is what include means";
 inline bool TellsOfChange(std::string_view note) { return note.starts_with(kChangedNote) || note.starts_with(kGoneNote); }
 
 // What is looked at to find `max_files`.
@@ -30,6 +32,8 @@ struct Rules {
   int64_t max_file_bytes = 64 << 20;
   int64_t max_bytes = 256 << 20;  // of all of them
   int64_t max_files = 10'000;     // directories and links included
+  // Paths of configured databases. A restore replaces neither them nor links to them, so they are not taken either, whatever they hold.
+  std::vector<std::string> databases = {};
 
   friend bool operator==(const Rules&, const Rules&) = default;
 };

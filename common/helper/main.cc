@@ -9,7 +9,7 @@
 //                                             FILES temporary files behind 4, 5 ...; answers on standard output
 //   copy PATH FILES                           copies database files to descriptors 3, 4 ... (common/copy/copy_server.h): with the rights of
 //                                             who started it, without SQLite, and without a look at their content
-//   pack ROOT FILE_BYTES BYTES FILES [list] [tolerant] [include=GLOB]... [exclude=GLOB]...
+//   pack ROOT FILE_BYTES BYTES FILES [list] [tolerant] [include=GLOB]... [exclude=GLOB]... [database=PATH]...
 //                                             an archive of these files, or a list of them, on standard output, answers on standard error:
 //                                             with the rights of who started it, and without a look at their content
 //                                             (common/archive/pack.h)
@@ -294,6 +294,7 @@ int PackFiles(const std::vector<std::string>& words) {
     if (word == "tolerant") options.tolerant = true;
     if (word.starts_with("include=")) options.rules.include.push_back(word.substr(8));
     if (word.starts_with("exclude=")) options.rules.exclude.push_back(word.substr(8));
+    if (word.starts_with("database=")) options.rules.databases.push_back(word.substr(9));
   }
   const litefleet::archive::Packed packed =
       litefleet::archive::Pack(options, [](std::string_view piece) { return WriteAll(STDOUT_FILENO, piece); });

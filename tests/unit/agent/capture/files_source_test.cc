@@ -71,6 +71,13 @@ TEST_F(FilesSourceTest, TheArchiveAndWhatIsTold) {
   EXPECT_EQ(bytes_, first);
 }
 
+// As where the root is not mounted: the snapshot is no good one.
+TEST_F(FilesSourceTest, AnArchiveOfNothingIsInDoubt) {
+  ASSERT_TRUE(Read().ok());
+  EXPECT_THAT(damage_, HasSubstr("no file is what include means"));
+  EXPECT_THAT(damage_, HasSubstr(root_));
+}
+
 TEST_F(FilesSourceTest, RefusalsHaveAReasonAndAHint) {
   Write("a", std::string(3000, 'a'));
   options_.rules.max_bytes = 2000;

@@ -200,6 +200,29 @@ TEST_F(OperationQueueTest, AnOrderEndsWithOneDurableResultUntilItIsRecorded) {
   EXPECT_FALSE(listener_.progress().empty());
 }
 
+// Its order is there still: recorded by the controller, it does not begin again with the next start.
+TEST_F(OperationQueueTest, AResultThatTheDiskRefusedLeavesNoOrderOnceItIsRecorded) {
+  const v1::Order order = Order(1, "app", true);
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(order).ok());
+    ASSERT_TRUE(executor_.WaitBegun(1));
+    std::filesystem::rename(path_ + "/results", path_ + "/away");
+    executor_.Release();
+    ASSERT_EQ(listener_.Wait(1).size(), 1U);
+    EXPECT_TRUE(OnDisk("orders", order));
+    EXPECT_TRUE(executor_.forgotten.empty());
+    std::filesystem::rename(path_ + "/away", path_ + "/results");
+    queue.ResultRecorded(order.operation_id());
+    EXPECT_FALSE(OnDisk("orders", order));
+    EXPECT_EQ(executor_.forgotten, std::vector<std::string>{order.operation_id()});
+  }
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  EXPECT_TRUE(queue.ActiveIds().empty());
+}
+
 TEST_F(OperationQueueTest, OneBackupAtATimeAndOneOperationADatabase) {
   OperationQueue queue(state_, executor_, clock_, {});
   ASSERT_TRUE(queue.Start(listener_).ok());

@@ -2,6 +2,9 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "tests/unit/agent/restore/files_fixture.h"
 
 namespace litefleet::restore {
@@ -75,6 +78,17 @@ TEST_F(FilesRestoreTest, WhatWasProvenAndIsLostIsFetchedAgain) {
   ASSERT_TRUE(outcome.status.ok()) << outcome.status;
   EXPECT_THAT(outcome.steps, Contains(HasSubstr("fetched again")));
   EXPECT_EQ(Read("sub/large"), std::string(2 << 20, 'l'));
+}
+
+// Who has another name of it, or made it, could change it once it is proven.
+TEST_F(FilesRestoreTest, AnArchiveOfSomebodyElseIsFetchedAgain) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  ASSERT_TRUE(RunAndCrashAt("files.fetched"));
+  fs::create_hard_link(data_ + "/.litefleet-" + kOperation + ".staging", folder_ + "/held");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("fetched again")));
 }
 
 TEST_F(FilesRestoreTest, OneThatNobodyAsksForAnyMoreIsCleanedUp) {
@@ -162,6 +176,97 @@ TEST_F(FilesRestoreTest, WhatCannotBeReachedIsLeftForTheNextStart) {
     EXPECT_EQ(recovery.ended.size(), std::string_view(point) == "files.renamed" ? 1U : 0U);
     EXPECT_EQ(LeftOver(), "");
   }
+}
+
+// As the above, where the order is repeated while the root is away.
+TEST_F(FilesRestoreTest, WhatARunCannotReachIsLeftForTheNextStart) {
+  for (const char* point : {"files.fetching", "files.fetched", "files.renamed", "files.applied"}) {
+    SCOPED_TRACE(point);
+    const bool applied = std::string_view(point) == "files.applied";
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    fs::rename(data_, folder_ + "/unmounted");
+    const Outcome outcome = Run();
+    EXPECT_EQ(outcome.status.ok(), applied) << outcome.status;
+    EXPECT_EQ(outcome.applied, applied);
+    ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    fs::rename(folder_ + "/unmounted", data_);
+    EXPECT_NE(LeftOver(), "");
+    static_cast<void>(Open()->Recover({}));
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+// The agent starts before the file system of the root is mounted: the empty directory that it sees is another root.
+TEST_F(FilesRestoreTest, AnotherRootIsLeftAsItIs) {
+  for (const char* point : {"files.fetched", "files.unpacked", "files.renamed:2"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      fs::rename(data_, folder_ + "/unmounted");
+      fs::create_directory(data_);
+      fetcher_.extents = 0;
+      if (asked) {
+        const Outcome outcome = Run();
+        EXPECT_EQ(ReasonOf(outcome.status), "RESTORE_ABANDONED") << outcome.status;
+        EXPECT_THAT(MessageOf(outcome.status), HasSubstr("is it mounted?"));
+        EXPECT_FALSE(outcome.applied);
+        ASSERT_TRUE(Open()->Forget(kOperation).ok());
+      } else {
+        const auto recovery = Open()->Recover({});
+        EXPECT_EQ(recovery.ended.size(), 0U);
+        EXPECT_THAT(recovery.said, Contains(HasSubstr("next start")));
+      }
+      EXPECT_EQ(fetcher_.extents, 0);
+      EXPECT_TRUE(fs::is_empty(data_));
+      fs::remove(data_);
+      fs::rename(folder_ + "/unmounted", data_);
+      EXPECT_NE(LeftOver(), "");
+      static_cast<void>(Open()->Recover({}));
+      EXPECT_EQ(LeftOver(), "");
+      EXPECT_TRUE(fs::is_empty(folder_ + "/state") || std::string_view(point) == "files.renamed:2");
+    }
+  }
+}
+
+// The state directory takes nothing any more while the files are put in their places.
+TEST_F(FilesRestoreTest, WhatCannotBeWrittenDownIsDoneAndTold) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  int said = 0;
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+    if (progress.phase() != "replacing") return;
+    if (++said == 1) std::this_thread::sleep_for(std::chrono::milliseconds(300));  // until the next is said
+    if (said == 2) fs::rename(folder_ + "/state", folder_ + "/gone");
+  });
+  ASSERT_GE(said, 2);
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("/state/")));
+  EXPECT_EQ(LeftOver(), "");
+  // The order is found again later: what the application has written since is not replaced.
+  fs::remove_all(folder_ + "/state");
+  fs::rename(folder_ + "/gone", folder_ + "/state");
+  Write("a.conf", "written since");
+  fetcher_.extents = 0;
+  EXPECT_EQ(ReasonOf(Run().status), "RESTORE_ABANDONED");
+  EXPECT_EQ(fetcher_.extents, 0);
+  EXPECT_EQ(Read("a.conf"), "written since");
+}
+
+TEST_F(FilesRestoreTest, WhatTheJournalCannotReadIsNeitherWrittenNorSilent) {
+  auto journal = RestoreJournal::Open(folder_ + "/state");
+  ASSERT_TRUE(journal.ok());
+  storage::v1::RestoreState state;
+  state.set_operation_id(kOperation);
+  state.set_message(std::string(2 << 20, 'x'));
+  EXPECT_EQ(ReasonOf(journal->Save(state)), "STATE_TOO_LARGE");
+  EXPECT_FALSE(journal->Load(kOperation)->has_value());
+  std::ofstream(folder_ + "/state/" + kOperation + ".state") << "nonsense";
+  EXPECT_THAT(Open()->Recover({}).said, Contains(HasSubstr(std::string(kOperation) + ".state")));
 }
 
 TEST_F(FilesRestoreTest, ACancelLeavesNothing) {

@@ -30,6 +30,7 @@ struct Item {
   mode_t type = AE_IFREG;
   std::string link = {};
   int64_t size = -1;  // that the archive claims
+  uid_t owner = geteuid();
 };
 
 inline Item Folder(const std::string& name, mode_t mode = 0750) { return {name, "", mode, AE_IFDIR, {}, -1}; }
@@ -52,7 +53,7 @@ class FilesRestoreTest : public RestoreFixture {
       archive_entry* const entry = archive_entry_new();
       archive_entry_set_pathname(entry, item.name.c_str());
       archive_entry_set_mode(entry, item.type | item.mode);
-      archive_entry_set_uid(entry, geteuid());
+      archive_entry_set_uid(entry, item.owner);
       archive_entry_set_gid(entry, getegid());
       archive_entry_set_mtime(entry, 1'600'000'000, 123'456'789);
       archive_entry_set_size(entry, item.size >= 0 ? item.size : static_cast<int64_t>(item.content.size()));

@@ -3,11 +3,15 @@
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
+#include <linux/fs.h>
 #include <linux/seccomp.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#include "absl/cleanup/cleanup.h"
 #include "common/base/utf8.h"
+#include "common/files/beneath.h"
 #include "tests/unit/agent/restore/files_fixture.h"
 
 namespace litefleet::restore {
@@ -15,6 +19,14 @@ namespace {
 
 using ::testing::Contains;
 using ::testing::HasSubstr;
+
+void Lose(int capability) {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[2] = {};
+  syscall(SYS_capget, &header, data);
+  data[0].effective &= ~(1U << capability);
+  syscall(SYS_capset, &header, data);
+}
 
 TEST_F(FilesRestoreTest, FilesLinksAndDirectories) {
   const Outcome outcome = RunArchive(Whole());
@@ -85,6 +97,19 @@ TEST_F(FilesRestoreTest, HostileArchives) {
     ExpectUntouched();
     EXPECT_EQ(*io::ReadFile(folder_ + "/evil"), "precious");
   }
+}
+
+TEST_F(FilesRestoreTest, ADatabaseIsSeenHoweverItsBytesCome) {
+  Begin();
+  const io::UniqueFd root(files::OpenRoot(data_));
+  auto tree = FilesTree::Make(root.get(), target_, ".litefleet-x");
+  ASSERT_TRUE(tree.ok()) << tree.status();
+  files::Entry entry;
+  entry.name = "b";
+  entry.size = 100;
+  ASSERT_TRUE(tree->Add(entry).ok());
+  ASSERT_TRUE(tree->AddContent(AsBytes(std::string_view("SQLite "))).ok());
+  EXPECT_EQ(ReasonOf(tree->AddContent(AsBytes(std::string_view("format 3\0more", 13)))), "ARCHIVE_INVALID");
 }
 
 // A name is any bytes; what is told of it crosses the wire in strings that are UTF-8.
@@ -176,20 +201,79 @@ TEST_F(FilesRestoreTest, WhatIsInTheirPlacesDecides) {
   EXPECT_EQ(Read("a.conf"), "old");
 }
 
+// Snapshots have such links, of times when their databases were not configured.
+TEST_F(FilesRestoreTest, ALinkToADatabaseIsReplacedByTheSameAlone) {
+  for (const bool same : {true, false}) {
+    Begin();
+    fs::remove(data_ + "/a.conf");
+    fs::create_symlink("real.db", data_ + "/a.conf");
+    Write("real.db", "precious");
+    target_.databases = {data_ + "/a.conf"};
+    MakeFilesSnapshot(Archive({Link("a.conf", same ? "real.db" : "other"), {"b", "new"}}));
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), same ? "" : "TARGET_IS_DATABASE") << outcome.status;
+    EXPECT_EQ(fs::read_symlink(data_ + "/a.conf"), "real.db");
+    EXPECT_EQ(Read("b"), same ? "new" : "nothing");
+    EXPECT_EQ(Read("real.db"), "precious");
+  }
+}
+
 TEST_F(FilesRestoreTest, ADirectoryThatMayNotBeWrittenIsFoundBeforeTheFirstRename) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
   fs::create_directory(data_ + "/sub");
   chmod((data_ + "/sub").c_str(), 0555);
-  const std::string reason = InAnother([&] {
-    // What root may do beyond its permissions.
-    __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
-    __user_cap_data_struct data[2] = {};
-    syscall(SYS_capget, &header, data);
-    data[0].effective &= ~(1U << CAP_DAC_OVERRIDE);
-    syscall(SYS_capset, &header, data);
-  });
-  EXPECT_EQ(reason, "DIRECTORY_NOT_WRITABLE");
+  // What root may do beyond its permissions.
+  EXPECT_EQ(InAnother([] { Lose(CAP_DAC_OVERRIDE); }), "DIRECTORY_NOT_WRITABLE");
+  EXPECT_EQ(Read("a.conf"), "old");
+}
+
+TEST_F(FilesRestoreTest, FlagsAreFoundBeforeTheFirstRename) {
+  const struct {
+    const char* name;
+    int flag;
+  } cases[] = {{"/sub", FS_APPEND_FL}, {"/sub/-rf", FS_IMMUTABLE_FL}, {"/sub/-rf", FS_APPEND_FL}};
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.name);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    fs::create_directory(data_ + "/sub");
+    Write("sub/-rf", "old");
+    const io::UniqueFd fd(open((data_ + each.name).c_str(), O_RDONLY));
+    int none = 0, flags = each.flag;
+    if (ioctl(fd.get(), FS_IOC_GETFLAGS, &none) != 0 || ioctl(fd.get(), FS_IOC_SETFLAGS, &(flags |= none)) != 0)
+      GTEST_SKIP() << "the file system of " << data_ << " has no flags, or they may not be set here";
+    const absl::Cleanup clear = [&] { ioctl(fd.get(), FS_IOC_SETFLAGS, &none); };
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), "DIRECTORY_NOT_WRITABLE") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("lsattr"));
+    EXPECT_EQ(Read("a.conf"), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(FilesRestoreTest, AStickyDirectoryIsFoundBeforeTheFirstRename) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root gives a file to another";
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fs::create_directory(data_ + "/sub");
+  Write("sub/-rf", "old");
+  ASSERT_EQ(chown((data_ + "/sub/-rf").c_str(), 12345, 12345) + chown((data_ + "/sub").c_str(), 12345, 12345), 0);
+  ASSERT_EQ(chmod((data_ + "/sub").c_str(), 01777), 0);
+  EXPECT_EQ(InAnother([] { Lose(CAP_FOWNER); }), "DIRECTORY_NOT_WRITABLE");
+  EXPECT_EQ(Read("a.conf"), "old");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_TRUE(Run().status.ok()) << "with it root replaces what it wants";
+}
+
+// A quota of a project, for instance, refuses a rename that permissions allow.
+TEST_F(FilesRestoreTest, WhatTheKernelRefusesIsFoundBeforeTheFirstRename) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fs::create_directory(data_ + "/sub");
+  // In the way of what asks.
+  fs::create_directory(data_ + "/sub/.litefleet-" + kOperation + ".staging-files-probe");
+  EXPECT_FALSE(Run().status.ok());
   EXPECT_EQ(Read("a.conf"), "old");
 }
 
@@ -289,6 +373,24 @@ TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfAnother) {
   EXPECT_EQ(st.st_mode & 07777, 06755U);
 }
 
+// The file that is there has them of another owner; the new one would have them of the agent.
+TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfTheAgent) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root gives a file to another";
+  Begin();
+  ASSERT_EQ(chown((data_ + "/a.conf").c_str(), 12345, getegid()), 0);
+  ASSERT_EQ(chmod((data_ + "/a.conf").c_str(), 04755), 0);
+  MakeFilesSnapshot(Archive({{"a.conf", "new", 04755, AE_IFREG, {}, -1, 12345}}));
+  EXPECT_EQ(InAnother([] { Lose(CAP_CHOWN); }), "");
+  EXPECT_EQ(Read("a.conf"), "new");
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/a.conf").c_str(), &st), 0);
+  EXPECT_EQ(st.st_uid, geteuid());
+  EXPECT_EQ(st.st_mode & 07777, 0755U);
+  const Outcome outcome = Run();
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("set-group-id bit of 1 files was left out (the first: a.conf)")));
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("the owner of 1 files could not be set")));
+}
+
 TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
@@ -305,6 +407,10 @@ TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
   EXPECT_EQ(reason([&] { order_.set_content(v1::SNAPSHOT_CONTENT_SQL); }), "CONTENT_DIFFERS");
   fs::remove_all(folder_ + "/state");
   EXPECT_EQ(reason([&] { order_.set_page_size(4096); }), "ORDER_INVALID");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_EQ(reason([&] { order_.set_snapshot_id(std::string(128 << 10, 'S')); }), "ORDER_INVALID");
+  fs::remove_all(folder_ + "/state");
+  EXPECT_EQ(reason([&] { order_.clear_snapshot_id(); }), "ORDER_INVALID");
   fs::remove_all(folder_ + "/state");
   EXPECT_EQ(reason([&] { fetcher_.spoil = true; }), "ROOT_MISMATCH");
   fetcher_.spoil = false;

@@ -5,13 +5,16 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -28,6 +31,8 @@ using ::testing::Contains;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 namespace fs = std::filesystem;
+
+std::chrono::steady_clock::time_point InAWhile() { return std::chrono::steady_clock::now() + std::chrono::milliseconds(1500); }
 
 class PackTest : public testing::Test {
  protected:
@@ -188,6 +193,22 @@ TEST_F(PackTest, NeitherDatabasesNorDevices) {
   EXPECT_EQ(Content(), wanted);
 }
 
+// What no restore may replace.
+TEST_F(PackTest, NoConfiguredDatabaseAndNoLinkToOne) {
+  Write("new.db", "");
+  Write("sub/later.db", "");
+  Write("a", "x");
+  fs::create_symlink("sub/later.db", root_ + "/link.db");
+  fs::create_symlink("a", root_ + "/link");
+  options_.rules.databases = {root_ + "/new.db", root_ + "/link.db", root_ + "/none.db"};
+  const Packed packed = Run();
+  ASSERT_EQ(packed.end, PackEnd::kOk) << packed.text;
+  EXPECT_THAT(packed.notes,
+              Contains(HasSubstr("SQLite databases or belong to one (configure each as a [[database]]): link.db, new.db, sub/later.db")));
+  const std::map<std::string, std::string> wanted = {{"a", "x"}, {"link -> a", ""}, {"sub/", ""}};
+  EXPECT_EQ(Content(), wanted);
+}
+
 TEST_F(PackTest, CapsRefuseTheWholeAndNameWhatIsTooMuch) {
   Write("small", "x");
   Write("large", std::string(3000, 'x'));
@@ -316,6 +337,24 @@ TEST_F(ChangingTest, OneThatShrinksIsNeverTaken) {
   EXPECT_EQ(Run().end, PackEnd::kChanged);
 }
 
+// That it cannot be opened does not say that it is not there.
+TEST_F(ChangingTest, OneThatCannotBeOpenedIsNotTakenForRemoved) {
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  for (const bool tolerant : {false, true}) {
+    options_.tolerant = tolerant;
+    during_ = [&] {
+      const rlimit none{0, before.rlim_max};
+      setrlimit(RLIMIT_NOFILE, &none);
+    };
+    const Packed packed = Run();
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    EXPECT_EQ(packed.end, PackEnd::kRefused);
+    EXPECT_EQ(packed.reason, "FILES_UNREADABLE");
+    EXPECT_THAT(packed.text, HasSubstr("z: "));
+  }
+}
+
 TEST_F(ChangingTest, OneThatGoesAndOneThatBecomesALink) {
   for (const bool tolerant : {false, true}) {
     SCOPED_TRACE(tolerant);
@@ -336,25 +375,57 @@ TEST_F(ChangingTest, OneThatGoesAndOneThatBecomesALink) {
   }
 }
 
-// Small ones are read again until they keep still.
-TEST_F(PackTest, ASmallFileIsNeverTorn) {
-  Write("counter", std::string(200'000, '0'));
+TEST_F(PackTest, AFileThatIsRenamedDuringTheWalkIsFoundOrTold) {
+  Write("sub/y", "x");
+  // Looked at between the names and the file.
+  for (int i = 0; i < 100; ++i) Write("sub/" + std::to_string(i), "x");
+  std::atomic<bool> stop{false};
+  std::thread renamer([&] {
+    const std::string y = root_ + "/sub/y", z = root_ + "/sub/z";
+    while (!stop) {
+      rename(y.c_str(), z.c_str());
+      rename(z.c_str(), y.c_str());
+    }
+  });
+  options_.list_only = true;
+  int missed = 0, found = 0;
+  for (int i = 0; i < 300; ++i) {
+    const Packed packed = Run();
+    EXPECT_EQ(packed.end, PackEnd::kOk) << packed.text;
+    const bool has = bytes_.find("sub/y") != std::string::npos || bytes_.find("sub/z") != std::string::npos;
+    const bool told = std::any_of(packed.notes.begin(), packed.notes.end(), files::TellsOfChange);
+    found += has ? 1 : 0;
+    missed += has || told ? 0 : 1;
+    EXPECT_EQ(std::count(bytes_.begin(), bytes_.end(), '\n'), has ? 102 : 101) << "each once";
+  }
+  stop = true;
+  renamer.join();
+  EXPECT_EQ(missed, 0);
+  EXPECT_GT(found, 0);
+}
+
+// Small ones are read again until they keep still, and a large one is not begun before it does.
+class TornTest : public PackTest, public testing::WithParamInterface<size_t> {};
+
+TEST_P(TornTest, NoFileIsEver) {
+  const size_t size = GetParam();
+  Write("counter", std::string(size, '0'));
   std::atomic<bool> stop{false};
   std::thread writer([&] {
     for (char digit = '0'; !stop; digit = digit == '9' ? '0' : static_cast<char>(digit + 1)) {
       const int fd = open((root_ + "/counter").c_str(), O_WRONLY);
-      const std::string content(200'000, digit);
-      for (size_t at = 0; at < content.size(); at += 20'000)
-        static_cast<void>(pwrite(fd, content.data() + at, 20'000, static_cast<off_t>(at)) < 0);
+      const std::string content(size, digit);
+      for (size_t at = 0; at < size; at += size / 10)
+        static_cast<void>(pwrite(fd, content.data() + at, size / 10, static_cast<off_t>(at)) < 0);
       close(fd);
       std::this_thread::sleep_for(std::chrono::milliseconds(digit % 3 == 0 ? 60 : 2));
     }
   });
   const auto whole = [&] {
     const std::string content = Content().at("counter");
-    return content == std::string(200'000, content[0]);
+    return content == std::string(size, content[0]);
   };
-  for (int i = 0; i < 20; ++i) {
+  for (const auto until = InAWhile(); std::chrono::steady_clock::now() < until;) {
     const bool taken = Run().end == PackEnd::kOk;
     EXPECT_TRUE(!taken || whole());
   }
@@ -363,6 +434,20 @@ TEST_F(PackTest, ASmallFileIsNeverTorn) {
   ASSERT_EQ(Run().end, PackEnd::kOk) << "it keeps still";
   EXPECT_TRUE(whole());
 }
+
+TEST_F(PackTest, ALargeFileIsNotBegunInTheTickOfAWrite) {
+  Write("a", std::string(2 << 20, 'a'));
+  timespec begun{};
+  during_ = [&] { clock_gettime(CLOCK_REALTIME, &begun); };
+  ASSERT_EQ(Run().end, PackEnd::kOk);
+  struct stat st {};
+  ASSERT_EQ(stat((root_ + "/a").c_str(), &st), 0);
+  const double since =
+      static_cast<double>(begun.tv_sec - st.st_ctim.tv_sec) + static_cast<double>(begun.tv_nsec - st.st_ctim.tv_nsec) / 1e9;
+  EXPECT_GT(since, 0.02);
+}
+
+INSTANTIATE_TEST_SUITE_P(SmallAndLarge, TornTest, testing::Values(200'000, 2'000'000));
 
 TEST_F(PackTest, NobodyTakesIt) {
   Write("a", std::string(3 << 20, 'a'));
