@@ -28,6 +28,7 @@ using files::EntryKind;
 
 constexpr std::array<std::string_view, 4> kOfDatabase = {"", "-wal", "-journal", "-shm"};
 constexpr size_t kMostShown = 200;
+constexpr uint64_t kBlock = 4096;  // of most file systems
 constexpr mode_t kGivesRights = S_ISUID | S_ISGID;
 
 // A name for people: it may be any bytes, and messages are UTF-8.
@@ -130,8 +131,12 @@ absl::Status ArchiveJudge::CheckContent(const Entry& entry, std::string_view sta
   return files::IsSqliteHeader(start) ? Invalid(entry, "is a SQLite database") : absl::OkStatus();
 }
 
-FilesTree::FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory)
-    : root_(root), staging_(std::move(staging)), directory_(std::move(directory)), judge_(*target.files) {
+FilesTree::FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory, uint64_t reserve)
+    : root_(root),
+      staging_(std::move(staging)),
+      directory_(std::move(directory)),
+      judge_(*target.files),
+      space_(target.path, reserve, "free space there") {
   for (const std::string& path : target.databases) {
     for (const std::string_view suffix : kOfDatabase) {
       struct stat st {};
@@ -144,6 +149,7 @@ FilesTree::FilesTree(int root, const Target& target, std::string staging, io::Un
 }
 
 absl::StatusOr<FilesTree> FilesTree::Make(int root, const Target& target, std::string staging) {
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, target.reserve.At(target.path));
   LF_RETURN_IF_ERROR(Remove(root, staging));
   if (mkdirat(root, staging.c_str(), 0700) != 0) return ErrnoError(errno, "make " + target.path + "/" + staging);
   io::UniqueFd directory(files::OpenBeneath(root, staging, O_RDONLY | O_DIRECTORY));
@@ -152,7 +158,7 @@ absl::StatusOr<FilesTree> FilesTree::Make(int root, const Target& target, std::s
   // Somebody who may write to the root could have put another one in its place.
   if (st.st_uid != geteuid() || (st.st_mode & 0077) != 0)
     return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE", fmt::format("somebody else writes to {}/{}", target.path, staging));
-  return FilesTree(root, target, std::move(staging), std::move(directory));
+  return FilesTree(root, target, std::move(staging), std::move(directory), reserve);
 }
 
 absl::Status FilesTree::Remove(int root, const std::string& staging) {
@@ -170,6 +176,8 @@ absl::Status FilesTree::Remove(int root, const std::string& staging) {
 absl::Status FilesTree::Add(const Entry& entry) {
   LF_RETURN_IF_ERROR(FinishFile());
   LF_RETURN_IF_ERROR(judge_.Check(entry));
+  // Many small files take more room than the archive says: what has an inode has a block, and content fills its last one.
+  LF_RETURN_IF_ERROR(space_.Wrote(kBlock + (kBlock - entry.size % kBlock) % kBlock));
   const std::string name = std::to_string(entries_.size());
   entries_.push_back(entry);
   if (entry.kind == EntryKind::kLink) {
@@ -198,6 +206,7 @@ absl::Status FilesTree::AddContent(ByteView content) {
     LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, start_));
   }
   left_ -= content.size();
+  LF_RETURN_IF_ERROR(space_.Wrote(content.size()));
   return io::WriteAll(file_.get(), content, Shown(entry));
 }
 

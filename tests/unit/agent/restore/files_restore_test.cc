@@ -112,6 +112,26 @@ TEST_F(FilesRestoreTest, ADatabaseIsSeenHoweverItsBytesCome) {
   EXPECT_EQ(ReasonOf(tree->AddContent(AsBytes(std::string_view("format 3\0more", 13)))), "ARCHIVE_INVALID");
 }
 
+// A thousand files of a byte are a thousand blocks.
+TEST_F(FilesRestoreTest, TheReserveIsKeptWhileManySmallFilesAreUnpacked) {
+  Begin();
+  target_.reserve = io::DiskReserve(uint64_t{1} << 60);
+  const io::UniqueFd root(files::OpenRoot(data_));
+  auto tree = FilesTree::Make(root.get(), target_, ".litefleet-x");
+  ASSERT_TRUE(tree.ok()) << tree.status();
+  absl::Status status;
+  int files = 0;
+  for (; status.ok() && files < 2000; ++files) {
+    files::Entry entry;
+    entry.name = fmt::format("f{:04}", files);
+    entry.size = 1;
+    status = tree->Add(entry);
+    if (status.ok()) status = tree->AddContent(AsBytes(std::string_view("x")));
+  }
+  EXPECT_EQ(ReasonOf(status), "NOT_ENOUGH_SPACE") << status;
+  EXPECT_LE(files, 1100);
+}
+
 // A name is any bytes; what is told of it crosses the wire in strings that are UTF-8.
 TEST_F(FilesRestoreTest, WhatIsToldIsText) {
   std::string cut = "private";
