@@ -82,6 +82,7 @@ class FilesTree {
   absl::Status Probe(const files::Entry& entry, int parent);
   absl::Status ApplyOne(size_t index);
   absl::Status ApplyDirectory(size_t index, int parent);
+  void CloseDirectory(const files::Entry& entry);
   absl::StatusOr<io::UniqueFd> Parent(const files::Entry& entry) const;
   absl::Status SyncParent();
   bool IsDatabase(const struct stat& st) const;
@@ -97,12 +98,13 @@ class FilesTree {
   uint64_t left_ = 0;
   std::string start_;             // of it
   std::set<std::string> probed_;  // parents
+  std::vector<size_t> closed_;    // directories that get their owner's rights at the end
   io::UniqueFd synced_;           // the parent that has to be synced
   std::string synced_name_;
   size_t applied_ = 0;
   int64_t files_ = 0, links_ = 0, directories_ = 0;
-  int64_t without_owner_ = 0, without_bits_ = 0;
-  std::string first_without_owner_, first_without_bits_;
+  int64_t without_owner_ = 0, without_bits_ = 0, left_open_ = 0;
+  std::string first_without_owner_, first_without_bits_, first_left_open_;
 };
 
 }  // namespace litefleet::restore

@@ -411,6 +411,24 @@ TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfTheAgent) {
   EXPECT_THAT(outcome.steps, Contains(HasSubstr("the owner of 1 files could not be set")));
 }
 
+TEST_F(FilesRestoreTest, ANewDirectoryHasItsModeAtTheEnd) {
+  Begin();
+  MakeFilesSnapshot(
+      Archive({Folder("group", 02750), Folder("tight", 0550), Folder("tight/er", 0400), {"tight/er/file", "new"}, Folder("user", 04755)}));
+  EXPECT_EQ(InAnother([] { Lose(CAP_DAC_OVERRIDE); }), "");
+  EXPECT_EQ(Read("tight/er/file"), "new");
+  const auto mode = [&](const char* name) {
+    struct stat st {};
+    EXPECT_EQ(stat((data_ + name).c_str(), &st), 0);
+    return st.st_mode & 07777;
+  };
+  EXPECT_EQ(mode("/group"), 02750U);
+  EXPECT_EQ(mode("/tight"), 0550U);
+  EXPECT_EQ(mode("/tight/er"), 0400U);
+  EXPECT_EQ(mode("/user"), 0755U);
+  EXPECT_THAT(Run().steps, Contains(HasSubstr("was left out (the first: user)")));
+}
+
 TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));
