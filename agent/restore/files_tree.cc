@@ -28,6 +28,7 @@ using files::EntryKind;
 
 constexpr std::array<std::string_view, 4> kOfDatabase = {"", "-wal", "-journal", "-shm"};
 constexpr size_t kMostShown = 200;
+constexpr uint64_t kBlock = 4096;  // of most file systems
 constexpr mode_t kGivesRights = S_ISUID | S_ISGID;
 
 // A name for people: it may be any bytes, and messages are UTF-8.
@@ -79,11 +80,10 @@ bool IsFixed(int directory, const std::string& name) {
   return (st.stx_attributes & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) != 0;
 }
 
-// Whether a file of another in a sticky directory of another can be replaced.
-bool ActsForOthers() {
+bool May(int capability) {
   __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
-  return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1U << CAP_FOWNER)) != 0;
+  return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1U << capability)) != 0;
 }
 
 // Empty where none is.
@@ -130,8 +130,12 @@ absl::Status ArchiveJudge::CheckContent(const Entry& entry, std::string_view sta
   return files::IsSqliteHeader(start) ? Invalid(entry, "is a SQLite database") : absl::OkStatus();
 }
 
-FilesTree::FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory)
-    : root_(root), staging_(std::move(staging)), directory_(std::move(directory)), judge_(*target.files) {
+FilesTree::FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory, uint64_t reserve)
+    : root_(root),
+      staging_(std::move(staging)),
+      directory_(std::move(directory)),
+      judge_(*target.files),
+      space_(target.path, reserve, "free space there") {
   for (const std::string& path : target.databases) {
     for (const std::string_view suffix : kOfDatabase) {
       struct stat st {};
@@ -144,6 +148,7 @@ FilesTree::FilesTree(int root, const Target& target, std::string staging, io::Un
 }
 
 absl::StatusOr<FilesTree> FilesTree::Make(int root, const Target& target, std::string staging) {
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, target.reserve.At(target.path));
   LF_RETURN_IF_ERROR(Remove(root, staging));
   if (mkdirat(root, staging.c_str(), 0700) != 0) return ErrnoError(errno, "make " + target.path + "/" + staging);
   io::UniqueFd directory(files::OpenBeneath(root, staging, O_RDONLY | O_DIRECTORY));
@@ -152,7 +157,7 @@ absl::StatusOr<FilesTree> FilesTree::Make(int root, const Target& target, std::s
   // Somebody who may write to the root could have put another one in its place.
   if (st.st_uid != geteuid() || (st.st_mode & 0077) != 0)
     return Error(Code::kFailedPrecondition, "TARGET_NOT_FILE", fmt::format("somebody else writes to {}/{}", target.path, staging));
-  return FilesTree(root, target, std::move(staging), std::move(directory));
+  return FilesTree(root, target, std::move(staging), std::move(directory), reserve);
 }
 
 absl::Status FilesTree::Remove(int root, const std::string& staging) {
@@ -170,6 +175,8 @@ absl::Status FilesTree::Remove(int root, const std::string& staging) {
 absl::Status FilesTree::Add(const Entry& entry) {
   LF_RETURN_IF_ERROR(FinishFile());
   LF_RETURN_IF_ERROR(judge_.Check(entry));
+  // Many small files take more room than the archive says: what has an inode has a block, and content fills its last one.
+  LF_RETURN_IF_ERROR(space_.Wrote(kBlock + (kBlock - entry.size % kBlock) % kBlock));
   const std::string name = std::to_string(entries_.size());
   entries_.push_back(entry);
   if (entry.kind == EntryKind::kLink) {
@@ -198,6 +205,7 @@ absl::Status FilesTree::AddContent(ByteView content) {
     LF_RETURN_IF_ERROR(ArchiveJudge::CheckContent(entry, start_));
   }
   left_ -= content.size();
+  LF_RETURN_IF_ERROR(space_.Wrote(content.size()));
   return io::WriteAll(file_.get(), content, Shown(entry));
 }
 
@@ -295,7 +303,7 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
     return NotWritable(entry, "it or its directory is immutable or append-only (lsattr)");
   struct stat directory {};
   if (there && fstat(parent->get(), &directory) == 0 && (directory.st_mode & S_ISVTX) != 0 && directory.st_uid != geteuid() &&
-      st.st_uid != geteuid() && !ActsForOthers())
+      st.st_uid != geteuid() && !May(CAP_FOWNER))
     return NotWritable(entry, "what is there belongs to another, and the directory has the sticky bit");
   if (probed_.insert(std::string(files::ParentOf(entry.name))).second) LF_RETURN_IF_ERROR(Probe(entry, parent->get()));
   if (entry.kind == EntryKind::kDirectory) return absl::OkStatus();
@@ -337,7 +345,20 @@ absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
     LF_CRASH_POINT("files.renamed");
     done(i + 1);
   }
-  return SyncParent();
+  LF_RETURN_IF_ERROR(SyncParent());
+  // From the innermost: nobody gets through one that is closed.
+  for (auto at = closed_.rbegin(); at != closed_.rend(); ++at) CloseDirectory(entries_[*at]);
+  return absl::OkStatus();
+}
+
+// It got the rights that were needed to put the files into it.
+void FilesTree::CloseDirectory(const Entry& entry) {
+  const io::UniqueFd made(files::OpenBeneath(root_, entry.name, O_RDONLY | O_DIRECTORY));
+  struct stat st {};
+  if (made.valid() && fstat(made.get(), &st) == 0 && fchmod(made.get(), (st.st_mode & 07777 & ~S_IRWXU) | (entry.mode & S_IRWXU)) == 0 &&
+      fsync(made.get()) == 0)
+    return;
+  if (++left_open_ == 1) first_left_open_ = Shown(entry);
 }
 
 absl::Status FilesTree::SyncParent() {
@@ -378,17 +399,25 @@ absl::Status FilesTree::ApplyDirectory(size_t index, int parent) {
   if (mkdirat(directory_.get(), staged.c_str(), 0700) != 0 && errno != EEXIST) return ErrnoError(errno, "make " + Shown(entry));
   const io::UniqueFd made(openat(directory_.get(), staged.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
   if (!made.valid()) return ErrnoError(errno, "open " + Shown(entry));
-  SetOwner(entry, made.get());
-  // Root needs no mode to put the files into it that follow.
-  const mode_t own = geteuid() == 0 ? 0 : S_IRWXU;
-  if (fchmod(made.get(), (entry.mode & ~kGivesRights) | own) != 0) return ErrnoError(errno, "set the mode of " + Shown(entry));
+  // A group that it does not have is not handed on to what is made in it; of a user a directory hands on nothing.
+  const mode_t rights = SetOwner(entry, made.get()) ? S_ISUID : kGivesRights;
+  mode_t mode = entry.mode & ~rights;
+  // Who may not do everything needs them for the files that follow.
+  const bool closed = (mode & S_IRWXU) != S_IRWXU && !May(CAP_DAC_OVERRIDE);
+  if (closed) mode |= S_IRWXU;
+  int error = fchmod(made.get(), mode) == 0 ? 0 : errno;
+  if (error == EPERM && (mode & S_ISGID) != 0) error = fchmod(made.get(), mode & ~S_ISGID) == 0 ? 0 : errno;
+  if (error != 0) return ErrnoError(error, "set the mode of " + Shown(entry));
+  if (fstat(made.get(), &st) == 0 && (entry.mode & kGivesRights & ~st.st_mode) != 0 && ++without_bits_ == 1)
+    first_without_bits_ = Shown(entry);
   LF_RETURN_IF_ERROR(io::Sync(made.get(), Shown(entry)));
   LF_CRASH_POINT("files.directory");
-  int error = renameat2(directory_.get(), staged.c_str(), parent, base.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
+  error = renameat2(directory_.get(), staged.c_str(), parent, base.c_str(), RENAME_NOREPLACE) == 0 ? 0 : errno;
   // A file system without that: no file and no directory with something in it is replaced either.
   if (error == EINVAL || error == ENOSYS) error = renameat(directory_.get(), staged.c_str(), parent, base.c_str()) == 0 ? 0 : errno;
   if (error != 0) unlinkat(directory_.get(), staged.c_str(), AT_REMOVEDIR);
   if (error == 0) ++directories_;
+  if (error == 0 && closed) closed_.push_back(index);
   return error == 0 || error == EEXIST || error == ENOTEMPTY ? absl::OkStatus() : ErrnoError(error, "make " + Shown(entry));
 }
 
@@ -407,6 +436,10 @@ std::vector<std::string> FilesTree::Notes() const {
   if (without_bits_ > 0) {
     notes.push_back(
         fmt::format("the set-user-id or set-group-id bit of {} files was left out (the first: {})", without_bits_, first_without_bits_));
+  }
+  if (left_open_ > 0) {
+    notes.push_back(fmt::format("{} new directories have more rights of their owner than in the snapshot (the first: {})", left_open_,
+                                first_left_open_));
   }
   return notes;
 }

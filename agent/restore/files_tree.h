@@ -4,7 +4,8 @@
 // by beneath.h. Thread safety: none. Memory: what the archive says of its files, which the rules bound.
 //
 // Errors: kDataLoss ARCHIVE_INVALID (what no archive of ours says), kPermissionDenied FILES_NOT_MEANT (what the rules of the device do not
-// mean), kFailedPrecondition TARGET_NOT_FILE, TARGET_IS_DATABASE, kPermissionDenied DIRECTORY_NOT_WRITABLE, ErrnoError.
+// mean), kFailedPrecondition TARGET_NOT_FILE, TARGET_IS_DATABASE, kPermissionDenied DIRECTORY_NOT_WRITABLE, kResourceExhausted
+// NOT_ENOUGH_SPACE, ErrnoError.
 #ifndef LITEFLEET_AGENT_RESTORE_FILES_TREE_H_
 #define LITEFLEET_AGENT_RESTORE_FILES_TREE_H_
 
@@ -26,6 +27,7 @@
 #include "common/files/entry.h"
 #include "common/files/glob.h"
 #include "common/io/file.h"
+#include "common/io/space_guard.h"
 
 namespace litefleet::restore {
 
@@ -72,7 +74,7 @@ class FilesTree {
   std::vector<std::string> Notes() const;
 
  private:
-  FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory);
+  FilesTree(int root, const Target& target, std::string staging, io::UniqueFd directory, uint64_t reserve);
   absl::Status FinishFile();
   // Whether it has the owner and the group of the entry.
   bool SetOwner(const files::Entry& entry, int fd);
@@ -80,6 +82,7 @@ class FilesTree {
   absl::Status Probe(const files::Entry& entry, int parent);
   absl::Status ApplyOne(size_t index);
   absl::Status ApplyDirectory(size_t index, int parent);
+  void CloseDirectory(const files::Entry& entry);
   absl::StatusOr<io::UniqueFd> Parent(const files::Entry& entry) const;
   absl::Status SyncParent();
   bool IsDatabase(const struct stat& st) const;
@@ -88,18 +91,20 @@ class FilesTree {
   const std::string staging_;
   io::UniqueFd directory_;
   ArchiveJudge judge_;
+  io::SpaceGuard space_;
   std::vector<std::pair<uint64_t, uint64_t>> databases_;  // device and inode
   std::vector<files::Entry> entries_;
   io::UniqueFd file_;  // the last entry's, while its content comes
   uint64_t left_ = 0;
   std::string start_;             // of it
   std::set<std::string> probed_;  // parents
+  std::vector<size_t> closed_;    // directories that get their owner's rights at the end
   io::UniqueFd synced_;           // the parent that has to be synced
   std::string synced_name_;
   size_t applied_ = 0;
   int64_t files_ = 0, links_ = 0, directories_ = 0;
-  int64_t without_owner_ = 0, without_bits_ = 0;
-  std::string first_without_owner_, first_without_bits_;
+  int64_t without_owner_ = 0, without_bits_ = 0, left_open_ = 0;
+  std::string first_without_owner_, first_without_bits_, first_left_open_;
 };
 
 }  // namespace litefleet::restore

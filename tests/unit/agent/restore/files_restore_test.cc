@@ -112,6 +112,26 @@ TEST_F(FilesRestoreTest, ADatabaseIsSeenHoweverItsBytesCome) {
   EXPECT_EQ(ReasonOf(tree->AddContent(AsBytes(std::string_view("format 3\0more", 13)))), "ARCHIVE_INVALID");
 }
 
+// A thousand files of a byte are a thousand blocks.
+TEST_F(FilesRestoreTest, TheReserveIsKeptWhileManySmallFilesAreUnpacked) {
+  Begin();
+  target_.reserve = io::DiskReserve(uint64_t{1} << 60);
+  const io::UniqueFd root(files::OpenRoot(data_));
+  auto tree = FilesTree::Make(root.get(), target_, ".litefleet-x");
+  ASSERT_TRUE(tree.ok()) << tree.status();
+  absl::Status status;
+  int files = 0;
+  for (; status.ok() && files < 2000; ++files) {
+    files::Entry entry;
+    entry.name = fmt::format("f{:04}", files);
+    entry.size = 1;
+    status = tree->Add(entry);
+    if (status.ok()) status = tree->AddContent(AsBytes(std::string_view("x")));
+  }
+  EXPECT_EQ(ReasonOf(status), "NOT_ENOUGH_SPACE") << status;
+  EXPECT_LE(files, 1100);
+}
+
 // A name is any bytes; what is told of it crosses the wire in strings that are UTF-8.
 TEST_F(FilesRestoreTest, WhatIsToldIsText) {
   std::string cut = "private";
@@ -389,6 +409,24 @@ TEST_F(FilesRestoreTest, NobodyGetsTheRightsOfTheAgent) {
   const Outcome outcome = Run();
   EXPECT_THAT(outcome.steps, Contains(HasSubstr("set-group-id bit of 1 files was left out (the first: a.conf)")));
   EXPECT_THAT(outcome.steps, Contains(HasSubstr("the owner of 1 files could not be set")));
+}
+
+TEST_F(FilesRestoreTest, ANewDirectoryHasItsModeAtTheEnd) {
+  Begin();
+  MakeFilesSnapshot(
+      Archive({Folder("group", 02750), Folder("tight", 0550), Folder("tight/er", 0400), {"tight/er/file", "new"}, Folder("user", 04755)}));
+  EXPECT_EQ(InAnother([] { Lose(CAP_DAC_OVERRIDE); }), "");
+  EXPECT_EQ(Read("tight/er/file"), "new");
+  const auto mode = [&](const char* name) {
+    struct stat st {};
+    EXPECT_EQ(stat((data_ + name).c_str(), &st), 0);
+    return st.st_mode & 07777;
+  };
+  EXPECT_EQ(mode("/group"), 02750U);
+  EXPECT_EQ(mode("/tight"), 0550U);
+  EXPECT_EQ(mode("/tight/er"), 0400U);
+  EXPECT_EQ(mode("/user"), 0755U);
+  EXPECT_THAT(Run().steps, Contains(HasSubstr("was left out (the first: user)")));
 }
 
 TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
