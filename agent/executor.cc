@@ -80,10 +80,20 @@ absl::StatusOr<config::DatabaseConfig> DeviceExecutor::Configured(const std::str
   return *found;
 }
 
-absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseCapture(const config::DatabaseConfig& database, std::string_view why) const {
+absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseCapture(const std::string& database, std::string_view why) const {
   // Also of one that is captured no more: what follows it may not have let go yet.
   if (!deps_.pause_capture) return std::shared_ptr<void>();
-  return deps_.pause_capture(database.name, why);
+  return deps_.pause_capture(database, why);
+}
+
+absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseFor(const v1::Order& order, std::string_view why, const CancelToken& stop) {
+  for (;;) {
+    auto paused = PauseCapture(control::DatabaseOf(order), why);
+    if (paused.ok() || !HasBegun(order.operation_id())) return paused;
+    // What a former run has changed is not left as it is: it waits, until the agent ends.
+    spdlog::warn("{}: {}", order.operation_id(), MessageOf(paused.status()));
+    if (stop.interrupted()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the agent has ended; it goes on at the next start");
+  }
 }
 
 storage::v1::AgentDatabase DeviceExecutor::Remembered(const std::string& database) const {
@@ -150,7 +160,7 @@ v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperati
                                                  const config::DatabaseConfig& database, const CancelToken& cancel,
                                                  const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
   // The ledger is one backup's at a time.
-  const auto paused = PauseCapture(database, "a backup was ordered");
+  const auto paused = PauseCapture(database.name, "a backup was ordered");
   if (!paused.ok()) return ResultOf(paused.status());
   if (!operation.drain()) {
     storage::v1::AgentDatabase kept = Remembered(order.database());
@@ -459,7 +469,7 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
   if (!target.ok()) return Settle(order, CancelToken()).value_or(ResultOf(target.status()));
   const auto database = Configured(order.restore().database());
   if (!database.ok()) return Settle(order, CancelToken()).value_or(ResultOf(database.status()));
-  const auto paused = PauseCapture(*database, "a restore was ordered");
+  const auto paused = PauseFor(order, "a restore was ordered", cancel);
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
   const restore::Outcome outcome =
@@ -477,7 +487,7 @@ v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& oper
   if (!target.ok()) return Settle(order, CancelToken()).value_or(ResultOf(target.status()));
   const auto database = Configured(order.undo().database());
   if (!database.ok()) return Settle(order, CancelToken()).value_or(ResultOf(database.status()));
-  const auto paused = PauseCapture(*database, "an undo was ordered");
+  const auto paused = PauseFor(order, "an undo was ordered", cancel);
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
   const restore::Outcome outcome =
@@ -569,10 +579,9 @@ bool DeviceExecutor::HasBegun(const std::string& operation_id) { return deps_.re
 
 std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order, const CancelToken& stop) {
   if (!order.has_restore() && !order.has_undo()) return std::nullopt;
-  // One that is not configured any more nobody follows.
   std::shared_ptr<void> paused;
-  if (const auto database = Configured(control::DatabaseOf(order)); database.ok() && HasBegun(order.operation_id())) {
-    auto pause = PauseCapture(*database, "a restore is ended that was cancelled");
+  if (HasBegun(order.operation_id())) {
+    auto pause = PauseFor(order, "a restore is ended that was cancelled", stop);
     if (!pause.ok()) return ResultOf(pause.status());
     paused = *std::move(pause);
   }

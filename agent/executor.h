@@ -120,7 +120,9 @@ class DeviceExecutor final : public control::OperationExecutor {
   hooks::Hook PauseHook(bool by_schedule, const std::string& operation, const std::string& database) const;
   // Remembers what a restore has done to its database, and says how it ended.
   v1::OperationResult Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const;
-  absl::StatusOr<std::shared_ptr<void>> PauseCapture(const config::DatabaseConfig& database, std::string_view why) const;
+  absl::StatusOr<std::shared_ptr<void>> PauseCapture(const std::string& database, std::string_view why) const;
+  // The same; a restore or an undo that has begun waits for it until it is interrupted.
+  absl::StatusOr<std::shared_ptr<void>> PauseFor(const v1::Order& order, std::string_view why, const CancelToken& stop);
   // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.
   absl::StatusOr<config::DatabaseConfig> Configured(const std::string& database) const;
   absl::StatusOr<restore::Target> RestoreTarget(const std::string& name) const;

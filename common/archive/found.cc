@@ -165,6 +165,8 @@ class Walker {
 
   bool One(int fd, const std::string& parent, const std::string& base, const std::vector<std::string>& siblings, int depth) {
     const std::string name = parent.empty() ? base : parent + "/" + base;
+    // What is left out may come and go.
+    if (!globs_.Takes(name) && !globs_.MayHold(name)) return true;
     struct stat st {};
     if (fstatat(fd, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
       if (!Gone(errno)) Unreadable(name, errno);

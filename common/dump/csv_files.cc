@@ -21,6 +21,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr size_t kLongestName = 200;
+constexpr std::chrono::seconds kTableTime{1};  // for each, beside the time of all
+constexpr int64_t kMostTableTimes = 10'000;
 
 // The bytes that it has.
 absl::StatusOr<uint64_t> WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, uint64_t most,
@@ -74,7 +76,7 @@ bool IsOfItsOwn(const absl::Status& status) {
 }
 
 absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
-  const auto deadline = steady_clock::now() + options.time;
+  auto deadline = steady_clock::now() + options.time;
   const auto timed = [&]() -> absl::StatusOr<HelperOptions> {
     HelperOptions left = helper;
     if (options.time.count() == 0) return left;
@@ -89,10 +91,13 @@ absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const 
     LF_ASSIGN_OR_RETURN(tables, TablesOf(first, fd));
     std::stable_partition(tables.begin(), tables.end(), [](const Named& each) { return each.is_table; });
   }
-  uint64_t total = 0;
+  const auto count = std::count_if(tables.begin(), tables.end(), [](const Named& each) { return each.is_table; });
+  deadline += kTableTime * std::min<int64_t>(count, kMostTableTimes);
+  uint64_t of_views = 0;
   const auto write = [&](const Named& what, const std::string& path) -> absl::StatusOr<uint64_t> {
     LF_ASSIGN_OR_RETURN(const HelperOptions left, timed());
-    return WriteOne(left, fd, what.name, path, std::min(options.bytes - total, what.is_table ? UINT64_MAX : options.view_bytes), options);
+    const uint64_t most = what.is_table ? UINT64_MAX : std::min(options.views_bytes - of_views, options.view_bytes);
+    return WriteOne(left, fd, what.name, path, most, options);
   };
   CsvFiles files;
   std::set<std::string> taken;
@@ -108,7 +113,7 @@ absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const 
       continue;
     }
     LF_RETURN_IF_ERROR(written.status());
-    total += *written;
+    if (!each.is_table) of_views += *written;
     files.names.push_back(name);
   }
   return files;

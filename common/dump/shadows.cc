@@ -11,7 +11,10 @@ namespace litefleet::dump {
 // of a module that is not here the names have to do.
 Ended FindShadows(sqlite3* db, Shadows& shadows) {
   std::vector<std::string> owners, others;
-  Query tables(db, "select name, substr(sql, 1, 20) = 'CREATE VIRTUAL TABLE' from sqlite_schema where type = 'table' and sql not null");
+  // These modules show what others hold, and have no tables.
+  Query tables(db,
+               "select name, substr(sql, 1, 20) = 'CREATE VIRTUAL TABLE' from sqlite_schema where type = 'table' and sql not null and not "
+               "(substr(sql, 1, 20) = 'CREATE VIRTUAL TABLE' and (sql like '%using fts5vocab%' or sql like '%using fts4aux%'))");
   while (tables.Step()) (tables.Int(1) != 0 ? owners : others).emplace_back(tables.Text(0));
   if (!tables.ok() || owners.empty()) return tables.Result("the schema");
   Names told;

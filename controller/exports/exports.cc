@@ -48,7 +48,7 @@ constexpr std::chrono::milliseconds kReportEvery{300};
 constexpr std::chrono::seconds kCsvTime{600};
 constexpr uint64_t kCsvBytesPerSecond = 1'000'000;
 constexpr uint64_t kViewTimes = 4, kViewBytes = 64 << 20;
-constexpr uint64_t kCsvTimes = 16, kCsvBytes = 256 << 20;
+constexpr uint64_t kViewsTimes = 16, kViewsBytes = 256 << 20;
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the export was cancelled"); }
 
@@ -393,7 +393,7 @@ absl::Status Exports::Write(const Candidate& candidate, int fd, const std::strin
                                .wrote = [&](uint64_t bytes) { return space.Wrote(bytes); },
                                .time = kCsvTime + std::chrono::seconds(size / kCsvBytesPerSecond),
                                .view_bytes = kViewTimes * size + kViewBytes,
-                               .bytes = kCsvTimes * size + kCsvBytes};
+                               .views_bytes = kViewsTimes * size + kViewsBytes};
     LF_ASSIGN_OR_RETURN(files, dump::WriteCsvFiles(helper, fd, directory, csv));
     for (const auto& [table, why] : files.left_out) {
       if (operation.steps_size() == kMaxLeftOutSteps) break;

@@ -233,14 +233,14 @@ void UploadSession::RunQueuedMark() {
     mark_queued_ = false;
     marking_ = true;
   }
-  const absl::Status result = Mark();
-  if (!result.ok()) return Fail(result);
-  MarkIfDue();
+  if (Mark().ok()) MarkIfDue();
 }
 
 absl::Status UploadSession::Mark() {
   absl::Status result = MakeDurable(TakeSlots(), /*tell=*/true);
   if (result.ok() && ingest_.deps().check_quota) result = ingest_.deps().check_quota(device_, /*goes_on=*/true);
+  // Before somebody else has the mark: whoever commits with it must not take for recorded what this one left out.
+  if (!result.ok()) Fail(result);
   GiveMark();
   return result;
 }
@@ -346,6 +346,7 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   catalog::UploadSessionRow row;
   {
     MutexLock lock(mu_);
+    if (unrecorded_ != slots.size()) return StoreFailed();  // a mark took some and did not record them
     row = row_;
   }
   LF_ASSIGN_OR_RETURN(std::optional<uint64_t> epoch, delta_.has_value() ? delta_->epoch() : manifest_->epoch());

@@ -250,10 +250,13 @@ TEST_F(ProcessTest, ViewsTakeNoMoreThanTimeAndBytesOfCsv) {
   EXPECT_EQ(files->left_out[0].why, "it has more than 1048576 bytes of text");
   EXPECT_THAT(files->left_out[3].why, HasSubstr("what came before it"));
   EXPECT_EQ(std::distance(std::filesystem::directory_iterator(Path("csv")), {}), 1);
-  // Of a table it is an error.
-  files = WriteCsvFiles({}, fd->get(), Path("none"), {.bytes = 3});
-  EXPECT_EQ(ReasonOf(files.status()), "DUMP_TOO_LARGE");
-  EXPECT_FALSE(std::filesystem::exists(Path("none")));
+  // All of them together; a table has what there is.
+  Make("b.db", "create table t(a); insert into t values('text of a table'); create view v as select a from t");
+  const auto other = io::Open(Path("b.db"), O_RDONLY);
+  files = WriteCsvFiles({}, other->get(), Path("few"), {.views_bytes = 3});
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_THAT(files->names, ElementsAre("t.csv"));
+  ASSERT_THAT(files->left_out, SizeIs(1));
 }
 
 }  // namespace
