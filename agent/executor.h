@@ -120,6 +120,7 @@ class DeviceExecutor final : public control::OperationExecutor {
   hooks::Hook PauseHook(bool by_schedule, const std::string& operation, const std::string& database) const;
   // Remembers what a restore has done to its database, and says how it ended.
   v1::OperationResult Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const;
+  static v1::OperationResult ResultOf(const absl::Status& status);
   absl::StatusOr<std::shared_ptr<void>> PauseCapture(const std::string& database, std::string_view why) const;
   // The same; a restore or an undo that has begun waits for it until it is interrupted.
   absl::StatusOr<std::shared_ptr<void>> PauseFor(const v1::Order& order, std::string_view why, const CancelToken& stop);
