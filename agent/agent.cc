@@ -405,7 +405,7 @@ class Agent::Impl final : public control::OperationListener {
     }
     for (const auto& [database, missing] : names) {
       if (Config()->Find(database) == nullptr || queue_.Busy(database)) continue;
-      const bool backup = missing && !gate_.Waits(*Config(), database);
+      const bool backup = missing && !gate_.WouldWait(*Config(), database);
       if (missing && !backup && own_.spool->UsageOf(database).snapshots == 0) continue;
       const absl::Status begun = (backup ? queue_.BeginScheduled(database) : queue_.BeginDrain(database)).status();
       if (!begun.ok()) spdlog::error("what is spooled of {} is not uploaded yet: {}", database, MessageOf(begun));

@@ -151,6 +151,11 @@ bool RunGate::Waits(const config::AgentConfig& config, const std::string& databa
   return true;
 }
 
+bool RunGate::WouldWait(const config::AgentConfig& config, const std::string& database) const {
+  const config::DatabaseConfig* const found = config.Find(database);
+  return found != nullptr && found->when.any() && !WaitsFor(found->when, found->path, clock_.Now()).empty();
+}
+
 bool RunGate::Forget(const std::string& database) {
   MutexLock lock(mu_);
   return waiting_.erase(database) > 0;

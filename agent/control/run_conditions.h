@@ -42,6 +42,8 @@ class RunGate {
       : scheduler_(scheduler), clock_(clock), folder_(std::move(folder)) {}
   // Of a run that is due now; true: it is not due for kLook.
   bool Waits(const config::AgentConfig& config, const std::string& database) ABSL_LOCKS_EXCLUDED(mu_);
+  // Of a run that nothing has made due: whether it would wait.
+  bool WouldWait(const config::AgentConfig& config, const std::string& database) const;
 
   struct Reason {
     std::string phrase;  // as WaitsFor

@@ -275,15 +275,18 @@ TEST_F(Writers, KilledAtCrashPoints) {
 // The others leave while the agent does, and take it for the one that stays: it comes back as the last closer, and is killed there.
 TEST_F(Writers, KilledAsTheLastCloserAfterAll) {
   const std::string path = MakeBank("wal", 500);
-  Child app([&](const auto& ready, const auto& asked_to_stop) {
-    Connection connection(path);
-    connection.Run("pragma wal_autocheckpoint=0; update commits set n = 13");
-    ready();
-    while (!asked_to_stop()) usleep(1000);
-    return 0;
-  });
+  const auto application = [&path](const char* sql) {
+    return [&path, sql](const auto& ready, const auto&) {
+      Connection connection(path);
+      connection.Run(sql);
+      ready();
+      pause();
+      return 0;
+    };
+  };
+  Child app(application("pragma wal_autocheckpoint=0; update commits set n = 13"));
   const auto agent = [&](const char* point) {
-    return [&path, point](const auto& ready, const auto&) {
+    return [this, &path, point](const auto& ready, const auto&) {
       setenv("LITEFLEET_STOP_AT", "capture.before_close", 1);
       if (point != nullptr) setenv("LITEFLEET_CRASH_AT", point, 1);
       ready();
@@ -292,24 +295,18 @@ TEST_F(Writers, KilledAsTheLastCloserAfterAll) {
   };
   Child killed(agent("capture.before_last_close"));
   ASSERT_TRUE(killed.AwaitStopped());
-  EXPECT_EQ(app.Stop(), 0);
-  ASSERT_TRUE(std::filesystem::exists(path + "-wal")) << "the agent has it open";
+  app.Kill();
+  ASSERT_TRUE(std::filesystem::exists(path + "-wal"));
   const Bytes expected = CheckpointedBytes(path);
   killed.Continue();
   EXPECT_EQ(killed.Stop(), 128);
   ASSERT_TRUE(std::filesystem::exists(path + "-wal"));
   EXPECT_TRUE(CheckpointedBytes(path) == expected);
   // The same once more, without the kill: nothing is left beside the file.
-  Child second([&](const auto& ready, const auto& asked_to_stop) {
-    Connection connection(path);
-    connection.Run("pragma wal_autocheckpoint=0; update commits set n = 14");
-    ready();
-    while (!asked_to_stop()) usleep(1000);
-    return 0;
-  });
+  Child second(application("pragma wal_autocheckpoint=0; update commits set n = 14"));
   Child whole(agent(nullptr));
   ASSERT_TRUE(whole.AwaitStopped());
-  EXPECT_EQ(second.Stop(), 0);
+  second.Kill();
   whole.Continue();
   EXPECT_EQ(whole.Stop(), 1);
   EXPECT_FALSE(std::filesystem::exists(path + "-wal"));

@@ -419,7 +419,8 @@ TEST_F(AdminTest, StatusNamesWhatSomebodyShouldLookAt) {
   EXPECT_EQ(Reasons(admin_->GetStatus({}).value()).size(), 2u) << "a run may wait for a while";
   *waiting.mutable_waits_since() = ToProtoTime(clock_.Now() - std::chrono::hours(30));
   ASSERT_TRUE(snapshots_->ReportDatabases(device, clock_.Now(), std::vector<v1::DatabaseHealth>{failed, waiting}).ok());
-  EXPECT_THAT(Reasons(admin_->GetStatus({}).value()), testing::Contains("RUN_WAITS kiosk/orders"));
+  EXPECT_EQ(Reasons(admin_->GetStatus({}).value()),
+            (std::vector<std::string>{"BACKUP_FAILED kiosk/stock", "RUN_WAITS kiosk/orders", "UNPROVEN kiosk/stock"}));
   EXPECT_EQ(status.devices(), 1);
   EXPECT_EQ(status.devices_connected(), 1);
   EXPECT_EQ(status.snapshots(), 2);
