@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -51,13 +52,16 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
     one.shipper.backup.spool.max_bytes = config.spool_bytes;
     followed.push_back(std::move(one));
   }
+  std::set<std::string> names;
+  for (const follow::Followed& one : followed) names.insert(one.follow.database);
+  LF_RETURN_IF_ERROR(capturing_.Set(std::move(followed)));
   // Nobody else ends what a follower has begun.
   for (const v1::CoverageGap& gap : gaps_.OpenGaps("")) {
-    const auto is_of_it = [&](const follow::Followed& one) { return one.follow.database == gap.database(); };
-    if (spool::IsReason(gap.reason()) || std::any_of(followed.begin(), followed.end(), is_of_it)) continue;
-    LF_RETURN_IF_ERROR(gaps_.EndOf(gap.database(), gap.reason(), clock_.Now()));
+    if (spool::IsReason(gap.reason()) || names.contains(gap.database())) continue;
+    if (const absl::Status ended = gaps_.EndOf(gap.database(), gap.reason(), clock_.Now()); !ended.ok())
+      spdlog::error("{}: the end of the gap could not be written down: {}", gap.database(), MessageOf(ended));
   }
-  return capturing_.Set(std::move(followed));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<std::shared_ptr<void>> CaptureHome::Pause(const std::string& database, std::string_view why) {

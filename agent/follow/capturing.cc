@@ -79,6 +79,7 @@ struct Capturing::Slot {
   std::shared_ptr<CancelToken> cancel = std::make_shared<CancelToken>();  // of what runs
   bool taken = false;
   bool checked = false;  // while it waits in due_
+  bool noticed = false;  // since the last look
   SteadyTime queued_at{};
   bool wanted = false;  // somebody waits to have it for good
   SteadyTime look_at{};
@@ -296,11 +297,8 @@ void Capturing::DrainWatch() {
     }
   });
   if (!drained.ok()) spdlog::warn("{}", MessageOf(drained));
-  for (const std::shared_ptr<Slot>& slot : noticed) {
-    if (slot->follower.status().health.state() != v1::CAPTURE_STATE_FOLLOWING) continue;
-    MutexLock lock(mu_);
-    slot->look_at = std::min(slot->look_at, clock_.Steady());
-  }
+  MutexLock lock(mu_);
+  for (const std::shared_ptr<Slot>& slot : noticed) slot->noticed = true;
 }
 
 void Capturing::KeepWatched(Slot& slot) {
@@ -315,9 +313,10 @@ void Capturing::KeepWatched(Slot& slot) {
 SteadyTime Capturing::LookRound() {
   const SteadyTime now = clock_.Steady();
   SteadyTime next = now + seconds(1);
+  enum class Kind { kLook, kPeek, kLeft };
   struct Due {
     std::shared_ptr<Slot> slot;
-    bool peek;
+    Kind kind;
   };
   std::vector<Due> due;
   {
@@ -330,16 +329,18 @@ SteadyTime Capturing::LookRound() {
         const auto interval = std::chrono::duration_cast<nanoseconds>(slot->followed.follow.interval);
         slot->look_at = SteadyTime((now.time_since_epoch() / interval + 1) * interval);
       }
-      if ((look || slot->peek_at <= now) && !slot->wanted) {
+      if ((look || slot->noticed || slot->peek_at <= now) && !slot->wanted) {
         slot->taken = true;
-        due.push_back({slot, !look});
+        due.push_back({slot, look ? Kind::kLook : slot->noticed ? Kind::kLeft : Kind::kPeek});
+        slot->noticed = false;
       }
       next = std::min(next, slot->taken || slot->wanted ? slot->look_at : std::min(slot->look_at, slot->peek_at));
     }
   }
-  for (const auto& [slot, peek] : due) {
+  for (const auto& [slot, kind] : due) {
     KeepWatched(*slot);
-    if (peek ? !slot->follower.Peek() : !slot->follower.Glance()) {
+    const bool wanted = kind == Kind::kLook ? slot->follower.Glance() : kind == Kind::kLeft ? slot->follower.Left() : slot->follower.Peek();
+    if (!wanted) {
       Give(*slot);
       continue;
     }

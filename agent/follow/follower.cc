@@ -4,7 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <span>
+#include <thread>
 #include <utility>
+#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "agent/capture/file_facts.h"
@@ -14,6 +17,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "common/io/real_path.h"
 #include "fmt/format.h"
 
 namespace litefleet::follow {
@@ -27,6 +31,7 @@ constexpr seconds kRestAfter{10};
 constexpr seconds kLongestRest{60};  // between two page diffs
 constexpr milliseconds kRestingPeek{50};
 constexpr int kLastLooks = 3;
+constexpr milliseconds kBetweenLooks{20};
 
 }  // namespace
 
@@ -156,6 +161,26 @@ bool Follower::OthersAttached() const {
   return capture::LockedByOthers(files);
 }
 
+bool Follower::WalIsRemoved() const {
+  // Whoever has the WAL open has a lock on the database and one on the wal-index, one after the other.
+  for (int look = 0; look < kLastLooks; ++look) {
+    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
+    const std::vector<capture::FileLock> locks = capture::ReadLocks();
+    const auto locked = [&](const std::string& path) {
+      const auto file = capture::FileIdOf(path);
+      return file.has_value() && capture::LockedByOthers(locks, std::span(&*file, 1));
+    };
+    const std::string real = io::RealPathOr(options_.source.path);
+    if (!locked(real) || locked(real + "-shm")) return false;
+  }
+  return true;
+}
+
+bool Follower::Left() {
+  if (attached_ == nullptr || !noticed_.load()) return false;
+  return !OthersAttached() || !attached_->SameFiles();
+}
+
 std::string Follower::ShortOfSpace() const {
   const auto free = io::FreeBytes(options_.source.path);
   const auto reserve = options_.source.reserve.At(options_.source.path);
@@ -166,20 +191,20 @@ std::string Follower::ShortOfSpace() const {
 // ---- detached
 
 void Follower::StepDetached(const CancelToken& cancel) {
+  noticed_.store(false);  // before anything is looked at
+  look_again_ = clock_.Steady() + kLookAnyway;
   const bool others = OthersAttached();
   if (!others && Rests()) return;
   // No WAL is held for a page diff that may not run yet.
   if (clock_.Steady() < compare_at_ || !home_.BeginCompare()) {
     dirty_ = true;
-    return Waits("COMPARE_LATER", "pages are compared later: other databases come first");
+    return Waits("COMPARE_LATER", "pages are compared later");
   }
   has_turn_ = true;
   const auto end = absl::MakeCleanup([this] {
     home_.EndCompare();
     has_turn_ = false;
   });
-  noticed_.store(false);
-  look_again_ = clock_.Steady() + kLookAnyway;
   if (others) {
     const std::string short_of_space = ShortOfSpace();
     const std::string why = shipper_.Connected() ? short_of_space : "the controller cannot be reached";
@@ -196,8 +221,6 @@ void Follower::StepDetached(const CancelToken& cancel) {
 }
 
 bool Follower::Rests() {
-  noticed_.store(false);
-  look_again_ = clock_.Steady() + kLookAnyway;
   if (compare_again_.exchange(false)) rested_facts_.clear();
   if (state_ == State::kFailed) Enter(State::kDetached);
   const SystemTime now = clock_.Now();
@@ -208,8 +231,18 @@ bool Follower::Rests() {
     return true;
   }
   dirty_ = true;
-  if (!facts->settled) return true;  // looked at again in the next interval
-  if (facts->text != rested_facts_) return false;
+  const bool same = facts->text == rested_facts_;
+  if (!facts->settled) {
+    // Looked at again in the next interval; what is written again and again by those who come and go is compared all the same.
+    if (!same && !waits_since_.has_value()) waits_since_ = clock_.Steady();
+    return same || clock_.Steady() - *waits_since_ < options_.never_settles;
+  }
+  if (!same) return false;
+  // Somebody was there between the agent's close and its look at the files.
+  if (std::exchange(unsure_, false) && opened_.load()) {
+    rested_facts_.clear();
+    return false;
+  }
   dirty_ = false;
   waits_since_.reset();
   // Nothing was missed.
@@ -247,6 +280,13 @@ void Follower::CompareDetached(const CancelToken& cancel) {
 // ---- attached
 
 void Follower::Attach(const CancelToken& cancel) {
+  if (replaced_ && WalIsRemoved()) {
+    return Fail(Error(
+        absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
+        fmt::format("the WAL of {} was removed while an application had it open: what that commits is in no file", options_.source.path),
+        "stop the application at once, look at the database, then start it again"));
+  }
+  replaced_ = false;
   capture::UserDatabaseOptions options;
   options.path = options_.source.path;
   options.busy_timeout = std::min(options_.source.busy_timeout, milliseconds(1000));
@@ -270,6 +310,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   });
   if (session_id_.empty()) session_id_ = NewUlid(clock_.Now());
   const SteadyTime began = clock_.Steady();
+  const bool again = compare_again_.exchange(false);
   Shipper::Comparison comparison;
   comparison.session_id = session_id_;
   comparison.timeline = home_.Timeline(options_.database);
@@ -286,6 +327,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   in_compare_ = false;
   const auto took = clock_.Steady() - began;
   compare_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(took * options_.compare_rest, kLongestRest);
+  if (!compared.ok() && again) compare_again_.store(true);
   if (compared.ok()) {
     session_id_.clear();
     fresh_base_ = false;
@@ -402,7 +444,8 @@ void Follower::Leave(const CancelToken& cancel) {
   const bool shipped = all && (!pending_.has_value() || SendLast(cancel));
   Forget();
   shipper_.Rest();
-  rested_facts_ = shipped && facts.has_value() && !opened_.load() ? facts->text : "";
+  rested_facts_ = shipped && facts.has_value() ? facts->text : "";
+  unsure_ = true;
 }
 
 bool Follower::SendLast(const CancelToken& cancel) {
@@ -430,6 +473,7 @@ void Follower::Doubt(std::string_view reason) {
   Progress();
   const bool replaced = reason == "DATABASE_REPLACED";
   if (replaced) {
+    replaced_ = true;
     attached_->Close().IgnoreError();
     attached_.reset();
     dirty_ = true;
@@ -442,7 +486,10 @@ void Follower::Doubt(std::string_view reason) {
 }
 
 void Follower::Forget() {
-  if (pending_.has_value()) session_id_.clear();  // that of a page diff goes on
+  if (pending_.has_value()) {
+    session_id_.clear();  // that of a page diff goes on
+    backoff_ = milliseconds(0);
+  }
   pending_.reset();
   saved_ = false;
   shipper_.DropSaved();

@@ -3,7 +3,7 @@
 //   if (follower.Glance()) follower.Step(cancel);     // by whoever has it; Glance is cheap, Step may block on the network
 //   follower.Notice();                                // any thread: somebody opened, closed or replaced the file
 //
-// Thread safety: Glance, Peek, peek_at, Step, KeepBounds, LetGo, Resume and the destructor: one at a time, on any thread. Notice,
+// Thread safety: Glance, Left, Peek, peek_at, Step, KeepBounds, LetGo, Resume and the destructor: one at a time, on any thread. Notice,
 // ChainChecked and status: any thread. Ownership: the shipper's transport, the clock and what the functions of the options refer to outlive
 // it. A lease bounds every hold: 30 s without progress, or free space below the reserve.
 #ifndef LITEFLEET_AGENT_FOLLOW_FOLLOWER_H_
@@ -20,6 +20,7 @@
 #include "agent/capture/online_source.h"
 #include "agent/follow/attached.h"
 #include "agent/follow/continuity.h"
+#include "agent/follow/follower_home.h"
 #include "agent/follow/shipper.h"
 #include "common/base/cancel_token.h"
 #include "common/base/clock.h"
@@ -27,62 +28,6 @@
 #include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::follow {
-
-struct FollowOptions {
-  std::string database;
-  capture::OnlineOptions source;  // path, timeouts, reserve
-  std::chrono::milliseconds interval{1000};
-  std::chrono::seconds lease{30};
-  // Of frames. From three quarters of it on PASSIVE checkpoints are tried, before the application's own by default begin.
-  uint64_t checkpoint_bytes = 4 << 20;
-  // Above four times that, where all else came to nothing, a RESTART checkpoint: writers wait for it, or are told SQLITE_BUSY.
-  bool allow_restart = false;
-  // Of frames that wait to be shipped, as a multiple of checkpoint_bytes: above it for 10 s, or above twice as many, the hold is let go.
-  // The smaller one is with allow_restart.
-  uint64_t most_behind = 64, most_behind_with_restart = 4;
-  // After a page diff: this many times as long as it took no other one.
-  int compare_rest = 9;
-  // The same after frames have come faster than they were shipped.
-  std::chrono::milliseconds behind_rest{60'000};
-  // What lasts no longer than a few syncs is no gap: a restart of the agent, a pause, a page diff that comes later.
-  std::chrono::milliseconds short_gap{15'000};
-  // How often the whole database is read and compared with what the controller has.
-  std::chrono::milliseconds prove_every{std::chrono::hours(24)};
-  // Called while nothing is held, so that a test can say what comes in just that moment; empty: nothing.
-  std::function<void()> while_aside = {};
-};
-
-// What the rest of the agent keeps for a follower, and is told by it.
-class FollowerHome {
- public:
-  virtual ~FollowerHome() = default;
-  virtual uint64_t Timeline(const std::string& database) = 0;
-  // What the files looked like when everything in them had been shipped as this snapshot; empty: not known.
-  struct Rested {
-    std::string facts;
-    std::string snapshot_id;
-    // Of the last sync before the agent's start; unset: not known.
-    std::optional<SystemTime> synced_at = std::nullopt;
-    // A gap that has not ended.
-    struct Gap {
-      SystemTime from;
-      std::string reason;
-      std::string message;
-      bool told = true;  // else it is only when it has ended, and not where nothing was missed after all
-    };
-    std::optional<Gap> gap = std::nullopt;
-  };
-  virtual Rested Remembered(const std::string& database) = 0;
-  virtual void Remember(const std::string& database, const Rested& rested) = 0;
-  // The root of the database as it was just read, to be compared with the controller's; answered by Follower::ChainChecked, or never.
-  virtual void CheckChain(const v1::ChainCheck& check) = 0;
-  // A time without second-by-second coverage; `until` unset: it goes on.
-  virtual void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
-                   const std::string& message) = 0;
-  // False: as many page diffs as may run do run.
-  virtual bool BeginCompare() = 0;
-  virtual void EndCompare() = 0;
-};
 
 class Follower {
  public:
@@ -98,6 +43,9 @@ class Follower {
   // Glance costs; while followed, peek_at() is never in an interval in which nothing was committed.
   bool Peek();
   SteadyTime peek_at() const { return peek_at_; }
+
+  // Right after Notice(true) or Notice(false): the others have gone, or the files; Step is wanted now.
+  bool Left();
 
   // While it waits for whoever calls Step, since `waited`: lets go of a hold that has lasted too long or grown too much. No network.
   void KeepBounds(std::chrono::nanoseconds waited);
@@ -183,6 +131,8 @@ class Follower {
   void Progress() { progress_at_ = clock_.Steady(); }
   void Acknowledged(const std::string& snapshot_id, SystemTime taken_at);
   bool OthersAttached() const;
+  // Of a database that others have open: they follow files that are at no path.
+  bool WalIsRemoved() const;
   // Why the disk has too little room for a WAL that grows; empty: it has not.
   std::string ShortOfSpace() const;
   // Of the newest state that is known to be what the database was.
@@ -229,6 +179,8 @@ class Follower {
   bool fresh_base_ = false;                // nothing of the ledger is believed by the next page diff
   bool dirty_ = true;                      // while detached: files may have changed
   std::string rested_facts_;               // while detached
+  bool unsure_ = false;                    // whether anybody came between the close and rested_facts_
+  bool replaced_ = false;                  // the files were, at the last doubt
   std::optional<SteadyTime> waits_since_;  // while detached, with what may not have been shipped
   struct Released {
     SteadyTime at;

@@ -27,6 +27,7 @@ constexpr milliseconds kRestartBudget{250};  // that writers may have to wait
 constexpr milliseconds kFirstRestartWait{250};
 constexpr seconds kLongestRestartWait{30};
 constexpr milliseconds kCheckpointPause{50};  // after what came to nothing
+constexpr seconds kLocal{1};                  // between two looks of a sync; longer is reading
 constexpr milliseconds kAside{60};            // two commits, and what the application copies between them
 
 }  // namespace
@@ -97,7 +98,12 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   CancelToken stop;
   bool behind = false, left = false, overdue = false;
   std::string short_of_space;
+  SteadyTime looked_at = clock_.Steady();
   const auto look = [&](bool moved) {
+    // What the device itself takes is not the network's.
+    const SteadyTime now = clock_.Steady();
+    if (now - looked_at > kLocal) progress_at_ += now - looked_at;
+    looked_at = now;
     if (moved) Progress();
     if (!behind) behind = Behind();
     if (short_of_space.empty()) short_of_space = ShortOfSpace();

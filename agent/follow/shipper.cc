@@ -97,7 +97,7 @@ absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id,
   const auto report = [&](const upload::UploadSession::Counts& now) {
     const int64_t total = now.wire_bytes + now.durable_bytes + static_cast<int64_t>(now.answered_chunks);
     // What the own rate holds back does not stand still.
-    progress(std::exchange(moved, total) != total || rate_.Budget(std::chrono::steady_clock::now()) <= 0);
+    progress(std::exchange(moved, total) != total || now.held_back);
   };
   return upload::Attempt::Run(attempt, transport_, begin, feed, complete, rate_, cancel, report, counts);
 }

@@ -159,7 +159,8 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
       if (session_.committed() || (!ended_ && done(session_))) return absl::OkStatus();
       if (ended_) return *ended_;
       const SteadyTime now = Now();
-      if (session_.has_chunks_ready() && rate_.Budget(now) <= 0) last_progress_ = now;  // held back by ourselves
+      const bool held_back = session_.has_chunks_ready() && rate_.Budget(now) <= 0;
+      if (held_back) last_progress_ = now;
       if (now - std::max(last_progress_, began) >= no_progress) {
         return Error(absl::StatusCode::kDeadlineExceeded, "UPLOAD_STALLED",
                      fmt::format("nothing was heard from the controller for {} s",
@@ -168,6 +169,7 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
       }
       if (!flushed) session_.FlushOffers();
       counts = session_.counts();
+      counts.held_back = held_back;
     }
     Pump();
     progress(counts);

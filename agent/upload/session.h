@@ -77,6 +77,7 @@ class UploadSession {
     int64_t wire_bytes = 0;     // payload sent
     int64_t durable_bytes = 0;  // payload durable
     uint64_t answered_chunks = 0;
+    bool held_back = false;  // by the own rate; Attempt says so
   };
 
   // A chunk to compress; give it back with the same number.

@@ -41,7 +41,7 @@ class CapturingTest : public CaptureTest {
   ~CapturingTest() override { capturing_.reset(); }
 
   std::string PathOf(const std::string& name) const { return Path(name + ".db"); }
-  void Start(std::chrono::seconds lease) {
+  void Start(std::chrono::seconds lease, milliseconds interval = milliseconds(100)) {
     std::vector<Followed> followed;
     for (const std::string name : {"first", "second"}) {
       Sql(PathOf(name), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'a')");
@@ -50,7 +50,7 @@ class CapturingTest : public CaptureTest {
       Followed& one = followed.emplace_back();
       one.follow.database = name;
       one.follow.source = Options(PathOf(name));
-      one.follow.interval = milliseconds(100);
+      one.follow.interval = interval;
       one.follow.lease = lease;
       one.shipper.database = name;
       one.shipper.ledger_file = Path("state/" + name + ".ledger");
@@ -103,6 +103,21 @@ TEST_F(CapturingTest, AHoldEndsWhileItsDatabaseWaitsForItsTurn) {
   Until([&] { return memory_.Told("second LEASE_EXPIRED"); });
   apps_[1]->Run("pragma wal_checkpoint(truncate)");
   EXPECT_EQ(std::filesystem::file_size(PathOf("second") + "-wal"), 0u) << "the agent is in nobody's way";
+}
+
+// Who comes and goes beside the application costs no syncs of his own; that the last one went is seen at once.
+TEST_F(CapturingTest, BetweenTwoLooksOnlyWhoLeftIsLookedAt) {
+  Start(std::chrono::seconds(60), std::chrono::hours(1));
+  const int streams = controller_.streams();
+  for (int i = 0; i < 20; ++i) {
+    Application visitor(PathOf("first"), 5000);
+    visitor.Run("insert into t values(null, 'v')");
+    std::this_thread::sleep_for(milliseconds(30));
+  }
+  EXPECT_EQ(controller_.streams(), streams);
+  apps_[0]->Run("close");
+  Until([&] { return !std::filesystem::exists(PathOf("first") + "-wal"); });
+  Until([&] { return controller_.streams() > streams; });
 }
 
 }  // namespace

@@ -70,6 +70,7 @@ class FollowerTest : public CaptureTest {
     if (most_behind_ != 0) options.most_behind = options.most_behind_with_restart = most_behind_;
     options.prove_every = prove_every_;
     options.short_gap = short_gap_;
+    options.never_settles = never_settles_;
     options.allow_restart = allow_restart_;
     options.while_aside = [this] {
       if (const auto now = while_aside_) now();  // it may take itself away
@@ -133,6 +134,7 @@ class FollowerTest : public CaptureTest {
   bool allow_restart_ = false;
   milliseconds behind_rest_{300};
   milliseconds short_gap_{15'000};
+  milliseconds never_settles_{10'000};
   uint64_t most_behind_ = 0;  // 0: as users have it
   std::function<void()> while_aside_;
   fakes::FakeUploadController controller_;

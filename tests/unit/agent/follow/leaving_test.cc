@@ -1,0 +1,322 @@
+// How a follower leaves, lets go and comes back: files that are replaced or removed under it, silent controllers, gaps.
+#include <gmock/gmock.h>
+
+#include <atomic>
+#include <filesystem>
+#include <functional>
+#include <thread>
+
+#include "common/io/file.h"
+#include "tests/unit/agent/follow/follower_fixture.h"
+
+namespace litefleet::follow {
+namespace {
+
+TEST_F(FollowerTest, LeavesAsTheLastCloser) {
+  Make();
+  const std::string before = capture::Listing(directory());
+  {
+    Application app(path_);
+    app.Run("insert into t values(2, 'b')");
+    Attach();
+    app.Run("insert into t values(3, 'c')");
+    app.Run("close");
+    follower_->Notice();
+    Settle();
+    EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+    EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+    EXPECT_FALSE(std::filesystem::exists(path_ + "-shm"));
+    ExpectShipped();
+    // It comes back: attached again, without any loss.
+    app.Run("open");
+    app.Run("insert into t values(4, 'd')");
+    follower_->Notice();
+    for (int i = 0; i < 100 && state() != v1::CAPTURE_STATE_FOLLOWING; ++i) follower_->Step(cancel_);
+    Settle();
+    ExpectShipped();
+  }
+}
+
+TEST_F(FollowerTest, StopCopyAFileOverItStart) {
+  Make();
+  Sql(Path("good.db"), "create table good(v); insert into good values('good')");
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  app.Run("insert into t values(3, 'c')");
+  app.Run("close");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  ASSERT_EQ(capture::Shell(fmt::format("cp '{}' '{}'", Path("good.db"), path_)), 0);
+  app.Run("open");
+  app.Run("insert into good values('better')");
+  EXPECT_EQ(Query(path_, "select count(*) from good"), "2");
+}
+
+// Somebody who is thorough, and quicker than the agent looks: it must not go on with files that are at no path any more.
+TEST_F(FollowerTest, TheWalIsRemovedUnderIt) {
+  Make();
+  Sql(Path("good.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(7, 'good')");
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  app.Run("insert into t values(3, randomblob(60000))");
+  app.Run("close");
+  ASSERT_EQ(capture::Shell(fmt::format("rm -f '{0}-wal' '{0}-shm' && cp '{1}' '{0}'", path_, Path("good.db"))), 0);
+  app.Run("open");
+  app.Run("insert into t values(8, 'better')");
+  for (int i = 0; i < 200 && doubts() == 0; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_EQ(doubts(), 1u);
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  ExpectShipped();
+  app.Run("insert into t values(9, 'best')");
+  app.Run("close");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  EXPECT_EQ(Query(path_, "pragma integrity_check"), "ok");
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "good,better,best");
+  ExpectShipped();
+}
+
+// The same, and it leaves before it has looked again.
+TEST_F(FollowerTest, TheWalIsRemovedUnderItAndItLeaves) {
+  Make();
+  Sql(Path("good.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(7, 'good')");
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  app.Run("insert into t values(3, randomblob(60000))");
+  app.Run("close");
+  ASSERT_EQ(capture::Shell(fmt::format("rm -f '{0}-wal' '{0}-shm' && cp '{1}' '{0}'", path_, Path("good.db"))), 0);
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_EQ(Query(path_, "pragma integrity_check"), "ok");
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "good");
+  ExpectShipped();
+}
+
+// What it commits is in no file any more: nothing that is seen at the path is taken for it.
+TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  app.Run("insert into t values(3, 'c')");
+  ASSERT_TRUE(follower_->Glance());
+  follower_->Step(cancel_);
+  EXPECT_EQ(doubts(), 1u);
+  follower_->Step(cancel_);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(follower_->status().health.message(), testing::HasSubstr("was removed while an application had it open"));
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  app.Run("close");
+  app.Run("open");
+  app.Run("insert into t values(4, 'd')");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED", "WAL_REMOVED ended"));
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, FilesThatNeverComeToRestAreCompared) {
+  never_settles_ = milliseconds(1000);
+  Make();
+  Start();
+  Settle();
+  ExpectShipped();
+  const int before = controller_.streams();
+  for (int i = 0; i < 300 && controller_.streams() == before; ++i) {
+    Sql(path_, "update t set v = hex(randomblob(8))");
+    follower_->Notice();
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(20));
+  }
+  EXPECT_GT(controller_.streams(), before);
+}
+
+// Whoever copies a file over the database now finds no WAL of the old one beside it, whatever the network does.
+TEST_F(FollowerTest, AControllerThatIsSilentDoesNotKeepItWhenNobodyElseIsThere) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  std::atomic<bool> sent{false};
+  controller_.swallow = [&](const v1::UploadRequest& request) {
+    if (request.has_commit()) sent.store(true);
+    return request.has_commit();
+  };
+  app.Run("insert into t values(3, 'c')");
+  std::thread stepper([&] {
+    EXPECT_TRUE(follower_->Glance());
+    follower_->Step(cancel_);
+  });
+  while (!sent.load()) std::this_thread::sleep_for(milliseconds(1));
+  app.Run("close");
+  ASSERT_TRUE(std::filesystem::exists(path_ + "-wal"));
+  follower_->Notice();
+  stepper.join();
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  controller_.swallow = nullptr;
+  Settle();
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, AControllerThatIsSilentDoesNotKeepTheWal) {
+  lease_ = std::chrono::seconds(1);
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.swallow = [&](const v1::UploadRequest& request) { return request.has_commit(); };
+  app.Run("insert into t values(3, 'c')");
+  ASSERT_TRUE(follower_->Glance());
+  follower_->Step(cancel_);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("LEASE_EXPIRED"));
+  controller_.swallow = nullptr;
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  Settle();
+  ExpectShipped();
+}
+
+// What was committed while nobody could be told of it is a gap, whoever else has gone meanwhile.
+TEST_F(FollowerTest, WhatWaitsForTheLinkAfterItWasLeftIsAGap) {
+  lease_ = std::chrono::seconds(1);
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.connected = false;
+  app.Run("insert into t values(3, 'c')");
+  app.Run("close");
+  follower_->Notice();
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(1));
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_EQ(home_.gaps[0], "LEASE_EXPIRED");
+  controller_.connected = true;
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  EXPECT_EQ(home_.gaps[1], "LEASE_EXPIRED ended");
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, WhatWaitsForOtherDatabasesIsAGap) {
+  lease_ = std::chrono::seconds(1);
+  Make();
+  home_.may_compare = false;
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Start();
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(1));
+  EXPECT_EQ(home_.gaps[0], "COMPARE_LATER");
+  home_.may_compare = true;
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, WhatTheControllerLostIsComparedAgain) {
+  Make();
+  Start();
+  Settle();
+  std::this_thread::sleep_for(milliseconds(100));
+  for (int i = 0; i < 500 && home_.rested.facts.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_FALSE(follower_->Glance()) << "at rest";
+  const int before = controller_.streams();
+  follower_->CompareAgain();
+  ASSERT_TRUE(follower_->Glance());
+  follower_->Step(cancel_);
+  EXPECT_GT(controller_.streams(), before);
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  follower_->CompareAgain();
+  ASSERT_TRUE(follower_->Glance());
+  follower_->Step(cancel_);
+  EXPECT_EQ(doubts(), 1u);
+  Settle();
+  ExpectShipped();
+}
+
+// A sync waits for its next attempt, something is committed meanwhile, and everybody leaves: what waited is not all there is.
+TEST_F(FollowerTest, WhatIsShippedAtTheEndIsAllThereIs) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.on_request = [](const v1::UploadRequest&) { return Error(absl::StatusCode::kUnavailable, "CUT", "cut"); };
+  app.Run("insert into t values(3, 'c')");
+  ASSERT_TRUE(follower_->Glance());
+  follower_->Step(cancel_);
+  controller_.on_request = nullptr;
+  app.Run("insert into t values(4, 'd')");
+  app.Kill();
+  follower_->Notice();
+  std::this_thread::sleep_for(milliseconds(120));
+  Settle();
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  ExpectShipped();
+}
+
+TEST_F(FollowerTest, LetsGoWhenItIsAskedToAndComparesAfterwards) {
+  Make();
+  Application app(path_, 0);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  EXPECT_NE(app.Try("pragma locking_mode=exclusive; insert into t values(3, 'c')"), SQLITE_OK);
+  follower_->LetGo("released");
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_RELEASED);
+  EXPECT_FALSE(follower_->Glance());
+  app.Run("insert into t values(4, 'd')");
+  app.Run("pragma locking_mode=normal; select count(*) from t");
+  follower_->Resume();
+  for (int i = 0; i < 500 && state() != v1::CAPTURE_STATE_FOLLOWING; ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  Settle();
+  ExpectShipped();
+  EXPECT_TRUE(home_.gaps.empty()) << "it was no longer than a few syncs";
+}
+
+TEST_F(FollowerTest, WhatChangesWhileItIsReleasedIsAGap) {
+  short_gap_ = milliseconds(50);
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  const auto release = [&](const std::function<void()>& meanwhile) {
+    follower_->LetGo("released");
+    std::this_thread::sleep_for(milliseconds(100));
+    meanwhile();
+    follower_->Resume();
+    for (int i = 0; i < 500 && state() != v1::CAPTURE_STATE_FOLLOWING; ++i) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(10));
+    }
+    Settle();
+    ExpectShipped();
+  };
+  release([] {});
+  EXPECT_TRUE(home_.gaps.empty()) << "nothing was missed";
+  release([&] { app.Run("insert into t values(3, 'c')"); });
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("RELEASED ended"));
+}
+
+}  // namespace
+}  // namespace litefleet::follow
