@@ -69,6 +69,13 @@ std::string_view WordOf(const absl::Status& status) {
   return status.ok() ? "succeeded" : absl::IsCancelled(status) ? "cancelled" : "failed";
 }
 
+// As a crash would leave it; the next run goes on.
+Outcome LeftAsItIs(const absl::Status& status) {
+  Outcome outcome;
+  outcome.status = status;
+  return outcome;
+}
+
 }  // namespace
 
 absl::Status CheckFilesOrder(const v1::RestoreOrder& order, const Target& target) {
@@ -159,22 +166,18 @@ absl::Status FilesSession::Enter(RestoreStep step) {
   return parts_.journal.Save(state_);
 }
 
+bool FilesSession::Interrupted(const absl::Status& status) const { return absl::IsCancelled(status) && cancel_.interrupted(); }
+
 Outcome FilesSession::Run() {
   absl::Status status = Go();
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
-  const auto interrupted = [&] { return absl::IsCancelled(status) && cancel_.interrupted(); };
-  if (!interrupted()) {
+  if (!Interrupted(status)) {
     // A former run was in the middle of it: no cancel and no refusal makes the files old again.
     if (!status.ok() && begun_before_) status = Abandoned(true, MessageOf(status));
     if (!kept_) CleanUp(status);
     status = After(status);
   }
-  if (interrupted()) {
-    // As a crash would leave it; the next run goes on.
-    Outcome outcome;
-    outcome.status = status;
-    return outcome;
-  }
+  if (Interrupted(status)) return LeftAsItIs(status);
   if (status.ok()) progress_.Finish();
   return End(status);
 }
@@ -217,7 +220,7 @@ std::optional<Outcome> FilesSession::Settle() {
   absl::Status status = ended ? EndBefore() : Abandoned(begun, "nobody asks for the restore any more");
   if (!kept_) CleanUp(status);
   status = After(status);
-  return End(status);
+  return Interrupted(status) ? LeftAsItIs(status) : End(status);
 }
 
 absl::Status FilesSession::Go() {

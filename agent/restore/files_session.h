@@ -52,6 +52,7 @@ class FilesSession {
   void CleanUp(const absl::Status& ended);
   void SetEnd(const absl::Status& ended);
   absl::Status CheckCancelled() const;
+  bool Interrupted(const absl::Status& status) const;
   absl::Status Enter(storage::v1::RestoreStep step);
   std::string archive_name() const { return TargetPlace::StagingName(state_.operation_id()); }
   std::string tree_name() const { return archive_name() + "-files"; }

@@ -20,9 +20,10 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
   const struct {
     const char* point;
     bool fetched;
-  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true}, {"files.staged", true},
-               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true}, {"files.renamed:3", true},
-               {"files.renamed:5", true}, {"files.applied", true},   {"files.after", true},   {"files.before_done", true}};
+  } cases[] = {{"files.prepared", false},  {"files.fetching", false}, {"files.fetched", true},  {"files.staged", true},
+               {"files.unpacked", true},  {"files.applying", true}, {"files.renamed", true},
+               {"files.renamed:3", true},  {"files.renamed:5", true}, {"files.applied", true},  {"files.after", true},
+               {"files.before_done", true}};
   for (const auto& each : cases) {
     SCOPED_TRACE(each.point);
     Begin();
@@ -376,6 +377,40 @@ TEST_F(FilesHooksTest, WhatFailedIsToldAfterACrashAtTheEnd) {
         ASSERT_TRUE(restorer->Forget(kOperation).ok());
         EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
       }
+    }
+  }
+}
+
+// The program ends while the hook runs: another Settle, or Run, goes on there.
+TEST_F(FilesHooksTest, AnInterruptOfASettleIsNotItsEnd) {
+  for (const char* point : {"files.renamed:3", "files.applied"}) {
+    for (const bool run : {false, true}) {
+      SCOPED_TRACE(std::string(point) + (run ? ", then a run" : ", then a settle"));
+      const bool applied = std::string_view(point) == "files.applied";
+      Begin();
+      fs::remove(folder_ + "/ran");
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RestoreAndCrashAt(point));
+      CancelToken stop;
+      during_ = [&](const std::string&, const CancelToken& cancel) {
+        stop.Interrupt();
+        while (!cancel.cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        return Error(absl::StatusCode::kCancelled, "CANCELLED", "the hook was interrupted");
+      };
+      const std::optional<Outcome> interrupted = OpenWithHooks()->Settle(kOperation, stop);
+      ASSERT_TRUE(interrupted.has_value());
+      EXPECT_TRUE(absl::IsCancelled(interrupted->status)) << interrupted->status;
+      during_ = nullptr;
+      const auto restorer = OpenWithHooks();
+      const Outcome outcome = run ? restorer->Run(kOperation, order_, target_, cancel_, [](const v1::Progress&) {})
+                                  : restorer->Settle(kOperation).value_or(Outcome{});
+      EXPECT_EQ(ReasonOf(outcome.status), applied ? "" : "RESTORE_ABANDONED") << outcome.status;
+      EXPECT_EQ(outcome.applied, applied);
+      EXPECT_EQ(Ran(), "before-restore after-restore after-restore ");
+      EXPECT_EQ(Read("a.conf"), "new");
+      EXPECT_EQ(LeftOver(), "");
+      ASSERT_TRUE(restorer->Forget(kOperation).ok());
+      EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
     }
   }
 }
