@@ -21,7 +21,7 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
     const char* point;
     bool fetched;
   } cases[] = {{"files.prepared", false},  {"files.fetching", false}, {"files.fetched", true},  {"files.staged", true},
-               {"files.unpacked", true},  {"files.applying", true}, {"files.renamed", true},
+               {"files.probed", true},     {"files.unpacked", true},  {"files.applying", true}, {"files.renamed", true},
                {"files.renamed:3", true},  {"files.renamed:5", true}, {"files.applied", true},  {"files.after", true},
                {"files.before_done", true}};
   for (const auto& each : cases) {
@@ -295,6 +295,34 @@ TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
   });
   EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
   ExpectUntouched();
+}
+
+// The kernel is asked with a file of ours in a directory of the application.
+TEST_F(FilesRestoreTest, WhatADirectoryIsAskedWithDoesNotStayThere) {
+  const auto in = [&](const std::string& directory) {
+    int found = 0;
+    for (const auto& entry : fs::directory_iterator(directory)) found += entry.path().filename().string().ends_with("-probe") ? 1 : 0;
+    return found;
+  };
+  for (const char* point : {"files.probed", "files.probed:2"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      fs::create_directory(data_ + "/sub");
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      EXPECT_EQ(in(data_) + in(data_ + "/sub"), 1);
+      if (asked) {
+        target_.push_restore = "never";  // it ends before the directories are asked again
+        EXPECT_EQ(ReasonOf(Run().status), "PUSH_RESTORE_DENIED");
+        target_.push_restore.clear();
+      } else {
+        EXPECT_EQ(Open()->Recover({}).ended.size(), 0U);
+      }
+      EXPECT_EQ(in(data_) + in(data_ + "/sub"), 0);
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
 }
 
 // Hooks that write into a file that they ran, since a crash takes the memory.
