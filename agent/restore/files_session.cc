@@ -69,6 +69,13 @@ std::string_view WordOf(const absl::Status& status) {
   return status.ok() ? "succeeded" : absl::IsCancelled(status) ? "cancelled" : "failed";
 }
 
+// As a crash would leave it; the next run goes on.
+Outcome LeftAsItIs(const absl::Status& status) {
+  Outcome outcome;
+  outcome.status = status;
+  return outcome;
+}
+
 }  // namespace
 
 absl::Status CheckFilesOrder(const v1::RestoreOrder& order, const Target& target) {
@@ -159,31 +166,24 @@ absl::Status FilesSession::Enter(RestoreStep step) {
   return parts_.journal.Save(state_);
 }
 
+bool FilesSession::Interrupted(const absl::Status& status) const { return absl::IsCancelled(status) && cancel_.interrupted(); }
+
 Outcome FilesSession::Run() {
   absl::Status status = Go();
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
-  const auto interrupted = [&] { return absl::IsCancelled(status) && cancel_.interrupted(); };
-  if (!interrupted()) {
+  if (!Interrupted(status)) {
     // A former run was in the middle of it: no cancel and no refusal makes the files old again.
     if (!status.ok() && begun_before_) status = Abandoned(true, MessageOf(status));
-    if (!kept_) CleanUp();
+    if (!kept_) CleanUp(status);
     status = After(status);
   }
-  if (interrupted()) {
-    // As a crash would leave it; the next run goes on.
-    Outcome outcome;
-    outcome.status = status;
-    return outcome;
-  }
+  if (Interrupted(status)) return LeftAsItIs(status);
   if (status.ok()) progress_.Finish();
   return End(status);
 }
 
 Outcome FilesSession::End(const absl::Status& status) {
-  state_.set_code(static_cast<int>(status.code()));
-  state_.set_reason(ReasonOf(status));
-  state_.set_message(MessageOf(status));
-  state_.set_hint(HintOf(status));
+  SetEnd(status);
   LF_CRASH_POINT("files.before_done");
   // The hook does not wait for the root, and is not run again.
   if (kept_) state_.set_hooks_begun(false);
@@ -192,18 +192,35 @@ Outcome FilesSession::End(const absl::Status& status) {
   return OutcomeOf(state_);
 }
 
+void FilesSession::SetEnd(const absl::Status& ended) {
+  state_.set_code(static_cast<int>(ended.code()));
+  state_.set_reason(ReasonOf(ended));
+  state_.set_message(MessageOf(ended));
+  state_.set_hint(HintOf(ended));
+}
+
+// As a former run left it, where that had come to an end.
+absl::Status FilesSession::EndBefore() const { return state_.applied() ? absl::OkStatus() : OutcomeOf(state_).status; }
+
 std::optional<Outcome> FilesSession::Settle() {
   const auto before = parts_.journal.Load(state_.operation_id());
   if (!before.ok() || !before->has_value()) return std::nullopt;
   state_ = **before;
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   const bool begun = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
+  const bool ended = state_.applied() || state_.ended();
   const absl::Status opened = Reach();
   if (kept_) state_.add_steps(MessageOf(opened));
-  if (!kept_) CleanUp();
-  const absl::Status ended = After(state_.applied() ? absl::OkStatus() : Abandoned(begun, "nobody asks for the restore any more"));
-  if (!begun && !state_.hooks_begun()) return std::nullopt;
-  return End(ended);
+  if (!begun && !ended && !state_.hooks_begun()) {
+    // As if nothing had been fetched: no archive is missed at the next try either.
+    state_.set_step(storage::v1::RESTORE_STEP_PREPARED);
+    if (!kept_) CleanUp(absl::OkStatus());
+    return std::nullopt;
+  }
+  absl::Status status = ended ? EndBefore() : Abandoned(begun, "nobody asks for the restore any more");
+  if (!kept_) CleanUp(status);
+  status = After(status);
+  return Interrupted(status) ? LeftAsItIs(status) : End(status);
 }
 
 absl::Status FilesSession::Go() {
@@ -214,10 +231,10 @@ absl::Status FilesSession::Go() {
     state_.add_steps("went on after an interruption");
     // Where it began: what it made lies there, whatever agent.toml says by now.
     const absl::Status opened = Reach();
-    if (state_.applied()) {
+    if (state_.applied() || state_.ended()) {
       // What the application has written since is not replaced once more.
       if (!opened.ok()) state_.add_steps(MessageOf(opened));
-      return absl::OkStatus();
+      return EndBefore();
     }
     begun_before_ = state_.step() == storage::v1::RESTORE_STEP_APPLYING;
     if (state_.path() != target_.path || state_.root_digest() != order_.root_digest()) {
@@ -253,12 +270,11 @@ absl::Status FilesSession::OpenPlace() {
 }
 
 // To where a former run was. The archive lies there until all files are in their places: a root without it is another one, as is the
-// empty directory on which nothing is mounted yet, and nothing is done in it. (A run that was killed within an instant of its end has none
-// either; what its journal says is then kept in vain.)
+// empty directory on which nothing is mounted yet, and nothing is done in it. That a run was about to remove the archive says its journal.
 absl::Status FilesSession::Reach() {
   kept_ = true;
   LF_RETURN_IF_ERROR(OpenPlace());
-  if (state_.step() != storage::v1::RESTORE_STEP_PREPARED && !state_.applied()) {
+  if (state_.step() != storage::v1::RESTORE_STEP_PREPARED && !state_.applied() && !state_.ended()) {
     LF_ASSIGN_OR_RETURN(const auto archive, place_->Stat(archive_name()));
     if (!archive.has_value()) {
       return Error(Code::kAborted, "RESTORE_ABANDONED",
@@ -406,13 +422,24 @@ absl::Status FilesSession::After(const absl::Status& ended) {
   return ended.ok() ? Annotate(ran, "the files are restored, and stay so") : ended;
 }
 
-void FilesSession::CleanUp() {
+void FilesSession::CleanUp(const absl::Status& ended) {
   tree_.reset();
   archive_.reset();
   if (!place_.has_value()) return;
-  for (const absl::Status& removed : {FilesTree::Remove(root_fd_.get(), tree_name()), place_->Remove(archive_name())}) {
-    if (!removed.ok()) state_.add_steps(MessageOf(removed));
+  const auto tell = [&](const absl::Status& status) {
+    if (!status.ok()) state_.add_steps(MessageOf(status));
+    return status.ok();
+  };
+  tell(FilesTree::Remove(root_fd_.get(), tree_name()));
+  if (state_.step() != storage::v1::RESTORE_STEP_UNSPECIFIED && !state_.applied()) {
+    // Saved before the archive goes: a later run would take a root without it for another one, and this end for that. The unpacked files
+    // have made room for it by now.
+    SetEnd(ended);
+    state_.set_ended(!ended.ok());
+    kept_ = !tell(parts_.journal.Save(state_));
+    if (kept_) return;
   }
+  tell(place_->Remove(archive_name()));
   static_cast<void>(place_->Sync());
 }
 

@@ -47,8 +47,12 @@ class FilesSession {
   absl::Status Apply();
   absl::Status After(const absl::Status& ended);
   Outcome End(const absl::Status& status);
-  void CleanUp();
+  absl::Status EndBefore() const;
+  // `ended`: how the restore ended, as far as that is known. kept() where that could not be saved.
+  void CleanUp(const absl::Status& ended);
+  void SetEnd(const absl::Status& ended);
   absl::Status CheckCancelled() const;
+  bool Interrupted(const absl::Status& status) const;
   absl::Status Enter(storage::v1::RestoreStep step);
   std::string archive_name() const { return TargetPlace::StagingName(state_.operation_id()); }
   std::string tree_name() const { return archive_name() + "-files"; }

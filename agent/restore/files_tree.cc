@@ -27,6 +27,8 @@ using files::Entry;
 using files::EntryKind;
 
 constexpr std::array<std::string_view, 4> kOfDatabase = {"", "-wal", "-journal", "-shm"};
+constexpr std::string_view kProbe = "-probe";  // behind the name of the staging directory
+constexpr char kProbed[] = "probed";           // in it: a link to the directory that has the probe
 constexpr size_t kMostShown = 200;
 constexpr uint64_t kBlock = 4096;  // of most file systems
 constexpr mode_t kGivesRights = S_ISUID | S_ISGID;
@@ -92,6 +94,13 @@ std::string LinkAt(int directory, const std::string& name) {
   const ssize_t bytes = readlinkat(directory, name.c_str(), link.data(), link.size());
   link.resize(bytes < 0 ? 0 : static_cast<size_t>(bytes));
   return link;
+}
+
+// What a crash left of FilesTree::Probe.
+void RemoveProbe(int root, int staging_directory, const std::string& staging) {
+  const std::string parent_name = LinkAt(staging_directory, kProbed);
+  const io::UniqueFd parent(files::OpenBeneath(root, files::IsEntryName(parent_name) ? parent_name : "", O_RDONLY | O_DIRECTORY));
+  if (parent.valid()) unlinkat(parent.get(), (staging + std::string(kProbe)).c_str(), 0);
 }
 
 timespec TimeOf(const Entry& entry) {
@@ -165,6 +174,7 @@ absl::Status FilesTree::Remove(int root, const std::string& staging) {
     const io::UniqueFd old(files::OpenBeneath(root, staging, O_RDONLY | O_DIRECTORY));
     if (!old.valid() && errno == ENOENT) return absl::OkStatus();
     if (!old.valid() && errno != ENOTDIR && errno != ELOOP) return ErrnoError(errno, "open " + staging);
+    if (old.valid()) RemoveProbe(root, old.get(), staging);
     if (old.valid()) LF_RETURN_IF_ERROR(EmptyDirectory(old.get()));
     if (old.valid()) return unlinkat(root, staging.c_str(), AT_REMOVEDIR) == 0 ? absl::OkStatus() : ErrnoError(errno, "remove " + staging);
   }
@@ -325,11 +335,18 @@ absl::Status FilesTree::CheckPlace(const Entry& entry) {
 // What else the kernel may refuse of a rename (a subvolume, a quota of a project, a key of encryption) is asked with a file that nobody
 // misses. Its name is ours, and is that of this operation.
 absl::Status FilesTree::Probe(const Entry& entry, int parent) {
-  const std::string name = staging_ + "-probe";
+  const std::string name = staging_ + std::string(kProbe);
+  // Remove finds it by that where this process is killed meanwhile. (Without one it is in the root, or on a file system without such
+  // links.)
+  const std::string parent_name(files::ParentOf(entry.name));
+  unlinkat(directory_.get(), kProbed, 0);
+  if (!parent_name.empty()) static_cast<void>(symlinkat(parent_name.c_str(), directory_.get(), kProbed) == 0);
   const io::UniqueFd made(openat(directory_.get(), "probe", O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!made.valid()) return ErrnoError(errno, "make a file in the staging directory");
-  const bool moved = renameat(directory_.get(), "probe", parent, name.c_str()) == 0 && unlinkat(parent, name.c_str(), 0) == 0;
-  if (moved) return absl::OkStatus();
+  if (renameat(directory_.get(), "probe", parent, name.c_str()) == 0) {
+    LF_CRASH_POINT("files.probed");
+    if (unlinkat(parent, name.c_str(), 0) == 0) return absl::OkStatus();
+  }
   if (errno == EXDEV || errno == EPERM || errno == EACCES || errno == EROFS) return NotWritable(entry, strerror(errno));
   return ErrnoError(errno, "put " + Shown(entry) + " in its place");
 }

@@ -54,7 +54,7 @@ class FilesTree {
  public:
   // `root`: a descriptor of it. `staging`: the name of a directory in it, which is made anew, whatever a former run left of it.
   static absl::StatusOr<FilesTree> Make(int root, const Target& target, std::string staging);
-  // Removes the directory; missing is fine.
+  // Removes the directory, and what a killed CheckPlaces left elsewhere; missing is fine.
   static absl::Status Remove(int root, const std::string& staging);
 
   // In the order of the archive. Owners and modes are set as far as this process may; what was not is told by notes().

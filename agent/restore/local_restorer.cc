@@ -112,7 +112,7 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
     auto [outcome, kept] = Settle(state);
     if (kept) {
       recovery.said.push_back(
-          fmt::format("what the restore {} left in {} cannot be reached (is it mounted?), and is left for the next start",
+          fmt::format("what the restore {} left in {} could not be removed (is it mounted?), and is left for the next start",
                       state.operation_id(), state.path()));
       continue;
     }

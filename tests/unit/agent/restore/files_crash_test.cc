@@ -3,8 +3,11 @@
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <fstream>
+#include <memory>
 #include <thread>
 
+#include "agent/hooks/database_hooks.h"
 #include "tests/unit/agent/restore/files_fixture.h"
 
 namespace litefleet::restore {
@@ -17,9 +20,10 @@ TEST_F(FilesRestoreTest, ACrashAtAnyPointLeavesEachFileOldOrNew) {
   const struct {
     const char* point;
     bool fetched;
-  } cases[] = {{"files.prepared", false}, {"files.fetching", false}, {"files.fetched", true}, {"files.staged", true},
-               {"files.unpacked", true},  {"files.applying", true},  {"files.renamed", true}, {"files.renamed:3", true},
-               {"files.renamed:5", true}, {"files.applied", true},   {"files.after", true},   {"files.before_done", true}};
+  } cases[] = {{"files.prepared", false},  {"files.fetching", false}, {"files.fetched", true},  {"files.staged", true},
+               {"files.probed", true},     {"files.unpacked", true},  {"files.applying", true}, {"files.renamed", true},
+               {"files.renamed:3", true},  {"files.renamed:5", true}, {"files.applied", true},  {"files.after", true},
+               {"files.before_done", true}};
   for (const auto& each : cases) {
     SCOPED_TRACE(each.point);
     Begin();
@@ -141,6 +145,20 @@ TEST_F(FilesRestoreTest, WhatEndsInTheMiddleOfTheRenamesTellsSo) {
     EXPECT_EQ(LeftOver(), "");
     target_.push_restore.clear();
     target_.path = data_;
+  }
+}
+
+TEST_F(FilesRestoreTest, ACancelOfWhatWasNotBegunLeavesNoJournal) {
+  for (const char* point : {"files.prepared", "files.fetched", "files.unpacked"}) {
+    SCOPED_TRACE(point);
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    ASSERT_TRUE(RunAndCrashAt(point));
+    const auto restorer = Open();
+    for (int i = 0; i < 2; ++i) EXPECT_FALSE(restorer->Settle(kOperation).has_value());
+    ExpectUntouched();
+    ASSERT_TRUE(restorer->Forget(kOperation).ok());
+    EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
   }
 }
 
@@ -277,6 +295,173 @@ TEST_F(FilesRestoreTest, ACancelLeavesNothing) {
   });
   EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
   ExpectUntouched();
+}
+
+// The kernel is asked with a file of ours in a directory of the application.
+TEST_F(FilesRestoreTest, WhatADirectoryIsAskedWithDoesNotStayThere) {
+  const auto in = [&](const std::string& directory) {
+    int found = 0;
+    for (const auto& entry : fs::directory_iterator(directory)) found += entry.path().filename().string().ends_with("-probe") ? 1 : 0;
+    return found;
+  };
+  for (const char* point : {"files.probed", "files.probed:2"}) {
+    for (const bool asked : {true, false}) {
+      SCOPED_TRACE(std::string(point) + (asked ? "" : ", and nobody asks for it"));
+      Begin();
+      fs::create_directory(data_ + "/sub");
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RunAndCrashAt(point));
+      EXPECT_EQ(in(data_) + in(data_ + "/sub"), 1);
+      if (asked) {
+        target_.push_restore = "never";  // it ends before the directories are asked again
+        EXPECT_EQ(ReasonOf(Run().status), "PUSH_RESTORE_DENIED");
+        target_.push_restore.clear();
+      } else {
+        EXPECT_EQ(Open()->Recover({}).ended.size(), 0U);
+      }
+      EXPECT_EQ(in(data_) + in(data_ + "/sub"), 0);
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
+}
+
+// Hooks that write into a file that they ran, since a crash takes the memory.
+class FilesHooksTest : public FilesRestoreTest, public hooks::HookRunner {
+ protected:
+  void SetUp() override {
+    FilesRestoreTest::SetUp();
+    ASSERT_TRUE(io::MakeDirectory(folder_ + "/hooks", 0700).ok());
+    for (const char* name : {"/before", "/after"}) ASSERT_TRUE(io::WriteFileAtomic(folder_ + "/hooks" + name, "#!/bin/true", 0700).ok());
+  }
+  hooks::HookResult Run(const hooks::Hook& hook, const CancelToken& cancel) override {
+    hooks::HookResult result;
+    result.run.set_hook(hook.name);
+    result.run.set_exit_code(hook.name == fails_ ? 1 : 0);
+    std::ofstream(folder_ + "/ran", std::ios::app) << hook.name << " ";
+    if (during_) result.status = during_(hook.name, cancel);
+    return result;
+  }
+  std::unique_ptr<LocalRestorer> OpenWithHooks() {
+    auto restorer = Open();
+    restorer->SetHooks([this](const hooks::HookFacts& facts) {
+      hooks::HookPrograms programs;
+      programs.directory = folder_ + "/hooks";
+      programs.before_restore = folder_ + "/hooks/before";
+      programs.after_restore = folder_ + "/hooks/after";
+      return std::make_unique<hooks::DatabaseHooks>(*this, programs, facts);
+    });
+    return restorer;
+  }
+  Outcome Restore() {
+    return OpenWithHooks()->Run(kOperation, order_, target_, cancel_, [](const v1::Progress&) {});
+  }
+  bool RestoreAndCrashAt(const char* point) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("LITEFLEET_CRASH_AT", point, 1);
+      Restore();
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+  }
+  std::string Ran() const { return io::ReadFile(folder_ + "/ran").value_or(""); }
+
+  std::string fails_;
+  std::function<absl::Status(const std::string&, const CancelToken&)> during_;
+};
+
+// The archive is gone by then: what the restore failed with is in the journal.
+TEST_F(FilesHooksTest, WhatFailedIsToldAfterACrashAtTheEnd) {
+  for (const bool renamed : {false, true}) {
+    for (const char* point : {"files.after", "files.before_done"}) {
+      for (const bool asked : {true, false}) {
+        SCOPED_TRACE(std::string(point) + (renamed ? ", a rename failed" : ", a hook failed") + (asked ? "" : ", and nobody asks for it"));
+        Begin();
+        fs::remove(folder_ + "/ran");
+        MakeFilesSnapshot(Archive(Whole()));
+        fails_ = renamed ? "" : "before-restore";
+        during_ = [&](const std::string& hook, const CancelToken&) {
+          if (renamed && hook == "before-restore") fs::create_directories(data_ + "/sub/-rf");
+          return absl::OkStatus();
+        };
+        ASSERT_TRUE(RestoreAndCrashAt(point));
+        EXPECT_EQ(LeftOver(), "");
+        const auto restorer = OpenWithHooks();
+        Outcome outcome;
+        if (asked) {
+          outcome = restorer->Run(kOperation, order_, target_, cancel_, [](const v1::Progress&) {});
+        } else {
+          const auto recovery = restorer->Recover({});
+          ASSERT_EQ(recovery.ended.size(), 1U);
+          outcome = recovery.ended[0].outcome;
+        }
+        EXPECT_EQ(ReasonOf(outcome.status) == "HOOK_FAILED", !renamed) << outcome.status;
+        EXPECT_THAT(MessageOf(outcome.status),
+                    HasSubstr(renamed ? "2 of 5 files and directories were put in their places, then" : "before"));
+        EXPECT_EQ(Read("a.conf"), renamed ? "new" : "old");
+        EXPECT_THAT(Ran(), testing::StartsWith("before-restore after-restore "));
+        ASSERT_TRUE(restorer->Forget(kOperation).ok());
+        EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
+      }
+    }
+  }
+}
+
+// The program ends while the hook runs: another Settle, or Run, goes on there.
+TEST_F(FilesHooksTest, AnInterruptOfASettleIsNotItsEnd) {
+  for (const char* point : {"files.renamed:3", "files.applied"}) {
+    for (const bool run : {false, true}) {
+      SCOPED_TRACE(std::string(point) + (run ? ", then a run" : ", then a settle"));
+      const bool applied = std::string_view(point) == "files.applied";
+      Begin();
+      fs::remove(folder_ + "/ran");
+      MakeFilesSnapshot(Archive(Whole()));
+      ASSERT_TRUE(RestoreAndCrashAt(point));
+      CancelToken stop;
+      during_ = [&](const std::string&, const CancelToken& cancel) {
+        stop.Interrupt();
+        while (!cancel.cancelled()) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        return Error(absl::StatusCode::kCancelled, "CANCELLED", "the hook was interrupted");
+      };
+      const std::optional<Outcome> interrupted = OpenWithHooks()->Settle(kOperation, stop);
+      ASSERT_TRUE(interrupted.has_value());
+      EXPECT_TRUE(absl::IsCancelled(interrupted->status)) << interrupted->status;
+      during_ = nullptr;
+      const auto restorer = OpenWithHooks();
+      const Outcome outcome = run ? restorer->Run(kOperation, order_, target_, cancel_, [](const v1::Progress&) {})
+                                  : restorer->Settle(kOperation).value_or(Outcome{});
+      EXPECT_EQ(ReasonOf(outcome.status), applied ? "" : "RESTORE_ABANDONED") << outcome.status;
+      EXPECT_EQ(outcome.applied, applied);
+      EXPECT_EQ(Ran(), "before-restore after-restore after-restore ");
+      EXPECT_EQ(Read("a.conf"), "new");
+      EXPECT_EQ(LeftOver(), "");
+      ASSERT_TRUE(restorer->Forget(kOperation).ok());
+      EXPECT_TRUE(fs::is_empty(folder_ + "/state"));
+    }
+  }
+}
+
+// A later run would not know that it is about to be removed.
+TEST_F(FilesHooksTest, TheArchiveStaysWhereTheEndCannotBeSaved) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  fails_ = "before-restore";
+  during_ = [&](const std::string& hook, const CancelToken&) {
+    if (hook == "before-restore") fs::rename(folder_ + "/state", folder_ + "/gone");
+    return absl::OkStatus();
+  };
+  EXPECT_EQ(ReasonOf(Restore().status), "HOOK_FAILED");
+  EXPECT_NE(LeftOver(), "");
+  fs::remove_all(folder_ + "/state");
+  fs::rename(folder_ + "/gone", folder_ + "/state");
+  fails_.clear();
+  during_ = nullptr;
+  const Outcome outcome = Restore();
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Read("a.conf"), "new");
+  EXPECT_EQ(LeftOver(), "");
 }
 
 }  // namespace
