@@ -169,7 +169,8 @@ void DescribeSteps(v1::RestorePlan& plan, const TargetPlace& place, bool wal, co
 
 absl::Status CheckSnapshotId(const v1::RestoreOrder& order, const Target& target) {
   if (IsUlid(order.snapshot_id())) return absl::OkStatus();
-  return Error(Code::kInvalidArgument, "ORDER_INVALID", fmt::format("the order to restore {} names no snapshot", target.database),
+  return Error(Code::kInvalidArgument, "ORDER_INVALID",
+               fmt::format("the order to restore {} names its snapshot by what is no id", target.database),
                "bring agent and controller to the same version");
 }
 
@@ -184,7 +185,8 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
     return Error(Code::kInvalidArgument, "ORDER_INVALID", fmt::format("what the order restores to {} is no database", target.database),
                  "restore a snapshot of a database, or download this one");
   }
-  LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
+  // What is restored from a file of the device (restore-local) has none.
+  if (!order.snapshot_id().empty()) LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
   if (order.tables_size() > kMaxTables || std::any_of(order.tables().begin(), order.tables().end(), IsNoTable)) {
     return Error(Code::kInvalidArgument, "ORDER_INVALID",
                  fmt::format("the tables of {} that are to be restored have no names", target.database));
