@@ -130,7 +130,7 @@ TEST_F(TextBackup, WhatTheControllerHasIsNotSentAgain) {
 TEST_F(TextBackup, ACutLinkDoesNotReadTheDatabaseAgain) {
   int chunks = 0;
   controller_.on_request = [&](const v1::UploadRequest& request) {
-    if (request.has_chunks() && ++chunks == 2) return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
+    if (request.has_chunks() && ++chunks == 1) return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
     return absl::OkStatus();
   };
   const BackupOutcome outcome = Run();
