@@ -54,16 +54,24 @@ TEST_F(FollowerTest, StopCopyAFileOverItStart) {
   EXPECT_EQ(Query(path_, "select count(*) from good"), "2");
 }
 
+class ReplacedTest : public FollowerTest {
+ protected:
+  // The application is followed and ends, and its WAL and wal-index go before the agent looks; another database stands at the path.
+  void StopAndReplace(Application& app) {
+    Sql(Path("good.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(7, 'good')");
+    app.Run("insert into t values(2, 'b')");
+    Attach();
+    app.Run("insert into t values(3, randomblob(60000))");
+    app.Run("close");
+    ASSERT_EQ(capture::Shell(fmt::format("rm -f '{0}-wal' '{0}-shm' && cp '{1}' '{0}'", path_, Path("good.db"))), 0);
+  }
+};
+
 // Somebody who is thorough, and quicker than the agent looks: it must not go on with files that are at no path any more.
-TEST_F(FollowerTest, TheWalIsRemovedUnderIt) {
+TEST_F(ReplacedTest, TheWalIsRemovedUnderIt) {
   Make();
-  Sql(Path("good.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(7, 'good')");
   Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  app.Run("insert into t values(3, randomblob(60000))");
-  app.Run("close");
-  ASSERT_EQ(capture::Shell(fmt::format("rm -f '{0}-wal' '{0}-shm' && cp '{1}' '{0}'", path_, Path("good.db"))), 0);
+  ASSERT_NO_FATAL_FAILURE(StopAndReplace(app));
   app.Run("open");
   app.Run("insert into t values(8, 'better')");
   for (int i = 0; i < 200 && doubts() == 0; ++i) {
@@ -86,15 +94,10 @@ TEST_F(FollowerTest, TheWalIsRemovedUnderIt) {
 }
 
 // The same, and it leaves before it has looked again.
-TEST_F(FollowerTest, TheWalIsRemovedUnderItAndItLeaves) {
+TEST_F(ReplacedTest, TheWalIsRemovedUnderItAndItLeaves) {
   Make();
-  Sql(Path("good.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(7, 'good')");
   Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  app.Run("insert into t values(3, randomblob(60000))");
-  app.Run("close");
-  ASSERT_EQ(capture::Shell(fmt::format("rm -f '{0}-wal' '{0}-shm' && cp '{1}' '{0}'", path_, Path("good.db"))), 0);
+  ASSERT_NO_FATAL_FAILURE(StopAndReplace(app));
   follower_->Notice();
   Settle();
   ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
