@@ -96,6 +96,19 @@ class ControllerBench:
         self.rounds = min(3, bench.rounds)
 
     # Small deltas of many devices at once.
+    # Streams a second, and the CPU of either side in ms for one.
+    def floor(self, devices, seconds):
+        tool = os.path.join(lf.TOOLS, "stream_floor")
+        with subprocess.Popen([tool, "serve"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+            port = json.loads(server.stdout.readline())["port"]
+            with subprocess.Popen([tool, "load", "--port", str(port), "--devices", str(devices), "--seconds", str(seconds)], stdout=subprocess.PIPE, text=True) as load:
+                load.stdout.readline()
+                before = cpu_seconds(server.pid), cpu_seconds(load.pid)
+                result = json.loads(load.stdout.readline())
+                used = [cpu_seconds(pid) - then for pid, then in zip((server.pid, load.pid), before)]
+            server.stdin.close()
+        return result["streams"] / result["seconds"], *(1000 * one / result["streams"] for one in used)
+
     def commits(self):
         devices, seconds = self.options.devices, self.options.seconds
         rates, cpu, client, fsyncs, waits, longest = [], [], [], [], [], []
@@ -136,12 +149,15 @@ class ControllerBench:
             calls = sum(start <= at <= end for at in times)
             fsyncs.append(calls / commits)
             print(f"  under strace: {calls} calls of {SYNC_CALLS} for {commits} commits in {end - start:.1f} s", flush=True)
+        floor, floor_server, floor_client = self.floor(devices, seconds)
         what = f"commits of 3-page deltas by {devices} devices at once, real upload streams, real fsync"
         row(what, f"{spread(rates, 0)} a second", f"half of them waited {spread(waits, 0)} ms, the longest {spread(longest, 0)} ms", "", "at least 2000",
             statistics.median(rates) >= 2000)
         cores = os.cpu_count()
         row("the same: CPU of the controller for one", f"{spread(cpu)} ms", f"of the 200 devices in one process: {spread(client)} ms", "",
             f"at most {1000 * cores / 2000:.2f} ms: {cores} cores alone then do 2000 a second", statistics.median(cpu) <= 1000 * cores / 2000)
+        row("the same streams answered by gRPC alone, without TLS and without any work: what no controller exceeds here", f"{floor:.0f} a second", f"CPU: server {floor_server:.2f} ms, devices {floor_client:.2f} ms",
+            "", "", None)
         if fsyncs:
             row("the same: fsync and fdatasync for one, counted by strace", spread(fsyncs, 3), "", "", "at most 0.25", statistics.median(fsyncs) <= 0.25)
 

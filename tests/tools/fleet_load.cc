@@ -12,7 +12,6 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <deque>
 #include <fstream>
 #include <functional>
 #include <iterator>
@@ -38,6 +37,7 @@
 #include "common/rpc/status.h"
 #include "fmt/format.h"
 #include "litefleet/v1/agent_service.grpc.pb.h"
+#include "tests/tools/queued_stream.h"
 
 namespace litefleet {
 namespace {
@@ -191,7 +191,7 @@ struct Uploaded {
 };
 
 // One upload from begin to committed.
-class Upload final : public rpc::ClientStream<v1::UploadRequest, v1::UploadResponse> {
+class Upload final : public QueuedStream<v1::UploadRequest, v1::UploadResponse> {
  public:
   Upload(v1::AgentService::Stub& stub, v1::UploadRequest begin, std::vector<Content> contents, v1::UploadRequest commit,
          std::function<void(Uploaded)> done)
@@ -201,7 +201,7 @@ class Upload final : public rpc::ClientStream<v1::UploadRequest, v1::UploadRespo
     context()->set_deadline(std::chrono::system_clock::now() + kTimeout);
     stub_.async()->Upload(context(), this);
     Begin();
-    Send(std::move(begin_));
+    Post(std::move(begin_));
   }
 
  private:
@@ -233,19 +233,6 @@ class Upload final : public rpc::ClientStream<v1::UploadRequest, v1::UploadRespo
     }
     return true;
   }
-  void Written() override {
-    v1::UploadRequest next;
-    {
-      MutexLock lock(mu_);
-      if (queue_.empty()) {
-        writing_ = false;
-        return;
-      }
-      next = std::move(queue_.front());
-      queue_.pop_front();
-    }
-    Send(std::move(next));
-  }
   void Closed(absl::Status status) override {
     if (status.ok() && snapshot_.empty()) status = absl::UnknownError("the upload ended without a snapshot");
     done_({failure_.empty() ? std::move(status) : absl::InternalError(failure_), snapshot_});
@@ -256,18 +243,6 @@ class Upload final : public rpc::ClientStream<v1::UploadRequest, v1::UploadRespo
     Abort();
     return true;
   }
-  void Post(v1::UploadRequest request) {
-    {
-      MutexLock lock(mu_);
-      if (writing_) {
-        queue_.push_back(std::move(request));
-        return;
-      }
-      writing_ = true;
-    }
-    Send(std::move(request));
-  }
-
   v1::AgentService::Stub& stub_;
   v1::UploadRequest begin_;
   const std::string begin_base_ = begin_.begin().base_snapshot_id();
@@ -276,9 +251,6 @@ class Upload final : public rpc::ClientStream<v1::UploadRequest, v1::UploadRespo
   const std::function<void(Uploaded)> done_;
   std::string snapshot_;
   std::string failure_;
-  Mutex mu_;
-  std::deque<v1::UploadRequest> queue_ ABSL_GUARDED_BY(mu_);
-  bool writing_ ABSL_GUARDED_BY(mu_) = true;  // the begin
 };
 
 // Shared by all devices that upload.
