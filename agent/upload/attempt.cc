@@ -51,25 +51,6 @@ absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, 
 
 absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadCommit&)>& complete, const CancelToken& cancel,
                            const std::function<void(const UploadSession::Counts&)>& progress) {
-  LF_RETURN_IF_ERROR(
-      WaitFor([](const UploadSession& session) { return session.accepted(); }, options_.no_progress, feed, cancel, progress));
-  {
-    MutexLock lock(mu_);
-    // Another snapshot with the same root is as good.
-    const bool same = session_.base() == base_ || (!session_.base().empty() && session_.base_root() == base_root_);
-    if (!session_.committed() && !base_.empty() && !same) {
-      return Error(absl::StatusCode::kFailedPrecondition, "BASE_GONE",
-                   fmt::format("the controller has snapshot {} not any more, or not as this device knows it", base_));
-    }
-  }
-  {
-    MutexLock lock(mu_);
-    if (!session_.committed() && options_.precopy && !session_.can_precopy()) {
-      return Error(absl::StatusCode::kFailedPrecondition, "CONTROLLER_TOO_OLD",
-                   "more has changed than the spool holds, and the controller cannot take pages ahead of a backup",
-                   "install a newer litefleet-controller, or raise `[limits] spool_bytes` of agent.toml");
-    }
-  }
   PageGatherer gatherer(feed.page_size());
   const auto ready = [](const UploadSession& session) { return session.CanOffer() || session.has_differing(); };
   for (bool more = true; more;) {
@@ -77,6 +58,7 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     {
       MutexLock lock(mu_);
       if (session_.committed()) return absl::OkStatus();
+      LF_RETURN_IF_ERROR(CheckAccepted());
     }
     LF_RETURN_IF_ERROR(CompareDiffering(gatherer, feed.page_size()));
     {
@@ -94,6 +76,7 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     LF_RETURN_IF_ERROR(CompareDiffering(gatherer, feed.page_size()));
     MutexLock lock(mu_);
     if (session_.committed()) return absl::OkStatus();
+    LF_RETURN_IF_ERROR(CheckAccepted());
     settled = session_.settled();
   }
   if (std::optional<Chunk> last = gatherer.Flush()) {
@@ -110,6 +93,22 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
   LF_RETURN_IF_ERROR(
       WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, feed, cancel, progress));
   return WaitFor([](const UploadSession& session) { return session.committed(); }, options_.commit_wait, feed, cancel, progress);
+}
+
+absl::Status Attempt::CheckAccepted() const {
+  if (!session_.accepted()) return absl::OkStatus();
+  // Another snapshot with the same root is as good.
+  const bool same = session_.base() == base_ || (!session_.base().empty() && session_.base_root() == base_root_);
+  if (!base_.empty() && !same) {
+    return Error(absl::StatusCode::kFailedPrecondition, "BASE_GONE",
+                 fmt::format("the controller has snapshot {} not any more, or not as this device knows it", base_));
+  }
+  if (options_.precopy && !session_.can_precopy()) {
+    return Error(absl::StatusCode::kFailedPrecondition, "CONTROLLER_TOO_OLD",
+                 "more has changed than the spool holds, and the controller cannot take pages ahead of a backup",
+                 "install a newer litefleet-controller, or raise `[limits] spool_bytes` of agent.toml");
+  }
+  return absl::OkStatus();
 }
 
 void Attempt::OfferChunk(Chunk chunk) {
@@ -157,7 +156,11 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     {
       MutexLock lock(mu_);
       if (session_.committed() || (!ended_ && done(session_))) return absl::OkStatus();
-      if (ended_) return *ended_;
+      if (ended_) {
+        // Offers that came early may have been refused because the base was.
+        LF_RETURN_IF_ERROR(CheckAccepted());
+        return *ended_;
+      }
       const SteadyTime now = Now();
       const bool held_back = session_.has_chunks_ready() && rate_.Budget(now) <= 0;
       if (held_back) last_progress_ = now;

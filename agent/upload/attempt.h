@@ -60,6 +60,8 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   // Compares extents that the controller has with another content, and offers what differs.
   absl::Status CompareDiffering(PageGatherer& gatherer, uint32_t page_size);
   void OfferChunk(Chunk chunk);
+  // Once it has been accepted: what is wanted of the controller is so.
+  absl::Status CheckAccepted() const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   // Until `done` holds; `feed` may read ahead meanwhile. Errors: what ended the stream, no progress, cancelled; those of the feed.
   absl::Status WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress, ChunkFeed& feed,
                        const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress);

@@ -20,7 +20,8 @@ absl::Status Protocol(std::string_view what) {
 
 }  // namespace
 
-UploadSession::UploadSession(v1::UploadBegin begin, Limits limits) : limits_(limits), begin_(std::move(begin)) {}
+UploadSession::UploadSession(v1::UploadBegin begin, Limits limits)
+    : limits_(limits), begin_(std::move(begin)), max_offered_(begin_->base_snapshot_id().empty() ? 0 : limits.early_chunks) {}
 
 size_t UploadSession::raw_chunks() const {
   size_t packing = 0;
@@ -33,7 +34,9 @@ bool UploadSession::waits_for_network() const {
   return !packing && (wanted_.empty() || packed_bytes_ >= limits_.max_packed_bytes);
 }
 
-bool UploadSession::CanOffer() const { return accepted_ && !commit_ && raw_chunks() < limits_.max_raw_chunks; }
+bool UploadSession::CanOffer() const {
+  return !commit_ && raw_chunks() < (accepted_ ? limits_.max_raw_chunks : std::min<size_t>(max_offered_, limits_.max_raw_chunks));
+}
 
 void UploadSession::Offer(Chunk chunk) { gathering_.push_back(std::move(chunk)); }
 
@@ -77,7 +80,7 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
     begin_.reset();
     return request;
   }
-  if (!accepted_ || commit_sent_) return std::nullopt;
+  if (commit_sent_) return std::nullopt;
 
   const size_t allowed = max_offered_ > offered_chunks_ ? max_offered_ - offered_chunks_ : 0;
   const size_t count = std::min({gathering_.size(), allowed, kMaxChunksPerOffer});
@@ -112,7 +115,7 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
 
   if (auto chunks = NextChunks(budget)) return chunks;
 
-  if (commit_ && gathering_.empty() && offered_.empty() && wanted_.empty() && ready_.empty()) {
+  if (accepted_ && commit_ && gathering_.empty() && offered_.empty() && wanted_.empty() && ready_.empty()) {
     // Beside those of streams and rounds before this one; the controller counts no more than the database has.
     const int64_t pages = commit_->pages_sent() + counts_.sent_raw_bytes / std::max<int64_t>(1, commit_->page_size());
     commit_->set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(pages, UINT32_MAX)));

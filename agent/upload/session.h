@@ -2,7 +2,8 @@
 //
 //   begin -> accepted -> offers, chunks -> commit -> committed
 //
-// The producer offers chunks in ascending order of pages; the controller answers each offer with the positions that it wants; those
+// With a base the first offers follow the begin at once: what they say holds whatever is accepted, and a round trip is saved. The commit
+// waits. The producer offers chunks in ascending order of pages; the controller answers each offer with the positions that it wants; those
 // are compressed (by whoever drives this) and sent in the order of the offers, within the window. Memory: at most `max_raw_chunks`
 // chunks of 256 KiB are held between offer and answer or compression, and at most `max_packed_bytes` of compressed ones; a message is
 // at most 600 KiB.
@@ -70,6 +71,8 @@ class UploadSession {
     size_t max_packed_bytes = 1 << 20;
     // A message is sent when it has at least this much, or nothing else is on its way to it.
     size_t message_bytes = 256 << 10;
+    // With a base: chunks that are offered before the controller has accepted.
+    uint32_t early_chunks = 8;
   };
   struct Counts {
     int64_t dealt_bytes = 0;  // raw: found at the controller, or sent
@@ -89,15 +92,15 @@ class UploadSession {
   UploadSession(v1::UploadBegin begin, Limits limits);
 
   // Producer.
-  // The controller has accepted, and there is room for one more chunk.
+  // The controller has accepted or need not have, and there is room for one more chunk.
   bool CanOffer() const;
   // REQUIRES: CanOffer(), but for what is left of differing extents.
   void Offer(Chunk chunk);
   // An extent whose pages are to be compared, and what differs to be offered again.
   std::optional<Differing> TakeDiffering();
   bool has_differing() const { return !differing_.empty(); }
-  // Everything that was offered has been answered, and nothing waits to be compared.
-  bool settled() const { return gathering_.empty() && offered_.empty() && differing_.empty(); }
+  // Accepted, everything that was offered has been answered, and nothing waits to be compared.
+  bool settled() const { return accepted_ && gathering_.empty() && offered_.empty() && differing_.empty(); }
   // Sends what has gathered, however little: the producer is about to wait.
   void FlushOffers();
   // After the last Offer, once.
@@ -149,7 +152,7 @@ class UploadSession {
   bool accepted_ = false;
   bool can_precopy_ = false;
   int64_t window_bytes_ = 0;
-  uint32_t max_offered_ = 0;
+  uint32_t max_offered_;           // before `accepted` the early ones
   uint64_t durable_chunks_ = 0;    // of the session, as last heard
   std::deque<int64_t> undurable_;  // sizes of what was sent and is not durable yet; bounded by the window
 

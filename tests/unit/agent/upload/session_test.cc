@@ -68,6 +68,33 @@ TEST_F(UploadSessionTest, BeginsAndWaitsForTheAnswer) {
   EXPECT_FALSE(session_.CanOffer());
 }
 
+TEST_F(UploadSessionTest, WithABaseTheFirstOffersDoNotWaitAndTheCommitDoes) {
+  v1::UploadBegin begin = Begin();
+  begin.set_base_snapshot_id("01JDBBBBBBBBBBBBBBBBBBBBBB");
+  UploadSession::Limits limits = Limits();
+  limits.early_chunks = 2;
+  UploadSession session(begin, limits);
+  ASSERT_TRUE(session.NextRequest()->has_begin());
+  EXPECT_TRUE(session.CanOffer());
+  EXPECT_FALSE(session.settled()) << "nothing was accepted";
+  session.Offer(MakeChunk(0));
+  session.Offer(MakeChunk(1));
+  EXPECT_FALSE(session.CanOffer()) << "no more than the early ones";
+  ASSERT_TRUE(session.NextRequest()->has_offer());
+
+  UploadSession unchanged(begin, limits);
+  ASSERT_TRUE(unchanged.NextRequest()->has_begin());
+  unchanged.Commit(v1::UploadCommit());
+  EXPECT_FALSE(unchanged.NextRequest()) << "what it is compared with is not known yet";
+  v1::UploadResponse response;
+  response.mutable_accepted()->set_window_bytes(1 << 20);
+  response.mutable_accepted()->set_max_offered_chunks(256);
+  ASSERT_TRUE(unchanged.OnResponse(response).ok());
+  EXPECT_TRUE(unchanged.NextRequest()->has_commit());
+  ASSERT_TRUE(session.OnResponse(response).ok());
+  EXPECT_TRUE(session.CanOffer());
+}
+
 TEST_F(UploadSessionTest, SendsOnlyWhatIsMissingInTheOrderOfTheOffers) {
   Accept();
   session_.Offer(MakeChunk(0));
