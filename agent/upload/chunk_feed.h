@@ -51,6 +51,8 @@ struct FeedPlan {
   bool changes_only = false;
   // Pages that the ledger has elsewhere are told apart from those that are new. Without it chunks ascend by their pages.
   bool find_moved = true;
+  // Of the index that finds them.
+  uint32_t index_entries = ledger::PageIndex::kMaxEntries;
 };
 
 // What is said of a source once it has been read to the end and closed; `root` belongs to it.

@@ -116,6 +116,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     BackupOptions options;
     options.backoff = {
         .first = std::chrono::milliseconds(1), .limit = std::chrono::milliseconds(5), .reset_after = std::chrono::milliseconds(1000)};
+    if (index_entries_ > 0) options.index_entries = index_entries_;
     transport_->up = transport_->down = 0;
     return RunBackup(job, options, *transport_, rate_, RealClock(), cancel_, [](const v1::Progress&) {});
   }
@@ -231,6 +232,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   sqlite3* db_ = nullptr;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<fakes::IngestTransport> transport_;
+  uint32_t index_entries_ = 0;  // of BackupOptions; 0: its own
   RateLimit rate_{0};
   CancelToken cancel_;
 };

@@ -98,6 +98,20 @@ TEST_P(MovedPagesTest, VacuumSendsLittle) {
   }
 }
 
+// As a database of many GiB, whose index has only some of its pages: they are found with those beside them.
+TEST_P(MovedPagesTest, VacuumOfMoreThanTheIndexHoldsSendsLittle) {
+  index_entries_ = 300;
+  OpenDatabase(GetParam());
+  Sql("drop index i;"
+      "create table gone (v blob); insert into gone values (zeroblob(300000));"
+      "with recursive n(i) as (values (1) union all select i + 1 from n where i < 60000) insert into t (k, v) select 'key ' || i, "
+      "randomblob(200) from n");
+  Sql("vacuum");
+  ASSERT_TRUE(Back().status.ok());
+  EXPECT_GT(ledger_->state()->page_count, 10 * index_entries_);
+  EXPECT_LT(ShareSent("drop table gone; vacuum"), 0.05);
+}
+
 TEST_P(MovedPagesTest, WhatAutoVacuumMovesIsNotSent) {
   Shape shape = GetParam();
   shape.auto_vacuum = 2;
