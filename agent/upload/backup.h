@@ -95,7 +95,7 @@ struct BackupOutcome {
 };
 
 struct BackupOptions {
-  AttemptOptions attempt;
+  AttemptOptions attempt;  // its max_runs holds for what differs from the ledger too
   SpoolOptions spool;
   // zstd's level for changed pages: they are few, and worth more time than a first backup's.
   int changes_level = 3;

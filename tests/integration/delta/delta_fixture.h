@@ -120,7 +120,8 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     options.backoff = {
         .first = std::chrono::milliseconds(1), .limit = std::chrono::milliseconds(5), .reset_after = std::chrono::milliseconds(1000)};
     if (index_entries_ > 0) options.index_entries = index_entries_;
-    transport_->up = transport_->down = 0;
+    if (max_runs_ > 0) options.attempt.max_runs = max_runs_;
+    transport_->up = transport_->down = transport_->runs = 0;
     return RunBackup(job, options, *transport_, rate_, RealClock(), cancel_, [](const v1::Progress&) {});
   }
   // What SQLite has: the file, after SQLite has checkpointed a copy of it. Copied by another process, since a close() of the database's
@@ -239,6 +240,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<fakes::IngestTransport> transport_;
   uint32_t index_entries_ = 0;  // of BackupOptions; 0: its own
+  size_t max_runs_ = 0;         // the same
   RateLimit rate_{0};
   CancelToken cancel_;
 };
