@@ -17,9 +17,9 @@
 namespace litefleet::ledger {
 namespace {
 
-constexpr uint32_t kGroupPages = 65536;
 constexpr size_t kMaxRecord = 64 << 10;
 constexpr uint64_t kSmallLog = 64 << 10;  // not folded
+constexpr size_t kMaxParts = 4096;
 
 absl::Status Damaged(const std::string& path, std::string_view what) {
   return Error(absl::StatusCode::kDataLoss, "LEDGER_DAMAGED", fmt::format("{}: {}", path, what),
@@ -46,6 +46,7 @@ absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::string& path, co
   ledger->base_.Reset(-1);
   ledger->log_.Reset(-1);
   ledger->base_bytes_ = ledger->log_end_ = 0;
+  ledger->log_parts_.clear();
   ledger->problem_ = MessageOf(status);
   return ledger;
 }
@@ -95,20 +96,52 @@ absl::Status Ledger::OpenLog() {
     body.resize(size);
     LF_RETURN_IF_ERROR(io::PreadAll(log_.get(), body, at + head.size(), log_path()));
     if (!RecordChecks(head, body)) break;
-    at += head.size() + size;
-    if (LoadLittleEndian<uint32_t>(head.data()) != kSnapshotRecord) continue;
+    const uint64_t begin = std::exchange(at, at + head.size() + size);
+    const uint32_t type = LoadLittleEndian<uint32_t>(head.data());
+    if (type == kPagesRecord) MapRecord(begin, at, body);
+    if (type != kSnapshotRecord) continue;
     LedgerState state;
     if (!DecodeSnapshot(body, state) || state.page_size != state_->page_size) return Damaged(log_path(), "a snapshot makes no sense");
     state_ = std::move(state);
     log_end_ = at;
   }
+  CutMap(log_end_);
   return absl::OkStatus();
 }
 
+void Ledger::MapRecord(uint64_t begin, uint64_t end, ByteView body) {
+  if (log_parts_.size() == kMaxParts) {
+    for (size_t i = 0; i < kMaxParts / 2; ++i) {
+      const Part& left = log_parts_[2 * i];
+      const Part& right = log_parts_[2 * i + 1];
+      log_parts_[i] = {.begin = left.begin,
+                       .end = right.end,
+                       .first_page = std::min(left.first_page, right.first_page),
+                       .last_page = std::max(left.last_page, right.last_page)};
+    }
+    log_parts_.resize(kMaxParts / 2);
+  }
+  Part part{.begin = begin, .end = end, .first_page = UINT32_MAX, .last_page = 0};
+  for (size_t i = 0; i + 8 <= body.size();) {
+    const uint32_t first = LoadLittleEndian<uint32_t>(&body[i]);
+    const uint32_t count = LoadLittleEndian<uint32_t>(&body[i + 4]);
+    part.first_page = std::min(part.first_page, first);
+    part.last_page = std::max(part.last_page, first + count - 1);
+    i += 8 + size_t{count} * format::kDigestBytes;
+  }
+  log_parts_.push_back(part);
+}
+
+void Ledger::CutMap(uint64_t end) {
+  while (!log_parts_.empty() && log_parts_.back().begin >= end) log_parts_.pop_back();
+  if (!log_parts_.empty()) log_parts_.back().end = std::min(log_parts_.back().end, end);
+}
+
 template <class Visit>
-absl::Status Ledger::ForEachRun(uint64_t end, Visit visit) {
+absl::Status Ledger::ForEachRun(const Part& part, uint64_t end, Visit visit) {
   Bytes body;
-  for (uint64_t at = kLogHeaderBytes; at < end;) {
+  end = std::min(end, part.end);
+  for (uint64_t at = part.begin; at < end;) {
     std::array<std::byte, kRecordHeadBytes> head;
     LF_RETURN_IF_ERROR(io::PreadAll(log_.get(), head, at, log_path()));
     const uint32_t size = LoadLittleEndian<uint32_t>(&head[4]);
@@ -131,12 +164,11 @@ absl::Status Ledger::ForEachRun(uint64_t end, Visit visit) {
   return absl::OkStatus();
 }
 
-absl::Status Ledger::LoadGroup(uint32_t group, uint32_t page_count, uint64_t log_end) {
-  loaded_.reset();
-  loaded_next_.reset();
-  const uint32_t begin = group * kGroupPages;  // from 0
+absl::Status Ledger::LoadGroup(Group& group, uint32_t number, uint32_t page_count, uint64_t log_end) {
+  group.number.reset();
+  const uint32_t begin = number * kGroupPages;  // from 0
   const uint32_t end = std::min(begin + kGroupPages, page_count);
-  group_.assign(end - begin, format::PageDigest{});
+  group.digests.assign(end - begin, format::PageDigest{});
   // What a former, longer database had there does not count.
   const uint32_t in_base = std::min({end, base_pages_, state_->page_count});
   if (begin < in_base) {
@@ -154,48 +186,62 @@ absl::Status Ledger::LoadGroup(uint32_t group, uint32_t page_count, uint64_t log
       if (format::Crc32c(content) != LoadLittleEndian<uint32_t>(&checksums[size_t{block} * 4]))
         return Damaged(path_, fmt::format("the checksum of the digests from page {} on is wrong", begin + from + 1));
     }
-    std::copy_n(digests.begin(), in_base - begin, group_.begin());
+    std::copy_n(digests.begin(), in_base - begin, group.digests.begin());
   }
-  if (log_end > kLogHeaderBytes) {
-    LF_RETURN_IF_ERROR(ForEachRun(log_end, [&](uint32_t first, uint32_t count, const std::byte* digests) {
+  for (const Part& part : log_parts_) {
+    if (part.begin >= log_end) break;
+    if (part.first_page > end || part.last_page <= begin) continue;
+    LF_RETURN_IF_ERROR(ForEachRun(part, log_end, [&](uint32_t first, uint32_t count, const std::byte* digests) {
       const uint64_t from = std::max<uint64_t>(first - 1, begin);
       const uint64_t to = std::min<uint64_t>(uint64_t{first} - 1 + count, end);
-      if (from < to)
-        std::memcpy(&group_[from - begin], digests + (from - (first - 1)) * format::kDigestBytes, (to - from) * format::kDigestBytes);
+      if (from >= to) return;
+      std::memcpy(&group.digests[from - begin], digests + (from - (first - 1)) * format::kDigestBytes, (to - from) * format::kDigestBytes);
     }));
   }
+  group.number = number;
   return absl::OkStatus();
+}
+
+void Ledger::Forget() {
+  group_.number.reset();
+  aside_ = Group();
 }
 
 absl::Status Ledger::Read(uint32_t first_page, std::span<format::PageDigest> out) {
   const uint32_t group = (first_page - 1) / kGroupPages;
-  if (loaded_ != group) {
-    LF_RETURN_IF_ERROR(LoadGroup(group, state_->page_count, log_end_));
-    loaded_ = group;
+  if (group_.number != group || group_is_next_) {
+    LF_RETURN_IF_ERROR(LoadGroup(group_, group, state_->page_count, log_end_));
+    group_is_next_ = false;
   }
-  std::copy_n(group_.begin() + (first_page - 1) % kGroupPages, out.size(), out.begin());
+  std::copy_n(group_.digests.begin() + (first_page - 1) % kGroupPages, out.size(), out.begin());
   return absl::OkStatus();
+}
+
+absl::StatusOr<format::PageDigest> Ledger::ReadAside(uint32_t page) {
+  if (!IsAside(page)) LF_RETURN_IF_ERROR(LoadGroup(aside_, (page - 1) / kGroupPages, state_->page_count, log_end_));
+  return aside_.digests[(page - 1) % kGroupPages];
 }
 
 absl::Status Ledger::ReadNext(uint32_t first_page, std::span<format::PageDigest> out) {
   const uint32_t group = (first_page - 1) / kGroupPages;
   if (!runs_.empty()) LF_RETURN_IF_ERROR(FlushRuns());
-  if (loaded_next_ != group) {
-    LF_RETURN_IF_ERROR(LoadGroup(group, next_.page_count, write_end_));
-    loaded_next_ = group;
+  if (group_.number != group || !group_is_next_) {
+    LF_RETURN_IF_ERROR(LoadGroup(group_, group, next_.page_count, write_end_));
+    group_is_next_ = true;
   }
-  std::copy_n(group_.begin() + (first_page - 1) % kGroupPages, out.size(), out.begin());
+  std::copy_n(group_.digests.begin() + (first_page - 1) % kGroupPages, out.size(), out.begin());
   return absl::OkStatus();
 }
 
 absl::Status Ledger::Begin(uint32_t page_size, uint32_t page_count, Kind kind) {
   next_ = {.snapshot_id = {}, .root = {}, .page_size = page_size, .page_count = page_count};
   writing_ = kind;
-  loaded_next_.reset();
+  if (group_is_next_) group_.number.reset();
   runs_.clear();
   if (kind == kChanges) {
     write_end_ = log_end_;
     // Nothing of an earlier attempt may come to stand behind what is written now.
+    CutMap(log_end_);
     if (log_.valid() && ftruncate(log_.get(), static_cast<off_t>(log_end_)) != 0) return ErrnoError(errno, "truncate " + log_path());
     return absl::OkStatus();
   }
@@ -213,6 +259,7 @@ absl::Status Ledger::StartLog() {
   LF_RETURN_IF_ERROR(io::PwriteAll(log_.get(), header, 0, log_path()));
   LF_RETURN_IF_ERROR(io::SyncDirectory(io::DirectoryOf(log_path())));
   log_end_ = write_end_ = kLogHeaderBytes;
+  log_parts_.clear();
   return absl::OkStatus();
 }
 
@@ -220,6 +267,7 @@ absl::Status Ledger::AppendRecord(uint32_t type, ByteView body) {
   if (!log_.valid()) LF_RETURN_IF_ERROR(StartLog());
   const Bytes record = EncodeRecord(type, body);
   LF_RETURN_IF_ERROR(io::PwriteAll(log_.get(), record, write_end_, log_path()));
+  if (type == kPagesRecord) MapRecord(write_end_, write_end_ + record.size(), body);
   write_end_ += record.size();
   return absl::OkStatus();
 }
@@ -232,7 +280,7 @@ absl::Status Ledger::FlushRuns() {
 }
 
 absl::Status Ledger::Put(uint32_t first_page, std::span<const format::PageDigest> digests) {
-  loaded_next_.reset();
+  if (group_is_next_) group_.number.reset();
   if (writing_ == kAll) return WriteNew(digests);
   while (!digests.empty()) {
     if (runs_.size() + 8 + format::kDigestBytes > kMaxRecord) LF_RETURN_IF_ERROR(FlushRuns());
@@ -288,8 +336,8 @@ absl::Status Ledger::InstallNew(const LedgerState& state) {
   base_bytes_ = BaseBytes(base_pages_);
   log_.Reset(-1);
   log_end_ = 0;
-  loaded_.reset();
-  loaded_next_.reset();
+  log_parts_.clear();
+  Forget();
   state_ = state;
   problem_.clear();
   return io::RemoveFile(log_path());  // what stays of it is of the former generation
@@ -310,8 +358,7 @@ absl::Status Ledger::Commit(const std::string& snapshot_id, const format::RootDi
   LF_CRASH_POINT("ledger.committed");
   log_end_ = write_end_;
   state_ = next_;
-  loaded_.reset();
-  loaded_next_.reset();
+  Forget();
   // The second: of a base that was made when the database was longer.
   if (log_end_ <= std::max(kSmallLog, base_bytes_ / 4) && bytes() <= uint64_t{44} * next_.page_count + kSmallLog) return absl::OkStatus();
   return Fold();
@@ -322,20 +369,20 @@ absl::Status Ledger::Fold() {
   LF_RETURN_IF_ERROR(Begin(state.page_size, state.page_count, kAll));
   writing_.reset();
   for (uint32_t group = 0; uint64_t{group} * kGroupPages < state.page_count; ++group) {
-    LF_RETURN_IF_ERROR(LoadGroup(group, state.page_count, log_end_));
-    LF_RETURN_IF_ERROR(WriteNew(group_));
+    LF_RETURN_IF_ERROR(LoadGroup(group_, group, state.page_count, log_end_));
+    LF_RETURN_IF_ERROR(WriteNew(group_.digests));
   }
   return InstallNew(state);
 }
 
 absl::Status Ledger::Remove() {
   state_.reset();
-  loaded_.reset();
-  loaded_next_.reset();
+  Forget();
   writing_.reset();
   base_.Reset(-1);
   log_.Reset(-1);
   base_bytes_ = log_end_ = 0;
+  log_parts_.clear();
   for (const std::string& path : {new_path(), log_path(), path_}) LF_RETURN_IF_ERROR(io::RemoveFile(path));
   return absl::OkStatus();
 }

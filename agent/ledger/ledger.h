@@ -7,8 +7,9 @@
 //   ledger->Commit(snapshot_id, root);                      // acknowledged: from here on it stands for that snapshot
 //
 // Not a proof of anything: what it says is compared by the controller, which knows better. Thread safety: none; one object a database.
-// Memory: 2.2 MiB while it is read, 64 KiB while it is written, whatever the size of the database. A crash leaves the state of the last
-// Commit that returned, or the one after (crash points ledger.before_commit, ledger.committed, ledger.before_rename, ledger.renamed).
+// Memory: 2.2 MiB while it is read, as much again for ReadAside, 64 KiB while it is written, 96 KiB for a map of the log, whatever the size
+// of the database. A crash leaves the state of the last Commit that returned, or the one after (crash points ledger.before_commit,
+// ledger.committed, ledger.before_rename, ledger.renamed).
 // Errors: kDataLoss LEDGER_DAMAGED in Read; those of the file system.
 #ifndef LITEFLEET_AGENT_LEDGER_LEDGER_H_
 #define LITEFLEET_AGENT_LEDGER_LEDGER_H_
@@ -42,6 +43,8 @@ std::array<std::byte, 32> LedgerIdentity(const std::string& device_id, const std
 class Ledger {
  public:
   enum Kind { kChanges, kAll };
+  // What is read of the disk at once, in pages.
+  static constexpr uint32_t kGroupPages = 65536;
 
   // `path` is that of the base; its directory exists. A ledger that is missing, damaged, of another database or of a later version has no
   // state, and `problem` says why.
@@ -57,8 +60,12 @@ class Ledger {
   // On the disk, base and log.
   uint64_t bytes() const { return base_bytes_ + log_end_; }
 
-  // REQUIRES: state(); the pages are in it, and of one group of 65536.
+  // REQUIRES: state(); the pages are in it, and of one group of kGroupPages.
   absl::Status Read(uint32_t first_page, std::span<format::PageDigest> out);
+  // As Read of one page, for who looks somewhere else while the ledger is read in order: it has a group of its own.
+  absl::StatusOr<format::PageDigest> ReadAside(uint32_t page);
+  // Whether ReadAside has this page in memory.
+  bool IsAside(uint32_t page) const { return aside_.number == (page - 1) / kGroupPages; }
   // As Read, with what has been put since Begin over it; what neither has is zeros. REQUIRES: Begin of kChanges; the pages are below the
   // new page count.
   absl::Status ReadNext(uint32_t first_page, std::span<format::PageDigest> out);
@@ -79,11 +86,29 @@ class Ledger {
   std::string new_path() const { return path_ + "-new"; }
   absl::Status OpenBase();
   absl::Status OpenLog();
-  // Calls `visit` for each run of pages in the log up to `end`.
+  // A part of the log, and the pages that its runs lie between.
+  struct Part {
+    uint64_t begin = 0;
+    uint64_t end = 0;
+    uint32_t first_page = 0;
+    uint32_t last_page = 0;
+  };
+  struct Group {
+    std::optional<uint32_t> number;
+    std::vector<format::PageDigest> digests;
+  };
+
+  // Notes a record of pages that begins and ends there.
+  void MapRecord(uint64_t begin, uint64_t end, ByteView body);
+  // What stands behind `end` does not count any more.
+  void CutMap(uint64_t end);
+  // Calls `visit` for each run of pages in the part, up to `end` of the log.
   template <class Visit>
-  absl::Status ForEachRun(uint64_t end, Visit visit);
-  // With the log up to `log_end`, for a database of so many pages.
-  absl::Status LoadGroup(uint32_t group, uint32_t page_count, uint64_t log_end);
+  absl::Status ForEachRun(const Part& part, uint64_t end, Visit visit);
+  // With the log up to `log_end`, for a database of so many pages. Empties the group first.
+  absl::Status LoadGroup(Group& group, uint32_t number, uint32_t page_count, uint64_t log_end);
+  // No group is in memory.
+  void Forget();
   absl::Status StartLog();
   absl::Status AppendRecord(uint32_t type, ByteView body);
   absl::Status FlushRuns();
@@ -102,11 +127,12 @@ class Ledger {
   uint32_t base_pages_ = 0;
   uint64_t base_bytes_ = 0;
   io::UniqueFd log_;
-  uint64_t log_end_ = 0;  // behind the last snapshot record
+  uint64_t log_end_ = 0;         // behind the last snapshot record
+  std::vector<Part> log_parts_;  // in order; a group is read from those that have pages of it
 
-  std::vector<format::PageDigest> group_;
-  std::optional<uint32_t> loaded_;       // group, of the state
-  std::optional<uint32_t> loaded_next_;  // group, with what was put
+  Group group_;  // of the state, or with what was put
+  bool group_is_next_ = false;
+  Group aside_;  // of the state
 
   // Of a running backup.
   std::optional<Kind> writing_;

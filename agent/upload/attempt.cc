@@ -128,14 +128,23 @@ absl::Status Attempt::CompareDiffering(PageGatherer& gatherer, uint32_t page_siz
       differing = session_.TakeDiffering();
     }
     if (!differing) return absl::OkStatus();
+    if (runs_ >= options_.max_runs) {
+      differing->chunk.compared = true;
+      OfferChunk(std::move(differing->chunk));
+      continue;
+    }
     LF_ASSIGN_OR_RETURN(const std::string raw, static_cast<PackablePayload&>(*differing->chunk.payload).Raw());
     differing->chunk.payload.reset();
     std::vector<format::PageDigest> digests;
     format::DigestPages(page_size, AsBytes(raw), digests);
+    bool in_run = false;
     for (size_t i = 0; i < digests.size(); ++i) {
       const std::string_view theirs =
           std::string_view(differing->page_digests).substr(std::min(differing->page_digests.size(), i * kPrefix), kPrefix);
-      if (digests[i].AsString().substr(0, kPrefix) == theirs) continue;
+      const bool same = digests[i].AsString().substr(0, kPrefix) == theirs;
+      if (!same && !in_run) ++runs_;
+      in_run = !same;
+      if (same) continue;
       std::optional<Chunk> chunk = gatherer.Add(differing->chunk.runs[0].first_page + static_cast<uint32_t>(i),
                                                 AsBytes(raw).subspan(i * page_size, page_size), std::span(digests).subspan(i, 1));
       if (!chunk) continue;

@@ -37,6 +37,8 @@ struct AttemptOptions {
   std::function<bool()> paused;
   // The controller's commit may take longer than an answer.
   std::chrono::milliseconds commit_wait{120000};
+  // Of pages that differ, of extents that the controller compares; then they are sent whole.
+  size_t max_runs = kMaxRunsSent;
 };
 
 class Attempt final : public StreamEvents, public std::enable_shared_from_this<Attempt> {
@@ -75,6 +77,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   const std::string base_;
   const std::string base_root_;
   std::chrono::nanoseconds network_wait_{0};  // Run's
+  size_t runs_ = 0;                           // Run's: of pages that CompareDiffering found
   std::shared_ptr<UploadStream> stream_;      // constant after Run has opened it
 
   Mutex mu_;

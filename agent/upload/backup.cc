@@ -318,7 +318,7 @@ class Backup {
   }
 
   FeedPlan PlanFor(const capture::PageSource& source) {
-    FeedPlan plan{.ledger = job_.ledger};
+    FeedPlan plan{.ledger = job_.ledger, .index_entries = options_.index_entries, .max_runs = options_.attempt.max_runs};
     plan.changes_only = knowledge_ == Knowledge::kLedger && job_.ledger != nullptr && job_.ledger->state().has_value() &&
                         job_.ledger->state()->page_size == source.info().page_size;
     changes_only_ = plan.changes_only;

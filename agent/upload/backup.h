@@ -30,6 +30,7 @@
 #include "agent/capture/dump_source.h"
 #include "agent/capture/page_source.h"
 #include "agent/ledger/ledger.h"
+#include "agent/ledger/page_index.h"
 #include "agent/upload/attempt.h"
 #include "agent/upload/spill_feed.h"
 #include "agent/upload/spool.h"
@@ -94,10 +95,12 @@ struct BackupOutcome {
 };
 
 struct BackupOptions {
-  AttemptOptions attempt;
+  AttemptOptions attempt;  // its max_runs holds for what differs from the ledger too
   SpoolOptions spool;
   // zstd's level for changed pages: they are few, and worth more time than a first backup's.
   int changes_level = 3;
+  // Pages of the ledger that are remembered by their digests, to find those that moved.
+  uint32_t index_entries = ledger::PageIndex::kMaxEntries;
   // How long a WAL database may stay pinned for the network.
   Patience patience;
   // Passes after one that held writers up for too long.

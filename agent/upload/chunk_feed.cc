@@ -94,6 +94,8 @@ absl::Status SourceFeed::Compare(uint32_t first_page, ByteView pages) {
   const size_t known = first_page > known_pages_ ? 0 : std::min<size_t>(digests_.size(), known_pages_ - first_page + 1);
   known_.resize(known);
   if (known > 0) LF_RETURN_IF_ERROR(plan_.ledger->Read(first_page, known_));
+  const bool whole = runs_ >= plan_.max_runs;
+  bool differs = false;
   for (size_t at = 0; at < digests_.size();) {
     size_t end = at;
     while (end < digests_.size() && (end >= known || known_[end] != digests_[end])) ++end;
@@ -104,35 +106,38 @@ absl::Status SourceFeed::Compare(uint32_t first_page, ByteView pages) {
     const auto changed = std::span(digests_).subspan(at, end - at);
     const auto first = first_page + static_cast<uint32_t>(at);
     LF_RETURN_IF_ERROR(plan_.ledger->Put(first, changed));
-    LF_RETURN_IF_ERROR(HandOn(first, pages.subspan(at * page_size(), changed.size() * page_size()), changed));
+    if (!whole) LF_RETURN_IF_ERROR(HandOn(first, pages.subspan(at * page_size(), changed.size() * page_size()), changed));
+    differs = true;
     at = end;
+  }
+  if (whole && differs) {
+    if (std::optional<Chunk> chunk = gatherer_.Add(first_page, pages, digests_)) ready_.push_back(*std::move(chunk));
   }
   return absl::OkStatus();
 }
 
 absl::Status SourceFeed::HandOn(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests) {
   if (!plan_.find_moved) {
+    ++runs_;
     if (std::optional<Chunk> chunk = gatherer_.Add(first_page, pages, digests)) ready_.push_back(*std::move(chunk));
     return absl::OkStatus();
   }
   if (!index_.has_value()) {
-    LF_ASSIGN_OR_RETURN(ledger::PageIndex index, ledger::PageIndex::Build(*plan_.ledger));
+    LF_ASSIGN_OR_RETURN(ledger::PageIndex index, ledger::PageIndex::Build(*plan_.ledger, plan_.index_entries));
     index_.emplace(std::move(index));
   }
+  LF_RETURN_IF_ERROR(index_->Find(first_page, digests, sources_));
   for (size_t at = 0; at < digests.size();) {
-    sources_.clear();
-    size_t end = at;
-    std::optional<uint32_t> source = index_->Find(digests[at]);
-    for (const bool moved = source.has_value(); source.has_value() == moved;) {
-      if (moved) sources_.push_back(*source);
-      if (++end == digests.size()) break;
-      source = index_->Find(digests[end]);
-    }
+    const bool moved = sources_[at] != 0;
+    size_t end = at + 1;
+    while (end < digests.size() && (sources_[end] != 0) == moved) ++end;
     const auto first = first_page + static_cast<uint32_t>(at);
     const ByteView part = pages.subspan(at * page_size(), (end - at) * page_size());
     const auto names = digests.subspan(at, end - at);
-    std::optional<Chunk> chunk = sources_.empty() ? gatherer_.Add(first, part, names) : moved_.AddMoved(first, part, names, sources_);
+    std::optional<Chunk> chunk =
+        moved ? moved_.AddMoved(first, part, names, std::span(sources_).subspan(at, end - at)) : gatherer_.Add(first, part, names);
     if (chunk.has_value()) ready_.push_back(*std::move(chunk));
+    ++runs_;
     at = end;
   }
   return absl::OkStatus();

@@ -43,6 +43,10 @@ class ChunkFeed {
   virtual int64_t read_bytes() const = 0;
 };
 
+// An upload may name a million runs of pages (DELTA_TOO_LARGE); half of them are for extents that are sent whole, which is enough for 128
+// GiB.
+inline constexpr size_t kMaxRunsSent = 512 << 10;
+
 // How a source is read.
 struct FeedPlan {
   // What is read is written there; null: nowhere. Not committed.
@@ -51,6 +55,10 @@ struct FeedPlan {
   bool changes_only = false;
   // Pages that the ledger has elsewhere are told apart from those that are new. Without it chunks ascend by their pages.
   bool find_moved = true;
+  // Of the index that finds them.
+  uint32_t index_entries = ledger::PageIndex::kMaxEntries;
+  // Of pages that differ; extents that differ after that are handed on whole.
+  size_t max_runs = kMaxRunsSent;
 };
 
 // What is said of a source once it has been read to the end and closed; `root` belongs to it.
@@ -88,6 +96,7 @@ class SourceFeed final : public ChunkFeed {
   std::vector<uint32_t> sources_;
   format::RootBuilder root_;
   uint32_t next_extent_ = 0;
+  size_t runs_ = 0;  // handed on, of pages that differ
   bool begun_ = false;
   bool failed_ = false;
   int64_t read_bytes_ = 0;

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Restores onto a device that has most of the snapshot, counted at a proxy; what is said of them; snapshots that were deleted."""
 import os
+import re
 import time
 
 import lf
@@ -64,6 +65,13 @@ def test_figures_of_a_backup():
         shown = fleet.cli("operation", "show", operation["id"]).out
         for word in ("read:", "changed:", "sent:", "stored:", "1 byte for"):
             lf.expect(word in shown, f"`operation show` says {word!r}\n{shown}")
+        # The snapshot says the same, for as long as it is kept.
+        shown = fleet.cli("snapshot", "show", operation["snapshot"]).out
+        pages = operation["changed_bytes"] // 4096
+        for words in (rf"changed: .* in {pages} pages", r"sent: .* for [1-8] pages, 1 byte for [0-9.]+", r"stored: .*, 1 byte for [0-9.]+"):
+            lf.expect(re.search(words, shown), f"`snapshot show` says {words!r}\n{shown}")
+        facts = device.facts(operation["snapshot"])
+        lf.expect_equal((facts["pages_changed"], facts["stored_bytes"]), (pages, operation["stored_bytes"]), "pages changed, bytes stored")
         lf.expect("changed" in fleet.cli("backup", "alpha/main", "--full").out, "`backup` says what changed")
 
 

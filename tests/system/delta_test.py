@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Backups of what changed, counted at a proxy: a small change, a lost or damaged ledger, another file, VACUUM, nothing changed."""
+"""Backups of what changed, counted at a proxy: a small change, a lost, damaged, stale or foreign ledger, another file, VACUUM, nothing changed."""
 import os
 import random
+import shutil
 import sqlite3
 import time
 
@@ -79,6 +80,102 @@ def test_a_ledger_that_is_lost_or_damaged_costs_no_full_upload():
             print(f"{what}: {device.bytes} of {first} bytes, {device.facts(snapshot)['pages_sent']} pages sent")
             lf.expect(device.bytes * 50 < first, f"{what}: {device.bytes} bytes of {first}")
             device.expect_content(snapshot)
+
+
+def put_back(agent, saved):
+    """The state directory as it was when it was copied."""
+    agent.process.stop()
+    shutil.rmtree(agent.state)
+    shutil.copytree(saved, agent.state)
+    agent.start()
+    agent.wait_connected()
+
+
+def test_a_state_directory_that_is_put_back_from_an_older_copy():
+    with lf.Fleet() as fleet:
+        device = Counted(fleet, 16)
+        old = device.backup()
+        first = device.bytes
+        device.agent.process.stop()
+        saved = fleet.path("saved-state")
+        shutil.copytree(device.agent.state, saved)
+        device.agent.start()
+        device.agent.wait_connected()
+        for step in range(2):
+            mutate(device.database, f"update item set data = randomblob(100) where id % 5000 = {step}")
+            device.backup()
+        put_back(device.agent, saved)
+        mutate(device.database, "update item set data = randomblob(100) where id = 77")
+        snapshot = device.backup()
+        print(f"stale: {device.bytes} of {first} bytes, {device.facts(snapshot)['pages_sent']} pages sent")
+        lf.expect(device.bytes * 50 < first, f"stale: {device.bytes} bytes of {first}")
+        device.expect_content(snapshot)
+        # And of a snapshot that is not there any more.
+        fleet.cli("snapshot", "delete", old, "--yes", "--force")
+        put_back(device.agent, saved)
+        mutate(device.database, "update item set data = randomblob(100) where id = 78")
+        snapshot = device.backup()
+        print(f"of a deleted snapshot: {device.bytes} of {first} bytes, {device.facts(snapshot)['pages_sent']} pages sent")
+        lf.expect(device.bytes * 50 < first, f"of a deleted snapshot: {device.bytes} bytes of {first}")
+        lf.expect(device.facts(snapshot)["pages_sent"] <= 6, "only the change is sent")
+        device.expect_content(snapshot)
+
+
+def test_a_device_that_was_cloned():
+    """Two devices with one state directory and one path, each with its own database since: whoever calls sends what differs, and both are noticed."""
+    with lf.Fleet() as fleet:
+        device = Counted(fleet, 16)
+        device.backup()
+        first = device.bytes
+        device.agent.process.stop()
+        clone = lf.Agent(fleet, "clone")
+        shutil.copytree(device.agent.state, clone.state)
+        clone.controller, clone.databases = device.agent.controller, device.agent.databases
+        # The path holds the database of whoever runs.
+        others = fleet.path("other.db")
+        shutil.copyfile(device.database, others)
+
+        def swap():
+            os.rename(device.database, fleet.path("aside.db"))
+            os.rename(others, device.database)
+            os.rename(fleet.path("aside.db"), others)
+
+        for turn in range(4):
+            agent = clone if turn % 2 else device.agent
+            agent.start()
+            device.agent.wait_connected()
+            mutate(device.database, f"update item set data = randomblob(100) where id in ({turn + 1}, {10000 + turn})")
+            snapshot = device.backup()
+            print(f"{agent.name}: {device.bytes} of {first} bytes, {device.facts(snapshot)['pages_sent']} pages sent")
+            lf.expect(device.bytes * 50 < first, f"turn {turn}: {device.bytes} bytes of {first}")
+            device.expect_content(snapshot)
+            agent.process.stop()
+            swap()
+        device.agent.start()
+        clone.start()
+        lf.wait_until("the fleet notices", lambda: any(alarm["reason"] == "DEVICE_CLONED" for alarm in fleet.cli("-o", "json", "status").json["alarms"]), 60, 0.3)
+
+
+def test_a_database_that_is_replaced_by_another_file():
+    with lf.Fleet() as fleet:
+        device = Counted(fleet, 16)
+        device.backup()
+        first = device.bytes
+
+        def replaced(by, what, most):
+            os.replace(by, device.database)
+            snapshot = device.backup()
+            print(f"{what}: {device.bytes} of {first} bytes, {device.facts(snapshot)['pages_sent']} pages sent")
+            lf.expect(device.bytes <= most, f"{what}: {device.bytes} bytes of {first}")
+            device.expect_content(snapshot)
+
+        shutil.copyfile(device.database, fleet.path("kept.db"))
+        shutil.copyfile(device.database, fleet.path("copy.db"))
+        mutate(fleet.path("copy.db"), "update item set data = randomblob(100) where id in (5, 20000)")
+        replaced(fleet.path("copy.db"), "a copy with a change", first // 50)
+        replaced(lf.make_database(fleet.path("new.db"), rows=10000), "another database", first // 2)
+        replaced(fleet.path("kept.db"), "the first one again", first // 20)
+        replaced(lf.make_database(fleet.path("pages.db"), rows=1000, page_size=1024), "one with other pages", first // 8)
 
 
 def test_the_controller_is_killed_and_the_next_change_goes_on():

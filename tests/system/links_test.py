@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Links and outages, through a proxy that counts: what a second backup sends, a controller that comes late, cuts in the middle."""
+"""Links and outages, through a proxy that counts: what a second backup sends, a controller that comes late, cuts in the middle
+and at any byte, connections that are made twice."""
 import contextlib
 import os
 import random
@@ -78,6 +79,69 @@ def test_link_cut_again_and_again_during_a_backup():
         print(f"{cuts} cuts, {proxy.up} bytes sent for {size} MiB; the order {operation['state']}")
         newest = fleet.snapshots("alpha/main")[0]
         lf.expect_equal(lf.content(fleet.download(newest["id"])), lf.content(fleet.path("x.db")), "content")
+
+
+def test_first_backups_through_a_link_that_ends_at_any_byte():
+    """Each position of a sweep on a database of its own: the stream ends there once, for the controller or for the agent, by FIN or by a reset."""
+    mib = 3
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        proxy = fleet.proxy()
+        shares = (0, 0.001, 0.02, 0.2, 0.4, 0.6, 0.8, 0.95, 0.999)
+        positions = [(True, share) for share in shares] + [(False, share) for share in (0, 0.3, 0.9)]
+        databases = {f"d{i}": random_database(fleet.path(f"d{i}.db"), mib) for i in range(len(positions))}
+        databases["uncut"] = random_database(fleet.path("uncut.db"), mib)
+        agent = fleet.agent("alpha", databases, controller=f"127.0.0.1:{proxy.port}")
+        proxy.rate = 16 << 20
+
+        def backed_up(name):
+            up, down = proxy.up, proxy.down
+            snapshot = fleet.snapshot(f"alpha/{name}")
+            return snapshot, proxy.up - up, proxy.down - down
+
+        _, whole_up, whole_down = backed_up("uncut")
+        lf.expect(whole_up > mib * 900_000, f"{whole_up} bytes are less than the data")
+        most = 0
+        ended_early = 0
+        for i, (upward, share) in enumerate(positions):
+            # Its patience with a link that fails again and again is another test's.
+            agent.process.stop()
+            agent.start()
+            agent.wait_connected()
+            proxy.truncate_at(upward, 1 + int(share * (whole_up if upward else whole_down)), reset=i % 3 == 2)
+            snapshot, up, _ = backed_up(f"d{i}")
+            ended_early += not proxy.truncating
+            most = max(most, up)
+            # What had come is not sent again, but for what was on its way: windows of TCP and of HTTP/2, the proxy's own line.
+            lf.expect(up < whole_up + (3 << 19), f"{'up' if upward else 'down'}, {share}: {up} bytes, and {whole_up} over a link that is never cut")
+            lf.expect_equal(lf.content(fleet.download(snapshot)), lf.content(databases[f"d{i}"]), f"content of the one at {share}")
+        print(f"{ended_early} of {len(positions)} ended early; at most {most} bytes up, uncut {whole_up}")
+        lf.expect(ended_early >= len(positions) - 2, f"only {ended_early} of {len(positions)} streams were cut")
+        lf.expect(agent.process.running(), "the agent runs")
+        lf.expect_equal(len(fleet.snapshots()), len(databases), "snapshots")
+
+
+def test_connections_that_are_duplicated():
+    """A second connection with the same bytes: TLS has other keys for it, and ends it."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        proxy = fleet.proxy()
+        proxy.duplicate = True
+        path = random_database(fleet.path("x.db"), 4)
+        fleet.agent("alpha", {"main": path}, controller=f"127.0.0.1:{proxy.port}")
+        first = fleet.snapshot("alpha/main")
+        before = lf.content(path)
+        lf.run_sql(path, "update item set data = randomblob(100) where id in (7, 4000)")
+        proxy.cut()
+        fleet.snapshot("alpha/main")
+        fleet.cli("restore", "alpha/main", "--snapshot", first, "--yes")
+        lf.expect_equal(lf.content(path), before, "the restored database")
+        lf.expect_equal([lf.content(fleet.download(one["id"])) for one in fleet.snapshots() if one["id"] == first], [before], "the first snapshot")
+        lf.expect_equal(len(fleet.cli("-o", "json", "device", "list").json["items"]), 1, "devices")
+        lf.wait_until("the controller ends the second connections", lambda: proxy.duplicates_ended >= 2, 30, 0.1)
+        print(f"{proxy.duplicates} duplicates of {proxy.connections} connections, {proxy.duplicates_ended} ended by the controller")
 
 
 def ended(fleet, operation):

@@ -5,7 +5,10 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <iterator>
 #include <random>
 
 #include "agent/capture/online_source.h"
@@ -116,24 +119,29 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     BackupOptions options;
     options.backoff = {
         .first = std::chrono::milliseconds(1), .limit = std::chrono::milliseconds(5), .reset_after = std::chrono::milliseconds(1000)};
-    transport_->up = transport_->down = 0;
+    if (index_entries_ > 0) options.index_entries = index_entries_;
+    if (max_runs_ > 0) options.attempt.max_runs = max_runs_;
+    transport_->up = transport_->down = transport_->runs = 0;
     return RunBackup(job, options, *transport_, rate_, RealClock(), cancel_, [](const v1::Progress&) {});
   }
-  // What SQLite has: the pages by its own backup API, in order.
+  // What SQLite has: the file, after SQLite has checkpointed a copy of it. Copied by another process, since a close() of the database's
+  // file in this one drops SQLite's locks on it.
   Bytes Expected() {
-    capture::OnlineOptions options;
-    options.path = database_;
-    options.clock = &clock_;
-    options.rollback_stall = std::chrono::seconds(60);
-    auto source = capture::OpenOnlineSource(options);
-    EXPECT_TRUE(source.ok()) << source.status();
-    Bytes all;
-    for (;;) {
-      auto extent = (*source)->Next();
-      EXPECT_TRUE(extent.ok()) << extent.status();
-      if (!extent.ok() || !extent->has_value()) return all;
-      all.insert(all.end(), (*extent)->data.begin(), (*extent)->data.end());
+    const std::string copy = directory_ + "/expected.db";
+    for (const char* suffix : {"", "-wal"}) {
+      std::filesystem::remove(copy + suffix);
+      if (!std::filesystem::exists(database_ + suffix)) continue;
+      EXPECT_EQ(std::system(fmt::format("cp '{}{}' '{}{}'", database_, suffix, copy, suffix).c_str()), 0);
     }
+    sqlite3* db = nullptr;
+    EXPECT_EQ(sqlite3_open(copy.c_str(), &db), SQLITE_OK);
+    EXPECT_EQ(sqlite3_exec(db, "pragma synchronous=off; pragma wal_checkpoint(truncate)", nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
+    EXPECT_EQ(sqlite3_close(db), SQLITE_OK);
+    EXPECT_FALSE(std::filesystem::exists(copy + "-wal"));  // all of it is in the file
+    std::ifstream file(copy, std::ios::binary);
+    const std::string all{std::istreambuf_iterator<char>(file), {}};
+    return {AsBytes(all).begin(), AsBytes(all).end()};
   }
   v1::Snapshot Snapshot(const std::string& id) { return *path_->snapshots->Resolve(id); }
 
@@ -231,6 +239,8 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   sqlite3* db_ = nullptr;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<fakes::IngestTransport> transport_;
+  uint32_t index_entries_ = 0;  // of BackupOptions; 0: its own
+  size_t max_runs_ = 0;         // the same
   RateLimit rate_{0};
   CancelToken cancel_;
 };

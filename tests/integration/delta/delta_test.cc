@@ -62,6 +62,28 @@ TEST_P(OneDeltaTest, OnlyWhatChangedTravels) {
   EXPECT_TRUE(*path_->ReadBack(damaged.snapshot_id) == Expected());
 }
 
+// More runs of pages than an upload may name, with and without a ledger: then extents are sent whole, and only those that differ.
+TEST_P(OneDeltaTest, ManyRunsBecomeWholeExtents) {
+  OpenDatabase(GetParam());
+  Sql("drop index i; with recursive n(i) as (values (1) union all select i + 1 from n where i < 8000) insert into t (k, v) select i, "
+      "randomblob(3000) from n");
+  ASSERT_TRUE(Back().status.ok());
+  const int64_t extents = ledger_->state()->page_count / 64 + 1;
+  ASSERT_GT(extents, 100);
+  max_runs_ = 200;
+  for (const bool knows : {true, false}) {
+    ASSERT_TRUE(knows || ledger_->Remove().ok());
+    Sql("update t set v = randomblob(3000) where id < 4000 and id % 4 = 0");
+    const BackupOutcome outcome = Back();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    // Those of the extents that are compared come first where there is no ledger.
+    EXPECT_LE(transport_->runs, static_cast<int64_t>(max_runs_) + 64 + 2 * extents);
+    EXPECT_TRUE(*path_->ReadBack(outcome.snapshot_id) == Expected());
+    EXPECT_GT(Snapshot(outcome.snapshot_id).pages_sent(), 1000u);
+    EXPECT_LT(Snapshot(outcome.snapshot_id).pages_sent(), ledger_->state()->page_count * 6 / 10);
+  }
+}
+
 // Pages that only moved are found by their digests in the ledger, and not sent.
 class MovedPagesTest : public DeltaBackupTest {
  protected:
@@ -96,6 +118,20 @@ TEST_P(MovedPagesTest, VacuumSendsLittle) {
     ASSERT_TRUE(outcome.status.ok()) << outcome.status;
     EXPECT_TRUE(*path_->ReadBack(outcome.snapshot_id) == Expected()) << sql;
   }
+}
+
+// As a database of many GiB, whose index has only some of its pages: they are found with those beside them.
+TEST_P(MovedPagesTest, VacuumOfMoreThanTheIndexHoldsSendsLittle) {
+  index_entries_ = 300;
+  OpenDatabase(GetParam());
+  Sql("drop index i;"
+      "create table gone (v blob); insert into gone values (zeroblob(300000));"
+      "with recursive n(i) as (values (1) union all select i + 1 from n where i < 60000) insert into t (k, v) select 'key ' || i, "
+      "randomblob(200) from n");
+  Sql("vacuum");
+  ASSERT_TRUE(Back().status.ok());
+  EXPECT_GT(ledger_->state()->page_count, 10 * index_entries_);
+  EXPECT_LT(ShareSent("drop table gone; vacuum"), 0.05);
 }
 
 TEST_P(MovedPagesTest, WhatAutoVacuumMovesIsNotSent) {

@@ -26,6 +26,7 @@ class IngestTransport final : public upload::UploadTransport {
   }
   int64_t up = 0;    // bytes of messages, since the test set it to zero
   int64_t down = 0;  // the same
+  int64_t runs = 0;  // of pages, in offers
   // The stream is cut when it has carried so many bytes; then this is forgotten.
   int64_t cut_after = INT64_MAX;
   // Offers name other sources than the device meant.
@@ -51,6 +52,7 @@ class IngestTransport final : public upload::UploadTransport {
           owner_.cut_after = INT64_MAX;
           return End(Error(absl::StatusCode::kUnavailable, "CUT", "the link was cut"));
         }
+        for (const v1::ChunkOffer& chunk : request.offer().chunks()) owner_.runs += chunk.runs_size();
         if (owner_.lie_about_sources && request.has_offer()) {
           for (v1::ChunkOffer& chunk : *request.mutable_offer()->mutable_chunks()) {
             for (v1::PageRun& run : *chunk.mutable_sources()) run.set_first_page(run.first_page() * 7919);

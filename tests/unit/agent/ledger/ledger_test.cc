@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <random>
@@ -163,7 +164,55 @@ TEST_F(LedgerTest, ManyPagesTakeNoMore) {
   ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
   EXPECT_TRUE(Holds(*ledger, pages));
   EXPECT_TRUE(Holds(*Open(), pages));
-  EXPECT_LE(ledger->bytes(), 45 * pages.size() + (2 << 20));
+  EXPECT_LE(ledger->bytes(), 44 * pages.size() + (64 << 10));  // FORMAT.md
+}
+
+// What this process has read of files, in bytes.
+uint64_t BytesRead() {
+  std::ifstream io("/proc/self/io");
+  std::string name;
+  uint64_t bytes = 0;
+  io >> name >> bytes;
+  return bytes;
+}
+
+TEST_F(LedgerTest, TheLogIsReadOnceHoweverManyGroupsThereAre) {
+  constexpr uint32_t kPages = 8 * Ledger::kGroupPages;
+  const std::vector<uint64_t> pages = Pages(kPages);
+  WriteAll(*Open(), pages, 1, 512);
+  // Each in a snapshot of its own: more than the map of the log has places for.
+  constexpr uint32_t kSnapshots = 5000;
+  auto changed = pages;
+  auto ledger = Open();
+  for (uint32_t number = 0; number < kSnapshots; ++number) {
+    ASSERT_TRUE(ledger->Begin(512, kPages, Ledger::kChanges).ok());
+    std::vector<format::PageDigest> digests;
+    const uint32_t first = number * (kPages / kSnapshots);
+    for (uint32_t i = 0; i < 20; ++i) digests.push_back(Digest(changed[first + i] += 10'000'000));
+    ASSERT_TRUE(ledger->Put(first + 1, digests).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2), /*lazily=*/true).ok());
+  }
+  for (int turn = 0; turn < 2; ++turn) {
+    const uint64_t log_bytes = std::filesystem::file_size(path_ + "-log");
+    ASSERT_GT(log_bytes, 3u << 20);
+    const uint64_t before = BytesRead();
+    std::vector<format::PageDigest> read(64);
+    for (uint32_t page = 1; page < kPages; page += 64) {
+      ASSERT_TRUE(ledger->Read(page, read).ok());
+      for (uint32_t i = 0; i < 64; i += 7) ASSERT_EQ(read[i], Digest(changed[page - 1 + i])) << page + i;
+    }
+    EXPECT_LE(BytesRead() - before, ledger->bytes() + log_bytes / 2);
+    // What is put is read through the same map, and forgotten with it.
+    ASSERT_TRUE(ledger->Begin(512, kPages, Ledger::kChanges).ok());
+    const format::PageDigest coming = Digest(5);
+    ASSERT_TRUE(ledger->Put(70'000, std::span(&coming, 1)).ok());
+    ASSERT_TRUE(ledger->ReadNext(70'000, std::span(read.data(), 1)).ok());
+    EXPECT_EQ(read[0], coming);
+    ASSERT_TRUE(ledger->Read(70'000, std::span(read.data(), 1)).ok());
+    EXPECT_EQ(read[0], Digest(changed[70'000 - 1]));
+    EXPECT_EQ(*ledger->ReadAside(70'000), Digest(changed[70'000 - 1]));
+    ledger = Open();
+  }
 }
 
 TEST_F(LedgerTest, DamageAndStrangersAreNoticed) {
@@ -273,9 +322,62 @@ TEST_F(LedgerTest, AnIndexFindsPagesByTheirDigests) {
   }
   EXPECT_EQ(index->Find(Digest(7)), 8u) << "the first of equal ones";
   for (const uint64_t other : {4500u, 1234u, 200'000u, 300'000u}) EXPECT_FALSE(index->Find(Digest(other)).has_value()) << other;
+  // As many as there is room for: all of them.
+  const auto full = PageIndex::Build(*ledger, 4000);
+  for (uint32_t page = 1; page <= 4000; ++page) EXPECT_TRUE(full->Find(Digest(changed[page - 1])).has_value()) << page;
   ASSERT_TRUE(ledger->Remove().ok());
   WriteAll(*ledger, {}, 3);
   EXPECT_FALSE(PageIndex::Build(*ledger)->Find(Digest(1)).has_value());
+}
+
+// What an index says of a whole database of these pages, an extent of 64 at a time.
+std::vector<uint32_t> FindAll(PageIndex& index, const std::vector<uint64_t>& pages) {
+  std::vector<uint32_t> all;
+  std::vector<format::PageDigest> digests;
+  std::vector<uint32_t> sources;
+  for (size_t first = 0; first < pages.size(); first += 64) {
+    digests.clear();
+    for (size_t i = first; i < std::min(first + 64, pages.size()); ++i) digests.push_back(Digest(pages[i]));
+    EXPECT_TRUE(index.Find(static_cast<uint32_t>(first + 1), digests, sources).ok());
+    all.insert(all.end(), sources.begin(), sources.end());
+  }
+  return all;
+}
+
+TEST_F(LedgerTest, AnIndexOfEveryThirtiethPageFindsWhatMovedBesideThem) {
+  auto ledger = Open();
+  std::vector<uint64_t> pages = Pages(30'000);
+  for (size_t i = 40; i < pages.size(); i += 50) pages[i] = 3;  // some are equal
+  WriteAll(*ledger, pages, 1);
+  auto index = PageIndex::Build(*ledger, 1000);
+  ASSERT_TRUE(index.ok()) << index.status();
+  // A table is gone, what follows moves up; some pages are new; a stretch has moved to the end.
+  std::vector<uint64_t> moved(pages.begin() + 777, pages.begin() + 9000);
+  moved.insert(moved.end(), pages.begin() + 20'000, pages.end());
+  moved.insert(moved.end(), pages.begin() + 9000, pages.begin() + 20'000);
+  for (size_t i = 0; i < moved.size(); i += 100) moved[i] = 50'000 + i;
+  const std::vector<uint32_t> sources = FindAll(*index, moved);
+  size_t found = 0;
+  for (size_t i = 0; i < moved.size(); ++i) {
+    if (sources[i] == 0) continue;
+    ++found;
+    ASSERT_EQ(pages[sources[i] - 1], moved[i]) << i;
+  }
+  EXPECT_GT(found * 100, moved.size() * 98);
+}
+
+TEST_F(LedgerTest, PagesThatMovedInEveryDirectionCostBoundedReading) {
+  auto ledger = Open();
+  std::vector<uint64_t> pages = Pages(4 * Ledger::kGroupPages);
+  WriteAll(*ledger, pages, 1);
+  auto index = PageIndex::Build(*ledger, 64 << 10);
+  ASSERT_TRUE(index.ok()) << index.status();
+  std::shuffle(pages.begin(), pages.end(), std::minstd_rand(3));
+  const uint64_t before = BytesRead();
+  const std::vector<uint32_t> sources = FindAll(*index, pages);
+  EXPECT_LE(BytesRead() - before, 16 * ledger->bytes() + (9u << 20));
+  const auto found = pages.size() - static_cast<size_t>(std::count(sources.begin(), sources.end(), 0u));
+  EXPECT_GE(found * 4, pages.size());
 }
 
 }  // namespace
