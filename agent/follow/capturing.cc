@@ -294,19 +294,33 @@ void Capturing::DrainWatch() {
       slot->follower.Notice(event.opened);
       noticed.insert(slot);
       if (event.gone) slot->watch = -1;
+      if (event.moved) slot->watch_at = {};
     }
   });
   if (!drained.ok()) spdlog::warn("{}", MessageOf(drained));
+  RemoveWatches(slots);
   MutexLock lock(mu_);
   for (const std::shared_ptr<Slot>& slot : noticed) slot->noticed = true;
 }
 
+void Capturing::RemoveWatches(const std::vector<std::shared_ptr<Slot>>& slots) {
+  std::set<int> wanted;
+  for (const std::shared_ptr<Slot>& slot : slots) wanted.insert(slot->watch);
+  std::erase_if(watches_, [&](int watch) {
+    if (wanted.contains(watch)) return false;
+    watch_->Remove(watch);
+    return true;
+  });
+}
+
 void Capturing::KeepWatched(Slot& slot) {
-  if (!watch_.has_value() || slot.watch != -1 || clock_.Steady() < slot.watch_at) return;
+  if (!watch_.has_value() || clock_.Steady() < slot.watch_at) return;
   slot.watch_at = clock_.Steady() + kWatchAgain;
+  // A file that was moved away, or that has another name yet (the one before a restore), is watched on: what counts is the one at the path.
   const absl::StatusOr<int> watch = watch_->Add(slot.followed.follow.source.path);
-  if (!watch.ok()) return;
+  if (!watch.ok() || *watch == slot.watch) return;
   slot.watch = *watch;
+  watches_.insert(*watch);
   slot.follower.Notice();
 }
 

@@ -120,5 +120,27 @@ TEST_F(CapturingTest, BetweenTwoLooksOnlyWhoLeftIsLookedAt) {
   Until([&] { return controller_.streams() > streams; });
 }
 
+// As a restore puts another file into its place: the one of before has a name yet, so that its watch lives on.
+TEST_F(CapturingTest, WhoLeavesTheFileInItsPlaceIsSeenAtOnce) {
+  Start(std::chrono::seconds(60));
+  const std::string path = PathOf("first");
+  Application& app = *apps_[0];
+  app.Run("close");
+  Until([&] { return !std::filesystem::exists(path + "-wal"); });
+  Sql(Path("new.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'new')");
+  std::filesystem::create_hard_link(path, Path("undo.db"));
+  std::filesystem::rename(Path("new.db"), path);
+  std::this_thread::sleep_for(milliseconds(500));
+  for (int i = 0; i < 3; ++i) {
+    app.Run("open");
+    app.Run("insert into t values(null, 'x')");
+    const auto began = std::chrono::steady_clock::now();
+    Until([&] { return Follows("first"); });
+    app.Run("close");
+    Until([&] { return !std::filesystem::exists(path + "-wal"); });
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10)) << "only the look every 30 s saw it";
+  }
+}
+
 }  // namespace
 }  // namespace litefleet::follow
