@@ -417,6 +417,7 @@ void Follower::StepFollowing(const CancelToken& cancel) {
     if (in_the_way.ok() && *in_the_way && !HandOver()) return;
   }
   ProveWhenDue(cancel);
+  if (state_ == State::kFollowing && noticed_.load() && !OthersAttached()) return Leave(cancel);
   if (state_ == State::kFollowing && busy_at_ != SteadyTime{} && clock_.Steady() >= busy_at_ + kRestAfter) {
     attached_->Rest();
     shipper_.Rest();
