@@ -4,10 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "agent/capture/file_facts.h"
@@ -17,7 +14,6 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
-#include "common/io/real_path.h"
 #include "fmt/format.h"
 
 namespace litefleet::follow {
@@ -30,8 +26,6 @@ constexpr seconds kLookAnyway{30};  // where nothing was noticed
 constexpr seconds kRestAfter{10};
 constexpr seconds kLongestRest{60};  // between two page diffs
 constexpr milliseconds kRestingPeek{50};
-constexpr int kLastLooks = 3;
-constexpr milliseconds kBetweenLooks{20};
 
 }  // namespace
 
@@ -161,21 +155,6 @@ bool Follower::OthersAttached() const {
   return capture::LockedByOthers(files);
 }
 
-bool Follower::WalIsRemoved() const {
-  // Whoever has the WAL open has a lock on the database and one on the wal-index, one after the other.
-  for (int look = 0; look < kLastLooks; ++look) {
-    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
-    const std::vector<capture::FileLock> locks = capture::ReadLocks();
-    const auto locked = [&](const std::string& path) {
-      const auto file = capture::FileIdOf(path);
-      return file.has_value() && capture::LockedByOthers(locks, std::span(&*file, 1));
-    };
-    const std::string real = io::RealPathOr(options_.source.path);
-    if (!locked(real) || locked(real + "-shm")) return false;
-  }
-  return true;
-}
-
 bool Follower::Left() {
   if (attached_ == nullptr || !noticed_.load()) return false;
   return !OthersAttached() || !attached_->SameFiles();
@@ -280,13 +259,6 @@ void Follower::CompareDetached(const CancelToken& cancel) {
 // ---- attached
 
 void Follower::Attach(const CancelToken& cancel) {
-  if (replaced_ && WalIsRemoved()) {
-    return Fail(Error(
-        absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
-        fmt::format("the WAL of {} was removed while an application had it open: what that commits is in no file", options_.source.path),
-        "stop the application at once, look at the database, then start it again"));
-  }
-  replaced_ = false;
   capture::UserDatabaseOptions options;
   options.path = options_.source.path;
   options.busy_timeout = std::min(options_.source.busy_timeout, milliseconds(1000));
@@ -401,6 +373,7 @@ void Follower::StepFollowing(const CancelToken& cancel) {
   if (noticed_.exchange(false) || clock_.Steady() >= look_again_) {
     look_again_ = clock_.Steady() + kLookAnyway;
     if (!OthersAttached()) return Leave(cancel);
+    if (const absl::Status there = attached_->CheckWalIsThere(); !there.ok()) return Fail(there);
   }
   if (chain_differs_.exchange(false)) return ChainDiffers();
   if (compare_again_.exchange(false)) return Doubt("SNAPSHOT_GONE");
@@ -474,7 +447,6 @@ void Follower::Doubt(std::string_view reason) {
   Progress();
   const bool replaced = reason == "DATABASE_REPLACED";
   if (replaced) {
-    replaced_ = true;
     attached_->Close().IgnoreError();
     attached_.reset();
     dirty_ = true;

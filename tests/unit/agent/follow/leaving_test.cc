@@ -131,6 +131,84 @@ TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
   ExpectShipped();
 }
 
+// Of the WAL alone: beside the application's own wal-index a new one is not made, and nothing keeps it from folding in what it has.
+TEST_F(FollowerTest, TheWalAloneIsRemovedUnderALivingApplication) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  std::filesystem::remove(path_ + "-wal");
+  app.Run("insert into t values(3, 'c')");
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  app.Run("close");
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "a,b,c");
+  follower_->Notice();
+  Settle();
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  ExpectShipped();
+}
+
+// Another application makes them anew: what is seen there is its own.
+TEST_F(FollowerTest, TheWalIsRemovedAndMadeAnewUnderALivingApplication) {
+  Make();
+  Application app(path_), second(path_);
+  second.Run("close");
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  second.Run("open");
+  second.Run("insert into t values(5, 'e')");
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  // An agent that starts anew knows no more of it than what it sees.
+  Stop();
+  home_.gaps.clear();
+  home_.rested.synced_at = clock_.Now();
+  Start();
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  app.Kill();
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  ExpectShipped();
+}
+
+// Files that are moved in, and have no WAL or nobody may open it, had none that was removed.
+TEST_F(FollowerTest, WhatNeverHadAWalIsNotTakenForOneWhoseWalWasRemoved) {
+  Make();
+  Sql(Path("rollback.db"), "create table t(id integer primary key, v); insert into t values(1, 'a')");
+  Application app(path_), reader(Path("rollback.db"));
+  app.Run("insert into t values(2, 'b')");
+  reader.Run("begin; select count(*) from t");
+  Attach();
+  app.Kill();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  std::filesystem::rename(Path("rollback.db"), path_);
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("NOT_WAL"));
+}
+
+TEST_F(FollowerTest, AnApplicationThatIsAloneWithItsWalIsBusy) {
+  Make();
+  Application app(path_);
+  app.Run("close");
+  app.Run("open");
+  app.Run("pragma locking_mode=exclusive; insert into t values(2, 'b')");
+  ASSERT_FALSE(std::filesystem::exists(path_ + "-shm"));
+  home_.rested.synced_at = clock_.Now();
+  Start();
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("DATABASE_BUSY"));
+}
+
 TEST_F(FollowerTest, FilesThatNeverComeToRestAreCompared) {
   never_settles_ = milliseconds(1000);
   Make();
