@@ -294,6 +294,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
     if (attached_ != nullptr && clock_.Steady() - began > options_.lease)
       GiveUpHold("LEASE_EXPIRED", "comparing pages took longer than a hold may last");
   };
+  comparison.same_files = [&] { return attached_ == nullptr || attached_->SameFiles(); };
   in_compare_ = true;
   absl::StatusOr<Shipper::Compared> compared = shipper_.Compare(comparison, cancel);
   in_compare_ = false;
@@ -337,6 +338,7 @@ void Follower::CompareAttached(const CancelToken& cancel) {
     return;
   }
   if (compared.ok()) return;  // once more
+  if (!attached_->SameFiles()) return Doubt("DATABASE_REPLACED");
   if (ReasonOf(compared.status()) == "COMPARE_LATER" || absl::IsUnavailable(compared.status()) ||
       absl::IsDeadlineExceeded(compared.status())) {
     if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(compared.status()));

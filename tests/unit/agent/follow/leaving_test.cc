@@ -209,6 +209,28 @@ TEST_F(FollowerTest, AnApplicationThatIsAloneWithItsWalIsBusy) {
   EXPECT_THAT(home_.gaps, testing::ElementsAre("DATABASE_BUSY"));
 }
 
+// Pages are compared beside a hold: SQLite reads them by the wal-index of the hold, but from the WAL that is at the path.
+TEST_F(FollowerTest, FilesThatAreReplacedWhilePagesAreComparedAreNotMixed) {
+  Make();
+  Application app(path_), second(path_);
+  second.Run("close");
+  app.Run("insert into t select null, randomblob(3000) from (values(1),(2),(3),(4))");
+  Start();
+  home_.on_timeline = [&] {
+    app.Kill();
+    for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+    second.Run("open");
+    second.Run("insert into t values(7, 'other')");
+  };
+  follower_->Step(cancel_);
+  EXPECT_EQ(home_.on_timeline, nullptr);
+  EXPECT_TRUE(controller_.commits().empty());
+  EXPECT_EQ(doubts(), 1u);
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  ExpectShipped();
+}
+
 TEST_F(FollowerTest, FilesThatNeverComeToRestAreCompared) {
   never_settles_ = milliseconds(1000);
   Make();
