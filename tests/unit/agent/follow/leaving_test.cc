@@ -209,6 +209,37 @@ TEST_F(FollowerTest, AnApplicationThatIsAloneWithItsWalIsBusy) {
   EXPECT_THAT(home_.gaps, testing::ElementsAre("DATABASE_BUSY"));
 }
 
+// The database file looks as it did at rest: all that was committed and shipped since was in the WAL.
+TEST_F(FollowerTest, AWalThatIsGoneWithItsApplicationIsNotAtRest) {
+  Make();
+  Application app(path_);
+  app.Run("close");
+  Start();
+  for (int i = 0; i < 500 && home_.rested.facts.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_FALSE(home_.rested.facts.empty());
+  app.Run("open");
+  app.Run("pragma wal_autocheckpoint=0; select count(*) from t");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  app.Run("insert into t values(2, 'b')");
+  Settle();
+  ExpectShipped();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  app.Kill();
+  follower_->Notice();
+  for (int i = 0; i < 500 && (i < 10 || follower_->Glance()); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "a");
+  ExpectShipped();
+}
+
 // Pages are compared beside a hold: SQLite reads them by the wal-index of the hold, but from the WAL that is at the path.
 TEST_F(FollowerTest, FilesThatAreReplacedWhilePagesAreComparedAreNotMixed) {
   Make();
