@@ -252,6 +252,7 @@ void Follower::CompareDetached(const CancelToken& cancel) {
   if (!compared->current) return;  // once more
   waits_since_.reset();
   rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
+  unsure_ = false;  // whoever came before that was read
   EndGap(current_at_);
   if (state_ == State::kLetGo) Enter(State::kDetached);
 }

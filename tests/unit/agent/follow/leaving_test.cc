@@ -262,6 +262,30 @@ TEST_F(FollowerTest, FilesThatAreReplacedWhilePagesAreComparedAreNotMixed) {
   ExpectShipped();
 }
 
+// What could not be sent when it was left is compared once.
+TEST_F(FollowerTest, WhatIsComparedAfterItWasLeftIsComparedOnce) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.connected = false;
+  app.Run("insert into t values(3, 'c')");
+  app.Run("close");
+  follower_->Notice();
+  follower_->Step(cancel_);
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  controller_.connected = true;
+  const int before = controller_.streams();
+  for (int i = 0; i < 500 && home_.rested.facts.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    follower_->Notice(true);  // what the comparing itself opened
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_FALSE(home_.rested.facts.empty());
+  EXPECT_EQ(controller_.streams(), before + 1);
+  ExpectShipped();
+}
+
 TEST_F(FollowerTest, FilesThatNeverComeToRestAreCompared) {
   never_settles_ = milliseconds(1000);
   Make();
