@@ -68,6 +68,7 @@ class CaptureHome final : public follow::CaptureMemory {
   const std::string device_id_;
   state::GapBook& gaps_;
   std::function<void(const v1::ChainCheck&)> send_chain_check_;
+  bool followed_ = false;
   std::map<std::string, Release> releases_;
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last
   std::string written_;                                       // of capture.state

@@ -39,6 +39,7 @@ Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, 
   gap_ = rested.gap;
   if (rested.synced_at.has_value()) {
     current_at_ = *rested.synced_at;
+    if (!gap_.has_value() && rested.agent_ran) gap_ = {*rested.synced_at, "RELEASED", "its settings were changed", false};
     if (!gap_.has_value()) gap_ = {*rested.synced_at, "AGENT_DOWN", "the agent did not run", false};
     MutexLock lock(mu_);
     *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
