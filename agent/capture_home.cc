@@ -1,6 +1,7 @@
 #include "agent/capture_home.h"
 
 #include <fcntl.h>
+#include <google/protobuf/util/time_util.h>
 #include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -55,6 +56,7 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
   std::set<std::string> names;
   for (const follow::Followed& one : followed) names.insert(one.follow.database);
   LF_RETURN_IF_ERROR(capturing_.Set(std::move(followed)));
+  followed_ = true;
   // Nobody else ends what a follower has begun.
   for (const v1::CoverageGap& gap : gaps_.OpenGaps("")) {
     if (spool::IsReason(gap.reason()) || names.contains(gap.database())) continue;
@@ -84,14 +86,15 @@ follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database
     if (spool::IsReason(gap.reason()) || (rested.gap.has_value() && rested.gap->from <= FromProtoTime(gap.from()))) continue;
     rested.gap = {FromProtoTime(gap.from()), gap.reason(), gap.message()};
   }
+  rested.agent_ran = followed_;
   const auto captures = state_.ReadCaptures();
   if (!captures.has_value()) return rested;
   for (const storage::v1::AgentCapture& capture : captures->captures()) {
     v1::CaptureHealth health;
-    if (capture.database() == database && health.ParseFromString(capture.health()) && health.has_last_sync_at() &&
-        health.state() != v1::CAPTURE_STATE_DETACHED) {
-      rested.synced_at = FromProtoTime(health.last_sync_at());
-    }
+    if (capture.database() != database || !health.ParseFromString(capture.health()) || !health.has_last_sync_at()) continue;
+    // When it was acknowledged; what was committed in between is not in it.
+    rested.synced_at = FromProtoTime(health.last_sync_at()) -
+                       std::chrono::milliseconds(google::protobuf::util::TimeUtil::DurationToMilliseconds(health.lag()));
   }
   return rested;
 }

@@ -68,12 +68,13 @@ class CaptureHome final : public follow::CaptureMemory {
   const std::string device_id_;
   state::GapBook& gaps_;
   std::function<void(const v1::ChainCheck&)> send_chain_check_;
-  std::map<std::string, Release> releases_;
+  bool followed_ = false;
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last
   std::string written_;                                       // of capture.state
   std::string states_;                                        // what of it is no time
   std::optional<SteadyTime> written_at_;
-  follow::Capturing capturing_;  // goes first
+  follow::Capturing capturing_;              // goes before what its threads use
+  std::map<std::string, Release> releases_;  // pauses of it
 };
 
 }  // namespace litefleet

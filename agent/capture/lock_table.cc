@@ -15,6 +15,8 @@ namespace {
 // Bytes of a wal-index that are locked (unixShmLock of SQLite's os_unix.c).
 constexpr uint64_t kWriteByte = 120;
 constexpr uint64_t kCheckpointByte = 121;
+// Of a database (SHARED_FIRST of SQLite's os.h).
+constexpr uint64_t kSharedByte = 0x40000002;
 
 // "1: POSIX  ADVISORY  READ 1234 fe:01:5678 1073741826 1073742335"; a waiting one has "->" after its number, and "EOF" may be the end.
 std::optional<FileLock> ParseLine(const std::string& line) {
@@ -69,6 +71,16 @@ bool LockedByOthers(std::span<const FileLock> locks, std::span<const FileId> fil
   const pid_t self = getpid();
   return std::any_of(locks.begin(), locks.end(), [&](const FileLock& lock) {
     return lock.pid != self && std::find(files.begin(), files.end(), lock.file) != files.end();
+  });
+}
+
+bool LockedWithoutIndex(std::span<const FileLock> locks, FileId database, std::optional<FileId> wal_index) {
+  const pid_t self = getpid();
+  return std::any_of(locks.begin(), locks.end(), [&](const FileLock& reader) {
+    if (reader.pid == self || reader.pid <= 0 || reader.file != database || reader.exclusive || reader.waits) return false;
+    if (reader.first > kSharedByte || reader.last < kSharedByte) return false;
+    return std::none_of(locks.begin(), locks.end(),
+                        [&](const FileLock& lock) { return lock.pid == reader.pid && wal_index.has_value() && lock.file == *wal_index; });
   });
 }
 

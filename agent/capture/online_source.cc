@@ -41,6 +41,7 @@ class OnlineSource final : public PageSource {
   absl::Status CheckLimits() const;
   absl::Status Fill();
   absl::Status CheckFirstPage() const;
+  absl::Status CheckFiles() const;
   // Lets go of locks and connection; what the sink holds stays.
   void Detach();
 
@@ -137,6 +138,7 @@ absl::Status OnlineSource::Fill() {
     const int rc = sqlite3_backup_step(backup_.get(), sink_->PagesAStep());
     if (rc == SQLITE_DONE) {
       LF_RETURN_IF_ERROR(CheckFirstPage());
+      LF_RETURN_IF_ERROR(CheckFiles());
       Detach();
     } else if (!sink_->failure().empty()) {
       return Error(Code::kInternal, "SOURCE_INCOMPLETE", fmt::format("{}: {}", options_.path, sink_->failure()));
@@ -151,6 +153,12 @@ absl::Status OnlineSource::CheckFirstPage() const {
   if (SameFirstPage(read_->first_page(), sink_->written_first_page())) return absl::OkStatus();
   return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("page 1 of {} and the pages after it are not of one state", options_.path),
                "try again");
+}
+
+absl::Status OnlineSource::CheckFiles() const {
+  if (database_->HasFilesOfPath()) return absl::OkStatus();
+  return Error(Code::kAborted, "SOURCE_CHANGED",
+               fmt::format("{}, its -wal or its -shm was removed or replaced while it was read", options_.path), "try again");
 }
 
 void OnlineSource::Detach() {

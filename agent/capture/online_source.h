@@ -13,7 +13,9 @@
 //   WRITER_STALL    kFailedPrecondition  rollback mode, longer than rollback_stall
 //   PIN_TOO_LONG    kDeadlineExceeded    WAL mode, longer than max_pin
 //   WAL_GROWTH      kResourceExhausted   WAL mode, the WAL grew into the reserve of its file system
-//   SOURCE_CHANGED  kAborted             the state could not be named, or page 1 was not of the pinned state: try again
+//   SOURCE_CHANGED  kAborted             the state could not be named, page 1 was not of the pinned state, or another file is at the path:
+//   try
+//                                       again
 //   CANCELLED       kCancelled
 #ifndef LITEFLEET_AGENT_CAPTURE_ONLINE_SOURCE_H_
 #define LITEFLEET_AGENT_CAPTURE_ONLINE_SOURCE_H_

@@ -68,6 +68,9 @@ class UserDatabase {
   FileId file_id() const { return file_id_; }
   // Database, WAL and wal-index that this connection has open are those at their paths. SQLite looks at none but the first.
   bool HasFilesOfPath() const;
+  // The same files, by what was at the paths when they were opened. Connections of one process share the wal-index that the first of them
+  // has opened, but each opens the WAL that is at the path.
+  bool HasFilesOf(const UserDatabase& other) const { return file_id_ == other.file_id_ && wal_files_ == other.wal_files_; }
   // On a read-only medium, in WAL mode, and without a WAL: nobody can write, no lock is taken, no WAL is opened.
   bool immutable() const { return immutable_; }
 
@@ -135,6 +138,7 @@ class UserDatabase {
   // What was at the paths when the first read of this connection had opened them; unset: none has.
   struct WalFiles {
     FileId wal, index;
+    friend bool operator==(const WalFiles&, const WalFiles&) = default;
   };
   std::optional<WalFiles> wal_files_;
   Busy busy_;

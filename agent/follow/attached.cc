@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "agent/capture/database_header.h"
 #include "common/base/crash_point.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/io/file.h"
 #include "fmt/format.h"
 
 namespace litefleet::follow {
@@ -26,6 +28,9 @@ constexpr int kMostRounds = 8;
 constexpr int kMostBegins = 4;
 constexpr std::chrono::microseconds kAsideLook{300};
 constexpr uint64_t kWriteByte = 120;  // of the wal-index
+// Whoever is just opening a database has a lock on it before the one on the wal-index.
+constexpr int kOpeningLooks = 3;
+constexpr std::chrono::milliseconds kBetweenLooks{20};
 
 }  // namespace
 
@@ -33,6 +38,10 @@ absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOp
   std::unique_ptr<Attached> attached(new Attached(std::move(options)));
   Connection& first = attached->connections_[0];
   LF_ASSIGN_OR_RETURN(first.database, capture::UserDatabase::Open(attached->options_));
+  // Before the first read, which would make the files that are not there.
+  LF_ASSIGN_OR_RETURN(const Bytes start, first.database->ReadStart(capture::kHeaderBytes));
+  if (const auto header = capture::ParseHeader(start); header && header->wal && !first.database->immutable())
+    LF_RETURN_IF_ERROR(CheckWalIsThere(*first.database));
   LF_RETURN_IF_ERROR(BeginHold(first));
   // A checkpointer that read the header before the agent was there may be stale: once it is out of the way the agent watches.
   LF_ASSIGN_OR_RETURN(Connection* const spare, attached->Spare());
@@ -41,6 +50,19 @@ absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOp
 }
 
 Attached::~Attached() { Close().IgnoreError(); }
+
+absl::Status Attached::CheckWalIsThere(const capture::UserDatabase& database) {
+  const std::string& path = database.real_path();
+  for (int look = 0; look < kOpeningLooks; ++look) {
+    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
+    // A wal-index whose WAL alone was removed is no better than none.
+    const auto index = io::Exists(path + "-wal") ? FileIdOf(path + "-shm") : std::nullopt;
+    if (!capture::LockedWithoutIndex(capture::ReadLocks(), database.file_id(), index)) return absl::OkStatus();
+  }
+  return Error(absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
+               fmt::format("the WAL of {} was removed while an application had it open: what that commits is in no file", database.path()),
+               "stop the application at once, look at the database, then start it again");
+}
 
 absl::Status Attached::BeginHold(Connection& connection) {
   // A hold that is left behind by an error would end the one after it.
@@ -103,13 +125,14 @@ absl::StatusOr<Sight> Attached::SightOf(const WalState& look) {
 absl::StatusOr<Attached::Connection*> Attached::Spare() {
   Connection& spare = connections_[1 - holder_];
   if (spare.database == nullptr) {
+    const absl::Status replaced =
+        Error(absl::StatusCode::kAborted, "DATABASE_REPLACED", fmt::format("another file is at {} now, or another WAL", options_.path));
+    if (!SameFiles()) return replaced;  // nothing is made beside an application that has other files open
     LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::UserDatabase> database, capture::UserDatabase::Open(options_));
-    if (database->file_id() != holder().file_id()) {
-      return Error(absl::StatusCode::kAborted, "DATABASE_REPLACED", fmt::format("another file is at {} now", options_.path));
-    }
     // Before it has read, a checkpoint would return without having looked.
     LF_RETURN_IF_ERROR(database->BeginRead());
     database->EndRead();
+    if (!database->HasFilesOf(holder())) return replaced;
     spare.database = std::move(database);
   }
   return &spare;

@@ -6,7 +6,7 @@
 //   attached->Close()        the last hold ends; as the last closer where nobody else is attached
 //
 // README.md has the reasons. Not for rollback mode. Thread safety: none; one thread at a time. At most two connections; Rest() closes the
-// one that holds nothing. Errors: those of capture::UserDatabase; kFailedPrecondition NOT_WAL.
+// one that holds nothing. Errors: those of capture::UserDatabase; kFailedPrecondition NOT_WAL, WAL_REMOVED.
 #ifndef LITEFLEET_AGENT_FOLLOW_ATTACHED_H_
 #define LITEFLEET_AGENT_FOLLOW_ATTACHED_H_
 
@@ -47,6 +47,9 @@ class Attached {
   absl::StatusOr<uint32_t> Backfilled();
   // Database, WAL and wal-index are those that are at the path: what is looked at and copied is what applications see.
   bool SameFiles();
+  // WAL_REMOVED where an application follows files that are at no path any more: what it commits is in no file, and as long as the agent
+  // has the database open it cannot fold it in when it closes.
+  absl::Status CheckWalIsThere() { return SameFiles() ? CheckWalIsThere(holder()) : absl::OkStatus(); }
   // All of `look` has been copied, and the hold is on a mark above 0: nothing but it keeps the WAL from being started over, and an
   // application may be waiting for that (RESTART, TRUNCATE).
   absl::StatusOr<bool> InTheWay(const capture::WalState& look);
@@ -90,6 +93,8 @@ class Attached {
     bool may_be_mark0 = false;
   };
   explicit Attached(capture::UserDatabaseOptions options) : options_(std::move(options)) {}
+  // REQUIRES: the database is in WAL mode.
+  static absl::Status CheckWalIsThere(const capture::UserDatabase& database);
   static absl::Status BeginHold(Connection& connection);
   // The connection that holds nothing; it has read before.
   absl::StatusOr<Connection*> Spare();

@@ -31,7 +31,8 @@ bool Same(const Followed& a, const Followed& b) {
          a.follow.prove_every == b.follow.prove_every && a.follow.allow_restart == b.follow.allow_restart &&
          a.follow.source.busy_timeout == b.follow.source.busy_timeout && a.follow.source.max_pin == b.follow.source.max_pin &&
          a.follow.source.reserve == b.follow.source.reserve && a.follow.source.allow_network_fs == b.follow.source.allow_network_fs &&
-         a.follow.checkpoint_bytes == b.follow.checkpoint_bytes;
+         a.follow.source.rollback_stall == b.follow.source.rollback_stall && a.follow.checkpoint_bytes == b.follow.checkpoint_bytes &&
+         a.shipper.backup.spool.max_bytes == b.shipper.backup.spool.max_bytes;
 }
 
 }  // namespace
@@ -82,6 +83,7 @@ struct Capturing::Slot {
   bool noticed = false;  // since the last look
   SteadyTime queued_at{};
   bool wanted = false;  // somebody waits to have it for good
+  bool paused = false;  // its follower was told to let go; it is taken up again when nobody pauses it any more
   SteadyTime look_at{};
   SteadyTime peek_at = SteadyTime::max();
 
@@ -142,7 +144,8 @@ absl::Status Capturing::Set(std::vector<Followed> databases) {
   for (Followed& followed : databases) slots.push_back(std::make_shared<Slot>(std::move(followed), *this));
   MutexLock lock(mu_);
   for (std::shared_ptr<Slot>& slot : slots) {
-    if (pauses_.contains(slot->followed.follow.database)) slot->follower.LetGo("paused");
+    slot->paused = pauses_.contains(slot->followed.follow.database);
+    if (slot->paused) slot->follower.LetGo("paused");
     slots_[slot->followed.follow.database] = std::move(slot);
   }
   if (stop_ || slots_.empty()) return absl::OkStatus();
@@ -180,6 +183,7 @@ void Capturing::Retire(std::vector<std::shared_ptr<Slot>> slots) {
       }
     }
     slot->follower.LetGo("not configured any more");
+    Give(*slot);  // a Pause may wait for it
   }
 }
 
@@ -216,6 +220,7 @@ absl::StatusOr<std::shared_ptr<Capturing::Paused>> Capturing::Pause(const std::s
     slot->wanted = true;
     const bool taken = Take(*slot, std::chrono::steady_clock::now() + kTakeWait);
     slot->wanted = false;
+    slot->paused = slot->paused || taken;
     slot->cancel = std::make_shared<CancelToken>();
     if (!taken) {
       return Error(absl::StatusCode::kDeadlineExceeded, "CAPTURE_BUSY", fmt::format("continuous capture does not let go of {}", database),
@@ -228,18 +233,10 @@ absl::StatusOr<std::shared_ptr<Capturing::Paused>> Capturing::Pause(const std::s
 }
 
 void Capturing::Resume(const std::string& database) {
-  std::shared_ptr<Slot> slot;
-  {
-    MutexLock lock(mu_);
-    if (--pauses_[database] > 0) return;
-    pauses_.erase(database);
-    const auto found = slots_.find(database);
-    if (found == slots_.end()) return;
-    slot = found->second;
-    if (!Take(*slot, std::chrono::steady_clock::now() + kTakeWait)) return;  // it was not let go
-  }
-  slot->follower.Resume();
-  Give(*slot);
+  MutexLock lock(mu_);
+  if (--pauses_[database] > 0) return;
+  pauses_.erase(database);
+  if (wake_.valid()) eventfd_write(wake_.get(), 1);  // the looking thread takes it up again
 }
 
 std::shared_ptr<Capturing::Slot> Capturing::SlotOf(const std::string& database) const {
@@ -294,26 +291,40 @@ void Capturing::DrainWatch() {
       slot->follower.Notice(event.opened);
       noticed.insert(slot);
       if (event.gone) slot->watch = -1;
+      if (event.moved) slot->watch_at = {};
     }
   });
   if (!drained.ok()) spdlog::warn("{}", MessageOf(drained));
+  RemoveWatches(slots);
   MutexLock lock(mu_);
   for (const std::shared_ptr<Slot>& slot : noticed) slot->noticed = true;
 }
 
+void Capturing::RemoveWatches(const std::vector<std::shared_ptr<Slot>>& slots) {
+  std::set<int> wanted;
+  for (const std::shared_ptr<Slot>& slot : slots) wanted.insert(slot->watch);
+  std::erase_if(watches_, [&](int watch) {
+    if (wanted.contains(watch)) return false;
+    watch_->Remove(watch);
+    return true;
+  });
+}
+
 void Capturing::KeepWatched(Slot& slot) {
-  if (!watch_.has_value() || slot.watch != -1 || clock_.Steady() < slot.watch_at) return;
+  if (!watch_.has_value() || clock_.Steady() < slot.watch_at) return;
   slot.watch_at = clock_.Steady() + kWatchAgain;
+  // A file that was moved away, or that has another name yet (the one before a restore), is watched on: what counts is the one at the path.
   const absl::StatusOr<int> watch = watch_->Add(slot.followed.follow.source.path);
-  if (!watch.ok()) return;
+  if (!watch.ok() || *watch == slot.watch) return;
   slot.watch = *watch;
+  watches_.insert(*watch);
   slot.follower.Notice();
 }
 
 SteadyTime Capturing::LookRound() {
   const SteadyTime now = clock_.Steady();
   SteadyTime next = now + seconds(1);
-  enum class Kind { kLook, kPeek, kLeft };
+  enum class Kind { kResume, kLook, kPeek, kLeft };
   struct Due {
     std::shared_ptr<Slot> slot;
     Kind kind;
@@ -323,23 +334,26 @@ SteadyTime Capturing::LookRound() {
     MutexLock lock(mu_);
     for (const auto& [name, slot] : slots_) {
       if (slot->taken) continue;
+      const bool resume = slot->paused && !pauses_.contains(name);
       const bool look = slot->look_at <= now;
       if (look) {
         // Databases with the same interval are looked at together.
         const auto interval = std::chrono::duration_cast<nanoseconds>(slot->followed.follow.interval);
         slot->look_at = SteadyTime((now.time_since_epoch() / interval + 1) * interval);
       }
-      if ((look || slot->noticed || slot->peek_at <= now) && !slot->wanted) {
+      if ((resume || look || slot->noticed || slot->peek_at <= now) && !slot->wanted) {
         slot->taken = true;
-        due.push_back({slot, look ? Kind::kLook : slot->noticed ? Kind::kLeft : Kind::kPeek});
+        if (resume) slot->paused = false;
+        due.push_back({slot, resume ? Kind::kResume : look ? Kind::kLook : slot->noticed ? Kind::kLeft : Kind::kPeek});
         slot->noticed = false;
       }
       next = std::min(next, slot->taken || slot->wanted ? slot->look_at : std::min(slot->look_at, slot->peek_at));
     }
   }
   for (const auto& [slot, kind] : due) {
+    if (kind == Kind::kResume) slot->follower.Resume();
     KeepWatched(*slot);
-    const bool wanted = kind == Kind::kLook ? slot->follower.Glance() : kind == Kind::kLeft ? slot->follower.Left() : slot->follower.Peek();
+    const bool wanted = kind == Kind::kLeft ? slot->follower.Left() : kind == Kind::kPeek ? slot->follower.Peek() : slot->follower.Glance();
     if (!wanted) {
       Give(*slot);
       continue;

@@ -13,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -84,7 +85,10 @@ class Capturing {
   void KeepBounds(SteadyTime now) ABSL_LOCKS_EXCLUDED(mu_);
   // A database that is followed, and that somebody opened or closed, is looked at at once.
   void DrainWatch() ABSL_LOCKS_EXCLUDED(mu_);
+  // The file that is at the path now.
   void KeepWatched(Slot& slot) ABSL_LOCKS_EXCLUDED(mu_);
+  // Of files that nobody follows any more.
+  void RemoveWatches(const std::vector<std::shared_ptr<Slot>>& slots);
   // Waits until nobody has the slot, and has it then. False: not until the deadline.
   bool Take(Slot& slot, SteadyTime deadline) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Give(Slot& slot) ABSL_LOCKS_EXCLUDED(mu_);
@@ -98,6 +102,7 @@ class Capturing {
   const Clock& clock_;
   SavedTurns saved_turns_{options_.saved};
   std::optional<Watch> watch_;  // the looking thread's, but for what Slots have
+  std::set<int> watches_;       // the looking thread's: all that there are
   SteadyTime noticed_at_{};     // the looking thread's: waked by an event
 
   mutable Mutex mu_;

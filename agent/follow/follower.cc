@@ -4,10 +4,7 @@
 
 #include <algorithm>
 #include <array>
-#include <span>
-#include <thread>
 #include <utility>
-#include <vector>
 
 #include "absl/cleanup/cleanup.h"
 #include "agent/capture/file_facts.h"
@@ -17,7 +14,6 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
-#include "common/io/real_path.h"
 #include "fmt/format.h"
 
 namespace litefleet::follow {
@@ -30,8 +26,6 @@ constexpr seconds kLookAnyway{30};  // where nothing was noticed
 constexpr seconds kRestAfter{10};
 constexpr seconds kLongestRest{60};  // between two page diffs
 constexpr milliseconds kRestingPeek{50};
-constexpr int kLastLooks = 3;
-constexpr milliseconds kBetweenLooks{20};
 
 }  // namespace
 
@@ -45,6 +39,7 @@ Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, 
   gap_ = rested.gap;
   if (rested.synced_at.has_value()) {
     current_at_ = *rested.synced_at;
+    if (!gap_.has_value() && rested.agent_ran) gap_ = {*rested.synced_at, "RELEASED", "its settings were changed", false};
     if (!gap_.has_value()) gap_ = {*rested.synced_at, "AGENT_DOWN", "the agent did not run", false};
     MutexLock lock(mu_);
     *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
@@ -161,21 +156,6 @@ bool Follower::OthersAttached() const {
   return capture::LockedByOthers(files);
 }
 
-bool Follower::WalIsRemoved() const {
-  // Whoever has the WAL open has a lock on the database and one on the wal-index, one after the other.
-  for (int look = 0; look < kLastLooks; ++look) {
-    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
-    const std::vector<capture::FileLock> locks = capture::ReadLocks();
-    const auto locked = [&](const std::string& path) {
-      const auto file = capture::FileIdOf(path);
-      return file.has_value() && capture::LockedByOthers(locks, std::span(&*file, 1));
-    };
-    const std::string real = io::RealPathOr(options_.source.path);
-    if (!locked(real) || locked(real + "-shm")) return false;
-  }
-  return true;
-}
-
 bool Follower::Left() {
   if (attached_ == nullptr || !noticed_.load()) return false;
   return !OthersAttached() || !attached_->SameFiles();
@@ -273,6 +253,7 @@ void Follower::CompareDetached(const CancelToken& cancel) {
   if (!compared->current) return;  // once more
   waits_since_.reset();
   rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
+  unsure_ = false;  // whoever came before that was read
   EndGap(current_at_);
   if (state_ == State::kLetGo) Enter(State::kDetached);
 }
@@ -280,13 +261,6 @@ void Follower::CompareDetached(const CancelToken& cancel) {
 // ---- attached
 
 void Follower::Attach(const CancelToken& cancel) {
-  if (replaced_ && WalIsRemoved()) {
-    return Fail(Error(
-        absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
-        fmt::format("the WAL of {} was removed while an application had it open: what that commits is in no file", options_.source.path),
-        "stop the application at once, look at the database, then start it again"));
-  }
-  replaced_ = false;
   capture::UserDatabaseOptions options;
   options.path = options_.source.path;
   options.busy_timeout = std::min(options_.source.busy_timeout, milliseconds(1000));
@@ -294,6 +268,7 @@ void Follower::Attach(const CancelToken& cancel) {
   absl::StatusOr<std::unique_ptr<Attached>> attached = Attached::Open(options);
   if (!attached.ok()) return Fail(attached.status());
   attached_ = *std::move(attached);
+  rested_facts_.clear();  // what is shipped from here on is in the WAL, and the file may look as before
   LF_CRASH_POINT("follow.attached");
   Progress();
   retry_at_ = {};
@@ -322,6 +297,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
     if (attached_ != nullptr && clock_.Steady() - began > options_.lease)
       GiveUpHold("LEASE_EXPIRED", "comparing pages took longer than a hold may last");
   };
+  comparison.same_files = [&] { return attached_ == nullptr || attached_->SameFiles(); };
   in_compare_ = true;
   absl::StatusOr<Shipper::Compared> compared = shipper_.Compare(comparison, cancel);
   in_compare_ = false;
@@ -365,6 +341,7 @@ void Follower::CompareAttached(const CancelToken& cancel) {
     return;
   }
   if (compared.ok()) return;  // once more
+  if (!attached_->SameFiles()) return Doubt("DATABASE_REPLACED");
   if (ReasonOf(compared.status()) == "COMPARE_LATER" || absl::IsUnavailable(compared.status()) ||
       absl::IsDeadlineExceeded(compared.status())) {
     if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(compared.status()));
@@ -401,6 +378,7 @@ void Follower::StepFollowing(const CancelToken& cancel) {
   if (noticed_.exchange(false) || clock_.Steady() >= look_again_) {
     look_again_ = clock_.Steady() + kLookAnyway;
     if (!OthersAttached()) return Leave(cancel);
+    if (const absl::Status there = attached_->CheckWalIsThere(); !there.ok()) return Fail(there);
   }
   if (chain_differs_.exchange(false)) return ChainDiffers();
   if (compare_again_.exchange(false)) return Doubt("SNAPSHOT_GONE");
@@ -417,6 +395,7 @@ void Follower::StepFollowing(const CancelToken& cancel) {
     if (in_the_way.ok() && *in_the_way && !HandOver()) return;
   }
   ProveWhenDue(cancel);
+  if (state_ == State::kFollowing && noticed_.load() && !OthersAttached()) return Leave(cancel);
   if (state_ == State::kFollowing && busy_at_ != SteadyTime{} && clock_.Steady() >= busy_at_ + kRestAfter) {
     attached_->Rest();
     shipper_.Rest();
@@ -473,7 +452,6 @@ void Follower::Doubt(std::string_view reason) {
   Progress();
   const bool replaced = reason == "DATABASE_REPLACED";
   if (replaced) {
-    replaced_ = true;
     attached_->Close().IgnoreError();
     attached_.reset();
     dirty_ = true;

@@ -131,8 +131,6 @@ class Follower {
   void Progress() { progress_at_ = clock_.Steady(); }
   void Acknowledged(const std::string& snapshot_id, SystemTime taken_at);
   bool OthersAttached() const;
-  // Of a database that others have open: they follow files that are at no path.
-  bool WalIsRemoved() const;
   // Why the disk has too little room for a WAL that grows; empty: it has not.
   std::string ShortOfSpace() const;
   // Of the newest state that is known to be what the database was.
@@ -180,7 +178,6 @@ class Follower {
   bool dirty_ = true;                      // while detached: files may have changed
   std::string rested_facts_;               // while detached
   bool unsure_ = false;                    // whether anybody came between the close and rested_facts_
-  bool replaced_ = false;                  // the files were, at the last doubt
   std::optional<SteadyTime> waits_since_;  // while detached, with what may not have been shipped
   struct Released {
     SteadyTime at;

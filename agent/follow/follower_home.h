@@ -55,6 +55,7 @@ class FollowerHome {
     std::string snapshot_id;
     // Of the last sync before the agent's start; unset: not known.
     std::optional<SystemTime> synced_at = std::nullopt;
+    bool agent_ran = false;  // since then: it is followed anew, by other settings
     // A gap that has not ended.
     struct Gap {
       SystemTime from;

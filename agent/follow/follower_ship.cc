@@ -418,19 +418,26 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
 }
 
 void Follower::ProveWhenDue(const CancelToken& cancel) {
-  if (state_ != State::kFollowing || pending_.has_value() || clock_.Steady() < prove_at_ || !home_.BeginCompare()) return;
+  if (state_ != State::kFollowing || pending_.has_value() || !seen_.has_value()) return;
+  if (clock_.Steady() < prove_at_ || !home_.BeginCompare()) return;
   const auto end = absl::MakeCleanup([this] { home_.EndCompare(); });
   const SteadyTime began = clock_.Steady();
-  bool in_the_way = false;
+  bool in_the_way = false, gone = false;
   const auto stop = [&] {
-    // What is committed meanwhile waits.
-    in_the_way = in_the_way || Behind() || !ShortOfSpace().empty() || (clock_.Steady() - began > options_.lease / 2 && !NothingNew());
-    return in_the_way || cancel.cancelled();
+    // Nobody else is there any more, or another file: what was read proves nothing, and keeps the WAL.
+    if (!gone && noticed_.exchange(false)) gone = !OthersAttached();
+    gone = gone || !attached_->SameFiles();
+    // What is committed meanwhile waits, and an application's RESTART or TRUNCATE.
+    const auto checkpoint_waits = attached_->InTheWay(*seen_);
+    in_the_way = in_the_way || Behind() || !ShortOfSpace().empty() || (checkpoint_waits.ok() && *checkpoint_waits) ||
+                 (clock_.Steady() - began > options_.lease / 2 && !NothingNew());
+    return gone || in_the_way || cancel.cancelled();
   };
   const auto proof = shipper_.Prove(options_.source, shipped_, stop);
   if (cancel.cancelled()) return;
+  if (gone || !attached_->SameFiles()) return noticed_.store(true);  // looked at at once
   if (in_the_way) {
-    spdlog::info("{}: what was shipped is compared later: something is committed all the time", options_.database);
+    spdlog::info("{}: what was shipped is compared later: the reading was in the way of others", options_.database);
     prove_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(options_.prove_every, kProveLater);
     return;
   }

@@ -19,21 +19,33 @@ google::protobuf::Duration Since(std::chrono::nanoseconds then, std::chrono::nan
   return ToProtoDuration(std::chrono::duration_cast<milliseconds>(now - then));
 }
 
-// Keeps the place in the WAL of the state that was read last.
+absl::Status CheckFiles(const Shipper::Comparison& comparison) {
+  if (comparison.same_files()) return absl::OkStatus();
+  return Error(absl::StatusCode::kAborted, "DATABASE_REPLACED",
+               fmt::format("another file is at {} now, or another WAL: what was read is of two", comparison.source.path));
+}
+
+// Keeps the place in the WAL of the state that was read last. Its connection shares the wal-index of the hold beside it.
 class PlacedSource final : public capture::PageSource {
  public:
-  PlacedSource(std::unique_ptr<capture::PageSource> source, Shipper::Compared& compared) : source_(std::move(source)) {
+  PlacedSource(std::unique_ptr<capture::PageSource> source, const Shipper::Comparison& comparison, Shipper::Compared& compared)
+      : source_(std::move(source)), comparison_(comparison) {
     compared.place = source_->info().wal_place;
     compared.taken_at = source_->info().pinned_at;
   }
   const capture::SourceInfo& info() const override { return source_->info(); }
-  absl::StatusOr<std::optional<capture::ExtentPages>> Next() override { return source_->Next(); }
+  absl::StatusOr<std::optional<capture::ExtentPages>> Next() override {
+    LF_ASSIGN_OR_RETURN(std::optional<capture::ExtentPages> extent, source_->Next());
+    if (!extent.has_value()) LF_RETURN_IF_ERROR(CheckFiles(comparison_));
+    return extent;
+  }
   absl::Status Close() override { return source_->Close(); }
   const std::string& damage() const override { return source_->damage(); }
   std::chrono::nanoseconds pinned_for() const override { return source_->pinned_for(); }
 
  private:
   const std::unique_ptr<capture::PageSource> source_;
+  const Shipper::Comparison& comparison_;
 };
 
 }  // namespace
@@ -197,7 +209,8 @@ absl::StatusOr<Shipper::Compared> Shipper::Compare(const Comparison& comparison,
                    fmt::format("{} is not in WAL mode: it cannot be followed", source.path),
                    "switch the application to `pragma journal_mode=wal`, or use method = \"online\" with a schedule");
     }
-    return std::make_unique<PlacedSource>(std::move(opened), compared);
+    LF_RETURN_IF_ERROR(CheckFiles(comparison));
+    return std::make_unique<PlacedSource>(std::move(opened), comparison, compared);
   };
   job.open_precopy = [&] { return capture::OpenPrecopySource(source); };
   const upload::BackupOutcome outcome =

@@ -72,6 +72,8 @@ class Shipper {
     SteadyTime give_up_at;
     // Called often, also when nothing moves.
     std::function<void()> tick;
+    // What is held beside it is what is at the path; asked before the first page and behind the last one. False ends it, DATABASE_REPLACED.
+    std::function<bool()> same_files;
     // Nothing that the ledger says is believed: everything is compared with the controller from the root down.
     bool fresh_base = false;
   };

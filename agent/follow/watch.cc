@@ -35,9 +35,12 @@ absl::Status Watch::Drain(const std::function<void(const Event&)>& event) {
       const auto* const one = reinterpret_cast<const struct inotify_event*>(&buffer[static_cast<size_t>(at)]);
       at += static_cast<ssize_t>(sizeof *one + one->len);
       if ((one->mask & IN_Q_OVERFLOW) != 0) {
-        event({.watch = -1, .opened = true, .gone = false});
+        event({.watch = -1, .opened = true, .moved = true, .gone = false});
       } else {
-        event({.watch = one->wd, .opened = (one->mask & IN_OPEN) != 0, .gone = (one->mask & IN_IGNORED) != 0});
+        event({.watch = one->wd,
+               .opened = (one->mask & IN_OPEN) != 0,
+               .moved = (one->mask & (IN_MOVE_SELF | IN_ATTRIB | IN_IGNORED)) != 0,
+               .gone = (one->mask & IN_IGNORED) != 0});
       }
     }
   }

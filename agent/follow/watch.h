@@ -26,6 +26,7 @@ class Watch {
   struct Event {
     int watch = -1;       // -1: events were lost, all are meant
     bool opened = false;  // by whomever
+    bool moved = false;   // another file may be at the path: it was moved away, or one of its names went
     bool gone = false;    // the file is not there any more, and neither is the watch
   };
   // What has happened since the last call.

@@ -42,12 +42,11 @@ class CapturingTest : public CaptureTest {
 
   std::string PathOf(const std::string& name) const { return Path(name + ".db"); }
   void Start(std::chrono::seconds lease, milliseconds interval = milliseconds(100)) {
-    std::vector<Followed> followed;
     for (const std::string name : {"first", "second"}) {
       Sql(PathOf(name), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'a')");
       apps_.push_back(std::make_unique<Application>(PathOf(name), 5000));
       apps_.back()->Run("insert into t values(2, 'b')");
-      Followed& one = followed.emplace_back();
+      Followed& one = followed_.emplace_back();
       one.follow.database = name;
       one.follow.source = Options(PathOf(name));
       one.follow.interval = interval;
@@ -61,7 +60,7 @@ class CapturingTest : public CaptureTest {
     Capturing::Options options;
     options.shippers = 1;
     capturing_ = std::make_unique<Capturing>(options, memory_, controller_, rate_, clock_);
-    ASSERT_TRUE(capturing_->Set(std::move(followed)).ok());
+    ASSERT_TRUE(capturing_->Set(followed_).ok());
     Until([&] { return Follows("first") && Follows("second"); });
   }
   bool Follows(const std::string& name) const {
@@ -82,6 +81,7 @@ class CapturingTest : public CaptureTest {
     ASSERT_TRUE(true_now());
   }
 
+  std::vector<Followed> followed_;
   Memory memory_;
   fakes::FakeUploadController controller_;
   RateLimit rate_{0};
@@ -95,6 +95,42 @@ TEST_F(CapturingTest, WhatWaitsForItsTurnCanBePaused) {
   const auto began = std::chrono::steady_clock::now();
   ASSERT_TRUE(capturing_->Pause("second", "a restore").ok());
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20)) << "it waited for the sync of the other one";
+}
+
+// Whoever has it paused has it to himself, whoever else lets go of it just then.
+TEST_F(CapturingTest, ManyWhoPauseAtOnce) {
+  Start(std::chrono::seconds(60));
+  std::atomic<bool> ended{false};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 4; ++i) {
+    threads.emplace_back([&] {
+      while (!ended) {
+        const auto paused = capturing_->Pause("first", "a restore");
+        ASSERT_TRUE(paused.ok()) << paused.status();
+        for (int look = 0; look < 10; ++look) ASSERT_EQ(capturing_->StatusOf("first")->health.state(), v1::CAPTURE_STATE_RELEASED);
+      }
+    });
+  }
+  std::this_thread::sleep_for(std::chrono::seconds(1));
+  ended = true;
+  for (std::thread& thread : threads) thread.join();
+  Until([&] { return Follows("first"); });
+}
+
+// A reload takes its place while somebody waits to have it paused.
+TEST_F(CapturingTest, WhatIsConfiguredAnewCanBePausedMeanwhile) {
+  Start(std::chrono::seconds(60));
+  std::atomic<bool> ended{false};
+  std::thread pauses([&] {
+    while (!ended) ASSERT_TRUE(capturing_->Pause("first", "a restore").ok());
+  });
+  for (int i = 0; i < 20; ++i) {
+    for (Followed& one : followed_) one.follow.source.max_pin = milliseconds(100'000 + i);
+    ASSERT_TRUE(capturing_->Set(followed_).ok());
+  }
+  ended = true;
+  pauses.join();
+  Until([&] { return Follows("first"); });
 }
 
 TEST_F(CapturingTest, AHoldEndsWhileItsDatabaseWaitsForItsTurn) {
@@ -118,6 +154,28 @@ TEST_F(CapturingTest, BetweenTwoLooksOnlyWhoLeftIsLookedAt) {
   apps_[0]->Run("close");
   Until([&] { return !std::filesystem::exists(PathOf("first") + "-wal"); });
   Until([&] { return controller_.streams() > streams; });
+}
+
+// As a restore puts another file into its place: the one of before has a name yet, so that its watch lives on.
+TEST_F(CapturingTest, WhoLeavesTheFileInItsPlaceIsSeenAtOnce) {
+  Start(std::chrono::seconds(60));
+  const std::string path = PathOf("first");
+  Application& app = *apps_[0];
+  app.Run("close");
+  Until([&] { return !std::filesystem::exists(path + "-wal"); });
+  Sql(Path("new.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(1, 'new')");
+  std::filesystem::create_hard_link(path, Path("undo.db"));
+  std::filesystem::rename(Path("new.db"), path);
+  std::this_thread::sleep_for(milliseconds(500));
+  for (int i = 0; i < 3; ++i) {
+    app.Run("open");
+    app.Run("insert into t values(null, 'x')");
+    const auto began = std::chrono::steady_clock::now();
+    Until([&] { return Follows("first"); });
+    app.Run("close");
+    Until([&] { return !std::filesystem::exists(path + "-wal"); });
+    EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(10)) << "only the look every 30 s saw it";
+  }
 }
 
 }  // namespace

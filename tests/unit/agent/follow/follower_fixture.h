@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "agent/follow/follower.h"
@@ -25,20 +26,28 @@ using std::chrono::milliseconds;
 
 class Home final : public FollowerHome {
  public:
-  uint64_t Timeline(const std::string&) override { return 1; }
+  uint64_t Timeline(const std::string&) override {
+    if (on_timeline) std::exchange(on_timeline, nullptr)();
+    return 1;
+  }
   Rested Remembered(const std::string&) override { return rested; }
   void Remember(const std::string&, const Rested& now) override { rested = now; }
   void Gap(const std::string&, SystemTime, std::optional<SystemTime> until, std::string_view reason, const std::string&) override {
     gaps.push_back(fmt::format("{}{}", reason, until.has_value() ? " ended" : ""));
   }
   void CheckChain(const v1::ChainCheck& check) override { chain_checks.push_back(check); }
-  bool BeginCompare() override { return may_compare; }
+  bool BeginCompare() override {
+    if (on_begin_compare) std::exchange(on_begin_compare, nullptr)();
+    return may_compare;
+  }
   void EndCompare() override {}
 
   Rested rested;
   std::vector<std::string> gaps;
   std::vector<v1::ChainCheck> chain_checks;
   bool may_compare = true;
+  // Once: just before pages are compared or a database is proven, and before what is attached is read or sent.
+  std::function<void()> on_begin_compare, on_timeline;
 };
 
 class FollowerTest : public CaptureTest {
@@ -94,6 +103,12 @@ class FollowerTest : public CaptureTest {
       follower_->Step(cancel_);
       if (state() == v1::CAPTURE_STATE_FOLLOWING && !follower_->Glance()) return;
       if (state() != v1::CAPTURE_STATE_FOLLOWING) std::this_thread::sleep_for(milliseconds(10));
+    }
+  }
+  void StepUntil(v1::CaptureState wanted) {
+    for (int i = 0; i < 400 && state() != wanted; ++i) {
+      follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(10));
     }
   }
   // Steps until so many gaps have been told.

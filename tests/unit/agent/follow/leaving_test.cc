@@ -131,6 +131,161 @@ TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
   ExpectShipped();
 }
 
+// Of the WAL alone: beside the application's own wal-index a new one is not made, and nothing keeps it from folding in what it has.
+TEST_F(FollowerTest, TheWalAloneIsRemovedUnderALivingApplication) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  std::filesystem::remove(path_ + "-wal");
+  app.Run("insert into t values(3, 'c')");
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  app.Run("close");
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "a,b,c");
+  follower_->Notice();
+  Settle();
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  ExpectShipped();
+}
+
+// Another application makes them anew: what is seen there is its own.
+TEST_F(FollowerTest, TheWalIsRemovedAndMadeAnewUnderALivingApplication) {
+  Make();
+  Application app(path_), second(path_);
+  second.Run("close");
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  second.Run("open");
+  second.Run("insert into t values(5, 'e')");
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  // An agent that starts anew knows no more of it than what it sees.
+  Stop();
+  home_.gaps.clear();
+  home_.rested.synced_at = clock_.Now();
+  Start();
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  app.Kill();
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  ExpectShipped();
+}
+
+// Files that are moved in, and have no WAL or nobody may open it, had none that was removed.
+TEST_F(FollowerTest, WhatNeverHadAWalIsNotTakenForOneWhoseWalWasRemoved) {
+  Make();
+  Sql(Path("rollback.db"), "create table t(id integer primary key, v); insert into t values(1, 'a')");
+  Application app(path_), reader(Path("rollback.db"));
+  app.Run("insert into t values(2, 'b')");
+  reader.Run("begin; select count(*) from t");
+  Attach();
+  app.Kill();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  std::filesystem::rename(Path("rollback.db"), path_);
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("NOT_WAL"));
+}
+
+TEST_F(FollowerTest, AnApplicationThatIsAloneWithItsWalIsBusy) {
+  Make();
+  Application app(path_);
+  app.Run("close");
+  app.Run("open");
+  app.Run("pragma locking_mode=exclusive; insert into t values(2, 'b')");
+  ASSERT_FALSE(std::filesystem::exists(path_ + "-shm"));
+  home_.rested.synced_at = clock_.Now();
+  Start();
+  StepUntil(v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("DATABASE_BUSY"));
+}
+
+// The database file looks as it did at rest: all that was committed and shipped since was in the WAL.
+TEST_F(FollowerTest, AWalThatIsGoneWithItsApplicationIsNotAtRest) {
+  Make();
+  Application app(path_);
+  app.Run("close");
+  Start();
+  for (int i = 0; i < 500 && home_.rested.facts.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_FALSE(home_.rested.facts.empty());
+  app.Run("open");
+  app.Run("pragma wal_autocheckpoint=0; select count(*) from t");
+  follower_->Notice();
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  app.Run("insert into t values(2, 'b')");
+  Settle();
+  ExpectShipped();
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  app.Kill();
+  follower_->Notice();
+  for (int i = 0; i < 500 && (i < 10 || follower_->Glance()); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "a");
+  ExpectShipped();
+}
+
+// Pages are compared beside a hold: SQLite reads them by the wal-index of the hold, but from the WAL that is at the path.
+TEST_F(FollowerTest, FilesThatAreReplacedWhilePagesAreComparedAreNotMixed) {
+  Make();
+  Application app(path_), second(path_);
+  second.Run("close");
+  app.Run("insert into t select null, randomblob(3000) from (values(1),(2),(3),(4))");
+  Start();
+  home_.on_timeline = [&] {
+    app.Kill();
+    for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+    second.Run("open");
+    second.Run("insert into t values(7, 'other')");
+  };
+  follower_->Step(cancel_);
+  EXPECT_EQ(home_.on_timeline, nullptr);
+  EXPECT_TRUE(controller_.commits().empty());
+  EXPECT_EQ(doubts(), 1u);
+  Settle();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  ExpectShipped();
+}
+
+// What could not be sent when it was left is compared once.
+TEST_F(FollowerTest, WhatIsComparedAfterItWasLeftIsComparedOnce) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.connected = false;
+  app.Run("insert into t values(3, 'c')");
+  app.Run("close");
+  follower_->Notice();
+  follower_->Step(cancel_);
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  controller_.connected = true;
+  const int before = controller_.streams();
+  for (int i = 0; i < 500 && home_.rested.facts.empty(); ++i) {
+    if (follower_->Glance()) follower_->Step(cancel_);
+    follower_->Notice(true);  // what the comparing itself opened
+    std::this_thread::sleep_for(milliseconds(10));
+  }
+  EXPECT_FALSE(home_.rested.facts.empty());
+  EXPECT_EQ(controller_.streams(), before + 1);
+  ExpectShipped();
+}
+
 TEST_F(FollowerTest, FilesThatNeverComeToRestAreCompared) {
   never_settles_ = milliseconds(1000);
   Make();
