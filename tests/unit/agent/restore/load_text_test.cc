@@ -80,6 +80,17 @@ TEST_F(LoadTextTest, InPlaceOfADatabaseThatNobodyHasOpen) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// Rows whose parents were left out are no damage of what holds a part.
+TEST_F(LoadTextTest, APartIsCheckedAsOne) {
+  MakeTextSnapshot(Text("new", 10) + "CREATE TABLE c(a REFERENCES p);\nINSERT INTO c VALUES(1);\n");
+  EXPECT_EQ(ReasonOf(Run().status), "SNAPSHOT_DAMAGED");
+  std::filesystem::remove_all(folder_ + "/state");
+  order_.set_part("tables label, c");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+}
+
 TEST_F(LoadTextTest, ACrashAtAnyPointLeavesTheOldOrTheNew) {
   for (const bool there : {false, true}) {
     for (const char* point : {"restore.fetching", "restore.staged", "restore.loading", "restore.loaded", "restore.checked"}) {

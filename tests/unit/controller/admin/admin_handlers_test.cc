@@ -148,6 +148,28 @@ TEST_F(AdminTest, RestoreOrdersAreComplete) {
   EXPECT_EQ(fleet_.restores.back().second.check_state(), v1::CHECK_STATE_DAMAGED);
 }
 
+TEST_F(AdminTest, APartIsRestoredByItsIdAlone) {
+  const DeviceId device = Enrol("kiosk", {}, {"orders"});
+  const SystemTime noon = clock_.Now();
+  const std::string whole = Snap(device, "orders", noon);
+  clock_.Advance(hours(1));
+  const std::string part = Snap(device, "orders", noon + hours(1), 1, "schema only");
+  v1::RestoreTarget target;
+  target.set_source("kiosk/orders");
+  EXPECT_EQ(StartReason(target), "");
+  EXPECT_EQ(fleet_.restores.back().second.snapshot_id(), whole);
+  EXPECT_EQ(fleet_.restores.back().second.part(), "");
+  *target.mutable_at() = ToProtoTime(noon + hours(2));
+  EXPECT_EQ(StartReason(target), "");
+  EXPECT_EQ(fleet_.restores.back().second.snapshot_id(), whole);
+  target.clear_at();
+  target.set_snapshot(part);
+  EXPECT_EQ(Plan(target).snapshot().part(), "schema only");
+  EXPECT_EQ(StartReason(target), "");
+  EXPECT_EQ(fleet_.restores.back().second.snapshot_id(), part);
+  EXPECT_EQ(fleet_.restores.back().second.part(), "schema only");
+}
+
 TEST_F(AdminTest, UndosNameTheRestoreAndGetATimeline) {
   const DeviceId device = Enrol("kiosk", {}, {"orders"});
   v1::StartUndoRequest request;
