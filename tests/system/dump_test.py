@@ -246,6 +246,12 @@ def test_a_dump_is_restored_like_any_other():
         fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--to", "alpha/copy", "--yes")
         lf.expect_equal(lf.content(fleet.path("copy.db")), content, "the rows of the copy")
         lf.expect_equal(lf.integrity(fleet.path("copy.db")), "ok", "the integrity of the copy")
+        lf.expect_equal(value(fleet.path("copy.db"), "pragma journal_mode"), "wal", "the journal mode of the copy")
+        # In the place of one that nobody has open: as it was in the snapshot.
+        lf.run_sql(path, "pragma journal_mode=delete")
+        fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--mode", "replace", "--yes")
+        lf.expect_equal(value(path, "pragma journal_mode"), "wal", "the journal mode after a replace")
+        lf.expect_equal(lf.content(path), content, "the rows after a replace")
         lf.expect_equal([name for name in os.listdir(fleet.directory) if name.startswith(".litefleet")], [], "what restores leave")
 
 

@@ -200,6 +200,7 @@ class AdminTest : public testing::Test {
     record.set_effective_at_ms(ToUnixMillis(taken_at));
     record.set_session_id(session);
     record.set_manifest_kind(1);
+    record.set_journal_mode(v1::JOURNAL_MODE_WAL);
     record.set_part(part);
     const auto done = ingest.Commit(*row, record, {1, 100}, {});
     EXPECT_TRUE(done.ok()) << done.status();

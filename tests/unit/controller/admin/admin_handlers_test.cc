@@ -131,6 +131,7 @@ TEST_F(AdminTest, RestoreOrdersAreComplete) {
   EXPECT_EQ(order.page_count(), 3U);
   EXPECT_EQ(order.root_digest(), std::string(32, '\x17'));
   EXPECT_EQ(order.root_version(), 1U);
+  EXPECT_EQ(order.journal_mode(), v1::JOURNAL_MODE_WAL);
   EXPECT_EQ(order.check_state(), v1::CHECK_STATE_UNKNOWN);
   EXPECT_EQ(order.new_timeline(), 2U);
   EXPECT_EQ(fleet_.restores[1].second.new_timeline(), 2U) << "the same request has the same timeline";
