@@ -245,6 +245,8 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
   const bool there = !order.has_newest_snapshot_id() || order.newest_snapshot_id() == kept.last_snapshot_id();
   const v1::Method method = MethodOf(order, database);
   const bool dumps = method == v1::METHOD_DUMP && !files;
+  const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
+  const std::string part = dumps ? dump::PartOf(what) : "";
   // Two ways to the same pages.
   const bool pages = method == v1::METHOD_ONLINE || method == v1::METHOD_FILE;
   if (pages && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
@@ -299,8 +301,8 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
     std::vector<std::string> notes;
-    const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
     if (dumps) {
+      job.part = part;
       job.open_text = [&]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
         LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::TextSource> source, capture::OpenDumpSource(options, what));
         journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
@@ -329,7 +331,10 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
   }
   if (result.state() == v1::OPERATION_STATE_CANCELLED || result.error().info().reason() == "CONTROLLER_OFFLINE") return result;
   kept.clear_last_error();
-  if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
+  if (result.state() == v1::OPERATION_STATE_SUCCEEDED && !part.empty()) {
+    // What is remembered is of the last whole snapshot: the next backup goes on from there, and gaps do not end here.
+    result.add_steps(fmt::format("the dump holds a part of the database only: {}", part));
+  } else if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_last_snapshot_id(result.snapshot_id());
     // As they were before anything was read: what is written later shows.

@@ -292,8 +292,11 @@ absl::Status Server::Parts::OpenStore() {
                           .check_quota = [this](const DeviceId& device, bool goes_on) { return quotas->Check(device, goes_on); },
                           .on_committed =
                               [this](const ingest::CommittedSnapshot& snapshot) {
+                                using verify::Automatic;
                                 verifier->Committed(snapshot.snapshot, snapshot.device, snapshot.database,
-                                                    snapshot.method == v1::METHOD_CONTINUOUS);
+                                                    snapshot.part                              ? Automatic::kPart
+                                                    : snapshot.method == v1::METHOD_CONTINUOUS ? Automatic::kContinuous
+                                                                                               : Automatic::kBackup);
                                 scrubber->Committed();
                                 files->Committed(snapshot.device, snapshot.database);
                               }};

@@ -285,6 +285,8 @@ void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& 
       obstacle(looked.status());
     }
     plan.set_journal_mode(live.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
+  } else if (undoes == nullptr) {
+    plan.set_journal_mode(order.journal_mode());
   }
   if (plan.mode() == v1::RESTORE_MODE_REPLACE && plan.in_use()) {
     obstacle(Error(Code::kFailedPrecondition, "IN_USE", fmt::format("other processes have {} open", place.path()),

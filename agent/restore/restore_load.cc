@@ -16,6 +16,12 @@
 #include "fmt/format.h"
 
 namespace litefleet::restore {
+namespace {
+
+constexpr uint64_t kVersions = 18;  // of the file format, in page 1: 1 a rollback journal, 2 a WAL
+
+}  // namespace
+
 // The text is complete and proven in the staging file. Afterwards the staging file is the database that SQLite made of it, and the order is
 // one for that database.
 absl::Status RestoreSession::LoadText() {
@@ -88,6 +94,10 @@ dump::HelperOptions RestoreSession::Helper() const {
 absl::Status RestoreSession::TakeLoaded(int fd) {
   const std::string path = place_->PathOf(load_name());
   LF_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(fd, path));
+  // The text does not say it, and SQLite makes a database in rollback mode. Where a live one is overwritten its own mode stays.
+  constexpr std::string_view kWal = "\2\2";
+  if (order_.journal_mode() == v1::JOURNAL_MODE_WAL && geometry.page_count > 0)
+    LF_RETURN_IF_ERROR(io::PwriteAll(fd, AsBytes(kWal), kVersions, path));
   LF_RETURN_IF_ERROR(RecordLoaded(fd, path, geometry, state_));
   LF_CRASH_POINT("restore.loaded");
   staging_.reset();

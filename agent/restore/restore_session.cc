@@ -394,7 +394,7 @@ absl::Status RestoreSession::Check() {
   check::CheckRequest request;
   request.cancelled = [this] { return cancel_.cancelled(); };
   request.progress = [this](int64_t bytes) { progress_.At(bytes, static_cast<int64_t>(staging_->bytes())); };
-  request.part = order_.tables_size() > 0 && !live();
+  request.part = (order_.tables_size() > 0 && !live()) || !order_.part().empty();
   const check::CheckResult result = parts_.checker.Check(staging_->fd(), request);
   if (result.status.code() == Code::kCancelled) return result.status;
   LF_RETURN_IF_ERROR(CheckCancelled());

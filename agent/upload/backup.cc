@@ -350,6 +350,7 @@ class Backup {
         *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
       *commit.mutable_duration() = TimeUtil::NanosecondsToDuration((Now() - began_).count());
       commit.set_precopied(precopying_);
+      commit.set_part(job_.part);
       commit.set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(sent_before_ / feed.page_size(), feed.page_count())));
       root = format::RootDigest::FromBytes(commit.root_digest()).value_or(format::RootDigest());
     };

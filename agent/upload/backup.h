@@ -71,6 +71,7 @@ struct BackupJob {
   // Instead of both: the database as SQL text, or an archive of files. Then the ledger is not used, and nothing is compared.
   std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text = {};
   v1::SnapshotContent text = v1::SNAPSHOT_CONTENT_SQL;
+  std::string part = {};  // UploadCommit.part of a dump
   // A source that pins nothing between its extents.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
   // Instead of `open`. The ledger is the caller's affair then.

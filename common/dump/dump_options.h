@@ -17,6 +17,9 @@ struct DumpOptions {
   friend bool operator==(const DumpOptions&, const DumpOptions&) = default;
 };
 
+// What such a text holds of its database, for people: "schema only", "tables a, b, data only", "without tables c"; empty: all of it.
+std::string PartOf(const DumpOptions& options);
+
 }  // namespace litefleet::dump
 
 #endif  // LITEFLEET_COMMON_DUMP_DUMP_OPTIONS_H_

@@ -232,12 +232,13 @@ bool Dumper::PutTable(const Table& table) {
   const bool data_only = options_.data_only;
   if (table.name == "sqlite_sequence") {
     if (options_.schema_only) return true;
-    if (part_) return PutCounters();
+    // The rows before have made counters in the schema that they go into.
+    if (part_ || (data_only && lossless_)) return PutCounters();
     if (!data_only && lossless_) PutSequenceTable();
     if (!data_only) out_.Put("DELETE FROM sqlite_sequence;\n");
   } else if (sqlite3_strglob("sqlite_stat?", table.name.c_str()) == 0) {
     if (options_.schema_only || part_) return true;
-    if (!data_only) out_.Put("ANALYZE sqlite_schema;\n");
+    if (!data_only || lossless_) out_.Put("ANALYZE sqlite_schema;\n");
   } else if (table.name.starts_with("sqlite_")) {
     return true;
   } else if (data_only) {

@@ -50,10 +50,11 @@ absl::StatusOr<int64_t> TakeVerdicts(sqlite3* db) {
                          .Bind(3, int64_t{v1::CHECK_STATE_CANNOT_TELL})
                          .Run());
   const int64_t taken = sqlite3_changes64(db);
-  LF_ASSIGN_OR_RETURN(Statement proven,
-                      Statement::Prepare(db,
-                                         "update database set proven = (select key from snapshot s where s.database = database.id and "
-                                         "s.check_state = ?1 and s.state = ?2 and s.provenance = '' order by s.sequence desc limit 1)"));
+  LF_ASSIGN_OR_RETURN(
+      Statement proven,
+      Statement::Prepare(db,
+                         "update database set proven = (select key from snapshot s where s.database = database.id and "
+                         "s.check_state = ?1 and s.state = ?2 and s.provenance = '' and s.part = '' order by s.sequence desc limit 1)"));
   LF_RETURN_IF_ERROR(proven.Bind(1, int64_t{v1::CHECK_STATE_OK}).Bind(2, int64_t{v1::SNAPSHOT_STATE_COMMITTED}).Run());
   return taken;
 }

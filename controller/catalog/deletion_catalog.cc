@@ -66,9 +66,10 @@ absl::StatusOr<int64_t> NextChunkId(sqlite::Connection db) {
 
 absl::Status RefreshDatabase(sqlite3* db, int64_t database, int added) {
   const std::string newest =
-      "(select key from snapshot where database = ?1 and state <> ?2 and provenance = '' order by sequence desc limit 1)";
+      "(select key from snapshot where database = ?1 and state <> ?2 and provenance = '' and part = '' order by sequence desc limit 1)";
   const std::string proven =
-      "(select key from snapshot where database = ?1 and check_state = ?3 and state = ?4 and provenance = '' order by sequence desc limit "
+      "(select key from snapshot where database = ?1 and check_state = ?3 and state = ?4 and provenance = '' and part = '' order by "
+      "sequence desc limit "
       "1)";
   // What still holds is not looked for again: a database may have a million snapshots.
   const auto unless_good = [](std::string_view column, const std::string& otherwise) {
@@ -105,7 +106,14 @@ absl::Status DeletionCatalog::Trash(const SnapshotId& snapshot, bool force, cons
                      fmt::format("snapshot {} is the newest one of its database that was checked", snapshot.value()),
                      "check a newer one first, or add --force");
       }
-      if (found && get.Int(2) == 1) {
+      // Beside it there may be parts and imports, which are no backup of the database.
+      LF_ASSIGN_OR_RETURN(Statement other,
+                          Statement::Prepare(db,
+                                             "select 1 from snapshot where database = ?1 and key <> ?2 and state <> ?3 and "
+                                             "provenance = '' and part = '' limit 1"));
+      const bool newest = found && !get.IsNull(1) && get.Int(1) == row.key;
+      LF_ASSIGN_OR_RETURN(const bool others, other.Bind(1, row.database).Bind(2, row.key).Bind(3, kInTrash).Step());
+      if (found && (get.Int(2) == 1 || (newest && !others))) {
         return Error(absl::StatusCode::kFailedPrecondition, "LAST_SNAPSHOT",
                      fmt::format("snapshot {} is the only one of its database", snapshot.value()), "back it up first, or add --force");
       }

@@ -183,8 +183,8 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
                       Statement::Prepare(db, R"sql(insert into snapshot (id, device, database, timeline, sequence, method, state, page_size,
     page_count, root, root_version, manifest_kind, manifest_parts, parent, taken_at, received_at, effective_at, journal_mode, source_check,
     source_check_message, check_state, pages_sent, wire_bytes, stored_bytes, duration_ms, pinned_ms, read_bytes, operation, session, pack, offset,
-    key, pages_changed, layers, trashed_at, trashed_by, content, content_bytes, provenance, commits)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
+    key, pages_changed, layers, trashed_at, trashed_by, content, content_bytes, provenance, commits, part)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
   insert.Bind(1, record.snapshot_id()).Bind(2, record.device_id()).Bind(3, database);
   insert.Bind(4, static_cast<int64_t>(record.timeline()))
       .Bind(5, static_cast<int64_t>(record.sequence()))
@@ -209,7 +209,8 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
   insert.Bind(37, int64_t{content})
       .Bind(38, int64_t{record.content_bytes()})
       .Bind(39, record.provenance())
-      .Bind(40, int64_t{record.commits()});
+      .Bind(40, int64_t{record.commits()})
+      .Bind(41, record.part());
   LF_RETURN_IF_ERROR(insert.Run());
   return key;
 }
@@ -234,13 +235,13 @@ absl::StatusOr<CommitDone> IngestCatalog::Commit(const UploadSessionRow& session
     LF_RETURN_IF_ERROR(RecordRows(db, session, own, /*own=*/true, marking != 0));
     LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
-    if (!record.precopied() && record.provenance().empty()) LF_RETURN_IF_ERROR(ReleasePrecopied(db, session.database));
+    // What somebody brought, or holds a part only, is no state that the database had.
+    const bool newest_now = !record.precopied() && record.provenance().empty() && record.part().empty();
+    if (newest_now) LF_RETURN_IF_ERROR(ReleasePrecopied(db, session.database));
     LF_ASSIGN_OR_RETURN(Statement newest,
                         Statement::Prepare(db,
                                            "update database set newest = iif(?5, newest, ?1), sequence = ?2, snapshots = snapshots + ?4 "
                                            "where id = ?3 and sequence = ?2 - 1"));
-    // What somebody brought is no state that the database had.
-    const bool newest_now = !record.precopied() && record.provenance().empty();
     newest.Bind(1, key).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database);
     newest.Bind(4, int64_t{record.precopied() ? 0 : 1}).Bind(5, int64_t{newest_now ? 0 : 1});
     LF_RETURN_IF_ERROR(newest.Run());

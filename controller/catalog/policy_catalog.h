@@ -61,7 +61,8 @@ struct RetainedSnapshot {
   bool good = false;     // complete in the store
   bool checked = false;  // and SQLite's checks ended well
   bool pinned = false;
-  bool ordered = false;  // an order that has not ended needs it
+  bool ordered = false;   // an order that has not ended needs it
+  std::string part = {};  // what it holds of the database; empty: all
 };
 
 class PolicyCatalog {

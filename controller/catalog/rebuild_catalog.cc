@@ -187,11 +187,10 @@ absl::Status RebuildCatalog::Keep(const Found& snapshot) {
   LF_ASSIGN_OR_RETURN(Statement * pin, Cached("update snapshot set pinned = 1 where id = ?1 and exists (select 1 from found.mark m where "
                                               "m.id = ?1 and m.pinned and not m.deleted)"));
   LF_RETURN_IF_ERROR(pin->Bind(1, record.snapshot_id()).Run());
-  LF_ASSIGN_OR_RETURN(
-      Statement * update,
-      Cached(
-          "update database set newest = (select key from snapshot where database = ?1 and provenance = '' order by sequence desc limit 1), "
-          "sequence = max(sequence, ?2), snapshots = snapshots + 1, timeline = max(timeline, ?3) where id = ?1"));
+  LF_ASSIGN_OR_RETURN(Statement * update,
+                      Cached("update database set newest = (select key from snapshot where database = ?1 and provenance = '' and part = '' "
+                             "order by sequence desc limit 1), "
+                             "sequence = max(sequence, ?2), snapshots = snapshots + 1, timeline = max(timeline, ?3) where id = ?1"));
   return update->Bind(1, database).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, static_cast<int64_t>(record.timeline())).Run();
 }
 

@@ -30,6 +30,11 @@ alter table database add column chain_ms integer not null default -1;
 create index gap_chain on gap (until_ms) where reason = 'CHAIN_DIFFERS';
 )sql";
 
+// Of a dump that leaves something out: what it holds; empty: all of the database.
+constexpr std::string_view kPartSchema = R"sql(
+alter table snapshot add column part text not null default '';
+)sql";
+
 // Whose upload it is: one that is cancelled leaves no claim.
 constexpr std::string_view kSessionOperationSchema = R"sql(
 alter table upload_session add column operation text not null default '';
@@ -58,6 +63,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kContentSchema},
       Migration{kCaptureSchema},
       Migration{kSessionOperationSchema},
+      Migration{kPartSchema},
   };
   return kMigrations;
 }

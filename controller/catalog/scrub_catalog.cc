@@ -233,10 +233,11 @@ absl::StatusOr<bool> ScrubCatalog::SetDamaged(const SnapshotId& snapshot, bool d
     changed = true;
     const int64_t database = set.Int(0);
     set.Reset();
-    LF_ASSIGN_OR_RETURN(Statement proven,
-                        Statement::Prepare(db,
-                                           "update database set proven = (select key from snapshot where database = ?1 and check_state = "
-                                           "?2 and state = ?3 and provenance = '' order by sequence desc limit 1) where id = ?1"));
+    LF_ASSIGN_OR_RETURN(
+        Statement proven,
+        Statement::Prepare(db,
+                           "update database set proven = (select key from snapshot where database = ?1 and check_state = "
+                           "?2 and state = ?3 and provenance = '' and part = '' order by sequence desc limit 1) where id = ?1"));
     return proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, good).Run();
   }));
   return changed;

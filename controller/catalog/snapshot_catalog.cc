@@ -38,7 +38,7 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits";
+    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits, s.part";
 
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
@@ -81,6 +81,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_content_bytes(number(34));
   snapshot.set_provenance(text(35));
   snapshot.set_commits(static_cast<uint32_t>(number(36)));
+  snapshot.set_part(text(37));
   return snapshot;
 }
 
@@ -232,9 +233,10 @@ absl::StatusOr<v1::Snapshot> SnapshotCatalog::Newest(const DeviceId& device, con
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(
         Statement get,
-        Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where device = ? and "
-                                           "name = ?) and s.state = {} and s.provenance = '' order by s.sequence desc limit 1",
-                                           kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
+        Statement::Prepare(db,
+                           fmt::format("select {} from snapshot s where s.database = (select id from database where device = ? and "
+                                       "name = ?) and s.state = {} and s.provenance = '' and s.part = '' order by s.sequence desc limit 1",
+                                       kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
     get.Bind(1, device.value()).Bind(2, database);
     snapshot = One(get, Error(absl::StatusCode::kNotFound, "NO_SNAPSHOT", fmt::format("{} has no snapshot", Label(device, database)),
                               "back it up first"));
@@ -270,7 +272,7 @@ absl::StatusOr<std::optional<v1::Snapshot>> SnapshotCatalog::After(const DeviceI
     LF_ASSIGN_OR_RETURN(Statement get,
                         Statement::Prepare(db, fmt::format("select {} from snapshot s where s.database = (select id from database where "
                                                            "device = ?1 and name = ?2) and s.taken_at > ?3 and s.state = {} and "
-                                                           "s.provenance = '' order by s.taken_at, s.sequence limit 1",
+                                                           "s.provenance = '' and s.part = '' order by s.taken_at, s.sequence limit 1",
                                                            kSnapshotColumns, static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED))));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, device.value()).Bind(2, database).Bind(3, ToUnixMillis(at)).Step());
     if (found) snapshot = ToSnapshot(get);
@@ -403,7 +405,7 @@ absl::Status SnapshotCatalog::SetCheck(const SnapshotId& snapshot, v1::CheckStat
         Statement::Prepare(
             db,
             "update database set proven = (select key from snapshot where database = ?1 and check_state = ?2 "
-            "and state = ?3 and provenance = '' order by sequence desc limit 1) where id = ?1 and (?4 = ?2 or proven = ?5)"));
+            "and state = ?3 and provenance = '' and part = '' order by sequence desc limit 1) where id = ?1 and (?4 = ?2 or proven = ?5)"));
     proven.Bind(1, database).Bind(2, int64_t{v1::CHECK_STATE_OK}).Bind(3, int64_t{v1::SNAPSHOT_STATE_COMMITTED});
     return proven.Bind(4, int64_t{state}).Bind(5, key).Run();
   });

@@ -56,10 +56,11 @@ absl::StatusOr<int64_t> BeginOf(sqlite3* db, int64_t database, int64_t timeline)
 absl::StatusOr<Found> NewestOf(sqlite3* db, int64_t database, int64_t timeline, SystemTime at) {
   LF_ASSIGN_OR_RETURN(
       Statement get,
-      Statement::Prepare(db,
-                         fmt::format("select id, timeline, taken_at from snapshot where database = ?1 and state = {} and "
-                                     "taken_at <= ?2 and timeline = ?3 and provenance = '' order by taken_at desc, sequence desc limit 1",
-                                     kCommitted)));
+      Statement::Prepare(
+          db,
+          fmt::format("select id, timeline, taken_at from snapshot where database = ?1 and state = {} and "
+                      "taken_at <= ?2 and timeline = ?3 and provenance = '' and part = '' order by taken_at desc, sequence desc limit 1",
+                      kCommitted)));
   get.Bind(1, database).Bind(2, ToUnixMillis(at)).Bind(3, timeline);
   return One(get);
 }
@@ -80,7 +81,7 @@ absl::StatusOr<Found> RivalOf(sqlite3* db, int64_t database, int64_t timeline, i
   LF_ASSIGN_OR_RETURN(
       Statement get,
       Statement::Prepare(db, fmt::format("select id, timeline, taken_at from snapshot where database = ?1 and state = {} and "
-                                         "taken_at > ?2 and taken_at <= ?3 and timeline < ?4 and provenance = '' "
+                                         "taken_at > ?2 and taken_at <= ?3 and timeline < ?4 and provenance = '' and part = '' "
                                          "order by taken_at desc, sequence desc limit 1",
                                          kCommitted)));
   get.Bind(1, database).Bind(2, after).Bind(3, ToUnixMillis(at)).Bind(4, timeline);

@@ -171,6 +171,7 @@ std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& befor
   Facts facts;
   facts.Add("  snapshot", fmt::format("{} of {}, taken {} ({})", snapshot.id(), DatabaseName(snapshot),
                                       LocalTimeText(FromProtoTime(snapshot.taken_at())), AgeText(FromProtoTime(snapshot.taken_at()), now)));
+  facts.AddIf("  part", snapshot.part().empty() ? "" : "holds a part only: " + snapshot.part());
   facts.AddIf("  commits", CommitsText(snapshot, before));
   if (!planned.has_gap()) facts.AddIf("  next state", StateText(planned.has_after(), planned.after(), ""));
   if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));

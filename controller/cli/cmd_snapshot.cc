@@ -33,8 +33,10 @@ std::string RatioText(int64_t pages, int64_t bytes) {
 }
 
 bool IsImport(const v1::Snapshot& snapshot) { return !snapshot.provenance().empty(); }
+bool IsPart(const v1::Snapshot& snapshot) { return !snapshot.part().empty(); }
 
 Cell MethodCell(const v1::Snapshot& snapshot) {
+  if (IsPart(snapshot)) return {fmt::format("{} ({})", Word(snapshot.method()), snapshot.part()), Tone::kDoubtful};
   return IsImport(snapshot) ? Cell("import", Tone::kDoubtful) : Cell(Word(snapshot.method()));
 }
 
@@ -95,7 +97,7 @@ CommandResult List(Session& session, const ListOptions& options) {
     if (wanted - snapshots.size() < 1000) request.set_page_size(static_cast<int32_t>(wanted - snapshots.size()));
     LF_ASSIGN_OR_RETURN(const v1::ListSnapshotsResponse response, client->ListSnapshots(request));
     std::copy_if(response.snapshots().begin(), response.snapshots().end(), std::back_inserter(snapshots),
-                 [&](const v1::Snapshot& snapshot) { return !options.no_imports || !IsImport(snapshot); });
+                 [&](const v1::Snapshot& snapshot) { return !options.no_imports || (!IsImport(snapshot) && !IsPart(snapshot)); });
     return snapshots.size() >= wanted ? std::string() : response.next_page_token();
   }));
   // Of one database the times without states belong into the list; with --limit those that the listed ones reach.
@@ -128,7 +130,9 @@ CommandResult List(Session& session, const ListOptions& options) {
     return kDone;
   }
   const bool wide = session.format() == OutputFormat::kWide;
-  const bool with_method = !wide && std::any_of(snapshots.begin(), snapshots.end(), &IsImport);  // what is no backup is told apart
+  // What is no backup, or one of a part, is told apart.
+  const bool with_method = !wide && std::any_of(snapshots.begin(), snapshots.end(),
+                                                [](const v1::Snapshot& snapshot) { return IsImport(snapshot) || IsPart(snapshot); });
   std::vector<Table::Column> columns = {{"ID"}, {"DATABASE", false, true}, {"TAKEN"}, {"SIZE", true}, {"CHECK"}};
   if (with_method) columns.push_back({"METHOD"});
   if (wide) {
@@ -185,6 +189,7 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
     facts.Add("content", fmt::format("{} of {}", SizeText(snapshot.content_bytes()),
                                      snapshot.content() == v1::SNAPSHOT_CONTENT_SQL ? "SQL text" : "files"));
   }
+  facts.AddIf("part", IsPart(snapshot) ? snapshot.part() + ": never the newest state of its database" : "");
   facts.AddIf("imported", snapshot.provenance());
   facts.AddIf("in question", in_question);
   facts.Add("root digest", ToHex(AsBytes(snapshot.root_digest())));
@@ -277,10 +282,12 @@ void AddSnapshot(CLI::App& app, Session& session) {
   CLI::App* list = snapshot->add_subcommand("list", "List snapshots, newest first");
   list->add_option("OF", list_options->parent, "DEVICE or DEVICE/DATABASE; all if not given");
   list->add_option("--limit", list_options->limit, "At most this many")->type_name("N")->check(CLI::Range(1, 1'000'000));
-  list->add_flag("--no-imports", list_options->no_imports, "Leave out what `snapshot import` made: the first is the newest backup");
+  list->add_flag("--no-imports", list_options->no_imports,
+                 "Leave out what `snapshot import` made, and dumps of a part: the first is the newest backup");
   list->footer(
       "Of one DEVICE/DATABASE the times without the promised states stand between them, with the reason.\n"
-      "An import stands where the time of its file puts it, has the method `import`, and is never the newest state of its database.");
+      "An import stands where the time of its file puts it, has the method `import`, and is never the newest state of its database.\n"
+      "Nor is a dump of a part of it: which part stands behind its method, and it is restored by its id alone.");
   OnCall(list, session, list_options, &List);
 
   auto show_options = std::make_shared<SnapshotOptions>();

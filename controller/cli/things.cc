@@ -244,6 +244,7 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("content_bytes", snapshot.content() > v1::SNAPSHOT_CONTENT_DATABASE ? Json(snapshot.content_bytes()) : Json())
       .Set("provenance", Json::OrNull(snapshot.provenance()))
       .Set("imported", !snapshot.provenance().empty())
+      .Set("part", Json::OrNull(snapshot.part()))
       .Set("commits", snapshot.commits() > 0 ? Json(int64_t{snapshot.commits()}) : Json());
   return result;
 }

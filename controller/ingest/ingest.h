@@ -51,6 +51,7 @@ struct CommittedSnapshot {
   DeviceId device;
   std::string database;
   v1::Method method = v1::METHOD_UNSPECIFIED;
+  bool part = false;  // it holds a part of the database only
 };
 
 struct DeviceContact {

@@ -79,6 +79,7 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   record.set_content(begin.content() == v1::SNAPSHOT_CONTENT_UNSPECIFIED ? v1::SNAPSHOT_CONTENT_DATABASE : begin.content());
   record.set_commits(commit.commits());
   record.set_provenance(facts.provenance);
+  if (begin.content() == v1::SNAPSHOT_CONTENT_SQL) record.set_part(Shortened(commit.part()));
   return record;
 }
 

@@ -399,7 +399,11 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   sink_->Send(response);
   Fail(absl::OkStatus());  // closes the stream well
   if (created && !record.precopied() && about.provenance.empty() && deps.on_committed)
-    deps.on_committed({.snapshot = committed.snapshot, .device = device_, .database = begin_.database(), .method = begin_.method()});
+    deps.on_committed({.snapshot = committed.snapshot,
+                       .device = device_,
+                       .database = begin_.database(),
+                       .method = begin_.method(),
+                       .part = !record.part().empty()});
   return absl::OkStatus();
 }
 

@@ -1,7 +1,10 @@
 #include "controller/retention/plan.h"
 
 #include <algorithm>
+#include <deque>
+#include <map>
 #include <set>
+#include <string_view>
 
 #include "fmt/format.h"
 
@@ -20,30 +23,25 @@ constexpr size_t kTimesMany = 10;
 
 milliseconds SinceEpoch(SystemTime time) { return milliseconds(ToUnixMillis(time)); }
 
-}  // namespace
-
-std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& policy, SystemTime now, const std::string& hold) {
+// Of snapshots that hold the same. Of those that hold a part nothing is kept for being the last resort.
+std::vector<Verdict> PlanAlike(std::span<const Snapshot> snapshots, const Policy& policy, SystemTime now, bool whole) {
   std::vector<Verdict> verdicts(snapshots.size());
   const auto keep = [&](size_t i, std::string reason) {
     verdicts[i].keep = true;
     verdicts[i].reasons.push_back(std::move(reason));
   };
-  if (!hold.empty()) {
-    for (size_t i = 0; i < snapshots.size(); ++i) keep(i, "hold: " + hold);
-    return verdicts;
-  }
   int newest = 0;
   bool checked = false;
   std::vector<std::set<int64_t>> taken(policy.tiers.size());
   for (size_t i = snapshots.size(); i-- > 0;) {
     const Snapshot& snapshot = snapshots[i];
-    if (i + 1 == snapshots.size()) keep(i, "newest");
+    if (whole && i + 1 == snapshots.size()) keep(i, "newest");
     if (snapshot.pinned) keep(i, "pinned");
     if (snapshot.ordered) keep(i, "ordered");
     if (snapshot.good) {
-      if (++newest == 1 && i + 1 != snapshots.size()) keep(i, "newest complete");
+      if (++newest == 1 && whole && i + 1 != snapshots.size()) keep(i, "newest complete");
       if (newest <= policy.keep_last) keep(i, "keep_last");
-      if (snapshot.checked && !checked) {
+      if (whole && snapshot.checked && !checked) {
         checked = true;
         keep(i, "newest checked");
       }
@@ -69,7 +67,7 @@ std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& pol
   }
   int kept = 0;
   for (size_t i = 0; i < snapshots.size(); ++i) kept += verdicts[i].keep && snapshots[i].good ? 1 : 0;
-  for (size_t i = snapshots.size(); i-- > 0 && kept < policy.floor;) {
+  for (size_t i = snapshots.size(); i-- > 0 && whole && kept < policy.floor;) {
     if (verdicts[i].keep || !snapshots[i].good) continue;
     keep(i, "floor");
     ++kept;
@@ -85,14 +83,32 @@ std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& pol
   return verdicts;
 }
 
+}  // namespace
+
+std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& policy, SystemTime now, const std::string& hold) {
+  if (!hold.empty()) return std::vector<Verdict>(snapshots.size(), Verdict{.keep = true, .reasons = {"hold: " + hold}});
+  std::map<std::string_view, std::vector<size_t>> kinds;
+  for (size_t i = 0; i < snapshots.size(); ++i) kinds[snapshots[i].part].push_back(i);
+  std::vector<Verdict> verdicts(snapshots.size());
+  std::vector<Snapshot> alike;
+  for (const auto& [part, places] : kinds) {
+    alike.clear();
+    for (const size_t i : places) alike.push_back(snapshots[i]);
+    std::vector<Verdict> of_these = PlanAlike(alike, policy, now, part.empty());
+    for (size_t k = 0; k < places.size(); ++k) verdicts[places[k]] = std::move(of_these[k]);
+  }
+  return verdicts;
+}
+
 std::optional<Anomaly> FindAnomaly(std::span<const Snapshot> snapshots, int64_t seen) {
   std::vector<int64_t> sizes;
-  for (size_t i = 0; i < snapshots.size(); ++i) {
-    const Snapshot& snapshot = snapshots[i];
-    if (i < kLeastBaseline || snapshot.sequence <= seen) continue;
-    const size_t first = i > kBaseline ? i - kBaseline : 0;
-    sizes.clear();
-    for (size_t k = first; k < i; ++k) sizes.push_back(snapshots[k].size_bytes);
+  std::deque<int64_t> before_it;  // of whole snapshots: a part is smaller, and that is no wonder
+  for (const Snapshot& snapshot : snapshots) {
+    if (!snapshot.part.empty()) continue;
+    sizes.assign(before_it.begin(), before_it.end());
+    before_it.push_back(snapshot.size_bytes);
+    if (before_it.size() > kBaseline) before_it.pop_front();
+    if (sizes.size() < kLeastBaseline || snapshot.sequence <= seen) continue;
     std::nth_element(sizes.begin(), sizes.begin() + static_cast<std::ptrdiff_t>(sizes.size() / 2), sizes.end());
     const int64_t usual = sizes[sizes.size() / 2];
     if (std::abs(snapshot.size_bytes - usual) >= kLeastChange) {

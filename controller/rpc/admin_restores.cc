@@ -162,6 +162,8 @@ absl::StatusOr<AdminHandlers::ResolvedRestore> AdminHandlers::ResolveRestore(con
   order.set_root_digest(snapshot.root_digest());
   order.set_root_version(format::kRootVersion);
   order.set_content(snapshot.content());
+  order.set_part(snapshot.part());
+  order.set_journal_mode(snapshot.journal_mode());
   order.set_check_state(RecordedVerdict(snapshot));
   order.set_check_override(wanted.check_override());
   if (wanted.tables_size() > kMaxTables) return Invalid("TABLES_INVALID", fmt::format("more than {} tables", kMaxTables));

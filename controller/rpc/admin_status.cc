@@ -112,11 +112,12 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
   const std::chrono::seconds waits = health.has_waits_since() ? Since(health.waits_since(), now) : std::chrono::seconds(0);
   if (!database.has_newest_snapshot()) {
     if (!health.has_last_error()) {
-      alarms.Add("NEVER_BACKED_UP", subject,
-                 health.schedule().empty() ? "there is no snapshot, and it has no schedule"
-                 : !health.waits_for().empty()
-                     ? fmt::format("there is no snapshot yet, and the run that is due waits: {}", health.waits_for())
-                     : "there is no snapshot yet");
+      alarms.Add(
+          "NEVER_BACKED_UP", subject,
+          database.snapshots() > 0    ? "there is no snapshot of all of it that a device made: what there is holds a part, or was imported"
+          : health.schedule().empty() ? "there is no snapshot, and it has no schedule"
+          : !health.waits_for().empty() ? fmt::format("there is no snapshot yet, and the run that is due waits: {}", health.waits_for())
+                                        : "there is no snapshot yet");
     }
     return;
   }

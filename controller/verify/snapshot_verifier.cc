@@ -28,6 +28,7 @@ using std::chrono::steady_clock;
 constexpr std::string_view kSuffix = ".check";
 constexpr int kPageOfDatabases = 500;
 constexpr std::string_view kSchedule = "schedule";
+constexpr const char* kOfPart = "/part";
 constexpr int kDrillsLookedAt = 100;
 constexpr std::chrono::hours kDrillAgain{24};  // after one that gave no verdict
 
@@ -150,16 +151,19 @@ absl::StatusOr<v1::Operation> SnapshotVerifier::Order(v1::OperationKind kind, co
   return operation;
 }
 
-void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database, bool continuous) {
+void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database, Automatic kind) {
+  const bool continuous = kind == Automatic::kContinuous;
   Job job;
   job.snapshot = snapshot;
   job.device = device;
-  job.database = database;
+  // No database has such a name: a part does not take the turn of a whole snapshot.
+  job.database = kind == Automatic::kPart ? database + kOfPart : database;
   job.not_before = steady_clock::now() + options_.settle;
   SnapshotId superseded;
   {
     MutexLock lock(mu_);
-    const auto of_database = automatic_of_.find({device.value(), database});
+    const std::pair key(device.value(), job.database);
+    const auto of_database = automatic_of_.find(key);
     if (of_database != automatic_of_.end()) {
       Job& older = *of_database->second;
       if (older.snapshot == snapshot) return;
@@ -171,15 +175,16 @@ void SnapshotVerifier::Committed(const SnapshotId& snapshot, const DeviceId& dev
     } else if (automatic_.size() >= options_.max_waiting) {
       return;  // found again at the next start
     } else {
-      if (const auto last = checked_.find({device.value(), database}); continuous && last != checked_.end())
+      if (const auto last = checked_.find(key); continuous && last != checked_.end())
         job.not_before = std::max(job.not_before, last->second + options_.continuous_every);
       automatic_.push_back(std::move(job));
-      automatic_of_[{device.value(), database}] = std::prev(automatic_.end());
+      automatic_of_[key] = std::prev(automatic_.end());
       if (std::max(automatic_.back().not_before, rests_until_) < looks_again_) wake_.SignalAll();
     }
   }
-  // Only for those who look: the queue does not depend on it. Syncs come every second, and are not written down.
-  if (continuous) return;
+  // Only for those who look: the queue does not depend on it. Syncs come every second, and are not written down; parts are not found again
+  // at the next start, and their drill comes.
+  if (kind != Automatic::kBackup) return;
   snapshots_.QueueCheck(snapshot, superseded);
 }
 
@@ -381,7 +386,10 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
   LF_CRASH_POINT("verify.materialised");
   if (made.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
   // What SQLite says of the text is a verdict; what the machine says is none.
-  if (ReasonOf(made) == "LOAD_REFUSED") return {v1::CHECK_STATE_CANNOT_TELL, MessageOf(made), absl::OkStatus(), took};
+  const std::string of_part = snapshot.part().empty() ? "" : fmt::format("it holds a part only: {}", snapshot.part());
+  if (ReasonOf(made) == "LOAD_REFUSED") {
+    return {v1::CHECK_STATE_CANNOT_TELL, of_part.empty() ? MessageOf(made) : of_part + "; " + MessageOf(made), absl::OkStatus(), took};
+  }
   if (ReasonOf(made) == "LOAD_DAMAGED" || ReasonOf(made) == "CONTENT_DAMAGED") {
     return {v1::CHECK_STATE_DAMAGED, MessageOf(made), WithReason(made, "SNAPSHOT_DAMAGED", "look at older snapshots of the database"),
             took};
@@ -397,12 +405,13 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
                                        EndCancelledOnes();
                                        return stop();
                                      },
-                                 .progress = [&](int64_t bytes) { Report(job, "checking", size / 2 + std::min(bytes, size) / 2, size); }});
+                                 .progress = [&](int64_t bytes) { Report(job, "checking", size / 2 + std::min(bytes, size) / 2, size); },
+                                 .part = !snapshot.part().empty()});
   if (result.status.code() == Code::kCancelled) return {v1::CHECK_STATE_UNSPECIFIED, "", Cancelled()};
   if (!result.status.ok()) return failed(result.status);
   switch (result.verdict.state) {
     case check::State::kOk:
-      return {v1::CHECK_STATE_OK, "", absl::OkStatus(), took};
+      return {v1::CHECK_STATE_OK, result.Text(), absl::OkStatus(), took};
     case check::State::kCannotTell:
       return {v1::CHECK_STATE_CANNOT_TELL, result.Text(), absl::OkStatus(), took};
     case check::State::kDamaged:

@@ -53,6 +53,13 @@ struct VerifierOptions {
   check::Checker::Options check;
 };
 
+// What was committed, for the turn of its check.
+enum class Automatic {
+  kBackup,
+  kContinuous,  // when the hour of its database is over
+  kPart,        // of a database: beside the whole snapshots, none of which it replaces
+};
+
 class SnapshotVerifier final : public Verifier {
  public:
   SnapshotVerifier(fleet::Fleet& fleet, catalog::SnapshotCatalog& snapshots, restore::SnapshotReaderFactory& readers, const Clock& clock,
@@ -68,7 +75,7 @@ class SnapshotVerifier final : public Verifier {
   absl::StatusOr<v1::Operation> StartDrill(const SnapshotId& snapshot, const std::string& request_id,
                                            const std::string& ordered_by) override;
   // A snapshot was committed: it is the one to check of its database now, or if it is one of continuous capture when its time has come.
-  void Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database, bool continuous = false);
+  void Committed(const SnapshotId& snapshot, const DeviceId& device, const std::string& database, Automatic kind = Automatic::kBackup);
 
   // Checks that wait or run.
   size_t waiting() const;

@@ -33,6 +33,14 @@ def make(path, rows=20000, journal="wal"):
     return path
 
 
+def value(path, sql):
+    db = sqlite3.connect(path)
+    try:
+        return db.execute(sql).fetchone()[0]
+    finally:
+        db.close()
+
+
 def files_beside(path):
     return sorted(os.listdir(os.path.dirname(path)))
 
@@ -91,6 +99,54 @@ def test_options_and_configuration_say_what_is_dumped():
         fleet.cli("backup", "alpha/main", "--schema-only", check=2)
         online = fleet.cli("-o", "json", "snapshot", "show", fleet.snapshot("alpha/main", "--method", "online")).json
         lf.expect_equal((online["method"], online["content"]), ("online", "database"), "another method on order")
+
+
+def test_a_part_is_never_taken_for_the_whole():
+    need_sqlite3()
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path = make(fleet.path("x.db"), rows=200)
+        config = fleet.agent("alpha", {"main": path, "fresh": make(fleet.path("fresh.db"), rows=1)}).config
+        content = lf.content(path)
+        whole = fleet.snapshot("alpha/main")
+        parts = {}
+        for part, args in (("schema only", ["--schema-only"]), ("data only", ["--data-only"]), ("without table tag", ["--without-table", "tag"]), ("table tag", ["--table", "tag"])):
+            parts[part] = fleet.snapshot("alpha/main", "--method", "dump", *args)
+            lf.expect_equal(fleet.cli("-o", "json", "snapshot", "show", parts[part]).json["part"], part, "the part")
+            lf.expect(f"dump ({part})" in fleet.cli("-o", "wide", "snapshot", "list", "alpha/main").out, f"the list does not say {part}")
+        lf.expect_equal(fleet.cli("-o", "json", "snapshot", "show", whole).json["part"], None, "what a whole snapshot holds")
+        # What is newest is the whole one, for whoever asks.
+        lf.expect_equal(fleet.cli("-o", "name", "snapshot", "list", "alpha/main", "--no-imports", "--limit", "1").out.split(), [whole], "the newest backup")
+        lf.expect_equal(fleet.cli("-o", "json", "database", "show", "alpha/main").json["newest_snapshot"]["id"], whole, "the newest snapshot")
+        kept = fleet.program("litefleet-agent", "status", "--config", config, "-o", "json").json["databases"]
+        lf.expect_equal([each["last_snapshot"] for each in kept if each["name"] == "main"], [whole], "what the device goes on from")
+        for when in ([], ["--at", "now"]):
+            lf.expect_equal(fleet.cli("-o", "json", "restore", "alpha/main", *when, "--plan").json["snapshot"]["id"], whole, f"what a restore {when} takes")
+        plan = fleet.cli("restore", "alpha/main", "--snapshot", parts["schema only"], "--plan").out
+        lf.expect("holds a part only: schema only" in plan, f"the plan: {plan}")
+        # Their checks: rows without what was left out are no damage, and rows alone are no database.
+        for part, check in (("table tag", "ok"), ("without table tag", "ok"), ("schema only", "ok"), ("data only", "cannot_tell")):
+            checked = fleet.cli("-o", "json", "snapshot", "check", parts[part]).json
+            lf.expect_equal(checked["check"], check, f"the check of {part}: {checked['check_message']}")
+        alarms = [alarm["reason"] for alarm in fleet.cli("-o", "json", "status").json["alarms"]]
+        lf.expect("SOURCE_DAMAGED" not in alarms, f"alarms: {alarms}")
+        # The two halves are the whole, with SQLite's own program.
+        made = fleet.path("made.db")
+        for part in ("schema only", "data only"):
+            fleet.cli("snapshot", "download", parts[part], "--output", fleet.path("part.sql"), "--force")
+            with open(fleet.path("part.sql"), "rb") as file:
+                subprocess.run(["sqlite3", "-bail", made], stdin=file, check=True)
+        lf.expect_equal(lf.content(made), content, "what the halves make")
+        lf.run_sql(path, "delete from item")
+        fleet.cli("restore", "alpha/main", "--yes")
+        lf.expect_equal(lf.content(path), content, "the rows after a restore of the newest state")
+        # Of a database of which there are parts alone nothing is restored without an id.
+        part = fleet.snapshot("alpha/fresh", "--method", "dump", "--schema-only")
+        refused = fleet.cli("-o", "json", "restore", "alpha/fresh", "--yes", check=False)
+        lf.expect_equal(refused.json["error"]["reason"], "NO_SNAPSHOT", "a restore without an id")
+        fleet.cli("restore", "alpha/fresh", "--snapshot", part, "--yes")
+        lf.expect_equal(value(fleet.path("fresh.db"), "select count(*) from item"), 0, "the rows of a schema")
 
 
 def test_downloads_in_every_format_and_a_shell():
@@ -190,6 +246,12 @@ def test_a_dump_is_restored_like_any_other():
         fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--to", "alpha/copy", "--yes")
         lf.expect_equal(lf.content(fleet.path("copy.db")), content, "the rows of the copy")
         lf.expect_equal(lf.integrity(fleet.path("copy.db")), "ok", "the integrity of the copy")
+        lf.expect_equal(value(fleet.path("copy.db"), "pragma journal_mode"), "wal", "the journal mode of the copy")
+        # In the place of one that nobody has open: as it was in the snapshot.
+        lf.run_sql(path, "pragma journal_mode=delete")
+        fleet.cli("restore", "alpha/main", "--snapshot", snapshot, "--mode", "replace", "--yes")
+        lf.expect_equal(value(path, "pragma journal_mode"), "wal", "the journal mode after a replace")
+        lf.expect_equal(lf.content(path), content, "the rows after a replace")
         lf.expect_equal([name for name in os.listdir(fleet.directory) if name.startswith(".litefleet")], [], "what restores leave")
 
 

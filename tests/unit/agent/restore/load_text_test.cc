@@ -80,6 +80,48 @@ TEST_F(LoadTextTest, InPlaceOfADatabaseThatNobodyHasOpen) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// A text does not say the journal mode; the snapshot does.
+TEST_F(LoadTextTest, ReplacedAndNewOnesGetTheJournalModeOfTheSnapshot) {
+  for (const bool there : {true, false}) {
+    for (const bool wal : {true, false}) {
+      SCOPED_TRACE(fmt::format("{} {}", there, wal));
+      std::filesystem::remove_all(folder_ + "/state");
+      std::filesystem::remove_all(data_);
+      std::filesystem::create_directory(data_);
+      if (there) Make(path_, "old", wal ? "delete" : "wal", 50);
+      MakeTextSnapshot(Text("new", 100));
+      order_.set_journal_mode(wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
+      if (there) order_.set_mode(v1::RESTORE_MODE_REPLACE);
+      const Outcome outcome = Run();
+      ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+      EXPECT_EQ(JournalMode(path_), wal ? "wal" : "delete");
+      EXPECT_EQ(Label(path_), "new");
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
+}
+
+TEST_F(LoadTextTest, ALiveOneKeepsItsOwnJournalMode) {
+  Make(path_, "old", "delete", 500);
+  MakeTextSnapshot(Text("new", 100));
+  order_.set_journal_mode(v1::JOURNAL_MODE_WAL);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(JournalMode(path_), "delete");
+  EXPECT_EQ(Label(path_), "new");
+}
+
+// Rows whose parents were left out are no damage of what holds a part.
+TEST_F(LoadTextTest, APartIsCheckedAsOne) {
+  MakeTextSnapshot(Text("new", 10) + "CREATE TABLE c(a REFERENCES p);\nINSERT INTO c VALUES(1);\n");
+  EXPECT_EQ(ReasonOf(Run().status), "SNAPSHOT_DAMAGED");
+  std::filesystem::remove_all(folder_ + "/state");
+  order_.set_part("tables label, c");
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+}
+
 TEST_F(LoadTextTest, ACrashAtAnyPointLeavesTheOldOrTheNew) {
   for (const bool there : {false, true}) {
     for (const char* point : {"restore.fetching", "restore.staged", "restore.loading", "restore.loaded", "restore.checked"}) {

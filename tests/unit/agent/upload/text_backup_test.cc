@@ -97,6 +97,7 @@ class TextBackup : public testing::Test {
 };
 
 TEST_F(TextBackup, TheControllerGetsTheTextAndWhatItIs) {
+  job_.part = "tables a, b";
   v1::UploadBegin begin;
   controller_.on_request = [&](const v1::UploadRequest& request) {
     if (request.has_begin()) begin = request.begin();
@@ -112,6 +113,7 @@ TEST_F(TextBackup, TheControllerGetsTheTextAndWhatItIs) {
   ASSERT_EQ(controller_.commits().size(), 1u);
   const v1::UploadCommit commit = controller_.commits()[0];
   EXPECT_EQ(commit.content_bytes(), static_cast<int64_t>(text_.size()));
+  EXPECT_EQ(commit.part(), "tables a, b");
   EXPECT_EQ(commit.page_count(), begin.page_count());
   EXPECT_EQ(commit.journal_mode(), v1::JOURNAL_MODE_WAL);
   EXPECT_EQ(outcome.progress.done_bytes(), outcome.progress.total_bytes());

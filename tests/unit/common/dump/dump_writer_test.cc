@@ -298,6 +298,28 @@ TEST_F(DumpTest, TablesAreTakenAndLeftOutWithWhatBelongsToThem) {
   EXPECT_TRUE(has(ended.message, "nothing"));
 }
 
+TEST_F(DumpTest, APartIsSaidInWords) {
+  EXPECT_EQ(PartOf({}), "");
+  EXPECT_EQ(PartOf({.compatible = true}), "") << "what is lost is no part";
+  EXPECT_EQ(PartOf({.schema_only = true}), "schema only");
+  EXPECT_EQ(PartOf({.tables = {"a"}}), "table a");
+  EXPECT_EQ(PartOf({.tables = {"a", "b"}, .without = {"b"}, .data_only = true}), "tables a, b, without table b, data only");
+  const std::string most = PartOf({.tables = std::vector<std::string>(1000, "\xc3\xa4")});
+  EXPECT_TRUE(most.size() > 900 && most.size() <= 1000) << most.size();
+}
+
+TEST_F(DumpTest, SchemaAndRowsApartMakeTheWhole) {
+  const auto db = Make("a.db",
+                       "create table t(a integer primary key autoincrement, b); insert into t values(7,1),(9,2); delete from t where a = 9;"
+                       "create table u(t references t); insert into u values(7); create index ti on t(b);"
+                       "create virtual table ft using fts5(z); insert into ft values('w'); analyze");
+  const auto halves = Make("b.db", "");
+  EXPECT_EQ(Load(halves.get(), Dump(db.get(), {.schema_only = true})).end, End::kOk);
+  const Ended rows = Load(halves.get(), Dump(db.get(), {.data_only = true}));
+  EXPECT_EQ(rows.end, End::kOk) << rows.message;
+  EXPECT_EQ(Dump(halves.get()), Dump(db.get()));
+}
+
 TEST_F(DumpTest, NobodyReadingIsAnError) {
   const auto db = Make("a.db", "create table t(a); insert into t values(zeroblob(1000000))");
   TextOutput out([](std::string_view) { return false; });

@@ -178,7 +178,8 @@ class AdminTest : public testing::Test {
     return enrolled->device;
   }
 
-  std::string Snap(const DeviceId& device, const std::string& database, SystemTime taken_at, uint64_t timeline = 1) {
+  std::string Snap(const DeviceId& device, const std::string& database, SystemTime taken_at, uint64_t timeline = 1,
+                   const std::string& part = "") {
     catalog::IngestCatalog ingest(*db_);
     const std::string session = NewUlid(clock_.Now());
     const auto row = ingest.BeginSession(device, SessionId(session), database, timeline, SnapshotId(), clock_.Now() + hours(1));
@@ -199,6 +200,8 @@ class AdminTest : public testing::Test {
     record.set_effective_at_ms(ToUnixMillis(taken_at));
     record.set_session_id(session);
     record.set_manifest_kind(1);
+    record.set_journal_mode(v1::JOURNAL_MODE_WAL);
+    record.set_part(part);
     const auto done = ingest.Commit(*row, record, {1, 100}, {});
     EXPECT_TRUE(done.ok()) << done.status();
     return record.snapshot_id();

@@ -131,6 +131,7 @@ TEST_F(AdminTest, RestoreOrdersAreComplete) {
   EXPECT_EQ(order.page_count(), 3U);
   EXPECT_EQ(order.root_digest(), std::string(32, '\x17'));
   EXPECT_EQ(order.root_version(), 1U);
+  EXPECT_EQ(order.journal_mode(), v1::JOURNAL_MODE_WAL);
   EXPECT_EQ(order.check_state(), v1::CHECK_STATE_UNKNOWN);
   EXPECT_EQ(order.new_timeline(), 2U);
   EXPECT_EQ(fleet_.restores[1].second.new_timeline(), 2U) << "the same request has the same timeline";
@@ -146,6 +147,28 @@ TEST_F(AdminTest, RestoreOrdersAreComplete) {
   ASSERT_TRUE(snapshots_->SetCheck(SnapshotId(second), v1::CHECK_STATE_DAMAGED, "row 3 missing", clock_.Now()).ok());
   EXPECT_EQ(StartReason(target), "");
   EXPECT_EQ(fleet_.restores.back().second.check_state(), v1::CHECK_STATE_DAMAGED);
+}
+
+TEST_F(AdminTest, APartIsRestoredByItsIdAlone) {
+  const DeviceId device = Enrol("kiosk", {}, {"orders"});
+  const SystemTime noon = clock_.Now();
+  const std::string whole = Snap(device, "orders", noon);
+  clock_.Advance(hours(1));
+  const std::string part = Snap(device, "orders", noon + hours(1), 1, "schema only");
+  v1::RestoreTarget target;
+  target.set_source("kiosk/orders");
+  EXPECT_EQ(StartReason(target), "");
+  EXPECT_EQ(fleet_.restores.back().second.snapshot_id(), whole);
+  EXPECT_EQ(fleet_.restores.back().second.part(), "");
+  *target.mutable_at() = ToProtoTime(noon + hours(2));
+  EXPECT_EQ(StartReason(target), "");
+  EXPECT_EQ(fleet_.restores.back().second.snapshot_id(), whole);
+  target.clear_at();
+  target.set_snapshot(part);
+  EXPECT_EQ(Plan(target).snapshot().part(), "schema only");
+  EXPECT_EQ(StartReason(target), "");
+  EXPECT_EQ(fleet_.restores.back().second.snapshot_id(), part);
+  EXPECT_EQ(fleet_.restores.back().second.part(), "schema only");
 }
 
 TEST_F(AdminTest, UndosNameTheRestoreAndGetATimeline) {

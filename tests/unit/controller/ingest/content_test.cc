@@ -4,7 +4,9 @@
 
 #include "common/base/status.h"
 #include "common/format/segment.h"
+#include "controller/catalog/deletion_catalog.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/unit/controller/ingest/upload_text.h"
 
 namespace litefleet::ingest {
 namespace {
@@ -16,98 +18,6 @@ std::string Rows(size_t bytes, uint32_t seed) {
   std::string text;
   while (text.size() < bytes) text += "INSERT INTO t VALUES(" + std::to_string(text.size()) + "," + std::to_string(random()) + ");\n";
   return text;
-}
-
-class Sink final : public UploadSink {
- public:
-  void Send(const v1::UploadResponse& response) override {
-    const std::scoped_lock lock(mu_);
-    answers_.push_back(response);
-  }
-  void Close(const absl::Status& status) override {
-    const std::scoped_lock lock(mu_);
-    closed_ = status;
-  }
-  // The last answer.
-  v1::UploadResponse Last() {
-    const std::scoped_lock lock(mu_);
-    // Durable marks come in between.
-    for (auto it = answers_.rbegin(); it != answers_.rend(); ++it) {
-      if (!it->has_durable()) return *it;
-    }
-    return {};
-  }
-
- private:
-  std::mutex mu_;
-  std::vector<v1::UploadResponse> answers_;
-  absl::Status closed_;
-};
-
-struct Sent {
-  absl::Status status;
-  std::string snapshot;
-  size_t offered = 0;
-  size_t sent = 0;
-};
-
-// A device that uploads text.
-Sent UploadText(
-    Ingest& ingest, const DeviceId& device, const std::string& text,
-    const std::function<void(v1::UploadRequest&)>& change = [](v1::UploadRequest&) {}) {
-  format::SegmentWriter writer(format::Content::kSql);
-  EXPECT_TRUE(writer.Add(AsBytes(text)).ok());
-  EXPECT_TRUE(writer.Finish().ok());
-  auto sink = std::make_shared<Sink>();
-  auto session = ingest.NewUpload(device, sink);
-  EXPECT_TRUE(session.ok());
-  Sent result;
-  const auto handle = [&](v1::UploadRequest request) {
-    change(request);
-    if (result.status.ok()) result.status = (*session)->Handle(request);
-    return result.status.ok();
-  };
-  v1::UploadRequest begin;
-  begin.mutable_begin()->set_session_id(NewUlid(RealClock().Now()));
-  begin.mutable_begin()->set_database("main");
-  begin.mutable_begin()->set_timeline(1);
-  begin.mutable_begin()->set_method(v1::METHOD_DUMP);
-  begin.mutable_begin()->set_content(v1::SNAPSHOT_CONTENT_SQL);
-  begin.mutable_begin()->set_page_size(512);
-  begin.mutable_begin()->set_page_count(writer.page_count());
-  handle(begin);
-  uint64_t offers = 0;
-  format::ChunkCompressor compressor(1);
-  while (std::optional<format::SegmentWriter::Segment> segment = writer.Take()) {
-    v1::UploadRequest offer;
-    offer.mutable_offer()->set_offer_id(++offers);
-    v1::ChunkOffer& chunk = *offer.mutable_offer()->add_chunks();
-    chunk.set_name(std::string(segment->name.AsString()));
-    chunk.add_runs()->set_first_page(segment->first_page);
-    chunk.mutable_runs(0)->set_page_count(static_cast<uint32_t>(segment->pages.size() / 512));
-    ++result.offered;
-    if (!handle(offer)) break;
-    if (sink->Last().missing().positions_size() == 0) continue;
-    ++result.sent;
-    v1::UploadRequest chunks;
-    v1::ChunkData& data = *chunks.mutable_chunks()->add_chunks();
-    data.set_name(std::string(segment->name.AsString()));
-    data.set_raw_bytes(static_cast<uint32_t>(segment->pages.size()));
-    std::string packed;
-    data.set_codec(static_cast<v1::Codec>(*compressor.Compress(segment->pages, packed)));
-    data.set_data(packed);
-    if (!handle(chunks)) break;
-  }
-  v1::UploadRequest commit;
-  commit.mutable_commit()->set_page_size(512);
-  commit.mutable_commit()->set_page_count(writer.page_count());
-  commit.mutable_commit()->set_root_digest(std::string(writer.Root().AsString()));
-  commit.mutable_commit()->set_root_version(1);
-  commit.mutable_commit()->set_content_bytes(writer.text_bytes());
-  handle(commit);
-  result.snapshot = sink->Last().committed().snapshot_id();
-  (*session)->End();
-  return result;
 }
 
 std::string TextOf(const Bytes& pages) {
@@ -156,6 +66,45 @@ TEST_F(Content, SuccessiveTextsShareWhatTheyHaveInCommon) {
   // Another device may not refer to them.
   const Sent foreign = UploadText(*path_->ingest, other_, text);
   EXPECT_EQ(foreign.sent, foreign.offered);
+}
+
+TEST_F(Content, APartIsNeverTheNewestNorProvenNorWhatATimeMeans) {
+  Open();
+  const auto newest = [&] {
+    const auto database = path_->snapshots->GetDatabase(device_, "main");
+    const auto at = path_->snapshots->At(device_, "main", clock_.Now() + std::chrono::hours(24), std::nullopt);
+    const auto found = path_->snapshots->Newest(device_, "main");
+    EXPECT_EQ(at.ok() ? at->id() : "", found.ok() ? found->id() : "");
+    EXPECT_EQ(database.ok() ? database->newest_snapshot().id() : "", found.ok() ? found->id() : "");
+    return found.ok() ? found->id() : ReasonOf(found.status());
+  };
+  const Sent first = UploadPart(*path_->ingest, device_, Rows(50'000, 1), "tables a, b");
+  ASSERT_TRUE(first.status.ok()) << first.status;
+  EXPECT_EQ(newest(), "NO_SNAPSHOT") << "nobody has backed up the rest";
+  const Sent whole = UploadText(*path_->ingest, device_, Rows(100'000, 2));
+  ASSERT_TRUE(whole.status.ok()) << whole.status;
+  EXPECT_FALSE(path_->committed.back().part);
+  const Sent part = UploadPart(*path_->ingest, device_, Rows(50'000, 3), "schema only");
+  ASSERT_TRUE(part.status.ok()) << part.status;
+  EXPECT_TRUE(path_->committed.back().part);
+  EXPECT_EQ(newest(), whole.snapshot);
+  EXPECT_EQ(path_->snapshots->Resolve(part.snapshot)->part(), "schema only");
+  EXPECT_EQ(path_->snapshots->Resolve(whole.snapshot)->part(), "");
+  EXPECT_EQ(path_->snapshots->GetDatabase(device_, "main")->snapshots(), 3);
+
+  ASSERT_TRUE(path_->snapshots->SetCheck(SnapshotId(part.snapshot), v1::CHECK_STATE_OK, "", clock_.Now()).ok());
+  EXPECT_FALSE(path_->snapshots->GetDatabase(device_, "main")->has_newest_proven_at());
+  catalog::DeletionCatalog deletions(*path_->db);
+  EXPECT_EQ(ReasonOf(deletions.Trash(SnapshotId(whole.snapshot), false, "operator:test", clock_.Now())), "LAST_SNAPSHOT")
+      << "parts do not stand for it";
+  ASSERT_TRUE(path_->snapshots->SetCheck(SnapshotId(whole.snapshot), v1::CHECK_STATE_OK, "", clock_.Now()).ok());
+  EXPECT_TRUE(path_->snapshots->GetDatabase(device_, "main")->has_newest_proven_at());
+  EXPECT_EQ(newest(), whole.snapshot);
+  ASSERT_TRUE(deletions.Trash(SnapshotId(whole.snapshot), true, "operator:test", clock_.Now()).ok());
+  EXPECT_EQ(newest(), "NO_SNAPSHOT");
+  EXPECT_FALSE(path_->snapshots->GetDatabase(device_, "main")->has_newest_proven_at());
+  ASSERT_TRUE(deletions.Restore(SnapshotId(whole.snapshot)).ok());
+  EXPECT_EQ(newest(), whole.snapshot);
 }
 
 TEST_F(Content, EmptyTextIsASnapshotWithoutPages) {

@@ -11,6 +11,7 @@
 #include "controller/catalog/timelines.h"
 #include "controller/prune/mark_writer.h"
 #include "tests/fakes/paged_device.h"
+#include "tests/unit/controller/ingest/upload_text.h"
 #include "tests/unit/controller/rebuild/rebuild_fixture.h"
 
 namespace litefleet::rebuild {
@@ -51,6 +52,18 @@ TEST_F(RebuildTest, EverySnapshotComesBackAndUploadsGoOn) {
   ASSERT_TRUE(third.status.ok()) << third.status;
   EXPECT_EQ(third.chunks_sent, 1U) << "the device may still refer to what its snapshots hold";
   EXPECT_EQ(path_->ReadBack(third.snapshot_id).value(), ingest::WholeOf(database));
+}
+
+TEST_F(RebuildTest, APartComesBackAsOne) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  const auto whole = Upload(FakeDatabase::Make(4096, 70, 1), device);
+  ASSERT_TRUE(whole.status.ok()) << whole.status;
+  const auto part = ingest::UploadPart(*path_->ingest, device, "CREATE TABLE t(a);\n", "schema only");
+  ASSERT_TRUE(part.status.ok()) << part.status;
+  EXPECT_EQ(Rebuild().things.snapshots, 2);
+  EXPECT_EQ(path_->snapshots->Resolve(part.snapshot)->part(), "schema only");
+  EXPECT_EQ(path_->snapshots->Newest(device, "main")->id(), whole.snapshot_id);
+  EXPECT_EQ(path_->snapshots->GetDatabase(device, "main")->newest_snapshot().id(), whole.snapshot_id);
 }
 
 TEST_F(RebuildTest, DevicesComeBackAsTheyWereAndRevocationsStay) {

@@ -118,6 +118,36 @@ TEST(PlanTest, NeverTheNewestCheckedNorBelowTheFloor) {
   EXPECT_EQ(Kept(verdicts), 4u);
 }
 
+TEST(PlanTest, PartsAreCountedApart) {
+  Policy policy;
+  policy.keep_last = 1;
+  policy.floor = 2;
+  auto snapshots = Every(minutes(60), 8);
+  snapshots[1].part = "table b";
+  for (const size_t i : {4, 6, 7}) snapshots[i].part = "table a";
+  snapshots[7].checked = true;
+  auto verdicts = Plan(snapshots, policy, kNow, "");
+  const std::vector<bool> kept = {false, true, false, true, false, true, false, true};
+  for (size_t i = 0; i < snapshots.size(); ++i) EXPECT_EQ(verdicts[i].keep, kept[i]) << i;
+  EXPECT_EQ(verdicts[5].reasons.front(), "newest") << "of the whole ones, whatever came after it";
+  // Nothing of them is a last resort: they go when their time is over.
+  policy.keep_last = 0;
+  policy.tiers = {{.every = hours(1), .keep_for = hours(24), .text = "1h for 1d"}};
+  verdicts = Plan(snapshots, policy, kNow + hours(24 * 30), "");
+  for (size_t i = 0; i < snapshots.size(); ++i) EXPECT_EQ(verdicts[i].keep, i == 3 || i == 5) << i;
+}
+
+TEST(PlanTest, APartIsNotSuddenlySmaller) {
+  auto snapshots = Every(minutes(60), 30);
+  snapshots.back().size_bytes = 100;
+  snapshots.back().part = "schema only";
+  EXPECT_FALSE(FindAnomaly(snapshots, -1).has_value());
+  snapshots.push_back(snapshots.back());
+  snapshots.back().sequence += 1;
+  snapshots.back().part.clear();
+  EXPECT_EQ(FindAnomaly(snapshots, -1)->reason, "SUDDENLY_SMALLER");
+}
+
 TEST(PlanTest, HoldsForWhatIsSuddenlyStrange) {
   auto snapshots = Every(minutes(60), 30);
   EXPECT_FALSE(FindAnomaly(snapshots, -1).has_value());

@@ -87,6 +87,22 @@ TEST_F(SnapshotCatalogTest, ATimeMeansTheNewestSnapshotUntilThen) {
   EXPECT_EQ(At(20, std::nullopt, "other"), "NO_SNAPSHOT_THEN");
 }
 
+TEST_F(SnapshotCatalogTest, ATimeMeansNoPartOfADatabase) {
+  const std::string first = Take(10);
+  const std::string part = Take(20);
+  const std::string last = Take(30);
+  Change("update snapshot set part = 'tables a, b' where id = '" + part + "'");
+  EXPECT_EQ(At(25), first);
+  EXPECT_EQ(At(30), last);
+  const auto after = path_->snapshots->After(device_, "main", Minute(15));
+  ASSERT_TRUE(after.ok() && after->has_value());
+  EXPECT_EQ((*after)->id(), last);
+  // What was restored by its id is what the database was from then on.
+  const uint64_t restored = Restore(40, part);
+  EXPECT_EQ(At(45), part);
+  EXPECT_EQ(At(45, restored), part);
+}
+
 TEST_F(SnapshotCatalogTest, AfterARestoreTheOldTimelineIsNotWhatTheDatabaseWas) {
   const std::string before = Take(10);
   const uint64_t restored = Restore(30);

@@ -208,6 +208,37 @@ TEST_F(SnapshotVerifierTest, TextIsLoadedAndThenChecked) {
   }
 }
 
+TEST_F(SnapshotVerifierTest, WhatIsNotInAPartIsNoDamage) {
+  const struct {
+    std::string part, text;
+    v1::CheckState state;
+    std::string says;
+  } cases[] = {
+      {"table c", "CREATE TABLE c(a references p); INSERT INTO c VALUES(1);", v1::CHECK_STATE_OK, "refer to table p"},
+      {"tables c, p", "CREATE TABLE p(a primary key); CREATE TABLE c(a references p); INSERT INTO c VALUES(1);", v1::CHECK_STATE_DAMAGED,
+       "no parent in p"},
+      {"data only", "INSERT INTO t VALUES(1);", v1::CHECK_STATE_CANNOT_TELL, "it holds a part only: data only; "},
+      {"schema only", "BEGIN; CREATE TABLE t(a); COMMIT;", v1::CHECK_STATE_OK, ""},
+  };
+  unsigned seed = 1;
+  for (const auto& each : cases) {
+    SCOPED_TRACE(each.text);
+    const SnapshotId snapshot = Commit(seed++);
+    ASSERT_TRUE(path_->db
+                    ->Write([&](sqlite3* db) {
+                      return sqlite::Execute(
+                          db, fmt::format("update snapshot set content = 2, part = '{}' where id = '{}'", each.part, snapshot.value()));
+                    })
+                    .ok());
+    readers_.content = Container(each.text);
+    const auto started = verifier_->Start(snapshot, "", "operator:admin");
+    ASSERT_TRUE(started.ok());
+    WaitForEnd(started->id());
+    EXPECT_EQ(CheckOf(snapshot), each.state);
+    EXPECT_THAT(path_->snapshots->Resolve(snapshot.value())->check_message(), testing::HasSubstr(each.says));
+  }
+}
+
 // One that is whole, one that is cut short, and one that is none. A block of zeros ends an archive.
 TEST_F(SnapshotVerifierTest, AnArchiveOfFilesIsReadToItsEnd) {
   std::string header(512, '\0');
@@ -286,6 +317,21 @@ TEST_F(SnapshotVerifierTest, NewestOfADatabaseIsCheckedByItselfAndOlderAreSupers
   EXPECT_EQ(CheckOf(older), v1::CHECK_STATE_SUPERSEDED);
 }
 
+TEST_F(SnapshotVerifierTest, APartTakesTheTurnOfNoWholeSnapshot) {
+  readers_.open = false;
+  const SnapshotId busy = Commit(1);
+  ASSERT_TRUE(verifier_->Start(busy, "", "operator:admin").ok());
+  const SnapshotId whole = Commit(2);
+  const std::string database = path_->committed.back().database;
+  verifier_->Committed(whole, device_, database);
+  const SnapshotId part = Commit(3);
+  verifier_->Committed(part, device_, database, Automatic::kPart);
+  EXPECT_EQ(CheckOf(whole), v1::CHECK_STATE_PENDING);
+  readers_.open = true;
+  EXPECT_EQ(WaitForCheck(whole, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+  EXPECT_EQ(WaitForCheck(part, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
+}
+
 TEST_F(SnapshotVerifierTest, ADatabaseThatIsBackedUpAllTheTimeKeepsItsTurn) {
   const SteadyTime until = real_.Steady() + std::chrono::seconds(20);
   bool proven = false;
@@ -303,13 +349,13 @@ TEST_F(SnapshotVerifierTest, ADatabaseThatIsBackedUpAllTheTimeKeepsItsTurn) {
 TEST_F(SnapshotVerifierTest, SyncsAreCheckedOnceInAWhileAndDoNotDelayOthers) {
   const SnapshotId first = Commit(1);
   const std::string database = path_->committed.back().database;
-  verifier_->Committed(first, device_, database, /*continuous=*/true);
+  verifier_->Committed(first, device_, database, Automatic::kContinuous);
   ASSERT_EQ(WaitForCheck(first, v1::CHECK_STATE_OK), v1::CHECK_STATE_OK);
   // The next ones wait for their hour, the newest of them.
   std::vector<SnapshotId> later;
   for (unsigned seed = 2; seed < 5; ++seed) {
     later.push_back(Commit(seed));
-    verifier_->Committed(later.back(), device_, database, /*continuous=*/true);
+    verifier_->Committed(later.back(), device_, database, Automatic::kContinuous);
   }
   for (int i = 0; i < 500 && verifier_->waiting() != 1; ++i) usleep(10'000);
   EXPECT_EQ(verifier_->waiting(), 1u);
