@@ -98,8 +98,8 @@ struct BackupOptions {
   SpoolOptions spool;
   // zstd's level for changed pages: they are few, and worth more time than a first backup's.
   int changes_level = 3;
-  // How long a WAL database may stay pinned for the network.
-  Patience patience;
+  // How long a WAL database may stay pinned for the network, beside what reading it takes.
+  std::chrono::milliseconds patience{250};
   // Passes after one that held writers up for too long.
   int stall_retries = 5;
   // Attempts in a row that brought nothing and did not fail for the link alone.
