@@ -417,6 +417,34 @@ TEST_F(IngestTest, ANewerStreamEndsTheOlderOne) {
   EXPECT_EQ(ReasonOf(*sink->closed()), "REPLACED_BY_NEWER_STREAM");
 }
 
+// Messages that were on their way for long, and a retry of an operation that knows only an old state.
+TEST_F(IngestTest, AnOldStreamThatComesAfterTheCommitChangesNothing) {
+  Open();
+  const FakeDatabase old_state = FakeDatabase::Make(4096, 64 * 4, 1);
+  const FakeDatabase new_state = FakeDatabase::Make(4096, 64 * 4, 2);
+  const std::string session = NewSession();
+  const auto committed = Upload(new_state, device_, session);
+  ASSERT_TRUE(committed.status.ok()) << committed.status;
+  auto sink = std::make_shared<RecordingSink>();
+  auto late = *path_->ingest->NewUpload(device_, sink);
+  v1::UploadRequest request = BeginRequest(old_state, {.session_id = session});
+  ASSERT_TRUE(late->Handle(request).ok());
+  const auto answer = sink->Next(v1::UploadResponse::kCommitted);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->committed().snapshot_id(), committed.snapshot_id);
+  EXPECT_FALSE(answer->committed().created());
+  for (v1::UploadRequest& more :
+       std::vector<v1::UploadRequest>{OfferRequest(old_state, 1, 0, 4), ChunkRequest(old_state, 0), CommitRequest(old_state)}) {
+    EXPECT_EQ(ReasonOf(late->Handle(more)), "UPLOAD_OUT_OF_ORDER");
+  }
+  late->End();
+  EXPECT_EQ(path_->SnapshotCount(), 1u);
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 4);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+  EXPECT_EQ(path_->snapshots->Newest(device_, "main")->root_digest(), new_state.Root().AsString());
+  EXPECT_EQ(*path_->ReadBack(committed.snapshot_id), WholeOf(new_state));
+}
+
 TEST_F(IngestTest, ManyDevicesAtOnce) {
   Open();
   std::vector<std::thread> threads;
