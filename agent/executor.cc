@@ -24,8 +24,6 @@
 namespace litefleet {
 namespace {
 
-// What the files' times say is proven by a read at least this often.
-constexpr std::chrono::hours kReadAnyway{24};
 // Files that have changed while they were read so often are taken as they were read.
 constexpr int kFilesPasses = 2;
 constexpr std::chrono::seconds kPauseHookTime{30};
@@ -413,9 +411,7 @@ bool DeviceExecutor::IsUnchanged(const storage::v1::AgentDatabase& kept, const c
 }
 
 bool DeviceExecutor::IsAsRead(const std::string& then, int64_t read_at_ms, const capture::FileFacts& facts) const {
-  const int64_t since_read = ToUnixMillis(deps_.clock.Now()) - read_at_ms;
-  return facts.settled && !then.empty() && then == facts.text && since_read >= 0 &&
-         since_read < std::chrono::duration_cast<std::chrono::milliseconds>(kReadAnyway).count();
+  return capture::AreAsRead(facts, then, FromUnixMillis(read_at_ms), deps_.clock.Now());
 }
 
 }  // namespace litefleet

@@ -52,4 +52,9 @@ std::optional<FileFacts> FileFactsOf(const std::string& path, SystemTime now) {
   return facts;
 }
 
+bool AreAsRead(const FileFacts& facts, std::string_view then, SystemTime read_at, SystemTime now) {
+  // A clock that was set back says nothing about the interval.
+  return facts.settled && !then.empty() && then == facts.text && now >= read_at && now - read_at < kReadAnyway;
+}
+
 }  // namespace litefleet::capture

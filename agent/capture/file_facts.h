@@ -6,8 +6,10 @@
 #ifndef LITEFLEET_AGENT_CAPTURE_FILE_FACTS_H_
 #define LITEFLEET_AGENT_CAPTURE_FILE_FACTS_H_
 
+#include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "common/base/clock.h"
 
@@ -19,6 +21,12 @@ struct FileFacts {
   // Nothing was written in the last moment: a write that comes now will show in the times, however coarse the file system counts.
   bool settled = false;
 };
+
+// What the times of the files say is proven by a read at least this often.
+inline constexpr std::chrono::hours kReadAnyway{24};
+
+// Whether the files, which were read at `read_at` when their facts were `then`, need not be read now.
+bool AreAsRead(const FileFacts& facts, std::string_view then, SystemTime read_at, SystemTime now);
 
 // Nothing where the database is no file. Follows symbolic links.
 std::optional<FileFacts> FileFactsOf(const std::string& path, SystemTime now);

@@ -1,5 +1,4 @@
 // Two neighbouring deltas become one: of a page that both have the newer counts, and pages behind the newer one's end are gone.
-#include <limits>
 #include <utility>
 
 #include "agent/spool/snapshot_spool.h"
@@ -78,7 +77,9 @@ absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& n
   header.set_base_root_digest(older.header.base_root_digest());
   header.set_base_taken_at_ms(older.header.base_taken_at_ms());
   header.set_merged(older.header.merged() + newer.header.merged() + 1);
-  const SpoolFileWriter::Limits limits{.max_bytes = std::numeric_limits<uint64_t>::max() / 2, .reserve = reserve};
+  // What both have, and a little: another level of compression, other neighbours.
+  const uint64_t most = (older.bytes + newer.bytes) / 8 * 9 + (64 << 10);
+  const SpoolFileWriter::Limits limits{.max_bytes = most, .reserve = reserve};
   LF_ASSIGN_OR_RETURN(const auto writer, SpoolFileWriter::Create(newer.path, header, limits));
   MergedWriter merged(*writer, header.page_size(), level);
   PageCursor a(*old_file);

@@ -9,6 +9,7 @@
 #include <thread>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "agent/upload/precopy_rounds.h"
 #include "agent/upload/text_feed.h"
 #include "common/base/crash_point.h"
@@ -222,6 +223,7 @@ class Backup {
       const FeedPlan plan = PlanFor(**source);
       const bool detached = (*source)->info().detached;
       SourceFeed feed(*std::move(source), plan);
+      const absl::Cleanup noted = [&] { longest_pin_ = std::max(longest_pin_, feed.pinned_for()); };
       Total(feed);
       // Nothing is held while a copy is read: it waits for the network.
       if (detached) {
@@ -349,6 +351,8 @@ class Backup {
       if (job_.spooled == nullptr || job_.spooled->knows_age)
         *commit.mutable_age() = TimeUtil::NanosecondsToDuration((clock_.SinceBoot() - feed.pinned_since_boot()).count());
       *commit.mutable_duration() = TimeUtil::NanosecondsToDuration((Now() - began_).count());
+      if (longest_pin_.count() > TimeUtil::DurationToNanoseconds(commit.pinned()))
+        *commit.mutable_pinned() = TimeUtil::NanosecondsToDuration(longest_pin_.count());
       commit.set_precopied(precopying_);
       commit.set_part(job_.part);
       commit.set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(sent_before_ / feed.page_size(), feed.page_count())));
@@ -424,6 +428,7 @@ class Backup {
   int64_t round_sent_ = 0;
   int64_t round_wire_ = 0;
   std::chrono::nanoseconds round_took_{0};
+  std::chrono::nanoseconds longest_pin_{0};  // of the passes before this one, also of one that came to nothing
   Knowledge knowledge_ = Knowledge::kLedger;
   bool changes_only_ = false;  // of the last pass
   std::string ledger_note_;

@@ -102,8 +102,8 @@ struct BackupOptions {
   int changes_level = 3;
   // Pages of the ledger that are remembered by their digests, to find those that moved.
   uint32_t index_entries = ledger::PageIndex::kMaxEntries;
-  // How long a WAL database may stay pinned for the network.
-  Patience patience;
+  // How long a WAL database may stay pinned for the network, beside what reading it takes.
+  std::chrono::milliseconds patience{250};
   // Passes after one that held writers up for too long.
   int stall_retries = 5;
   // Attempts in a row that brought nothing and did not fail for the link alone.

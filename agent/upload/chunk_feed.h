@@ -74,6 +74,8 @@ class SourceFeed final : public ChunkFeed {
   std::chrono::nanoseconds pinned_since_boot() const override { return source_->info().pinned_since_boot; }
   // The source or the ledger ended with an error, and not whoever takes the chunks.
   bool failed() const { return failed_; }
+  // So far, or altogether.
+  std::chrono::nanoseconds pinned_for() const { return source_->pinned_for(); }
   bool changes_only() const { return plan_.changes_only; }
   uint32_t page_size() const override { return source_->info().page_size; }
   uint32_t page_count() const override { return source_->info().page_count; }

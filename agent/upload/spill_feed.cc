@@ -23,17 +23,15 @@ absl::StatusOr<std::optional<Chunk>> SpillFeed::Read() {
   return chunk;
 }
 
-bool SpillFeed::KeepsUp(std::chrono::nanoseconds waited) const {
-  if (waited < reading_ + patience_.at_once) return true;
-  // At the rate of what was read.
+std::chrono::nanoseconds SpillFeed::MayWait() const {
+  constexpr double kAhead = 3;
   const double total = static_cast<double>(format::DatabaseBytes(page_size(), page_count()));
-  const double factor = read_bytes() > 0 ? std::max(1.0, total / static_cast<double>(read_bytes())) : 1.0;
-  const std::chrono::duration<double> wait = waited * factor;
-  return wait <= patience_.altogether + 2 * factor * std::chrono::duration<double>(reading_);
+  const double whole = read_bytes() > 0 ? std::clamp(total / static_cast<double>(read_bytes()), 1.0, kAhead) : 1.0;
+  return patience_ + std::chrono::duration_cast<std::chrono::nanoseconds>(whole * std::chrono::duration<double>(reading_));
 }
 
 absl::StatusOr<bool> SpillFeed::ReadAhead(std::chrono::nanoseconds waited) {
-  if (ended_ || KeepsUp(waited)) return false;
+  if (ended_ || waited < MayWait()) return false;
   LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, Read());
   if (!chunk) return true;
   const absl::Status spilled = Spill(*std::move(chunk));

@@ -1,10 +1,10 @@
 // A source that is read while its chunks are uploaded, and does not wait for the network longer than for the disk.
 //
-// As long as the network keeps up, chunks go straight from the source to the upload. It does not keep up once the upload has waited for it
-// for longer than the reading has taken (and `at_once`), and at this rate would wait for longer than `altogether` and twice the reading
-// until the end: then the source is read on into a spool, and the upload takes its chunks from there. So flash is written for slow links
-// alone, and how long the read transaction lasts depends on the disk. Where the spool is full, SPOOL_FULL ends it (kResourceExhausted): the
-// transaction is let go.
+// As long as the network keeps up, chunks go straight from the source to the upload. It may be waited for as long as all of the reading
+// takes, at the rate of what was read, and `patience`; at no moment for longer than three times what the reading has taken until then,
+// since its rate shows late, and a slow link soon. Then the source is read on into a spool, and the upload takes its chunks from there. So
+// flash is written for slow links alone, and the read transaction lasts for at most twice the reading, `patience` and what is written.
+// Where the spool is full, SPOOL_FULL ends it (kResourceExhausted): the transaction is let go.
 //
 // Thread safety: as ChunkFeed. Memory: that of the source's feed and of a spool.
 #ifndef LITEFLEET_AGENT_UPLOAD_SPILL_FEED_H_
@@ -22,16 +22,10 @@
 
 namespace litefleet::upload {
 
-// How long a pinned source may wait for the network.
-struct Patience {
-  std::chrono::milliseconds at_once{250};
-  std::chrono::milliseconds altogether{5000};
-};
-
 class SpillFeed final : public ChunkFeed {
  public:
   // `source` and `options` outlive this.
-  SpillFeed(SourceFeed& source, std::string spool_file, const SpoolOptions& options, Patience patience)
+  SpillFeed(SourceFeed& source, std::string spool_file, const SpoolOptions& options, std::chrono::milliseconds patience)
       : source_(source), spool_file_(std::move(spool_file)), options_(options), patience_(patience) {}
 
   absl::StatusOr<std::optional<Chunk>> Next() override;
@@ -49,13 +43,14 @@ class SpillFeed final : public ChunkFeed {
 
  private:
   absl::StatusOr<std::optional<Chunk>> Read();
-  bool KeepsUp(std::chrono::nanoseconds waited) const;
+  // How long the network may be waited for, altogether.
+  std::chrono::nanoseconds MayWait() const;
   absl::Status Spill(Chunk chunk);
 
   SourceFeed& source_;
   const std::string spool_file_;
   const SpoolOptions& options_;
-  const Patience patience_;
+  const std::chrono::milliseconds patience_;
   std::chrono::nanoseconds reading_{0};
   bool ended_ = false;  // the source
   bool spool_failed_ = false;

@@ -63,8 +63,10 @@ absl::Status FillFacts(sqlite::Connection db, const UploadSessionRow& session, s
   return absl::OkStatus();
 }
 
-// Text of the condition under which a row of device_chunk (d) is a right for session ?2.
-constexpr char kMayRefer[] = "not exists (select 1 from upload_session s where s.id = d.session and s.state <> 2 and s.id <> ?2)";
+// Text of the condition under which a row of device_chunk (d) is a right for a session of database ?2. An operation that goes on where
+// another one has failed has a session of its own: what that one has brought is not sent again.
+constexpr char kMayRefer[] =
+    "not exists (select 1 from upload_session s where s.id = d.session and (s.state = 3 or (s.state = 1 and s.database <> ?2)))";
 
 }  // namespace
 
@@ -138,7 +140,7 @@ absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSe
         Statement::Prepare(db, fmt::format("select exists (select 1 from device_chunk d where d.owner = ?1 and d.chunk = c.id "
                                            "and {}), c.state from chunk c where c.name = ?3 and c.state in (1, 2)",
                                            kMayRefer)));
-    get.Bind(1, session.owner).Bind(2, session.id);
+    get.Bind(1, session.owner).Bind(2, session.database);
     for (size_t i = 0; i < names.size(); ++i) {
       LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(3, names[i].bytes).Step());
       if (found) result[i] = get.Int(0) != 0 ? Presence::kClaimed : Presence::kForeign;
@@ -159,13 +161,20 @@ absl::StatusOr<std::vector<Presence>> IngestCatalog::ClaimOffered(const UploadSe
                                            "where c.name = ?3 and c.state in (1, 2) and {}",
                                            kMayRefer)));
     LF_ASSIGN_OR_RETURN(Statement claim, Statement::Prepare(db, "insert into claim (session, chunk) values (?, ?) on conflict do nothing"));
-    get.Bind(1, session.owner).Bind(2, session.id);
+    // The right goes with the session that uses it now: the one that brought it may expire before this one.
+    LF_ASSIGN_OR_RETURN(
+        Statement take,
+        Statement::Prepare(db,
+                           "update device_chunk set session = ?1 where owner = ?2 and chunk = ?3 and exists "
+                           "(select 1 from upload_session s where s.id = device_chunk.session and s.state = 1 and s.id <> ?1)"));
+    get.Bind(1, session.owner).Bind(2, session.database);
     for (size_t i = 0; i < names.size(); ++i) {
       if (claimed[i] != Presence::kClaimed) continue;
       LF_ASSIGN_OR_RETURN(const bool found, get.BindBlob(3, names[i].bytes).Step());
       if (found && get.Int(1) == kChunkTrash) LF_RETURN_IF_ERROR(TakeOutOfTrash(db, get.Int(0)));
       if (found && !pinned[i]) {
         LF_RETURN_IF_ERROR(claim.Bind(1, session.id).Bind(2, get.Int(0)).Run());
+        LF_RETURN_IF_ERROR(take.Bind(1, session.id).Bind(2, session.owner).Bind(3, get.Int(0)).Run());
       } else if (!found) {
         claimed[i] = Presence::kMissing;
       }

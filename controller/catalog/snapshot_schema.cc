@@ -2,7 +2,7 @@
 //
 // What keeps a chunk alive is (1) the manifests of snapshots, which are records in packs found by manifest_part, (2) the claims of
 // upload sessions whose state is open, and (3) the manifest of the snapshot that such a session pins. device_chunk is only the right to
-// refer to a chunk (design law 7): a row counts unless its session exists and is neither committed nor the one that asks. No statement of
+// refer to a chunk (design law 7): a row counts unless its session is being removed, or is open and for another database. No statement of
 // ingest reads more than the rows it names.
 #include "controller/catalog/snapshot_catalog.h"
 

@@ -40,10 +40,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   }
   void TearDown() override {
     sqlite3_close(db_);
-    // Streams that were cancelled end in their own time.
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (path_->ingest->uploads() > 0 && std::chrono::steady_clock::now() < deadline)
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    WaitForStreams();  // those that were cancelled end in their own time
     IngestTest::TearDown();
   }
   std::string LedgerPath() const { return directory_ + "/ledgers/app.ledger"; }
@@ -100,7 +97,8 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     }
   }
 
-  BackupOutcome Back(bool full = false) {
+  // `offline_after`: as BackupJob's.
+  BackupOutcome Back(bool full = false, std::chrono::milliseconds offline_after = {}) {
     BackupJob job;
     job.operation_id = NewSession();
     job.session_id = NewSession();
@@ -108,21 +106,32 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     job.spool_file = directory_ + "/spool";
     job.ledger = ledger_.get();
     job.full = full;
+    job.offline_after = offline_after;
     job.give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    job.open = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
-      capture::OnlineOptions options;
-      options.path = database_;
-      options.clock = &clock_;
-      options.rollback_stall = std::chrono::seconds(60);
-      return capture::OpenOnlineSource(options);
-    };
-    BackupOptions options;
-    options.backoff = {
-        .first = std::chrono::milliseconds(1), .limit = std::chrono::milliseconds(5), .reset_after = std::chrono::milliseconds(1000)};
+    job.open = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> { return OpenSource(); };
+    BackupOptions options = Options();
     if (index_entries_ > 0) options.index_entries = index_entries_;
     if (max_runs_ > 0) options.attempt.max_runs = max_runs_;
     transport_->up = transport_->down = transport_->runs = 0;
     return RunBackup(job, options, *transport_, rate_, RealClock(), cancel_, [](const v1::Progress&) {});
+  }
+  absl::StatusOr<std::unique_ptr<capture::PageSource>> OpenSource() {
+    capture::OnlineOptions options;
+    options.path = database_;
+    options.clock = &clock_;
+    options.rollback_stall = std::chrono::seconds(60);
+    return capture::OpenOnlineSource(options);
+  }
+  static BackupOptions Options() {
+    BackupOptions options;
+    options.backoff = {
+        .first = std::chrono::milliseconds(1), .limit = std::chrono::milliseconds(5), .reset_after = std::chrono::milliseconds(1000)};
+    return options;
+  }
+  void WaitForStreams() {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (path_->ingest->uploads() > 0 && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }
   // What SQLite has: the file, after SQLite has checkpointed a copy of it. Copied by another process, since a close() of the database's
   // file in this one drops SQLite's locks on it.

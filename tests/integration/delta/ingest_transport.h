@@ -2,6 +2,7 @@
 #ifndef LITEFLEET_TESTS_INTEGRATION_DELTA_INGEST_TRANSPORT_H_
 #define LITEFLEET_TESTS_INTEGRATION_DELTA_INGEST_TRANSPORT_H_
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -20,7 +21,7 @@ class IngestTransport final : public upload::UploadTransport {
  public:
   IngestTransport(ingest::Ingest& ingest, DeviceId device) : ingest_(ingest), device_(std::move(device)) {}
 
-  absl::Status WaitConnected(SteadyTime, const CancelToken&) override { return absl::OkStatus(); }
+  absl::Status WaitConnected(SteadyTime, const CancelToken&) override { return gone ? CutError() : absl::OkStatus(); }
   std::shared_ptr<upload::UploadStream> Open(std::shared_ptr<upload::StreamEvents> events) override {
     return std::make_shared<Stream>(ingest_, device_, std::move(events), *this);
   }
@@ -29,10 +30,17 @@ class IngestTransport final : public upload::UploadTransport {
   int64_t runs = 0;  // of pages, in offers
   // The stream is cut when it has carried so many bytes; then this is forgotten.
   int64_t cut_after = INT64_MAX;
+  // The same, in the place of the answer to a commit.
+  bool cut_at_committed = false;
+  // Of a cut: the controller cannot be reached from then on until `gone` is reset.
+  bool stays_cut = false;
+  std::atomic<bool> gone = false;
   // Offers name other sources than the device meant.
   bool lie_about_sources = false;
 
  private:
+  static absl::Status CutError() { return Error(absl::StatusCode::kUnavailable, "CUT", "the link was cut"); }
+
   class Stream final : public upload::UploadStream, public ingest::UploadSink, public std::enable_shared_from_this<Stream> {
    public:
     Stream(ingest::Ingest& ingest, const DeviceId& device, std::shared_ptr<upload::StreamEvents> events, IngestTransport& owner)
@@ -48,11 +56,8 @@ class IngestTransport final : public upload::UploadTransport {
       Post([this, request = std::move(request)]() mutable {
         if (closed_) return;
         owner_.up += static_cast<int64_t>(request.ByteSizeLong());
-        if (owner_.up > owner_.cut_after) {
-          owner_.cut_after = INT64_MAX;
-          return End(Error(absl::StatusCode::kUnavailable, "CUT", "the link was cut"));
-        }
-        for (const v1::ChunkOffer& chunk : request.offer().chunks()) owner_.runs += chunk.runs_size();
+        if (owner_.up > owner_.cut_after) return Cut();
+          for (const v1::ChunkOffer& chunk : request.offer().chunks()) owner_.runs += chunk.runs_size();
         if (owner_.lie_about_sources && request.has_offer()) {
           for (v1::ChunkOffer& chunk : *request.mutable_offer()->mutable_chunks()) {
             for (v1::PageRun& run : *chunk.mutable_sources()) run.set_first_page(run.first_page() * 7919);
@@ -70,8 +75,10 @@ class IngestTransport final : public upload::UploadTransport {
     }
     void Send(const v1::UploadResponse& response) override {
       Post([this, response] {
+        if (closed_) return;
+        if (response.has_committed() && owner_.cut_at_committed) return Cut();
         owner_.down += static_cast<int64_t>(response.ByteSizeLong());
-        if (!closed_) events_->OnResponse(response);
+        events_->OnResponse(response);
       });
     }
     void Close(const absl::Status& status) override {
@@ -97,6 +104,12 @@ class IngestTransport final : public upload::UploadTransport {
       }
       session_->End();
       session_.reset();
+    }
+    void Cut() {
+      owner_.cut_after = INT64_MAX;
+      owner_.cut_at_committed = false;
+      owner_.gone = owner_.stays_cut;
+      End(CutError());
     }
     void End(const absl::Status& status) {
       if (std::exchange(closed_, true)) return;

@@ -61,6 +61,19 @@ TEST_F(FileFactsTest, AMomentAfterAWriteNothingIsSettled) {
   EXPECT_TRUE(Facts(std::chrono::seconds(-3600))->settled);
 }
 
+TEST_F(FileFactsTest, TheyAreReadAllTheSameAtIntervals) {
+  const FileFacts facts = *Facts();
+  const SystemTime read_at = std::chrono::system_clock::now();
+  EXPECT_TRUE(AreAsRead(facts, facts.text, read_at, read_at));
+  EXPECT_TRUE(AreAsRead(facts, facts.text, read_at, read_at + kReadAnyway - std::chrono::milliseconds(1)));
+  EXPECT_FALSE(AreAsRead(facts, facts.text, read_at, read_at + kReadAnyway));
+  EXPECT_FALSE(AreAsRead(facts, facts.text, read_at, read_at - std::chrono::milliseconds(1))) << "the clock was set back";
+  EXPECT_FALSE(AreAsRead(facts, facts.text, SystemTime(), read_at)) << "never read";
+  EXPECT_FALSE(AreAsRead(facts, facts.text + "x", read_at, read_at));
+  EXPECT_FALSE(AreAsRead(facts, "", read_at, read_at));
+  EXPECT_FALSE(AreAsRead({.text = facts.text, .settled = false}, facts.text, read_at, read_at));
+}
+
 TEST_F(FileFactsTest, LinksAreFollowedAndOtherThingsRefused) {
   std::filesystem::create_symlink(path_, directory_ + "/link.db");
   Write(path_ + "-wal", "w");

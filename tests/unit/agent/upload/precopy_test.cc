@@ -1,5 +1,6 @@
 // How long a source is held does not depend on the network: a stream that spills, and rounds of pre-copying where the spool is too small.
 #include <gmock/gmock.h>
+#include <google/protobuf/util/time_util.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
@@ -8,6 +9,7 @@
 #include <random>
 #include <thread>
 
+#include "absl/cleanup/cleanup.h"
 #include "agent/upload/backup.h"
 #include "agent/upload/precopy_rounds.h"
 #include "common/base/ids.h"
@@ -59,19 +61,30 @@ class Source final : public capture::PageSource {
   ~Source() override { Close().IgnoreError(); }
   const capture::SourceInfo& info() const override { return info_; }
   absl::StatusOr<std::optional<capture::ExtentPages>> Next() override {
+    const auto began = std::chrono::steady_clock::now();
+    const absl::Cleanup counted = [&] { reading += std::chrono::steady_clock::now() - began; };
+    std::this_thread::sleep_for(pause);
     if (next_ * format::kExtentBytes >= state_.size()) return std::nullopt;
     if (!pinned_) state_ = database_.Content();
     return capture::ExtentPages{static_cast<uint32_t>(next_),
                                 AsBytes(state_).subspan(next_++ * format::kExtentBytes, format::kExtentBytes)};
   }
   absl::Status Close() override {
-    if (pinned_ && !std::exchange(closed_, true)) --open;
+    if (pinned_ && !std::exchange(closed_, true)) {
+      --open;
+      pinned_for_ = std::chrono::steady_clock::now() - began_;
+    }
     return absl::OkStatus();
   }
   const std::string& damage() const override { return damage_; }
-  std::chrono::nanoseconds pinned_for() const override { return milliseconds(5); }
+  std::chrono::nanoseconds pinned_for() const override {
+    if (!pinned_) return milliseconds(5);
+    return closed_ ? pinned_for_ : std::chrono::steady_clock::now() - began_;
+  }
 
   static inline std::atomic<int> open{0};
+  static inline std::chrono::nanoseconds reading{0};  // by all of them
+  milliseconds pause{0};                              // of each extent
 
  private:
   const Changing& database_;
@@ -81,6 +94,8 @@ class Source final : public capture::PageSource {
   capture::SourceInfo info_;
   size_t next_ = 0;
   bool closed_ = false;
+  const std::chrono::steady_clock::time_point began_ = std::chrono::steady_clock::now();
+  std::chrono::nanoseconds pinned_for_{0};
 };
 
 class PrecopyTest : public testing::TestWithParam<bool> {
@@ -89,7 +104,7 @@ class PrecopyTest : public testing::TestWithParam<bool> {
     std::filesystem::create_directories(directory_);
     options_.backoff = {.first = milliseconds(5), .limit = milliseconds(20), .reset_after = milliseconds(1000)};
     options_.attempt.no_progress = std::chrono::seconds(20);
-    options_.patience = {.at_once = milliseconds(0), .altogether = milliseconds(0)};
+    options_.patience = milliseconds(0);
     job_.operation_id = "01JDAAAAAAAAAAAAAAAAAAAAAA";
     job_.session_id = "01JDBBBBBBBBBBBBBBBBBBBBBB";
     job_.database = "app";
@@ -102,7 +117,9 @@ class PrecopyTest : public testing::TestWithParam<bool> {
     job_.open = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
       ++pins_;
       pinned_ = database_.Content();
-      return std::make_unique<Source>(database_, GetParam(), true);
+      auto source = std::make_unique<Source>(database_, GetParam(), true);
+      if (pins_ == 1) source->pause = first_pause_;
+      return source;
     };
     job_.open_precopy = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
       ++rounds_;
@@ -141,6 +158,10 @@ class PrecopyTest : public testing::TestWithParam<bool> {
     EXPECT_EQ(outcome.progress.done_bytes(), outcome.progress.total_bytes());
   }
 
+  static std::chrono::nanoseconds PinnedOf(const v1::UploadCommit& commit) {
+    return std::chrono::nanoseconds(google::protobuf::util::TimeUtil::DurationToNanoseconds(commit.pinned()));
+  }
+
   const std::string directory_;
   Changing database_{kExtents};
   fakes::FakeUploadController controller_;
@@ -152,7 +173,8 @@ class PrecopyTest : public testing::TestWithParam<bool> {
   CancelToken cancel_;
   std::function<absl::Status(const v1::UploadRequest&)> on_request_;
   int pins_ = 0, rounds_ = 0;
-  std::string pinned_;  // the database at the last pin
+  milliseconds first_pause_{0};  // of the first pinned pass, at each extent
+  std::string pinned_;           // the database at the last pin
   // The controller's thread counts.
   std::atomic<int> held_{0};
   std::atomic<int64_t> largest_spool_{0};
@@ -169,6 +191,27 @@ TEST_P(PrecopyTest, ALinkThatTakesNothingDoesNotHoldTheDatabase) {
   job_.session_id = NewUlid(clock_.Now());
   ExpectExact(Run());
   EXPECT_EQ(controller_.commits().size(), 2u);
+}
+
+TEST_P(PrecopyTest, ThePinLastsForTwiceTheReadingAtMost) {
+  options_.patience = BackupOptions().patience;
+  first_pause_ = milliseconds(10);
+  Source::reading = {};
+  ExpectExact(Run());
+  EXPECT_EQ(pins_, 1);
+  // And a little for what else the machine does.
+  EXPECT_LT(PinnedOf(controller_.commits().back()), 2 * Source::reading + options_.patience + milliseconds(400));
+}
+
+TEST_P(PrecopyTest, ThePinOfAPassThatCameToNothingIsTold) {
+  options_.spool.max_bytes = 1 << 20;
+  first_pause_ = milliseconds(300);
+  ExpectExact(Run());
+  EXPECT_GE(pins_, 2);
+  // In rollback mode it is clear before anything is read.
+  if (GetParam()) {
+    EXPECT_GE(PinnedOf(controller_.commits().back()), first_pause_);
+  }
 }
 
 TEST_P(PrecopyTest, MoreThanTheSpoolHoldsIsUploadedAheadAndTheSnapshotIsExact) {

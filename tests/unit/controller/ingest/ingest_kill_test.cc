@@ -7,12 +7,14 @@
 
 #include <map>
 
+#include "tests/fakes/paged_device.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
 namespace litefleet::ingest {
 namespace {
 
 using fakes::FakeDatabase;
+using fakes::PagedDatabase;
 
 struct Report {
   char snapshot[27];
@@ -87,6 +89,99 @@ TEST_P(IngestKillTest, WhatWasAcknowledgedRestores) {
     path_.reset();
   }
 }
+
+// Uploads on a base: layers, and chunks that are known from an older state.
+class BasedKillTest : public IngestTest, public testing::WithParamInterface<const char*> {
+ protected:
+  struct Acknowledged {
+    char snapshot[27] = {};
+    unsigned step = 0;
+  };
+
+  // Steps that are odd bring new pages, the others those of the eighth step before them.
+  static PagedDatabase StateOf(unsigned step) {
+    PagedDatabase state{.page_size = 4096, .pages = std::vector<unsigned>(64 * 8)};
+    for (unsigned i = 0; i < state.pages.size(); ++i) state.pages[i] = i;
+    for (unsigned k = 1; k <= step; ++k) {
+      const unsigned content = (k % 2 == 1 ? 1000 + k : k % 8) * 1000;
+      for (unsigned i = 0; i < (k % 2 == 1 ? 150 : 40); ++i)
+        state.pages[(k % 2 == 1 ? k * 37 + i * 3 : k % 4 * 5 + i * 11) % 500] = content + i;
+    }
+    return state;
+  }
+  Acknowledged Next(Ingest& ingest, const Acknowledged& last) const {
+    Acknowledged next{.step = last.step + 1};
+    fakes::PagedWish wish{.session_id = NewSession(), .base = last.snapshot, .base_state = {}};
+    if (!wish.base.empty()) wish.base_state = StateOf(last.step);
+    fakes::PagedUpload upload(ingest, device_, StateOf(next.step), std::move(wish));
+    while (upload.Step()) {}
+    upload.End();
+    EXPECT_TRUE(upload.outcome().status.ok()) << upload.outcome().status;
+    EXPECT_EQ(upload.outcome().base, last.snapshot);
+    std::memcpy(next.snapshot, upload.outcome().snapshot.data(), std::min<size_t>(26, upload.outcome().snapshot.size()));
+    return next;
+  }
+};
+
+TEST_P(BasedKillTest, WhatWasAcknowledgedRestores) {
+  std::map<std::string, unsigned> acknowledged;
+  Acknowledged last;
+  Open();
+  const auto go_on = [&] {
+    last = Next(*path_->ingest, last);
+    acknowledged[last.snapshot] = last.step;
+  };
+  for (int i = 0; i < 12; ++i) go_on();
+  for (int round = 1; round <= 3; ++round) {
+    path_.reset();
+    int pipe_fds[2];
+    ASSERT_EQ(pipe(pipe_fds), 0);
+    const pid_t child = fork();
+    ASSERT_GE(child, 0);
+    if (child == 0) {
+      setenv("LITEFLEET_CRASH_AT", (std::string(GetParam()) + ":" + std::to_string(round * 2)).c_str(), 1);
+      IngestLimits limits;
+      limits.mark_chunks = 1;
+      DataPath path(directory_, clock_, limits, /*seal_bytes=*/100'000);
+      for (int i = 0; i < 60; ++i) {
+        last = Next(*path.ingest, last);
+        if (last.snapshot[0] == 0) _exit(3);
+        if (write(pipe_fds[1], &last, sizeof last) != sizeof last) _exit(4);
+      }
+      _exit(0);
+    }
+    close(pipe_fds[1]);
+    for (Acknowledged report; read(pipe_fds[0], &report, sizeof report) == sizeof report; last = report)
+      acknowledged[report.snapshot] = report.step;
+    close(pipe_fds[0]);
+    int status = 0;
+    ASSERT_EQ(waitpid(child, &status, 0), child);
+    ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << "ended by itself: " << WEXITSTATUS(status);
+
+    Open();
+    const auto listed = path_->snapshots->List(device_, "main", 1000, "");
+    ASSERT_TRUE(listed.ok());
+    size_t found = 0;
+    for (const v1::Snapshot& snapshot : listed->items) {
+      const auto bytes = path_->ReadBack(snapshot.id());
+      ASSERT_TRUE(bytes.ok()) << snapshot.id() << ": " << bytes.status();
+      const auto known = acknowledged.find(snapshot.id());
+      if (known == acknowledged.end()) continue;
+      ++found;
+      EXPECT_EQ(snapshot.root_digest(), StateOf(known->second).Root().AsString());
+    }
+    EXPECT_EQ(found, acknowledged.size()) << "an acknowledged snapshot is not listed";
+    EXPECT_LE(listed->items.size() - found, std::string(GetParam()) == "ingest.after_commit_tx" ? static_cast<size_t>(round) : 0);
+    // It goes on.
+    go_on();
+  }
+  EXPECT_GT(path_->Count("select max(length(layers) - length(replace(layers, ' ', ''))) from snapshot"), 1) << "there are no layers";
+}
+
+INSTANTIATE_TEST_SUITE_P(Points, BasedKillTest,
+                         testing::Values("ingest.after_chunk_write", "ingest.after_pack_sync", "ingest.after_record_chunks",
+                                         "ingest.after_claim", "ingest.before_commit_tx", "ingest.after_commit_tx", "store.after_append",
+                                         "store.seal.after_footer", "store.seal.after_rename"));
 
 INSTANTIATE_TEST_SUITE_P(Points, IngestKillTest,
                          testing::Values("ingest.after_chunk_write", "ingest.after_pack_sync", "ingest.after_record_chunks",

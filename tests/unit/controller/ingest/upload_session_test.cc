@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "controller/restore/materialise.h"
+#include "fmt/format.h"
 #include "tests/fakes/volatile_files.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
@@ -148,6 +149,45 @@ TEST_F(IngestTest, ResumeGoesOnWhereItStood) {
   EXPECT_EQ(again.snapshot_id, rest.snapshot_id);
   EXPECT_FALSE(again.created);
   EXPECT_EQ(path_->SnapshotCount(), 1u);
+}
+
+// An operation that failed while the link was away, and the one after it.
+TEST_F(IngestTest, AnotherSessionOfTheDatabaseGoesOnWhereOneWasCut) {
+  Open();
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 40, 1);
+  const auto cut = fakes::RunUpload(*path_->ingest, device_, database, {.session_id = NewSession(), .stop_after_chunks = 36});
+  EXPECT_EQ(ReasonOf(cut.status), "UPLOAD_CANCELLED") << cut.status;
+  Open();
+  clock_.Advance(std::chrono::hours(24 * 6));
+  const auto second = fakes::RunUpload(*path_->ingest, device_, database, {.session_id = NewSession(), .stop_after_chunks = 2});
+  EXPECT_EQ(second.chunks_sent, 2u);
+  // The first session goes; what the second found of it stays, and goes with that.
+  clock_.Advance(std::chrono::hours(24 * 2));
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(path_->Count("select count(*) from upload_session"), 1);
+  EXPECT_EQ(path_->Count("select count(*) from device_chunk"), 38);
+  database.seeds[7] = 4711;
+  const auto third = Upload(database, device_);
+  ASSERT_TRUE(third.status.ok()) << third.status;
+  EXPECT_EQ(third.chunks_sent, 3u);
+  EXPECT_EQ(*path_->ReadBack(third.snapshot_id), WholeOf(database));
+  clock_.Advance(std::chrono::hours(24 * 8));
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(path_->Count("select count(*) from device_chunk"), 40);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+  EXPECT_EQ(Upload(database, device_).chunks_sent, 0u);
+}
+
+TEST_F(IngestTest, SessionsOfOtherDatabasesOrDevicesDoNotGoOn) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 10, 1);
+  const auto cut = [&](const DeviceId& device, const std::string& name) {
+    return fakes::RunUpload(*path_->ingest, device, database, {.session_id = NewSession(), .database = name, .stop_after_chunks = 9})
+        .chunks_sent;
+  };
+  EXPECT_EQ(cut(device_, "main"), 9u);
+  EXPECT_EQ(cut(other_, "main"), 9u);
+  EXPECT_EQ(cut(device_, "other"), 9u);
 }
 
 TEST_F(IngestTest, SmallMarksAndWindows) {
@@ -377,6 +417,34 @@ TEST_F(IngestTest, ANewerStreamEndsTheOlderOne) {
   EXPECT_EQ(ReasonOf(*sink->closed()), "REPLACED_BY_NEWER_STREAM");
 }
 
+// Messages that were on their way for long, and a retry of an operation that knows only an old state.
+TEST_F(IngestTest, AnOldStreamThatComesAfterTheCommitChangesNothing) {
+  Open();
+  const FakeDatabase old_state = FakeDatabase::Make(4096, 64 * 4, 1);
+  const FakeDatabase new_state = FakeDatabase::Make(4096, 64 * 4, 2);
+  const std::string session = NewSession();
+  const auto committed = Upload(new_state, device_, session);
+  ASSERT_TRUE(committed.status.ok()) << committed.status;
+  auto sink = std::make_shared<RecordingSink>();
+  auto late = *path_->ingest->NewUpload(device_, sink);
+  v1::UploadRequest request = BeginRequest(old_state, {.session_id = session});
+  ASSERT_TRUE(late->Handle(request).ok());
+  const auto answer = sink->Next(v1::UploadResponse::kCommitted);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_EQ(answer->committed().snapshot_id(), committed.snapshot_id);
+  EXPECT_FALSE(answer->committed().created());
+  for (v1::UploadRequest& more :
+       std::vector<v1::UploadRequest>{OfferRequest(old_state, 1, 0, 4), ChunkRequest(old_state, 0), CommitRequest(old_state)}) {
+    EXPECT_EQ(ReasonOf(late->Handle(more)), "UPLOAD_OUT_OF_ORDER");
+  }
+  late->End();
+  EXPECT_EQ(path_->SnapshotCount(), 1u);
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 4);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+  EXPECT_EQ(path_->snapshots->Newest(device_, "main")->root_digest(), new_state.Root().AsString());
+  EXPECT_EQ(*path_->ReadBack(committed.snapshot_id), WholeOf(new_state));
+}
+
 TEST_F(IngestTest, ManyDevicesAtOnce) {
   Open();
   std::vector<std::thread> threads;
@@ -433,12 +501,16 @@ class HostileTest : public IngestTest {
     EXPECT_EQ(path_->SnapshotCount(), 0u);
     return reason;
   }
-  v1::UploadRequest Begin() { return BeginRequest(database_, {.session_id = NewSession()}); }
+  // Of a database of its own: what a refused upload left is of no use to the next one.
+  v1::UploadRequest Begin() {
+    return BeginRequest(database_, {.session_id = NewSession(), .database = fmt::format("main{}", ++databases_)});
+  }
   v1::UploadRequest Changed(v1::UploadRequest request, const std::function<void(v1::UploadRequest&)>& change) {
     change(request);
     return request;
   }
   FakeDatabase database_;
+  int databases_ = 0;
 };
 
 TEST_F(HostileTest, Begin) {
@@ -509,12 +581,10 @@ TEST_F(HostileTest, Chunks) {
 TEST_F(HostileTest, Commits) {
   std::vector<v1::UploadRequest> start = {Begin(), OfferRequest(database_, 1, 0, 5)};
   for (uint32_t i = 0; i < 5; ++i) start.push_back(ChunkRequest(database_, i));
-  bool first = true;
   const auto commit = [&](const std::function<void(v1::UploadCommit&)>& change) {
     auto requests = start;
-    if (!std::exchange(first, false)) {  // now the chunks are known, but the session is another: the device has to send them again
-      requests[0].mutable_begin()->set_session_id(NewSession());
-    }
+    // From the second on the chunks are known, but those of another database: the device has to send them again.
+    requests[0] = Begin();
     requests.push_back(Changed(CommitRequest(database_), [&](v1::UploadRequest& r) { change(*r.mutable_commit()); }));
     return Refused(requests);
   };
