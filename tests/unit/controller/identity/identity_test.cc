@@ -13,6 +13,7 @@
 
 #include "common/base/status.h"
 #include "common/crypto/token.h"
+#include "common/io/file.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
@@ -372,6 +373,9 @@ TEST_F(IdentityTest, OperatorsHaveNamesOfTheirOwn) {
   const auto parsed = rpc::ParseIdentity(rpc::FormatIdentity(*first));
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->ca_certificate, authority_->root_pem());
+  // Without a certificate that was issued gRPC would end the process.
+  const auto of_the_root = rpc::ParseIdentity(*io::ReadFile(root_ + "/ca/root-key.pem") + authority_->root_pem());
+  EXPECT_EQ(ReasonOf(of_the_root.status()), "IDENTITY_INVALID");
   EXPECT_TRUE(authority_->HasOperatorIssuer(**crypto::CertificateFromPem(parsed->certificate_chain)));
   EXPECT_EQ(ReasonOf(enrollment_->CreateOperator("ada", "admin").status()), "OPERATOR_EXISTS");
   EXPECT_EQ(ReasonOf(enrollment_->CreateOperator("a/b", "admin").status()), "OPERATOR_NAME_INVALID");
