@@ -9,7 +9,6 @@
 #include <map>
 #include <optional>
 #include <set>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -40,6 +39,7 @@
 #include "common/base/executor.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/io/patient_lock.h"
 #include "common/obs/notify.h"
 #include "common/rpc/channel_hub.h"
 #include "fmt/format.h"
@@ -93,16 +93,6 @@ absl::Status RefuseNetworkFileSystem(const config::AgentConfig& config) {
                "keep the state on a local disk, or set allow_network_file_system = true");
 }
 
-// `litefleet-agent status` holds the lock for a moment to see whether an agent runs.
-absl::StatusOr<io::ProcessLock> LockState(const state::StateDirectory& state) {
-  absl::StatusOr<io::ProcessLock> lock = state.Lock();
-  for (int i = 0; i < 3 && !lock.ok() && ReasonOf(lock.status()) == "ALREADY_RUNNING"; ++i) {
-    std::this_thread::sleep_for(milliseconds(100));
-    lock = state.Lock();
-  }
-  return lock;
-}
-
 }  // namespace
 
 class Agent::Impl final : public control::OperationListener {
@@ -117,7 +107,7 @@ class Agent::Impl final : public control::OperationListener {
   static absl::StatusOr<std::unique_ptr<Impl>> Make(const Options& options, const config::AgentConfig& config) {
     LF_ASSIGN_OR_RETURN(state::StateDirectory state, state::StateDirectory::Open(config.state));
     LF_RETURN_IF_ERROR(RefuseNetworkFileSystem(config));
-    LF_ASSIGN_OR_RETURN(io::ProcessLock lock, LockState(state));
+    LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::LockPatiently([&] { return state.Lock(); }));
     LF_ASSIGN_OR_RETURN(state::DeviceIdentity identity, state::LoadIdentity(state.path()));
     auto hub = std::make_unique<rpc::ChannelHub>();
     auto download_rate = std::make_unique<RateLimit>(0);

@@ -22,6 +22,7 @@
 #include "common/base/status.h"
 #include "common/io/admin_socket.h"
 #include "common/io/file.h"
+#include "common/io/patient_lock.h"
 #include "common/obs/log.h"
 #include "common/rpc/address.h"
 #include "common/rpc/channel.h"
@@ -543,7 +544,7 @@ Server::~Server() { parts_->Stop(); }
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   LF_RETURN_IF_ERROR(options.data.CheckInitialized());
   LF_RETURN_IF_ERROR(options.data.CheckFileSystem(options.config.allow_network_file_system));
-  LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::ProcessLock::Acquire(options.data.lock()));
+  LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::LockPatiently([&] { return io::ProcessLock::Acquire(options.data.lock()); }));
   auto parts = std::make_unique<Parts>(std::move(lock));
   parts->options = options;
   std::unique_ptr<Server> server(new Server(std::move(parts)));

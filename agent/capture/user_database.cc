@@ -3,9 +3,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <sys/statvfs.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -13,7 +11,6 @@
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
-#include <sstream>
 #include <thread>
 #include <utility>
 
@@ -28,24 +25,8 @@ namespace {
 
 using Code = absl::StatusCode;
 
-constexpr uint32_t kFuseMagic = 0x65735546;
 constexpr int kCloseRounds = 2;
 constexpr std::string_view kBeOwner = "run the agent as root or as the owner of the database";
-
-// The file system type of the mount with device number `device`, from mountinfo(5).
-std::string MountTypeOf(dev_t device) {
-  std::ifstream mounts("/proc/self/mountinfo");
-  const std::string wanted = fmt::format("{}:{}", major(device), minor(device));
-  for (std::string line; std::getline(mounts, line);) {
-    std::istringstream words(line);
-    std::string id, parent, number, word, type;
-    words >> id >> parent >> number;
-    if (number != wanted) continue;
-    while (words >> word && word != "-") {}
-    if (words >> type) return type;
-  }
-  return {};
-}
 
 bool HasChown() {
   if (geteuid() != 0) return false;
@@ -103,7 +84,7 @@ absl::Status CheckFile(const UserDatabaseOptions& options) {
   }
   if (faccessat(AT_FDCWD, path.c_str(), R_OK, AT_EACCESS) != 0) return PermissionError(path, "it may not be read");
   if (!options.allow_network_fs) {
-    if (const std::string name = NetworkFileSystemOf(path); !name.empty()) {
+    if (const std::string name = io::NetworkFileSystemName(path); !name.empty()) {
       return Error(Code::kFailedPrecondition, "NETWORK_FILE_SYSTEM", fmt::format("{} lies on {}", path, name),
                    "SQLite's locks are not reliable there: back it up on the machine that has the disk, or allow it in the configuration");
     }
@@ -112,21 +93,6 @@ absl::Status CheckFile(const UserDatabaseOptions& options) {
 }
 
 }  // namespace
-
-std::string NetworkFileSystemOf(const std::string& path) {
-  if (std::string name = io::NetworkFileSystemName(path); !name.empty()) return name;
-  struct statfs fs {};
-  struct stat st {};
-  if (statfs(path.c_str(), &fs) != 0 || static_cast<uint32_t>(fs.f_type) != kFuseMagic || stat(path.c_str(), &st) != 0) return {};
-  const std::string type = MountTypeOf(st.st_dev);
-  static constexpr std::string_view kRemote[] = {"fuse.sshfs",   "fuse.glusterfs", "fuse.cephfs",   "fuse.s3fs",       "fuse.rclone",
-                                                 "fuse.davfs2",  "fuse.curlftpfs", "fuse.juicefs",  "fuse.moosefs",    "fuse.nfs-ganesha",
-                                                 "fuse.gcsfuse", "fuse.goofys",    "fuse.smbnetfs", "fuse.vmhgfs-fuse"};
-  for (const std::string_view remote : kRemote) {
-    if (type == remote) return type;
-  }
-  return {};
-}
 
 absl::StatusOr<std::unique_ptr<UserDatabase>> UserDatabase::Open(UserDatabaseOptions options) {
   LF_RETURN_IF_ERROR(CheckFile(options));

@@ -50,9 +50,6 @@ struct UserDatabaseOptions {
   std::function<bool()> cancelled = {};
 };
 
-// The name of the network file system that holds `path`, FUSE ones like sshfs included; empty for a local one.
-std::string NetworkFileSystemOf(const std::string& path);
-
 class UserDatabase {
  public:
   // Opens without a lock and looks at the header; nothing is created yet.

@@ -8,9 +8,11 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
 #include <system_error>
 
 #include "common/base/status.h"
+#include "common/io/mounts.h"
 #include "fmt/format.h"
 
 namespace litefleet::io {
@@ -181,6 +183,12 @@ std::string NetworkFileSystemName(const std::string& path) {
       return "fhgfs";
     case 0x47504653:
       return "gpfs";
+    case 0x65735546: {  // FUSE
+      struct stat at {};
+      if (stat(path.c_str(), &at) != 0) return {};
+      std::ifstream mounts("/proc/self/mountinfo");
+      return NetworkFuseType(mounts, at.st_dev);
+    }
     default:
       return {};
   }

@@ -28,6 +28,8 @@ absl::StatusOr<Identity> ParseIdentity(std::string_view pem) {
     (crypto::IsSelfSigned(*certificate) ? identity.ca_certificate : identity.certificate_chain) += crypto::CertificateToPem(*certificate);
   }
   if (identity.ca_certificate.empty()) return invalid("the CA's certificate is missing in it");
+  // gRPC would end the process.
+  if (identity.certificate_chain.empty()) return invalid("there is no certificate in it that a CA has issued");
   return identity;
 }
 

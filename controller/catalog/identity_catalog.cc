@@ -12,7 +12,8 @@ namespace {
 using sqlite::Statement;
 
 absl::Status DeviceRevoked(std::string_view device) {
-  return Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", fmt::format("device {} is unknown or was revoked", device),
+  return Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED",
+               fmt::format("device {} is unknown, was revoked, or was given to another machine", device),
                "an operator can enrol it anew with `litefleet token create --for-device`");
 }
 
@@ -95,12 +96,17 @@ absl::Status IdentityCatalog::WriteCertificates(absl::FunctionRef<absl::Status(s
   return absl::OkStatus();
 }
 
-absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate) {
+absl::Status IdentityCatalog::AddCertificate(const CertificateRow& certificate, const std::string& earlier) {
   LF_RETURN_IF_ERROR(WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
     const std::string& device = certificate.device.value();
     if (!device.empty()) {
-      LF_ASSIGN_OR_RETURN(Statement update, Statement::Prepare(db, "update device set key_hash = ? where id = ? and state = ?"));
-      LF_RETURN_IF_ERROR(update.BindBlob(1, View(certificate.key_hash)).Bind(2, device).Bind(3, int64_t{v1::DEVICE_STATE_ACTIVE}).Run());
+      LF_ASSIGN_OR_RETURN(Statement update,
+                          Statement::Prepare(db,
+                                             "update device set key_hash = ?1 where id = ?2 and state = ?3 and case when ?4 = '' then"
+                                             " key_hash = ?1 else exists (select 1 from certificate where serial = ?4 and device_id = ?2"
+                                             " and revoked_ms is null) end"));
+      update.BindBlob(1, View(certificate.key_hash)).Bind(2, device).Bind(3, int64_t{v1::DEVICE_STATE_ACTIVE}).Bind(4, earlier);
+      LF_RETURN_IF_ERROR(update.Run());
       if (sqlite3_changes(db) != 1) return DeviceRevoked(device);
     } else {
       LF_ASSIGN_OR_RETURN(

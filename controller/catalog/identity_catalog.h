@@ -96,9 +96,11 @@ class IdentityCatalog {
                                           SystemTime now);
 
   // ---- certificates; every one that was issued is known here, or it is not valid
-  // A device's key becomes the certificate's. kPermissionDenied DEVICE_REVOKED where the device is not active (any more), kAlreadyExists
-  // OPERATOR_EXISTS for the name of an operator whose certificate is valid.
-  absl::Status AddCertificate(const CertificateRow& certificate);
+  // A device's key becomes the certificate's. `earlier` is the serial of the device's certificate that the caller was known by, which must
+  // still be valid in the same transaction; empty: it was known by a token, and the key must be the one that the device has. So what an
+  // older machine asked for before another one took the device over comes to nothing. kPermissionDenied DEVICE_REVOKED where that does not
+  // hold or the device is not active (any more), kAlreadyExists OPERATOR_EXISTS for the name of an operator whose certificate is valid.
+  absl::Status AddCertificate(const CertificateRow& certificate, const std::string& earlier = {});
   // The device has called with it: what was issued to the device before is void from now on.
   absl::Status CertificateUsed(const std::string& serial, SystemTime now);
   // All certificates of that name. kNotFound OPERATOR_NOT_FOUND where none is valid.

@@ -520,6 +520,11 @@ void DeviceFleet::Tick() {
       SendTo(DeviceId(changed->operation.device_id()), CancelMessage(id.value()));
     }
   }
+  for (const auto& [id, device] : table_->CancelsUnheard(now)) {
+    if (IsConnected(device)) continue;
+    const auto changed = table_->Change(id, [&](v1::Operation& operation) { return ApplyUnheard(operation, now); });
+    if (!changed.ok()) spdlog::warn("operation {} could not be ended as cancelled: {}", id.value(), MessageOf(changed.status()));
+  }
   OfferDuePolicies();
   if (persist) table_->PersistProgress();
   if (purge) {

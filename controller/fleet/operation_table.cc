@@ -191,6 +191,16 @@ std::vector<OperationId> OperationTable::QueuedPast(SystemTime now) const {
   return past;
 }
 
+std::vector<std::pair<OperationId, DeviceId>> OperationTable::CancelsUnheard(SystemTime now) const {
+  std::vector<std::pair<OperationId, DeviceId>> found;
+  MutexLock lock(mu_);
+  for (const auto& [id, live] : live_) {
+    if (live.entry.origin == catalog::Origin::kLocal || !EndsUnheard(live.entry.operation, now)) continue;
+    found.emplace_back(id, DeviceId(live.entry.operation.device_id()));
+  }
+  return found;
+}
+
 void OperationTable::FillProgress(v1::Operation& operation) const {
   if (!catalog::IsActive(operation.state())) return;
   MutexLock lock(mu_);

@@ -64,6 +64,8 @@ class OperationTable {
   size_t CountActive(const DeviceId& device, catalog::Origin origin) const;
   std::vector<Entry> ActiveLocal() const;
   std::vector<OperationId> QueuedPast(SystemTime now) const;
+  // Operations of devices, not of the controller, that EndsUnheard; whether the device is offline is the caller's to know.
+  std::vector<std::pair<OperationId, DeviceId>> CancelsUnheard(SystemTime now) const;
   // Overwrites the progress of an active operation by the newest.
   void FillProgress(v1::Operation& operation) const;
 

@@ -17,6 +17,8 @@ constexpr size_t kMaxReason = 63;
 constexpr int kMaxHooks = 16;
 constexpr size_t kMaxHookOutput = 4096;
 constexpr std::string_view kLost = "OPERATION_LOST";
+constexpr std::string_view kUnheard = "CANCELLED_UNHEARD";
+constexpr std::chrono::hours kUnheardRestore{24};
 
 }  // namespace
 
@@ -46,8 +48,11 @@ SystemTime OnOurClock(const google::protobuf::Timestamp& time, std::chrono::mill
   return std::clamp(FromProtoTime(time) + offset, earliest, now);
 }
 
-bool WasLost(const v1::Operation& operation) {
-  return operation.state() == v1::OPERATION_STATE_FAILED && operation.error().info().reason() == kLost;
+// Ended without the device's word, which is still believed.
+bool IsProvisional(const v1::Operation& operation) {
+  const std::string& reason = operation.error().info().reason();
+  return (operation.state() == v1::OPERATION_STATE_FAILED && reason == kLost) ||
+         (operation.state() == v1::OPERATION_STATE_CANCELLED && reason == kUnheard);
 }
 
 }  // namespace
@@ -96,7 +101,7 @@ Outcome ApplyProgress(v1::Operation& operation, const v1::Progress& progress, Sy
 }
 
 Outcome ApplyResult(v1::Operation& operation, const v1::OperationResult& result, std::chrono::milliseconds clock_offset, SystemTime now) {
-  if (!catalog::IsActive(operation.state()) && !WasLost(operation)) return Outcome::kEnded;
+  if (!catalog::IsActive(operation.state()) && !IsProvisional(operation)) return Outcome::kEnded;
   operation.clear_error();
   MergeProgress(*operation.mutable_progress(), result.progress());
   if (result.has_started_at()) {
@@ -140,6 +145,22 @@ Outcome ApplyCancel(v1::Operation& operation, SystemTime now) {
   } else {
     operation.set_state(v1::OPERATION_STATE_CANCELLING);
   }
+  return Outcome::kChanged;
+}
+
+bool EndsUnheard(const v1::Operation& operation, SystemTime now) {
+  if (operation.state() != v1::OPERATION_STATE_CANCELLING) return false;
+  if (operation.kind() != v1::OPERATION_KIND_RESTORE && operation.kind() != v1::OPERATION_KIND_UNDO) return true;
+  return now >= std::max(FromProtoTime(operation.created_at()) + kUnheardRestore, FromProtoTime(operation.expires_at()));
+}
+
+Outcome ApplyUnheard(v1::Operation& operation, SystemTime now) {
+  if (!catalog::IsActive(operation.state())) return Outcome::kEnded;
+  if (!EndsUnheard(operation, now)) return Outcome::kUnchanged;
+  End(operation, v1::OPERATION_STATE_CANCELLED, now);
+  *operation.mutable_error() =
+      ToErrorDetail(Error(absl::StatusCode::kCancelled, kUnheard, "cancelled while the device was offline: it is told when it is back",
+                          "if it had finished before, its result takes the place of this"));
   return Outcome::kChanged;
 }
 

@@ -27,6 +27,11 @@ Outcome ApplyProgress(v1::Operation& operation, const v1::Progress& progress, Sy
 Outcome ApplyResult(v1::Operation& operation, const v1::OperationResult& result, std::chrono::milliseconds clock_offset, SystemTime now);
 // An operator's cancel: a queued one ends, the others wait for their executor.
 Outcome ApplyCancel(v1::Operation& operation, SystemTime now);
+// Whether a cancel that nobody can answer, the device being offline, ends the operation now. What may have changed a database in its last
+// step (a restore, an undo) is not called cancelled before a day has passed and its order has expired: the device is to say what it did.
+bool EndsUnheard(const v1::Operation& operation, SystemTime now);
+// Such a cancel: CANCELLED with CANCELLED_UNHEARD, which a later result of the device replaces.
+Outcome ApplyUnheard(v1::Operation& operation, SystemTime now);
 // The queued order was not fetched.
 Outcome ApplyExpiry(v1::Operation& operation, SystemTime now);
 // Ended by the controller: CANCELLED where a cancel was under way, else FAILED with `why`.
@@ -41,7 +46,7 @@ void SetLocalEnd(v1::Operation& report, const absl::Status& status);
 bool IsResultState(v1::OperationState state);
 // Neither done nor sent bytes fall, and done stays within a known total.
 void MergeProgress(v1::Progress& into, const v1::Progress& from);
-// A failure that a later result of the device replaces.
+// A failure that a later result of the device replaces, as it replaces CANCELLED_UNHEARD.
 absl::Status OperationLost();
 // Texts cut, unknown reasons kept: what a device said about an error, fit to be stored.
 v1::ErrorDetail CutError(const v1::ErrorDetail& error);

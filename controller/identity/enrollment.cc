@@ -58,7 +58,7 @@ absl::StatusOr<v1::CreateTokenResponse> Enrollment::IssueToken(const TokenReques
   return response;
 }
 
-absl::StatusOr<std::string> Enrollment::IssueTo(const DeviceId& device, EVP_PKEY& key) {
+absl::StatusOr<std::string> Enrollment::IssueTo(const DeviceId& device, EVP_PKEY& key, const std::string& earlier) {
   const SystemTime now = clock_.Now();
   LF_ASSIGN_OR_RETURN(Issued issued, authority_.IssueDevice(device, key, now));
   catalog::CertificateRow row;
@@ -68,7 +68,7 @@ absl::StatusOr<std::string> Enrollment::IssueTo(const DeviceId& device, EVP_PKEY
   row.key_hash = issued.key_hash;
   row.issued_at = now;
   row.not_after = issued.not_after;
-  LF_RETURN_IF_ERROR(catalog_.AddCertificate(row));
+  LF_RETURN_IF_ERROR(catalog_.AddCertificate(row, earlier));
   LF_CRASH_POINT("enroll.after_certificate");
   return std::move(issued.certificate_chain);
 }
@@ -91,7 +91,7 @@ absl::StatusOr<v1::EnrollResponse> Enrollment::EnrollByToken(const v1::EnrollReq
       catalog_.Enroll(crypto::HashOfSecret(request.token()), crypto::PublicKeyHash(*key), request.device_name(), clock_.Now()));
   LF_CRASH_POINT("enroll.after_token");
   v1::EnrollResponse response;
-  LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(enrolled.device, *key));
+  LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(enrolled.device, *key, ""));
   response.set_device_id(enrolled.device.value());
   response.set_device_name(enrolled.name);
   response.set_ca_certificate(authority_.root_pem());
@@ -125,17 +125,18 @@ absl::StatusOr<v1::EnrollResponse> Enrollment::EnrollByProof(const v1::EnrollReq
     return Error(absl::StatusCode::kInvalidArgument, "CSR_INVALID", "the renewal of an expired certificate must keep its key");
   }
   LF_ASSIGN_OR_RETURN(const v1::Device device, catalog_.ResolveDevice(row->device.value()));
-  LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(row->device, *wanted));
+  LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(row->device, *wanted, row->serial));
   response.set_device_id(device.id());
   response.set_device_name(device.name());
   response.set_ca_certificate(authority_.root_pem());
   return response;
 }
 
-absl::StatusOr<v1::RenewCertificateResponse> Enrollment::Renew(const DeviceId& device, const v1::RenewCertificateRequest& request) {
+absl::StatusOr<v1::RenewCertificateResponse> Enrollment::Renew(const DeviceId& device, const std::string& serial,
+                                                               const v1::RenewCertificateRequest& request) {
   LF_ASSIGN_OR_RETURN(const crypto::Key key, crypto::KeyOfSigningRequest(request.csr()));
   v1::RenewCertificateResponse response;
-  LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(device, *key));
+  LF_ASSIGN_OR_RETURN(*response.mutable_certificate_chain(), IssueTo(device, *key, serial));
   response.set_ca_certificate(authority_.root_pem());
   return response;
 }

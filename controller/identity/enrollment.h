@@ -37,7 +37,9 @@ class Enrollment {
 
   // As the wire's AgentService says; errors as there.
   absl::StatusOr<v1::EnrollResponse> Enroll(const v1::EnrollRequest& request);
-  absl::StatusOr<v1::RenewCertificateResponse> Renew(const DeviceId& device, const v1::RenewCertificateRequest& request);
+  // `serial` is the certificate's that the caller showed.
+  absl::StatusOr<v1::RenewCertificateResponse> Renew(const DeviceId& device, const std::string& serial,
+                                                     const v1::RenewCertificateRequest& request);
 
   // A new key and its certificate. kAlreadyExists OPERATOR_EXISTS; kInvalidArgument ROLE_INVALID.
   absl::StatusOr<rpc::Identity> CreateOperator(const std::string& name, const std::string& role);
@@ -45,7 +47,7 @@ class Enrollment {
  private:
   absl::StatusOr<v1::EnrollResponse> EnrollByToken(const v1::EnrollRequest& request);
   absl::StatusOr<v1::EnrollResponse> EnrollByProof(const v1::EnrollRequest& request);
-  absl::StatusOr<std::string> IssueTo(const DeviceId& device, EVP_PKEY& key);
+  absl::StatusOr<std::string> IssueTo(const DeviceId& device, EVP_PKEY& key, const std::string& earlier);
   std::string MakeChallenge(const crypto::Sha256& certificate) const;
   bool ChallengeIsValid(std::string_view challenge, const crypto::Sha256& certificate) const;
 

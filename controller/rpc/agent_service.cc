@@ -42,8 +42,8 @@ class AgentServiceImpl final : public v1::AgentService::CallbackService {
                                              v1::RenewCertificateResponse* response) override {
     auto caller = parts_.authenticator->Authenticate(*context, "/litefleet.v1.AgentService/RenewCertificate");
     if (!caller.ok()) return Refuse(context, caller.status());
-    return Run(context, [this, request, response, device = caller->device] {
-      auto renewed = parts_.enrollment->Renew(device, *request);
+    return Run(context, [this, request, response, device = caller->device, serial = caller->certificate_serial] {
+      auto renewed = parts_.enrollment->Renew(device, serial, *request);
       if (!renewed.ok()) return renewed.status();
       *response = *std::move(renewed);
       spdlog::info("device {}: certificate renewed", device.value());

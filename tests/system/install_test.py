@@ -4,6 +4,7 @@ packages. Nightly (LITEFLEET_SLOW=1, as tests/run --slow sets it), since it make
 import ctypes
 import hashlib
 import os
+import pty
 import shutil
 import subprocess
 
@@ -16,8 +17,8 @@ CLONE_NEWNET = 0x40000000
 
 
 def run(*args, timeout=900, **options):
-    return subprocess.run(list(map(str, args)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
-                          **options)
+    return subprocess.run(list(map(str, args)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=timeout, check=False,
+                          **{"stdin": subprocess.DEVNULL, **options})
 
 
 def test_layout():
@@ -81,8 +82,8 @@ esac""")
             file.write(f"#!/bin/sh\n{text}\n")
         os.chmod(path, 0o755)
 
-    def install(self, what="build"):
-        done = run(os.path.join(lf.TOP, "deploy", "lib", "install"), what, timeout=120, env={"PATH": self.bin})
+    def install(self, what="build", **options):
+        done = run(os.path.join(lf.TOP, "deploy", "lib", "install"), what, timeout=120, env={"PATH": self.bin}, **options)
         with open(self.calls, encoding="utf-8") as file:
             return done.returncode, done.stdout, file.read().splitlines()
 
@@ -110,6 +111,16 @@ def test_packages_are_installed_by_who_may():
             expect_equal(code, 2, out)
             expect_equal(calls, [], "calls of a user who may not")
             expect("apt-get update && apt-get install -y --no-install-recommends cmake zstd" in out, out)
+
+        # A sudo that would ask is not asked, not even at a terminal: `tests/run` and the quickstart are the same in that.
+        packages = Packages(fleet)
+        packages.shim("sudo", f'[ "$1" = -n ] && exit 1\necho "sudo asked for a password" >>"{packages.calls}"\nexit 0')
+        ours, terminal = pty.openpty()
+        code, out, calls = packages.install("tests", stdin=terminal)
+        os.close(ours)
+        os.close(terminal)
+        expect_equal((code, calls), (2, []), out)
+        expect("sudo without a password" in out and "apt-get install -y --no-install-recommends zstd" in out, out)
 
         # Another apt has the lists: it waits, and goes on.
         code, out, calls = Packages(fleet, uid=0, locked=2).install()

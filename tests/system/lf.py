@@ -170,10 +170,10 @@ class Agent:
         return self.fleet.program("litefleet-agent", "enroll", "--controller", self.controller, "--token-file", token_file, "--state", self.state, "--name",
                                   self.name, check=check, **options)
 
-    def start(self, env=None):
+    def start(self, env=None, **options):
         self.write_config()
         self.process = Process([os.path.join(BIN, "litefleet-agent"), "run", "--config", self.config], self.fleet.path(f"{self.name}.log"),
-                               env={**os.environ, **(env or {})})
+                               env={**os.environ, **(env or {})}, **options)
         self.fleet.processes.append(self.process)
         return self.process
 

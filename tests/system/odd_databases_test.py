@@ -8,6 +8,7 @@ import sys
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import lf  # noqa: E402
 
+NOBODY = 65534
 FILL = "create table t(a integer primary key, b); insert into t(b) select hex(randomblob(90)) from (with recursive n(i) as (select 1 union all select i + 1 from n where i < 3000) select i from n)"
 ODD = {
     "empty": None,
@@ -42,18 +43,30 @@ def test_every_shape_comes_back():
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
-        names = [name for name in ODD if name != "rtree" or ("ENABLE_RTREE",) in sqlite3.connect(":memory:").execute("pragma compile_options").fetchall()]
-        for name in names:
-            make(fleet.path(f"{name}.db"), ODD[name])
-        fleet.agent("alpha", {name: fleet.path(f"{name}.db") for name in names})
-        fleet.agent("beta", {name: fleet.path(f"{name}.restored") for name in names})
-        for name in names:
-            before = content(fleet.path(f"{name}.db"))
-            snapshot = fleet.snapshot(f"alpha/{name}")
-            lf.expect(content(fleet.download(snapshot)) == before, f"{name}: the download is the database, byte by byte")
-            fleet.cli("restore", f"alpha/{name}", "--snapshot", snapshot, "--to", f"beta/{name}", "--yes")
-            lf.expect(content(fleet.path(f"{name}.restored")) == before, f"{name}: the restored file is the database, byte by byte")
-            lf.expect(content(fleet.path(f"{name}.db")) == before, f"{name}: the backup changed nothing")
+        come_back(fleet, [name for name in ODD if name != "rtree"])
+
+
+def test_an_rtree_comes_back():
+    if ("ENABLE_RTREE",) not in sqlite3.connect(":memory:").execute("pragma compile_options").fetchall():
+        raise lf.Skip("this Python's SQLite has no rtree")
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        come_back(fleet, ["rtree"])
+
+
+def come_back(fleet, names):
+    for name in names:
+        make(fleet.path(f"{name}.db"), ODD[name])
+    fleet.agent("alpha", {name: fleet.path(f"{name}.db") for name in names})
+    fleet.agent("beta", {name: fleet.path(f"{name}.restored") for name in names})
+    for name in names:
+        before = content(fleet.path(f"{name}.db"))
+        snapshot = fleet.snapshot(f"alpha/{name}")
+        lf.expect(content(fleet.download(snapshot)) == before, f"{name}: the download is the database, byte by byte")
+        fleet.cli("restore", f"alpha/{name}", "--snapshot", snapshot, "--to", f"beta/{name}", "--yes")
+        lf.expect(content(fleet.path(f"{name}.restored")) == before, f"{name}: the restored file is the database, byte by byte")
+        lf.expect(content(fleet.path(f"{name}.db")) == before, f"{name}: the backup changed nothing")
 
 
 def test_one_that_fails_stops_no_other():
@@ -70,10 +83,6 @@ def test_one_that_fails_stops_no_other():
         shutil.copy(fleet.path("other.db-wal"), fleet.path("foreign.db-wal"))
         other.close()
         bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE"}
-        if os.geteuid() != 0:
-            make(fleet.path("unreadable.db"), ODD["no-rowid"])
-            os.chmod(fleet.path("unreadable.db"), 0)
-            bad["unreadable"] = "NO_PERMISSION"
         names = ["first", *bad, "foreign", "last"]
         for name in ("first", "last"):
             make(fleet.path(f"{name}.db"), FILL)
@@ -101,6 +110,32 @@ def test_one_that_fails_stops_no_other():
             health = fleet.cli("-o", "json", "database", "show", f"alpha/{name}").json["health"]
             lf.expect_equal((health["last_error"] or {}).get("reason"), bad.get(name), f"{name}: last error")
             lf.expect_equal(health["last_success_at"] is None, name in bad, f"{name}: last success")
+
+
+def test_an_unreadable_one_stops_no_other():
+    """Root reads everything, so the agent is somebody else where the test is root."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        os.chmod(fleet.directory, 0o755)
+        os.mkdir(fleet.path("data"))
+        for name in ("readable", "unreadable"):
+            make(fleet.path("data", f"{name}.db"), ODD["no-rowid"])
+        databases = {name: fleet.path("data", f"{name}.db") for name in ("readable", "unreadable")}
+        agent = fleet.agent("alpha", databases, start=False)
+        user = {}
+        if os.geteuid() == 0:
+            user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            agent.write_config()
+            for folder, _, names in [*os.walk(agent.state), *os.walk(fleet.path("data"))]:
+                for path in (folder, *(os.path.join(folder, name) for name in names)):
+                    os.chown(path, NOBODY, NOBODY)
+        os.chmod(databases["unreadable"], 0)
+        agent.start(**user)
+        agent.wait_connected()
+        operation = fleet.backup("alpha/unreadable", check=False)
+        lf.expect_equal((operation["state"], operation["error"]["reason"]), ("failed", "NO_PERMISSION"), f"{operation}")
+        fleet.snapshot("alpha/readable")
 
 
 if __name__ == "__main__":

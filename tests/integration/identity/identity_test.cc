@@ -1,4 +1,5 @@
 // A whole controller in this process, over real TLS: who gets in, who does not, and what revoking does.
+#include <fcntl.h>
 #include <gmock/gmock.h>
 #include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
@@ -7,6 +8,7 @@
 #include <openssl/bio.h>
 #include <openssl/ssl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <atomic>
@@ -19,6 +21,7 @@
 #include "common/base/status.h"
 #include "common/crypto/token.h"
 #include "common/io/admin_socket.h"
+#include "common/io/file.h"
 #include "common/rpc/channel.h"
 #include "common/rpc/server_credentials.h"
 #include "common/rpc/status.h"
@@ -31,6 +34,7 @@
 #include "fmt/format.h"
 #include "litefleet/v1/admin_service.grpc.pb.h"
 #include "litefleet/v1/agent_service.grpc.pb.h"
+#include "tests/fakes/pretended_file_system.h"
 
 namespace litefleet {
 namespace {
@@ -135,6 +139,39 @@ TEST_F(ServerTest, ReadyFileSocketAndSecondInstance) {
   server_.reset();
   EXPECT_FALSE(std::filesystem::exists(root_ + "/ready"));
   EXPECT_FALSE(std::filesystem::exists(io::AdminSocketPath(data_.path)));
+}
+
+// `host add` and `operator create` hold the lock for a moment to see whether a controller runs.
+TEST_F(ServerTest, StartsWhileAnotherCommandLooksWhetherItRuns) {
+  server_.reset();
+  auto looking = io::Open(data_.lock(), O_RDWR);
+  ASSERT_TRUE(looking.ok());
+  ASSERT_EQ(flock(looking->get(), LOCK_SH | LOCK_NB), 0);
+  std::thread looker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    looking->Reset(-1);
+  });
+  Start();
+  looker.join();
+}
+
+TEST_F(ServerTest, DataOnANetworkFileSystemIsRefusedUnlessAllowed) {
+  server_.reset();
+  ServerOptions options{data_, {}, root_ + "/ready"};
+  options.config.listen = "127.0.0.1:0";
+  options.config.store_reserve = 0;
+  const DataDirectory fresh{root_ + "/fresh"};
+  g_pretended_magic = 0x6969;
+  const auto refused = Server::Start(options);
+  const absl::Status not_made = InitDataDirectory(fresh, {"localhost"}, false, clock_);
+  const absl::Status made = InitDataDirectory(fresh, {"localhost"}, true, clock_);
+  options.config.allow_network_file_system = true;
+  const auto allowed = Server::Start(options);
+  g_pretended_magic = 0;
+  EXPECT_EQ(ReasonOf(refused.status()), "NETWORK_FILE_SYSTEM");
+  EXPECT_EQ(ReasonOf(not_made), "NETWORK_FILE_SYSTEM");
+  EXPECT_TRUE(made.ok()) << made;
+  EXPECT_TRUE(allowed.ok()) << allowed.status();
 }
 
 TEST_F(ServerTest, EnrolsOnceAndRenews) {

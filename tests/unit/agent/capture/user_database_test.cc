@@ -1,10 +1,8 @@
 // What the agent refuses to open, and why it says so; under other uids too.
 #include "agent/capture/user_database.h"
 
-#include <dlfcn.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statfs.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -12,25 +10,8 @@
 
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "tests/fakes/pretended_file_system.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
-
-namespace {
-// What statfs says of the file system while it is not zero.
-uint32_t g_pretended_magic = 0;
-}  // namespace
-
-// In the place of the C library's, which asks the same.
-extern "C" int statfs(const char* path, struct statfs* result) noexcept {
-  using Real = int (*)(const char*, struct statfs*);
-#if defined(__USE_FILE_OFFSET64)
-  static const auto real = reinterpret_cast<Real>(dlsym(RTLD_NEXT, "statfs64"));
-#else
-  static const auto real = reinterpret_cast<Real>(dlsym(RTLD_NEXT, "statfs"));
-#endif
-  const int answer = real(path, result);
-  if (answer == 0 && g_pretended_magic != 0) result->f_type = static_cast<decltype(result->f_type)>(g_pretended_magic);
-  return answer;
-}
 
 namespace litefleet::capture {
 namespace {
@@ -140,11 +121,6 @@ TEST_F(UserDatabaseTest, SeveralConnectionsOfOneProcess) {
       EXPECT_EQ(Listing(directory()), files) << first_closes_first << second_reads;
     }
   }
-}
-
-TEST_F(UserDatabaseTest, LocalFileSystemsAreLocal) {
-  EXPECT_EQ(NetworkFileSystemOf("/proc/self/status"), "");
-  EXPECT_EQ(NetworkFileSystemOf("/nowhere"), "");
 }
 
 TEST_F(UserDatabaseTest, NetworkFileSystemsAreRefusedUnlessAllowed) {

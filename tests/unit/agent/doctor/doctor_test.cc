@@ -15,6 +15,7 @@
 #include <map>
 #include <sstream>
 
+#include "agent/agent.h"
 #include "agent/state/identity.h"
 #include "agent/state/state_directory.h"
 #include "common/base/ids.h"
@@ -22,6 +23,7 @@
 #include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
+#include "tests/fakes/pretended_file_system.h"
 
 namespace litefleet {
 namespace {
@@ -142,6 +144,19 @@ TEST_F(DoctorTest, StateDirectory) {
   config_.state = folder_ + "/nowhere";
   ExpectIs("state", Level::kFail, "no state directory");
   EXPECT_FALSE(std::filesystem::exists(config_.state)) << "the doctor makes nothing";
+}
+
+TEST_F(DoctorTest, StateDirectoryOnANetworkFileSystem) {
+  std::filesystem::remove_all(folder_ + "/state/identity");  // so that an agent which is let on ends there
+  g_pretended_magic = 0xff534d42;
+  ExpectIs("state", Level::kFail, "is on a network file system (cifs)");
+  const auto refused = Agent::Start({}, config_);
+  config_.allow_network_file_system = true;
+  ExpectIs("state", Level::kOk, "state");
+  const auto allowed = Agent::Start({}, config_);
+  g_pretended_magic = 0;
+  EXPECT_EQ(ReasonOf(refused.status()), "NETWORK_FILE_SYSTEM");
+  EXPECT_EQ(ReasonOf(allowed.status()), "NOT_ENROLLED");
 }
 
 TEST_F(DoctorTest, StateDirectoryOfAnotherUser) {

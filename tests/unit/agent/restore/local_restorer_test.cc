@@ -5,6 +5,8 @@
 #include <sys/mount.h>
 #include <sys/xattr.h>
 
+#include <optional>
+
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -279,19 +281,29 @@ TEST_F(LocalRestorerTest, LiveIntoAnEmptyFile) {
 }
 
 TEST_F(LocalRestorerTest, CancelInEveryPhaseLeavesTheOldState) {
-  Make(path_, "old", "wal", 100);
   MakeSnapshot("wal", 30000);
-  for (const char* phase : {"fetching", "checking", "applying"}) {
-    CancelToken cancel;
-    const std::string operation = std::string("01JD00000000000000000000") + phase[0] + "1";
-    const auto begin = std::chrono::steady_clock::now();
-    const Outcome outcome = Open()->Run(operation, order_, target_, cancel, [&](const v1::Progress& progress) {
-      if (progress.phase() == phase) cancel.Cancel();
-    });
-    EXPECT_EQ(outcome.status.code(), absl::StatusCode::kCancelled) << phase << outcome.status;
-    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
-    EXPECT_EQ(Label(path_), "old");
-    EXPECT_EQ(LeftOver(), "") << phase;
+  for (const auto mode : {v1::RESTORE_MODE_NEW, v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    if (mode == v1::RESTORE_MODE_LIVE) Make(path_, "old", "wal", 100);
+    order_.set_mode(mode);
+    for (const char* phase : {"fetching", "checking", "applying"}) {
+      CancelToken cancel;
+      const std::string operation = fmt::format("01JD0000000000000000000{}{}1", static_cast<int>(mode), phase[0]);
+      std::optional<std::chrono::steady_clock::time_point> cancelled;
+      const Outcome outcome = Open()->Run(operation, order_, target_, cancel, [&](const v1::Progress& progress) {
+        if (progress.phase() != phase || cancelled) return;
+        cancelled = std::chrono::steady_clock::now();
+        cancel.Cancel();
+      });
+      EXPECT_EQ(outcome.status.code(), absl::StatusCode::kCancelled) << mode << phase << outcome.status;
+      ASSERT_TRUE(cancelled) << mode << phase;
+      EXPECT_LT(std::chrono::steady_clock::now() - *cancelled, std::chrono::seconds(2)) << mode << phase;
+      if (mode == v1::RESTORE_MODE_NEW) {
+        EXPECT_FALSE(std::filesystem::exists(path_)) << phase;
+      } else {
+        EXPECT_EQ(Label(path_), "old") << mode << phase;
+      }
+      EXPECT_EQ(LeftOver(), "") << mode << phase;
+    }
   }
 }
 

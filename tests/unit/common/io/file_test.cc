@@ -2,14 +2,20 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
+#include <thread>
 
 #include "common/base/status.h"
+#include "common/io/mounts.h"
+#include "common/io/patient_lock.h"
 
 namespace litefleet::io {
 namespace {
@@ -88,10 +94,54 @@ TEST_F(FileTest, ASecondProcessIsRefusedByName) {
   EXPECT_EQ(status, 0);
 }
 
+TEST_F(FileTest, WhoLooksWhetherTheOwnerRunsDoesNotKeepItFromStarting) {
+  const std::string path = directory_ + "/lock";
+  auto looking = Open(path, O_RDWR | O_CREAT);
+  ASSERT_TRUE(looking.ok());
+  ASSERT_EQ(flock(looking->get(), LOCK_SH | LOCK_NB), 0);
+  std::thread looker([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    looking->Reset(-1);
+  });
+  int tries = 0;
+  const auto lock = LockPatiently([&] {
+    ++tries;
+    return ProcessLock::Acquire(path);
+  });
+  looker.join();
+  EXPECT_TRUE(lock.ok()) << lock.status();
+  EXPECT_GT(tries, 1);
+  EXPECT_EQ(ReasonOf(LockPatiently([&] { return ProcessLock::Acquire(path); }).status()), "ALREADY_RUNNING") << "an owner stays one";
+}
+
 TEST_F(FileTest, LocalFileSystemsAreNoNetworkOnes) {
   EXPECT_EQ(NetworkFileSystemName(directory_), "");
-  EXPECT_EQ(NetworkFileSystemName("/proc"), "");
+  EXPECT_EQ(NetworkFileSystemName("/proc/self/status"), "");
+  EXPECT_EQ(NetworkFileSystemName("/nowhere"), "");
   EXPECT_GT(*FreeBytes(directory_), 0u);
+}
+
+TEST(MountsTest, FuseIsRemoteByTheTypeOfItsMount) {
+  const std::string table =
+      "22 27 0:21 / /proc rw,nosuid shared:5 - proc proc rw\n"
+      "27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+      "90 27 0:50 / /media/my\\040card rw master:1 shared:7 - fuseblk /dev/sdb1 rw,user_id=0\n"
+      "91 27 0:51 / /srv/far rw,nosuid - fuse.sshfs host:/srv rw,user_id=0\n"
+      "92 27 0:52 / /srv/- rw shared:9 - fuse.glusterfs gluster:/v rw\n"
+      "93 27 0:53 / /srv/near rw shared:10 - fuse.mergerfs a:b rw\n"
+      "94 27 0:54 / /srv/ceph rw shared:11 - fuse.ceph-fuse ceph-fuse rw\n"
+      "95 27 0:55";
+  const auto type = [&](unsigned minor) {
+    std::istringstream mounts(table);
+    return NetworkFuseType(mounts, makedev(0, minor));
+  };
+  EXPECT_EQ(type(50), "");
+  EXPECT_EQ(type(51), "fuse.sshfs");
+  EXPECT_EQ(type(52), "fuse.glusterfs");
+  EXPECT_EQ(type(53), "");
+  EXPECT_EQ(type(54), "fuse.ceph-fuse");
+  EXPECT_EQ(type(55), "") << "a line that ends early";
+  EXPECT_EQ(type(5), "") << "a prefix of others";
 }
 
 }  // namespace

@@ -9,11 +9,14 @@
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timex.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
+#include <optional>
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
@@ -25,6 +28,17 @@
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
 #include "fmt/format.h"
+#include "tests/fakes/pretended_file_system.h"
+
+namespace {
+// What adjtimex says of the clock, unless it is the machine's to say.
+std::optional<int> g_clock_state;
+}  // namespace
+
+// In the place of the C library's.
+extern "C" int adjtimex(struct timex* state) noexcept {
+  return g_clock_state.has_value() ? *g_clock_state : static_cast<int>(syscall(SYS_adjtimex, state));
+}
 
 namespace litefleet::doctor {
 namespace {
@@ -58,6 +72,9 @@ class DoctorTest : public testing::Test {
               .handshake_timeout = std::chrono::milliseconds(2000)};
   }
   void TearDown() override {
+    g_pretended_magic = 0;
+    g_pretended_space = nullptr;
+    g_clock_state.reset();
     server_->Shutdown(std::chrono::system_clock::now());
     db_.reset();
     std::filesystem::remove_all(data_);
@@ -147,6 +164,38 @@ TEST_F(DoctorTest, StoreSpace) {
   ExpectIs("store-space", v1::FINDING_LEVEL_FAIL, "are free where");
   parts_.data_directory = data_ + "/nowhere";
   ExpectIs("store-space", v1::FINDING_LEVEL_FAIL, "cannot be read");
+}
+
+TEST_F(DoctorTest, StoreSpaceThatGrowsShort) {
+  constexpr uint64_t kGiB = uint64_t{1} << 30;
+  uint64_t free = 0, total = 100 * kGiB, files = 1'000'000;
+  g_pretended_space = [&](struct statvfs& space) {
+    space.f_bsize = space.f_frsize = 4096;
+    space.f_blocks = total / 4096;
+    space.f_bavail = free / 4096;
+    space.f_files = 2'000'000;
+    space.f_favail = files;
+  };
+  reserve_ = kGiB;
+  free = 10 * kGiB;
+  ExpectIs("store-space", v1::FINDING_LEVEL_OK, "10240 MiB of 102400 MiB");
+  EXPECT_EQ(Look("store-inodes").level(), v1::FINDING_LEVEL_UNSPECIFIED);
+  free = 4 * kGiB;
+  ExpectIs("store-space", v1::FINDING_LEVEL_WARN, "4096 MiB of 102400 MiB");  // less than a twentieth
+  total = 10 * kGiB;
+  ExpectIs("store-space", v1::FINDING_LEVEL_OK, "");
+  free = kGiB + kGiB / 4;
+  ExpectIs("store-space", v1::FINDING_LEVEL_WARN, "uploads leave 1024 MiB");  // near the reserve
+  free = kGiB;
+  ExpectIs("store-space", v1::FINDING_LEVEL_FAIL, "");
+  files = 999;
+  ExpectIs("store-inodes", v1::FINDING_LEVEL_WARN, "999 files can still be made");
+}
+
+TEST_F(DoctorTest, StoreOnANetworkFileSystem) {
+  EXPECT_EQ(Look("store-file-system").level(), v1::FINDING_LEVEL_UNSPECIFIED);
+  g_pretended_magic = 0x6969;
+  ExpectIs("store-file-system", v1::FINDING_LEVEL_WARN, "is on nfs");
 }
 
 TEST_F(DoctorTest, CatalogBackups) {
@@ -250,6 +299,13 @@ TEST_F(DoctorTest, Clock) {
   ExpectIs("clock", v1::FINDING_LEVEL_FAIL, "the clock went back");
   clock_.JumpSystem(-(clock_.Now() - SystemTime()));
   ExpectIs("clock", v1::FINDING_LEVEL_FAIL, "the clock says 1970");
+}
+
+TEST_F(DoctorTest, ClockThatNothingKeepsRight) {
+  g_clock_state = TIME_ERROR;
+  ExpectIs("clock", v1::FINDING_LEVEL_WARN, "nothing keeps it right");
+  g_clock_state = TIME_OK;
+  ExpectIs("clock", v1::FINDING_LEVEL_OK, "is kept right");
 }
 
 TEST_F(DoctorTest, Socket) {

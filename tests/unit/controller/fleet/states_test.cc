@@ -130,6 +130,86 @@ TEST_P(StatesTest, Cancel) {
   }
 }
 
+TEST_P(StatesTest, CancelOfADeviceThatIsOfflineEnds) {
+  for (const auto state : kActive) {
+    // Cancelled before it went, or after.
+    for (const bool before : {false, true}) {
+      if (state == OPERATION_STATE_CANCELLING && !before) continue;
+      const std::string id = In(state);
+      if (before && state != OPERATION_STATE_CANCELLING) {
+        ASSERT_TRUE(fleet_->Cancel(OperationId(id)).ok());
+      }
+      fleet_->Tick();
+      if (before && state != OPERATION_STATE_QUEUED) {
+        EXPECT_EQ(State(id), OPERATION_STATE_CANCELLING) << "the device is asked";
+      }
+      fleet_->Disconnected(kDevice, *link_);
+      if (!before) {
+        ASSERT_TRUE(fleet_->Cancel(OperationId(id)).ok());
+      }
+      fleet_->Tick();
+      EXPECT_EQ(State(id), OPERATION_STATE_CANCELLED);
+      EXPECT_EQ(Stored(id).error().info().reason(), state == OPERATION_STATE_QUEUED ? "" : "CANCELLED_UNHEARD");
+      EXPECT_EQ(ReasonOf(fleet_->Cancel(OperationId(id)).status()), "OPERATION_ENDED");
+      // It is told when it is back.
+      link_ = Connect(kDevice, {id});
+      EXPECT_EQ(link_->TakeWords(), (Words{"welcome", "cancel " + id}));
+      ASSERT_TRUE(FleetTest::Result(*link_, id, OPERATION_STATE_CANCELLED, kDevice).ok());
+      EXPECT_EQ(State(id), OPERATION_STATE_CANCELLED);
+      EXPECT_FALSE(Stored(id).has_error());
+    }
+  }
+}
+
+// What was cancelled in absence may have been done by then: the device's word counts, once.
+TEST_P(StatesTest, ResultReplacesACancelThatWasNotHeard) {
+  for (const auto state : {OPERATION_STATE_SENT, OPERATION_STATE_RUNNING, OPERATION_STATE_CANCELLING}) {
+    const std::string id = In(state);
+    fleet_->Disconnected(kDevice, *link_);
+    if (state != OPERATION_STATE_CANCELLING) {
+      ASSERT_TRUE(fleet_->Cancel(OperationId(id)).ok());
+    }
+    fleet_->Tick();
+    ASSERT_EQ(State(id), OPERATION_STATE_CANCELLED);
+    link_ = Connect(kDevice);
+    EXPECT_EQ(link_->TakeWords(), Words{"welcome"});
+    ASSERT_TRUE(FleetTest::Result(*link_, id, OPERATION_STATE_SUCCEEDED, kDevice).ok());
+    EXPECT_EQ(State(id), OPERATION_STATE_SUCCEEDED);
+    EXPECT_EQ(Stored(id).snapshot_id(), kSnapshot.value());
+    EXPECT_FALSE(Stored(id).has_error());
+    ASSERT_TRUE(FleetTest::Result(*link_, id, OPERATION_STATE_FAILED, kDevice).ok());
+    EXPECT_EQ(State(id), OPERATION_STATE_SUCCEEDED);
+  }
+}
+
+// It may be in the step that changes the database: nothing is claimed of it for a day.
+TEST_P(StatesTest, CancelOfARestoreWaitsForTheDevicesWord) {
+  link_ = Connect(kDevice);
+  const std::string told = Restore(kDevice), lost = Restore(kDevice);
+  for (const std::string& id : {told, lost}) ASSERT_TRUE(FleetTest::Progress(*link_, id, 1, 2, kDevice).ok());
+  fleet_->Disconnected(kDevice, *link_);
+  for (const std::string& id : {told, lost}) ASSERT_TRUE(fleet_->Cancel(OperationId(id)).ok());
+  if (GetParam()) Start();
+  clock_.Advance(std::chrono::hours(23));  // the order itself expired long ago
+  fleet_->Tick();
+  for (const std::string& id : {told, lost}) {
+    EXPECT_EQ(State(id), OPERATION_STATE_CANCELLING);
+    EXPECT_FALSE(*fleet_->MayFetch(kDevice, OperationId(id), kSnapshot));
+  }
+  link_ = Connect(kDevice);
+  EXPECT_EQ(link_->TakeWords(), (Words{"welcome", "cancel " + told, "cancel " + lost}));
+  ASSERT_TRUE(FleetTest::Result(*link_, told, OPERATION_STATE_SUCCEEDED, kDevice).ok());
+  EXPECT_EQ(State(told), OPERATION_STATE_SUCCEEDED);
+  fleet_->Disconnected(kDevice, *link_);
+  clock_.Advance(std::chrono::hours(1));
+  fleet_->Tick();
+  EXPECT_EQ(State(lost), OPERATION_STATE_CANCELLED);
+  EXPECT_EQ(Stored(lost).error().info().reason(), "CANCELLED_UNHEARD");
+  link_ = Connect(kDevice);
+  ASSERT_TRUE(FleetTest::Result(*link_, lost, OPERATION_STATE_SUCCEEDED, kDevice).ok());
+  EXPECT_EQ(State(lost), OPERATION_STATE_SUCCEEDED);
+}
+
 TEST_P(StatesTest, HelloSendsAgain) {
   for (const auto state : kActive) {
     const std::string id = In(state);

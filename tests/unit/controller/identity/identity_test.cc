@@ -3,6 +3,7 @@
 #include <openssl/x509v3.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <atomic>
 #include <filesystem>
 #include <fstream>
@@ -12,6 +13,7 @@
 
 #include "common/base/status.h"
 #include "common/crypto/token.h"
+#include "common/io/file.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
@@ -48,6 +50,7 @@ class IdentityTest : public ::testing::Test {
     EXPECT_TRUE(token.ok()) << token.status();
     return crypto::ParseToken(token->secret())->secret;
   }
+  static std::string SerialOf(const std::string& chain) { return crypto::SerialOf(**crypto::CertificateFromPem(chain)); }
   static crypto::Key NewKey() { return *crypto::GenerateKey(); }
   absl::StatusOr<v1::EnrollResponse> Enroll(const std::string& token, EVP_PKEY& key, const std::string& name) {
     v1::EnrollRequest request;
@@ -249,12 +252,55 @@ TEST_F(IdentityTest, TokenForADeviceKeepsItsIdAndVoidsItsCertificate) {
   ASSERT_TRUE(after.ok()) << after.status();
   EXPECT_EQ(after->device_id(), before->device_id());
   EXPECT_EQ(after->device_name(), "pump-1");
-  const auto serial = [](const v1::EnrollResponse& response) {
-    return crypto::SerialOf(**crypto::CertificateFromPem(response.certificate_chain()));
-  };
-  EXPECT_TRUE((*identities_->FindCertificate(serial(*before)))->revoked);
-  EXPECT_FALSE((*identities_->FindCertificate(serial(*after)))->revoked);
+  EXPECT_TRUE((*identities_->FindCertificate(SerialOf(before->certificate_chain())))->revoked);
+  EXPECT_FALSE((*identities_->FindCertificate(SerialOf(after->certificate_chain())))->revoked);
   EXPECT_EQ(ReasonOf(Enroll(first_token, *old_key, "pump-1").status()), "TOKEN_INVALID");  // the old key is nobody's now
+}
+
+// What the old machine was let in for runs after the new one took the device over.
+TEST_F(IdentityTest, RenewalThatWaitedWhileTheDeviceWasTakenOverComesToNothing) {
+  const auto old_key = NewKey(), new_key = NewKey();
+  const auto before = Enroll(NewToken(), *old_key, "pump-1");
+  ASSERT_TRUE(before.ok());
+  const DeviceId device(before->device_id());
+  const std::string old_serial = SerialOf(before->certificate_chain());
+  TokenRequest for_device;
+  for_device.for_device = device;
+  const auto after = Enroll(NewToken(for_device), *new_key, "ignored");
+  ASSERT_TRUE(after.ok()) << after.status();
+  v1::RenewCertificateRequest renewal;
+  renewal.set_csr(*crypto::MakeSigningRequest(*old_key, "x"));
+  EXPECT_EQ(ReasonOf(enrollment_->Renew(device, old_serial, renewal).status()), "DEVICE_REVOKED");
+  // The proof of an expired certificate reads the row before the transaction that adds the next one: the transaction looks itself.
+  catalog::CertificateRow row;
+  row.serial = "77";
+  row.device = device;
+  row.role = "device";
+  row.key_hash = crypto::PublicKeyHash(*old_key);
+  row.issued_at = clock_.Now();
+  row.not_after = clock_.Now() + hours(24);
+  EXPECT_EQ(ReasonOf(identities_->AddCertificate(row, old_serial)), "DEVICE_REVOKED");
+  // So does the second half of an enrolment by a token that another enrolment has overtaken.
+  EXPECT_EQ(ReasonOf(identities_->AddCertificate(row)), "DEVICE_REVOKED");
+  const auto certificates = identities_->ListCertificates(clock_.Now());
+  ASSERT_TRUE(certificates.ok());
+  EXPECT_EQ(std::count_if(certificates->begin(), certificates->end(), [](const auto& each) { return !each.revoked; }), 1);
+  // The new machine still has the device, and may give it another key.
+  const auto next_key = NewKey();
+  renewal.set_csr(*crypto::MakeSigningRequest(*next_key, "x"));
+  EXPECT_TRUE(enrollment_->Renew(device, SerialOf(after->certificate_chain()), renewal).ok());
+}
+
+// A valid certificate of one device is no ground for a certificate of another.
+TEST_F(IdentityTest, RenewalStandsOnTheDevicesOwnCertificate) {
+  const auto key = NewKey(), other_key = NewKey();
+  const auto one = Enroll(NewToken(), *key, "pump-1");
+  const auto other = Enroll(NewToken(), *other_key, "pump-2");
+  ASSERT_TRUE(one.ok() && other.ok());
+  v1::RenewCertificateRequest renewal;
+  renewal.set_csr(*crypto::MakeSigningRequest(*key, "x"));
+  EXPECT_EQ(ReasonOf(enrollment_->Renew(DeviceId(one->device_id()), SerialOf(other->certificate_chain()), renewal).status()),
+            "DEVICE_REVOKED");
 }
 
 TEST_F(IdentityTest, RevokedDeviceGetsNothing) {
@@ -266,7 +312,7 @@ TEST_F(IdentityTest, RevokedDeviceGetsNothing) {
   ASSERT_TRUE(identities_->RevokeDevice(device).ok());
   v1::RenewCertificateRequest renewal;
   renewal.set_csr(*crypto::MakeSigningRequest(*key, "x"));
-  EXPECT_EQ(ReasonOf(enrollment_->Renew(device, renewal).status()), "DEVICE_REVOKED");
+  EXPECT_EQ(ReasonOf(enrollment_->Renew(device, SerialOf(enrolled->certificate_chain()), renewal).status()), "DEVICE_REVOKED");
   EXPECT_EQ(ReasonOf(Enroll(token, *key, "pump-1").status()), "DEVICE_REVOKED");
   EXPECT_EQ(ReasonOf(Prove(enrolled->certificate_chain(), *key, *key).status()), "DEVICE_REVOKED");
   EXPECT_TRUE(identities_->ForgetDevice(device).ok());
@@ -279,7 +325,7 @@ TEST_F(IdentityTest, RenewalLeavesTheOldOneValidUntilTheNewOneIsUsed) {
   ASSERT_TRUE(enrolled.ok());
   v1::RenewCertificateRequest renewal;
   renewal.set_csr(*crypto::MakeSigningRequest(*key, "x"));
-  const auto renewed = enrollment_->Renew(DeviceId(enrolled->device_id()), renewal);
+  const auto renewed = enrollment_->Renew(DeviceId(enrolled->device_id()), SerialOf(enrolled->certificate_chain()), renewal);
   ASSERT_TRUE(renewed.ok());
   const std::string old_serial = crypto::SerialOf(**crypto::CertificateFromPem(enrolled->certificate_chain()));
   const std::string new_serial = crypto::SerialOf(**crypto::CertificateFromPem(renewed->certificate_chain()));
@@ -327,6 +373,9 @@ TEST_F(IdentityTest, OperatorsHaveNamesOfTheirOwn) {
   const auto parsed = rpc::ParseIdentity(rpc::FormatIdentity(*first));
   ASSERT_TRUE(parsed.ok()) << parsed.status();
   EXPECT_EQ(parsed->ca_certificate, authority_->root_pem());
+  // Without a certificate that was issued gRPC would end the process.
+  const auto of_the_root = rpc::ParseIdentity(*io::ReadFile(root_ + "/ca/root-key.pem") + authority_->root_pem());
+  EXPECT_EQ(ReasonOf(of_the_root.status()), "IDENTITY_INVALID");
   EXPECT_TRUE(authority_->HasOperatorIssuer(**crypto::CertificateFromPem(parsed->certificate_chain)));
   EXPECT_EQ(ReasonOf(enrollment_->CreateOperator("ada", "admin").status()), "OPERATOR_EXISTS");
   EXPECT_EQ(ReasonOf(enrollment_->CreateOperator("a/b", "admin").status()), "OPERATOR_NAME_INVALID");
