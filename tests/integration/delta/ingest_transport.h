@@ -57,7 +57,7 @@ class IngestTransport final : public upload::UploadTransport {
         if (closed_) return;
         owner_.up += static_cast<int64_t>(request.ByteSizeLong());
         if (owner_.up > owner_.cut_after) return Cut();
-          for (const v1::ChunkOffer& chunk : request.offer().chunks()) owner_.runs += chunk.runs_size();
+        for (const v1::ChunkOffer& chunk : request.offer().chunks()) owner_.runs += chunk.runs_size();
         if (owner_.lie_about_sources && request.has_offer()) {
           for (v1::ChunkOffer& chunk : *request.mutable_offer()->mutable_chunks()) {
             for (v1::PageRun& run : *chunk.mutable_sources()) run.set_first_page(run.first_page() * 7919);
