@@ -98,6 +98,7 @@ absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int 
 // As a database that is new in this directory gets them.
 absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::string& what);
 
+// The file that has the name below the directory's descriptor, or FILE_REPLACED.
 absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options,
                                                                   const CancelToken& cancel);
 // What restoring live into the target meets: its geometry, through SQLite. TARGET_NOT_OPENABLE where SQLite refuses it.

@@ -6,6 +6,7 @@
 //   PUSH_RESTORE_DENIED   kPermissionDenied    the device's configuration does not let the controller restore this database
 //   ORDER_INVALID         kInvalidArgument     sizes, root digest or version make no sense
 //   TARGET_EXISTS, TARGET_MISSING, TARGET_NOT_OPENABLE, PAGE_SIZE_DIFFERS, IN_USE, CANNOT_PROVE_UNUSED, NO_HARD_LINKS   kFailedPrecondition
+//   FILE_REPLACED         kFailedPrecondition  somebody has put a link, or another file, at the path while the restore ran
 //   NOT_ENOUGH_SPACE      kResourceExhausted   DISK_FULL where it came as a surprise
 //   ROOT_MISMATCH, CHUNK_DAMAGED, FETCH_INVALID, SNAPSHOT_DAMAGED (SQLite's checks), READ_BACK_DIFFERS   kDataLoss
 //   CHECK_FAILED          kInternal            the checks could not be carried out

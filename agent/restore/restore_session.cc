@@ -193,6 +193,12 @@ absl::Status RestoreSession::TakeUp(RestoreState before) {
   state_ = std::move(before);
   if (state_.loaded_page_size() != 0) UseLoaded();
   LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(state_.path()));
+  // Links were resolved when it began: one that is there now leads to somebody else's file.
+  if (place.path() != state_.path()) {
+    return Error(Code::kFailedPrecondition, "FILE_REPLACED",
+                 fmt::format("{} leads to {} by a link that was not there when the restore began", state_.path(), place.path()),
+                 "look at who may write to its directory and to those above, then restore again");
+  }
   place_.emplace(std::move(place));
   return Continue();
 }

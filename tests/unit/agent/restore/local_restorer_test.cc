@@ -113,6 +113,39 @@ TEST_F(LocalRestorerTest, SameOperationAgainGivesTheSameOutcome) {
   ASSERT_TRUE(Open()->Forget(kOperation).ok());
 }
 
+// Who owns the directory sees the staging file appear, and would have an agent with more rights write elsewhere.
+TEST_F(LocalRestorerTest, ALinkThatIsPlantedDuringTheRestoreIsNotFollowed) {
+  const std::string secret = folder_ + "/secret.db";
+  for (const v1::RestoreMode mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    for (const bool crash : {false, true}) {
+      std::filesystem::remove_all(folder_ + "/state");
+      for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+      std::filesystem::remove(secret);
+      Make(path_, "old", "delete", 100);
+      Make(secret, "his", "delete", 100);
+      MakeSnapshot("delete", 100);
+      order_.set_mode(mode);
+      const auto plant = [&] {
+        std::filesystem::remove(path_);
+        std::filesystem::create_symlink(secret, path_);
+      };
+      fetcher_.before_fetch = nullptr;
+      if (crash) {
+        ASSERT_TRUE(RunAndCrashAt("restore.checked"));
+        plant();
+      } else {
+        fetcher_.before_fetch = plant;
+      }
+      const Outcome outcome = Run();
+      EXPECT_EQ(ReasonOf(outcome.status), "FILE_REPLACED") << outcome.status;
+      EXPECT_FALSE(outcome.applied);
+      EXPECT_EQ(Label(secret), "his");
+      EXPECT_FALSE(io::Exists(path_ + ".litefleet-undo"));
+      EXPECT_FALSE(io::Exists(secret + ".litefleet-undo"));
+    }
+  }
+}
+
 // ---- orders and checks
 
 TEST_F(LocalRestorerTest, DeviceMayRefuse) {
