@@ -100,10 +100,12 @@ Outcome RestoreSession::Run() {
   if (absl::IsCancelled(status) && cancel_.interrupted()) {
     return Interrupted(status);
   }
-  if (!status.ok()) CleanUp();
-  if (status.ok()) status = read_back_;
+  const bool finished = status.ok();
+  if (!finished) CleanUp();
+  if (finished) status = read_back_;
   if (status.ok() || state_.hooks_begun()) status = AfterApply(status);
   if (absl::IsCancelled(status) && cancel_.interrupted()) return Interrupted(status);
+  if (finished && staging_outlasts_hooks()) RemoveStaging();
   if (status.ok()) progress_.Finish();
   state_.set_code(static_cast<int>(status.code()));
   state_.set_reason(ReasonOf(status));
@@ -462,11 +464,13 @@ absl::Status RestoreSession::Finish() {
   if (live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
   LF_CRASH_POINT("restore.checkpointed");
   staging_.reset();
-  if (live() || undoes()) {
-    if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
-  }
+  if ((live() || undoes()) && !staging_outlasts_hooks()) RemoveStaging();
   static_cast<void>(place_->Sync());
   return absl::OkStatus();
+}
+
+void RestoreSession::RemoveStaging() {
+  if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
 }
 
 // After an error: the old state is in place, what the restore made goes.
