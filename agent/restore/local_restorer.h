@@ -92,7 +92,8 @@ class LocalRestorer final : public Restorer {
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
   // Removes the previous state of a database; missing is fine. REQUIRES: no restore of this database runs.
   absl::Status DropUndo(const std::string& database);
-  // DropUndo for all that are older and not `busy` with a restore. Returns the databases.
+  // DropUndo for all that are older, by the time that the machine has run (RestoreJournal::AgeOfUndo), and not `busy` with a restore.
+  // Returns the databases.
   std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,
                                               const std::function<bool(const std::string&)>& busy);
 

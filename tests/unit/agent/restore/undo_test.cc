@@ -211,6 +211,33 @@ TEST_F(UndoTest, RefusalsSayWhy) {
   EXPECT_EQ(Reason(), "UNDO_MISSING") << "keep_previous really drops it";
 }
 
+// A device without a clock of its own restores in 1970, and then its clock is set.
+TEST_F(UndoTest, KeepPreviousCountsTheTimeThatTheMachineHasRun) {
+  Restore(v1::RESTORE_MODE_LIVE);
+  FakeClock clock;
+  const auto idle = [](const std::string&) { return false; };
+  const auto dropped = [&] { return !Open()->DropUndosOlderThan(std::chrono::hours(24), clock, idle).empty(); };
+  const std::string age = folder_ + "/state/undo-app.age";
+  EXPECT_FALSE(dropped());
+  clock.JumpSystem(std::chrono::hours(24 * 365 * 50));
+  EXPECT_FALSE(dropped());
+  clock.Advance(std::chrono::hours(20));
+  EXPECT_FALSE(dropped());
+  clock.JumpSystem(-std::chrono::hours(24 * 365 * 60));
+  EXPECT_FALSE(dropped());
+  // A reboot: nobody knows how long the machine was off, but it has run since.
+  std::string text = *io::ReadFile(age);
+  const size_t boot = text.find(' ') + 1;
+  text.replace(boot, text.find(' ', boot) - boot, "another-boot");
+  ASSERT_TRUE(io::WriteFileAtomic(age, text).ok());
+  FakeClock rebooted;
+  EXPECT_TRUE(Open()->DropUndosOlderThan(std::chrono::hours(22), rebooted, idle).empty()) << "20 hours before it, 1 since";
+  rebooted.Advance(std::chrono::hours(3));
+  EXPECT_EQ(Open()->DropUndosOlderThan(std::chrono::hours(22), rebooted, idle).size(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(Kept()));
+  EXPECT_FALSE(std::filesystem::exists(age));
+}
+
 TEST_F(UndoTest, OtherPagesInWalModeAreRefused) {
   Make(path_, "old", "delete", 300, 1024);
   MakeSnapshot("delete", 300, 4096);
