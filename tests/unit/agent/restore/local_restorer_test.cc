@@ -348,6 +348,37 @@ TEST_F(LocalRestorerTest, ReplaceFoldsTheLogOfACrashedApplicationIntoTheUndo) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// A supervisor starts it again and again, and it dies each time.
+TEST_F(LocalRestorerTest, ReplaceFoldsAgainWhatAnApplicationCommittedAfterTheFold) {
+  for (const char* mode : {"wal", "delete"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    Make(path_, "old", mode, 100);
+    MakeSnapshot("wal");
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("LITEFLEET_STOP_AT", "restore.replace.folded", 1);
+      _exit(Run().status.ok() ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(pid, &status, WUNTRACED), pid);
+    ASSERT_TRUE(WIFSTOPPED(status));
+    {
+      Application application(path_, Application::kWriting);
+      application.Kill();
+    }
+    kill(pid, SIGCONT);
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0) << mode;
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(LogRows(path_), 0) << "no log of the old file was taken for one of the new";
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+    EXPECT_GT(LogRows(path_ + ".litefleet-undo"), 0) << mode;
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_F(LocalRestorerTest, ReplaceRollsAHotJournalBack) {
   Make(path_, "old", "delete", 3000);
   const pid_t pid = fork();
