@@ -53,6 +53,18 @@ TEST_F(LocalRestorerTest, NewMovesLeftOverLogAside) {
   EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal"), wal);
 }
 
+TEST_F(LocalRestorerTest, NewMovesALeftOverJournalAside) {
+  MakeSnapshot("delete");
+  Make(path_, "old", "delete", 3000);
+  LeaveHotJournal(path_);
+  const std::string journal = *io::ReadFile(path_ + "-journal", 1 << 30);
+  std::filesystem::remove(path_);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new") << "SQLite would have rolled it back into the new file";
+  EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-journal", 1 << 30), journal);
+}
+
 TEST_F(LocalRestorerTest, EmptyDatabaseIsRestored) {
   ASSERT_TRUE(io::WriteFileAtomic(fetcher_.path, "").ok());
   Order();
@@ -260,12 +272,28 @@ INSTANTIATE_TEST_SUITE_P(All, LiveRestoreTest,
                                            LiveCase{"delete", "wal", Application::kReading}));
 
 TEST_F(LocalRestorerTest, LiveWithNobodyThereLeavesNoFilesBeside) {
-  Make(path_, "old", "wal", 100);
+  for (const char* mode : {"wal", "delete"}) {
+    std::filesystem::remove(path_);
+    Make(path_, "old", mode, 100);
+    MakeSnapshot("wal");
+    ASSERT_TRUE(Run(std::string("01JD00000000000000000000") + mode[0] + "3").status.ok());
+    for (const std::string_view suffix : kCompanions) EXPECT_FALSE(std::filesystem::exists(path_ + std::string(suffix))) << mode;
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(JournalMode(path_), mode);
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  }
+}
+
+TEST_F(LocalRestorerTest, LiveIntoADatabaseWithACrashedApplicationsHotJournal) {
+  Make(path_, "old", "delete", 3000);
+  LeaveHotJournal(path_);
   MakeSnapshot("wal");
-  ASSERT_TRUE(Run().status.ok());
-  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
-  EXPECT_FALSE(std::filesystem::exists(path_ + "-shm"));
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_LIVE);
   EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old") << "rolled back, not half of a transaction";
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-journal"));
 }
 
 TEST_F(LocalRestorerTest, LiveIntoADatabaseWithACrashedApplicationsLog) {
@@ -381,16 +409,7 @@ TEST_F(LocalRestorerTest, ReplaceFoldsAgainWhatAnApplicationCommittedAfterTheFol
 
 TEST_F(LocalRestorerTest, ReplaceRollsAHotJournalBack) {
   Make(path_, "old", "delete", 3000);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE);
-    // Spills, so that the file has changed when the process dies.
-    static_cast<void>(sqlite::Execute(db->get(), "pragma cache_size=5; begin; update t set v = 'mix'; update label set v = 'mix'"));
-    kill(getpid(), SIGKILL);
-  }
-  int status = 0;
-  waitpid(pid, &status, 0);
-  ASSERT_TRUE(std::filesystem::exists(path_ + "-journal"));
+  LeaveHotJournal(path_);
   MakeSnapshot("wal");
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
   const Outcome outcome = Run();
@@ -401,17 +420,19 @@ TEST_F(LocalRestorerTest, ReplaceRollsAHotJournalBack) {
 
 TEST_F(LocalRestorerTest, ReplaceIsRefusedWhileSomebodyHasItOpen) {
   for (const char* mode : {"wal", "delete"}) {
-    std::filesystem::remove(path_);
-    Make(path_, "old", mode, 100);
-    MakeSnapshot("wal");
-    order_.set_mode(v1::RESTORE_MODE_REPLACE);
-    Application application(path_, Application::kIdle);
-    const Outcome outcome = Run(std::string("01JD00000000000000000000") + mode[0] + "2");
-    EXPECT_EQ(ReasonOf(outcome.status), "IN_USE") << outcome.status;
-    EXPECT_THAT(MessageOf(outcome.status), HasSubstr(std::to_string(application.pid())));
-    EXPECT_EQ(application.Stop(), 0);
-    EXPECT_EQ(Label(path_), "old");
-    EXPECT_EQ(LeftOver(), "");
+    for (const auto kind : {Application::kIdle, Application::kWriting, Application::kReading}) {
+      std::filesystem::remove(path_);
+      Make(path_, "old", mode, 100);
+      MakeSnapshot("wal");
+      order_.set_mode(v1::RESTORE_MODE_REPLACE);
+      Application application(path_, kind);
+      const Outcome outcome = Run(fmt::format("01JD00000000000000000000{}{}", mode[0], static_cast<int>(kind)));
+      EXPECT_EQ(ReasonOf(outcome.status), "IN_USE") << outcome.status;
+      EXPECT_THAT(MessageOf(outcome.status), HasSubstr(std::to_string(application.pid())));
+      EXPECT_EQ(application.Stop(), 0);
+      EXPECT_EQ(Label(path_), "old");
+      EXPECT_EQ(LeftOver(), "");
+    }
   }
 }
 
@@ -578,8 +599,17 @@ INSTANTIATE_TEST_SUITE_P(
                       CrashCase{"restore.replace.linked", kReplace, "wal"}, CrashCase{"restore.replace.before_rename", kReplace, "wal"},
                       CrashCase{"restore.replace.after_rename", kReplace, "wal"}, CrashCase{"restore.undo_part_installed", kReplace, "wal"},
                       CrashCase{"restore.undo_installed", kReplace, "wal"}, CrashCase{"restore.before_done", kReplace, "wal"},
-                      CrashCase{"restore.replace.folded", kReplace, "delete"},
-                      CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
+                      CrashCase{"restore.replace.folded", kReplace, "delete"}, CrashCase{"restore.prepared", kLive, "wal"},
+                      CrashCase{"restore.fetching:2", kLive, "delete"}, CrashCase{"restore.staged", kLive, "wal"},
+                      CrashCase{"restore.checked", kLive, "delete"}, CrashCase{"restore.prepared", kReplace, "delete"},
+                      CrashCase{"restore.fetching:2", kReplace, "wal"}, CrashCase{"restore.staged", kReplace, "delete"},
+                      CrashCase{"restore.checked", kReplace, "wal"}, CrashCase{"restore.live.undo_created", kLive, "delete"},
+                      CrashCase{"restore.live.before_lock", kLive, "delete"}, CrashCase{"restore.live.applied", kLive, "delete"},
+                      CrashCase{"restore.undo_installed", kLive, "delete"}, CrashCase{"restore.replace.before_link", kReplace, "delete"},
+                      CrashCase{"restore.replace.linked", kReplace, "delete"},
+                      CrashCase{"restore.replace.before_rename", kReplace, "delete"},
+                      CrashCase{"restore.undo_part_installed", kReplace, "delete"}, CrashCase{"restore.undo_installed", kReplace, "delete"},
+                      CrashCase{"restore.before_done", kReplace, "delete"}, CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
 
 TEST_F(LocalRestorerTest, CrashWhileGarbageIsMovedAsideIsFinished) {
   for (const char* point : {"restore.replace.linked", "restore.companion_moved", "restore.replace.before_rename",

@@ -101,6 +101,40 @@ TEST_F(UndoTest, AWritingApplicationLosesNothingOfTheOldState) {
   EXPECT_GT(LogRows(path_), 0) << "it wrote on";
 }
 
+TEST_F(UndoTest, AReaderHoldsAnUndoUpInRollbackModeAlone) {
+  for (const char* journal : {"wal", "delete"}) {
+    const bool wal = std::string_view(journal) == "wal";
+    std::filesystem::remove_all(data_);
+    std::filesystem::remove_all(folder_ + "/state");
+    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
+    Restore(v1::RESTORE_MODE_LIVE, journal);
+    Application application(path_, Application::kReading);
+    EXPECT_EQ(ReasonOf(Undo().status), wal ? "" : "DATABASE_BUSY");
+    EXPECT_EQ(application.Stop(), 0);
+    EXPECT_EQ(Label(path_), wal ? "old" : "new");
+    EXPECT_EQ(Label(Kept()), wal ? "new" : "old") << "still there for the next try";
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(UndoTest, AHotJournalIsRolledBackIntoTheNextUndo) {
+  for (const v1::RestoreMode mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    std::filesystem::remove_all(data_);
+    std::filesystem::remove_all(folder_ + "/state");
+    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
+    Make(path_, "old", "delete", 3000);
+    MakeSnapshot("delete", 6000);
+    order_.set_mode(mode);
+    ASSERT_TRUE(Run().status.ok());
+    LeaveHotJournal(path_);
+    const Outcome undone = Undo();
+    ASSERT_TRUE(undone.status.ok()) << undone.status;
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(Label(Kept()), "new");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_F(UndoTest, AReplacedDatabaseIsRenamedBack) {
   Make(path_, "old", "delete", 3000);
   chmod(path_.c_str(), 0640);
