@@ -64,6 +64,11 @@ absl::StatusOr<config::DatabaseConfig> Find(const config::AgentConfig& config, c
                "the names of its [[database]] tables are meant");
 }
 
+restore::Target TargetOf(const config::AgentConfig& config, const config::DatabaseConfig& database,
+                         const storage::v1::AgentDatabase& kept) {
+  return {database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}, database.rollback_stall};
+}
+
 void PrintPlan(const v1::RestorePlan& plan) {
   for (const std::string& step : plan.steps()) fmt::print(stderr, "  * {}\n", step);
   for (const v1::ErrorDetail& obstacle : plan.obstacles())
@@ -196,7 +201,7 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   order.set_check_override(options.ignore_check);
   if (options.mode == "live") order.set_mode(v1::RESTORE_MODE_LIVE);
   if (options.mode == "replace") order.set_mode(v1::RESTORE_MODE_REPLACE);
-  const restore::Target target{database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}};
+  const restore::Target target = TargetOf(config, database, kept);
   LF_ASSIGN_OR_RETURN(const v1::RestorePlan plan, place.restorer->Plan(order, target));
   if (options.plan || !options.yes || plan.obstacles_size() > 0) PrintPlan(plan);
   if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));
@@ -218,7 +223,7 @@ absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOpti
   v1::UndoOrder undo;
   undo.set_database(database.name);
   undo.set_new_timeline(kept.timeline());
-  const restore::Target target{database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}};
+  const restore::Target target = TargetOf(config, database, kept);
   const v1::RestorePlan plan = place.restorer->PlanUndo(undo, target);
   if (options.plan || !options.yes || plan.obstacles_size() > 0) PrintPlan(plan);
   if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));

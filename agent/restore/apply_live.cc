@@ -287,8 +287,7 @@ absl::Status LiveCopy::CompareWith(int fd, uint64_t bytes, const std::string& pa
   // From the files, not from what this connection remembers of its own commit.
   sqlite3_db_release_memory(destination_->db());
   LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*destination_));
-  const auto deadline =
-      Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.options.rollback_stall);
+  const auto deadline = Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.rollback_stall);
   absl::Status status;
   if (DataVersion(destination_->db()) != locked_version_ + 1) {
     status = Error(Code::kAborted, "OTHERS_COMMITTED", "others have committed since");

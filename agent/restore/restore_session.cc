@@ -79,7 +79,7 @@ absl::Status RestoreSession::EnterApplied() {
 }
 
 ApplyContext RestoreSession::Context() {
-  return {parts_.options.apply, order_, *place_, target_.reserve, staging_.get(),
+  return {parts_.options.apply, order_, *place_, target_.reserve, target_.rollback_stall, staging_.get(),
           parts_.journal,       state_, cancel_, progress_,       absl::OkStatus()};
 }
 

@@ -116,7 +116,7 @@ absl::Status RestoreSession::UndoAfterHook(const absl::Status& failed) {
   order.set_database(state_.database());
   order.set_restore_operation_id(state_.operation_id());
   order.set_new_timeline(order_.new_timeline());
-  const Target target{state_.database(), state_.path(), "allow", target_.reserve, target_.rate};
+  const Target target{state_.database(), state_.path(), "allow", target_.reserve, target_.rate, target_.rollback_stall};
   const auto wish = FindUndo(parts_.journal, operation, order, target);
   if (!wish.ok()) return kept(MessageOf(wish.status()));
   if (staging_outlasts_hooks()) RemoveStaging();  // the undo needs the room
