@@ -198,6 +198,9 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   absl::Status Begin() {
+    // With a rule that defends orders are refused for it, too.
+    if (const absl::Status trusted = rules::OrderRules::CheckConfigFile(options_.config_path); !trusted.ok())
+      spdlog::warn("{}; {}", MessageOf(trusted), HintOf(trusted));
     LF_RETURN_IF_ERROR(state_.ClearSpool());
     LF_RETURN_IF_ERROR(RecoverRestores());
     LimitRates();
