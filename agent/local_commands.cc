@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <set>
@@ -12,6 +13,7 @@
 #include "agent/hooks/database_hooks.h"
 #include "agent/restore/local_restorer.h"
 #include "agent/restore/snapshot_file.h"
+#include "agent/restore/undo.h"
 #include "agent/state/state_directory.h"
 #include "common/base/bytes.h"
 #include "common/base/error_detail.h"
@@ -212,6 +214,29 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   return Finish(place, operation, v1::OPERATION_KIND_RESTORE, order, outcome);
 }
 
+namespace {
+
+// Nothing is undone: what is kept goes.
+absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& database, const LocalRestoreOptions& options) {
+  LF_ASSIGN_OR_RETURN(const auto undos, place.restorer->ListUndos());
+  const auto kept = std::find_if(undos.begin(), undos.end(), [&](const auto& undo) { return undo.database() == database.name; });
+  if (kept == undos.end()) {
+    return Error(Code::kNotFound, "UNDO_MISSING", fmt::format("nothing is kept of {} from before a restore", database.name),
+                 "there is nothing to drop");
+  }
+  const std::string what = restore::Removes(*kept)
+                               ? fmt::format("what is kept of when there was no database at {}", kept->path())
+                               : fmt::format("{}, the state of {} before the last restore", kept->undo(), database.name);
+  if (options.plan || !options.yes) fmt::print(stderr, "  * remove {}; the restore cannot be undone any more\n", what);
+  if (options.plan) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(Ask(options.yes, "Remove it for good?"));
+  LF_RETURN_IF_ERROR(place.restorer->DropUndo(database.name));
+  fmt::print("{}: {} is removed\n", database.name, what);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOptions& options) {
   LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Find(config, options.database));
   CancelToken cancel;
@@ -219,6 +244,7 @@ absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOpti
   NoFetcher nothing;
   LF_ASSIGN_OR_RETURN(const Workplace place, Open(config, nothing));
   Recover(place);
+  if (options.drop) return DropUndo(place, database, options);
   LF_ASSIGN_OR_RETURN(const storage::v1::AgentDatabase kept, place.state.ReadDatabase(database.name));
   v1::UndoOrder undo;
   undo.set_database(database.name);

@@ -184,6 +184,7 @@ static int Main(int argc, char** argv) {
   restore->add_flag("--ignore-check", local.ignore_check, "Go on where SQLite's checks find damage");
   CLI::App* undo = app.add_subcommand("undo", "Put the state of before the last restore back; the agent has to be stopped");
   undo->add_option("DATABASE", local.database, "Its name in the configuration")->required();
+  undo->add_flag("--drop", local.drop, "Do not undo: remove the state that is kept, to have its space back");
   for (CLI::App* command : {confirm, restore, undo}) {
     command->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
     command->add_flag("-y,--yes", local.yes, "Do not ask");

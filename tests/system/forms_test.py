@@ -166,6 +166,14 @@ def test_local():
         expect_equal(label(path), "old", "restored")
         fleet.program("litefleet-agent", "undo", "app", "--config", agent.config, "--yes")
         expect_equal(label(path), "new", "undone")
+        drop = ["undo", "app", "--drop", "--config", agent.config]
+        kept = path + ".litefleet-undo"
+        expect(kept in fleet.program("litefleet-agent", *drop, "--plan").err, "a plan")
+        fleet.program("litefleet-agent", *drop, check=2)
+        expect(os.path.exists(kept), "nothing was done")
+        fleet.program("litefleet-agent", *drop, "--yes")
+        expect(not os.path.exists(kept), "dropped")
+        fleet.program("litefleet-agent", *drop, "--yes", check=4)
         text = fleet.path("text.sql")
         with open(text, "w", encoding="utf-8") as out:
             out.write("create table t(a);\n")
