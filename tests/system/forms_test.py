@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Restores that are undone, hooked, confirmed on the device, signed, local, and done in waves: with real programs, as operators and devices do it."""
 import os
+import re
 import sqlite3
 
 import lf
@@ -199,6 +200,8 @@ def test_waves():
         whole = ["restore", *targets, "--wave-size", "1", "--yes", "--request-id", "friday"]
         stopped = fleet.cli(*whole, check=3)
         expect("2 databases were left as they are" in stopped.err, str(stopped))
+        again = re.search(r"--request-id friday --at ([0-9T:.-]+Z)", stopped.err)
+        expect(again, str(stopped))
         expect_equal([label(paths[number]) for number in paths], ["old", "new", "new", "new"], "after the wave that failed")
         done = {item["id"] for item in fleet.cli("-o", "json", "operation", "list").json["items"] if item["kind"] == "restore" and item["state"] == "succeeded"}
         fleet.agents["kiosk-2"].databases["app"] = (paths[2], "")
@@ -206,7 +209,9 @@ def test_waves():
         fleet.agents["kiosk-2"].process.signal(1)
         relabel(paths[1], "written since")
         wait_until("the agent has read its configuration again", lambda: "was read again" in fleet.agents["kiosk-2"].process.text())
-        fleet.cli(*whole)
+        # A later state, which is not what the command began with.
+        fleet.snapshot("kiosk-3/app")
+        fleet.cli(*whole, "--at", again.group(1))
         expect_equal([label(paths[number]) for number in paths], ["written since", "old", "old", "old"], "what was restored is left alone, the others are restored")
         again = {item["id"] for item in fleet.cli("-o", "json", "operation", "list").json["items"] if item["kind"] == "restore" and item["state"] == "succeeded"}
         expect(done < again and len(again) == 4, f"{done} {again}")
