@@ -187,8 +187,14 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   }
   CancelToken cancel;
   const SignalCancels signals(cancel);
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotFile> file, restore::SnapshotFile::Open(options.from, cancel));
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotFile> file,
+                      restore::SnapshotFile::Open(options.from, {io::DirectoryOf(database.path), config.disk_reserve}, cancel));
   v1::RestoreOrder order = file->Order();
+  if (!options.root.empty() && file->loaded()) {
+    return Error(Code::kInvalidArgument, "ROOT_OF_TEXT",
+                 fmt::format("{} is SQL text, which has no root digest of a database", options.from),
+                 "leave --root out, and compare the file with the one that was downloaded, for instance by sha256sum");
+  }
   if (!options.root.empty() && options.root != ToHex(AsBytes(order.root_digest()))) {
     return Error(Code::kDataLoss, "ROOT_MISMATCH",
                  fmt::format("{} has the root digest {}", options.from, ToHex(AsBytes(order.root_digest()))),

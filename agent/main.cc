@@ -177,7 +177,7 @@ static int Main(int argc, char** argv) {
   CLI::App* restore =
       app.add_subcommand("restore-local", "Put a downloaded snapshot in the place of a database; the agent has to be stopped");
   restore->add_option("DATABASE", local.database, "Its name in the configuration")->required();
-  restore->add_option("--from", local.from, "File of `litefleet snapshot download`")->required();
+  restore->add_option("--from", local.from, "File of `litefleet snapshot download`: a database, or SQL text")->required();
   restore->add_option("--mode", local.mode, "live: into the file that applications have open; replace: the application is stopped")
       ->check(CLI::IsMember({"live", "replace"}));
   restore->add_option("--root", local.root, "Only if the file has this root digest (`litefleet snapshot show`)");

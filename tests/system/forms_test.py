@@ -177,12 +177,22 @@ def test_local():
         fleet.program("litefleet-agent", *drop, "--yes", check=4)
         text = fleet.path("text.sql")
         with open(text, "w", encoding="utf-8") as out:
-            out.write("create table t(a);\n")
-        fleet.program("litefleet-agent", "restore-local", "app", "--config", agent.config, "--from", text, "--yes", check=2)
+            out.write("create table label(v);\ninsert into label values('of text');\n")
+        local = ["--config", agent.config, "--from", text, "--yes"]
+        fleet.program("litefleet-agent", "restore-local", "app", *local, "--root", root, check=2)
+        fleet.program("litefleet-agent", "restore-local", "app", *local)
+        expect_equal(label(path), "of text", "restored from SQL text")
+        with open(text, "w", encoding="utf-8") as out:
+            out.write("no SQL at all\n")
+        expect(fleet.program("litefleet-agent", "restore-local", "app", *local, check=False).code != 0, "no SQL at all")
+        with open(text, "wb") as out:
+            out.write(b"\x1f\x8b neither")
+        fleet.program("litefleet-agent", "restore-local", "app", *local, check=2)
+        expect_equal(label(path), "of text", "nothing was done")
         agent.start()
         agent.wait_connected()
         wait_until("the controller hears of both", lambda: sorted(item["kind"] for item in fleet.cli("-o", "json", "operation", "list").json["items"]
-                                                                  if item["kind"] in ("restore", "undo")) == ["restore", "undo"])
+                                                                  if item["kind"] in ("restore", "undo")) == ["restore", "restore", "undo"])
         fleet.snapshot("kiosk/app")
 
 
