@@ -116,6 +116,7 @@ class Agent::Impl final : public control::OperationListener {
     auto fetcher = std::make_unique<restore::StreamFetcher>(*fetches, restore::StreamFetcher::Options());
     restore::RestorerOptions restores;
     restores.state_folder = state.restore_path();
+    restores.apply.allow_network_fs = config.allow_network_file_system;
     LF_ASSIGN_OR_RETURN(std::unique_ptr<restore::LocalRestorer> restorer, restore::LocalRestorer::Open(restores, *fetcher));
     std::vector<std::string> damaged;
     LF_ASSIGN_OR_RETURN(std::unique_ptr<state::GapBook> gaps, state::GapBook::Open(state.gaps_path(), damaged));
@@ -187,6 +188,9 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   absl::Status Begin() {
+    // With a rule that defends orders are refused for it, too.
+    if (const absl::Status trusted = rules::OrderRules::CheckConfigFile(options_.config_path); !trusted.ok())
+      spdlog::warn("{}; {}", MessageOf(trusted), HintOf(trusted));
     LF_RETURN_IF_ERROR(state_.ClearSpool());
     LF_RETURN_IF_ERROR(RecoverRestores());
     LimitRates();

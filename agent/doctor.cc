@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/capture/database_header.h"
@@ -12,6 +13,7 @@
 #include "agent/control/controller_client.h"
 #include "agent/json_text.h"
 #include "agent/restore/target_place.h"
+#include "agent/rules/order_rules.h"
 #include "agent/state/identity.h"
 #include "agent/state/state_directory.h"
 #include "common/base/clock.h"
@@ -44,6 +46,18 @@ class Examination {
     Add(Level::kFail, check, MessageOf(status), hint.empty() ? std::string(fix) : hint, std::move(subject));
   }
 };
+
+// Whatever the rule is: where others may write the file, they may take a rule that defends out of it.
+void LookAtTrust(const std::string& config_path, const config::AgentConfig& config, Examination& found) {
+  const absl::Status trusted = rules::OrderRules::CheckConfigFile(config_path);
+  if (trusted.ok())
+    return found.Add(Level::kOk, "configuration-trust", fmt::format("{} can be written by root and this user alone", config_path));
+  const bool defends = std::any_of(config.databases.begin(), config.databases.end(), [](const config::DatabaseConfig& database) {
+    return database.push_restore == "signed" || database.push_restore == "local-confirm";
+  });
+  found.Add(defends ? Level::kFail : Level::kWarn, "configuration-trust",
+            MessageOf(trusted) + (defends ? "; restores from afar are refused" : ""), HintOf(trusted));
+}
 
 void LookAtState(const config::AgentConfig& config, Examination& found) {
   struct stat st {};
@@ -251,6 +265,7 @@ std::vector<Finding> Diagnose(const std::string& config_path, const absl::Status
   } else {
     found.Add(Level::kOk, "configuration", fmt::format("{}, {} databases", config_path, config->databases.size()));
   }
+  LookAtTrust(config_path, *config, found);
   LookAtState(*config, found);
   const std::optional<state::DeviceIdentity> identity = LookAtIdentity(*config, clock, found);
   LookAtController(*config, identity, parts.probe_timeout, found);

@@ -32,8 +32,8 @@ struct DoctorParts {
   std::chrono::milliseconds probe_timeout{10'000};
 };
 
-// Checks: configuration, state, state-space, identity, certificate, name-resolution, tls, clock, check-helper, and of each database
-// database-directory, database-opens, database-journal-mode, database-shm-owner, database-space.
+// Checks: configuration, configuration-trust, state, state-space, identity, certificate, name-resolution, tls, clock, check-helper, and of
+// each database database-directory, database-opens, database-journal-mode, database-shm-owner, database-space.
 std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config,
                               const DoctorParts& parts = {});
 

@@ -33,6 +33,7 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string&
   // What the device's rules say is looked at in AllowedTarget.
   restore::Target target{
       database.name, database.path, "allow", deps_.config()->disk_reserve, {Remembered(database.name).copy_bytes_per_second()}};
+  target.rollback_stall = database.rollback_stall;
   target.files = database.files;
   // Somebody may have made a link since the configuration was read.
   LF_RETURN_IF_ERROR(config::CheckOwn(database, *deps_.config(), deps_.config_path));

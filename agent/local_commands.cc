@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <iostream>
 #include <memory>
 #include <set>
@@ -12,6 +13,7 @@
 #include "agent/hooks/database_hooks.h"
 #include "agent/restore/local_restorer.h"
 #include "agent/restore/snapshot_file.h"
+#include "agent/restore/undo.h"
 #include "agent/state/state_directory.h"
 #include "common/base/bytes.h"
 #include "common/base/error_detail.h"
@@ -62,6 +64,11 @@ absl::StatusOr<config::DatabaseConfig> Find(const config::AgentConfig& config, c
   if (const config::DatabaseConfig* const database = config.Find(name); database != nullptr) return *database;
   return Error(Code::kNotFound, "DATABASE_UNKNOWN", fmt::format("agent.toml has no database \"{}\"", name),
                "the names of its [[database]] tables are meant");
+}
+
+restore::Target TargetOf(const config::AgentConfig& config, const config::DatabaseConfig& database,
+                         const storage::v1::AgentDatabase& kept) {
+  return {database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}, database.rollback_stall};
 }
 
 void PrintPlan(const v1::RestorePlan& plan) {
@@ -180,8 +187,14 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   }
   CancelToken cancel;
   const SignalCancels signals(cancel);
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotFile> file, restore::SnapshotFile::Open(options.from, cancel));
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotFile> file,
+                      restore::SnapshotFile::Open(options.from, {io::DirectoryOf(database.path), config.disk_reserve}, cancel));
   v1::RestoreOrder order = file->Order();
+  if (!options.root.empty() && file->loaded()) {
+    return Error(Code::kInvalidArgument, "ROOT_OF_TEXT",
+                 fmt::format("{} is SQL text, which has no root digest of a database", options.from),
+                 "leave --root out, and compare the file with the one that was downloaded, for instance by sha256sum");
+  }
   if (!options.root.empty() && options.root != ToHex(AsBytes(order.root_digest()))) {
     return Error(Code::kDataLoss, "ROOT_MISMATCH",
                  fmt::format("{} has the root digest {}", options.from, ToHex(AsBytes(order.root_digest()))),
@@ -196,7 +209,7 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   order.set_check_override(options.ignore_check);
   if (options.mode == "live") order.set_mode(v1::RESTORE_MODE_LIVE);
   if (options.mode == "replace") order.set_mode(v1::RESTORE_MODE_REPLACE);
-  const restore::Target target{database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}};
+  const restore::Target target = TargetOf(config, database, kept);
   LF_ASSIGN_OR_RETURN(const v1::RestorePlan plan, place.restorer->Plan(order, target));
   if (options.plan || !options.yes || plan.obstacles_size() > 0) PrintPlan(plan);
   if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));
@@ -207,6 +220,29 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   return Finish(place, operation, v1::OPERATION_KIND_RESTORE, order, outcome);
 }
 
+namespace {
+
+// Nothing is undone: what is kept goes.
+absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& database, const LocalRestoreOptions& options) {
+  LF_ASSIGN_OR_RETURN(const auto undos, place.restorer->ListUndos());
+  const auto kept = std::find_if(undos.begin(), undos.end(), [&](const auto& undo) { return undo.database() == database.name; });
+  if (kept == undos.end()) {
+    return Error(Code::kNotFound, "UNDO_MISSING", fmt::format("nothing is kept of {} from before a restore", database.name),
+                 "there is nothing to drop");
+  }
+  const std::string what = restore::Removes(*kept)
+                               ? fmt::format("what is kept of when there was no database at {}", kept->path())
+                               : fmt::format("{}, the state of {} before the last restore", kept->undo(), database.name);
+  if (options.plan || !options.yes) fmt::print(stderr, "  * remove {}; the restore cannot be undone any more\n", what);
+  if (options.plan) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(Ask(options.yes, "Remove it for good?"));
+  LF_RETURN_IF_ERROR(place.restorer->DropUndo(database.name));
+  fmt::print("{}: {} is removed\n", database.name, what);
+  return absl::OkStatus();
+}
+
+}  // namespace
+
 absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOptions& options) {
   LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Find(config, options.database));
   CancelToken cancel;
@@ -214,11 +250,12 @@ absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOpti
   NoFetcher nothing;
   LF_ASSIGN_OR_RETURN(const Workplace place, Open(config, nothing));
   Recover(place);
+  if (options.drop) return DropUndo(place, database, options);
   LF_ASSIGN_OR_RETURN(const storage::v1::AgentDatabase kept, place.state.ReadDatabase(database.name));
   v1::UndoOrder undo;
   undo.set_database(database.name);
   undo.set_new_timeline(kept.timeline());
-  const restore::Target target{database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}};
+  const restore::Target target = TargetOf(config, database, kept);
   const v1::RestorePlan plan = place.restorer->PlanUndo(undo, target);
   if (options.plan || !options.yes || plan.obstacles_size() > 0) PrintPlan(plan);
   if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));

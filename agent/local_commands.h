@@ -24,6 +24,7 @@ struct LocalRestoreOptions {
   std::string mode;       // restore-local: "live", "replace", empty
   std::string operation;  // confirm
   bool ignore_check = false;
+  bool drop = false;  // undo: what is kept goes
   bool plan = false;
   bool yes = false;
 };

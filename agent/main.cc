@@ -177,13 +177,14 @@ static int Main(int argc, char** argv) {
   CLI::App* restore =
       app.add_subcommand("restore-local", "Put a downloaded snapshot in the place of a database; the agent has to be stopped");
   restore->add_option("DATABASE", local.database, "Its name in the configuration")->required();
-  restore->add_option("--from", local.from, "File of `litefleet snapshot download`")->required();
+  restore->add_option("--from", local.from, "File of `litefleet snapshot download`: a database, or SQL text")->required();
   restore->add_option("--mode", local.mode, "live: into the file that applications have open; replace: the application is stopped")
       ->check(CLI::IsMember({"live", "replace"}));
   restore->add_option("--root", local.root, "Only if the file has this root digest (`litefleet snapshot show`)");
   restore->add_flag("--ignore-check", local.ignore_check, "Go on where SQLite's checks find damage");
   CLI::App* undo = app.add_subcommand("undo", "Put the state of before the last restore back; the agent has to be stopped");
   undo->add_option("DATABASE", local.database, "Its name in the configuration")->required();
+  undo->add_flag("--drop", local.drop, "Do not undo: remove the state that is kept, to have its space back");
   for (CLI::App* command : {confirm, restore, undo}) {
     command->add_option("--config", arguments.config, "Configuration file")->capture_default_str();
     command->add_flag("-y,--yes", local.yes, "Do not ask");

@@ -59,6 +59,12 @@ absl::Status PermissionError(std::string_view path, std::string_view why) {
   return Error(Code::kPermissionDenied, "NO_PERMISSION", fmt::format("{}: {}", path, why), kBeOwner);
 }
 
+absl::Status ReplacedError(const std::string& path) {
+  return Error(Code::kFailedPrecondition, "FILE_REPLACED",
+               fmt::format("{} is not the file that it was a moment ago: somebody has put another one, or a link, in its place", path),
+               "look at who may write to its directory and to those above, then try again");
+}
+
 absl::Status CheckFile(const UserDatabaseOptions& options) {
   const std::string& path = options.path;
   if (path.empty() || path.front() != '/') {
@@ -108,9 +114,14 @@ absl::Status UserDatabase::Connect() {
   sqlite3* raw = nullptr;
   // The path is absolute, so that it is never taken for a URI. Read-only files are opened read-only by SQLite itself.
   const int access = immutable_ ? SQLITE_OPEN_READONLY | SQLITE_OPEN_URI : SQLITE_OPEN_READWRITE;
-  const int rc = sqlite3_open_v2((immutable_ ? ImmutableUri(options_.path) : options_.path).c_str(), &raw,
-                                 access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, nullptr);
+  const int rc =
+      sqlite3_open_v2((immutable_ ? ImmutableUri(options_.path) : options_.path).c_str(), &raw,
+                      access | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE | (options_.only ? SQLITE_OPEN_NOFOLLOW : 0), nullptr);
   db_.reset(raw);
+  if (rc == SQLITE_CANTOPEN_SYMLINK) {
+    db_.reset();
+    return ReplacedError(options_.path);
+  }
   if (rc != SQLITE_OK) {
     const absl::Status status = ErrorFor(rc, "open");
     db_.reset();
@@ -142,6 +153,10 @@ absl::Status UserDatabase::Connect() {
     return ErrnoError(error, "stat " + real_path_);
   }
   file_id_ = {st.st_dev, st.st_ino};
+  if (options_.only.has_value() && *options_.only != file_id_) {
+    db_.reset();
+    return ReplacedError(options_.path);
+  }
   attachment_.emplace(file_id_);
   may_own_ = st.st_uid == geteuid() || HasChown();
   return absl::OkStatus();

@@ -12,6 +12,7 @@
 //   INVALID_PATH          kInvalidArgument     not absolute
 //   DATABASE_MISSING      kNotFound
 //   NOT_REGULAR_FILE      kFailedPrecondition  a directory, a device, a socket
+//   FILE_REPLACED         kFailedPrecondition  a link, or another file than `only`
 //   NETWORK_FILE_SYSTEM   kFailedPrecondition  and not allowed: locks and shared memory are not reliable there
 //   NO_PERMISSION         kPermissionDenied    the database, or its -wal, -shm or -journal
 //   NOT_OWNER             kPermissionDenied    opening would create -wal and -shm with the wrong owner
@@ -48,6 +49,8 @@ struct UserDatabaseOptions {
   bool allow_network_fs = false;
   // Asked while waiting for a lock; may be empty.
   std::function<bool()> cancelled = {};
+  // The file that is meant, where `path` has no links: none is followed then, and another file is refused.
+  std::optional<FileId> only = {};
 };
 
 class UserDatabase {

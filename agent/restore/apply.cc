@@ -175,6 +175,9 @@ absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPl
                                                                   const CancelToken& cancel) {
   capture::UserDatabaseOptions open;
   open.path = place.path();
+  // SQLite opens it by its path: what the descriptor of the directory has under that name, and nothing that a link leads to.
+  LF_ASSIGN_OR_RETURN(const auto st, place.Stat(place.name()));
+  if (st.has_value()) open.only = {st->st_dev, st->st_ino};
   open.busy_timeout = std::chrono::seconds(5);
   open.allow_network_fs = options.allow_network_fs;
   open.cancelled = [&cancel] { return cancel.cancelled(); };

@@ -31,8 +31,6 @@ namespace litefleet::restore {
 struct ApplyOptions {
   // Waiting for the lock of a live target.
   std::chrono::milliseconds lock_timeout{30'000};
-  // In rollback mode readers hold writers up: the read-back after a live restore ends after this long.
-  std::chrono::milliseconds rollback_stall{2'000};
   bool allow_network_fs = false;
   // For tests of damage, on the way of a live copy: "committed", before it is read back, and "differs", before it is undone.
   std::function<void(std::string_view)> at_point = {};
@@ -43,8 +41,9 @@ struct ApplyContext {
   const ApplyOptions& options;
   const v1::RestoreOrder& order;
   const TargetPlace& place;
-  const io::DiskReserve& reserve;  // stays free beside the target
-  StagingFile* staging;            // null where nothing is put at the path
+  const io::DiskReserve& reserve;            // stays free beside the target
+  std::chrono::milliseconds rollback_stall;  // of the target
+  StagingFile* staging;                      // null where nothing is put at the path
   const RestoreJournal& journal;
   storage::v1::RestoreState& state;
   const CancelToken& cancel;
@@ -98,6 +97,7 @@ absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int 
 // As a database that is new in this directory gets them.
 absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::string& what);
 
+// The file that has the name below the directory's descriptor, or FILE_REPLACED.
 absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options,
                                                                   const CancelToken& cancel);
 // What restoring live into the target meets: its geometry, through SQLite. TARGET_NOT_OPENABLE where SQLite refuses it.

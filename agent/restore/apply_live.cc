@@ -38,7 +38,8 @@ std::string Escaped(const std::string& path) {
 }
 
 absl::StatusOr<sqlite::DatabaseHandle> OpenImmutable(const std::string& path) {
-  return sqlite::Open(fmt::format("file:{}?immutable=1", Escaped(path)), SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX);
+  return sqlite::Open(fmt::format("file:{}?immutable=1", Escaped(path)),
+                      SQLITE_OPEN_READONLY | SQLITE_OPEN_URI | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW);
 }
 
 // Advances by one at a commit of this connection, and whenever it sees that somebody else has committed.
@@ -165,12 +166,13 @@ absl::Status LiveCopy::ExtractTables() {
 absl::Status LiveCopy::OpenMerged() {
   if (merged_->bytes() == 0) {
     // To copy nothing is done at once, and would have no lock.
-    LF_ASSIGN_OR_RETURN(const auto empty, sqlite::Open(merged_->path(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX));
+    LF_ASSIGN_OR_RETURN(const auto empty,
+                        sqlite::Open(merged_->path(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW));
     LF_RETURN_IF_ERROR(sqlite::Execute(empty.get(), "pragma journal_mode=memory; pragma user_version=1"));
   } else {
     LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
   }
-  LF_ASSIGN_OR_RETURN(source_, sqlite::Open(merged_->path(), SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX));
+  LF_ASSIGN_OR_RETURN(source_, sqlite::Open(merged_->path(), SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW));
   return absl::OkStatus();
 }
 
@@ -285,8 +287,7 @@ absl::Status LiveCopy::CompareWith(int fd, uint64_t bytes, const std::string& pa
   // From the files, not from what this connection remembers of its own commit.
   sqlite3_db_release_memory(destination_->db());
   LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*destination_));
-  const auto deadline =
-      Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.options.rollback_stall);
+  const auto deadline = Clock::now() + (target_.wal ? std::chrono::milliseconds(std::chrono::minutes(10)) : context_.rollback_stall);
   absl::Status status;
   if (DataVersion(destination_->db()) != locked_version_ + 1) {
     status = Error(Code::kAborted, "OTHERS_COMMITTED", "others have committed since");

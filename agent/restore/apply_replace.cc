@@ -15,6 +15,9 @@ namespace {
 
 using Code = absl::StatusCode;
 
+// Somebody may start the application again and again.
+constexpr int kMostFolds = 3;
+
 // An undo goes the way that its restore took.
 std::string_view StopFirst(const ApplyContext& context) {
   return context.undoes() ? "stop the application first" : "stop the application first, or restore with --mode live";
@@ -49,7 +52,6 @@ absl::Status Fold(ApplyContext& context) {
     LF_RETURN_IF_ERROR(database->ErrorFor(rc, "fold the WAL of"));
   }
   LF_RETURN_IF_ERROR(database->Close());
-  LF_CRASH_POINT("restore.replace.folded");
   for (const std::string_view suffix : {"-wal", "-shm"}) {
     LF_ASSIGN_OR_RETURN(const auto st, context.place.Stat(context.place.name() + std::string(suffix)));
     if (st.has_value()) return InUse(context, fmt::format(": its {} file stayed when the agent closed it", suffix));
@@ -57,6 +59,7 @@ absl::Status Fold(ApplyContext& context) {
   // What journal_mode=persist or truncate leave: no hot journal, SQLite has just opened the database with it.
   LF_RETURN_IF_ERROR(context.place.Remove(context.place.name() + "-journal"));
   LF_RETURN_IF_ERROR(context.place.Sync());
+  LF_CRASH_POINT("restore.replace.folded");
   context.Say("folded the write-ahead log or journal into the old database");
   return absl::OkStatus();
 }
@@ -114,7 +117,18 @@ absl::Status TakeBack(ApplyContext& context, bool removed) {
   return absl::OkStatus();
 }
 
-// The staging file in the place of the old database; without one nothing.
+// Since Fold has closed the file somebody may have opened it, committed, and been killed: his log belongs to the old file, and would be
+// taken for the new one's.
+absl::Status CheckStillFolded(const ApplyContext& context) {
+  for (const std::string_view suffix : kCompanions) {
+    LF_ASSIGN_OR_RETURN(const auto st, context.place.Stat(context.place.name() + std::string(suffix)));
+    if (st.has_value())
+      return Error(Code::kAborted, "WRITTEN_SINCE_FOLD", fmt::format("its {} has come back since the agent closed it", suffix));
+  }
+  return absl::OkStatus();
+}
+
+// The staging file in the place of the old database; without one nothing. WRITTEN_SINCE_FOLD: to be folded again, nothing was changed.
 absl::Status Swap(ApplyContext& context) {
   const bool removal = context.staging == nullptr;
   LF_ASSIGN_OR_RETURN(const auto old, context.place.Stat(context.place.name()));
@@ -123,6 +137,7 @@ absl::Status Swap(ApplyContext& context) {
                  context.undoes() ? "look at what is there" : "restore again without --mode");
   }
   LF_ASSIGN_OR_RETURN(const auto lease, ProveUnused(context));
+  if (!context.state.move_aside()) LF_RETURN_IF_ERROR(CheckStillFolded(context));
   if (!context.undoes()) {
     std::vector<std::string> lost;
     LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging->fd(), context.staging->path(), lost));
@@ -161,18 +176,23 @@ absl::Status ApplyReplace(ApplyContext& context) {
   const auto started = std::chrono::steady_clock::now();
   // First by looking alone, so that an application that runs is not disturbed by a fold.
   if (const Users users = FindUsers(FilesOf(context.place)); !users.pids.empty()) return InUse(context, "");
-  if (!context.state.move_aside()) {
-    const absl::Status folded = Fold(context);
-    if (folded.code() == Code::kUnavailable) return InUse(context, ": " + MessageOf(folded));
-    if (folded.code() == Code::kDataLoss || folded.code() == Code::kInternal) {
-      context.state.set_move_aside(true);
-      context.Say(fmt::format("the old database cannot be opened and is kept as it is, with its log or journal: {}", MessageOf(folded)));
-    } else if (!folded.ok()) {
-      return folded;
+  for (int round = 1;; ++round) {
+    if (!context.state.move_aside()) {
+      const absl::Status folded = Fold(context);
+      if (folded.code() == Code::kUnavailable) return InUse(context, ": " + MessageOf(folded));
+      if (folded.code() == Code::kDataLoss || folded.code() == Code::kInternal) {
+        context.state.set_move_aside(true);
+        context.Say(fmt::format("the old database cannot be opened and is kept as it is, with its log or journal: {}", MessageOf(folded)));
+      } else if (!folded.ok()) {
+        return folded;
+      }
     }
+    LF_RETURN_IF_ERROR(context.CheckCancelled());
+    const absl::Status swapped = Swap(context);
+    if (swapped.ok()) break;
+    if (ReasonOf(swapped) != "WRITTEN_SINCE_FOLD") return swapped;
+    if (round == kMostFolds) return InUse(context, ": " + MessageOf(swapped));
   }
-  LF_RETURN_IF_ERROR(context.CheckCancelled());
-  LF_RETURN_IF_ERROR(Swap(context));
   context.state.set_stall_ms(std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started).count());
   return absl::OkStatus();
 }

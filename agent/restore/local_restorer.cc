@@ -146,9 +146,9 @@ std::vector<std::string> LocalRestorer::DropUndosOlderThan(std::chrono::seconds 
   std::vector<std::string> dropped;
   const auto records = journal_.ListUndos();
   if (!records.ok()) return dropped;
-  const int64_t limit = ToUnixMillis(clock.Now() - age);
   for (const auto& record : *records) {
-    if (record.made_at_ms() < limit && !busy(record.database()) && DropUndo(record.database()).ok()) dropped.push_back(record.database());
+    if (journal_.AgeOfUndo(record, clock) >= age && !busy(record.database()) && DropUndo(record.database()).ok())
+      dropped.push_back(record.database());
   }
   return dropped;
 }

@@ -6,6 +6,7 @@
 //   PUSH_RESTORE_DENIED   kPermissionDenied    the device's configuration does not let the controller restore this database
 //   ORDER_INVALID         kInvalidArgument     sizes, root digest or version make no sense
 //   TARGET_EXISTS, TARGET_MISSING, TARGET_NOT_OPENABLE, PAGE_SIZE_DIFFERS, IN_USE, CANNOT_PROVE_UNUSED, NO_HARD_LINKS   kFailedPrecondition
+//   FILE_REPLACED         kFailedPrecondition  somebody has put a link, or another file, at the path while the restore ran
 //   NOT_ENOUGH_SPACE      kResourceExhausted   DISK_FULL where it came as a surprise
 //   ROOT_MISMATCH, CHUNK_DAMAGED, FETCH_INVALID, SNAPSHOT_DAMAGED (SQLite's checks), READ_BACK_DIFFERS   kDataLoss
 //   CHECK_FAILED          kInternal            the checks could not be carried out
@@ -91,7 +92,8 @@ class LocalRestorer final : public Restorer {
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
   // Removes the previous state of a database; missing is fine. REQUIRES: no restore of this database runs.
   absl::Status DropUndo(const std::string& database);
-  // DropUndo for all that are older and not `busy` with a restore. Returns the databases.
+  // DropUndo for all that are older, by the time that the machine has run (RestoreJournal::AgeOfUndo), and not `busy` with a restore.
+  // Returns the databases.
   std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,
                                               const std::function<bool(const std::string&)>& busy);
 

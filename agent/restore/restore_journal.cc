@@ -1,6 +1,7 @@
 #include "agent/restore/restore_journal.h"
 
 #include <filesystem>
+#include <sstream>
 #include <system_error>
 
 #include "common/base/ids.h"
@@ -13,6 +14,8 @@ namespace {
 
 constexpr uint32_t kVersion = 1;
 constexpr uint64_t kMostBytes = 1 << 20;  // of a file
+constexpr uint64_t kMostAgeBytes = 4096;
+constexpr std::chrono::milliseconds kAgeStep = std::chrono::hours(1);
 constexpr std::string_view kSuffix = ".state";
 constexpr std::string_view kUndoPrefix = "undo-";
 
@@ -107,7 +110,27 @@ absl::Status RestoreJournal::SaveUndo(const storage::v1::UndoRecord& record) con
 
 absl::Status RestoreJournal::RemoveUndo(const std::string& database) const {
   LF_RETURN_IF_ERROR(CheckId(database));
-  return io::RemoveFile(UndoFile(database));
+  LF_RETURN_IF_ERROR(io::RemoveFile(UndoFile(database)));
+  return io::RemoveFile(AgeFile(database));
+}
+
+std::chrono::milliseconds RestoreJournal::AgeOfUndo(const storage::v1::UndoRecord& record, const Clock& clock) const {
+  const std::string boot = BootId().empty() ? "-" : BootId();
+  const int64_t now = std::chrono::duration_cast<std::chrono::milliseconds>(clock.SinceBoot()).count();
+  std::string operation, boot_then;
+  int64_t then = 0, age = 0;
+  std::istringstream kept(io::ReadFile(AgeFile(record.database()), kMostAgeBytes).value_or(""));
+  kept >> operation >> boot_then >> then >> age;
+  const bool known = !kept.fail() && operation == record.operation_id();
+  const bool same_boot = known && boot_then == boot && then <= now;
+  const int64_t passed = !known ? 0 : same_boot ? now - then : now;
+  if (!known) age = 0;
+  // A write of the flash an hour.
+  if (!same_boot || passed >= kAgeStep.count()) {
+    static_cast<void>(
+        io::WriteFileAtomic(AgeFile(record.database()), fmt::format("{} {} {} {}\n", record.operation_id(), boot, now, age + passed)));
+  }
+  return std::chrono::milliseconds(age + passed);
 }
 
 absl::StatusOr<std::vector<storage::v1::UndoRecord>> RestoreJournal::ListUndos() const {

@@ -5,12 +5,14 @@
 #ifndef LITEFLEET_AGENT_RESTORE_RESTORE_JOURNAL_H_
 #define LITEFLEET_AGENT_RESTORE_RESTORE_JOURNAL_H_
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/clock.h"
 #include "litefleet/storage/v1/restore_state.pb.h"
 
 namespace litefleet::restore {
@@ -34,12 +36,18 @@ class RestoreJournal {
   absl::StatusOr<std::optional<storage::v1::UndoRecord>> LoadUndo(const std::string& database) const;
   absl::Status SaveUndo(const storage::v1::UndoRecord& record) const;
   absl::Status RemoveUndo(const std::string& database) const;
+  // How long the machine has run since the record was looked at first, as far as that is known: by the time since boot, since a clock that
+  // is set would make it older than it is. To be called every now and then: what passed before a reboot is counted up to the last call, to
+  // an hour.
+  std::chrono::milliseconds AgeOfUndo(const storage::v1::UndoRecord& record, const Clock& clock) const;
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const;
 
  private:
   explicit RestoreJournal(std::string folder) : folder_(std::move(folder)) {}
   std::string StateFile(const std::string& operation_id) const { return folder_ + "/" + operation_id + ".state"; }
   std::string UndoFile(const std::string& database) const { return folder_ + "/undo-" + database + ".state"; }
+  // "OPERATION BOOT_ID SINCE_BOOT_MS AGE_MS".
+  std::string AgeFile(const std::string& database) const { return folder_ + "/undo-" + database + ".age"; }
 
   std::string folder_;
 };

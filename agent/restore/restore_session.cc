@@ -79,7 +79,7 @@ absl::Status RestoreSession::EnterApplied() {
 }
 
 ApplyContext RestoreSession::Context() {
-  return {parts_.options.apply, order_, *place_, target_.reserve, staging_.get(),
+  return {parts_.options.apply, order_, *place_, target_.reserve, target_.rollback_stall, staging_.get(),
           parts_.journal,       state_, cancel_, progress_,       absl::OkStatus()};
 }
 
@@ -100,10 +100,12 @@ Outcome RestoreSession::Run() {
   if (absl::IsCancelled(status) && cancel_.interrupted()) {
     return Interrupted(status);
   }
-  if (!status.ok()) CleanUp();
-  if (status.ok()) status = read_back_;
+  const bool finished = status.ok();
+  if (!finished) CleanUp();
+  if (finished) status = read_back_;
   if (status.ok() || state_.hooks_begun()) status = AfterApply(status);
   if (absl::IsCancelled(status) && cancel_.interrupted()) return Interrupted(status);
+  if (finished && staging_outlasts_hooks()) RemoveStaging();
   if (status.ok()) progress_.Finish();
   state_.set_code(static_cast<int>(status.code()));
   state_.set_reason(ReasonOf(status));
@@ -193,6 +195,12 @@ absl::Status RestoreSession::TakeUp(RestoreState before) {
   state_ = std::move(before);
   if (state_.loaded_page_size() != 0) UseLoaded();
   LF_ASSIGN_OR_RETURN(TargetPlace place, TargetPlace::Resolve(state_.path()));
+  // Links were resolved when it began: one that is there now leads to somebody else's file.
+  if (place.path() != state_.path()) {
+    return Error(Code::kFailedPrecondition, "FILE_REPLACED",
+                 fmt::format("{} leads to {} by a link that was not there when the restore began", state_.path(), place.path()),
+                 "look at who may write to its directory and to those above, then restore again");
+  }
   place_.emplace(std::move(place));
   return Continue();
 }
@@ -456,11 +464,13 @@ absl::Status RestoreSession::Finish() {
   if (live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
   LF_CRASH_POINT("restore.checkpointed");
   staging_.reset();
-  if (live() || undoes()) {
-    if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
-  }
+  if ((live() || undoes()) && !staging_outlasts_hooks()) RemoveStaging();
   static_cast<void>(place_->Sync());
   return absl::OkStatus();
+}
+
+void RestoreSession::RemoveStaging() {
+  if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
 }
 
 // After an error: the old state is in place, what the restore made goes.

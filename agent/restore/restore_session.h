@@ -80,11 +80,14 @@ class RestoreSession {
   absl::Status Apply();
   absl::Status Finish();
   void CleanUp();
+  void RemoveStaging();
   // What the device runs before the database is changed, and afterwards, however that ended.
   absl::Status BeforeApply();
   absl::Status AfterApply(const absl::Status& ended);
   // What ran after the restore failed: the previous state comes back where nobody has committed since.
-  absl::Status UndoAfterHook(const absl::Status& failed, const std::string& facts);
+  absl::Status UndoAfterHook(const absl::Status& failed);
+  // OTHERS_COMMITTED where the database holds anything else than what was restored.
+  absl::Status CheckAsRestored(const CancelToken& cancel) const;
   void MakeHooks();
   void KeepHookRuns();
   absl::Status CheckCancelled() const;
@@ -97,6 +100,8 @@ class RestoreSession {
   // Nothing was there before.
   bool removes() const { return undoes() && Removes(state_.undoes()); }
   bool live() const { return state_.mode() == v1::RESTORE_MODE_LIVE; }
+  // What was copied stays until the hooks have run: by it is seen whether somebody has committed since.
+  bool staging_outlasts_hooks() const { return live() && !undoes() && state_.hooks_begun(); }
 
   const Parts parts_;
   v1::RestoreOrder order_;                   // of what is in the staging file

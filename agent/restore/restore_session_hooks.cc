@@ -1,12 +1,15 @@
 // What the device itself runs around the change of a database, and the undo that follows where that fails.
-#include "agent/capture/file_facts.h"
+#include "agent/restore/page_stream.h"
 #include "agent/restore/restore_session.h"
-#include "common/base/clock.h"
 #include "common/base/crash_point.h"
+#include "common/format/extent.h"
+#include "common/io/file.h"
 #include "fmt/format.h"
 
 namespace litefleet::restore {
 namespace {
+
+using Code = absl::StatusCode;
 
 std::string StateWord(const absl::Status& status) {
   if (status.ok()) return "succeeded";
@@ -44,10 +47,9 @@ void RestoreSession::KeepHookRuns() {
 absl::Status RestoreSession::AfterApply(const absl::Status& ended) {
   if (!parts_.options.hooks || !state_.hooks_begun()) return ended;
   if (state_.undoing_after_hook())
-    return UndoAfterHook(Error(absl::StatusCode::kFailedPrecondition, "HOOK_FAILED", "the hook that runs after the restore failed"), "");
+    return UndoAfterHook(Error(absl::StatusCode::kFailedPrecondition, "HOOK_FAILED", "the hook that runs after the restore failed"));
   MakeHooks();
   if (hooks_ == nullptr) return ended;  // none are configured any more
-  const auto facts = capture::FileFactsOf(state_.path(), RealClock().Now());
   const absl::Status ran = hooks_->After(StateWord(ended), state_.snapshot_id(), cancel_);
   if (absl::IsCancelled(ran) && cancel_.interrupted()) return ran;
   KeepHookRuns();
@@ -57,19 +59,54 @@ absl::Status RestoreSession::AfterApply(const absl::Status& ended) {
   if (!ended.ok()) return ended;
   // An undo is the last word: it is not undone for a hook.
   if (undoes()) return ran;
-  return UndoAfterHook(ran, facts.has_value() ? facts->text : "");
+  return UndoAfterHook(ran);
 }
 
-absl::Status RestoreSession::UndoAfterHook(const absl::Status& failed, const std::string& facts) {
+// By the content, not by what the file system says of the files: between the commit and this moment lie the checkpoint of ours, a crash and
+// the application's start, which change files without a commit of anybody's.
+absl::Status RestoreSession::CheckAsRestored(const CancelToken& cancel) const {
+  const absl::Status others = Error(Code::kAborted, "OTHERS_COMMITTED", "somebody has written to it since");
+  // A live copy sets bytes of page 1, so that it has not the root of the snapshot.
+  std::unique_ptr<StagingFile> copied;
+  if (live()) {
+    LF_ASSIGN_OR_RETURN(copied, StagingFile::Take(*place_, staging_name()));
+  }
+  const uint32_t page_size = copied != nullptr ? copied->page_size() : order_.page_size();
+  const uint32_t page_count = copied != nullptr ? copied->page_count() : order_.page_count();
+  LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(*place_, parts_.options.apply, cancel));
+  LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*database));
+  if (read->empty() != (page_count == 0)) return others;
+  format::RootBuilder root(page_size, page_count);
+  Bytes wanted;
+  LF_RETURN_IF_ERROR(StreamPages(*database, *read, cancel, [&](const StreamedExtent& at) -> absl::Status {
+    if (at.page_size != page_size || at.page_count != page_count) return others;
+    if (copied == nullptr) {
+      root.Add(format::NameChunkOf(at.page_size, at.pages));
+      return absl::OkStatus();
+    }
+    wanted.resize(at.pages.size());
+    LF_RETURN_IF_ERROR(io::PreadAll(copied->fd(), wanted, uint64_t{at.extent} * format::kExtentBytes, copied->path()));
+    return SamePages(at.extent, at.pages, wanted) ? absl::OkStatus() : others;
+  }));
+  read->End();
+  return copied != nullptr || root.Finish() == root_ ? absl::OkStatus() : others;
+}
+
+absl::Status RestoreSession::UndoAfterHook(const absl::Status& failed) {
   const auto kept = [&](std::string_view why) {
     state_.clear_undoing_after_hook();
     return Error(absl::StatusCode::kFailedPrecondition, "HOOK_FAILED",
                  fmt::format("{}; the restored database stays: {}", MessageOf(failed), why),
                  "look at the hook and at the application; the previous state is kept: litefleet undo puts it back");
   };
+  // A cancel that comes now wants the same.
+  const CancelToken never;
+  const CancelToken& cancel = cancel_.cancelled() && !cancel_.interrupted() ? never : cancel_;
   if (!state_.undoing_after_hook()) {
-    const auto now = capture::FileFactsOf(state_.path(), RealClock().Now());
-    if (facts.empty() || !now.has_value() || now->text != facts) return kept("somebody has written to it since");
+    const absl::Status same = CheckAsRestored(cancel);
+    if (absl::IsCancelled(same) && cancel_.interrupted()) return same;
+    if (ReasonOf(same) == "OTHERS_COMMITTED") return kept(MessageOf(same));
+    if (!same.ok()) return kept("whether somebody has written to it since cannot be told: " + MessageOf(same));
     state_.set_undoing_after_hook(true);
     LF_RETURN_IF_ERROR(parts_.journal.Save(state_));
     LF_CRASH_POINT("restore.hook.undoing");
@@ -79,12 +116,10 @@ absl::Status RestoreSession::UndoAfterHook(const absl::Status& failed, const std
   order.set_database(state_.database());
   order.set_restore_operation_id(state_.operation_id());
   order.set_new_timeline(order_.new_timeline());
-  const Target target{state_.database(), state_.path(), "allow", target_.reserve, target_.rate};
+  const Target target{state_.database(), state_.path(), "allow", target_.reserve, target_.rate, target_.rollback_stall};
   const auto wish = FindUndo(parts_.journal, operation, order, target);
   if (!wish.ok()) return kept(MessageOf(wish.status()));
-  // A cancel that comes now wants the same.
-  const CancelToken never;
-  const CancelToken& cancel = cancel_.cancelled() && !cancel_.interrupted() ? never : cancel_;
+  if (staging_outlasts_hooks()) RemoveStaging();  // the undo needs the room
   const ProgressMeter::Report quiet;
   const Outcome undone = RestoreSession(parts_, operation, wish->order, target, cancel, quiet, &wish->record).Run();
   if (absl::IsCancelled(undone.status) && cancel_.interrupted()) return undone.status;

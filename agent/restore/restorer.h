@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_AGENT_RESTORE_RESTORER_H_
 #define LITEFLEET_AGENT_RESTORE_RESTORER_H_
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -35,6 +36,8 @@ struct Target {
   std::string push_restore;  // never | local-confirm | signed | allow
   io::DiskReserve reserve;   // stays free beside it
   CopyRate rate;             // of the last live restore of it, if there was one
+  // In rollback mode readers hold writers up: the read-back after a live restore ends after this long.
+  std::chrono::milliseconds rollback_stall{2'000};
   // Plain files below `path`, and nothing else: what a restore may touch.
   std::optional<files::Rules> files = std::nullopt;
   // Paths of the device's databases, which no restore of files replaces.

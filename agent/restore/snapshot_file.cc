@@ -7,7 +7,9 @@
 #include <utility>
 
 #include "agent/capture/database_header.h"
+#include "agent/restore/loaded_file.h"
 #include "common/base/status.h"
+#include "common/dump/dump_process.h"
 #include "common/format/extent.h"
 #include "fmt/format.h"
 
@@ -18,9 +20,35 @@ using Code = absl::StatusCode;
 
 absl::Status NoQuestions() { return Error(Code::kUnimplemented, "NAMES_UNSUPPORTED", "a file is read from its beginning to its end"); }
 
+bool IsText(ByteView start) {
+  return !start.empty() && std::all_of(start.begin(), start.end(), [](std::byte byte) {
+    return byte >= std::byte{' '} || byte == std::byte{'\n'} || byte == std::byte{'\r'} || byte == std::byte{'\t'};
+  });
+}
+
+absl::StatusOr<io::UniqueFd> Load(int text, uint64_t bytes, const std::string& path, const SnapshotFile::Room& room,
+                                  const CancelToken& cancel) {
+  LF_ASSIGN_OR_RETURN(io::UniqueFd database, dump::TemporaryFile(room.directory));
+  LF_ASSIGN_OR_RETURN(const uint64_t available, io::FreeBytes(room.directory));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, room.reserve.At(room.directory));
+  dump::HelperOptions helper;
+  helper.cancelled = [&cancel] { return cancel.cancelled(); };
+  LF_ASSIGN_OR_RETURN(const auto load, dump::LoadProcess::Start(helper, database.get(), room.directory,
+                                                                static_cast<int64_t>(available > reserve ? available - reserve : 1),
+                                                                static_cast<int64_t>(bytes)));
+  Bytes piece;
+  for (uint64_t at = 0; at < bytes; at += piece.size()) {
+    piece.resize(std::min<uint64_t>(format::kExtentBytes, bytes - at));
+    LF_RETURN_IF_ERROR(io::PreadAll(text, piece, at, path));
+    LF_RETURN_IF_ERROR(load->Write(piece));
+  }
+  LF_RETURN_IF_ERROR(load->Finish());
+  return database;
+}
+
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<SnapshotFile>> SnapshotFile::Open(const std::string& path, const CancelToken& cancel) {
+absl::StatusOr<std::unique_ptr<SnapshotFile>> SnapshotFile::Open(const std::string& path, const Room& room, const CancelToken& cancel) {
   LF_ASSIGN_OR_RETURN(io::UniqueFd fd, io::Open(path, O_RDONLY | O_NONBLOCK));
   struct stat st {};
   if (fstat(fd.get(), &st) != 0) return ErrnoError(errno, "look at " + path);
@@ -37,12 +65,21 @@ absl::StatusOr<std::unique_ptr<SnapshotFile>> SnapshotFile::Open(const std::stri
   LF_RETURN_IF_ERROR(io::PreadAll(fd.get(), start, 0, path));
   const auto header = capture::ParseHeader(start);
   const auto bytes = static_cast<uint64_t>(st.st_size);
-  if (!header.has_value() || bytes % header->page_size != 0 || bytes / header->page_size > format::kMaxPageCount) {
-    return Error(Code::kInvalidArgument, "NOT_A_DATABASE", fmt::format("{} is no whole SQLite database", path),
-                 "a compressed download has to be unpacked first; SQL text is loaded by sqlite3");
+  const bool text = IsText(start);
+  Geometry geometry;
+  if (text) {
+    auto database = Load(fd.get(), bytes, path, room, cancel);
+    if (!database.ok()) return Annotate(database.status(), fmt::format("load the SQL text of {}", path));
+    fd = *std::move(database);
+    LF_ASSIGN_OR_RETURN(geometry, GeometryOf(fd.get(), path));
+  } else if (!header.has_value() || bytes % header->page_size != 0 || bytes / header->page_size > format::kMaxPageCount) {
+    return Error(Code::kInvalidArgument, "NOT_A_DATABASE", fmt::format("{} is neither a whole SQLite database nor SQL text", path),
+                 "a compressed download has to be unpacked first");
+  } else {
+    geometry = {header->page_size, static_cast<uint32_t>(bytes / header->page_size)};
   }
-  std::unique_ptr<SnapshotFile> file(
-      new SnapshotFile(path, std::move(fd), header->page_size, static_cast<uint32_t>(bytes / header->page_size)));
+  std::unique_ptr<SnapshotFile> file(new SnapshotFile(path, std::move(fd), geometry.page_size, geometry.page_count));
+  file->loaded_ = text;
   format::RootBuilder root(file->page_size_, file->page_count_);
   const v1::RestoreOrder unproven;
   LF_RETURN_IF_ERROR(file->Fetch("", unproven, 0, cancel, [&](const FetchedExtent& extent) {

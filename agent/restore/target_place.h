@@ -1,8 +1,8 @@
 // The target of a restore: one file name below a descriptor of its directory, and every name that a restore makes beside it.
 //
-// The configured path may be a symbolic link: it is resolved once, as SQLite resolves it; from then on no link is followed. Not for reading
-// the database: its bytes are read through SQLite (design law 3). Thread safety: members may be called from any thread.
-// Errors: ErrnoError with the path.
+// The configured path may be a symbolic link: it is resolved once, as SQLite resolves it; from then on no link is followed (what
+// SQLite opens by its path: OpenTarget in apply.h). Not for reading the database: its bytes are read through SQLite (design law 3). Thread
+// safety: members may be called from any thread. Errors: ErrnoError with the path.
 #ifndef LITEFLEET_AGENT_RESTORE_TARGET_PLACE_H_
 #define LITEFLEET_AGENT_RESTORE_TARGET_PLACE_H_
 

@@ -2,6 +2,9 @@
 
 #include <unistd.h>
 
+#include <filesystem>
+#include <system_error>
+
 #include "common/base/crash_point.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
@@ -46,17 +49,22 @@ bool OrderRules::Waits(const RuleFacts& facts, const v1::Order& order) const {
   return !state_.IsConfirmed(order.operation_id());
 }
 
+absl::Status OrderRules::CheckConfigFile(const std::string& config_path) {
+  std::error_code error;
+  return CheckTrusted(std::filesystem::absolute(config_path, error), "CONFIG_NOT_TRUSTED", "push_restore in agent.toml");
+}
+
 absl::Status OrderRules::Check(const RuleFacts& facts, const v1::Order& order) {
   if (facts.rule == "allow") return absl::OkStatus();
   if (facts.rule == "local-confirm") {
-    LF_RETURN_IF_ERROR(CheckTrusted(facts.config_path, "CONFIG_NOT_TRUSTED", "push_restore in agent.toml"));
+    LF_RETURN_IF_ERROR(CheckConfigFile(facts.config_path));
     if (state_.IsConfirmed(order.operation_id())) return absl::OkStatus();
     return Error(Code::kDeadlineExceeded, "ORDER_EXPIRED",
                  fmt::format("nobody on the device has confirmed that {} may be changed, until the order expired", DatabaseOf(order)),
                  "order it again, and confirm it there: litefleet-agent confirm OPERATION");
   }
   if (facts.rule == "signed") {
-    LF_RETURN_IF_ERROR(CheckTrusted(facts.config_path, "CONFIG_NOT_TRUSTED", "push_restore in agent.toml"));
+    LF_RETURN_IF_ERROR(CheckConfigFile(facts.config_path));
     if (order.has_restore()) return CheckSigned(facts, order);
     return Denied("PUSH_RESTORE_REFUSED", fmt::format("\"{}\" takes signed orders alone, and an undo is none", DatabaseOf(order)),
                   "undo it on the device: litefleet-agent undo; or restore a snapshot of before, with --sign");

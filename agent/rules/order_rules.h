@@ -50,6 +50,10 @@ class OrderRules {
   // What a plan says about it; empty: nothing.
   static std::vector<std::string> Describe(const RuleFacts& facts);
 
+  // Whoever may write agent.toml sets the rule: CONFIG_NOT_TRUSTED where that is anybody but root and the agent's user. For whoever warns
+  // of it whatever the rule is; Check refuses where the rule is one that defends.
+  static absl::Status CheckConfigFile(const std::string& config_path);
+
   // The operation has ended.
   absl::Status Forget(const std::string& operation_id) const;
 

@@ -232,8 +232,15 @@ std::string Question(const std::vector<v1::PlanRestoreResponse>& plans, const st
   return Printable(fmt::format("Overwrite {} {} of {}?", tables.size() == 1 ? "table" : "the tables", fmt::join(tables, ", "), what));
 }
 
+// What a command that goes on has to say besides the same as before. A relative time would be another one by then, and so would the newest.
+std::string Again(const std::string& request_id, SystemTime at) {
+  return fmt::format("--request-id {} --at {}", request_id, FormatRfc3339(at));
+}
+
 CommandResult Restore(Session& session, const RestoreOptions& options) {
+  const SystemTime began = session.clock().Now();
   LF_ASSIGN_OR_RETURN(std::vector<v1::RestoreTarget> targets, Targets(session, options));
+  const SystemTime at = targets.front().has_at() ? FromProtoTime(targets.front().at()) : began;
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, ParseDuration(options.expire));
   LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
@@ -312,8 +319,8 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     return FinishOperations(session, {std::move(operation)}, options, true);
   }
   if (items.size() > 1 && !session.quiet())
-    session.Show(fmt::format("request {}: the same command with --request-id {} goes on where this one is stopped\n", waves.request_id,
-                             waves.request_id));
+    session.Show(fmt::format("request {}: the same command with {} goes on where this one is stopped\n", waves.request_id,
+                             Again(waves.request_id, at)));
   WaveResult result;
   if (const absl::Status stopped = RunWaves(session, items, waves, result); !stopped.ok())
     return ReportWait(session, stopped, result.operations);
@@ -327,7 +334,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     session.Report(
         Error(absl::StatusCode::kAborted, "WAVES_STOPPED",
               fmt::format("{} databases were left as they are: {} failures were reached", result.not_begun, options.max_failures),
-              fmt::format("look at what failed, then the same command with --request-id {}", waves.request_id)));
+              fmt::format("look at what failed, then the same command with {}", Again(waves.request_id, at))));
     return kPartly;
   }
   return Combine(codes);

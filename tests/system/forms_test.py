@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Restores that are undone, hooked, confirmed on the device, signed, local, and done in waves: with real programs, as operators and devices do it."""
 import os
+import re
 import sqlite3
 
 import lf
@@ -166,14 +167,32 @@ def test_local():
         expect_equal(label(path), "old", "restored")
         fleet.program("litefleet-agent", "undo", "app", "--config", agent.config, "--yes")
         expect_equal(label(path), "new", "undone")
+        drop = ["undo", "app", "--drop", "--config", agent.config]
+        kept = path + ".litefleet-undo"
+        expect(kept in fleet.program("litefleet-agent", *drop, "--plan").err, "a plan")
+        fleet.program("litefleet-agent", *drop, check=2)
+        expect(os.path.exists(kept), "nothing was done")
+        fleet.program("litefleet-agent", *drop, "--yes")
+        expect(not os.path.exists(kept), "dropped")
+        fleet.program("litefleet-agent", *drop, "--yes", check=4)
         text = fleet.path("text.sql")
         with open(text, "w", encoding="utf-8") as out:
-            out.write("create table t(a);\n")
-        fleet.program("litefleet-agent", "restore-local", "app", "--config", agent.config, "--from", text, "--yes", check=2)
+            out.write("create table label(v);\ninsert into label values('of text');\n")
+        local = ["--config", agent.config, "--from", text, "--yes"]
+        fleet.program("litefleet-agent", "restore-local", "app", *local, "--root", root, check=2)
+        fleet.program("litefleet-agent", "restore-local", "app", *local)
+        expect_equal(label(path), "of text", "restored from SQL text")
+        with open(text, "w", encoding="utf-8") as out:
+            out.write("no SQL at all\n")
+        expect(fleet.program("litefleet-agent", "restore-local", "app", *local, check=False).code != 0, "no SQL at all")
+        with open(text, "wb") as out:
+            out.write(b"\x1f\x8b neither")
+        fleet.program("litefleet-agent", "restore-local", "app", *local, check=2)
+        expect_equal(label(path), "of text", "nothing was done")
         agent.start()
         agent.wait_connected()
         wait_until("the controller hears of both", lambda: sorted(item["kind"] for item in fleet.cli("-o", "json", "operation", "list").json["items"]
-                                                                  if item["kind"] in ("restore", "undo")) == ["restore", "undo"])
+                                                                  if item["kind"] in ("restore", "undo")) == ["restore", "restore", "undo"])
         fleet.snapshot("kiosk/app")
 
 
@@ -191,6 +210,8 @@ def test_waves():
         whole = ["restore", *targets, "--wave-size", "1", "--yes", "--request-id", "friday"]
         stopped = fleet.cli(*whole, check=3)
         expect("2 databases were left as they are" in stopped.err, str(stopped))
+        again = re.search(r"--request-id friday --at ([0-9T:.-]+Z)", stopped.err)
+        expect(again, str(stopped))
         expect_equal([label(paths[number]) for number in paths], ["old", "new", "new", "new"], "after the wave that failed")
         done = {item["id"] for item in fleet.cli("-o", "json", "operation", "list").json["items"] if item["kind"] == "restore" and item["state"] == "succeeded"}
         fleet.agents["kiosk-2"].databases["app"] = (paths[2], "")
@@ -198,7 +219,9 @@ def test_waves():
         fleet.agents["kiosk-2"].process.signal(1)
         relabel(paths[1], "written since")
         wait_until("the agent has read its configuration again", lambda: "was read again" in fleet.agents["kiosk-2"].process.text())
-        fleet.cli(*whole)
+        # A later state, which is not what the command began with.
+        fleet.snapshot("kiosk-3/app")
+        fleet.cli(*whole, "--at", again.group(1))
         expect_equal([label(paths[number]) for number in paths], ["written since", "old", "old", "old"], "what was restored is left alone, the others are restored")
         again = {item["id"] for item in fleet.cli("-o", "json", "operation", "list").json["items"] if item["kind"] == "restore" and item["state"] == "succeeded"}
         expect(done < again and len(again) == 4, f"{done} {again}")

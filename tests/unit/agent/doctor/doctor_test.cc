@@ -44,6 +44,7 @@ class DoctorTest : public testing::Test {
                                       "agent.toml");
     ASSERT_TRUE(config.ok()) << config.status();
     config_ = *config;
+    ASSERT_TRUE(io::WriteFileAtomic(folder_ + "/agent.toml", "", 0644).ok());
     parts_.probe_timeout = std::chrono::seconds(3);
     Sql("pragma journal_mode=wal; create table t(a); insert into t values(randomblob(3000000))");
     Enrol(90);
@@ -87,7 +88,7 @@ class DoctorTest : public testing::Test {
   // By check; of a database by its name, too.
   std::map<std::string, Finding> Look() const {
     std::map<std::string, Finding> found;
-    for (const Finding& finding : Diagnose("agent.toml", config_, parts_)) {
+    for (const Finding& finding : Diagnose(folder_ + "/agent.toml", config_, parts_)) {
       EXPECT_NE(finding.message, "") << finding.check;
       EXPECT_EQ(finding.fix.empty(), finding.level == Level::kOk) << finding.check << ": " << finding.message;
       EXPECT_EQ(finding.subject.empty(), !finding.check.starts_with("database-")) << finding.check;
@@ -116,8 +117,9 @@ class DoctorTest : public testing::Test {
 
 TEST_F(DoctorTest, EverythingButTheControllerIsWell) {
   const auto found = Look();
-  for (const char* check : {"configuration", "state", "state-space", "identity", "certificate", "name-resolution", "tls", "clock",
-                            "check-helper", "database-directory", "database-opens", "database-journal-mode", "database-space"}) {
+  for (const char* check :
+       {"configuration", "configuration-trust", "state", "state-space", "identity", "certificate", "name-resolution", "tls", "clock",
+        "check-helper", "database-directory", "database-opens", "database-journal-mode", "database-space"}) {
     ASSERT_TRUE(found.contains(check)) << check;
     const Level expected = std::string(check) == "tls" ? Level::kFail : Level::kOk;
     EXPECT_EQ(static_cast<int>(found.at(check).level), static_cast<int>(expected)) << check << ": " << found.at(check).message;
@@ -134,6 +136,18 @@ TEST_F(DoctorTest, Configuration) {
   EXPECT_THAT(out.str(), HasSubstr("\"ok\":false"));
   config_.databases.clear();
   ExpectIs("configuration", Level::kWarn, "names no database");
+}
+
+// Also where it allows everything: who may write it need not leave a rule in it that the agent would refuse for.
+TEST_F(DoctorTest, ConfigurationThatOthersMayWrite) {
+  ASSERT_EQ(chmod((folder_ + "/agent.toml").c_str(), 0666), 0);
+  ExpectIs("configuration-trust", Level::kWarn, folder_ + "/agent.toml can be written by others");
+  config_.databases[0].push_restore = "signed";
+  ExpectIs("configuration-trust", Level::kFail, "restores from afar are refused");
+  ASSERT_EQ(chmod((folder_ + "/agent.toml").c_str(), 0640), 0);
+  ExpectIs("configuration-trust", Level::kOk, "");
+  ASSERT_EQ(chmod(folder_.c_str(), 0777), 0);
+  ExpectIs("configuration-trust", Level::kFail, folder_ + " can be written by others");
 }
 
 TEST_F(DoctorTest, StateDirectory) {

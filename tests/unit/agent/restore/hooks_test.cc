@@ -172,6 +172,57 @@ TEST_F(HooksTest, WhatSomebodyHasCommittedSinceIsNotUndone) {
   EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
 }
 
+// Until its hook is run the application may do what it likes: it need not have been stopped.
+TEST_P(HooksModeTest, WhatIsCommittedBeforeTheHookRunsIsNotUndone) {
+  if (GetParam() != v1::RESTORE_MODE_NEW) Make(path_, "old", "wal", 300);
+  MakeSnapshot("wal", 300);
+  order_.set_mode(GetParam());
+  runner_.fails = "restore after-restore";
+  const auto write = [&] {
+    auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE);
+    ASSERT_TRUE(sqlite::Execute(db->get(), "insert into log values(1)").ok());
+  };
+  const bool live = GetParam() == v1::RESTORE_MODE_LIVE;
+  if (live) {
+    at_point_ = [&](std::string_view point) {
+      if (point == "committed") write();
+    };
+  } else {
+    // While the agent is down.
+    ASSERT_TRUE(RestoreAndCrashAt("restore.undo_installed"));
+    write();
+  }
+  const Outcome outcome = Restore();
+  EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED");
+  EXPECT_THAT(MessageOf(outcome.status), HasSubstr("somebody has written to it since"));
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(LogRows(path_), 1);
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_F(HooksTest, ALiveRestoreIsNotUndoneForAHookWhereSomebodyHasCommittedWhileTheAgentWasDown) {
+  for (const char* point : {"restore.live.applied", "restore.checkpointed"}) {
+    for (const bool writes : {true, false}) {
+      std::filesystem::remove_all(folder_ + "/state");
+      for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+      Make(path_, "old", "wal", 300);
+      MakeSnapshot("delete", 300);
+      runner_.fails = "restore after-restore";
+      ASSERT_TRUE(RestoreAndCrashAt(point));
+      {
+        Application application(path_, writes ? Application::kWriting : Application::kIdle);
+        ASSERT_EQ(application.Stop(), 0);
+      }
+      const Outcome outcome = Restore();
+      EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED");
+      EXPECT_EQ(outcome.applied, writes) << point << outcome.status;
+      EXPECT_EQ(Label(path_), writes ? "new" : "old") << point << outcome.status;
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
+}
+
 TEST_F(HooksTest, AnUndoIsTheLastWord) {
   Make(path_, "old", "wal", 300);
   MakeSnapshot("wal", 300);
@@ -189,13 +240,14 @@ TEST_F(HooksTest, AnUndoIsTheLastWord) {
 struct HookCrash {
   const char* point;
   bool fails;  // the one afterwards
+  v1::RestoreMode mode = v1::RESTORE_MODE_REPLACE;
 };
 class HooksCrashTest : public HooksTest, public ::testing::WithParamInterface<HookCrash> {};
 
 TEST_P(HooksCrashTest, TheApplicationIsStartedAndOneStateIsThere) {
   Make(path_, "old", "wal", 300);
   MakeSnapshot("wal", 300);
-  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  order_.set_mode(GetParam().mode);
   if (GetParam().fails) runner_.fails = "restore after-restore";
   ASSERT_TRUE(RestoreAndCrashAt(GetParam().point));
   EXPECT_THAT(Label(path_), AnyOf("old", "new"));
@@ -210,7 +262,7 @@ TEST_P(HooksCrashTest, TheApplicationIsStartedAndOneStateIsThere) {
 TEST_P(HooksCrashTest, AlsoWhereNobodyAsksForItAnyMore) {
   Make(path_, "old", "wal", 300);
   MakeSnapshot("wal", 300);
-  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  order_.set_mode(GetParam().mode);
   if (GetParam().fails) runner_.fails = "restore after-restore";
   ASSERT_TRUE(RestoreAndCrashAt(GetParam().point));
   const auto recovery = OpenWithHooks()->Recover({});
@@ -225,6 +277,17 @@ INSTANTIATE_TEST_SUITE_P(Points, HooksCrashTest,
                                            HookCrash{"restore.hook.after_ran", false}, HookCrash{"restore.hook.undoing", true},
                                            HookCrash{"restore.undo.taken", true}, HookCrash{"restore.hook.undone", true},
                                            HookCrash{"restore.before_done", true}));
+INSTANTIATE_TEST_SUITE_P(LivePoints, HooksCrashTest,
+                         ::testing::Values(HookCrash{"restore.hook.begun", false, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.hook.before_ran", false, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.live.undo_complete", false, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.live.after_commit", true, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.checkpointed", true, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.hook.after_ran", false, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.hook.undoing", true, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.undo.taken", true, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.hook.undone", true, v1::RESTORE_MODE_LIVE},
+                                           HookCrash{"restore.before_done", true, v1::RESTORE_MODE_LIVE}));
 
 }  // namespace
 }  // namespace litefleet::restore

@@ -55,6 +55,18 @@ TEST_F(LocalRestorerTest, NewMovesLeftOverLogAside) {
   EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal"), wal);
 }
 
+TEST_F(LocalRestorerTest, NewMovesALeftOverJournalAside) {
+  MakeSnapshot("delete");
+  Make(path_, "old", "delete", 3000);
+  LeaveHotJournal(path_);
+  const std::string journal = *io::ReadFile(path_ + "-journal", 1 << 30);
+  std::filesystem::remove(path_);
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new") << "SQLite would have rolled it back into the new file";
+  EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-journal", 1 << 30), journal);
+}
+
 TEST_F(LocalRestorerTest, EmptyDatabaseIsRestored) {
   ASSERT_TRUE(io::WriteFileAtomic(fetcher_.path, "").ok());
   Order();
@@ -113,6 +125,39 @@ TEST_F(LocalRestorerTest, SameOperationAgainGivesTheSameOutcome) {
   EXPECT_TRUE(again.status.ok());
   EXPECT_EQ(fetcher_.calls, 1);
   ASSERT_TRUE(Open()->Forget(kOperation).ok());
+}
+
+// Who owns the directory sees the staging file appear, and would have an agent with more rights write elsewhere.
+TEST_F(LocalRestorerTest, ALinkThatIsPlantedDuringTheRestoreIsNotFollowed) {
+  const std::string secret = folder_ + "/secret.db";
+  for (const v1::RestoreMode mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    for (const bool crash : {false, true}) {
+      std::filesystem::remove_all(folder_ + "/state");
+      for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+      std::filesystem::remove(secret);
+      Make(path_, "old", "delete", 100);
+      Make(secret, "his", "delete", 100);
+      MakeSnapshot("delete", 100);
+      order_.set_mode(mode);
+      const auto plant = [&] {
+        std::filesystem::remove(path_);
+        std::filesystem::create_symlink(secret, path_);
+      };
+      fetcher_.before_fetch = nullptr;
+      if (crash) {
+        ASSERT_TRUE(RunAndCrashAt("restore.checked"));
+        plant();
+      } else {
+        fetcher_.before_fetch = plant;
+      }
+      const Outcome outcome = Run();
+      EXPECT_EQ(ReasonOf(outcome.status), "FILE_REPLACED") << outcome.status;
+      EXPECT_FALSE(outcome.applied);
+      EXPECT_EQ(Label(secret), "his");
+      EXPECT_FALSE(io::Exists(path_ + ".litefleet-undo"));
+      EXPECT_FALSE(io::Exists(secret + ".litefleet-undo"));
+    }
+  }
 }
 
 // ---- orders and checks
@@ -229,12 +274,28 @@ INSTANTIATE_TEST_SUITE_P(All, LiveRestoreTest,
                                            LiveCase{"delete", "wal", Application::kReading}));
 
 TEST_F(LocalRestorerTest, LiveWithNobodyThereLeavesNoFilesBeside) {
-  Make(path_, "old", "wal", 100);
+  for (const char* mode : {"wal", "delete"}) {
+    std::filesystem::remove(path_);
+    Make(path_, "old", mode, 100);
+    MakeSnapshot("wal");
+    ASSERT_TRUE(Run(std::string("01JD00000000000000000000") + mode[0] + "3").status.ok());
+    for (const std::string_view suffix : kCompanions) EXPECT_FALSE(std::filesystem::exists(path_ + std::string(suffix))) << mode;
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(JournalMode(path_), mode);
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  }
+}
+
+TEST_F(LocalRestorerTest, LiveIntoADatabaseWithACrashedApplicationsHotJournal) {
+  Make(path_, "old", "delete", 3000);
+  LeaveHotJournal(path_);
   MakeSnapshot("wal");
-  ASSERT_TRUE(Run().status.ok());
-  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
-  EXPECT_FALSE(std::filesystem::exists(path_ + "-shm"));
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_LIVE);
   EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old") << "rolled back, not half of a transaction";
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-journal"));
 }
 
 TEST_F(LocalRestorerTest, LiveIntoADatabaseWithACrashedApplicationsLog) {
@@ -327,18 +388,40 @@ TEST_F(LocalRestorerTest, ReplaceFoldsTheLogOfACrashedApplicationIntoTheUndo) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// A supervisor starts it again and again, and it dies each time.
+TEST_F(LocalRestorerTest, ReplaceFoldsAgainWhatAnApplicationCommittedAfterTheFold) {
+  for (const char* mode : {"wal", "delete"}) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    Make(path_, "old", mode, 100);
+    MakeSnapshot("wal");
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    const pid_t pid = fork();
+    if (pid == 0) {
+      setenv("LITEFLEET_STOP_AT", "restore.replace.folded", 1);
+      _exit(Run().status.ok() ? 0 : 1);
+    }
+    int status = 0;
+    ASSERT_EQ(waitpid(pid, &status, WUNTRACED), pid);
+    ASSERT_TRUE(WIFSTOPPED(status));
+    {
+      Application application(path_, Application::kWriting);
+      application.Kill();
+    }
+    kill(pid, SIGCONT);
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    EXPECT_EQ(status, 0) << mode;
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(LogRows(path_), 0) << "no log of the old file was taken for one of the new";
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+    EXPECT_GT(LogRows(path_ + ".litefleet-undo"), 0) << mode;
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_F(LocalRestorerTest, ReplaceRollsAHotJournalBack) {
   Make(path_, "old", "delete", 3000);
-  const pid_t pid = fork();
-  if (pid == 0) {
-    auto db = sqlite::Open(path_, SQLITE_OPEN_READWRITE);
-    // Spills, so that the file has changed when the process dies.
-    static_cast<void>(sqlite::Execute(db->get(), "pragma cache_size=5; begin; update t set v = 'mix'; update label set v = 'mix'"));
-    kill(getpid(), SIGKILL);
-  }
-  int status = 0;
-  waitpid(pid, &status, 0);
-  ASSERT_TRUE(std::filesystem::exists(path_ + "-journal"));
+  LeaveHotJournal(path_);
   MakeSnapshot("wal");
   order_.set_mode(v1::RESTORE_MODE_REPLACE);
   const Outcome outcome = Run();
@@ -349,17 +432,19 @@ TEST_F(LocalRestorerTest, ReplaceRollsAHotJournalBack) {
 
 TEST_F(LocalRestorerTest, ReplaceIsRefusedWhileSomebodyHasItOpen) {
   for (const char* mode : {"wal", "delete"}) {
-    std::filesystem::remove(path_);
-    Make(path_, "old", mode, 100);
-    MakeSnapshot("wal");
-    order_.set_mode(v1::RESTORE_MODE_REPLACE);
-    Application application(path_, Application::kIdle);
-    const Outcome outcome = Run(std::string("01JD00000000000000000000") + mode[0] + "2");
-    EXPECT_EQ(ReasonOf(outcome.status), "IN_USE") << outcome.status;
-    EXPECT_THAT(MessageOf(outcome.status), HasSubstr(std::to_string(application.pid())));
-    EXPECT_EQ(application.Stop(), 0);
-    EXPECT_EQ(Label(path_), "old");
-    EXPECT_EQ(LeftOver(), "");
+    for (const auto kind : {Application::kIdle, Application::kWriting, Application::kReading}) {
+      std::filesystem::remove(path_);
+      Make(path_, "old", mode, 100);
+      MakeSnapshot("wal");
+      order_.set_mode(v1::RESTORE_MODE_REPLACE);
+      Application application(path_, kind);
+      const Outcome outcome = Run(fmt::format("01JD00000000000000000000{}{}", mode[0], static_cast<int>(kind)));
+      EXPECT_EQ(ReasonOf(outcome.status), "IN_USE") << outcome.status;
+      EXPECT_THAT(MessageOf(outcome.status), HasSubstr(std::to_string(application.pid())));
+      EXPECT_EQ(application.Stop(), 0);
+      EXPECT_EQ(Label(path_), "old");
+      EXPECT_EQ(LeftOver(), "");
+    }
   }
 }
 
@@ -433,142 +518,6 @@ TEST_F(LocalRestorerTest, UndoIsReplacedByTheNextRestoreAndDroppedOnRequest) {
   EXPECT_EQ(restorer->DropUndosOlderThan(std::chrono::seconds(-10), RealClock(), idle), std::vector<std::string>{"app"});
   EXPECT_FALSE(std::filesystem::exists(path_ + ".litefleet-undo"));
   EXPECT_TRUE(restorer->ListUndos()->empty());
-}
-
-// ---- crashes
-
-struct CrashCase {
-  const char* point;
-  v1::RestoreMode mode;
-  const char* journal;
-};
-
-class CrashTest : public RestoreFixture, public ::testing::WithParamInterface<CrashCase> {};
-
-TEST_P(CrashTest, OldOrNewThenFinished) {
-  const CrashCase& c = GetParam();
-  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
-  MakeSnapshot("wal", 6000);
-  order_.set_mode(c.mode);
-  ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
-  // As an application finds it at its next start, on a copy so that recovery starts from what the crash left.
-  const std::string copy = folder_ + "/copy";
-  std::filesystem::copy(data_, copy, std::filesystem::copy_options::recursive);
-  if (std::filesystem::exists(copy + "/app.db")) {
-    EXPECT_THAT(Label(copy + "/app.db"), ::testing::AnyOf("old", "new")) << c.point;
-  } else {
-    EXPECT_EQ(c.mode, v1::RESTORE_MODE_NEW);
-  }
-  const Outcome outcome = Run();
-  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  EXPECT_EQ(Label(path_), "new");
-  if (c.mode != v1::RESTORE_MODE_NEW) {
-    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
-  }
-  EXPECT_EQ(LeftOver(), "");
-}
-
-TEST_P(CrashTest, OperationWithoutAnOrderIsFinishedOrRolledBackOffline) {
-  const CrashCase& c = GetParam();
-  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
-  MakeSnapshot("wal", 6000);
-  order_.set_mode(c.mode);
-  ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
-  const auto recovery = Open()->Recover({});
-  EXPECT_EQ(recovery.said.size(), 1u);
-  EXPECT_EQ(LeftOver(), "") << c.point;
-  EXPECT_EQ(fetcher_.calls, 0) << "nothing is fetched";
-  const std::string label = std::filesystem::exists(path_) ? Label(path_) : "none";
-  const std::string before = c.mode == v1::RESTORE_MODE_NEW ? "none" : "old";
-  if (recovery.ended.empty()) {
-    EXPECT_EQ(label, before) << c.point;
-    EXPECT_THAT(recovery.said[0], HasSubstr("rolled")) << c.point;
-  } else {
-    EXPECT_EQ(label, "new") << c.point << recovery.said[0];
-    EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
-    EXPECT_TRUE(recovery.ended[0].outcome.applied);
-    EXPECT_EQ(recovery.ended[0].order.new_timeline(), 2u);
-    if (before == "old") {
-      EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
-    }
-    ASSERT_TRUE(Open()->Forget(kOperation).ok());
-  }
-  EXPECT_TRUE(Open()->Recover({}).said.empty()) << "once";
-  if (!recovery.ended.empty()) return;
-  // The same order again begins anew.
-  EXPECT_TRUE(Run().status.ok());
-  EXPECT_EQ(Label(path_), "new");
-}
-
-constexpr auto kNew = v1::RESTORE_MODE_NEW;
-constexpr auto kLive = v1::RESTORE_MODE_LIVE;
-constexpr auto kReplace = v1::RESTORE_MODE_REPLACE;
-
-INSTANTIATE_TEST_SUITE_P(
-    All, CrashTest,
-    ::testing::Values(CrashCase{"restore.prepared", kNew, ""}, CrashCase{"restore.staging_created", kNew, ""},
-                      CrashCase{"restore.fetching:2", kNew, ""}, CrashCase{"restore.staged", kNew, ""},
-                      CrashCase{"restore.checked", kNew, ""}, CrashCase{"restore.new.before_move", kNew, ""},
-                      CrashCase{"restore.new.before_rename", kNew, ""}, CrashCase{"restore.new.after_rename", kNew, ""},
-                      CrashCase{"restore.undo_installed", kNew, ""}, CrashCase{"restore.before_done", kNew, ""},
-                      CrashCase{"restore.done", kNew, ""}, CrashCase{"restore.live.before_versions", kLive, "wal"},
-                      CrashCase{"restore.live.undo_created", kLive, "wal"}, CrashCase{"restore.live.before_lock", kLive, "wal"},
-                      CrashCase{"restore.live.locked", kLive, "wal"}, CrashCase{"restore.live.undo_complete", kLive, "wal"},
-                      CrashCase{"restore.live.copying", kLive, "wal"}, CrashCase{"restore.live.before_commit", kLive, "wal"},
-                      CrashCase{"restore.live.after_commit", kLive, "wal"}, CrashCase{"restore.live.applied", kLive, "wal"},
-                      CrashCase{"restore.undo_part_installed", kLive, "wal"}, CrashCase{"restore.undo_installed", kLive, "wal"},
-                      CrashCase{"restore.checkpointed", kLive, "wal"}, CrashCase{"restore.done", kLive, "wal"},
-                      CrashCase{"restore.live.before_versions", kLive, "delete"}, CrashCase{"restore.live.locked", kLive, "delete"},
-                      CrashCase{"restore.live.undo_complete", kLive, "delete"}, CrashCase{"restore.live.copying", kLive, "delete"},
-                      CrashCase{"restore.live.before_commit", kLive, "delete"}, CrashCase{"restore.live.after_commit", kLive, "delete"},
-                      CrashCase{"restore.checkpointed", kLive, "delete"}, CrashCase{"restore.replace.checkpointed", kReplace, "wal"},
-                      CrashCase{"restore.replace.folded", kReplace, "wal"}, CrashCase{"restore.replace.before_link", kReplace, "wal"},
-                      CrashCase{"restore.replace.linked", kReplace, "wal"}, CrashCase{"restore.replace.before_rename", kReplace, "wal"},
-                      CrashCase{"restore.replace.after_rename", kReplace, "wal"}, CrashCase{"restore.undo_part_installed", kReplace, "wal"},
-                      CrashCase{"restore.undo_installed", kReplace, "wal"}, CrashCase{"restore.before_done", kReplace, "wal"},
-                      CrashCase{"restore.replace.folded", kReplace, "delete"},
-                      CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
-
-TEST_F(LocalRestorerTest, CrashWhileGarbageIsMovedAsideIsFinished) {
-  for (const char* point : {"restore.replace.linked", "restore.companion_moved", "restore.replace.before_rename",
-                            "restore.replace.after_rename", "restore.undo_part_installed:2"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
-    std::filesystem::remove_all(folder_ + "/state");
-    ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
-    ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
-    MakeSnapshot("wal");
-    order_.set_mode(kReplace);
-    ASSERT_TRUE(RunAndCrashAt(point)) << point;
-    const Outcome outcome = Run();
-    ASSERT_TRUE(outcome.status.ok()) << point << outcome.status;
-    EXPECT_EQ(Label(path_), "new") << point;
-    EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal"), "its log") << point;
-    EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo"), std::string(8192, 'x')) << point;
-    EXPECT_EQ(LeftOver(), "") << point;
-  }
-}
-
-TEST_F(LocalRestorerTest, CommitsAfterAnInterruptedLiveRestoreAreKept) {
-  for (const char* point : {"restore.live.before_commit", "restore.live.after_commit"}) {
-    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
-    std::filesystem::remove_all(folder_ + "/state");
-    Make(path_, "old", "wal", 3000);
-    MakeSnapshot("wal", 6000);
-    ASSERT_TRUE(RunAndCrashAt(point)) << point;
-    {
-      Application application(path_, Application::kWriting);
-      ASSERT_EQ(application.Stop(), 0);
-    }
-    const int64_t written = LogRows(path_);
-    ASSERT_GT(written, 0);
-    const bool committed = Label(path_) == "new";
-    const Outcome outcome = Run();
-    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-    EXPECT_EQ(Label(path_), "new");
-    // Committed before the crash: what the application wrote since stays. Not committed: the restore happens now, over it, and the undo has
-    // it.
-    EXPECT_EQ(LogRows(committed ? path_ : path_ + ".litefleet-undo"), written) << point;
-  }
 }
 
 }  // namespace

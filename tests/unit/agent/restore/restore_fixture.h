@@ -148,6 +148,19 @@ class RestoreFixture : public ::testing::Test {
     if (!mode.ok() || !mode->Step().value_or(false)) return "?";
     return std::string(mode->Text(0));
   }
+  // An application dies in the middle of a transaction that had reached the file.
+  static void LeaveHotJournal(const std::string& path) {
+    const pid_t pid = fork();
+    if (pid == 0) {
+      auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE);
+      // Spills, so that the file has changed when the process dies.
+      static_cast<void>(sqlite::Execute(db->get(), "pragma cache_size=5; begin; update t set v = 'mix'; update label set v = 'mix'"));
+      kill(getpid(), SIGKILL);
+    }
+    int status = 0;
+    waitpid(pid, &status, 0);
+    ASSERT_TRUE(io::Exists(path + "-journal"));
+  }
   // Files of ours that nobody needs any more.
   std::string LeftOver() const {
     std::string found;

@@ -101,6 +101,40 @@ TEST_F(UndoTest, AWritingApplicationLosesNothingOfTheOldState) {
   EXPECT_GT(LogRows(path_), 0) << "it wrote on";
 }
 
+TEST_F(UndoTest, AReaderHoldsAnUndoUpInRollbackModeAlone) {
+  for (const char* journal : {"wal", "delete"}) {
+    const bool wal = std::string_view(journal) == "wal";
+    std::filesystem::remove_all(data_);
+    std::filesystem::remove_all(folder_ + "/state");
+    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
+    Restore(v1::RESTORE_MODE_LIVE, journal);
+    Application application(path_, Application::kReading);
+    EXPECT_EQ(ReasonOf(Undo().status), wal ? "" : "DATABASE_BUSY");
+    EXPECT_EQ(application.Stop(), 0);
+    EXPECT_EQ(Label(path_), wal ? "old" : "new");
+    EXPECT_EQ(Label(Kept()), wal ? "new" : "old") << "still there for the next try";
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(UndoTest, AHotJournalIsRolledBackIntoTheNextUndo) {
+  for (const v1::RestoreMode mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    std::filesystem::remove_all(data_);
+    std::filesystem::remove_all(folder_ + "/state");
+    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
+    Make(path_, "old", "delete", 3000);
+    MakeSnapshot("delete", 6000);
+    order_.set_mode(mode);
+    ASSERT_TRUE(Run().status.ok());
+    LeaveHotJournal(path_);
+    const Outcome undone = Undo();
+    ASSERT_TRUE(undone.status.ok()) << undone.status;
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(Label(Kept()), "new");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_F(UndoTest, AReplacedDatabaseIsRenamedBack) {
   Make(path_, "old", "delete", 3000);
   chmod(path_.c_str(), 0640);
@@ -209,6 +243,33 @@ TEST_F(UndoTest, RefusalsSayWhy) {
       << "not while a restore may need it";
   ASSERT_TRUE(restorer->DropUndo("app").ok());
   EXPECT_EQ(Reason(), "UNDO_MISSING") << "keep_previous really drops it";
+}
+
+// A device without a clock of its own restores in 1970, and then its clock is set.
+TEST_F(UndoTest, KeepPreviousCountsTheTimeThatTheMachineHasRun) {
+  Restore(v1::RESTORE_MODE_LIVE);
+  FakeClock clock;
+  const auto idle = [](const std::string&) { return false; };
+  const auto dropped = [&] { return !Open()->DropUndosOlderThan(std::chrono::hours(24), clock, idle).empty(); };
+  const std::string age = folder_ + "/state/undo-app.age";
+  EXPECT_FALSE(dropped());
+  clock.JumpSystem(std::chrono::hours(24 * 365 * 50));
+  EXPECT_FALSE(dropped());
+  clock.Advance(std::chrono::hours(20));
+  EXPECT_FALSE(dropped());
+  clock.JumpSystem(-std::chrono::hours(24 * 365 * 60));
+  EXPECT_FALSE(dropped());
+  // A reboot: nobody knows how long the machine was off, but it has run since.
+  std::string text = *io::ReadFile(age);
+  const size_t boot = text.find(' ') + 1;
+  text.replace(boot, text.find(' ', boot) - boot, "another-boot");
+  ASSERT_TRUE(io::WriteFileAtomic(age, text).ok());
+  FakeClock rebooted;
+  EXPECT_TRUE(Open()->DropUndosOlderThan(std::chrono::hours(22), rebooted, idle).empty()) << "20 hours before it, 1 since";
+  rebooted.Advance(std::chrono::hours(3));
+  EXPECT_EQ(Open()->DropUndosOlderThan(std::chrono::hours(22), rebooted, idle).size(), 1u);
+  EXPECT_FALSE(std::filesystem::exists(Kept()));
+  EXPECT_FALSE(std::filesystem::exists(age));
 }
 
 TEST_F(UndoTest, OtherPagesInWalModeAreRefused) {
