@@ -56,6 +56,38 @@ def test_every_shape_comes_back():
             lf.expect(content(fleet.path(f"{name}.db")) == before, f"{name}: the backup changed nothing")
 
 
+def test_a_broken_page_is_backed_up_as_it_is_and_said_in_sqlites_words():
+    """A page of a table's tree, which no header tells of: only SQLite can know, and it looks at the copy after the backup."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        methods = ("online", "file")
+        for name in methods:
+            make(fleet.path(f"{name}.db"), FILL)
+            with open(fleet.path(f"{name}.db"), "r+b") as file:
+                file.seek(4096 * 4)
+                file.write(b"\xa5" * 200)
+        fleet.agent("alpha", {name: fleet.path(f"{name}.db") for name in methods})
+        for name in methods:
+            first = fleet.cli("backup", f"alpha/{name}", "--method", name)
+            lf.expect("its check by SQLite waits" in first.err, f"what is not known yet is said\n{first}")
+            snapshot = fleet.snapshots(f"alpha/{name}")[0]["id"]
+            lf.expect(content(fleet.download(snapshot)) == content(fleet.path(f"{name}.db")), f"{name}: byte by byte")
+            shown = lambda snapshot=snapshot: fleet.cli("-o", "json", "snapshot", "show", snapshot).json
+            lf.expect_equal(shown()["source_check"], lf.AnyOf("unknown", "damaged"), "before the check, or after it")
+            fleet.cli("snapshot", "check", snapshot, check=8)
+            after = shown()
+            lf.expect_equal((after["source_check"], after["check"]), ("damaged", "damaged"), f"{name}: both verdicts")
+            lf.expect("btreeInitPage" in after["source_check_message"], f"SQLite's words: {after}")
+            lf.expect_equal(after["source_check_message"], after["check_message"], "the words")
+            again = fleet.cli("backup", f"alpha/{name}", "--method", name)
+            lf.expect("damaged on the device" in again.err and "btreeInitPage" in again.err, f"nothing changed since: the warning\n{again}")
+        alarms = {each["subject"]: each for each in fleet.cli("-o", "json", "status", check=lf.AnyOf(0, 1)).json["alarms"] if each["reason"] == "SOURCE_DAMAGED"}
+        lf.expect_equal(sorted(alarms), [f"alpha/{name}" for name in sorted(methods)], "alarms")
+        for alarm in alarms.values():
+            lf.expect("btreeInitPage" in alarm["message"], f"SQLite's words: {alarm}")
+
+
 def test_one_that_fails_stops_no_other():
     """Each kind of trouble is recorded with its reason; the databases beside it are backed up, before and after, by the same agent."""
     with lf.Fleet() as fleet:
