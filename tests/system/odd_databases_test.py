@@ -101,7 +101,12 @@ def test_one_that_fails_stops_no_other():
         other.executescript("pragma journal_mode=wal; create table o(x); insert into o values (1)")
         shutil.copy(fleet.path("other.db-wal"), fleet.path("foreign.db-wal"))
         other.close()
-        bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE"}
+        with open(fleet.path("encrypted.db"), "wb") as file:
+            file.write(os.urandom(64 * 4096))
+        make(fleet.path("locked.db"), ODD["no-rowid"])
+        locked = sqlite3.connect(f"file:{fleet.path('locked.db')}?vfs=unix-dotfile", uri=True, isolation_level=None)
+        locked.execute("begin immediate")
+        bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE", "encrypted": "ENCRYPTED", "locked": "FOREIGN_LOCKING"}
         if os.geteuid() != 0:
             make(fleet.path("unreadable.db"), ODD["no-rowid"])
             os.chmod(fleet.path("unreadable.db"), 0)

@@ -6,8 +6,12 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <map>
 #include <optional>
+#include <random>
 
+#include "agent/capture/database_header.h"
 #include "agent/capture/dump_source.h"
 #include "agent/capture/file_source.h"
 #include "common/base/status.h"
@@ -71,9 +75,11 @@ class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell>
         copy.bytes.insert(copy.bytes.end(), (*next)->data.begin(), (*next)->data.end());
       }
       copy.info = (*source)->info();
+      copy.damage = (*source)->damage();
     }
     if (!copy.status.ok()) return Reason(copy.status);
     wal_ = copy.info.wal;
+    damage_ = copy.damage;
     Store(copy.bytes, stored);
     return "";
   }
@@ -112,6 +118,7 @@ class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell>
 
   std::string path_;
   std::string said_;
+  std::string damage_;
   bool wal_ = false;
   bool mounted_ = false;
   int wait_ms_ = 10'000;
@@ -352,6 +359,96 @@ std::vector<Cell> KindCells() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Database, KindTest, testing::ValuesIn(KindCells()), NameOf);
+
+// What is no database for SQLite is named as what it is, by each method, and left as it is.
+class ForeignTest : public MethodsTest {
+ protected:
+  static Bytes Random(size_t size) {
+    std::mt19937 random(7);
+    Bytes bytes(size);
+    for (auto& byte : bytes) byte = static_cast<std::byte>(random());
+    return bytes;
+  }
+  Bytes Content(std::string begin, size_t size = 8192) const {
+    begin.resize(size);
+    const ByteView bytes = AsBytes(begin);
+    return Bytes(bytes.begin(), bytes.end());
+  }
+};
+
+TEST_P(ForeignTest, File) {
+  using std::string_literals::operator""s;
+  const std::map<std::string, std::pair<Bytes, std::string>> kinds = {
+      {"encrypted", {Random(16384), "encrypted"}},
+      {"zipvfs", {Content("ZV-zlib"), "ZIPVFS"}},
+      {"sqlite2", {Content("** This file contains an SQLite 2.1 database **"), "SQLite 2"}},
+      {"duckdb", {Content("01234567DUCK"), "DuckDB"}},
+      {"zip", {Content("PK\x03\x04"), "a zip archive"}},
+      {"text", {Content(std::string(5000, 'x'), 5000), "it is text"}},
+      {"wal", {Content("\x37\x7f\x06\x82\x00"s), "the WAL of a database"}},
+      {"zeros", {Content(""), "does not begin as"}},
+  };
+  const auto& [bytes, words] = kinds.at(GetParam().state);
+  Store(bytes, "place/app.db");
+  const std::string before = Listing(Path("place"));
+  EXPECT_EQ(Take("stored.db"), GetParam().reason);
+  EXPECT_THAT(said_, testing::HasSubstr(words));
+  EXPECT_EQ(Listing(Path("place")), before);
+}
+
+std::vector<Cell> ForeignCells() {
+  std::vector<Cell> cells;
+  for (const char* method : {"online", "file", "dump"}) {
+    for (const char* kind : {"encrypted", "zipvfs", "sqlite2", "duckdb", "zip", "text", "wal", "zeros"})
+      cells.push_back({method, "delete", kind, kind == std::string("encrypted") ? "ENCRYPTED" : "NOT_A_DATABASE"});
+  }
+  return cells;
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, ForeignTest, testing::ValuesIn(ForeignCells()), NameOf);
+
+class PlainHeaderTest : public ForeignTest {};
+
+// As SQLCipher leaves it: its pages are copied as they are, and said to be what they look like; no text can be made of them.
+TEST_P(PlainHeaderTest, File) {
+  Sql(path_, "pragma page_size=4096;" + std::string(kRows));
+  Bytes bytes = FileBytes(path_);
+  const Bytes random = Random(bytes.size());
+  bytes[20] = std::byte{80};
+  std::copy(random.begin() + 32, random.end(), bytes.begin() + 32);
+  Store(bytes, "place/app.db");
+  EXPECT_EQ(Take("stored.db"), GetParam().reason) << said_;
+  if (GetParam().reason.empty()) {
+    EXPECT_TRUE(FileBytes(Path("stored.db")) == bytes);
+    EXPECT_THAT(damage_, testing::HasSubstr(kLooksEncrypted));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, PlainHeaderTest,
+                         testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"},
+                                         Cell{"dump", "delete", "x", "ENCRYPTED"}),
+                         NameOf);
+
+class ForeignLockingTest : public MethodsTest {};
+
+// SQLite's unix-dotfile locks by a directory, in which state nobody else may read; after it the database is one like any other.
+TEST_P(ForeignLockingTest, File) {
+  Sql(path_, kRows);
+  {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READWRITE, "unix-dotfile"), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(db, "begin immediate; update t set i = 1", nullptr, nullptr, nullptr), SQLITE_OK);
+    EXPECT_EQ(Take("stored.db"), "FOREIGN_LOCKING");
+    EXPECT_THAT(said_, testing::HasSubstr("unix-dotfile"));
+    ASSERT_EQ(sqlite3_exec(db, "commit", nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+  }
+  std::ofstream(path_ + ".lock") << "the application's own";
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, ForeignLockingTest,
+                         testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"}, Cell{"dump", "delete", "x"}), NameOf);
 
 }  // namespace
 }  // namespace litefleet::capture
