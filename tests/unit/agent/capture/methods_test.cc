@@ -31,11 +31,13 @@ struct Cell {
   std::string mode;
   std::string state;  // or kind
   std::string reason = {};
+  std::string application = "stopped";  // of a kind
   friend std::ostream& operator<<(std::ostream& out, const Cell& cell) { return out << cell.method << cell.mode << cell.state; }
 };
 
 std::string NameOf(const testing::TestParamInfo<Cell>& info) {
-  return fmt::format("{}_{}_{}", info.param.method, info.param.mode, info.param.state);
+  const std::string beside = info.param.application == "stopped" ? "" : "_" + info.param.application;
+  return fmt::format("{}_{}_{}{}", info.param.method, info.param.mode, info.param.state, beside);
 }
 
 class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell> {
@@ -271,7 +273,25 @@ INSTANTIATE_TEST_SUITE_P(Medium, ReadOnlyMediumTest,
                                          Cell{"file", "delete", "crashed"}, Cell{"file", "wal", "crashed"}),
                          NameOf);
 
-class KindTest : public MethodsTest {};
+class KindTest : public MethodsTest {
+ protected:
+  // Its writes change nothing that a kind is asked about.
+  void StartApplication() {
+    const std::string& what = GetParam().application;
+    if (what == "stopped") return;
+    application_.emplace([what, this](const auto& ready, const auto& stop) {
+      Connection db(path_, 20'000);
+      db.Run("pragma synchronous=off; select count(*) from sqlite_schema");
+      for (int i = 1; !stop(); ++i) {
+        if (what == "writing") db.Run(fmt::format("pragma user_version={}", i));
+        if (i == 1) ready();
+        usleep(what == "writing" ? 200 : 2000);
+      }
+      return 0;
+    });
+  }
+  std::optional<Child> application_;
+};
 
 // Each kind with a question whose answer the snapshot has to give as the original does.
 struct Kind {
@@ -304,9 +324,14 @@ Kind KindOf(const std::string& name) {
   if (name == "views_and_triggers")
     return {rows + "create view v as select * from t; create trigger r after delete on t begin insert into t(i) values (9); end;",
             "select count(*) || ' ' || (select group_concat(name) from sqlite_schema) from v"};
+  if (name == "reserved_bytes") return {rows};
   if (name == "full_text")
     return {"create virtual table f using fts5(body); insert into f values ('one two'), ('two three')",
             "select group_concat(body) from f where f match 'two'"};
+  if (name == "full_text_4")
+    return {
+        "create virtual table f using fts4(body); insert into f values ('one two'), ('two three'); create virtual table g using fts3(x)",
+        "select group_concat(body) from f where f match 'two'"};
   if (name == "rtree")
     return {"create virtual table r using rtree(id, a, b); insert into r values (1, 2, 3), (4, 5, 6)",
             "select group_concat(id || ':' || a || ':' || b) from r"};
@@ -319,10 +344,25 @@ Kind KindOf(const std::string& name) {
   return {};
 }
 
+// As an extension that keeps something of its own in each page would have it.
+void Reserve(const std::string& path, int wanted) {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
+  int bytes = wanted;  // SQLite gives the former number back in it
+  ASSERT_EQ(sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "vacuum", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(db);
+  ASSERT_EQ(std::to_integer<int>(FileBytes(path).at(20)), wanted);
+}
+
 TEST_P(KindTest, Kind) {
   const Kind kind = KindOf(GetParam().state);
   if (GetParam().state == "empty_file") {
     Shell("touch '" + path_ + "'");
+  } else if (GetParam().state == "reserved_bytes") {
+    Sql(path_, kind.sql);
+    Reserve(path_, 16);
+    Sql(path_, Mode());
   } else {
     Sql(path_, Mode() + " " + kind.sql);
     // The page size is the file's before its mode.
@@ -331,9 +371,15 @@ TEST_P(KindTest, Kind) {
       Sql(path_, kind.sql + ";" + Mode());
     }
   }
+  StartApplication();
   const std::string before = Listing(Path("place"));
   ASSERT_EQ(Take("stored.db"), "") << said_;
-  EXPECT_EQ(Listing(Path("place")), before);
+  if (GetParam().application != "writing") {
+    EXPECT_EQ(Listing(Path("place")), before);
+  }
+  if (application_) {
+    EXPECT_EQ(application_->Stop(), 0);
+  }
   if (!std::filesystem::exists(Path("stored.db"))) Shell("touch '" + Path("stored.db") + "'");
   EXPECT_EQ(Query(Path("stored.db"), "pragma integrity_check"), "ok");
   EXPECT_EQ(Query(Path("stored.db"), kind.question), Query(path_, kind.question));
@@ -347,11 +393,34 @@ std::vector<Cell> KindCells() {
   std::vector<Cell> cells;
   for (const char* method : {"online", "file", "dump"}) {
     for (const char* mode : {"delete", "wal"}) {
-      for (const char* kind : {"empty_file", "no_tables", "pages_of_512", "pages_of_1024", "pages_of_8192", "pages_of_65536", "utf16le",
-                               "utf16be", "auto_vacuum", "incremental_vacuum", "free_pages", "without_rowid", "strict_and_generated",
-                               "foreign_key_cycle", "views_and_triggers", "full_text", "rtree", "large_values", "settings"}) {
+      for (const char* kind : {"empty_file",
+                               "no_tables",
+                               "pages_of_512",
+                               "pages_of_1024",
+                               "pages_of_8192",
+                               "pages_of_65536",
+                               "utf16le",
+                               "utf16be",
+                               "auto_vacuum",
+                               "incremental_vacuum",
+                               "free_pages",
+                               "without_rowid",
+                               "strict_and_generated",
+                               "foreign_key_cycle",
+                               "views_and_triggers",
+                               "full_text",
+                               "full_text_4",
+                               "rtree",
+                               "large_values",
+                               "settings",
+                               "reserved_bytes"}) {
         if (kind == std::string("empty_file") && mode == std::string("wal")) continue;  // it has no mode
-        cells.push_back({method, mode, kind});
+        for (const char* application : {"stopped", "idle", "writing"}) {
+          // A write would make it a database, and the settings those of the application.
+          const bool only_still = kind == std::string("empty_file") || kind == std::string("settings");
+          if (only_still && application == std::string("writing")) continue;
+          cells.push_back({method, mode, kind, "", application});
+        }
       }
     }
   }
