@@ -57,8 +57,17 @@ void WarnOfDamage(Session& session, AdminClient& client, const v1::Operation& op
         fmt::format("{} is damaged on the device and was backed up as it is: {}", DatabaseName(snapshot), snapshot.source_check_message()));
     return;
   }
-  const bool waits = snapshot.check() == v1::CHECK_STATE_PENDING || snapshot.check() == v1::CHECK_STATE_UNKNOWN;
-  if (waits && single && session.format() == OutputFormat::kTable && snapshot.content() != v1::SNAPSHOT_CONTENT_FILES) {
+  if (snapshot.check() != v1::CHECK_STATE_PENDING && snapshot.check() != v1::CHECK_STATE_UNKNOWN) return;
+  // Until there is a verdict that on the state before counts: pages do not heal by themselves.
+  if (!snapshot.parent_id().empty()) {
+    request.set_snapshot(snapshot.parent_id());
+    const auto parent = client.GetSnapshot(request);
+    if (parent.ok() && parent->snapshot().source_check() == v1::CHECK_STATE_DAMAGED) {
+      session.Warn(fmt::format("{} was damaged on the device in its snapshot before: {}", DatabaseName(snapshot),
+                               parent->snapshot().source_check_message()));
+    }
+  }
+  if (single && session.format() == OutputFormat::kTable && snapshot.content() != v1::SNAPSHOT_CONTENT_FILES) {
     session.Note(fmt::format("its check by SQLite waits: litefleet snapshot show {}", snapshot.id()));
   }
 }

@@ -81,7 +81,7 @@ def test_a_broken_page_is_backed_up_as_it_is_and_said_in_sqlites_words():
             lf.expect("btreeInitPage" in after["source_check_message"], f"SQLite's words: {after}")
             lf.expect_equal(after["source_check_message"], after["check_message"], "the words")
             again = fleet.cli("backup", f"alpha/{name}", "--method", name)
-            lf.expect("damaged on the device" in again.err and "btreeInitPage" in again.err, f"nothing changed since: the warning\n{again}")
+            lf.expect("damaged on the device" in again.err and "btreeInitPage" in again.err, f"what is known of the state before: the warning\n{again}")
         alarms = {each["subject"]: each for each in fleet.cli("-o", "json", "status", check=lf.AnyOf(0, 1)).json["alarms"] if each["reason"] == "SOURCE_DAMAGED"}
         lf.expect_equal(sorted(alarms), [f"alpha/{name}" for name in sorted(methods)], "alarms")
         for alarm in alarms.values():
