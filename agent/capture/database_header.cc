@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/format/extent.h"
+#include "common/format/file_kind.h"
 #include "fmt/format.h"
 #include "fmt/ranges.h"
 
@@ -33,6 +34,7 @@ std::optional<DatabaseHeader> ParseHeader(ByteView first_bytes) {
 }
 
 std::string InspectFirstPage(ByteView page, uint32_t page_count) {
+  if (format::EncryptedBehindHeader(page)) return std::string(kLooksEncrypted);
   std::vector<std::string> facts;
   const int type = std::to_integer<int>(page[100]);
   if (type != 0x05 && type != 0x0d) facts.push_back(fmt::format("the root page of the schema has type {}", type));

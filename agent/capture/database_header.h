@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "common/base/bytes.h"
 
@@ -26,6 +27,10 @@ bool HasMagic(ByteView first_bytes);
 
 // Nothing without magic or a valid page size. REQUIRES: nothing; short input gives nothing.
 std::optional<DatabaseHeader> ParseHeader(ByteView first_bytes);
+
+// What InspectFirstPage says of a page that only looks like SQLite's.
+inline constexpr std::string_view kLooksEncrypted =
+    "it looks encrypted behind a plain header (SQLCipher's cipher_plaintext_header_size): only its application can read it";
 
 // What is plainly wrong with page 1 of a database of `page_count` pages; empty when nothing is. REQUIRES: a whole page.
 std::string InspectFirstPage(ByteView page, uint32_t page_count);

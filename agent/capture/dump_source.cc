@@ -3,12 +3,15 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/capture/database_header.h"
 #include "agent/capture/page_reader.h"
 #include "agent/capture/pin_limits.h"
 #include "agent/capture/user_database.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/format/file_kind.h"
+#include "fmt/format.h"
 
 namespace litefleet::capture {
 namespace {
@@ -64,6 +67,11 @@ absl::Status DumpSource::Open(const dump::DumpOptions& what, dump::HelperOptions
   info_.pinned_since_boot = options_.clock->SinceBoot();
   damage_ = reader_->damage();
   LF_CRASH_POINT("capture.pinned");
+  if (!reader_->pinned().empty() && format::EncryptedBehindHeader(reader_->pinned().first_page())) {
+    return Error(
+        absl::StatusCode::kDataLoss, "ENCRYPTED", fmt::format("{}: {}", options_.path, kLooksEncrypted),
+        "use the methods online or file, which copy its pages as they are, or let its application write a copy without encryption");
+  }
   helper.cancelled = options_.cancelled;
   dump::DumpSource source;
   source.bytes = format::DatabaseBytes(info_.page_size, info_.page_count);

@@ -108,8 +108,8 @@ absl::Status FileCopy::LookAt() {
   LF_RETURN_IF_ERROR(io::PreadAll(files_->fd(CopiedFiles::kDatabase), first, 0, "the copy"));
   const auto header = ParseHeader(first);
   if (!header) {
-    return Error(Code::kDataLoss, "NOT_A_DATABASE", fmt::format("{} has no header of SQLite's", options_.database.path),
-                 "it is encrypted, or no SQLite database: check the path");
+    return Error(Code::kDataLoss, "NOT_A_DATABASE", fmt::format("{} has no valid header of SQLite's", options_.database.path),
+                 "its header says a page size that no database has: check the path, or restore it from a snapshot");
   }
   info_.page_size = header->page_size;
   info_.wal = header->wal;

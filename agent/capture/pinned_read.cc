@@ -20,8 +20,8 @@ absl::StatusOr<std::unique_ptr<PinnedRead>> PinnedRead::Begin(UserDatabase& data
   if (start.empty()) return read;
   const auto header = ParseHeader(start);
   if (!header) {
-    return Error(absl::StatusCode::kDataLoss, "NOT_A_DATABASE", fmt::format("{} has no header of SQLite's", database.path()),
-                 "it is encrypted, or no SQLite database: check the path");
+    return Error(absl::StatusCode::kDataLoss, "NOT_A_DATABASE", fmt::format("{} has no valid header of SQLite's", database.path()),
+                 "its header says a page size that no database has: check the path, or restore it from a snapshot");
   }
   read->page_size_ = header->page_size;
   read->wal_mode_ = header->wal;

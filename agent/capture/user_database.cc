@@ -17,6 +17,7 @@
 #include "agent/capture/database_header.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "common/format/file_kind.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 
@@ -163,12 +164,10 @@ absl::Status UserDatabase::Connect() {
 }
 
 absl::Status UserDatabase::CheckHeader() {
+  LF_RETURN_IF_ERROR(CheckLocking());
   LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
   if (start.empty()) return absl::OkStatus();
-  if (!HasMagic(start)) {
-    return Error(Code::kDataLoss, "NOT_A_DATABASE", fmt::format("{} does not begin as an SQLite database does", options_.path),
-                 "it is encrypted, or no SQLite database: check the path");
-  }
+  if (!HasMagic(start)) return ErrorForForeign();
   const auto header = ParseHeader(start);
   if (header && header->wal && !immutable_ && OnReadOnlyMedium(real_path_) && !io::Exists(real_path_ + "-wal")) {
     immutable_ = true;
@@ -184,6 +183,38 @@ absl::Status UserDatabase::CheckHeader() {
         kBeOwner);
   }
   return absl::OkStatus();
+}
+
+absl::Status UserDatabase::ErrorForForeign() {
+  using Group = format::FileKind::Group;
+  LF_ASSIGN_OR_RETURN(const Bytes head, ReadStart(format::kKindBytes));
+  LF_ASSIGN_OR_RETURN(const uint64_t bytes, FileBytes());
+  const format::FileKind kind = format::KindOf(head, bytes);
+  if (kind.group == Group::kEncrypted) {
+    return Error(Code::kDataLoss, "ENCRYPTED", fmt::format("{} looks like an encrypted database: its bytes are as random", options_.path),
+                 "nothing reads it without its key: let its application write a copy without encryption, and name that");
+  }
+  const std::string_view hint = kind.group == Group::kOtherDatabase    ? "let its application write an SQLite database or SQL text"
+                                : kind.group == Group::kBesideDatabase ? "name the database file itself"
+                                                                       : "check the path";
+  return Error(Code::kDataLoss, "NOT_A_DATABASE",
+               kind.name.empty() ? fmt::format("{} does not begin as an SQLite database does", options_.path)
+                                 : fmt::format("{} is no SQLite database, it is {}", options_.path, kind.name),
+               hint);
+}
+
+// SQLite's VFS unix-dotfile makes a directory for as long as it has a lock, and neither takes nor heeds ours: what is read beside it may be
+// of two states.
+absl::Status UserDatabase::CheckLocking() const {
+  struct stat st {};
+  const std::string lock = real_path_ + ".lock";
+  if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) return absl::OkStatus();
+  return Error(
+      Code::kFailedPrecondition, "FOREIGN_LOCKING",
+      fmt::format("{} is locked by the directory {}, as the VFS unix-dotfile does: its application does not heed locks of others",
+                  options_.path, lock),
+      "let the application open it with SQLite's own VFS, or stop it for the backup; if none runs, a crash has left the directory: "
+      "remove it");
 }
 
 // The check above and SQLite's open are two looks: the application may have closed in between.

@@ -16,7 +16,9 @@
 //   NETWORK_FILE_SYSTEM   kFailedPrecondition  and not allowed: locks and shared memory are not reliable there
 //   NO_PERMISSION         kPermissionDenied    the database, or its -wal, -shm or -journal
 //   NOT_OWNER             kPermissionDenied    opening would create -wal and -shm with the wrong owner
-//   NOT_A_DATABASE        kDataLoss            encrypted, or not SQLite
+//   NOT_A_DATABASE        kDataLoss            and what it is, where that is known
+//   ENCRYPTED             kDataLoss            as it looks
+//   FOREIGN_LOCKING       kFailedPrecondition  its application locks by files of its own (unix-dotfile), and heeds no other lock
 //   DATABASE_DAMAGED      kDataLoss            SQLite's header, but SQLite refuses it
 //   DATABASE_BUSY         kUnavailable         locked longer than busy_timeout
 //   CANCELLED             kCancelled           `cancelled` said so
@@ -126,6 +128,9 @@ class UserDatabase {
   static int OnBusy(void* busy, int count);
   absl::Status Connect();
   absl::Status CheckHeader();
+  // Why a file without SQLite's magic is none, as far as its beginning tells.
+  absl::Status ErrorForForeign();
+  absl::Status CheckLocking() const;
   absl::Status CheckCreatedFiles();
   bool OthersAttached() const;
   // A read that makes this connection open the WAL; false when the lock is not to be had at once.

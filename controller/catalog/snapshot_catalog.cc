@@ -40,6 +40,17 @@ constexpr std::string_view kSnapshotColumns =
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
     "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits, s.part";
 
+// The copy is the source, byte by byte: its root is the device's, and every digest held when it was read for the check. What SQLite finds
+// in the pages it would have found there. Of text it speaks of what became of it when it was loaded, which says nothing of the source.
+void TakeVerdictOfPages(v1::Snapshot& snapshot) {
+  if (snapshot.check() != v1::CHECK_STATE_DAMAGED || snapshot.content() > v1::SNAPSHOT_CONTENT_DATABASE) return;
+  const bool told = snapshot.source_check() == v1::CHECK_STATE_DAMAGED && !snapshot.source_check_message().empty();
+  if (told && snapshot.source_check_message() == snapshot.check_message()) return;  // an import, which was checked before
+  snapshot.set_source_check_message(told ? fmt::format("{}; SQLite: {}", snapshot.source_check_message(), snapshot.check_message())
+                                         : snapshot.check_message());
+  snapshot.set_source_check(v1::CHECK_STATE_DAMAGED);
+}
+
 v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   const auto text = [&](int column) { return std::string(row.Text(first + column)); };
   const auto number = [&](int column) { return row.Int(first + column); };
@@ -82,6 +93,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_provenance(text(35));
   snapshot.set_commits(static_cast<uint32_t>(number(36)));
   snapshot.set_part(text(37));
+  TakeVerdictOfPages(snapshot);
   return snapshot;
 }
 

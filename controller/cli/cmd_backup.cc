@@ -43,15 +43,33 @@ absl::Status SetMethod(const BackupOptions& options, v1::StartBackupsRequest& re
   return absl::OkStatus();
 }
 
-// The state is backed up exactly as it is; that SQLite complains of it is a warning, not a failure.
-void WarnOfDamage(Session& session, AdminClient& client, const v1::Operation& operation) {
+// The state is backed up exactly as it is; that SQLite complains of it is a warning, not a failure. What SQLite says is mostly not known
+// yet: the controller lets it look at the copy a few seconds later.
+void WarnOfDamage(Session& session, AdminClient& client, const v1::Operation& operation, bool single) {
   if (operation.state() != v1::OPERATION_STATE_SUCCEEDED || operation.snapshot_id().empty()) return;
   v1::GetSnapshotRequest request;
   request.set_snapshot(operation.snapshot_id());
   const auto response = client.GetSnapshot(request);
-  if (!response.ok() || response->snapshot().source_check() != v1::CHECK_STATE_DAMAGED) return;
-  session.Warn(fmt::format("{} is damaged on the device and was backed up as it is: {}", DatabaseName(response->snapshot()),
-                           response->snapshot().source_check_message()));
+  if (!response.ok()) return;
+  const v1::Snapshot& snapshot = response->snapshot();
+  if (snapshot.source_check() == v1::CHECK_STATE_DAMAGED) {
+    session.Warn(
+        fmt::format("{} is damaged on the device and was backed up as it is: {}", DatabaseName(snapshot), snapshot.source_check_message()));
+    return;
+  }
+  if (snapshot.check() != v1::CHECK_STATE_PENDING && snapshot.check() != v1::CHECK_STATE_UNKNOWN) return;
+  // Until there is a verdict that on the state before counts: pages do not heal by themselves.
+  if (!snapshot.parent_id().empty()) {
+    request.set_snapshot(snapshot.parent_id());
+    const auto parent = client.GetSnapshot(request);
+    if (parent.ok() && parent->snapshot().source_check() == v1::CHECK_STATE_DAMAGED) {
+      session.Warn(fmt::format("{} was damaged on the device in its snapshot before: {}", DatabaseName(snapshot),
+                               parent->snapshot().source_check_message()));
+    }
+  }
+  if (single && session.format() == OutputFormat::kTable && snapshot.content() != v1::SNAPSHOT_CONTENT_FILES) {
+    session.Note(fmt::format("its check by SQLite waits: litefleet snapshot show {}", snapshot.id()));
+  }
 }
 
 CommandResult Backup(Session& session, const BackupOptions& options) {
@@ -80,7 +98,7 @@ CommandResult Backup(Session& session, const BackupOptions& options) {
     for (const std::string& id : ids) {
       v1::GetOperationRequest get;
       get.set_operation(id);
-      if (const auto ended = client->GetOperation(get); ended.ok()) WarnOfDamage(session, *client, ended->operation());
+      if (const auto ended = client->GetOperation(get); ended.ok()) WarnOfDamage(session, *client, ended->operation(), single);
     }
   }
   return code;

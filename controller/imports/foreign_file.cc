@@ -1,12 +1,11 @@
 #include "controller/imports/foreign_file.h"
 
-#include <algorithm>
-#include <array>
 #include <string>
 #include <string_view>
 
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/format/file_kind.h"
 #include "fmt/format.h"
 
 namespace litefleet::imports {
@@ -14,22 +13,6 @@ namespace {
 
 constexpr std::string_view kMagic("SQLite format 3\0", 16);
 constexpr size_t kHeader = 100;
-constexpr size_t kSample = 4096;
-constexpr size_t kLooksRandom = 240;  // different bytes among so many: text has about 100, programs and databases fewer than this
-
-struct Known {
-  std::string_view begin;
-  std::string_view name;
-};
-constexpr std::array<Known, 7> kKnown = {{{"\x1f\x8b", "compressed with gzip"},
-                                          {"\x28\xb5\x2f\xfd", "compressed with zstd"},
-                                          {"\xfd"
-                                           "7zXZ",
-                                           "compressed with xz"},
-                                          {"BZh", "compressed with bzip2"},
-                                          {"PK\x03\x04", "a zip archive"},
-                                          {"\xff\xfe", "text in UTF-16"},
-                                          {"\xfe\xff", "text in UTF-16"}}};
 
 absl::Status Refused(std::string_view reason, const std::string& message, std::string_view hint) {
   return Error(absl::StatusCode::kDataLoss, reason, message, hint);  // as the agent says it of a source
@@ -70,28 +53,32 @@ absl::StatusOr<ForeignFile> Database(ByteView head, uint64_t bytes) {
   return file;
 }
 
-bool LooksRandom(ByteView head) {
-  std::array<bool, 256> seen{};
-  for (const std::byte b : head.first(std::min(head.size(), kSample))) seen[std::to_integer<size_t>(b)] = true;
-  return head.size() >= kSample && static_cast<size_t>(std::count(seen.begin(), seen.end(), true)) >= kLooksRandom;
-}
-
 }  // namespace
 
 absl::StatusOr<ForeignFile> Recognise(ByteView head, uint64_t bytes) {
   if (bytes == 0) return Refused("IMPORT_NOT_A_DATABASE", "the file is empty", "name a database file, or a file of SQL text");
   const std::string_view text = AsText(head);
   if (text.starts_with(kMagic)) return Database(head, bytes);
-  for (const Known& known : kKnown) {
-    if (text.starts_with(known.begin)) {
-      return Refused("IMPORT_NOT_A_DATABASE", fmt::format("the file is {}", known.name),
-                     known.name.starts_with("text") ? "convert it to UTF-8: iconv -t UTF-8" : "take out what is in it, and import that");
-    }
-  }
-  if (text.find('\0') == std::string_view::npos) return ForeignFile{.sql = true, .skip = text.starts_with("\xef\xbb\xbf") ? 3u : 0u};
-  if (LooksRandom(head) && bytes % 512 == 0) {
-    return Refused("IMPORT_ENCRYPTED", "the file looks like an encrypted database: nothing can read it without its key",
-                   "let its application write it without encryption, or as SQL text, and import that");
+  using Group = format::FileKind::Group;
+  const format::FileKind kind = format::KindOf(head, bytes);
+  switch (kind.group) {
+    case Group::kText:
+      return ForeignFile{.sql = true, .skip = text.starts_with("\xef\xbb\xbf") ? 3u : 0u};
+    case Group::kOtherText:
+    case Group::kPacked:
+      return Refused("IMPORT_NOT_A_DATABASE", fmt::format("the file is {}", kind.name),
+                     kind.group == Group::kPacked ? "take out what is in it, and import that" : "convert it to UTF-8: iconv -t UTF-8");
+    case Group::kOtherDatabase:
+      return Refused("IMPORT_NOT_A_DATABASE", fmt::format("the file is {}", kind.name),
+                     "let its application write SQL text, and import that");
+    case Group::kBesideDatabase:
+      return Refused("IMPORT_NOT_A_DATABASE", fmt::format("the file is {}", kind.name),
+                     "import a copy of the database itself: sqlite3 FILE \".backup COPY\"");
+    case Group::kEncrypted:
+      return Refused("IMPORT_ENCRYPTED", "the file looks like an encrypted database: nothing can read it without its key",
+                     "let its application write it without encryption, or as SQL text, and import that");
+    case Group::kUnknown:
+      break;
   }
   return Refused("IMPORT_NOT_A_DATABASE", "the file is neither an SQLite database nor SQL text in UTF-8",
                  "import a database file, or the SQL text that `sqlite3 FILE .dump` writes");

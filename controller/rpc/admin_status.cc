@@ -5,6 +5,7 @@
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/io/file.h"
 #include "controller/catalog/chain_catalog.h"
 #include "controller/catalog/device_origins.h"
@@ -101,6 +102,14 @@ void LookAtDevice(const v1::Device& device, SystemTime now, AlarmList& alarms) {
   }
 }
 
+// SQLite has up to twenty findings, of which an alarm needs the first; `snapshot show` has them all.
+std::string Beginning(std::string_view words) {
+  constexpr size_t kMost = 200;
+  if (words.size() <= kMost) return std::string(words);
+  const size_t end = words.rfind("; ", kMost);
+  return CleanUtf8(words, end == std::string_view::npos ? kMost : end) + "; ...";
+}
+
 void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& alarms) {
   const std::string subject = fmt::format("{}/{}", database.device_name(), database.name());
   const v1::DatabaseHealth& health = database.health();
@@ -128,7 +137,8 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
     alarms.Add("SNAPSHOT_DAMAGED", subject, fmt::format("the store lost parts of its newest snapshot {}", newest.id()));
   }
   if (newest.source_check() == v1::CHECK_STATE_DAMAGED || newest.check() == v1::CHECK_STATE_DAMAGED) {
-    alarms.Add("SOURCE_DAMAGED", subject, fmt::format("SQLite finds damage in its newest snapshot {}", newest.id()));
+    const std::string& words = newest.source_check_message().empty() ? newest.check_message() : newest.source_check_message();
+    alarms.Add("SOURCE_DAMAGED", subject, fmt::format("its newest snapshot {} has damage: {}", newest.id(), Beginning(words)));
   }
   if (!database.has_newest_proven_at()) {
     const std::chrono::seconds age = Since(newest.received_at(), now);

@@ -69,6 +69,40 @@ def come_back(fleet, names):
         lf.expect(content(fleet.path(f"{name}.db")) == before, f"{name}: the backup changed nothing")
 
 
+def test_a_broken_page_is_backed_up_as_it_is_and_said_in_sqlites_words():
+    """A page of a table's tree, which no header tells of: only SQLite can know, and it looks at the copy after the backup."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        methods = ("online", "file")
+        for name in methods:
+            make(fleet.path(f"{name}.db"), FILL)
+            with open(fleet.path(f"{name}.db"), "r+b") as file:
+                file.seek(4096 * 4)
+                file.write(b"\xa5" * 200)
+        fleet.agent("alpha", {name: fleet.path(f"{name}.db") for name in methods})
+        for name in methods:
+            first = fleet.cli("backup", f"alpha/{name}", "--method", name)
+            lf.expect("its check by SQLite waits" in first.err, f"what is not known yet is said\n{first}")
+            snapshot = fleet.snapshots(f"alpha/{name}")[0]["id"]
+            lf.expect(content(fleet.download(snapshot)) == content(fleet.path(f"{name}.db")), f"{name}: byte by byte")
+            shown = lambda snapshot=snapshot: fleet.cli("-o", "json", "snapshot", "show", snapshot).json
+            lf.expect_equal(shown()["source_check"], lf.AnyOf("unknown", "damaged"), "before the check, or after it")
+            fleet.cli("snapshot", "check", snapshot, check=8)
+            after = shown()
+            lf.expect_equal((after["source_check"], after["check"]), ("damaged", "damaged"), f"{name}: both verdicts")
+            lf.expect("btreeInitPage" in after["source_check_message"], f"SQLite's words: {after}")
+            lf.expect_equal(after["source_check_message"], after["check_message"], "the words")
+            again = fleet.cli("backup", f"alpha/{name}", "--method", name)
+            lf.expect("damaged on the device" in again.err and "btreeInitPage" in again.err, f"what is known of the state before: the warning\n{again}")
+        damaged = lambda: {each["subject"]: each for each in fleet.cli("-o", "json", "status").json["alarms"] if each["reason"] == "SOURCE_DAMAGED"}
+        # The newest snapshots are checked by themselves a few seconds after they were taken.
+        lf.wait_until("both alarms", lambda: len(damaged()) == len(methods), 60, 0.5)
+        alarms = damaged()
+        for alarm in alarms.values():
+            lf.expect("btreeInitPage" in alarm["message"], f"SQLite's words: {alarm}")
+
+
 def test_one_that_fails_stops_no_other():
     """Each kind of trouble is recorded with its reason; the databases beside it are backed up, before and after, by the same agent."""
     with lf.Fleet() as fleet:
@@ -82,7 +116,12 @@ def test_one_that_fails_stops_no_other():
         other.executescript("pragma journal_mode=wal; create table o(x); insert into o values (1)")
         shutil.copy(fleet.path("other.db-wal"), fleet.path("foreign.db-wal"))
         other.close()
-        bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE"}
+        with open(fleet.path("encrypted.db"), "wb") as file:
+            file.write(os.urandom(64 * 4096))
+        make(fleet.path("locked.db"), ODD["no-rowid"])
+        locked = sqlite3.connect(f"file:{fleet.path('locked.db')}?vfs=unix-dotfile", uri=True, isolation_level=None)
+        locked.execute("begin immediate")
+        bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE", "encrypted": "ENCRYPTED", "locked": "FOREIGN_LOCKING"}
         names = ["first", *bad, "foreign", "last"]
         for name in ("first", "last"):
             make(fleet.path(f"{name}.db"), FILL)

@@ -6,8 +6,12 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <fstream>
+#include <map>
 #include <optional>
+#include <random>
 
+#include "agent/capture/database_header.h"
 #include "agent/capture/dump_source.h"
 #include "agent/capture/file_source.h"
 #include "common/base/status.h"
@@ -27,11 +31,13 @@ struct Cell {
   std::string mode;
   std::string state;  // or kind
   std::string reason = {};
+  std::string application = "stopped";  // of a kind
   friend std::ostream& operator<<(std::ostream& out, const Cell& cell) { return out << cell.method << cell.mode << cell.state; }
 };
 
 std::string NameOf(const testing::TestParamInfo<Cell>& info) {
-  return fmt::format("{}_{}_{}", info.param.method, info.param.mode, info.param.state);
+  const std::string beside = info.param.application == "stopped" ? "" : "_" + info.param.application;
+  return fmt::format("{}_{}_{}{}", info.param.method, info.param.mode, info.param.state, beside);
 }
 
 class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell> {
@@ -71,9 +77,11 @@ class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell>
         copy.bytes.insert(copy.bytes.end(), (*next)->data.begin(), (*next)->data.end());
       }
       copy.info = (*source)->info();
+      copy.damage = (*source)->damage();
     }
     if (!copy.status.ok()) return Reason(copy.status);
     wal_ = copy.info.wal;
+    damage_ = copy.damage;
     Store(copy.bytes, stored);
     return "";
   }
@@ -112,6 +120,7 @@ class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell>
 
   std::string path_;
   std::string said_;
+  std::string damage_;
   bool wal_ = false;
   bool mounted_ = false;
   int wait_ms_ = 10'000;
@@ -264,7 +273,25 @@ INSTANTIATE_TEST_SUITE_P(Medium, ReadOnlyMediumTest,
                                          Cell{"file", "delete", "crashed"}, Cell{"file", "wal", "crashed"}),
                          NameOf);
 
-class KindTest : public MethodsTest {};
+class KindTest : public MethodsTest {
+ protected:
+  // Its writes change nothing that a kind is asked about.
+  void StartApplication() {
+    const std::string& what = GetParam().application;
+    if (what == "stopped") return;
+    application_.emplace([what, this](const auto& ready, const auto& stop) {
+      Connection db(path_, 20'000);
+      db.Run("pragma synchronous=off; select count(*) from sqlite_schema");
+      for (int i = 1; !stop(); ++i) {
+        if (what == "writing") db.Run(fmt::format("pragma user_version={}", i));
+        if (i == 1) ready();
+        usleep(what == "writing" ? 200 : 2000);
+      }
+      return 0;
+    });
+  }
+  std::optional<Child> application_;
+};
 
 // Each kind with a question whose answer the snapshot has to give as the original does.
 struct Kind {
@@ -297,9 +324,14 @@ Kind KindOf(const std::string& name) {
   if (name == "views_and_triggers")
     return {rows + "create view v as select * from t; create trigger r after delete on t begin insert into t(i) values (9); end;",
             "select count(*) || ' ' || (select group_concat(name) from sqlite_schema) from v"};
+  if (name == "reserved_bytes") return {rows};
   if (name == "full_text")
     return {"create virtual table f using fts5(body); insert into f values ('one two'), ('two three')",
             "select group_concat(body) from f where f match 'two'"};
+  if (name == "full_text_4")
+    return {
+        "create virtual table f using fts4(body); insert into f values ('one two'), ('two three'); create virtual table g using fts3(x)",
+        "select group_concat(body) from f where f match 'two'"};
   if (name == "rtree")
     return {"create virtual table r using rtree(id, a, b); insert into r values (1, 2, 3), (4, 5, 6)",
             "select group_concat(id || ':' || a || ':' || b) from r"};
@@ -312,10 +344,25 @@ Kind KindOf(const std::string& name) {
   return {};
 }
 
+// As an extension that keeps something of its own in each page would have it.
+void Reserve(const std::string& path, int wanted) {
+  sqlite3* db = nullptr;
+  ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
+  int bytes = wanted;  // SQLite gives the former number back in it
+  ASSERT_EQ(sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes), SQLITE_OK);
+  ASSERT_EQ(sqlite3_exec(db, "vacuum", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(db);
+  ASSERT_EQ(std::to_integer<int>(FileBytes(path).at(20)), wanted);
+}
+
 TEST_P(KindTest, Kind) {
   const Kind kind = KindOf(GetParam().state);
   if (GetParam().state == "empty_file") {
     Shell("touch '" + path_ + "'");
+  } else if (GetParam().state == "reserved_bytes") {
+    Sql(path_, kind.sql);
+    Reserve(path_, 16);
+    Sql(path_, Mode());
   } else {
     Sql(path_, Mode() + " " + kind.sql);
     // The page size is the file's before its mode.
@@ -324,9 +371,15 @@ TEST_P(KindTest, Kind) {
       Sql(path_, kind.sql + ";" + Mode());
     }
   }
+  StartApplication();
   const std::string before = Listing(Path("place"));
   ASSERT_EQ(Take("stored.db"), "") << said_;
-  EXPECT_EQ(Listing(Path("place")), before);
+  if (GetParam().application != "writing") {
+    EXPECT_EQ(Listing(Path("place")), before);
+  }
+  if (application_) {
+    EXPECT_EQ(application_->Stop(), 0);
+  }
   if (!std::filesystem::exists(Path("stored.db"))) Shell("touch '" + Path("stored.db") + "'");
   EXPECT_EQ(Query(Path("stored.db"), "pragma integrity_check"), "ok");
   EXPECT_EQ(Query(Path("stored.db"), kind.question), Query(path_, kind.question));
@@ -340,11 +393,34 @@ std::vector<Cell> KindCells() {
   std::vector<Cell> cells;
   for (const char* method : {"online", "file", "dump"}) {
     for (const char* mode : {"delete", "wal"}) {
-      for (const char* kind : {"empty_file", "no_tables", "pages_of_512", "pages_of_1024", "pages_of_8192", "pages_of_65536", "utf16le",
-                               "utf16be", "auto_vacuum", "incremental_vacuum", "free_pages", "without_rowid", "strict_and_generated",
-                               "foreign_key_cycle", "views_and_triggers", "full_text", "rtree", "large_values", "settings"}) {
+      for (const char* kind : {"empty_file",
+                               "no_tables",
+                               "pages_of_512",
+                               "pages_of_1024",
+                               "pages_of_8192",
+                               "pages_of_65536",
+                               "utf16le",
+                               "utf16be",
+                               "auto_vacuum",
+                               "incremental_vacuum",
+                               "free_pages",
+                               "without_rowid",
+                               "strict_and_generated",
+                               "foreign_key_cycle",
+                               "views_and_triggers",
+                               "full_text",
+                               "full_text_4",
+                               "rtree",
+                               "large_values",
+                               "settings",
+                               "reserved_bytes"}) {
         if (kind == std::string("empty_file") && mode == std::string("wal")) continue;  // it has no mode
-        cells.push_back({method, mode, kind});
+        for (const char* application : {"stopped", "idle", "writing"}) {
+          // A write would make it a database, and the settings those of the application.
+          const bool only_still = kind == std::string("empty_file") || kind == std::string("settings");
+          if (only_still && application == std::string("writing")) continue;
+          cells.push_back({method, mode, kind, "", application});
+        }
       }
     }
   }
@@ -352,6 +428,96 @@ std::vector<Cell> KindCells() {
 }
 
 INSTANTIATE_TEST_SUITE_P(Database, KindTest, testing::ValuesIn(KindCells()), NameOf);
+
+// What is no database for SQLite is named as what it is, by each method, and left as it is.
+class ForeignTest : public MethodsTest {
+ protected:
+  static Bytes Random(size_t size) {
+    std::mt19937 random(7);
+    Bytes bytes(size);
+    for (auto& byte : bytes) byte = static_cast<std::byte>(random());
+    return bytes;
+  }
+  Bytes Content(std::string begin, size_t size = 8192) const {
+    begin.resize(size);
+    const ByteView bytes = AsBytes(begin);
+    return Bytes(bytes.begin(), bytes.end());
+  }
+};
+
+TEST_P(ForeignTest, File) {
+  using std::string_literals::operator""s;
+  const std::map<std::string, std::pair<Bytes, std::string>> kinds = {
+      {"encrypted", {Random(16384), "encrypted"}},
+      {"zipvfs", {Content("ZV-zlib"), "ZIPVFS"}},
+      {"sqlite2", {Content("** This file contains an SQLite 2.1 database **"), "SQLite 2"}},
+      {"duckdb", {Content("01234567DUCK"), "DuckDB"}},
+      {"zip", {Content("PK\x03\x04"), "a zip archive"}},
+      {"text", {Content(std::string(5000, 'x'), 5000), "it is text"}},
+      {"wal", {Content("\x37\x7f\x06\x82\x00"s), "the WAL of a database"}},
+      {"zeros", {Content(""), "does not begin as"}},
+  };
+  const auto& [bytes, words] = kinds.at(GetParam().state);
+  Store(bytes, "place/app.db");
+  const std::string before = Listing(Path("place"));
+  EXPECT_EQ(Take("stored.db"), GetParam().reason);
+  EXPECT_THAT(said_, testing::HasSubstr(words));
+  EXPECT_EQ(Listing(Path("place")), before);
+}
+
+std::vector<Cell> ForeignCells() {
+  std::vector<Cell> cells;
+  for (const char* method : {"online", "file", "dump"}) {
+    for (const char* kind : {"encrypted", "zipvfs", "sqlite2", "duckdb", "zip", "text", "wal", "zeros"})
+      cells.push_back({method, "delete", kind, kind == std::string("encrypted") ? "ENCRYPTED" : "NOT_A_DATABASE"});
+  }
+  return cells;
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, ForeignTest, testing::ValuesIn(ForeignCells()), NameOf);
+
+class PlainHeaderTest : public ForeignTest {};
+
+// As SQLCipher leaves it: its pages are copied as they are, and said to be what they look like; no text can be made of them.
+TEST_P(PlainHeaderTest, File) {
+  Sql(path_, "pragma page_size=4096;" + std::string(kRows));
+  Bytes bytes = FileBytes(path_);
+  const Bytes random = Random(bytes.size());
+  bytes[20] = std::byte{80};
+  std::copy(random.begin() + 32, random.end(), bytes.begin() + 32);
+  Store(bytes, "place/app.db");
+  EXPECT_EQ(Take("stored.db"), GetParam().reason) << said_;
+  if (GetParam().reason.empty()) {
+    EXPECT_TRUE(FileBytes(Path("stored.db")) == bytes);
+    EXPECT_THAT(damage_, testing::HasSubstr(kLooksEncrypted));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, PlainHeaderTest,
+                         testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"},
+                                         Cell{"dump", "delete", "x", "ENCRYPTED"}),
+                         NameOf);
+
+class ForeignLockingTest : public MethodsTest {};
+
+// SQLite's unix-dotfile locks by a directory, in which state nobody else may read; after it the database is one like any other.
+TEST_P(ForeignLockingTest, File) {
+  Sql(path_, kRows);
+  {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READWRITE, "unix-dotfile"), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(db, "begin immediate; update t set i = 1", nullptr, nullptr, nullptr), SQLITE_OK);
+    EXPECT_EQ(Take("stored.db"), "FOREIGN_LOCKING");
+    EXPECT_THAT(said_, testing::HasSubstr("unix-dotfile"));
+    ASSERT_EQ(sqlite3_exec(db, "commit", nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+  }
+  std::ofstream(path_ + ".lock") << "the application's own";
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, ForeignLockingTest,
+                         testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"}, Cell{"dump", "delete", "x"}), NameOf);
 
 }  // namespace
 }  // namespace litefleet::capture

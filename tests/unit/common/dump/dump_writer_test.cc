@@ -4,6 +4,7 @@
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 
 #include "tests/unit/common/dump/dump_fixture.h"
@@ -224,12 +225,26 @@ std::string RandomSql(std::mt19937& random) {
     const std::string name = "\"" + pick("t", "a b", "select", "x''y", "\"\"q\"\"", "\xc3\xa4") + std::to_string(t) + "\"";
     const int columns = static_cast<int>(random() % 4) + 1;
     const bool without = random() % 5 == 0;
-    std::string list = "\"k" + std::string(random() % 3 == 0 ? " y" : "") + "\"" +
-                       (without ? " int primary key" : pick("", " integer primary key", " text", " unique"));
+    const bool strict = random() % 5 == 0;
+    const bool composite = random() % 5 == 0;
+    const std::string key = composite || strict ? " int"
+                            : without           ? " int primary key"
+                                      : pick("", " integer primary key", " integer primary key autoincrement", " text", " unique");
+    const std::string key_name = "\"k" + std::string(random() % 3 == 0 ? " y" : "") + "\"";
+    std::string list = key_name + key;
+    // Values are of any type, which no other type of a STRICT table takes.
     for (int c = 0; c < columns; ++c)
-      list += ", c" + std::to_string(c) + pick("", " int", " text", " real", " blob", " collate nocase", " default 'd'");
-    if (random() % 5 == 0) list += ", g as (c0)";
-    sql += "create table " + name + "(" + list + ")" + (without ? " without rowid" : "") + ";";
+      list +=
+          ", c" + std::to_string(c) + (strict ? " any" : pick("", " int", " text", " real", " blob", " collate nocase", " default 'd'"));
+    if (random() % 5 == 0) list += std::string(", g") + (strict ? " any" : "") + " as (c0)" + pick("", " stored");
+    if (composite || (strict && without)) list += ", primary key(" + key_name + (composite ? ", c0" : "") + ")";
+    if (random() % 4 == 0) list += ", foreign key(c0) references t" + std::to_string(random() % tables) + pick("", " on delete cascade");
+    sql += "create table " + name + "(" + list + ")" +
+           (without && strict ? " without rowid, strict"
+            : without         ? " without rowid"
+            : strict          ? " strict"
+                              : "") +
+           ";";
     const int rows = static_cast<int>(random() % 20);
     for (int r = 0; r < rows; ++r) {
       sql += "insert or ignore into " + name + " values(" + std::to_string(random() % 1000);
@@ -244,13 +259,30 @@ std::string RandomSql(std::mt19937& random) {
     if (random() % 4 == 0) sql += "create view v" + std::to_string(t) + " as select * from " + name + ";";
   }
   if (random() % 5 == 0) sql += "create virtual table ft using fts5(z); insert into ft values('some words');";
+  if (random() % 5 == 0)
+    sql += "create virtual table f4 using fts4(z, y); insert into f4 values('some words', 'more'); delete from f4 where 0;";
+  if (random() % 5 == 0) {
+    sql += "create virtual table r using rtree(id, x0, x1, +more);";
+    for (auto rows = random() % 60; rows > 0; --rows) {
+      const auto from = random() % 1000;
+      sql += "insert or ignore into r values(" + std::to_string(random() % 100) + "," + std::to_string(from) + "," +
+             std::to_string(from + random() % 9) + ",'m');";
+    }
+  }
   if (random() % 5 == 0) sql += "analyze;";
   return sql;
 }
 
+uint32_t FromEnvironment(const char* name, uint32_t otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : static_cast<uint32_t>(std::atoi(text));
+}
+
 TEST_F(DumpTest, RandomDatabasesComeBack) {
-  for (uint32_t seed = 1; seed <= 25; ++seed) {
-    SCOPED_TRACE("seed " + std::to_string(seed));
+  const uint32_t first = FromEnvironment("LITEFLEET_DUMP_SEED", 1);
+  const uint32_t count = FromEnvironment("LITEFLEET_DUMP_DATABASES", 40);
+  for (uint32_t seed = first; seed < first + count; ++seed) {
+    SCOPED_TRACE("LITEFLEET_DUMP_DATABASES=1 LITEFLEET_DUMP_SEED=" + std::to_string(seed));
     std::mt19937 random(seed);
     const auto db = Make("a.db", RandomSql(random));
     const std::string text = Dump(db.get());
@@ -318,6 +350,30 @@ TEST_F(DumpTest, SchemaAndRowsApartMakeTheWhole) {
   const Ended rows = Load(halves.get(), Dump(db.get(), {.data_only = true}));
   EXPECT_EQ(rows.end, End::kOk) << rows.message;
   EXPECT_EQ(Dump(halves.get()), Dump(db.get()));
+}
+
+// Of a full-text table whose content lies in another one, the index comes along: it is in tables of its own, which go with it.
+TEST_F(DumpTest, AnIndexOfOutsideContentComesBack) {
+  const auto db = Make("a.db",
+                       "create table docs(id integer primary key, body); insert into docs values(1,'one two'),(2,'two three');"
+                       "create virtual table ft using fts5(body, content='docs', content_rowid='id');"
+                       "create virtual table f4 using fts4(body, content='docs');"
+                       "insert into ft(ft) values('rebuild'); insert into f4(f4) values('rebuild')");
+  for (const DumpOptions& what : {DumpOptions{}, DumpOptions{.tables = {"docs", "ft", "f4"}}}) {
+    const auto loaded = Make("b.db", "");
+    ASSERT_EQ(Load(loaded.get(), Dump(db.get(), what)).end, End::kOk);
+    const auto again = sqlite::Open(Path("b.db"), SQLITE_OPEN_READWRITE);
+    ASSERT_TRUE(again.ok());
+    const absl::Status whole = sqlite::Execute(
+        again->get(), "insert into ft(ft, rank) values('integrity-check', 1); insert into f4(f4) values('integrity-check')");
+    EXPECT_TRUE(whole.ok()) << whole;
+    const auto found = [&](const std::string& table) {
+      Query count(again->get(), "select count(*) from " + table + " where " + table + " match 'two'");
+      return count.Step() ? std::string(count.Text(0)) : "nothing";
+    };
+    EXPECT_EQ(found("ft"), "2");
+    EXPECT_EQ(found("f4"), "2");
+  }
 }
 
 TEST_F(DumpTest, NobodyReadingIsAnError) {

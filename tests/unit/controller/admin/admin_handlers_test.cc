@@ -419,6 +419,13 @@ std::vector<std::string> Reasons(const v1::GetStatusResponse& status) {
   return reasons;
 }
 
+std::string WordsOf(const v1::GetStatusResponse& status, const std::string& reason) {
+  for (const v1::Alarm& alarm : status.alarms()) {
+    if (alarm.reason() == reason) return alarm.message();
+  }
+  return "";
+}
+
 TEST_F(AdminTest, StatusNamesWhatSomebodyShouldLookAt) {
   EXPECT_TRUE(Reasons(admin_->GetStatus({}).value()).empty());
   const DeviceId device = Enrol("kiosk", {}, {"orders", "stock"});
@@ -447,6 +454,14 @@ TEST_F(AdminTest, StatusNamesWhatSomebodyShouldLookAt) {
   EXPECT_EQ(status.devices(), 1);
   EXPECT_EQ(status.devices_connected(), 1);
   EXPECT_EQ(status.snapshots(), 2);
+  const std::string words = "Tree 2 page 3: btreeInitPage() returns error code 11";
+  ASSERT_TRUE(snapshots_->SetCheck(SnapshotId(snapshot), v1::CHECK_STATE_DAMAGED, words, clock_.Now()).ok());
+  EXPECT_EQ(WordsOf(admin_->GetStatus({}).value(), "SOURCE_DAMAGED"), "its newest snapshot " + snapshot + " has damage: " + words);
+  std::string many = words;
+  for (int i = 0; i < 19; ++i) many += "; " + words;
+  ASSERT_TRUE(snapshots_->SetCheck(SnapshotId(snapshot), v1::CHECK_STATE_DAMAGED, many, clock_.Now()).ok());
+  EXPECT_TRUE(WordsOf(admin_->GetStatus({}).value(), "SOURCE_DAMAGED").ends_with(words + "; ...")) << "the first findings, each whole";
+  ASSERT_TRUE(snapshots_->SetCheck(SnapshotId(snapshot), v1::CHECK_STATE_OK, "", clock_.Now()).ok());
   fleet_.connected.clear();
   clock_.Advance(hours(3));
   EXPECT_EQ(Reasons(admin_->GetStatus({}).value())[1], "DEVICE_NOT_SEEN kiosk");

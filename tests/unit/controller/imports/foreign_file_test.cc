@@ -62,6 +62,8 @@ TEST(ForeignFileTest, WhatIsNeitherIsSaid) {
                                   6),
                       6),
             "IMPORT_NOT_A_DATABASE");
+  EXPECT_EQ(ReasonFor(std::string("ZV-zlib") + std::string(4089, '\0'), 4096), "IMPORT_NOT_A_DATABASE");
+  EXPECT_EQ(ReasonFor(std::string("\x37\x7f\x06\x82", 4) + std::string(28, '\0'), 32), "IMPORT_NOT_A_DATABASE");
   std::string random;
   uint32_t state = 1;
   while (random.size() < 8192) {

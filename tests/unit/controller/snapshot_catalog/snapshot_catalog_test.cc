@@ -217,6 +217,32 @@ TEST_F(SnapshotCatalogTest, StaleAreThoseWithoutANewSnapshot) {
   EXPECT_EQ(path_->snapshots->ListDatabases(DeviceId(), std::nullopt, 100, "")->items.size(), 3U);
 }
 
+// Pages are the source's; what became of text when it was loaded says nothing of the source.
+TEST_F(SnapshotCatalogTest, DamageInTheCopyIsDamageOfTheSourceWherePagesWereCopied) {
+  const auto after = [&](const std::string& id, v1::CheckState state, const std::string& words) {
+    EXPECT_TRUE(path_->snapshots->SetCheck(SnapshotId(id), state, words, Minute(45)).ok());
+    return path_->snapshots->Resolve(id).value();
+  };
+  const std::string id = Take(10);
+  EXPECT_EQ(path_->snapshots->Resolve(id)->source_check(), v1::CHECK_STATE_UNKNOWN);
+  v1::Snapshot snapshot = after(id, v1::CHECK_STATE_DAMAGED, "Tree 2 page 3: btreeInitPage() returns error code 11");
+  EXPECT_EQ(snapshot.source_check(), v1::CHECK_STATE_DAMAGED);
+  EXPECT_EQ(snapshot.source_check_message(), "Tree 2 page 3: btreeInitPage() returns error code 11");
+  EXPECT_EQ(after(id, v1::CHECK_STATE_CANNOT_TELL, "no such module: x").source_check(), v1::CHECK_STATE_UNKNOWN);
+  EXPECT_EQ(after(id, v1::CHECK_STATE_FAILED, "disk full").source_check(), v1::CHECK_STATE_UNKNOWN);
+  EXPECT_EQ(after(id, v1::CHECK_STATE_OK, "").source_check_message(), "");
+
+  Change(fmt::format("update snapshot set source_check = {}, source_check_message = 'the file is short'", int{v1::CHECK_STATE_DAMAGED}));
+  EXPECT_EQ(after(id, v1::CHECK_STATE_OK, "").source_check_message(), "the file is short");
+  snapshot = after(id, v1::CHECK_STATE_DAMAGED, "malformed");
+  EXPECT_EQ(snapshot.source_check_message(), "the file is short; SQLite: malformed");
+  EXPECT_EQ(after(id, v1::CHECK_STATE_DAMAGED, "the file is short").source_check_message(), "the file is short");
+
+  const std::string text = Take(20);
+  Change(fmt::format("update snapshot set content = {} where id = '{}'", int{v1::SNAPSHOT_CONTENT_SQL}, text));
+  EXPECT_EQ(after(text, v1::CHECK_STATE_DAMAGED, "UNIQUE constraint failed").source_check(), v1::CHECK_STATE_UNKNOWN);
+}
+
 TEST_F(SnapshotCatalogTest, TotalsCountWhatIsThere) {
   const auto none = path_->snapshots->GetTotals();
   ASSERT_TRUE(none.ok()) << none.status();
