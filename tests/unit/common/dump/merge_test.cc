@@ -113,6 +113,22 @@ TEST_F(MergeTest, TextThatIsNoUnicodeStaysInItsEncoding) {
   }
 }
 
+TEST_F(MergeTest, BytesThatAreNoUnicodeStayInUtf8) {
+  for (const char* bytes : {"e4", "eda080", "efbfbf"}) {
+    SCOPED_TRACE(bytes);
+    auto source = Make("s.db", std::string("create table a(x); insert into a values('b'),(cast(x'") + bytes +
+                                   "' as text)); create table b(x); insert into b values('\xc3\xa4');");
+    auto live = Make("l.db", "pragma encoding='UTF-16le'; create table c(z);");
+    const Ended ended = Merge(live.get(), {"a"}, Part(source.get(), {"a"}));
+    EXPECT_EQ(ended.end, End::kRefused);
+    EXPECT_THAT(ended.message, HasSubstr("UTF-8"));
+    EXPECT_EQ(Merge(live.get(), {"b"}, Part(source.get(), {"b"})).end, End::kOk);
+    live = Make("l.db", "create table c(z);");
+    EXPECT_EQ(Merge(live.get(), {"a"}, Part(source.get(), {"a"})).end, End::kOk);
+    EXPECT_EQ(One(live.get(), "select hex(x) from a"), One(source.get(), "select hex(x) from a"));
+  }
+}
+
 TEST_F(MergeTest, ATableThatIsNotThereIsMade) {
   auto source = Make("s.db", "create table a(x unique); insert into a values(1); create table b(y); insert into b values(2);");
   auto live = Make("l.db", "create table c(z); insert into c values(3);");
