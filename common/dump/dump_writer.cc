@@ -85,6 +85,7 @@ class Dumper {
 
   bool Settings();
   bool ReadSchema();
+  void PutOwners();
   bool Wants(const std::string& table) const;
   // Everything but rows that stands before them.
   bool PutTable(const Table& table);
@@ -189,6 +190,18 @@ bool Dumper::ReadSchema() {
   }
   if (part_) ended_ = CheckWhole(shadows_, wanted_);
   return ended_.end == End::kOk;
+}
+
+// Of the tables that it wants: only whoever merges them looks whether the database has the same.
+void Dumper::PutOwners() {
+  Names owners;
+  for (const auto& [shadow, owner] : shadows_) {
+    if (wanted_.contains(shadow)) owners.insert(owner);
+  }
+  for (const Table& table : tables_) {
+    if (IsVirtual(table.sql) && owners.contains(table.name))
+      out_.Put("PRAGMA " + std::string(kOwnerPragma) + "=" + QuoteText(table.sql) + ";\n");
+  }
 }
 
 bool Dumper::Wants(const std::string& table) const {
@@ -425,6 +438,7 @@ bool Dumper::PutOthers() {
 
 Ended Dumper::Run() {
   if (!Settings() || !ReadSchema()) return ended_;
+  if (part_) PutOwners();
   for (const Table& table : tables_) {
     const bool own = table.name.starts_with("sqlite_");
     if (!own && !Wants(table.name)) continue;
