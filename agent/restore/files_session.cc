@@ -388,6 +388,7 @@ absl::Status FilesSession::Apply() {
   const absl::Status applied = tree_->Apply([&](size_t done) { progress_.At(static_cast<int64_t>(done), all); });
   if (!applied.ok()) {
     if (tree_->applied() == 0) return applied;
+    for (std::string& note : tree_->Notes()) state_.add_steps(std::move(note));
     return Annotate(applied, fmt::format("{} of {} files and directories were put in their places, then", tree_->applied(), tree_->size()));
   }
   state_.set_applied(true);
