@@ -99,9 +99,10 @@ void DeviceExecutor::Remember(const storage::v1::AgentDatabase& database) const 
 }
 
 v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
-  if (order.has_restore()) return Restore(operation, order, cancel, progress);
-  if (order.has_undo()) return Undo(operation, order, cancel, progress);
+                                            const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress,
+                                            control::Turn& turn) {
+  if (order.has_restore()) return Restore(operation, order, cancel, stop, progress);
+  if (order.has_undo()) return Undo(operation, order, cancel, stop, progress);
   if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress, turn);
   if (order.has_heal()) return Heal(operation, order.heal(), cancel, progress, turn);
   return ResultOf(Error(absl::StatusCode::kUnimplemented, "ORDER_UNKNOWN", "this agent does not know the order",

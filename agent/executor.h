@@ -67,7 +67,8 @@ class DeviceExecutor final : public control::OperationExecutor {
   explicit DeviceExecutor(Dependencies dependencies) : deps_(std::move(dependencies)) {}
 
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) override;
+                              const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress,
+                              control::Turn& turn) override;
   absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) override;
   std::optional<v1::OperationResult> Settle(const v1::Order& order, const CancelToken& stop) override;
   bool HasBegun(const std::string& operation_id) override;
@@ -108,9 +109,9 @@ class DeviceExecutor final : public control::OperationExecutor {
   std::vector<std::string> DatabasePaths() const;
   std::optional<capture::FileFacts> FactsOfFiles(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const std::function<void(const v1::Progress&)>& progress);
+                              const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                           const std::function<void(const v1::Progress&)>& progress);
+                           const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order, const CancelToken& cancel,
                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   // Before anything of a scheduled backup; others have its turn meanwhile. Errors: kCancelled; kUnavailable BACKUP_PAUSED after a day.

@@ -67,13 +67,13 @@ bool DeviceExecutor::Held(const v1::Order& order) const {
 }
 
 v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                            const std::function<void(const v1::Progress&)>& progress) {
+                                            const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   // A former run may have changed something.
-  if (!target.ok()) return Settle(order, CancelToken()).value_or(ResultOf(target.status()));
+  if (!target.ok()) return Settle(order, stop).value_or(ResultOf(target.status()));
   const auto database = Configured(order.restore().database());
-  if (!database.ok()) return Settle(order, CancelToken()).value_or(ResultOf(database.status()));
-  const auto paused = PauseFor(order, "a restore was ordered", cancel);
+  if (!database.ok()) return Settle(order, stop).value_or(ResultOf(database.status()));
+  const auto paused = PauseFor(order, "a restore was ordered", stop);
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
   const restore::Outcome outcome =
@@ -85,13 +85,13 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
 }
 
 v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                         const std::function<void(const v1::Progress&)>& progress) {
+                                         const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   // A former run may have changed something.
-  if (!target.ok()) return Settle(order, CancelToken()).value_or(ResultOf(target.status()));
+  if (!target.ok()) return Settle(order, stop).value_or(ResultOf(target.status()));
   const auto database = Configured(order.undo().database());
-  if (!database.ok()) return Settle(order, CancelToken()).value_or(ResultOf(database.status()));
-  const auto paused = PauseFor(order, "an undo was ordered", cancel);
+  if (!database.ok()) return Settle(order, stop).value_or(ResultOf(database.status()));
+  const auto paused = PauseFor(order, "an undo was ordered", stop);
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
   const restore::Outcome outcome =

@@ -381,13 +381,16 @@ void OperationQueue::RunOne(Operation& operation) {
     if (!silent) ReportProgress(operation, v1::Progress());
     TurnOf turn(*this, operation);
     result = executor_.Execute(
-        record, operation.order, operation.cancel, [&](const v1::Progress& progress) { ReportProgress(operation, progress); }, turn);
+        record, operation.order, operation.cancel, operation.stop,
+        [&](const v1::Progress& progress) { ReportProgress(operation, progress); }, turn);
   }
+  // What it had begun to change may not have been ended: a cancel does not wait for that.
+  const bool begun = result.state() == v1::OPERATION_STATE_CANCELLED && executor_.HasBegun(record.operation_id());
   {
     MutexLock lock(mu_);
     // Interrupted by the end of the program and not by an operator: it goes on at the next start.
     const bool settled = record.cancelled();
-    if (stop_ && (settled || !operation.record.cancelled()) && result.state() == v1::OPERATION_STATE_CANCELLED) return;
+    if (stop_ && (settled || begun || !operation.record.cancelled()) && result.state() == v1::OPERATION_STATE_CANCELLED) return;
     if (!result.has_progress()) *result.mutable_progress() = operation.progress;
     // A cancel that came too late has nothing to end.
     if (operation.record.cancelled() && result.state() == v1::OPERATION_STATE_UNSPECIFIED) result = CancelledResult();

@@ -49,9 +49,10 @@ class OperationExecutor {
   virtual ~OperationExecutor() = default;
   // Blocks until the operation has ended, within 2 s after `cancel` was set. `operation` has its times and session id, and is durable. The
   // result needs state, error, snapshot, progress and what else is known; the queue adds the rest. Without a state there is no result: only
-  // of what the device began by itself.
+  // of what the device began by itself. `stop` is for what no cancel ends, as in Settle: it is interrupted at the end of the program, also
+  // where `cancel` was cancelled before.
   virtual v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                      const std::function<void(const v1::Progress&)>& progress, Turn& turn) = 0;
+                                      const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress, Turn& turn) = 0;
   // What a restore or an undo would do.
   virtual absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) = 0;
   // Of an operation that ends without (another) Execute, since it was cancelled: how it ended where it had changed something before.

@@ -258,6 +258,7 @@ absl::Status LiveCopy::CompleteUndo() {
 }
 
 absl::Status LiveCopy::Copy() {
+  bool committed = false;
   const int step = std::max<int>(1, kStepBytes / static_cast<int>(std::max(512u, context_.staging->page_size())));
   for (;;) {
     LF_RETURN_IF_ERROR(context_.CheckCancelled());
@@ -266,11 +267,15 @@ absl::Status LiveCopy::Copy() {
     context_.progress.At(all - left, all);
     if (left <= step) break;
     const int rc = sqlite3_backup_step(backup_.get(), step);
-    if (rc == SQLITE_DONE) break;  // it was committed, whatever was expected: never a failure that gives the undo away
+    committed = rc == SQLITE_DONE;
+    if (committed) break;  // whatever was expected: never a failure that gives the undo away
     if (rc != SQLITE_OK) return destination_->ErrorFor(rc, "copy into");
     LF_CRASH_POINT("restore.live.copying");
   }
-  LF_RETURN_IF_ERROR(context_.Enter(storage::v1::RESTORE_STEP_APPLYING));
+  if (const absl::Status entered = context_.Enter(storage::v1::RESTORE_STEP_APPLYING); !entered.ok()) {
+    if (!committed) return entered;
+    context_.Say(MessageOf(entered));
+  }
   LF_CRASH_POINT("restore.live.before_commit");
   const int rc = sqlite3_backup_step(backup_.get(), -1);
   if (rc != SQLITE_DONE) return destination_->ErrorFor(rc, "commit the copy into");

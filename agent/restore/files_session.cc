@@ -388,6 +388,7 @@ absl::Status FilesSession::Apply() {
   const absl::Status applied = tree_->Apply([&](size_t done) { progress_.At(static_cast<int64_t>(done), all); });
   if (!applied.ok()) {
     if (tree_->applied() == 0) return applied;
+    for (std::string& note : tree_->Notes()) state_.add_steps(std::move(note));
     return Annotate(applied, fmt::format("{} of {} files and directories were put in their places, then", tree_->applied(), tree_->size()));
   }
   state_.set_applied(true);
@@ -431,16 +432,23 @@ void FilesSession::CleanUp(const absl::Status& ended) {
     return status.ok();
   };
   tell(FilesTree::Remove(root_fd_.get(), tree_name()));
-  if (state_.step() != storage::v1::RESTORE_STEP_UNSPECIFIED && !state_.applied()) {
+  bool saved = true;
+  if (state_.step() != storage::v1::RESTORE_STEP_UNSPECIFIED) {
     // Saved before the archive goes: a later run would take a root without it for another one, and this end for that. The unpacked files
     // have made room for it by now.
-    SetEnd(ended);
-    state_.set_ended(!ended.ok());
-    kept_ = !tell(parts_.journal.Save(state_));
+    if (!state_.applied()) {
+      SetEnd(ended);
+      state_.set_ended(!ended.ok());
+    }
+    saved = tell(parts_.journal.Save(state_));
+    // Where all is applied it goes nevertheless: a later run would replace what the application has written since.
+    kept_ = !saved && !state_.applied();
     if (kept_) return;
   }
   tell(place_->Remove(archive_name()));
   static_cast<void>(place_->Sync());
+  // Its room may be what lacked. The hook that comes next may take long, and a crash meanwhile would have the end forgotten.
+  if (!saved) static_cast<void>(parts_.journal.Save(state_));
 }
 
 }  // namespace litefleet::restore

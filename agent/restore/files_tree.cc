@@ -352,20 +352,19 @@ absl::Status FilesTree::Probe(const Entry& entry, int parent) {
 }
 
 absl::Status FilesTree::Apply(const std::function<void(size_t)>& done) {
+  absl::Status status = absl::OkStatus();
   for (size_t i = 0; i < entries_.size(); ++i) {
-    if (const absl::Status applied = ApplyOne(i); !applied.ok()) {
-      // What is in its place stays there.
-      static_cast<void>(SyncParent());
-      return applied;
-    }
+    status = ApplyOne(i);
+    if (!status.ok()) break;
     ++applied_;
     LF_CRASH_POINT("files.renamed");
     done(i + 1);
   }
-  LF_RETURN_IF_ERROR(SyncParent());
+  // What is in its place stays there, and a directory is closed, however this ends.
+  const absl::Status synced = SyncParent();
   // From the innermost: nobody gets through one that is closed.
   for (auto at = closed_.rbegin(); at != closed_.rend(); ++at) CloseDirectory(entries_[*at]);
-  return absl::OkStatus();
+  return status.ok() ? synced : status;
 }
 
 // It got the rights that were needed to put the files into it.

@@ -2,12 +2,15 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <ctime>
+#include <functional>
 #include <iterator>
 #include <memory>
 #include <optional>
@@ -23,7 +26,9 @@ using files::Entry;
 using files::EntryKind;
 
 constexpr std::array<std::string_view, 3> kBesideDatabases = {"-wal", "-journal", "-shm"};
-constexpr int kLists = 4;  // of a directory in which names do not keep still
+constexpr int kLists = 4;        // of a directory in which names do not keep still
+constexpr int kMostPauses = 80;  // of a walk: 2 s
+constexpr double kTick = 0.02;   // seconds
 constexpr const char* kElsewhere = "left out, since they are on another file system";
 constexpr const char* kIsDatabase = "left out, since they are SQLite databases or belong to one (configure each as a [[database]])";
 
@@ -33,7 +38,8 @@ struct CloseDir {
 
 class Walker {
  public:
-  Walker(int root, const files::Rules& rules) : root_(root), rules_(rules), globs_(rules.include, rules.exclude) {}
+  Walker(int root, const files::Rules& rules, const ListHook& hook)
+      : root_(root), rules_(rules), hook_(hook), globs_(rules.include, rules.exclude) {}
 
   Walked Run() {
     struct stat st {};
@@ -46,6 +52,7 @@ class Walker {
     bool own = false;
     const int fd = OpenDirectory("", own);
     if (fd >= 0 && !Directory(fd, "", 0)) return std::move(out_);
+    CompareAll();
     if (listed_again_) {
       std::sort(out_.found.begin(), out_.found.end(),
                 [](const Found& a, const Found& b) { return files::ComesBefore(a.entry.name, b.entry.name); });
@@ -113,34 +120,100 @@ class Walker {
     return going;
   }
 
+  // What a directory has. A name that moves while it is read comes twice, or never.
+  struct Listing {
+    std::vector<std::string> all;
+    std::vector<std::string> meant;  // of these, what is to be looked at
+    size_t digest = 0;               // of what is meant, without what comes and goes with the transactions of a database
+    timespec changed{};              // the directory, before it was read
+    bool still = false;              // and not since then
+  };
+
   // One that is not there any more may have another name by now: the directory is listed again, and what is new in it is looked at, too.
+  // So is one that was written to while it was read. Where that does not end, what is left out may do so, and nothing else.
   bool Names(int fd, const std::string& name, int depth) {
-    std::vector<std::string> names, looked, gone;
+    std::vector<std::string> looked, gone;
+    Listing names;
+    std::set<size_t> digests;
+    const size_t first = out_.found.size();
     for (int lists = 1; lists <= kLists; ++lists) {
-      seen_ -= static_cast<int64_t>(names.size());
-      names.clear();
-      const int error = List(fd, names);
+      seen_ -= static_cast<int64_t>(names.all.size());
+      names = {};
+      const int error = List(fd, name, names);
       if (error == E2BIG) return Stop("TOO_MANY_FILES", "there is more to look at than " + std::to_string(files::kMostSeen) + " names");
       if (error != 0) Unreadable(name, error);
+      digests.insert(names.digest);
       std::vector<std::string> wanted;
-      std::set_difference(names.begin(), names.end(), looked.begin(), looked.end(), std::back_inserter(wanted));
-      if (wanted.empty()) break;
-      gone.clear();
+      std::set_difference(names.meant.begin(), names.meant.end(), looked.begin(), looked.end(), std::back_inserter(wanted));
+      if (wanted.empty() && names.still) break;
+      if (!wanted.empty()) gone.clear();
       for (const std::string& base : wanted) {
         gone_ = false;
-        if (!One(fd, name, base, names, depth)) return false;
-        if (gone_) gone.push_back(base);
+        if (!One(fd, name, base, names.all, depth)) return false;
+        (gone_ ? gone : looked).push_back(base);
       }
-      if (gone.empty()) break;
-      listed_again_ = true;
-      std::set_difference(wanted.begin(), wanted.end(), gone.begin(), gone.end(), std::back_inserter(looked));
       std::sort(looked.begin(), looked.end());
+      if (gone.empty() && names.still) break;
+      listed_again_ = true;
     }
+    std::vector<std::string> went;
+    std::set_difference(looked.begin(), looked.end(), names.meant.begin(), names.meant.end(), std::back_inserter(went));
+    Forget(first, name.empty() ? 0 : name.size() + 1, went);
     for (const std::string& base : gone) Remark(files::kGoneNote, name.empty() ? base : name + "/" + base);
+    if (!names.still && digests.size() > 1) {
+      Remark(files::kMovedNote, ShownName(name));
+    } else {
+      listed_.push_back({name, names.still ? names.changed : timespec{}, names.digest});
+    }
     return true;
   }
 
-  int List(int fd, std::vector<std::string>& names) {
+  // What went after it was looked at: else a file would be there under both of its names.
+  void Forget(size_t first, size_t prefix, const std::vector<std::string>& went) {
+    if (went.empty()) return;
+    const auto has_gone = [&](const Found& found) {
+      const std::string base = found.entry.name.substr(prefix, found.entry.name.find('/', prefix) - prefix);
+      if (!IsThere(base, went)) return false;
+      bytes_ -= found.entry.size;
+      return true;
+    };
+    const auto from = out_.found.begin() + static_cast<std::ptrdiff_t>(first);
+    out_.found.erase(std::remove_if(from, out_.found.end(), has_gone), out_.found.end());
+  }
+
+  // What moved into a directory that was listed before, from one that was not, was in neither.
+  void CompareAll() {
+    for (const Listed& before : listed_) {
+      const int fd = files::OpenBeneath(root_, before.name, O_RDONLY | O_DIRECTORY);
+      // That it goes shows in the one above it, or when its files are read.
+      if (fd < 0 && (errno == ENOENT || errno == ENOTDIR || errno == ELOOP)) continue;
+      struct stat st {};
+      const bool same = fd >= 0 && fstat(fd, &st) == 0 && IsTime(st.st_ctim, before.changed);
+      Listing now;
+      const int64_t seen = std::exchange(seen_, 0);
+      if (!same && (fd < 0 || List(fd, before.name, now) != 0 || now.digest != before.digest))
+        Remark(files::kMovedNote, ShownName(before.name));
+      seen_ = seen;
+      if (fd >= 0) close(fd);
+    }
+  }
+
+  static std::string ShownName(const std::string& directory) { return directory.empty() ? "the root" : directory; }
+  static bool IsTime(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
+
+  // Of the directory. False: it may be written to once more without another time.
+  bool Settle(int fd, timespec& changed) {
+    struct stat st {};
+    for (bool waited = false;; waited = true) {
+      if (fstat(fd, &st) != 0) return false;
+      changed = st.st_ctim;
+      if (IsSettled(st)) return true;
+      if (waited || ++pauses_ > kMostPauses) return false;
+      poll(nullptr, 0, kPauseMillis);
+    }
+  }
+
+  int List(int fd, const std::string& parent, Listing& names) {
     const int own = fcntl(fd, F_DUPFD_CLOEXEC, 3);
     const std::unique_ptr<DIR, CloseDir> dir(own < 0 ? nullptr : fdopendir(own));
     if (dir == nullptr) {
@@ -148,6 +221,7 @@ class Walker {
       if (own >= 0) close(own);
       return error;
     }
+    const bool settled = Settle(fd, names.changed);
     rewinddir(dir.get());
     for (;;) {
       errno = 0;
@@ -156,17 +230,28 @@ class Walker {
       const std::string_view entry = next->d_name;
       if (entry == "." || entry == ".." || entry.starts_with(files::kOwnPrefix)) continue;
       if (++seen_ > files::kMostSeen) return E2BIG;
-      names.emplace_back(entry);
+      names.all.emplace_back(entry);
+      const std::string name = parent.empty() ? names.all.back() : parent + "/" + names.all.back();
+      const bool is_directory = next->d_type == DT_DIR || next->d_type == DT_UNKNOWN;
+      // What is left out may come and go.
+      if (globs_.Takes(name) || (is_directory && globs_.MayHold(name))) names.meant.emplace_back(entry);
     }
     if (errno != 0) return errno;
-    std::sort(names.begin(), names.end());
+    if (hook_) hook_(parent, names.meant);
+    for (std::vector<std::string>* each : {&names.all, &names.meant}) {
+      std::sort(each->begin(), each->end());
+      each->erase(std::unique(each->begin(), each->end()), each->end());
+    }
+    for (const std::string& base : names.meant) {
+      if (!IsBesideDatabase(base, names.all)) names.digest = names.digest * 31 + std::hash<std::string>()(base);
+    }
+    struct stat st {};
+    names.still = settled && fstat(fd, &st) == 0 && IsTime(st.st_ctim, names.changed);
     return 0;
   }
 
   bool One(int fd, const std::string& parent, const std::string& base, const std::vector<std::string>& siblings, int depth) {
     const std::string name = parent.empty() ? base : parent + "/" + base;
-    // What is left out may come and go.
-    if (!globs_.Takes(name) && !globs_.MayHold(name)) return true;
     struct stat st {};
     if (fstatat(fd, base.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) {
       if (!Gone(errno)) Unreadable(name, errno);
@@ -192,12 +277,17 @@ class Walker {
     return File(name);
   }
 
-  static bool LiesByDatabase(const std::string& base, const std::vector<std::string>& siblings) {
-    const auto there = [&](const std::string& other) { return std::binary_search(siblings.begin(), siblings.end(), other); };
+  static bool IsThere(const std::string& name, const std::vector<std::string>& names) {
+    return std::binary_search(names.begin(), names.end(), name);
+  }
+  static bool IsBesideDatabase(const std::string& base, const std::vector<std::string>& siblings) {
     return std::any_of(kBesideDatabases.begin(), kBesideDatabases.end(), [&](std::string_view suffix) {
-      if (there(base + std::string(suffix))) return true;
-      return base.size() > suffix.size() && base.ends_with(suffix) && there(base.substr(0, base.size() - suffix.size()));
+      return base.size() > suffix.size() && base.ends_with(suffix) && IsThere(base.substr(0, base.size() - suffix.size()), siblings);
     });
+  }
+  static bool LiesByDatabase(const std::string& base, const std::vector<std::string>& siblings) {
+    const auto has = [&](std::string_view suffix) { return IsThere(base + std::string(suffix), siblings); };
+    return IsBesideDatabase(base, siblings) || std::any_of(kBesideDatabases.begin(), kBesideDatabases.end(), has);
   }
 
   bool Below(const std::string& name, const struct stat& st, int depth) {
@@ -289,14 +379,24 @@ class Walker {
     return true;
   }
 
+  // A directory as it was listed last; a time of 0 where that says nothing.
+  struct Listed {
+    std::string name;
+    timespec changed{};
+    size_t digest = 0;
+  };
+
   const int root_;
   const files::Rules& rules_;
+  const ListHook& hook_;
   const files::GlobSet globs_;
   uint64_t device_ = 0;
   std::set<std::pair<uint64_t, uint64_t>> databases_;  // those configured, and links to them: device and inode
   int64_t seen_ = 0;
   bool gone_ = false;  // the name that is looked at
   bool listed_again_ = false;
+  int pauses_ = 0;
+  std::vector<Listed> listed_;
   uint64_t bytes_ = 0;
   size_t name_bytes_ = 0;
   NameList unreadable_;
@@ -311,6 +411,13 @@ std::string NameList::Text() const {
   for (const std::string& name : names_) text += (text.empty() ? "" : ", ") + name;
   if (count_ > names_.size()) text += " and " + std::to_string(count_ - names_.size()) + " more";
   return text;
+}
+
+bool IsSettled(const struct stat& st) {
+  struct timespec now {};
+  clock_gettime(CLOCK_REALTIME, &now);
+  const double since = static_cast<double>(now.tv_sec - st.st_ctim.tv_sec) + static_cast<double>(now.tv_nsec - st.st_ctim.tv_nsec) / 1e9;
+  return since > kTick || since < -kTick;
 }
 
 bool IsSame(const Found& found, const struct stat& st) {
@@ -341,6 +448,6 @@ Found FoundOf(std::string name, const struct stat& st) {
   return found;
 }
 
-Walked Walk(int root, const files::Rules& rules) { return Walker(root, rules).Run(); }
+Walked Walk(int root, const files::Rules& rules, const ListHook& hook) { return Walker(root, rules, hook).Run(); }
 
 }  // namespace litefleet::archive

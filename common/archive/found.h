@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -38,6 +39,10 @@ struct Found {
   timespec changed{};  // its status
 };
 
+// Times of files go on in ticks (10 ms at most): who writes twice within one shows once. Behind an older one every write shows.
+bool IsSettled(const struct stat& st);
+inline constexpr int kPauseMillis = 25;  // until it is so
+
 // The times and the size by which a file is known to be as it was.
 bool IsSame(const Found& found, const struct stat& st);
 Found FoundOf(std::string name, const struct stat& st);
@@ -49,8 +54,11 @@ struct Walked {
   std::map<std::string, NameList> remarks;  // what was left out, by why
 };
 
+// For tests: what a reading of a directory has brought, which moves with those who write there.
+using ListHook = std::function<void(const std::string& directory, std::vector<std::string>& names)>;
+
 // `root`: a descriptor of the directory.
-Walked Walk(int root, const files::Rules& rules);
+Walked Walk(int root, const files::Rules& rules, const ListHook& hook = {});
 
 }  // namespace litefleet::archive
 

@@ -9,7 +9,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <ctime>
 #include <map>
 #include <memory>
 #include <utility>
@@ -26,8 +25,6 @@ constexpr size_t kPiece = 256 << 10;
 // Of a file that is read as a whole first: where it changes meanwhile it is read again.
 constexpr uint64_t kWhole = 1 << 20;
 constexpr int kTries = 3;
-constexpr double kTick = 0.02;  // seconds
-constexpr int kPauseMillis = 25;
 
 struct FreeWrite {
   void operator()(struct archive* a) const { archive_write_free(a); }
@@ -69,6 +66,8 @@ class Packer {
     remarks_ = std::move(walked.remarks);
     if (!walked.reason.empty()) return End(PackEnd::kRefused, walked.reason, walked.text);
     for (const Found& found : walked.found) newest_ms_ = std::max({newest_ms_, Millis(found.entry.seconds), Millis(found.changed.tv_sec)});
+    if (!options_.tolerant && !options_.list_only && remarks_.contains(files::kMovedNote))
+      return End(PackEnd::kChanged, "SOURCE_CHANGED", "names changed while they were listed: " + remarks_[files::kMovedNote].Text());
     if (walked.found.empty()) remarks_[files::kNothingNote].Add(options_.root);
     const bool written = options_.list_only ? List(walked.found) : Write(walked.found);
     if (!written) return End(failed_, reason_, text_);
@@ -173,7 +172,7 @@ class Packer {
       }
       const Found now = FoundOf(found.entry.name, st);
       const bool whole = now.entry.size <= kWhole;
-      bool same = Settled(st);
+      bool same = IsSettled(st);
       if (st.st_size > options_.rules.max_file_bytes) return Changed(found.entry.name);
       if (same && whole && !ReadWhole(file.get(), now, same)) return false;
       if (!same && tries < kTries) {
@@ -193,14 +192,6 @@ class Packer {
     return Fail(PackEnd::kRefused, "FILES_TOO_LARGE",
                 "the files grew to more than max_bytes (" + std::to_string(options_.rules.max_bytes) + " bytes) while they were read, at " +
                     entry.name);
-  }
-
-  // Times of files go on in ticks (10 ms at most): who writes twice within one shows once. Behind an older one every write shows.
-  static bool Settled(const struct stat& st) {
-    struct timespec now {};
-    clock_gettime(CLOCK_REALTIME, &now);
-    const double since = static_cast<double>(now.tv_sec - st.st_ctim.tv_sec) + static_cast<double>(now.tv_nsec - st.st_ctim.tv_nsec) / 1e9;
-    return since > kTick || since < -kTick;
   }
 
   // Into `whole_`, as many bytes as it had before.

@@ -12,6 +12,7 @@
 #include <set>
 
 #include "common/base/status.h"
+#include "common/check/helper_process.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 
@@ -24,8 +25,14 @@ constexpr size_t kLongestName = 200;
 constexpr std::chrono::seconds kTableTime{1};  // for each, beside the time of all
 constexpr int64_t kMostTableTimes = 10'000;
 
+// `most` bytes at most, `too_large` is said of more.
+struct Room {
+  uint64_t most = UINT64_MAX;
+  std::string too_large;
+};
+
 // The bytes that it has.
-absl::StatusOr<uint64_t> WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, uint64_t most,
+absl::StatusOr<uint64_t> WriteOne(const HelperOptions& helper, int fd, const std::string& table, const std::string& path, const Room& room,
                                   const CsvOptions& options) {
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<DumpProcess> csv, DumpProcess::Csv(helper, {.fd = fd, .bytes = 0, .read = {}}, table));
   LF_ASSIGN_OR_RETURN(const io::UniqueFd file, io::Open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
@@ -34,8 +41,7 @@ absl::StatusOr<uint64_t> WriteOne(const HelperOptions& helper, int fd, const std
     LF_ASSIGN_OR_RETURN(const ByteView piece, csv->Next());
     if (piece.empty()) break;
     bytes += piece.size();
-    if (bytes > most)
-      return Error(absl::StatusCode::kResourceExhausted, "DUMP_TOO_LARGE", fmt::format("it has more than {} bytes of text", most));
+    if (bytes > room.most) return Error(absl::StatusCode::kResourceExhausted, "DUMP_TOO_LARGE", room.too_large);
     LF_RETURN_IF_ERROR(io::WriteAll(file.get(), piece, path));
     if (options.wrote) LF_RETURN_IF_ERROR(options.wrote(piece.size()));
   }
@@ -62,6 +68,7 @@ absl::StatusOr<std::vector<Named>> TablesOf(const HelperOptions& helper, int fd)
   std::vector<Named> names;
   for (size_t at = 0; at < text.size();) {
     const size_t end = std::min(text.find('\0', at), text.size());
+    if (end == at) return check::HelperFailed("the helper named nonsense as tables");
     names.push_back({.name = text.substr(at + 1, end - at - 1), .is_table = text[at] == 't'});
     at = end + 1;
   }
@@ -76,28 +83,37 @@ bool IsOfItsOwn(const absl::Status& status) {
 }
 
 absl::StatusOr<CsvFiles> WriteTables(const HelperOptions& helper, int fd, const std::string& directory, const CsvOptions& options) {
-  auto deadline = steady_clock::now() + options.time;
-  const auto timed = [&]() -> absl::StatusOr<HelperOptions> {
+  // The seconds of the tables are for tables alone: a view that has no end would use them all.
+  const auto deadline = steady_clock::now() + options.time;
+  std::chrono::seconds for_tables{0};
+  const auto timed = [&](bool is_table) -> absl::StatusOr<HelperOptions> {
     HelperOptions left = helper;
     if (options.time.count() == 0) return left;
-    left.time = std::chrono::ceil<std::chrono::seconds>(deadline - steady_clock::now());
+    left.time = std::chrono::ceil<std::chrono::seconds>(deadline + (is_table ? for_tables : for_tables.zero()) - steady_clock::now());
     if (left.time.count() > 0) return left;
     return Error(absl::StatusCode::kDeadlineExceeded, "DUMP_TIMEOUT", "what came before it took the time that all of them have");
   };
   std::vector<Named> tables;
   for (const std::string& table : options.only) tables.push_back({.name = table});
   if (tables.empty()) {
-    LF_ASSIGN_OR_RETURN(const HelperOptions first, timed());
+    LF_ASSIGN_OR_RETURN(const HelperOptions first, timed(true));
     LF_ASSIGN_OR_RETURN(tables, TablesOf(first, fd));
     std::stable_partition(tables.begin(), tables.end(), [](const Named& each) { return each.is_table; });
   }
   const auto count = std::count_if(tables.begin(), tables.end(), [](const Named& each) { return each.is_table; });
-  deadline += kTableTime * std::min<int64_t>(count, kMostTableTimes);
+  for_tables = kTableTime * std::min<int64_t>(count, kMostTableTimes);
   uint64_t of_views = 0;
   const auto write = [&](const Named& what, const std::string& path) -> absl::StatusOr<uint64_t> {
-    LF_ASSIGN_OR_RETURN(const HelperOptions left, timed());
-    const uint64_t most = what.is_table ? UINT64_MAX : std::min(options.views_bytes - of_views, options.view_bytes);
-    return WriteOne(left, fd, what.name, path, most, options);
+    LF_ASSIGN_OR_RETURN(const HelperOptions left, timed(what.is_table));
+    Room room;
+    if (!what.is_table) {
+      room = {.most = options.view_bytes, .too_large = fmt::format("it has more than {} bytes of text", options.view_bytes)};
+      if (const uint64_t of_all = options.views_bytes - of_views; of_all < room.most) {
+        room = {.most = of_all,
+                .too_large = fmt::format("all views and virtual tables together have more than {} bytes of text", options.views_bytes)};
+      }
+    }
+    return WriteOne(left, fd, what.name, path, room, options);
   };
   CsvFiles files;
   std::set<std::string> taken;

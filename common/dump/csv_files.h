@@ -25,8 +25,8 @@ struct CsvOptions {
   std::vector<std::string> only = {};  // tables and views; all where it is empty
   // Called with what was just written; its error ends it. May be empty.
   std::function<absl::Status(uint64_t bytes)> wrote = {};
-  // For all of them together, and a second more for each table; 0: each has its own time, by the size of the database. Tables come first,
-  // so that views take no time of theirs.
+  // For all of them together, and for tables a second more for each; 0: each has its own time, by the size of the database. Tables come
+  // first, so that views take no time of theirs.
   std::chrono::seconds time{0};
   uint64_t view_bytes = UINT64_MAX;   // of the text of a view or a virtual table, which says nothing about the size of its database
   uint64_t views_bytes = UINT64_MAX;  // of all of these together; tables have what the disk has (`wrote`)

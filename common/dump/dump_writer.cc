@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "common/base/utf8.h"
 #include "common/dump/names.h"
 #include "common/dump/query.h"
 #include "common/dump/shadows.h"
@@ -25,6 +26,16 @@ bool HasLoneSurrogate(const char16_t* text, size_t units) {
     const bool pair = text[i] < 0xdc00 && i + 1 < units && text[i + 1] >= 0xdc00 && text[i + 1] <= 0xdfff;
     if (!pair) return true;
     ++i;
+  }
+  return false;
+}
+
+// Text in UTF-8 that SQLite would not have again from UTF-16: no Unicode, and U+FFFE and U+FFFF, for which it has U+FFFD.
+bool IsLostInUtf16(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = CharacterLength(text);
+    if (length == 0 || text.starts_with("\xef\xbf\xbe") || text.starts_with("\xef\xbf\xbf")) return true;
+    text.remove_prefix(length);
   }
   return false;
 }
@@ -74,6 +85,7 @@ class Dumper {
 
   bool Settings();
   bool ReadSchema();
+  void PutOwners();
   bool Wants(const std::string& table) const;
   // Everything but rows that stands before them.
   bool PutTable(const Table& table);
@@ -106,6 +118,7 @@ class Dumper {
   std::vector<Table> tables_;
   Names wanted_, left_out_, views_;
   Shadows shadows_;
+  std::string encoding_;
   bool utf16_ = false;
   bool big_endian_ = false;
   bool needs_encoding_ = false;  // some text is other text in another encoding
@@ -122,13 +135,13 @@ int64_t Dumper::Pragma(const char* name) {
 bool Dumper::Settings() {
   {
     Query encoding(db_, "pragma encoding");
-    const std::string name = encoding.Step() ? std::string(encoding.Text(0)) : "";
+    encoding_ = encoding.Step() ? std::string(encoding.Text(0)) : "";
     if (!Check(encoding, "the encoding")) return false;
-    utf16_ = name != "UTF-8";
-    big_endian_ = name == "UTF-16be";
+    utf16_ = encoding_ != "UTF-8";
+    big_endian_ = encoding_ == "UTF-16be";
     if (options_.data_only) return true;
     if (!part_) out_.Put("PRAGMA foreign_keys=OFF;\n");
-    if (lossless_ && utf16_ && !part_) out_.Put("PRAGMA encoding='" + name + "';\n");
+    if (lossless_ && utf16_ && !part_) out_.Put("PRAGMA encoding='" + encoding_ + "';\n");
   }
   if (lossless_ && !part_) {
     if (const int64_t size = Pragma("page_size"); size != 4096) out_.Put("PRAGMA page_size=" + std::to_string(size) + ";\n");
@@ -177,6 +190,18 @@ bool Dumper::ReadSchema() {
   }
   if (part_) ended_ = CheckWhole(shadows_, wanted_);
   return ended_.end == End::kOk;
+}
+
+// Of the tables that it wants: only whoever merges them looks whether the database has the same.
+void Dumper::PutOwners() {
+  Names owners;
+  for (const auto& [shadow, owner] : shadows_) {
+    if (wanted_.contains(shadow)) owners.insert(owner);
+  }
+  for (const Table& table : tables_) {
+    if (IsVirtual(table.sql) && owners.contains(table.name))
+      out_.Put("PRAGMA " + std::string(kOwnerPragma) + "=" + QuoteText(table.sql) + ";\n");
+  }
 }
 
 bool Dumper::Wants(const std::string& table) const {
@@ -396,6 +421,7 @@ void Dumper::PutRow(Query& row, int first, int count) {
         if (utf16_ && lossless_) {
           PutUtf16(row.get(), column);
         } else {
+          needs_encoding_ = needs_encoding_ || (part_ && IsLostInUtf16(row.Text(column)));
           PutText(row.Text(column), lossless_, out_);
         }
     }
@@ -413,6 +439,7 @@ bool Dumper::PutOthers() {
 
 Ended Dumper::Run() {
   if (!Settings() || !ReadSchema()) return ended_;
+  if (part_) PutOwners();
   for (const Table& table : tables_) {
     const bool own = table.name.starts_with("sqlite_");
     if (!own && !Wants(table.name)) continue;
@@ -422,7 +449,7 @@ Ended Dumper::Run() {
     if (!PutOthers()) return ended_;
     if (writable_schema_) out_.Put("PRAGMA writable_schema=OFF;\n");
     // Behind the rows: only then it is known, and only whoever merges them looks.
-    if (part_ && needs_encoding_) out_.Put(big_endian_ ? "PRAGMA encoding='UTF-16be';\n" : "PRAGMA encoding='UTF-16le';\n");
+    if (part_ && needs_encoding_) out_.Put("PRAGMA encoding='" + encoding_ + "';\n");
     out_.Put("COMMIT;\n");
   }
   out_.Flush();

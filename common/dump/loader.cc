@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <set>
 
 #include "common/dump/names.h"
 #include "common/dump/query.h"
@@ -25,7 +26,8 @@ struct Loading {
 
 struct Merging : Loading {
   Names tables;
-  std::string encoding;  // that the text cannot do without; empty: any
+  std::string encoding;          // that the text cannot do without; empty: any
+  std::set<std::string> owners;  // statements of the virtual tables whose content the text has
 };
 
 int Authorize(void* context, int action, const char* first, const char* second, const char*, const char*) {
@@ -69,6 +71,7 @@ int AuthorizeMerge(void* context, int action, const char* first, const char* sec
       return ours(first);
     case SQLITE_PRAGMA:
       if (first != nullptr && second != nullptr && sqlite3_stricmp(first, "encoding") == 0) merging.encoding = second;
+      if (first != nullptr && second != nullptr && sqlite3_stricmp(first, kOwnerPragma) == 0) merging.owners.insert(second);
       return first != nullptr && sqlite3_stricmp(first, "writable_schema") == 0 ? SQLITE_DENY : SQLITE_IGNORE;
     case SQLITE_SELECT:
     case SQLITE_READ:
@@ -260,36 +263,64 @@ Ended OtherCounters(sqlite3* db, const Names& tables, std::map<std::string, int6
   return rows.Result("sqlite_sequence");
 }
 
-using Schema = std::map<std::string, std::string, NoCase>;  // statements, by type and name
+struct Statement {
+  std::string table, sql;
+};
+using Schema = std::map<std::string, Statement, NoCase>;  // by type and name
 
 // Of these tables with their indexes and triggers.
 Ended SchemaOf(sqlite3* db, const Names& tables, Schema& schema) {
   Query rows(db, "select tbl_name, type || ' ' || name, sql from sqlite_schema where sql not null");
   while (rows.Step()) {
-    if (tables.contains(std::string(rows.Text(0)))) schema[std::string(rows.Text(1))] = rows.Text(2);
+    if (const std::string table(rows.Text(0)); tables.contains(table))
+      schema[std::string(rows.Text(1))] = {table, std::string(rows.Text(2))};
   }
   return rows.Result("the schema");
 }
 
-// What somebody who expects rows to be replaced would not expect; empty where there is nothing.
+// What somebody who expects rows to be replaced would not expect; empty where there is nothing. Of a table that was not there all is new.
 std::string Differences(const Schema& before, const Schema& after) {
-  std::string other, gone;
-  for (const auto& [name, sql] : before) {
+  std::string other, gone, again;
+  const auto add = [](std::string& list, const std::string& name) { list += (list.empty() ? "" : ", ") + name; };
+  for (const auto& [name, statement] : before) {
     const auto now = after.find(name);
-    if (now != after.end() && now->second == sql) continue;
-    std::string& list = now == after.end() ? gone : other;
-    list += (list.empty() ? "" : ", ") + name;
+    if (now != after.end() && now->second.sql == statement.sql) continue;
+    add(now == after.end() ? gone : other, name);
   }
-  if (!other.empty()) other = "the snapshot has other definitions, which the database has now: " + other;
-  if (!gone.empty()) gone = "the snapshot did not have these, they are gone: " + gone;
-  return other + (other.empty() || gone.empty() ? "" : "; ") + gone;
+  for (const auto& [name, statement] : after) {
+    if (!before.contains(name) && before.contains("table " + statement.table)) add(again, name);
+  }
+  std::string all;
+  const auto say = [&](const char* what, const std::string& list) {
+    if (!list.empty()) all += (all.empty() ? "" : "; ") + std::string(what) + list;
+  };
+  say("the snapshot has other definitions, which the database has now: ", other);
+  say("the snapshot did not have these, they are gone: ", gone);
+  say("the database did not have these any more, they are there again: ", again);
+  return all;
 }
 
-// Of the virtual tables that the database has: those of the text are whole.
-Ended CheckWholeIn(sqlite3* db, const Names& tables) {
+// Of the virtual tables that the database has: those of the text are whole. `owners`: whose they are.
+Ended CheckWholeIn(sqlite3* db, const Names& tables, Names& owners) {
   Shadows shadows;
   const Ended ended = FindShadows(db, shadows);
-  return ended.end == End::kOk ? CheckWhole(shadows, tables) : ended;
+  if (ended.end != End::kOk) return ended;
+  for (const auto& [shadow, owner] : shadows) {
+    if (tables.contains(shadow)) owners.insert(owner);
+  }
+  return CheckWhole(shadows, tables);
+}
+
+// Another tokenizer, or other columns, would not find what the tables of the text hold.
+Ended CheckOwners(sqlite3* db, const Names& owners, const std::set<std::string>& in_text) {
+  for (const std::string& owner : owners) {
+    Query find(db, "select sql from sqlite_schema where type = 'table' and name = ? collate nocase");
+    find.Bind(1, owner);
+    const bool same = find.Step() && in_text.contains(std::string(find.Text(0)));
+    if (!find.ok()) return find.Result("the schema");
+    if (!same) return {End::kNoPart, "the virtual table " + owner + " has another definition in the snapshot than in the database"};
+  }
+  return {};
 }
 
 Ended CheckEncoding(sqlite3* db, const std::string& needed) {
@@ -333,15 +364,17 @@ Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limi
   Orphans orphans(db, merging.tables);
   std::map<std::string, int64_t> counters_before, counters_after;
   Schema schema_before, schema_after;
+  Names owners;
   Ended ended;
   if (!options.may_break_keys) ended = orphans.Before();
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_before);
-  if (ended.end == End::kOk) ended = CheckWholeIn(db, merging.tables);
+  if (ended.end == End::kOk) ended = CheckWholeIn(db, merging.tables, owners);
   if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_before);
   if (ended.end == End::kOk && !Run(db, "PRAGMA foreign_keys=OFF;", ended)) return ended;
   if (ended.end == End::kOk) ended = DropTables(db, merging.tables);
   if (ended.end == End::kOk) ended = LoadAs(db, &AuthorizeMerge, merging, limits, read);
   if (ended.end == End::kOk) ended = CheckEncoding(db, merging.encoding);
+  if (ended.end == End::kOk) ended = CheckOwners(db, owners, merging.owners);
   if (ended.end == End::kOk) ended = OtherCounters(db, merging.tables, counters_after);
   if (ended.end == End::kOk) ended = SchemaOf(db, merging.tables, schema_after);
   if (ended.end != End::kOk) return ended;

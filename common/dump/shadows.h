@@ -12,6 +12,9 @@
 
 namespace litefleet::dump {
 
+// In the text of some tables: the statement of a virtual table whose content they are.
+inline constexpr char kOwnerPragma[] = "litefleet_virtual_table";
+
 using Shadows = std::map<std::string, std::string, NoCase>;  // and whose they are
 
 Ended FindShadows(sqlite3* db, Shadows& shadows);

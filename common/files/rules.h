@@ -15,9 +15,12 @@ inline constexpr char kOwnPrefix[] = ".litefleet-";
 // How notes begin that tell of files which did not stay as they were.
 inline constexpr char kChangedNote[] = "changed while they were read, and may be of no single moment";
 inline constexpr char kGoneNote[] = "left out, since they were removed meanwhile";
+inline constexpr char kMovedNote[] = "changed while their names were listed, so that a file that was moved may be missing";
 // A root on which nothing is mounted looks so.
 inline constexpr char kNothingNote[] = "no file is what include means";
-inline bool TellsOfChange(std::string_view note) { return note.starts_with(kChangedNote) || note.starts_with(kGoneNote); }
+inline bool TellsOfChange(std::string_view note) {
+  return note.starts_with(kChangedNote) || note.starts_with(kGoneNote) || note.starts_with(kMovedNote);
+}
 
 // What is looked at to find `max_files`.
 inline constexpr int64_t kMostSeen = 1'000'000;

@@ -44,6 +44,7 @@ constexpr size_t kMaxLeftOut = 1000;
 constexpr int kMaxLeftOutSteps = 20;
 constexpr size_t kMostSaid = 900;  // of one of them
 constexpr std::chrono::milliseconds kReportEvery{300};
+constexpr int kPauseTimes = 4;  // of what a failed one took: the others have the most of the time
 // A device chooses what its views are, and exports of all devices stand behind one another: together they have this time, and this room.
 constexpr std::chrono::seconds kCsvTime{600};
 constexpr uint64_t kCsvBytesPerSecond = 1'000'000;
@@ -211,26 +212,37 @@ void Exports::Work() {
       if (stop_) return;
       woken.swap(woken_);
     }
-    for (const auto& [device, database] : woken) {
-      if (stopping()) return;
-      const auto candidate = deps_.one(DeviceId(device), database);
-      if (!candidate.ok()) spdlog::warn("export {}/{}: {}", device, database, MessageOf(candidate.status()));
-      if (candidate.ok() && candidate->has_value()) LookAt(**candidate);
-    }
+    std::vector<Key> slow;
+    for (const Key& key : woken) slow_.contains(key) ? slow.push_back(key) : LookAtOne(key);
+    LookAtSlow(std::exchange(slow, {}));
     if (deps_.clock.Steady() < look_at) continue;
     look_at = deps_.clock.Steady() + options_.look;
     std::erase_if(not_before_, [&](const auto& each) { return each.second <= deps_.clock.Steady(); });
     std::set<Key> exported;
     const absl::Status looked = deps_.all([&](const Candidate& candidate) -> absl::Status {
       if (stopping()) return Cancelled();
-      LookAt(candidate);
+      const Key key(candidate.database.device_id(), candidate.database.name());
+      slow_.contains(key) ? slow.push_back(key) : LookAt(candidate);
       // Only of those that failed: the set stays small.
-      if (const Key key(candidate.database.device_id(), candidate.database.name()); HasFailed(key)) exported.insert(key);
+      if (HasFailed(key)) exported.insert(key);
       return absl::OkStatus();
     });
+    LookAtSlow(std::move(slow));
     if (looked.ok()) ForgetOthers(exported);
     if (!looked.ok() && !absl::IsCancelled(looked)) spdlog::warn("look for exports that are due: {}", MessageOf(looked));
   }
+}
+
+void Exports::LookAtOne(const Key& key) {
+  if (stopping()) return;
+  const auto candidate = deps_.one(DeviceId(key.first), key.second);
+  if (!candidate.ok()) spdlog::warn("export {}/{}: {}", key.first, key.second, MessageOf(candidate.status()));
+  if (candidate.ok() && candidate->has_value()) LookAt(**candidate);
+}
+
+void Exports::LookAtSlow(std::vector<Key> keys) {
+  std::sort(keys.begin(), keys.end(), [&](const Key& a, const Key& b) { return slow_[a] < slow_[b]; });
+  for (const Key& key : keys) LookAtOne(key);
 }
 
 std::vector<Failure> Exports::Failures() const {
@@ -240,12 +252,12 @@ std::vector<Failure> Exports::Failures() const {
   return failures;
 }
 
-void Exports::Note(const Candidate& candidate, const absl::Status& status) {
+void Exports::Note(const Candidate& candidate, const absl::Status& status, std::chrono::nanoseconds pause) {
   const v1::Database& database = candidate.database;
   const Key key(database.device_id(), database.name());
   if (!status.ok()) {
     spdlog::warn("export of {}/{} failed: {} ({}); it is tried again in {} s", database.device_name(), database.name(), MessageOf(status),
-                 ReasonOf(status), std::chrono::duration_cast<std::chrono::seconds>(options_.again).count());
+                 ReasonOf(status), std::chrono::ceil<std::chrono::seconds>(pause).count());
   }
   MutexLock lock(mu_);
   if (status.ok()) {
@@ -278,7 +290,9 @@ void Exports::LookAt(const Candidate& candidate) {
   if (newest.id().empty() || newest.state() != v1::SNAPSHOT_STATE_COMMITTED || newest.content() == v1::SNAPSHOT_CONTENT_FILES) return;
   // Whatever the catalog says: these become a path.
   if (!IsName(database.device_name()) || !IsName(database.name())) return;
-  if (const auto found = not_before_.find(newest.id()); found != not_before_.end() && deps_.clock.Steady() < found->second) return;
+  const Key key(database.device_id(), database.name());
+  if (const auto found = not_before_.find(key); found != not_before_.end() && deps_.clock.Steady() < found->second) return;
+  if (const auto found = cancelled_.find(key); found != cancelled_.end() && found->second == newest.id()) return;
   const auto directory = PlaceOf(database);
   const SystemTime now = deps_.clock.Now();
   const auto before = directory.ok() ? ExportedIn(*directory, newest.id(), now) : absl::StatusOr<Exported>(directory.status());
@@ -294,18 +308,27 @@ void Exports::LookAt(const Candidate& candidate) {
   operation->set_state(v1::OPERATION_STATE_RUNNING);
   operation->mutable_progress()->set_total_bytes(newest.size_bytes());
   static_cast<void>(deps_.fleet.UpdateLocal(*operation));
+  const SteadyTime begun = deps_.clock.Steady();
   const absl::Status status = before.ok() ? Export(candidate, *directory, *operation, *cancel) : before.status();
+  const std::chrono::nanoseconds took = deps_.clock.Steady() - begun;
+  const auto pause = std::max<std::chrono::nanoseconds>(options_.again, kPauseTimes * took);
+  slow_.erase(key);
+  if (took >= options_.slow) slow_[key] = took;
   if (!status.ok() && stopping() && !cancel->cancelled()) return;  // told at the next start
   operation->set_state(status.ok()           ? v1::OPERATION_STATE_SUCCEEDED
                        : cancel->cancelled() ? v1::OPERATION_STATE_CANCELLED
                                              : v1::OPERATION_STATE_FAILED);
-  if (!cancel->cancelled()) Note(candidate, status);
+  if (!cancel->cancelled()) Note(candidate, status, pause);
   if (status.ok()) {
     operation->mutable_progress()->set_done_bytes(operation->progress().total_bytes());
     operation->mutable_progress()->set_phase("done");
   } else {
     *operation->mutable_error() = ToErrorDetail(status);
-    not_before_[newest.id()] = cancel->cancelled() ? SteadyTime::max() : deps_.clock.Steady() + options_.again;
+    if (cancel->cancelled()) {
+      cancelled_[key] = newest.id();
+    } else {
+      not_before_[key] = deps_.clock.Steady() + pause;
+    }
   }
   if (const absl::Status told = deps_.fleet.UpdateLocal(*operation); !told.ok())
     spdlog::warn("end of the export {}: {}", operation->id(), MessageOf(told));

@@ -6,8 +6,9 @@
 // DEVICE is the device's name, or NAME~ and the first 8 characters of its id where another device had that name before and left exports.
 //
 // After a backup, and once a minute by itself, it is looked at which databases have a newest snapshot that was not exported, and whose last
-// export is as long ago as the policy says. What is there is what is known: nothing else is remembered. After the clock was set back, names
-// of the future do not count as the last export, and are the first to be removed. One export at a time; each is an
+// export is as long ago as the policy says; those that took long last time come last. After a failure the database waits (`again`, or four
+// times what the try took), whatever is backed up meanwhile. What is there is what is known: nothing else is remembered. After the clock
+// was set back, names of the future do not count as the last export, and are the first to be removed. One export at a time; each is an
 // operation of kind EXPORT. SQLite reads the snapshot in the helper process (design law 12).
 //
 // | step | crash point behind it | then there is |
@@ -88,7 +89,8 @@ struct ExportOptions {
   std::string scratch;
   uint64_t reserve_bytes = 256 << 20;
   std::chrono::milliseconds look{60'000};
-  std::chrono::milliseconds again{600'000};  // after one that failed
+  std::chrono::milliseconds again{600'000};  // after one that failed; longer where that took long
+  std::chrono::milliseconds slow{30'000};    // what took as long as this comes last the next time
   int nice = 10;
   std::string helper;
   io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
@@ -113,6 +115,9 @@ class Exports {
  private:
   using Key = std::pair<std::string, std::string>;  // device and database
   void Work();
+  void LookAtOne(const Key& key);
+  // What took long last time, the longest last.
+  void LookAtSlow(std::vector<Key> keys);
   void LookAt(const Candidate& candidate);
   // The directory of a database's exports: by names, but where another device of that name has left some.
   absl::StatusOr<std::string> PlaceOf(const v1::Database& database) const;
@@ -120,7 +125,7 @@ class Exports {
   absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
   // `made`: the name of the newest, which stays.
   absl::Status Keep(const std::string& directory, const std::string& made, int keep) const;
-  void Note(const Candidate& candidate, const absl::Status& status);
+  void Note(const Candidate& candidate, const absl::Status& status, std::chrono::nanoseconds pause);
   bool HasFailed(const Key& key) const;
   // Of those that no policy exports any more nothing is wrong.
   void ForgetOthers(const std::set<Key>& exported);
@@ -134,8 +139,10 @@ class Exports {
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   std::set<Key> woken_ ABSL_GUARDED_BY(mu_);
   std::map<Key, Failure> failures_ ABSL_GUARDED_BY(mu_);
-  // The worker's: snapshots that are not to be tried before then.
-  std::map<std::string, SteadyTime> not_before_;
+  // The worker's. After a failure a database is not tried before then, whatever snapshots it gets meanwhile.
+  std::map<Key, SteadyTime> not_before_;
+  std::map<Key, std::string> cancelled_;  // the snapshot whose export was cancelled last
+  std::map<Key, std::chrono::nanoseconds> slow_;
   std::thread worker_;
 };
 

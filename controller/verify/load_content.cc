@@ -6,8 +6,10 @@
 #include <optional>
 
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/format/segment.h"
 #include "common/io/file.h"
+#include "fmt/format.h"
 
 namespace litefleet::verify {
 namespace {
@@ -69,11 +71,20 @@ absl::StatusOr<int64_t> ReadFiles(restore::SnapshotReaderFactory& snapshots, con
   const auto bytes = static_cast<int64_t>(uint64_t{reader->geometry().page_size} * reader->geometry().page_count);
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<files::UnpackProcess> unpack, files::UnpackProcess::Start(helper, more, bytes));
   int64_t count = 0;
+  std::string last;
   LF_RETURN_IF_ERROR(unpack->Run(
       [&](const files::Entry& entry) -> absl::Status {
         ++count;
-        if (files::IsEntryName(entry.name)) return absl::OkStatus();
-        return Error(absl::StatusCode::kDataLoss, "ARCHIVE_INVALID", "the archive has an entry that has no name below a root");
+        if (!files::IsEntryName(entry.name))
+          return Error(absl::StatusCode::kDataLoss, "ARCHIVE_INVALID", "the archive has an entry that has no name below a root");
+        // As a device refuses it (restore::FilesTree).
+        if (!last.empty() && !files::ComesBefore(last, entry.name)) {
+          return Error(absl::StatusCode::kDataLoss, "ARCHIVE_INVALID",
+                       fmt::format("{} is in the archive twice or not in its order", CleanUtf8(entry.name, entry.name.size())),
+                       "no device takes this snapshot; back the files up again");
+        }
+        last = entry.name;
+        return absl::OkStatus();
       },
       [](ByteView) { return absl::OkStatus(); }));
   return count;

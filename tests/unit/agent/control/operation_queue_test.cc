@@ -37,7 +37,7 @@ v1::Order Order(int number, const std::string& database, bool restore = false) {
 class FakeExecutor final : public OperationExecutor {
  public:
   v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const std::function<void(const v1::Progress&)>& progress, Turn& turn) override {
+                              const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress, Turn& turn) override {
     const bool waits = waiting.contains(DatabaseOf(order));
     if (waits) turn.Yield();
     const auto resume = [&] {
@@ -59,6 +59,7 @@ class FakeExecutor final : public OperationExecutor {
     }
     while (hold && !cancel.cancelled() && !(until_awaited && turn.Awaited()))
       changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
+    while (ending && !stop.interrupted()) changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
     if (cancel.cancelled()) {
       result.set_state(v1::OPERATION_STATE_CANCELLED);
       *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled"));
@@ -106,6 +107,7 @@ class FakeExecutor final : public OperationExecutor {
   bool spooling = false;          // what it makes waits in the spool
   std::set<std::string> waiting;  // databases whose operations only wait
   std::atomic<bool> settling = false;
+  bool ending = false;    // it ends what it had begun, which no cancel ends
   std::string abandoned;  // what a former run had begun to change
   std::vector<std::string> begun, sessions, forgotten;
   std::map<std::string, int> running;
@@ -330,6 +332,27 @@ TEST_F(OperationQueueTest, ACancelDoesNotWaitForWhatASettledRestoreTakes) {
   const auto results = later.Wait(2);  // the first was not recorded
   ASSERT_EQ(results.size(), 2u);
   EXPECT_EQ(results[1].error().info().reason(), "RESTORE_ABANDONED");
+}
+
+// It ends what it had begun, in a hook for an hour perhaps: the end of the program reaches that as well, and the next start goes on.
+TEST_F(OperationQueueTest, TheEndOfTheProgramReachesWhatACancelDoesNotEnd) {
+  const v1::Order order = Order(1, "db1", true);
+  executor_.abandoned = order.operation_id();
+  executor_.ending = true;
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(order).ok());
+    ASSERT_TRUE(executor_.WaitBegun(1));
+    queue.Cancel(order.operation_id());
+    queue.Stop();  // else it never returns
+  }
+  EXPECT_FALSE(OnDisk("results", order));
+  FakeListener later;
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(later).ok());
+  ASSERT_EQ(later.Wait(1).size(), 1u);
+  EXPECT_EQ(later.Wait(1)[0].error().info().reason(), "RESTORE_ABANDONED");
 }
 
 TEST_F(OperationQueueTest, WhatWaitsForAConfirmationLetsItsDatabaseGoOn) {

@@ -1,9 +1,14 @@
 // Plain files: what a crash at each point leaves, and a cancel.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <fstream>
+#include <iostream>
 #include <memory>
 #include <thread>
 
@@ -273,6 +278,51 @@ TEST_F(FilesRestoreTest, WhatCannotBeWrittenDownIsDoneAndTold) {
   EXPECT_EQ(ReasonOf(Run().status), "RESTORE_ABANDONED");
   EXPECT_EQ(fetcher_.extents, 0);
   EXPECT_EQ(Read("a.conf"), "written since");
+}
+
+// A disk that is full when all is in its place: the archive goes, so that its end is written down before a hook may be killed.
+TEST_F(FilesRestoreTest, WhatAFullDiskDidNotTakeIsWrittenDownBeforeTheHook) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root mounts";
+  const pid_t pid = fork();
+  if (pid == 0) {
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount("none", folder_.c_str(), "tmpfs", 0, "size=16m") != 0)
+      _exit(77);
+    fs::create_directory(data_);
+    fetcher_.path = folder_ + "/snapshot";
+    Begin();
+    MakeFilesSnapshot(Archive(Whole()));
+    int said = 0;
+    const auto restore = [&] {
+      return Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+        if (progress.phase() != "replacing") return;
+        if (++said == 1) std::this_thread::sleep_for(std::chrono::milliseconds(300));  // until the next is said
+        if (said != 2) return;
+        std::ofstream filler(folder_ + "/filler", std::ios::app);
+        for (const std::string piece(4096, 'x'); filler << piece << std::flush;) continue;
+      });
+    };
+    const pid_t killed = fork();
+    if (killed == 0) {
+      setenv("LITEFLEET_CRASH_AT", "files.after", 1);
+      restore();
+      _exit(0);
+    }
+    int status = 0;
+    waitpid(killed, &status, 0);
+    const bool was_full = fs::exists(folder_ + "/filler");
+    fs::remove(folder_ + "/filler");
+    Write("a.conf", "written since");
+    const Outcome outcome = Run();
+    const bool right = WIFSIGNALED(status) && was_full && outcome.status.ok() && outcome.applied && Read("a.conf") == "written since" &&
+                       LeftOver().empty();
+    if (!right) std::cerr << status << " " << was_full << " " << outcome.status << " " << Read("a.conf") << " " << LeftOver() << "\n";
+    _exit(right ? 0 : 1);
+  }
+  int status = 0;
+  waitpid(pid, &status, 0);
+  if (WEXITSTATUS(status) == 77) GTEST_SKIP() << "nothing can be mounted here";
+  EXPECT_EQ(status, 0);
 }
 
 TEST_F(FilesRestoreTest, WhatTheJournalCannotReadIsNeitherWrittenNorSilent) {

@@ -429,6 +429,32 @@ TEST_F(FilesRestoreTest, ANewDirectoryHasItsModeAtTheEnd) {
   EXPECT_THAT(Run().steps, Contains(HasSubstr("was left out (the first: user)")));
 }
 
+TEST_F(FilesRestoreTest, ANewDirectoryHasItsModeWhereTheRestoreFailsBehindIt) {
+  Begin();
+  MakeFilesSnapshot(Archive({Folder("tight", 0550), {"tight/file", "new"}, Folder("user", 04755), {"zz", "new"}}));
+  const std::string said = folder_ + "/said";
+  const pid_t pid = fork();
+  if (pid == 0) {
+    Lose(CAP_DAC_OVERRIDE);
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel_, [&](const v1::Progress& progress) {
+      if (progress.phase() == "replacing") fs::create_directories(data_ + "/zz/in the way");
+    });
+    std::ofstream file(said);
+    file << outcome.status << "\n";
+    for (const std::string& step : outcome.steps) file << step << "\n";
+    file.close();
+    _exit(0);
+  }
+  waitpid(pid, nullptr, 0);
+  const std::string text = io::ReadFile(said).value_or("it did not end");
+  EXPECT_THAT(text, HasSubstr("3 of 4 files and directories were put in their places, then"));
+  EXPECT_THAT(text, HasSubstr("was left out (the first: user)"));
+  EXPECT_EQ(Read("tight/file"), "new");
+  struct stat st {};
+  ASSERT_EQ(stat((data_ + "/tight").c_str(), &st), 0);
+  EXPECT_EQ(st.st_mode & 07777, 0550U);
+}
+
 TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
   Begin();
   MakeFilesSnapshot(Archive(Whole()));

@@ -400,7 +400,7 @@ TEST_F(PackTest, AFileThatIsRenamedDuringTheWalkIsFoundOrTold) {
   });
   options_.list_only = true;
   int missed = 0, found = 0;
-  for (int i = 0; i < 300; ++i) {
+  for (int i = 0; i < 40; ++i) {
     const Packed packed = Run();
     EXPECT_EQ(packed.end, PackEnd::kOk) << packed.text;
     const bool has = bytes_.find("sub/y") != std::string::npos || bytes_.find("sub/z") != std::string::npos;

@@ -257,6 +257,31 @@ TEST_F(ProcessTest, ViewsTakeNoMoreThanTimeAndBytesOfCsv) {
   ASSERT_TRUE(files.ok()) << files.status();
   EXPECT_THAT(files->names, ElementsAre("t.csv"));
   ASSERT_THAT(files->left_out, SizeIs(1));
+  EXPECT_EQ(files->left_out[0].why, "all views and virtual tables together have more than 3 bytes of text");
+}
+
+// The seconds of thirty tables would be half a minute of a view without an end.
+TEST_F(ProcessTest, TheTimeOfTablesIsNotOneOfViews) {
+  std::string sql;
+  for (int i = 0; i < 30; ++i) sql += "create table t" + std::to_string(i) + "(a);";
+  Make("a.db", sql + "create view v as with recursive c(n) as (select 1 union all select n+1 from c) select count(*) from c");
+  const auto fd = io::Open(Path("a.db"), O_RDONLY);
+  const auto began = std::chrono::steady_clock::now();
+  const auto files = WriteCsvFiles({}, fd->get(), Path("csv"), {.time = std::chrono::seconds(8)});
+  ASSERT_TRUE(files.ok()) << files.status();
+  EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
+  EXPECT_THAT(files->names, SizeIs(30));
+  EXPECT_THAT(files->left_out, SizeIs(1));
+}
+
+TEST_F(ProcessTest, AHelperThatNamesNonsenseIsNotBelieved) {
+  Make("a.db", "create table t(a)");
+  const auto fd = io::Open(Path("a.db"), O_RDONLY);
+  ASSERT_TRUE(io::WriteFileAtomic(Path("helper"), "#!/bin/sh\nprintf 'tt\\000\\000\\000'\nprintf 'verdict ok\\n' >&2\n", 0700).ok());
+  HelperOptions taken_over;
+  taken_over.helper = Path("helper");
+  EXPECT_EQ(ReasonOf(WriteCsvFiles(taken_over, fd->get(), Path("csv"), {}).status()), "CHECK_HELPER_FAILED");
+  EXPECT_FALSE(std::filesystem::exists(Path("csv")));
 }
 
 }  // namespace

@@ -94,6 +94,18 @@ TEST_F(MergeTest, WhatWasDefinedOtherwiseIsSaid) {
   EXPECT_EQ(again.message, "");
 }
 
+// A trigger that was dropped since writes again; of a table that was not there that is no surprise.
+TEST_F(MergeTest, WhatIsThereAgainIsSaid) {
+  auto source = Make("s.db",
+                     "create table a(x); create index ai on a(x); create trigger noted after insert on a begin select 1; end;"
+                     "create table b(y); create index bi on b(y);");
+  auto live = Make("l.db", "create table A(x);");
+  const Ended ended = Merge(live.get(), {"a", "b"}, Part(source.get(), {"a", "b"}));
+  EXPECT_EQ(ended.end, End::kOk);
+  EXPECT_THAT(ended.message, HasSubstr("the database did not have these any more, they are there again: index ai, trigger noted"));
+  EXPECT_THAT(ended.message, testing::Not(HasSubstr("index bi")));
+}
+
 // In another encoding it would be another text.
 TEST_F(MergeTest, TextThatIsNoUnicodeStaysInItsEncoding) {
   for (const char* encoding : {"UTF-16le", "UTF-16be"}) {
@@ -110,6 +122,22 @@ TEST_F(MergeTest, TextThatIsNoUnicodeStaysInItsEncoding) {
     live = Make("l.db", set + "create table c(z);");
     EXPECT_EQ(Merge(live.get(), {"a"}, Part(source.get(), {"a"})).end, End::kOk);
     EXPECT_EQ(One(live.get(), "select hex(cast(x as blob)) from a"), One(source.get(), "select hex(cast(x as blob)) from a"));
+  }
+}
+
+TEST_F(MergeTest, BytesThatAreNoUnicodeStayInUtf8) {
+  for (const char* bytes : {"e4", "eda080", "efbfbf"}) {
+    SCOPED_TRACE(bytes);
+    auto source = Make("s.db", std::string("create table a(x); insert into a values('b'),(cast(x'") + bytes +
+                                   "' as text)); create table b(x); insert into b values('\xc3\xa4');");
+    auto live = Make("l.db", "pragma encoding='UTF-16le'; create table c(z);");
+    const Ended ended = Merge(live.get(), {"a"}, Part(source.get(), {"a"}));
+    EXPECT_EQ(ended.end, End::kRefused);
+    EXPECT_THAT(ended.message, HasSubstr("UTF-8"));
+    EXPECT_EQ(Merge(live.get(), {"b"}, Part(source.get(), {"b"})).end, End::kOk);
+    live = Make("l.db", "create table c(z);");
+    EXPECT_EQ(Merge(live.get(), {"a"}, Part(source.get(), {"a"})).end, End::kOk);
+    EXPECT_EQ(One(live.get(), "select hex(x) from a"), One(source.get(), "select hex(x) from a"));
   }
 }
 
@@ -251,6 +279,16 @@ TEST_F(MergeTest, OfAVirtualTableAllTablesOrNone) {
   ended = Merge(live.get(), {"docs_content"}, Part(plain.get(), {"docs_content"}));
   EXPECT_EQ(ended.end, End::kNoPart);
   EXPECT_EQ(One(live.get(), "select a from docs"), "apple,pear");
+}
+
+// The words of one tokenizer are none of another.
+TEST_F(MergeTest, TablesOfAVirtualTableThatIsAnotherAreRefused) {
+  const std::vector<std::string> all = {"docs_config", "docs_content", "docs_data", "docs_docsize", "docs_idx"};
+  auto source = Make("s.db", "create virtual table docs using fts5(a, tokenize='porter ascii'); insert into docs values('pears');");
+  auto live = Make("l.db", "create virtual table docs using fts5(a); insert into docs values('plum');");
+  const Ended ended = Merge(live.get(), all, Part(source.get(), all));
+  EXPECT_EQ(ended.end, End::kNoPart);
+  EXPECT_THAT(ended.message, HasSubstr("docs has another definition"));
 }
 
 // Whatever a snapshot was made to hold, its text may touch nothing but the chosen tables.

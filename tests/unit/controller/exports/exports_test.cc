@@ -30,12 +30,13 @@ using testing::UnorderedElementsAre;
 class SetClock final : public Clock {
  public:
   SystemTime Now() const override { return real_.Now() + std::chrono::milliseconds(ahead_ms); }
-  SteadyTime Steady() const override { return real_.Steady(); }
+  SteadyTime Steady() const override { return real_.Steady() + std::chrono::milliseconds(passed_ms); }
   std::chrono::nanoseconds SinceBoot() const override { return real_.SinceBoot(); }
   void Set(std::chrono::milliseconds ahead) { ahead_ms = ahead.count(); }
+  void Pass(std::chrono::milliseconds time) { passed_ms += time.count(); }
 
  private:
-  std::atomic<int64_t> ahead_ms = 0;
+  std::atomic<int64_t> ahead_ms = 0, passed_ms = 0;
   const RealClock real_{};
 };
 
@@ -58,34 +59,36 @@ class ExportsTest : public fleet::OwnOperationsTest {
     options.scratch = directory_ + "/scratch";
     options.reserve_bytes = reserve_;
     options.look = look_;
-    options.again = std::chrono::hours(1);
+    options.again = again_;
     if (free_bytes_) options.free_bytes = free_bytes_;
-    exports_ =
-        std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
-                                             .readers = *path_->readers,
-                                             .clock = clock_,
-                                             .all = [this](const auto& visit) -> absl::Status {
-                                               const auto candidate = One();
-                                               return candidate.ok() && candidate->has_value() ? visit(**candidate) : candidate.status();
-                                             },
-                                             .one = [this](const DeviceId&, const std::string&) { return One(); }},
-                                  options);
+    exports_ = std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
+                                                    .readers = *path_->readers,
+                                                    .clock = clock_,
+                                                    .all = [this](const auto& visit) -> absl::Status {
+                                                      for (const std::string& name : databases_) {
+                                                        LF_ASSIGN_OR_RETURN(const auto candidate, One(name));
+                                                        if (candidate.has_value()) LF_RETURN_IF_ERROR(visit(*candidate));
+                                                      }
+                                                      return absl::OkStatus();
+                                                    },
+                                                    .one = [this](const DeviceId&, const std::string& name) { return One(name); }},
+                                         options);
     ASSERT_TRUE(exports_->Begin().ok());
   }
   void StopAll() {
     exports_.reset();
     StopFleet();
   }
-  absl::StatusOr<std::optional<Candidate>> One() {
+  absl::StatusOr<std::optional<Candidate>> One(const std::string& name) {
     if (!exported_) return std::nullopt;
-    auto database = path_->snapshots->GetDatabase(device_, "main");
+    auto database = path_->snapshots->GetDatabase(device_, name);
     if (!database.ok()) return std::nullopt;
     database->set_device_id(device_.value());
     database->set_device_name(device_name_);
     return Candidate{.database = *database, .rule = rule_};
   }
   // A backup of a database that this makes.
-  SnapshotId Backup(const std::string& sql) {
+  SnapshotId Backup(const std::string& sql, const std::string& name = "main", bool told = true) {
     const std::string path = directory_ + "/made.db";
     std::filesystem::remove(path);
     {
@@ -101,14 +104,14 @@ class ExportsTest : public fleet::OwnOperationsTest {
     upload.name = path;
     upload.page_count = file->page_count;
     upload.begin.set_session_id(NewSession());
-    upload.begin.set_database("main");
+    upload.begin.set_database(name);
     upload.begin.set_timeline(1);
     upload.begin.set_method(v1::METHOD_ONLINE);
     upload.begin.set_page_size(file->page_size);
     const auto stored = imports::StoreDatabase(
         *path_->ingest, upload, [] { return false; }, [](int64_t) {});
     EXPECT_TRUE(stored.ok()) << stored.status();
-    if (exports_ != nullptr) exports_->Committed(device_, "main");
+    if (exports_ != nullptr && told) exports_->Committed(device_, name);
     return *stored;
   }
   std::string Root() const { return directory_ + "/exports"; }
@@ -140,6 +143,8 @@ class ExportsTest : public fleet::OwnOperationsTest {
   uint64_t reserve_ = 0;
   io::FreeBytesOf free_bytes_;
   std::chrono::milliseconds look_ = std::chrono::hours(1);
+  std::chrono::milliseconds again_ = std::chrono::hours(1);
+  std::vector<std::string> databases_ = {"main"};
   std::string device_name_ = "alpha";
   std::unique_ptr<Exports> exports_;
 };
@@ -304,6 +309,38 @@ TEST_F(ExportsTest, AFailureLeavesNothingAndIsNotTriedAtOnce) {
   EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
 }
 
+// Each try reads the whole snapshot.
+TEST_F(ExportsTest, AfterAFailureTheNextSnapshotWaitsAsWell) {
+  look_ = std::chrono::milliseconds(20);
+  StartAll();
+  ASSERT_TRUE(io::WriteFileAtomic(Root(), "", 0600).ok());
+  ASSERT_EQ(WaitFor(Backup("create table t(a)")).state(), v1::OPERATION_STATE_FAILED);
+  Backup("create table t(a, b)");
+  usleep(200'000);
+  StopAll();
+  operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
+  EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
+}
+
+TEST_F(ExportsTest, WhatTookLongComesLast) {
+  databases_ = {"a", "b"};
+  std::vector<std::string> tried;  // by the worker alone
+  free_bytes_ = [&](const std::string& path) -> absl::StatusOr<uint64_t> {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    if (name == "a") clock_.Pass(std::chrono::minutes(1));
+    if (name.size() == 1 && (tried.empty() || tried.back() != name)) tried.push_back(name);
+    return uint64_t{1} << 40;
+  };
+  StartAll();
+  for (const std::string& name : databases_) ASSERT_EQ(WaitFor(Backup("create table t(a)", name)).state(), v1::OPERATION_STATE_SUCCEEDED);
+  const SnapshotId a = Backup("create table t(b)", "a", false), b = Backup("create table t(b)", "b", false);
+  clock_.Pass(look_ * 2);
+  exports_->Committed(device_, "none");  // wakes it
+  for (const SnapshotId& each : {a, b}) ASSERT_EQ(WaitFor(each).state(), v1::OPERATION_STATE_SUCCEEDED);
+  StopAll();
+  EXPECT_THAT(tried, ElementsAre("a", "b", "a"));
+}
+
 TEST_F(ExportsTest, AFullDiskIsSaidBefore) {
   reserve_ = uint64_t{1} << 60;
   StartAll();
@@ -337,6 +374,7 @@ TEST_P(FullDiskTest, ADiskThatFillsUpMeanwhileEndsIt) {
 INSTANTIATE_TEST_SUITE_P(Formats, FullDiskTest, testing::Bool());
 
 TEST_F(ExportsTest, AFailureIsKnownUntilOneWorks) {
+  look_ = again_ = std::chrono::milliseconds(20);
   StartAll();
   // Nothing can be made there.
   ASSERT_TRUE(io::WriteFileAtomic(Root(), "", 0600).ok());

@@ -258,6 +258,7 @@ TEST_F(SnapshotVerifierTest, AnArchiveOfFilesIsReadToItsEnd) {
   std::string absolute = whole;
   absolute[0] = '/';
   absolute.replace(148, 6, fmt::format("{:06o}", sum - 'a' + '/'));
+  const std::string file = header + "hello" + std::string(507, '\0');
   const struct {
     std::string archive;
     v1::CheckState state;
@@ -265,6 +266,7 @@ TEST_F(SnapshotVerifierTest, AnArchiveOfFilesIsReadToItsEnd) {
                {std::string(1024, '\0'), v1::CHECK_STATE_OK},
                {whole.substr(0, 515), v1::CHECK_STATE_DAMAGED},
                {absolute, v1::CHECK_STATE_DAMAGED},
+               {file + whole, v1::CHECK_STATE_DAMAGED},  // twice: no device takes it
                {std::string(2000, 'x'), v1::CHECK_STATE_DAMAGED}};
   unsigned seed = 1;
   for (const auto& each : cases) {
