@@ -16,6 +16,7 @@
 #include "agent/upload/backup.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
+#include "tests/integration/delta/fetch_onto.h"
 #include "tests/integration/delta/ingest_transport.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
@@ -154,56 +155,6 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   }
   v1::Snapshot Snapshot(const std::string& id) { return *path_->snapshots->Resolve(id); }
 
-  // What a device that has `local` gets of a snapshot: the names of its extents, and pages that differ. Their number.
-  uint32_t FetchOnto(const std::string& id, Bytes local, const Bytes& wanted) {
-    const v1::Snapshot snapshot = Snapshot(id);
-    auto names = path_->readers->OpenNames(SnapshotId(id));
-    EXPECT_TRUE(names.ok()) << names.status();
-    format::RootBuilder root(snapshot.page_size(), snapshot.page_count());
-    for (;;) {
-      const auto some = (*names)->Next();
-      EXPECT_TRUE(some.ok()) << some.status();
-      if (!some.ok() || some->empty()) break;
-      for (const format::ChunkName& name : *some) root.Add(name);
-    }
-    EXPECT_EQ(root.Finish().AsString(), snapshot.root_digest());
-
-    local.resize(wanted.size());
-    std::vector<format::PageDigest> digests;
-    format::DigestPages(snapshot.page_size(), local, digests);
-    std::string have;
-    for (const format::PageDigest& digest : digests) have += digest.AsString().substr(0, restore::kHaveBytes);
-    const restore::WantedRun all[] = {{1, snapshot.page_count()}};
-    auto reader = path_->readers->OpenDifferent(SnapshotId(id), all, have);
-    EXPECT_TRUE(reader.ok()) << reader.status();
-    uint32_t pages = 0;
-    uint32_t last = 0;
-    for (;;) {
-      auto chunk = (*reader)->Next();
-      EXPECT_TRUE(chunk.ok()) << chunk.status();
-      if (!chunk.ok() || !chunk->has_value()) break;
-      format::ChunkCompressor compressor(3);
-      EXPECT_TRUE(restore::Pack(**chunk, compressor).ok());
-      Bytes raw;
-      EXPECT_TRUE(format::ChunkDecompressor()
-                      .Open((*chunk)->codec, AsBytes((*chunk)->data), (*chunk)->raw_bytes, snapshot.page_size(), (*chunk)->name, raw)
-                      .ok());
-      if ((*chunk)->runs.empty()) (*chunk)->runs.push_back({(*chunk)->first_page, (*chunk)->page_count});
-      size_t at = 0;
-      for (const restore::WantedRun& run : (*chunk)->runs) {
-        EXPECT_GT(run.first_page, last);
-        last = run.first_page + run.page_count - 1;
-        pages += run.page_count;
-        const size_t size = size_t{run.page_count} * snapshot.page_size();
-        std::copy_n(raw.begin() + static_cast<std::ptrdiff_t>(at), size,
-                    local.begin() + static_cast<std::ptrdiff_t>(size_t{run.first_page - 1} * snapshot.page_size()));
-        at += size;
-      }
-    }
-    EXPECT_TRUE(local == wanted);
-    return pages;
-  }
-
   // Changes and backups at random, with what goes wrong at random too; all snapshots are read back, and fetched over one another.
   void RandomHistory(const Shape& shape, unsigned seed, unsigned snapshots) {
     OpenDatabase(shape);
@@ -239,7 +190,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
                                                                   content.begin() + static_cast<std::ptrdiff_t>(at + page_size),
                                                                   other.begin() + static_cast<std::ptrdiff_t>(at));
       }
-      EXPECT_LE(FetchOnto(snapshot, other, content), different);
+      EXPECT_LE(FetchOnto(*path_, Snapshot(snapshot), other, content), different);
     }
   }
 

@@ -23,9 +23,7 @@
 
 namespace litefleet::rpc {
 
-using std::chrono::hours;
-using std::chrono::minutes;
-using std::chrono::seconds;
+using std::chrono::hours, std::chrono::minutes, std::chrono::seconds;
 
 class FakeFleet final : public fleet::Fleet {
  public:
