@@ -162,6 +162,13 @@ v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperati
 
   // What waits for the link lies in the spool as pages; a dump waits itself, and so do files.
   const bool may_spool = operation.by_schedule() && !operation.drain() && MethodOf(order, database) != v1::METHOD_DUMP && !database.files;
+  // A part is no state of its database, so none is missing.
+  if (operation.by_schedule() && !operation.drain() && !may_spool && deps_.offline() &&
+      (database.files || dump::PartOf(database.dump).empty())) {
+    BeginGap(order.database(), spool::kNotSpooled,
+             fmt::format("the controller cannot be reached, and {} not kept on the device: the run waits",
+                         database.files ? "files are" : "a dump is"));
+  }
   absl::Status drained = absl::OkStatus();
   if (!(may_spool && deps_.offline())) {
     const uint64_t timeline = deps_.spool.Newest(order.database()).value_or(spool::SpooledSnapshot()).header.timeline();

@@ -21,7 +21,7 @@ constexpr std::string_view kEnding = ".spooled";
 constexpr std::string_view kHooksEnding = ".hooks";
 constexpr size_t kDigits = 16;
 constexpr uint64_t kMaxHooksBytes = 64 << 10;
-constexpr std::string_view kReasons[] = {kSpoolFull, kSpoolExpired, kSpooledDamaged, kRunFailed, kBaseGone};
+constexpr std::string_view kReasons[] = {kSpoolFull, kSpoolExpired, kSpooledDamaged, kRunFailed, kNotSpooled, kBaseGone};
 
 absl::StatusOr<std::vector<std::string>> NamesIn(const std::string& directory) {
   std::vector<std::string> names;

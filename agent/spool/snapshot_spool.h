@@ -41,6 +41,7 @@ inline constexpr std::string_view kSpoolFull = "SPOOL_FULL";
 inline constexpr std::string_view kSpoolExpired = "SPOOL_EXPIRED";
 inline constexpr std::string_view kSpooledDamaged = "SPOOLED_DAMAGED";
 inline constexpr std::string_view kRunFailed = "RUN_FAILED";
+inline constexpr std::string_view kNotSpooled = "NOT_SPOOLED";  // written by who runs what the spool does not take
 inline constexpr std::string_view kBaseGone = "SPOOL_BASE_GONE";
 
 // Where nothing else is configured: no transaction is pinned meanwhile.

@@ -196,5 +196,20 @@ def test_what_does_not_fit_is_an_open_gap_until_there_is_a_state_again():
         lf.expect(not any(alarm["reason"] == "COVERAGE_GAP" for alarm in alarms), f"alarms {alarms}")
 
 
+def test_a_dump_that_waits_for_the_controller_is_a_gap_until_it_arrives():
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        database = lf.make_database(fleet.path("app.db"), rows=100)
+        agent = fleet.agent("alpha", {"app": (database, SCHEDULE + '\nmethod = "dump"')})
+        lf.wait_until("the first scheduled dump", lambda: fleet.snapshots("alpha/app"), 60, 0.2)
+        go_offline(fleet)
+        lf.wait_until("the gap is kept", lambda: glob.glob(os.path.join(agent.state, "gaps", "*")), 60, 0.2)
+        fleet.serve()
+        gaps = lf.wait_until("the gap is told, and has ended", lambda: [gap for gap in listed_gaps(fleet) if gap["until"]], 90, 0.2)
+        lf.expect_equal(gaps[0]["reason"], "NOT_SPOOLED", "reason")
+        lf.expect(gaps[0]["from"] < gaps[0]["until"], f"it has a length: {gaps[0]}")
+
+
 if __name__ == "__main__":
     lf.main(globals())
