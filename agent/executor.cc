@@ -336,10 +336,11 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     kept.set_journal_mode(journal_mode);
   }
   if (result.state() == v1::OPERATION_STATE_CANCELLED || result.error().info().reason() == "CONTROLLER_OFFLINE") return result;
-  kept.clear_last_error();
-  if (result.state() == v1::OPERATION_STATE_SUCCEEDED && !part.empty()) {
-    // What is remembered is of the last whole snapshot: the next backup goes on from there, and gaps do not end here.
-    result.add_steps(fmt::format("the dump holds a part of the database only: {}", part));
+  // What is remembered is of whole snapshots, their errors too: the next backup goes on from there, and gaps do not end here.
+  if (part.empty()) kept.clear_last_error();
+  if (!part.empty()) {
+    if (result.state() == v1::OPERATION_STATE_SUCCEEDED)
+      result.add_steps(fmt::format("the dump holds a part of the database only: {}", part));
   } else if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_last_snapshot_id(result.snapshot_id());

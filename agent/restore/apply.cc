@@ -177,7 +177,8 @@ absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPl
   open.path = place.path();
   // SQLite opens it by its path: what the descriptor of the directory has under that name, and nothing that a link leads to.
   LF_ASSIGN_OR_RETURN(const auto st, place.Stat(place.name()));
-  if (st.has_value()) open.only = {st->st_dev, st->st_ino};
+  if (!st.has_value()) return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{} does not exist", place.path()));
+  open.only = {st->st_dev, st->st_ino};
   open.busy_timeout = std::chrono::seconds(5);
   open.allow_network_fs = options.allow_network_fs;
   open.cancelled = [&cancel] { return cancel.cancelled(); };

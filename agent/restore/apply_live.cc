@@ -99,6 +99,7 @@ absl::Status LiveCopy::Prepare() {
   if (merges()) {
     LF_RETURN_IF_ERROR(ExtractTables());
   } else {
+    LF_RETURN_IF_ERROR(CheckNotEmpty(v1::RESTORE_MODE_LIVE, context_.staging->page_count(), context_.place));
     LF_RETURN_IF_ERROR(CheckPageSize(target_, context_.staging->page_size()));
   }
   // So that the copy keeps the journal mode that the application chose.
@@ -222,7 +223,7 @@ absl::Status LiveCopy::Lock(sqlite3* from) {
   const auto deadline = Clock::now() + context_.options.lock_timeout;
   for (;;) {
     const int rc = sqlite3_backup_step(backup_.get(), 0);
-    if (rc == SQLITE_OK || rc == SQLITE_DONE) break;
+    if (rc == SQLITE_OK) break;
     LF_RETURN_IF_ERROR(context_.CheckCancelled());
     if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED) return destination_->ErrorFor(rc, "lock");
     if (Clock::now() >= deadline) {

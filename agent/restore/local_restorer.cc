@@ -94,7 +94,11 @@ LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state, const Ca
   static_cast<void>(order.ParseFromString(state.order()));
   const Target target{state.database(), state.path(), "allow", {}, {}};
   const RestoreSession::Parts parts{options_, fetcher_, journal_, checker_};
-  if (!ConcernsFiles(order, target)) return {RestoreSession(parts, state.operation_id(), order, target, stop, nullptr).Settle(), false};
+  if (!ConcernsFiles(order, target)) {
+    RestoreSession session(parts, state.operation_id(), order, target, stop, nullptr);
+    std::optional<Outcome> outcome = session.Settle();
+    return {std::move(outcome), session.kept()};
+  }
   FilesSession session(parts, state.operation_id(), order, target, stop, nullptr);
   std::optional<Outcome> outcome = session.Settle();
   return {std::move(outcome), session.kept()};

@@ -201,6 +201,13 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target) {
   return absl::OkStatus();
 }
 
+absl::Status CheckNotEmpty(v1::RestoreMode mode, uint32_t page_count, const TargetPlace& place) {
+  if (mode != v1::RESTORE_MODE_LIVE || page_count > 0) return absl::OkStatus();
+  return Error(Code::kFailedPrecondition, "SNAPSHOT_EMPTY",
+               fmt::format("the snapshot holds nothing, and there is a database at {}", place.path()),
+               "restore an earlier snapshot; with --mode replace the empty one takes its place");
+}
+
 absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const TargetPlace& place) {
   LF_ASSIGN_OR_RETURN(const auto st, place.Stat(place.name()));
   if (order.tables_size() > 0 && order.mode() == v1::RESTORE_MODE_REPLACE) {
@@ -276,6 +283,7 @@ void PlanAt(const TargetPlace& place, const Target& target, const ApplyOptions& 
     if (looked.ok()) {
       live = *looked;
       if (!is_text && !merges) obstacle(CheckPageSize(live, order.page_size()));
+      if (!is_text && !merges) obstacle(CheckNotEmpty(plan.mode(), order.page_count(), place));
       rate = RateFor(place, target);
       *plan.mutable_expected_stall() = google::protobuf::util::TimeUtil::MillisecondsToDuration(
           static_cast<int64_t>(static_cast<double>(BytesToCopy(live, bytes, merges)) * 1000.0 /

@@ -19,6 +19,9 @@ absl::Status CheckOrder(const v1::RestoreOrder& order, const Target& target);
 // Of both: the id becomes an environment variable of hooks, a part of the state file and of messages.
 absl::Status CheckSnapshotId(const v1::RestoreOrder& order, const Target& target);
 // The mode that the order means here: live where a database is, else new. TARGET_EXISTS, TARGET_MISSING.
+// SQLite's backup API commits at once where there is nothing to copy: no lock, and no undo of what it overwrites. kFailedPrecondition
+// SNAPSHOT_EMPTY.
+absl::Status CheckNotEmpty(v1::RestoreMode mode, uint32_t page_count, const TargetPlace& place);
 absl::StatusOr<v1::RestoreMode> DecideMode(const v1::RestoreOrder& order, const TargetPlace& place);
 
 struct SpaceNeeded {

@@ -15,7 +15,7 @@ namespace {
 constexpr uint32_t kVersion = 1;
 constexpr uint64_t kMostBytes = 1 << 20;  // of a file
 constexpr uint64_t kMostAgeBytes = 4096;
-constexpr std::chrono::milliseconds kAgeStep = std::chrono::hours(1);
+constexpr std::chrono::milliseconds kAgeStep = std::chrono::minutes(10);
 constexpr std::string_view kSuffix = ".state";
 constexpr std::string_view kUndoPrefix = "undo-";
 
@@ -125,7 +125,7 @@ std::chrono::milliseconds RestoreJournal::AgeOfUndo(const storage::v1::UndoRecor
   const bool same_boot = known && boot_then == boot && then <= now;
   const int64_t passed = !known ? 0 : same_boot ? now - then : now;
   if (!known) age = 0;
-  // A write of the flash an hour.
+  // What ran since the last write is lost with the power: devices may run for minutes at a time.
   if (!same_boot || passed >= kAgeStep.count()) {
     static_cast<void>(
         io::WriteFileAtomic(AgeFile(record.database()), fmt::format("{} {} {} {}\n", record.operation_id(), boot, now, age + passed)));

@@ -101,6 +101,11 @@ Outcome RestoreSession::Run() {
     return Interrupted(status);
   }
   const bool finished = status.ok();
+  // It had reached its target, and what is left of it lies where nobody comes now: for the next start.
+  if (!finished && !place_.has_value() && (state_.undoing_after_hook() || state_.step() == storage::v1::RESTORE_STEP_APPLIED)) {
+    kept_ = true;
+    return Interrupted(status);
+  }
   if (!finished) CleanUp();
   if (finished) status = read_back_;
   if (status.ok() || state_.hooks_begun()) status = AfterApply(status);
@@ -159,6 +164,7 @@ absl::Status RestoreSession::Begin() {
     LF_ASSIGN_OR_RETURN(live, LookAtLiveTarget(*place_, parts_.options.apply, cancel_));
     const bool keeps_pages = order_.content() == v1::SNAPSHOT_CONTENT_SQL || order_.tables_size() > 0;
     if (!keeps_pages) LF_RETURN_IF_ERROR(CheckPageSize(live, order_.page_size()));
+    if (!keeps_pages) LF_RETURN_IF_ERROR(CheckNotEmpty(mode, order_.page_count(), *place_));
   }
   LF_ASSIGN_OR_RETURN(const uint64_t reserve, target_.reserve.At(place_->directory()));
   SpaceNeeded space = SpaceFor(mode, order_, live, reserve);

@@ -46,6 +46,8 @@ class RestoreSession {
   Outcome Run();
   // As Run, abandoned. Nothing where it was rolled back.
   std::optional<Outcome> Settle();
+  // What it left could not be reached: the journal stays for the next start.
+  bool kept() const { return kept_; }
 
  private:
   absl::Status Go();
@@ -119,6 +121,7 @@ class RestoreSession {
   size_t hook_runs_kept_ = 0;
   std::unique_ptr<StagingLog> log_;  // while extents are fetched; null where it cannot be written
   uint32_t held_ = 0;                // extents that the staging file had before this run
+  bool kept_ = false;
   absl::Status read_back_;
 };
 

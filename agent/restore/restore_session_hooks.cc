@@ -1,4 +1,8 @@
 // What the device itself runs around the change of a database, and the undo that follows where that fails.
+#include <chrono>
+#include <vector>
+
+#include "agent/restore/in_use.h"
 #include "agent/restore/page_stream.h"
 #include "agent/restore/restore_session.h"
 #include "common/base/crash_point.h"
@@ -76,10 +80,17 @@ absl::Status RestoreSession::CheckAsRestored(const CancelToken& cancel) const {
   LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(*place_, parts_.options.apply, cancel));
   LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*database));
   if (read->empty() != (page_count == 0)) return others;
+  // Who has it open waits for the whole of this reading, or in WAL mode for a checkpoint.
+  const bool in_use = !FindUsers(std::vector{database->file_id()}).pids.empty();
+  const auto limit =
+      !in_use || database->wal_file() != nullptr ? std::chrono::milliseconds(std::chrono::minutes(10)) : target_.rollback_stall;
+  const auto deadline = std::chrono::steady_clock::now() + limit;
   format::RootBuilder root(page_size, page_count);
   Bytes wanted;
   LF_RETURN_IF_ERROR(StreamPages(*database, *read, cancel, [&](const StreamedExtent& at) -> absl::Status {
     if (at.page_size != page_size || at.page_count != page_count) return others;
+    if (std::chrono::steady_clock::now() > deadline)
+      return Error(Code::kDeadlineExceeded, "WRITER_STALL", "reading it would hold the application up");
     if (copied == nullptr) {
       root.Add(format::NameChunkOf(at.page_size, at.pages));
       return absl::OkStatus();

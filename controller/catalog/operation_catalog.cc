@@ -351,10 +351,13 @@ absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operat
   v1::Operation result;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(OperationRow row, Find(db, operation));
-    const bool was_active = IsActive(row.operation.state());
+    const v1::OperationState before = row.operation.state();
+    const bool was_active = IsActive(before);
     LF_RETURN_IF_ERROR(change(row.operation));
     LF_RETURN_IF_ERROR(Save(db, row.operation));
-    if (was_active && row.operation.state() == v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimelineOf(db, row));
+    // Also where it had ended without the device's word.
+    const bool succeeded = row.operation.state() == v1::OPERATION_STATE_SUCCEEDED;
+    if (succeeded && before != v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimelineOf(db, row));
     if (was_active && IsCancel(row.operation.state())) LF_RETURN_IF_ERROR(ExpireUploadsOf(db, operation));
     result = std::move(row.operation);
     return absl::OkStatus();

@@ -223,8 +223,8 @@ void Exports::Work() {
       if (stopping()) return Cancelled();
       const Key key(candidate.database.device_id(), candidate.database.name());
       slow_.contains(key) ? slow.push_back(key) : LookAt(candidate);
-      // Only of those that failed: the set stays small.
-      if (HasFailed(key)) exported.insert(key);
+      // Only of those that failed, or may yet: the set stays small.
+      if (slow_.contains(key) || HasFailed(key)) exported.insert(key);
       return absl::OkStatus();
     });
     LookAtSlow(std::move(slow));

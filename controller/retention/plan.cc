@@ -20,6 +20,8 @@ constexpr int64_t kTimes = 8;         // so much larger or smaller is strange
 constexpr int64_t kLeastChange = 1 << 20;
 constexpr size_t kLeastMany = 100;  // in a day
 constexpr size_t kTimesMany = 10;
+constexpr size_t kMostParts = 16;
+constexpr std::string_view kOtherParts = "others";
 
 milliseconds SinceEpoch(SystemTime time) { return milliseconds(ToUnixMillis(time)); }
 
@@ -87,8 +89,12 @@ std::vector<Verdict> PlanAlike(std::span<const Snapshot> snapshots, const Policy
 
 std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& policy, SystemTime now, const std::string& hold) {
   if (!hold.empty()) return std::vector<Verdict>(snapshots.size(), Verdict{.keep = true, .reasons = {"hold: " + hold}});
+  // A device may name as many parts as it likes, and drop one at any time: only the newest kinds have a turn of their own.
+  std::set<std::string_view> own{""};
+  for (size_t i = snapshots.size(); i-- > 0 && own.size() <= kMostParts;) own.insert(snapshots[i].part);
   std::map<std::string_view, std::vector<size_t>> kinds;
-  for (size_t i = 0; i < snapshots.size(); ++i) kinds[snapshots[i].part].push_back(i);
+  for (size_t i = 0; i < snapshots.size(); ++i)
+    kinds[own.contains(snapshots[i].part) ? std::string_view(snapshots[i].part) : kOtherParts].push_back(i);
   std::vector<Verdict> verdicts(snapshots.size());
   std::vector<Snapshot> alike;
   for (const auto& [part, places] : kinds) {

@@ -4,7 +4,8 @@
 // ordered, the newest keep_last, of each tier one a interval (the newest of those in it; intervals are counted from 1970, so the same one
 // wins every time) for as long as the tier lasts, and then the newest ones until the floor is reached. Snapshots that lost chunks count for
 // none of these; they stay while a tier lasts, because they may be healed. Snapshots that hold a part of the database are counted apart
-// from the whole ones, and from those that hold another part: keep_last and tiers are theirs too, the rest is not. A hold keeps everything.
+// from the whole ones, and the newest 16 kinds of part from one another: keep_last and tiers are theirs too, the rest is not. A hold keeps
+// everything.
 //
 // Thread safety: pure functions.
 #ifndef LITEFLEET_CONTROLLER_RETENTION_PLAN_H_

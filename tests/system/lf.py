@@ -170,9 +170,9 @@ class Agent:
         return self.fleet.program("litefleet-agent", "enroll", "--controller", self.controller, "--token-file", token_file, "--state", self.state, "--name",
                                   self.name, check=check, **options)
 
-    def start(self, env=None, **options):
+    def start(self, env=None, bin_folder=BIN, **options):
         self.write_config()
-        self.process = Process([os.path.join(BIN, "litefleet-agent"), "run", "--config", self.config], self.fleet.path(f"{self.name}.log"),
+        self.process = Process([os.path.join(bin_folder, "litefleet-agent"), "run", "--config", self.config], self.fleet.path(f"{self.name}.log"),
                                env={**os.environ, **(env or {})}, **options)
         self.fleet.processes.append(self.process)
         return self.process

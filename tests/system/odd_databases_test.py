@@ -164,7 +164,11 @@ def test_an_unreadable_one_stops_no_other():
         agent = fleet.agent("alpha", databases, start=False)
         user = {}
         if os.geteuid() == 0:
-            user = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+            # Where the build is others may not reach.
+            os.mkdir(fleet.path("bin"))
+            for program in ("litefleet-agent", "litefleet-check"):
+                shutil.copy(os.path.join(lf.BIN, program), fleet.path("bin", program))
+            user = {"user": NOBODY, "group": NOBODY, "extra_groups": [], "bin_folder": fleet.path("bin")}
             agent.write_config()
             for folder, _, names in [*os.walk(agent.state), *os.walk(fleet.path("data"))]:
                 for path in (folder, *(os.path.join(folder, name) for name in names)):

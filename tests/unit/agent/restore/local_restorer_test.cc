@@ -75,6 +75,19 @@ TEST_F(LocalRestorerTest, EmptyDatabaseIsRestored) {
   EXPECT_EQ(std::filesystem::file_size(path_), 0u);
 }
 
+// SQLite's backup of nothing commits at once: no lock was had, and the undo would be of what is there then.
+TEST_F(LocalRestorerTest, AnEmptySnapshotIsNotRestoredLive) {
+  for (const std::string journal : {"wal", "delete"}) {
+    ASSERT_TRUE(io::WriteFileAtomic(fetcher_.path, "").ok());
+    Make(path_, "old", journal, 10);
+    Order();
+    EXPECT_EQ(ReasonOf(Run().status), "SNAPSHOT_EMPTY") << journal;
+    EXPECT_EQ(Label(path_), "old") << journal;
+    EXPECT_EQ(LeftOver(), "");
+    std::filesystem::remove(path_);
+  }
+}
+
 TEST_F(LocalRestorerTest, NewRefusesAnExistingDatabase) {
   MakeSnapshot("wal");
   Make(path_, "old", "wal", 10);

@@ -137,6 +137,14 @@ TEST(PlanTest, PartsAreCountedApart) {
   for (size_t i = 0; i < snapshots.size(); ++i) EXPECT_EQ(verdicts[i].keep, i == 3 || i == 5) << i;
 }
 
+TEST(PlanTest, ADeviceCannotKeepAllByNamingEachPartAnew) {
+  Policy policy;
+  policy.keep_last = 1;
+  auto snapshots = Every(minutes(10), 200);
+  for (size_t i = 0; i + 1 < snapshots.size(); ++i) snapshots[i].part = "tables of " + std::to_string(i);
+  EXPECT_LE(Kept(Plan(snapshots, policy, kNow, "")), 18u);
+}
+
 TEST(PlanTest, APartIsNotSuddenlySmaller) {
   auto snapshots = Every(minutes(60), 30);
   snapshots.back().size_bytes = 100;

@@ -43,7 +43,8 @@ class SnapshotCatalogTest : public ingest::IngestTest {
     return outcome.snapshot_id;
   }
   // A restore that ends at this minute; its new timeline. Negative: it fails.
-  uint64_t Restore(int64_t minute, const std::string& base = "") {
+  // `unheard`: cancelled without the device's word, before that came.
+  uint64_t Restore(int64_t minute, const std::string& base = "", bool unheard = false) {
     OperationCatalog operations(*path_->db);
     OperationRow row;
     const std::string id = NewSession();
@@ -57,6 +58,15 @@ class SnapshotCatalogTest : public ingest::IngestTest {
     row.order.mutable_restore()->set_new_timeline(timeline);
     row.order.mutable_restore()->set_snapshot_id(base);
     EXPECT_TRUE(operations.Create({row}).ok());
+    if (unheard) {
+      EXPECT_TRUE(operations
+                      .Update(OperationId(id),
+                              [&](v1::Operation& operation) {
+                                operation.set_state(v1::OPERATION_STATE_CANCELLED);
+                                return absl::OkStatus();
+                              })
+                      .ok());
+    }
     const auto ended = operations.Update(OperationId(id), [&](v1::Operation& operation) {
       operation.set_state(minute < 0 ? v1::OPERATION_STATE_FAILED : v1::OPERATION_STATE_SUCCEEDED);
       *operation.mutable_ended_at() = ToProtoTime(Minute(std::abs(minute)));
@@ -124,6 +134,15 @@ TEST_F(SnapshotCatalogTest, AfterARestoreTheOldTimelineIsNotWhatTheDatabaseWas) 
   EXPECT_EQ(At(75), newer) << "not for ever";
   const std::string message = MessageOf(path_->snapshots->At(device_, "main", Minute(35), std::nullopt).status());
   EXPECT_NE(message.find("--timeline 1"), std::string::npos) << message;
+}
+
+TEST_F(SnapshotCatalogTest, ARestoreThatWasTakenForCancelledBeginsItsTimelineToo) {
+  const std::string first = Take(10);
+  const std::string second = Take(20);
+  const uint64_t restored = Restore(30, first, /*unheard=*/true);
+  EXPECT_EQ(At(25), second);
+  EXPECT_EQ(At(35), first);
+  EXPECT_EQ(At(35, restored), first);
 }
 
 TEST_F(SnapshotCatalogTest, BetweenARestoreAndTheNextBackupTheDatabaseIsWhatWasRestored) {
