@@ -74,14 +74,17 @@ bool LockedByOthers(std::span<const FileLock> locks, std::span<const FileId> fil
   });
 }
 
-bool LockedWithoutIndex(std::span<const FileLock> locks, FileId database, std::optional<FileId> wal_index) {
+std::set<pid_t> ReadersWithoutIndex(std::span<const FileLock> locks, FileId database, std::optional<FileId> wal_index) {
   const pid_t self = getpid();
-  return std::any_of(locks.begin(), locks.end(), [&](const FileLock& reader) {
-    if (reader.pid == self || reader.pid <= 0 || reader.file != database || reader.exclusive || reader.waits) return false;
-    if (reader.first > kSharedByte || reader.last < kSharedByte) return false;
-    return std::none_of(locks.begin(), locks.end(),
-                        [&](const FileLock& lock) { return lock.pid == reader.pid && wal_index.has_value() && lock.file == *wal_index; });
-  });
+  std::set<pid_t> readers;
+  for (const FileLock& reader : locks) {
+    if (reader.pid == self || reader.pid <= 0 || reader.file != database || reader.exclusive || reader.waits) continue;
+    if (reader.first <= kSharedByte && reader.last >= kSharedByte) readers.insert(reader.pid);
+  }
+  for (const FileLock& lock : locks) {
+    if (wal_index.has_value() && lock.file == *wal_index) readers.erase(lock.pid);
+  }
+  return readers;
 }
 
 bool WriterCheckpoints(std::span<const FileLock> locks, FileId wal_index) {

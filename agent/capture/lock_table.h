@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -45,9 +46,10 @@ std::vector<FileLock> ReadLocks();
 bool LockedByOthers(std::span<const FileId> files);
 bool LockedByOthers(std::span<const FileLock> locks, std::span<const FileId> files);
 
-// Another process has a read lock of SQLite's on `database` and none on `wal_index`: in WAL mode it follows a WAL that is not at the path
-// any more, or is just opening it. Nobody with locking_mode=EXCLUSIVE, which has no wal-index.
-bool LockedWithoutIndex(std::span<const FileLock> locks, FileId database, std::optional<FileId> wal_index);
+// Other processes that have a read lock of SQLite's on `database` and none on `wal_index`: in WAL mode they follow a WAL that is not at the
+// path any more, or are just opening it, or closing: who is so in several looks does neither. Nobody with locking_mode=EXCLUSIVE, which has
+// no wal-index.
+std::set<pid_t> ReadersWithoutIndex(std::span<const FileLock> locks, FileId database, std::optional<FileId> wal_index);
 
 // One other process holds both the write and the checkpoint lock of this wal-index.
 bool WriterCheckpoints(std::span<const FileLock> locks, FileId wal_index);

@@ -156,6 +156,15 @@ absl::Status OnlineSource::CheckFirstPage() const {
 }
 
 absl::Status OnlineSource::CheckFiles() const {
+  if (database_->wal_file() == nullptr && !read_->empty()) {
+    // The change counter: under our lock only who heeds none can have written.
+    LF_ASSIGN_OR_RETURN(const Bytes now, database_->ReadStart(kHeaderBytes));
+    const ByteView then = read_->first_page();
+    if (now.size() < kHeaderBytes || !std::equal(now.begin() + 24, now.begin() + 28, then.begin() + 24)) {
+      return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("{} was written while the agent had it locked", options_.path),
+                   "its application does not heed SQLite's locks (VFS unix-dotfile or unix-none): stop it for the backup");
+    }
+  }
   if (database_->HasFilesOfPath()) return absl::OkStatus();
   return Error(Code::kAborted, "SOURCE_CHANGED",
                fmt::format("{}, its -wal or its -shm was removed or replaced while it was read", options_.path), "try again");

@@ -209,12 +209,16 @@ absl::Status UserDatabase::CheckLocking() const {
   struct stat st {};
   const std::string lock = real_path_ + ".lock";
   if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) return absl::OkStatus();
+  // Such a directory may be any program's. With a journal that nobody has a lock for it is dangerous: SQLite would roll it back, as one
+  // that a crash has left, under an application that goes on.
+  if (!io::Exists(real_path_ + "-journal") || LockedByOthers(std::span(&file_id_, 1))) return absl::OkStatus();
   return Error(
       Code::kFailedPrecondition, "FOREIGN_LOCKING",
-      fmt::format("{} is locked by the directory {}, as the VFS unix-dotfile does: its application does not heed locks of others",
-                  options_.path, lock),
-      "let the application open it with SQLite's own VFS, or stop it for the backup; if none runs, a crash has left the directory: "
-      "remove it");
+      fmt::format(
+          "{} has a journal, and nobody a lock but the directory {}, as the VFS unix-dotfile makes it: its application does not heed "
+          "locks of others",
+          options_.path, lock),
+      "let the application open it with SQLite's own VFS, or stop it for the backup; if no application runs, open it once with its own");
 }
 
 // The check above and SQLite's open are two looks: the application may have closed in between.

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <optional>
+#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -53,14 +54,21 @@ Attached::~Attached() { Close().IgnoreError(); }
 
 absl::Status Attached::CheckWalIsThere(const capture::UserDatabase& database) {
   const std::string& path = database.real_path();
+  // A wal-index whose WAL alone was removed is no better than none.
+  const auto index_of = [&] { return io::Exists(path + "-wal") ? FileIdOf(path + "-shm") : std::nullopt; };
+  std::set<pid_t> without;  // in each look
   for (int look = 0; look < kOpeningLooks; ++look) {
     if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
-    // A wal-index whose WAL alone was removed is no better than none.
-    const auto index = io::Exists(path + "-wal") ? FileIdOf(path + "-shm") : std::nullopt;
-    if (!capture::LockedWithoutIndex(capture::ReadLocks(), database.file_id(), index)) return absl::OkStatus();
+    const auto index = index_of();
+    const std::set<pid_t> now = capture::ReadersWithoutIndex(capture::ReadLocks(), database.file_id(), index);
+    if (index_of() != index) return absl::OkStatus();  // somebody comes or goes
+    if (look == 0) without = now;
+    std::erase_if(without, [&](pid_t pid) { return !now.contains(pid); });
+    if (without.empty()) return absl::OkStatus();
   }
   return Error(absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
-               fmt::format("the WAL of {} was removed while an application had it open: what that commits is in no file", database.path()),
+               fmt::format("the WAL of {} was removed while an application (process {}) had it open: what that commits is in no file",
+                           database.path(), *without.begin()),
                "stop the application at once, look at the database, then start it again");
 }
 

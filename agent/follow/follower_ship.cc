@@ -244,12 +244,17 @@ bool Follower::HandOver() {
     if (ReasonOf(rule.status()) == "DATABASE_REPLACED") {
       Doubt("DATABASE_REPLACED");
     } else {
-      // The hold before it lasts: nothing is lost yet.
+      // The hold before it lasts: nothing is lost yet. But while it is on mark 0 nobody folds the WAL, however much of it is shipped.
       spdlog::warn("{}: a read transaction could not be handed over: {}", options_.database, MessageOf(rule.status()));
-      if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(rule.status()));
+      if (!not_handed_over_since_.has_value()) not_handed_over_since_ = clock_.Steady();
+      if (Overdue() || clock_.Steady() - *not_handed_over_since_ > options_.lease) {
+        not_handed_over_since_.reset();
+        GiveUpHold("LEASE_EXPIRED", MessageOf(rule.status()));
+      }
     }
     return false;
   }
+  not_handed_over_since_.reset();
   if (*rule == Attached::Rule::kNotSeenFree) judgement = {Verdict::kDoubt, "CHECKPOINT_LOCK_HELD"};
   if (judgement.verdict == Verdict::kDoubt) {
     Doubt(judgement.reason);

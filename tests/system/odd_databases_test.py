@@ -121,6 +121,7 @@ def test_one_that_fails_stops_no_other():
         make(fleet.path("locked.db"), ODD["no-rowid"])
         locked = sqlite3.connect(f"file:{fleet.path('locked.db')}?vfs=unix-dotfile", uri=True, isolation_level=None)
         locked.execute("begin immediate")
+        locked.execute("create table half_made(a)")
         bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE", "encrypted": "ENCRYPTED", "locked": "FOREIGN_LOCKING"}
         names = ["first", *bad, "foreign", "last"]
         for name in ("first", "last"):

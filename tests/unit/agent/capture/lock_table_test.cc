@@ -39,6 +39,22 @@ TEST(LockTable, WhoWritesAndCheckpointsAtOnce) {
   EXPECT_FALSE(both(""));
 }
 
+TEST(LockTable, WhoReadsWithoutTheWalIndex) {
+  const FileId database{1, 10}, index{1, 11}, other{1, 12};
+  const auto lock = [](pid_t pid, FileId file, uint64_t byte) {
+    FileLock one;
+    one.pid = pid;
+    one.file = file;
+    one.first = one.last = byte;
+    return one;
+  };
+  constexpr uint64_t kShared = (1 << 30) + 2;
+  const std::vector<FileLock> locks = {lock(100, database, kShared), lock(100, index, 128), lock(200, database, kShared),
+                                       lock(300, other, kShared), lock(200, other, 128)};
+  EXPECT_EQ(ReadersWithoutIndex(locks, database, index), std::set<pid_t>{200});
+  EXPECT_EQ(ReadersWithoutIndex(locks, database, std::nullopt), (std::set<pid_t>{100, 200}));
+}
+
 class LockTableTest : public CaptureTest {};
 
 TEST_F(LockTableTest, SeesAnAttachedProcessAndNotItself) {
