@@ -119,7 +119,7 @@ TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
   EXPECT_EQ(doubts(), 1u);
   follower_->Step(cancel_);
   EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
-  EXPECT_THAT(follower_->status().health.message(), testing::HasSubstr("was removed while an application had it open"));
+  EXPECT_THAT(follower_->status().health.message(), testing::HasSubstr("was removed while an application (process "));
   EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
   app.Run("close");
   app.Run("open");
