@@ -208,7 +208,8 @@ void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseCon
   absl::StatusOr<std::unique_ptr<capture::UserDatabase>> opened = capture::UserDatabase::Open(options);
   absl::Status status = opened.status();
   if (opened.ok()) {
-    status = (*opened)->BeginRead();
+    status = (*opened)->CheckWalIsThere();
+    if (status.ok()) status = (*opened)->BeginRead();
     if (status.ok()) {
       const absl::StatusOr<Bytes> start = (*opened)->ReadStart(capture::kHeaderBytes);
       if (start.ok()) {

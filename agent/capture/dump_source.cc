@@ -58,6 +58,7 @@ class DumpSource final : public TextSource {
 
 absl::Status DumpSource::Open(const dump::DumpOptions& what, dump::HelperOptions helper) {
   LF_ASSIGN_OR_RETURN(database_, UserDatabase::Open({options_.path, options_.busy_timeout, options_.allow_network_fs, options_.cancelled}));
+  LF_RETURN_IF_ERROR(database_->CheckWalIsThere());
   LF_ASSIGN_OR_RETURN(reader_, PageReader::Begin(*database_));
   pinned_since_ = options_.clock->Steady();
   info_.page_size = reader_->page_size();

@@ -65,6 +65,7 @@ absl::Status FileCopyTaker::Take() {
     database_.reset();
     LF_ASSIGN_OR_RETURN(database_, UserDatabase::Open(open));
   }
+  LF_RETURN_IF_ERROR(database_->CheckWalIsThere());
   LF_RETURN_IF_ERROR(Prepare());
   absl::Status status = Locked();
   End();

@@ -67,7 +67,8 @@ class OnlineSource final : public PageSource {
 absl::Status OnlineSource::Open() {
   LF_ASSIGN_OR_RETURN(database_, UserDatabase::Open({options_.path, options_.busy_timeout, options_.allow_network_fs, options_.cancelled}));
   attached_ = true;
-  absl::Status status = Pin();
+  absl::Status status = database_->CheckWalIsThere();
+  if (status.ok()) status = Pin();
   if (status.ok() && !read_->empty()) status = StartBackup();
   if (!status.ok() || read_->empty()) Detach();
   return status;
@@ -156,6 +157,7 @@ absl::Status OnlineSource::CheckFirstPage() const {
 }
 
 absl::Status OnlineSource::CheckFiles() const {
+  LF_RETURN_IF_ERROR(database_->CheckLocking());
   if (database_->wal_file() == nullptr && !read_->empty()) {
     // The change counter: under our lock only who heeds none can have written.
     LF_ASSIGN_OR_RETURN(const Bytes now, database_->ReadStart(kHeaderBytes));

@@ -61,6 +61,7 @@ absl::Status PrecopySource::Refill() {
 }
 
 absl::Status PrecopySource::ReadFrom(UserDatabase& database) {
+  LF_RETURN_IF_ERROR(database.CheckWalIsThere());
   LF_ASSIGN_OR_RETURN(const std::unique_ptr<PageReader> reader, PageReader::Begin(database));
   const SteadyTime since = options_.clock->Steady();
   LF_CRASH_POINT("capture.precopy_pinned");

@@ -11,6 +11,7 @@
 #include <cctype>
 #include <cstdlib>
 #include <fstream>
+#include <set>
 #include <thread>
 #include <utility>
 
@@ -27,6 +28,9 @@ namespace {
 using Code = absl::StatusCode;
 
 constexpr int kCloseRounds = 2;
+constexpr int kLooksAtLocks = 3;
+// Whoever is just opening a database has a lock on it before the one on the wal-index.
+constexpr std::chrono::milliseconds kBetweenLooks{20};
 constexpr std::string_view kBeOwner = "run the agent as root or as the owner of the database";
 
 bool HasChown() {
@@ -64,6 +68,13 @@ absl::Status ReplacedError(const std::string& path) {
   return Error(Code::kFailedPrecondition, "FILE_REPLACED",
                fmt::format("{} is not the file that it was a moment ago: somebody has put another one, or a link, in its place", path),
                "look at who may write to its directory and to those above, then try again");
+}
+
+// SQLite would roll it back if nobody had a lock. One that is empty, or whose header was not written yet or is cleared, it leaves alone.
+bool IsHotJournal(const std::string& path) {
+  std::ifstream journal(path, std::ios::binary);
+  const int first = journal.get();
+  return first != std::ifstream::traits_type::eof() && first != 0;
 }
 
 absl::Status CheckFile(const UserDatabaseOptions& options) {
@@ -205,23 +216,49 @@ absl::Status UserDatabase::ErrorForForeign() {
 
 // SQLite's VFS unix-dotfile makes a directory for as long as it has a lock, and neither takes nor heeds ours: what is read beside it may be
 // of two states.
-absl::Status UserDatabase::CheckLocking() const {
-  struct stat st {};
+absl::Status UserDatabase::CheckLocking() {
+  if (options_.own_journal) return absl::OkStatus();
   const std::string lock = real_path_ + ".lock";
-  if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) return absl::OkStatus();
   // Such a directory may be any program's. With a journal that nobody has a lock for it is dangerous: SQLite would roll it back, as one
-  // that a crash has left, under an application that goes on.
-  if (!io::Exists(real_path_ + "-journal") || LockedByOthers(std::span(&file_id_, 1))) return absl::OkStatus();
+  // that a crash has left, under an application that goes on. A writer that keeps to the locks may end between two of these looks.
+  for (int look = 0; look < kLooksAtLocks; ++look) {
+    struct stat st {};
+    if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || !IsHotJournal(real_path_ + "-journal")) return absl::OkStatus();
+    LF_ASSIGN_OR_RETURN(const bool writer, WriterAtWork());  // a connection of this process shows in no table of locks
+    if (writer || LockedByOthers(std::span(&file_id_, 1))) return absl::OkStatus();
+  }
   return Error(
       Code::kFailedPrecondition, "FOREIGN_LOCKING",
       fmt::format(
           "{} has a journal, and nobody a lock but the directory {}, as the VFS unix-dotfile makes it: its application does not heed "
           "locks of others",
           options_.path, lock),
-      "let the application open it with SQLite's own VFS, or stop it for the backup; if no application runs, open it once with its own");
+      "let the application open it with SQLite's own VFS, or stop it for the backup; if none runs, a crash has left the directory: remove "
+      "it");
 }
 
-// The check above and SQLite's open are two looks: the application may have closed in between.
+absl::Status UserDatabase::CheckWalIsThere() {
+  LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
+  if (const auto header = ParseHeader(start); !header || !header->wal || immutable_) return absl::OkStatus();
+  // A wal-index whose WAL alone was removed is no better than none.
+  const auto index_of = [&] { return io::Exists(real_path_ + "-wal") ? FileIdOf(real_path_ + "-shm") : std::nullopt; };
+  std::set<pid_t> without;  // in each look
+  for (int look = 0; look < kLooksAtLocks; ++look) {
+    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
+    const auto index = index_of();
+    const std::set<pid_t> now = ReadersWithoutIndex(ReadLocks(), file_id_, index);
+    if (index_of() != index) return absl::OkStatus();  // somebody comes or goes
+    if (look == 0) without = now;
+    std::erase_if(without, [&](pid_t pid) { return !now.contains(pid); });
+    if (without.empty()) return absl::OkStatus();
+  }
+  return Error(Code::kFailedPrecondition, "WAL_REMOVED",
+               fmt::format("the WAL of {} was removed while an application (process {}) had it open: what that commits is in no file",
+                           options_.path, *without.begin()),
+               kWalRemovedHint);
+}
+
+// The check of the header and SQLite's open are two looks: the application may have closed in between.
 absl::Status UserDatabase::CheckCreatedFiles() {
   if (may_own_) return absl::OkStatus();
   struct stat st {};

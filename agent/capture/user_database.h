@@ -18,11 +18,10 @@
 //   NOT_OWNER             kPermissionDenied    opening would create -wal and -shm with the wrong owner
 //   NOT_A_DATABASE        kDataLoss            and what it is, where that is known
 //   ENCRYPTED             kDataLoss            as it looks
-//   FOREIGN_LOCKING       kFailedPrecondition  its application locks by files of its own (unix-dotfile), and heeds no other lock
-//   DATABASE_DAMAGED      kDataLoss            SQLite's header, but SQLite refuses it
-//   DATABASE_BUSY         kUnavailable         locked longer than busy_timeout
-//   CANCELLED             kCancelled           `cancelled` said so
-//   IO_ERROR, OUT_OF_MEMORY, DISK_FULL, ...    as sqlite::ToStatus
+//   FOREIGN_LOCKING       kFailedPrecondition  as it looks, its application locks by files of its own (unix-dotfile), and heeds no other
+//   lock WAL_REMOVED           kFailedPrecondition  while an application had it open, which follows it on DATABASE_DAMAGED      kDataLoss
+//   SQLite's header, but SQLite refuses it DATABASE_BUSY         kUnavailable         locked longer than busy_timeout CANCELLED kCancelled
+//   `cancelled` said so IO_ERROR, OUT_OF_MEMORY, DISK_FULL, ...    as sqlite::ToStatus
 #ifndef LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
 #define LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
 
@@ -45,6 +44,8 @@
 
 namespace litefleet::capture {
 
+inline constexpr std::string_view kWalRemovedHint = "stop the application at once, look at the database, then start it again";
+
 struct UserDatabaseOptions {
   std::string path;  // absolute; symbolic links are followed, as the application does
   std::chrono::milliseconds busy_timeout{10'000};
@@ -53,6 +54,8 @@ struct UserDatabaseOptions {
   std::function<bool()> cancelled = {};
   // The file that is meant, where `path` has no links: none is followed then, and another file is refused.
   std::optional<FileId> only = {};
+  // A journal that is there may be of a transaction of this agent's own that was interrupted: it is rolled back, whatever lies beside it.
+  bool own_journal = false;
 };
 
 class UserDatabase {
@@ -97,6 +100,13 @@ class UserDatabase {
   void UnlockFile();
   // Another connection is about to write, or writes: a journal is its own and not left over. REQUIRES: kShared.
   absl::StatusOr<bool> WriterAtWork();
+  // FOREIGN_LOCKING, where it is to be seen at this moment. Open() looks, and whoever reads for longer asks again at the end.
+  absl::Status CheckLocking();
+
+  // WAL_REMOVED where, in several looks, another process follows a WAL that is at no path any more: what it commits is in no file until it
+  // closes, and what is to be seen at the path is not the newest state. For whoever reads, before the first read, which would make the
+  // files that are not there. Nothing outside WAL mode.
+  absl::Status CheckWalIsThere();
 
   // A passive checkpoint, which waits for nobody. REQUIRES: no transaction is open. Without a WAL that this connection has opened nothing
   // is looked at, and `ran` is false.
@@ -130,7 +140,6 @@ class UserDatabase {
   absl::Status CheckHeader();
   // Why a file without SQLite's magic is none, as far as its beginning tells.
   absl::Status ErrorForForeign();
-  absl::Status CheckLocking() const;
   absl::Status CheckCreatedFiles();
   bool OthersAttached() const;
   // A read that makes this connection open the WAL; false when the lock is not to be had at once.

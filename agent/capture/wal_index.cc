@@ -16,6 +16,7 @@ namespace {
 // Integers are in the machine's byte order.
 constexpr int kRegionBytes = 32768;
 constexpr size_t kStateBytes = 48;
+constexpr size_t kSaltsInHeader = 16;  // of the WAL file
 constexpr size_t kFirstRegionHead = 136;
 constexpr size_t kHashOffset = 16384;
 constexpr uint32_t kHashSlots = 8192;
@@ -155,6 +156,16 @@ absl::Status WalIndex::NotStartedOver(const WalState& state) const {
   LF_ASSIGN_OR_RETURN(const WalState now, ReadState());
   if (now.salts == state.salts) return absl::OkStatus();
   return Error(absl::StatusCode::kAborted, "FRAME_DAMAGED", "the WAL was started over while it was read");
+}
+
+absl::StatusOr<bool> WalIndex::IsOfWal(const WalState& state) const {
+  std::array<std::byte, kWalHeaderBytes> head{};
+  const int rc = wal_->pMethods->xRead(wal_, head.data(), static_cast<int>(head.size()), 0);
+  if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return sqlite::ToStatus(rc, nullptr, "read the header of the WAL");
+  if (rc == SQLITE_OK && std::equal(state.salts.begin(), state.salts.end(), &head[kSaltsInHeader])) return true;
+  // Whoever starts it over changes the index before the file.
+  LF_ASSIGN_OR_RETURN(const WalState now, ReadState());
+  return now.salts != state.salts;
 }
 
 absl::StatusOr<uint64_t> WalIndex::FileBytes() const {

@@ -4,17 +4,14 @@
 
 #include <algorithm>
 #include <optional>
-#include <set>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
-#include "agent/capture/database_header.h"
 #include "common/base/crash_point.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
-#include "common/io/file.h"
 #include "fmt/format.h"
 
 namespace litefleet::follow {
@@ -29,9 +26,6 @@ constexpr int kMostRounds = 8;
 constexpr int kMostBegins = 4;
 constexpr std::chrono::microseconds kAsideLook{300};
 constexpr uint64_t kWriteByte = 120;  // of the wal-index
-// Whoever is just opening a database has a lock on it before the one on the wal-index.
-constexpr int kOpeningLooks = 3;
-constexpr std::chrono::milliseconds kBetweenLooks{20};
 
 }  // namespace
 
@@ -39,10 +33,7 @@ absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOp
   std::unique_ptr<Attached> attached(new Attached(std::move(options)));
   Connection& first = attached->connections_[0];
   LF_ASSIGN_OR_RETURN(first.database, capture::UserDatabase::Open(attached->options_));
-  // Before the first read, which would make the files that are not there.
-  LF_ASSIGN_OR_RETURN(const Bytes start, first.database->ReadStart(capture::kHeaderBytes));
-  if (const auto header = capture::ParseHeader(start); header && header->wal && !first.database->immutable())
-    LF_RETURN_IF_ERROR(CheckWalIsThere(*first.database));
+  LF_RETURN_IF_ERROR(first.database->CheckWalIsThere());
   LF_RETURN_IF_ERROR(BeginHold(first));
   // A checkpointer that read the header before the agent was there may be stale: once it is out of the way the agent watches.
   LF_ASSIGN_OR_RETURN(Connection* const spare, attached->Spare());
@@ -51,26 +42,6 @@ absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOp
 }
 
 Attached::~Attached() { Close().IgnoreError(); }
-
-absl::Status Attached::CheckWalIsThere(const capture::UserDatabase& database) {
-  const std::string& path = database.real_path();
-  // A wal-index whose WAL alone was removed is no better than none.
-  const auto index_of = [&] { return io::Exists(path + "-wal") ? FileIdOf(path + "-shm") : std::nullopt; };
-  std::set<pid_t> without;  // in each look
-  for (int look = 0; look < kOpeningLooks; ++look) {
-    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
-    const auto index = index_of();
-    const std::set<pid_t> now = capture::ReadersWithoutIndex(capture::ReadLocks(), database.file_id(), index);
-    if (index_of() != index) return absl::OkStatus();  // somebody comes or goes
-    if (look == 0) without = now;
-    std::erase_if(without, [&](pid_t pid) { return !now.contains(pid); });
-    if (without.empty()) return absl::OkStatus();
-  }
-  return Error(absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
-               fmt::format("the WAL of {} was removed while an application (process {}) had it open: what that commits is in no file",
-                           database.path(), *without.begin()),
-               "stop the application at once, look at the database, then start it again");
-}
 
 absl::Status Attached::BeginHold(Connection& connection) {
   // A hold that is left behind by an error would end the one after it.

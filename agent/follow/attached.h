@@ -49,7 +49,7 @@ class Attached {
   bool SameFiles();
   // WAL_REMOVED where an application follows files that are at no path any more: what it commits is in no file, and as long as the agent
   // has the database open it cannot fold it in when it closes.
-  absl::Status CheckWalIsThere() { return SameFiles() ? CheckWalIsThere(holder()) : absl::OkStatus(); }
+  absl::Status CheckWalIsThere() { return SameFiles() ? holder().CheckWalIsThere() : absl::OkStatus(); }
   // All of `look` has been copied, and the hold is on a mark above 0: nothing but it keeps the WAL from being started over, and an
   // application may be waiting for that (RESTART, TRUNCATE).
   absl::StatusOr<bool> InTheWay(const capture::WalState& look);
@@ -93,8 +93,6 @@ class Attached {
     bool may_be_mark0 = false;
   };
   explicit Attached(capture::UserDatabaseOptions options) : options_(std::move(options)) {}
-  // REQUIRES: the database is in WAL mode.
-  static absl::Status CheckWalIsThere(const capture::UserDatabase& database);
   static absl::Status BeginHold(Connection& connection);
   // The connection that holds nothing; it has read before.
   absl::StatusOr<Connection*> Spare();

@@ -172,7 +172,7 @@ absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::s
 }
 
 absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options,
-                                                                  const CancelToken& cancel) {
+                                                                  const CancelToken& cancel, bool interrupted) {
   capture::UserDatabaseOptions open;
   open.path = place.path();
   // SQLite opens it by its path: what the descriptor of the directory has under that name, and nothing that a link leads to.
@@ -181,6 +181,7 @@ absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPl
   open.only = {st->st_dev, st->st_ino};
   open.busy_timeout = std::chrono::seconds(5);
   open.allow_network_fs = options.allow_network_fs;
+  open.own_journal = interrupted;
   open.cancelled = [&cancel] { return cancel.cancelled(); };
   return capture::UserDatabase::Open(std::move(open));
 }
@@ -188,6 +189,7 @@ absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPl
 absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel) {
   const auto look = [&]() -> absl::StatusOr<LiveTarget> {
     LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(place, options, cancel));
+    LF_RETURN_IF_ERROR(database->CheckWalIsThere());
     LF_RETURN_IF_ERROR(database->BeginRead());
     LiveTarget target;
     LF_ASSIGN_OR_RETURN(const uint64_t file_bytes, database->FileBytes());

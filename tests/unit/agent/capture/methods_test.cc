@@ -18,6 +18,7 @@
 #include "fmt/format.h"
 #include "gmock/gmock.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
+#include "tests/unit/agent/follow/application.h"
 
 namespace litefleet::capture {
 namespace {
@@ -506,7 +507,13 @@ TEST_P(ForeignLockingTest, File) {
   {
     sqlite3* db = nullptr;
     ASSERT_EQ(sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READWRITE, "unix-dotfile"), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(db, "begin immediate; update t set i = 1", nullptr, nullptr, nullptr), SQLITE_OK);
+    // More than its cache holds: a part of the transaction is in the file, and what it was in the journal.
+    ASSERT_EQ(sqlite3_exec(db,
+                           "pragma cache_size=2; begin immediate; create table half_made(a);"
+                           "with recursive n(i) as (select 1 union all select i + 1 from n where i < 200)"
+                           "insert into half_made select zeroblob(1000) from n",
+                           nullptr, nullptr, nullptr),
+              SQLITE_OK);
     EXPECT_EQ(Take("stored.db"), "FOREIGN_LOCKING");
     EXPECT_THAT(said_, testing::HasSubstr("unix-dotfile"));
     ASSERT_EQ(sqlite3_exec(db, "commit", nullptr, nullptr, nullptr), SQLITE_OK);
@@ -516,8 +523,53 @@ TEST_P(ForeignLockingTest, File) {
   EXPECT_EQ(Take("stored.db"), "") << said_;
 }
 
+// A journal that is kept between transactions, and a directory that some other program calls so.
+TEST_P(ForeignLockingTest, DirectoryOfAnother) {
+  Sql(path_, fmt::format("pragma journal_mode=persist; {}", kRows));
+  ASSERT_TRUE(std::filesystem::exists(path_ + "-journal"));
+  std::filesystem::create_directory(path_ + ".lock");
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+}
+
 INSTANTIATE_TEST_SUITE_P(Foreign, ForeignLockingTest,
                          testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"}, Cell{"dump", "delete", "x"}), NameOf);
+
+// What an application commits into a WAL that is at no path is in no snapshot: none is made then.
+class RemovedWalTest : public MethodsTest {};
+
+TEST_P(RemovedWalTest, UnderAnApplication) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
+  follow::Application application(path_);
+  application.Run("update t set i = 1");
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  application.Run("update t set i = 2");
+  const std::string before = Listing(Path("place"));
+  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
+  EXPECT_THAT(said_, testing::HasSubstr("an application (process "));
+  EXPECT_EQ(Listing(Path("place")), before);
+  application.Run("close");
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "2");
+}
+
+// The wal-index at the path is the application's, so that its locks look right; the WAL beside it is another.
+TEST_P(RemovedWalTest, AndMadeAnew) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
+  follow::Application application(path_);
+  application.Run("update t set i = 1");
+  std::filesystem::remove(path_ + "-wal");
+  std::ofstream(path_ + "-wal").close();
+  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
+  EXPECT_THAT(said_, testing::HasSubstr("is not the one that its wal-index is of"));
+  std::ofstream(path_ + "-wal") << std::string(4096, 'x');
+  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
+  application.Run("close");
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
+}
+
+INSTANTIATE_TEST_SUITE_P(Removed, RemovedWalTest,
+                         testing::Values(Cell{"online", "wal", "x"}, Cell{"file", "wal", "x"}, Cell{"dump", "wal", "x"}), NameOf);
 
 }  // namespace
 }  // namespace litefleet::capture
