@@ -253,6 +253,8 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
   const bool dumps = method == v1::METHOD_DUMP && !files;
   const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
   const std::string part = dumps ? dump::PartOf(what) : "";
+  // What was ordered beside the backups that the configuration asks for tells nothing of how these go.
+  const bool aside = !part.empty() && (database.method != "dump" || part != dump::PartOf(database.dump));
   // Two ways to the same pages.
   const bool pages = method == v1::METHOD_ONLINE || method == v1::METHOD_FILE;
   if (pages && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
@@ -336,12 +338,15 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     kept.set_journal_mode(journal_mode);
   }
   if (result.state() == v1::OPERATION_STATE_CANCELLED || result.error().info().reason() == "CONTROLLER_OFFLINE") return result;
-  // What is remembered is of whole snapshots, their errors too: the next backup goes on from there, and gaps do not end here.
-  if (part.empty()) kept.clear_last_error();
-  if (!part.empty()) {
-    if (result.state() == v1::OPERATION_STATE_SUCCEEDED)
-      result.add_steps(fmt::format("the dump holds a part of the database only: {}", part));
-  } else if (result.state() == v1::OPERATION_STATE_SUCCEEDED) {
+  const bool succeeded = result.state() == v1::OPERATION_STATE_SUCCEEDED;
+  if (!aside) {
+    kept.clear_last_error();
+    if (!succeeded) kept.set_last_error(result.error().SerializeAsString());
+  }
+  if (succeeded && !part.empty()) {
+    result.add_steps(fmt::format("the dump holds a part of the database only: {}", part));
+  } else if (succeeded) {
+    // Of whole snapshots: the next backup goes on from there, and a part ends no gap.
     kept.set_last_success_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_last_snapshot_id(result.snapshot_id());
     // As they were before anything was read: what is written later shows.
@@ -349,8 +354,6 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     kept.set_read_at_ms(kept.last_run_at_ms());
     kept.clear_unchanged_at_ms();
     EndGaps(order.database());
-  } else {
-    kept.set_last_error(result.error().SerializeAsString());
   }
   Remember(kept);
   return result;

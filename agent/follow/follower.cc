@@ -268,7 +268,7 @@ void Follower::Attach(const CancelToken& cancel) {
   absl::StatusOr<std::unique_ptr<Attached>> attached = Attached::Open(options);
   if (!attached.ok()) return Fail(attached.status());
   attached_ = *std::move(attached);
-  not_handed_over_since_.reset();
+  not_handed_over_.reset();
   rested_facts_.clear();  // what is shipped from here on is in the WAL, and the file may look as before
   LF_CRASH_POINT("follow.attached");
   Progress();

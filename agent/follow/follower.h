@@ -172,14 +172,17 @@ class Follower {
   std::array<std::byte, 8> tried_{};  // the generation in which rounds came to nothing
   Filled filled_;                     // how far the WAL was, and how fast it had grown until then
   std::chrono::milliseconds backoff_{0};
-  std::optional<SteadyTime> not_handed_over_since_;  // by an error, each time
-  bool has_turn_ = false;                            // to compare
-  bool in_compare_ = false;                          // the shipper is in use
-  bool fresh_base_ = false;                          // nothing of the ledger is believed by the next page diff
-  bool dirty_ = true;                                // while detached: files may have changed
-  std::string rested_facts_;                         // while detached
-  bool unsure_ = false;                              // whether anybody came between the close and rested_facts_
-  std::optional<SteadyTime> waits_since_;            // while detached, with what may not have been shipped
+  struct Failing {
+    SteadyTime since, last;
+  };
+  std::optional<Failing> not_handed_over_;  // by errors that follow each other closely
+  bool has_turn_ = false;                   // to compare
+  bool in_compare_ = false;                 // the shipper is in use
+  bool fresh_base_ = false;                 // nothing of the ledger is believed by the next page diff
+  bool dirty_ = true;                       // while detached: files may have changed
+  std::string rested_facts_;                // while detached
+  bool unsure_ = false;                     // whether anybody came between the close and rested_facts_
+  std::optional<SteadyTime> waits_since_;   // while detached, with what may not have been shipped
   struct Released {
     SteadyTime at;
     SystemTime from;    // the newest state that is known to have been shipped

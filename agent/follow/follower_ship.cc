@@ -243,18 +243,22 @@ bool Follower::HandOver() {
   if (!rule.ok()) {
     if (ReasonOf(rule.status()) == "DATABASE_REPLACED") {
       Doubt("DATABASE_REPLACED");
+    } else if (ReasonOf(rule.status()) == "WAL_REMOVED") {
+      Fail(rule.status());
     } else {
       // The hold before it lasts: nothing is lost yet. But while it is on mark 0 nobody folds the WAL, however much of it is shipped.
       spdlog::warn("{}: a read transaction could not be handed over: {}", options_.database, MessageOf(rule.status()));
-      if (!not_handed_over_since_.has_value()) not_handed_over_since_ = clock_.Steady();
-      if (Overdue() || clock_.Steady() - *not_handed_over_since_ > options_.lease) {
-        not_handed_over_since_.reset();
+      const SteadyTime now = clock_.Steady();
+      if (!not_handed_over_.has_value() || now - not_handed_over_->last > options_.short_gap) not_handed_over_ = {now, now};
+      not_handed_over_->last = now;
+      if (Overdue() || now - not_handed_over_->since > options_.lease) {
+        not_handed_over_.reset();
         GiveUpHold("LEASE_EXPIRED", MessageOf(rule.status()));
       }
     }
     return false;
   }
-  not_handed_over_since_.reset();
+  not_handed_over_.reset();
   if (*rule == Attached::Rule::kNotSeenFree) judgement = {Verdict::kDoubt, "CHECKPOINT_LOCK_HELD"};
   if (judgement.verdict == Verdict::kDoubt) {
     Doubt(judgement.reason);

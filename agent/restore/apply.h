@@ -97,9 +97,9 @@ absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int 
 // As a database that is new in this directory gets them.
 absl::Status TakeOwnerOfDirectory(const TargetPlace& place, int fd, const std::string& what);
 
-// The file that has the name below the directory's descriptor, or FILE_REPLACED.
+// The file that has the name below the directory's descriptor, or FILE_REPLACED. `interrupted`: a journal may be of a copy of ours.
 absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPlace& place, const ApplyOptions& options,
-                                                                  const CancelToken& cancel);
+                                                                  const CancelToken& cancel, bool interrupted = false);
 // What restoring live into the target meets: its geometry, through SQLite. TARGET_NOT_OPENABLE where SQLite refuses it.
 struct LiveTarget {
   uint32_t page_size = 0;  // 0: an empty file

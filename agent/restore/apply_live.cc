@@ -70,6 +70,7 @@ class LiveCopy {
   absl::Status TakeUndoAhead();
   // Waits for the destination's lock to copy `from` into it.
   absl::Status Lock(sqlite3* from);
+  absl::Status NothingToCopy();
   absl::Status CompleteUndo();
   absl::Status Copy();
   absl::Status ReadBack();
@@ -210,10 +211,17 @@ absl::Status LiveCopy::MergeTables() {
       merge.may_break_keys ? ", whatever becomes of foreign keys" : "; no row of another table lost the parent of a foreign key"));
   if (const std::string said = load->said(); !said.empty()) context_.Say(said);
   // SQLite remembers how many pages there were when the lock was had, and may have copied all of them before it is told to be at the end.
-  if (const int rc = sqlite3_backup_step(backup_.get(), 0); rc != SQLITE_OK)
-    return destination_->ErrorFor(rc, "look at what is copied into");
+  const int rc = sqlite3_backup_step(backup_.get(), 0);
+  if (rc == SQLITE_DONE) return NothingToCopy();
+  if (rc != SQLITE_OK) return destination_->ErrorFor(rc, "look at what is copied into");
   LF_CRASH_POINT("restore.merged");
   return absl::OkStatus();
+}
+
+// SQLite's copy of nothing is committed with the step that was to lock: nothing may come here that is empty.
+absl::Status LiveCopy::NothingToCopy() {
+  return Error(Code::kInternal, "SNAPSHOT_EMPTY", fmt::format("SQLite found nothing to copy into {}", context_.place.path()),
+               "look at the database, which may be empty now, and restore it from a snapshot that is not with --mode replace");
 }
 
 absl::Status LiveCopy::Lock(sqlite3* from) {
@@ -225,6 +233,7 @@ absl::Status LiveCopy::Lock(sqlite3* from) {
     const int rc = sqlite3_backup_step(backup_.get(), 0);
     if (rc == SQLITE_OK) break;
     LF_RETURN_IF_ERROR(context_.CheckCancelled());
+    if (rc == SQLITE_DONE) return NothingToCopy();
     if ((rc & 0xff) != SQLITE_BUSY && (rc & 0xff) != SQLITE_LOCKED) return destination_->ErrorFor(rc, "lock");
     if (Clock::now() >= deadline) {
       return Error(Code::kUnavailable, "DATABASE_BUSY",

@@ -6,6 +6,7 @@
 
 #include "agent/restore/apply.h"
 #include "agent/restore/loaded_file.h"
+#include "agent/restore/plan.h"
 #include "agent/restore/restore_session.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
@@ -46,6 +47,7 @@ absl::Status RestoreSession::LoadText() {
   state_.add_steps(
       fmt::format("loaded {} bytes of SQL text into a database of {} pages", segments.text_bytes(), state_.loaded_page_count()));
   if (!live() || order_.tables_size() > 0) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(CheckNotEmpty(v1::RESTORE_MODE_LIVE, state_.loaded_page_count(), *place_));
   LF_ASSIGN_OR_RETURN(const LiveTarget target, LookAtLiveTarget(*place_, parts_.options.apply, cancel_));
   return CheckPageSize(target, state_.loaded_page_size());
 }

@@ -101,10 +101,13 @@ Outcome RestoreSession::Run() {
     return Interrupted(status);
   }
   const bool finished = status.ok();
-  // It had reached its target, and what is left of it lies where nobody comes now: for the next start.
-  if (!finished && !place_.has_value() && (state_.undoing_after_hook() || state_.step() == storage::v1::RESTORE_STEP_APPLIED)) {
+  // It had reached its target, and what is left of it lies where nobody comes now: for the next start. Behind a link it is not looked for.
+  const bool reached = state_.undoing_after_hook() || state_.step() == storage::v1::RESTORE_STEP_APPLIED;
+  if (!finished && !place_.has_value() && reached && ReasonOf(status) != "FILE_REPLACED") {
     kept_ = true;
-    return Interrupted(status);
+    Outcome outcome = OutcomeOf(state_);
+    outcome.status = status;
+    return outcome;
   }
   if (!finished) CleanUp();
   if (finished) status = read_back_;

@@ -1,4 +1,5 @@
 // What the device itself runs around the change of a database, and the undo that follows where that fails.
+#include <algorithm>
 #include <chrono>
 #include <vector>
 
@@ -50,7 +51,7 @@ void RestoreSession::KeepHookRuns() {
 
 absl::Status RestoreSession::AfterApply(const absl::Status& ended) {
   if (!parts_.options.hooks || !state_.hooks_begun()) return ended;
-  if (state_.undoing_after_hook())
+  if (place_.has_value() && state_.undoing_after_hook())
     return UndoAfterHook(Error(absl::StatusCode::kFailedPrecondition, "HOOK_FAILED", "the hook that runs after the restore failed"));
   MakeHooks();
   if (hooks_ == nullptr) return ended;  // none are configured any more
@@ -80,17 +81,22 @@ absl::Status RestoreSession::CheckAsRestored(const CancelToken& cancel) const {
   LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(*place_, parts_.options.apply, cancel));
   LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*database));
   if (read->empty() != (page_count == 0)) return others;
-  // Who has it open waits for the whole of this reading, or in WAL mode for a checkpoint.
-  const bool in_use = !FindUsers(std::vector{database->file_id()}).pids.empty();
-  const auto limit =
-      !in_use || database->wal_file() != nullptr ? std::chrono::milliseconds(std::chrono::minutes(10)) : target_.rollback_stall;
-  const auto deadline = std::chrono::steady_clock::now() + limit;
+  // Who has it open waits for the whole of this reading, or in WAL mode for a checkpoint. Who comes meanwhile waits as briefly.
+  const bool writers_wait = database->wal_file() == nullptr;
+  const Users users = FindUsers(std::vector{database->file_id()});
+  bool in_use = writers_wait && (!users.complete || !users.pids.empty());
+  const auto began = std::chrono::steady_clock::now();
+  auto deadline = began + (in_use ? target_.rollback_stall : std::chrono::milliseconds(std::chrono::minutes(10)));
   format::RootBuilder root(page_size, page_count);
   Bytes wanted;
   LF_RETURN_IF_ERROR(StreamPages(*database, *read, cancel, [&](const StreamedExtent& at) -> absl::Status {
     if (at.page_size != page_size || at.page_count != page_count) return others;
-    if (std::chrono::steady_clock::now() > deadline)
-      return Error(Code::kDeadlineExceeded, "WRITER_STALL", "reading it would hold the application up");
+    const auto now = std::chrono::steady_clock::now();
+    if (writers_wait && !in_use) {
+      LF_ASSIGN_OR_RETURN(in_use, database->WriterAtWork());
+      if (in_use) deadline = std::min(deadline, now + target_.rollback_stall);
+    }
+    if (now > deadline) return Error(Code::kDeadlineExceeded, "WRITER_STALL", "reading it would hold the application up");
     if (copied == nullptr) {
       root.Add(format::NameChunkOf(at.page_size, at.pages));
       return absl::OkStatus();

@@ -120,8 +120,11 @@ def test_one_that_fails_stops_no_other():
             file.write(os.urandom(64 * 4096))
         make(fleet.path("locked.db"), ODD["no-rowid"])
         locked = sqlite3.connect(f"file:{fleet.path('locked.db')}?vfs=unix-dotfile", uri=True, isolation_level=None)
+        locked.execute("pragma cache_size=2")
         locked.execute("begin immediate")
         locked.execute("create table half_made(a)")
+        # More than the cache holds, so that some of it is in the file already, and what it was in a journal.
+        locked.executemany("insert into half_made values(?)", [(bytes(1000),)] * 200)
         bad = {"missing": "DATABASE_MISSING", "directory": "NOT_REGULAR_FILE", "text": "NOT_A_DATABASE", "encrypted": "ENCRYPTED", "locked": "FOREIGN_LOCKING"}
         names = ["first", *bad, "foreign", "last"]
         for name in ("first", "last"):

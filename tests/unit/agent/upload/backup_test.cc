@@ -79,8 +79,8 @@ class BackupTest : public testing::Test {
   BackupTest() : directory_(testing::TempDir() + fmt::format("/lf-backup-{}", getpid())) {
     std::filesystem::create_directories(directory_);
     options_.backoff = {.first = milliseconds(5), .limit = milliseconds(20), .reset_after = milliseconds(1000)};
-    options_.attempt.no_progress = milliseconds(400);
-    options_.attempt.commit_wait = milliseconds(400);
+    options_.attempt.no_progress = std::chrono::seconds(20);
+    options_.attempt.commit_wait = std::chrono::seconds(20);
     job_.operation_id = "01JDAAAAAAAAAAAAAAAAAAAAAA";
     job_.session_id = "01JDBBBBBBBBBBBBBBBBBBBBBB";
     job_.database = "app";
@@ -121,6 +121,8 @@ class BackupTest : public testing::Test {
     }
     EXPECT_EQ(controller_.commits().back().root_digest(), root.Finish().AsString());
   }
+  // A silence ends an attempt soon. On a slow machine this may also end one that was merely slow, so attempts are not counted exactly.
+  void SoonTiredOfSilence() { options_.attempt.no_progress = options_.attempt.commit_wait = milliseconds(400); }
   // Cancels once `state` was reached; the backup must end soon.
   void CancelAfter(milliseconds delay) {
     std::thread canceller([this, delay] {
@@ -235,17 +237,28 @@ TEST_F(BackupTest, ADatabaseThatChangesBetweenAttemptsIsExact) {
 }
 
 TEST_F(BackupTest, ALostAnswerToTheCommitIsNoSecondSnapshot) {
-  controller_.swallow = [cut = false](const v1::UploadRequest& request) mutable {
+  controller_.lose_answer = [cut = false](const v1::UploadRequest& request) mutable {
     return request.has_commit() && !std::exchange(cut, true);
   };
   ExpectDone(Run());
   EXPECT_EQ(controller_.streams(), 2);
+  EXPECT_EQ(controller_.commits().size(), 1);
+}
+
+TEST_F(BackupTest, ACommitThatIsNotAnsweredIsSentAgain) {
+  SoonTiredOfSilence();
+  controller_.swallow = [cut = false](const v1::UploadRequest& request) mutable {
+    return request.has_commit() && !std::exchange(cut, true);
+  };
+  ExpectDone(Run());
+  EXPECT_GE(controller_.streams(), 2);
 }
 
 TEST_F(BackupTest, ASilentControllerIsLeftAndTriedAgain) {
+  SoonTiredOfSilence();
   controller_.swallow = [cut = 0](const v1::UploadRequest& request) mutable { return request.has_chunks() && ++cut == 3; };
   ExpectDone(Run());
-  EXPECT_EQ(controller_.streams(), 2);
+  EXPECT_GE(controller_.streams(), 2);
 }
 
 TEST_F(BackupTest, GivesUpInTheEnd) {
@@ -351,13 +364,11 @@ TEST_F(BackupTest, CancelWhileSpooling) {
 }
 
 TEST_F(BackupTest, CancelWhileTheControllerIsSilent) {
-  options_.attempt.no_progress = std::chrono::seconds(30);
   controller_.swallow = [](const v1::UploadRequest& request) { return request.has_offer(); };
   CancelAfter(milliseconds(150));
 }
 
 TEST_F(BackupTest, CancelWhileCommitting) {
-  options_.attempt.commit_wait = std::chrono::seconds(30);
   controller_.swallow = [](const v1::UploadRequest& request) { return request.has_commit(); };
   CancelAfter(milliseconds(500));
 }

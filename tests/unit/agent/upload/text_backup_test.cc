@@ -52,7 +52,7 @@ class TextBackup : public testing::Test {
   TextBackup() : directory_(testing::TempDir() + fmt::format("/lf-text-{}", getpid())) {
     std::filesystem::create_directories(directory_);
     options_.backoff = {.first = milliseconds(5), .limit = milliseconds(20), .reset_after = milliseconds(1000)};
-    options_.attempt.no_progress = milliseconds(400);
+    options_.attempt.no_progress = std::chrono::seconds(20);
     job_.operation_id = "01JDAAAAAAAAAAAAAAAAAAAAAA";
     job_.session_id = "01JDBBBBBBBBBBBBBBBBBBBBBB";
     job_.database = "app";
