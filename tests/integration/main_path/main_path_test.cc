@@ -69,7 +69,8 @@ class MainPathTest : public testing::Test {
 
   std::string Download(const std::string& snapshot) {
     const std::string file = programs_.directory() + "/" + snapshot + ".download";
-    const Result result = programs_.Cli({"snapshot", "download", snapshot, "--output", file});
+    const Result result =
+        programs_.Cli({"snapshot", "download", snapshot, "--output", file, "--force"});  // an unchanged database has no new one
     EXPECT_EQ(result.exit_code, 0) << result.err;
     return file;
   }
