@@ -191,6 +191,14 @@ absl::Status FileCopyTaker::TakeStill() {
     LF_RETURN_IF_ERROR(GoingOn(0));
     std::this_thread::sleep_for(kStillLook);
   }
+  if (wal_missing_) {
+    return Error(
+        Code::kFailedPrecondition, "WAL_REMOVED",
+        fmt::format("an application lets nobody lock {} (locking_mode=EXCLUSIVE), and its WAL was removed: what it commits is in no "
+                    "file",
+                    options_.path),
+        kWalRemovedHint);
+  }
   return Error(
       Code::kUnavailable, "DATABASE_BUSY",
       fmt::format("an application lets nobody lock {} (locking_mode=EXCLUSIVE), and within {} ms there was no copy of which it is certain "
@@ -218,8 +226,10 @@ absl::StatusOr<bool> FileCopyTaker::TakeStillOnce() {
   LF_ASSIGN_OR_RETURN(const uint64_t journal, copy_.files_->Bytes(CopiedFiles::kJournal));
   if (!header || !header->wal || journal > 0 || !before.database || before.database != after.database) return false;
   const bool one_wal = before.wal && before.wal == after.wal && !before.wal_header.empty() && before.wal_header == after.wal_header;
-  const bool untouched =
-      before.facts && after.facts && (before.facts->settled || database_->immutable()) && before.facts->text == after.facts->text;
+  // Whoever has locked it for good has a WAL beside it from its first read on.
+  wal_missing_ = !before.wal && !after.wal && !database_->immutable();
+  const bool untouched = !wal_missing_ && before.facts && after.facts && (before.facts->settled || database_->immutable()) &&
+                         before.facts->text == after.facts->text;
   return one_wal || untouched;
 }
 

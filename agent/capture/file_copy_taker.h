@@ -52,6 +52,7 @@ class FileCopyTaker {
   std::unique_ptr<UserDatabase> database_;
   std::unique_ptr<copy::CopyProcess> process_;
   std::unique_ptr<PinnedRead> read_;  // kPinned
+  bool wal_missing_ = false;          // kStill: a database in WAL mode has none beside it
   uint64_t database_bytes_ = 0;
   bool held_ = false;
   SteadyTime since_{};

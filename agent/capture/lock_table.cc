@@ -5,9 +5,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <system_error>
+
+#include "fmt/format.h"
 
 namespace litefleet::capture {
 namespace {
@@ -63,6 +67,16 @@ std::vector<FileLock> ReadLocks() {
   std::ifstream stream("/proc/locks");
   const std::string table{std::istreambuf_iterator<char>(stream), std::istreambuf_iterator<char>()};
   return ParseLocks(table);
+}
+
+bool HasOpen(pid_t pid, std::span<const FileId> files) {
+  std::error_code error;
+  std::vector<FileId> open;
+  for (std::filesystem::directory_iterator at(fmt::format("/proc/{}/fd", pid), error), end; !error && at != end; at.increment(error)) {
+    if (const auto id = FileIdOf(at->path().string()); id.has_value()) open.push_back(*id);
+  }
+  return !error && std::all_of(files.begin(), files.end(),
+                               [&](const FileId& file) { return std::find(open.begin(), open.end(), file) != open.end(); });
 }
 
 bool LockedByOthers(std::span<const FileId> files) { return LockedByOthers(ReadLocks(), files); }

@@ -42,6 +42,9 @@ std::vector<FileLock> ParseLocks(std::string_view table);
 // Nothing where it cannot be read.
 std::vector<FileLock> ReadLocks();
 
+// Process `pid` has all of `files` open. False where that cannot be looked at.
+bool HasOpen(pid_t pid, std::span<const FileId> files);
+
 // True when a process other than this one holds or awaits a lock on one of `files`. False where the table cannot be read.
 bool LockedByOthers(std::span<const FileId> files);
 bool LockedByOthers(std::span<const FileLock> locks, std::span<const FileId> files);

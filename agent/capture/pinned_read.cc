@@ -38,15 +38,6 @@ absl::StatusOr<std::unique_ptr<PinnedRead>> PinnedRead::Begin(UserDatabase& data
       }
       LF_ASSIGN_OR_RETURN(pinned, read->PinWalState());
     }
-    if (read->wal_state_.max_frame > 0) {
-      LF_ASSIGN_OR_RETURN(const bool own, read->wal_index_->IsOfWal(read->wal_state_));
-      if (!own) {
-        return Error(absl::StatusCode::kFailedPrecondition, "WAL_REMOVED",
-                     fmt::format("the WAL of {} is not the one that its wal-index is of: it was removed or replaced under an application",
-                                 database.path()),
-                     kWalRemovedHint);
-      }
-    }
     LF_ASSIGN_OR_RETURN(read->wal_bytes_, read->wal_index_->FileBytes());
   }
   LF_RETURN_IF_ERROR(read->ReadFirstPage());

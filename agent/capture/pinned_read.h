@@ -3,8 +3,7 @@
 //
 // In rollback mode it holds SQLite's SHARED lock: writers cannot commit until End(). In WAL mode nobody waits for it; the WAL grows.
 // Not for more than one state: begin another one. Thread safety: none. Ownership: the database must outlive it.
-// Errors: those of UserDatabase, of which WAL_REMOVED also where the wal-index is that of another WAL; SOURCE_CHANGED (kAborted) when
-// commits came too fast to name the state.
+// Errors: those of UserDatabase; SOURCE_CHANGED (kAborted) when commits came too fast to name the state.
 #ifndef LITEFLEET_AGENT_CAPTURE_PINNED_READ_H_
 #define LITEFLEET_AGENT_CAPTURE_PINNED_READ_H_
 

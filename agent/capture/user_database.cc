@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "agent/capture/database_header.h"
+#include "agent/capture/wal_index.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/file_kind.h"
@@ -29,8 +30,9 @@ using Code = absl::StatusCode;
 
 constexpr int kCloseRounds = 2;
 constexpr int kLooksAtLocks = 3;
-// Whoever is just opening a database has a lock on it before the one on the wal-index.
-constexpr std::chrono::milliseconds kBetweenLooks{20};
+// Whoever is just opening a database has a lock on it before the one on the wal-index, and on a slow disk makes its files for a while.
+constexpr std::array<std::chrono::milliseconds, 4> kBetweenLooks{std::chrono::milliseconds(20), std::chrono::milliseconds(80),
+                                                                 std::chrono::milliseconds(300), std::chrono::milliseconds(600)};
 constexpr std::string_view kBeOwner = "run the agent as root or as the owner of the database";
 
 bool HasChown() {
@@ -243,13 +245,18 @@ absl::Status UserDatabase::CheckWalIsThere() {
   // A wal-index whose WAL alone was removed is no better than none.
   const auto index_of = [&] { return io::Exists(real_path_ + "-wal") ? FileIdOf(real_path_ + "-shm") : std::nullopt; };
   std::set<pid_t> without;  // in each look
-  for (int look = 0; look < kLooksAtLocks; ++look) {
-    if (look > 0) std::this_thread::sleep_for(kBetweenLooks);
+  for (size_t look = 0; look <= kBetweenLooks.size(); ++look) {
+    if (look > 0) std::this_thread::sleep_for(kBetweenLooks[look - 1]);
     const auto index = index_of();
     const std::set<pid_t> now = ReadersWithoutIndex(ReadLocks(), file_id_, index);
     if (index_of() != index) return absl::OkStatus();  // somebody comes or goes
     if (look == 0) without = now;
     std::erase_if(without, [&](pid_t pid) { return !now.contains(pid); });
+    if (without.empty()) return absl::OkStatus();
+  }
+  // Who may not write, and has read a WAL that a crash had left, has the files of the path open and no lock on the wal-index.
+  if (const auto wal = FileIdOf(real_path_ + "-wal"), index = FileIdOf(real_path_ + "-shm"); wal.has_value() && index.has_value()) {
+    std::erase_if(without, [&](pid_t pid) { return HasOpen(pid, std::array{*wal, *index}); });
     if (without.empty()) return absl::OkStatus();
   }
   return Error(Code::kFailedPrecondition, "WAL_REMOVED",
@@ -314,8 +321,10 @@ absl::StatusOr<Bytes> UserDatabase::ReadStart(size_t size) {
 absl::Status UserDatabase::BeginRead() {
   // A pragma that reads one header field begins the transaction without looking at the schema, which may be damaged or hostile.
   const int rc = sqlite3_exec(db_.get(), "begin; pragma schema_version", nullptr, nullptr, nullptr);
-  if (rc != SQLITE_OK) {
-    const absl::Status status = ErrorFor(rc, "begin to read");
+  absl::Status status = rc == SQLITE_OK ? absl::OkStatus() : ErrorFor(rc, "begin to read");
+  // An error may come of it, and a page of anything be taken for one of the database.
+  if (absl::Status of_index = CheckWalIsOfIndex(); !of_index.ok()) status = std::move(of_index);
+  if (!status.ok()) {
     EndRead();
     return status;
   }
@@ -323,6 +332,20 @@ absl::Status UserDatabase::BeginRead() {
     wal_files_ = {FileIdOf(real_path_ + "-wal").value_or(FileId{}), FileIdOf(real_path_ + "-shm").value_or(FileId{})};
   }
   return CheckCreatedFiles();
+}
+
+absl::Status UserDatabase::CheckWalIsOfIndex() {
+  if (wal_file() == nullptr) return absl::OkStatus();
+  const WalIndex index(file(), wal_file());
+  const absl::StatusOr<WalState> state = index.ReadState();
+  if (!state.ok() || state->max_frame == 0) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const bool same, index.IsOfWal(*state));
+  if (same) return absl::OkStatus();
+  wal_of_others_ = true;
+  return Error(
+      Code::kFailedPrecondition, "WAL_REMOVED",
+      fmt::format("the WAL of {} is not the one that its wal-index is of: it was removed or replaced under an application", options_.path),
+      kWalRemovedHint);
 }
 
 bool UserDatabase::HasFilesOfPath() const {
@@ -404,11 +427,11 @@ absl::Status UserDatabase::Close() {
     if (!others && attachment_->TakeLeftWal() && wal_file() == nullptr) OpenWal();
     // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was
     // replaced. That somebody removed the WAL, or put another one there, it does not look at: then the one that it has is nobody's.
-    const bool leave = others || !HasFilesOfPath();
+    const bool leave = others || wal_of_others_ || !HasFilesOfPath();
     sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave ? 1 : 0, nullptr);
     LF_CRASH_POINT("capture.before_close");
     Disconnect();
-    if (!leave || ours || round == kCloseRounds || OthersAttached()) break;
+    if (!leave || ours || wal_of_others_ || round == kCloseRounds || OthersAttached()) break;
     if (!io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
     // The others left while we did, and took us for the one that stays: be the last closer after all.
     LF_CRASH_POINT("capture.before_last_close");

@@ -86,7 +86,8 @@ class UserDatabase {
   // At most `size` bytes from the start of the database file, without the lock that would make them belong together.
   absl::StatusOr<Bytes> ReadStart(size_t size);
 
-  // BEGIN and a read that does not parse the schema: from here on one state is seen. Waits for locks up to busy_timeout.
+  // BEGIN and a read that does not parse the schema: from here on one state is seen. Waits for locks up to busy_timeout. WAL_REMOVED where
+  // the wal-index is not that of the WAL that was opened: then Close() folds nothing, whoever else is there.
   // REQUIRES: no transaction is open.
   absl::Status BeginRead();
   void EndRead();
@@ -142,6 +143,8 @@ class UserDatabase {
   absl::Status ErrorForForeign();
   absl::Status CheckCreatedFiles();
   bool OthersAttached() const;
+  // After a read, or an attempt at one.
+  absl::Status CheckWalIsOfIndex();
   // A read that makes this connection open the WAL; false when the lock is not to be had at once.
   bool OpenWal();
   void Disconnect();
@@ -159,6 +162,7 @@ class UserDatabase {
   bool may_own_ = false;  // files that SQLite creates get the right owner
   bool immutable_ = false;
   bool tolerant_ = false;
+  bool wal_of_others_ = false;  // what the wal-index says is of another WAL
   std::optional<Attachment> attachment_;
   sqlite::DatabaseHandle db_;
 };

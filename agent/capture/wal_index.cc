@@ -17,6 +17,7 @@ namespace {
 constexpr int kRegionBytes = 32768;
 constexpr size_t kStateBytes = 48;
 constexpr size_t kSaltsInHeader = 16;  // of the WAL file
+constexpr size_t kSaltsInFrame = 8;
 constexpr size_t kFirstRegionHead = 136;
 constexpr size_t kHashOffset = 16384;
 constexpr uint32_t kHashSlots = 8192;
@@ -160,9 +161,16 @@ absl::Status WalIndex::NotStartedOver(const WalState& state) const {
 
 absl::StatusOr<bool> WalIndex::IsOfWal(const WalState& state) const {
   std::array<std::byte, kWalHeaderBytes> head{};
-  const int rc = wal_->pMethods->xRead(wal_, head.data(), static_cast<int>(head.size()), 0);
-  if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return sqlite::ToStatus(rc, nullptr, "read the header of the WAL");
-  if (rc == SQLITE_OK && std::equal(state.salts.begin(), state.salts.end(), &head[kSaltsInHeader])) return true;
+  std::array<std::byte, kWalFrameHeaderBytes> last{};
+  const auto last_at =
+      static_cast<sqlite3_int64>(kWalHeaderBytes + (state.max_frame - uint64_t{1}) * (kWalFrameHeaderBytes + state.page_size));
+  int rc = wal_->pMethods->xRead(wal_, head.data(), static_cast<int>(head.size()), 0);
+  if (rc == SQLITE_OK) rc = wal_->pMethods->xRead(wal_, last.data(), static_cast<int>(last.size()), last_at);
+  if (rc != SQLITE_OK && rc != SQLITE_IOERR_SHORT_READ) return sqlite::ToStatus(rc, nullptr, "read the WAL");
+  const bool same = std::equal(state.salts.begin(), state.salts.end(), &head[kSaltsInHeader]) &&
+                    std::equal(state.salts.begin(), state.salts.end(), &last[kSaltsInFrame]) &&
+                    LoadBigEndian<uint32_t>(last.data() + 4) == state.page_count;
+  if (rc == SQLITE_OK && same) return true;
   // Whoever starts it over changes the index before the file.
   LF_ASSIGN_OR_RETURN(const WalState now, ReadState());
   return now.salts != state.salts;

@@ -64,8 +64,8 @@ class WalIndex {
   // overwrites a frame. kAborted FRAME_DAMAGED where they have changed.
   absl::Status NotStartedOver(const WalState& state) const;
 
-  // The WAL that is open is the one that this index is of, by its header. False where somebody removed that, and made another one.
-  // REQUIRES: state.max_frame > 0, and a read transaction on `state` is open.
+  // The WAL that is open is the one that this index is of, by its header and the last frame. False where somebody removed that, and made
+  // another one. REQUIRES: state.max_frame > 0.
   absl::StatusOr<bool> IsOfWal(const WalState& state) const;
 
   // Size of the WAL file.

@@ -249,7 +249,8 @@ bool Follower::HandOver() {
       // The hold before it lasts: nothing is lost yet. But while it is on mark 0 nobody folds the WAL, however much of it is shipped.
       spdlog::warn("{}: a read transaction could not be handed over: {}", options_.database, MessageOf(rule.status()));
       const SteadyTime now = clock_.Steady();
-      if (!not_handed_over_.has_value() || now - not_handed_over_->last > options_.short_gap) not_handed_over_ = {now, now};
+      if (!not_handed_over_.has_value() || now - not_handed_over_->last > std::max(options_.short_gap, 2 * options_.interval))
+        not_handed_over_ = {now, now};
       not_handed_over_->last = now;
       if (Overdue() || now - not_handed_over_->since > options_.lease) {
         not_handed_over_.reset();

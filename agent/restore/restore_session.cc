@@ -109,6 +109,14 @@ Outcome RestoreSession::Run() {
     outcome.status = status;
     return outcome;
   }
+  if (!finished && !place_.has_value() && reached) {
+    state_.add_steps(fmt::format("the restored database stays, and its previous state as {} where {} was",
+                                 state_.undo().empty() ? TargetPlace::TemporaryUndoName(state_.operation_id()) : state_.undo(),
+                                 state_.path()));
+    // What is kept of an earlier restore is not the state of before this one.
+    if (state_.undo().empty()) static_cast<void>(parts_.journal.RemoveUndo(state_.database()));
+    state_.clear_undoing_after_hook();
+  }
   if (!finished) CleanUp();
   if (finished) status = read_back_;
   if (status.ok() || state_.hooks_begun()) status = AfterApply(status);

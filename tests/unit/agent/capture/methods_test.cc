@@ -568,6 +568,42 @@ TEST_P(RemovedWalTest, AndMadeAnew) {
   EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
 }
 
+// It has a wal-index in its own memory, and no lock on the one at the path: with the files of the path open it follows no other ones.
+TEST_P(RemovedWalTest, AReaderThatMayNotWriteFollowsTheWalOfACrash) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user, too";
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
+  {
+    follow::Application application(path_);
+    application.Run("update t set i = 1");
+    application.Kill();
+  }
+  for (const std::string& folder : {directory(), Path("place")}) std::filesystem::permissions(folder, std::filesystem::perms(0755));
+  for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::permissions(path_ + suffix, std::filesystem::perms(0644));
+  Child reader([this](const std::function<void()>& ready, const std::function<bool()>& asked_to_stop) {
+    if (setgid(65534) != 0 || setuid(65534) != 0) return 3;
+    sqlite3* db = nullptr;
+    if (sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) return 4;
+    if (sqlite3_exec(db, "begin; select count(*) from t", nullptr, nullptr, nullptr) != SQLITE_OK) return 5;
+    ready();
+    while (!asked_to_stop()) usleep(10'000);
+    return 0;
+  });
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(reader.Stop(), 0);
+  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
+}
+
+// With locking_mode=EXCLUSIVE there is no wal-index to look at.
+TEST_P(RemovedWalTest, UnderAnApplicationThatLetsNobodyIn) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
+  follow::Application application(path_);
+  application.Run("pragma locking_mode=exclusive");
+  application.Run("update t set i = 1");
+  std::filesystem::remove(path_ + "-wal");
+  wait_ms_ = 1500;
+  EXPECT_EQ(Take("stored.db"), GetParam().method == "file" ? "WAL_REMOVED" : "DATABASE_BUSY") << said_;
+}
+
 INSTANTIATE_TEST_SUITE_P(Removed, RemovedWalTest,
                          testing::Values(Cell{"online", "wal", "x"}, Cell{"file", "wal", "x"}, Cell{"dump", "wal", "x"}), NameOf);
 
