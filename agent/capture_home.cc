@@ -91,7 +91,9 @@ follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database
   if (!captures.has_value()) return rested;
   for (const storage::v1::AgentCapture& capture : captures->captures()) {
     v1::CaptureHealth health;
-    if (capture.database() != database || !health.ParseFromString(capture.health()) || !health.has_last_sync_at()) continue;
+    if (capture.database() != database || !health.ParseFromString(capture.health())) continue;
+    if (capture.known_until_ms() != 0) rested.known_until = FromUnixMillis(capture.known_until_ms());
+    if (!health.has_last_sync_at()) continue;
     // When it was acknowledged; what was committed in between is not in it.
     rested.synced_at = FromProtoTime(health.last_sync_at()) -
                        std::chrono::milliseconds(google::protobuf::util::TimeUtil::DurationToMilliseconds(health.lag()));
@@ -173,6 +175,22 @@ void CaptureHome::TakeReleases(const config::AgentConfig& config) {
     spdlog::info("{}: let go for {} s, as asked", database.name, length.count());
     releases_[database.name] = {now + length, *std::move(pause)};
   }
+}
+
+void CaptureHome::Stop() {
+  storage::v1::AgentCaptures captures;
+  const std::string last = std::exchange(written_, "");  // a second call knows nothing
+  const bool any = !last.empty() && captures.ParseFromString(last);
+  for (storage::v1::AgentCapture& one : *captures.mutable_captures()) {
+    const auto status = capturing_.StatusOf(one.database());
+    if (!status.has_value()) continue;
+    one.set_health(status->health.SerializeAsString());
+    if (status->unchanged_at.has_value()) one.set_known_until_ms(ToUnixMillis(*status->unchanged_at));
+  }
+  capturing_.Stop();
+  if (!any) return;
+  if (const absl::Status written = state_.WriteCaptures(captures.SerializeAsString()); !written.ok())
+    spdlog::warn("{}", MessageOf(written));
 }
 
 void CaptureHome::WriteStates(const config::AgentConfig& config) {

@@ -35,7 +35,8 @@ class CaptureHome final : public follow::CaptureMemory {
   absl::Status Follow(const config::AgentConfig& config);
   // Every half second: releases that are asked for or over, and what `status` shows.
   void Tick(const config::AgentConfig& config);
-  void Stop() { capturing_.Stop(); }
+  // Until the next start it is known how far back what is captured was complete.
+  void Stop();
 
   // Nothing is captured while the result lives.
   absl::StatusOr<std::shared_ptr<void>> Pause(const std::string& database, std::string_view why);

@@ -37,10 +37,13 @@ Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, 
   shipper_.Rest();
   // What was committed meanwhile is found by comparing, and the states in between are not to be had.
   gap_ = rested.gap;
+  // Of the two the later one by what came first, whatever the clock said.
+  if (const auto from = rested.known_until.has_value() ? rested.known_until : rested.synced_at; from.has_value()) {
+    current_at_ = *from;
+    if (!gap_.has_value() && rested.agent_ran) gap_ = {*from, "RELEASED", "its settings were changed", false};
+    if (!gap_.has_value()) gap_ = {*from, "AGENT_DOWN", "the agent did not run", false};
+  }
   if (rested.synced_at.has_value()) {
-    current_at_ = *rested.synced_at;
-    if (!gap_.has_value() && rested.agent_ran) gap_ = {*rested.synced_at, "RELEASED", "its settings were changed", false};
-    if (!gap_.has_value()) gap_ = {*rested.synced_at, "AGENT_DOWN", "the agent did not run", false};
     MutexLock lock(mu_);
     *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
   }
@@ -99,13 +102,14 @@ bool Follower::Glance() {
   if (chain_differs_.load() || compare_again_.load() || noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_)
     return true;
   if ((busy_at_ != SteadyTime{} && now >= busy_at_ + kRestAfter) || now >= prove_at_) return true;
+  const SystemTime looked_at = clock_.Now();
   const auto look = attached_->Look();
   if (!look.ok() || !(*look == *seen_) || !attached_->SameFiles()) return true;
   Progress();
   if (const auto in_the_way = attached_->InTheWay(*look); !in_the_way.ok() || *in_the_way) return true;
   PlanPeek();
   MutexLock lock(mu_);
-  status_.unchanged_at = clock_.Now();
+  status_.unchanged_at = looked_at;
   return false;
 }
 
@@ -506,8 +510,9 @@ void Follower::BeginGap(std::string_view reason, const std::string& message) {
 
 void Follower::EndGap(SystemTime until) {
   if (!gap_.has_value()) return;
-  // A restart that took no longer than a few syncs is no gap.
-  if (gap_->told || until - gap_->from > options_.short_gap) home_.Gap(options_.database, gap_->from, until, gap_->reason, gap_->message);
+  // A restart that took no longer than a few syncs is no gap. How long one was whose clock was put back nobody knows.
+  if (gap_->told || until - gap_->from > options_.short_gap || until < gap_->from)
+    home_.Gap(options_.database, gap_->from, until, gap_->reason, gap_->message);
   gap_.reset();
 }
 

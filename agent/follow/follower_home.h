@@ -55,6 +55,8 @@ class FollowerHome {
     std::string snapshot_id;
     // Of the last sync before the agent's start; unset: not known.
     std::optional<SystemTime> synced_at = std::nullopt;
+    // The last look of an agent that ended in order, which found nothing new; unset: it did not.
+    std::optional<SystemTime> known_until = std::nullopt;
     bool agent_ran = false;  // since then: it is followed anew, by other settings
     // A gap that has not ended.
     struct Gap {

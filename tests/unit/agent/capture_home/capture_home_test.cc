@@ -3,9 +3,12 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -14,6 +17,7 @@
 #include "common/io/file.h"
 #include "fmt/format.h"
 #include "tests/fakes/fake_upload_controller.h"
+#include "tests/unit/agent/follow/application.h"
 
 namespace litefleet {
 namespace {
@@ -74,6 +78,33 @@ TEST_F(CaptureHomeTest, TheTimeOfTheLastSyncIsThatOfWhatWasCommitted) {
     ASSERT_TRUE(home_->Follow(config_).ok());
     EXPECT_TRUE(home_->Remembered("app").agent_ran) << "a reload is no time without the agent";
   }
+}
+
+// Nothing was committed for an hour, and then the agent was restarted: the hour is not missed.
+TEST_F(CaptureHomeTest, AnEndInOrderKnowsHowFarItWasComplete) {
+  follow::Application application(path_ + "/app.db");
+  application.Run("pragma journal_mode=wal");
+  application.Run("create table t(v)");
+  controller_.connected = true;
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  const auto until = [&](const std::function<bool()>& reached) {
+    for (int i = 0; i < 3000 && !reached(); ++i) {
+      home_->Tick(config_);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    EXPECT_TRUE(reached());
+  };
+  until([&] {
+    const auto status = home_->StatusOf("app");
+    return status->health.state() == v1::CAPTURE_STATE_FOLLOWING && status->health.has_last_sync_at();
+  });
+  const SystemTime synced = FromProtoTime(home_->StatusOf("app")->health.last_sync_at());
+  until([&] { return home_->StatusOf("app")->unchanged_at > synced; });
+  for (int i = 0; i < 2; ++i) home_->Stop();  // as the agent does
+  Begin();
+  const auto rested = home_->Remembered("app");
+  EXPECT_GT(rested.known_until, synced);
+  EXPECT_LE(rested.synced_at, synced);
 }
 
 // A release that runs when the agent ends is given back to what it is of.
