@@ -103,6 +103,7 @@ v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& o
                                             control::Turn& turn) {
   if (order.has_restore()) return Restore(operation, order, cancel, stop, progress);
   if (order.has_undo()) return Undo(operation, order, cancel, stop, progress);
+  if (order.has_drop_undo()) return DropUndo(order);
   if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress, turn);
   if (order.has_heal()) return Heal(operation, order.heal(), cancel, progress, turn);
   return ResultOf(Error(absl::StatusCode::kUnimplemented, "ORDER_UNKNOWN", "this agent does not know the order",

@@ -112,6 +112,7 @@ class DeviceExecutor final : public control::OperationExecutor {
                               const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress);
   v1::OperationResult Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                            const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress);
+  v1::OperationResult DropUndo(const v1::Order& order);
   v1::OperationResult Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order, const CancelToken& cancel,
                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   // Before anything of a scheduled backup; others have its turn meanwhile. Errors: kCancelled; kUnavailable BACKUP_PAUSED after a day.

@@ -61,7 +61,7 @@ absl::StatusOr<restore::Target> DeviceExecutor::AllowedTarget(const v1::Order& o
 }
 
 bool DeviceExecutor::Held(const v1::Order& order) const {
-  if (!order.has_restore() && !order.has_undo()) return false;
+  if (!rules::NeedsLeave(order)) return false;
   const absl::StatusOr<config::DatabaseConfig> database = Configured(control::DatabaseOf(order));
   return database.ok() && deps_.rules->Waits(RuleOf(*database), order);
 }
@@ -103,6 +103,15 @@ v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& oper
   done.set_database(order.undo().database());
   done.set_new_timeline(order.undo().new_timeline());
   return Restored(done, outcome, std::move(last));
+}
+
+v1::OperationResult DeviceExecutor::DropUndo(const v1::Order& order) {
+  const absl::StatusOr<restore::Target> target = AllowedTarget(order);
+  if (!target.ok()) return ResultOf(target.status());
+  const absl::StatusOr<std::string> dropped = deps_.restorer.DropUndo(target->database, order.drop_undo().restore_operation_id());
+  v1::OperationResult result = ResultOf(dropped.status());
+  if (dropped.ok()) result.add_steps(dropped->empty() ? "nothing was kept of it" : fmt::format("removed {}", *dropped));
+  return result;
 }
 
 v1::OperationResult DeviceExecutor::Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const {

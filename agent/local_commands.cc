@@ -14,6 +14,7 @@
 #include "agent/restore/local_restorer.h"
 #include "agent/restore/snapshot_file.h"
 #include "agent/restore/undo.h"
+#include "agent/rules/order_rules.h"
 #include "agent/state/state_directory.h"
 #include "common/base/bytes.h"
 #include "common/base/error_detail.h"
@@ -236,7 +237,7 @@ absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& data
   if (options.plan || !options.yes) fmt::print(stderr, "  * remove {}; the restore cannot be undone any more\n", what);
   if (options.plan) return absl::OkStatus();
   LF_RETURN_IF_ERROR(Ask(options.yes, "Remove it for good?"));
-  LF_RETURN_IF_ERROR(place.restorer->DropUndo(database.name));
+  LF_RETURN_IF_ERROR(place.restorer->DropUndo(database.name).status());
   fmt::print("{}: {} is removed\n", database.name, what);
   return absl::OkStatus();
 }
@@ -278,12 +279,12 @@ absl::Status Confirm(const config::AgentConfig& config, const LocalRestoreOption
     v1::Order order;
     if (!order.ParseFromString(operation.order())) break;
     const config::DatabaseConfig* const database = config.Find(control::DatabaseOf(order));
-    if (database == nullptr || database->push_restore != "local-confirm" || (!order.has_restore() && !order.has_undo())) {
+    if (database == nullptr || database->push_restore != "local-confirm" || !rules::NeedsLeave(order)) {
       return Error(Code::kFailedPrecondition, "NOTHING_TO_CONFIRM", fmt::format("operation {} needs no confirmation", options.operation));
     }
-    fmt::print(stderr, "{} of {} ({}){}, ordered until {}\n", order.has_undo() ? "undo of the last restore" : "restore", database->name,
-               database->path, order.has_restore() ? ", snapshot " + order.restore().snapshot_id() : "",
-               FormatRfc3339(FromProtoTime(order.expires_at())));
+    const std::string_view what = order.has_restore() ? "restore" : order.has_undo() ? "undo of the last restore" : "removal of the undo";
+    fmt::print(stderr, "{} of {} ({}){}, ordered until {}\n", what, database->name, database->path,
+               order.has_restore() ? ", snapshot " + order.restore().snapshot_id() : "", FormatRfc3339(FromProtoTime(order.expires_at())));
     LF_RETURN_IF_ERROR(Ask(options.yes, fmt::format("Let {} be changed?", database->path)));
     LF_RETURN_IF_ERROR(state.WriteConfirmation(options.operation));
     fmt::print("{} is confirmed\n", options.operation);

@@ -11,6 +11,7 @@
 #include "agent/control/operation_queue.h"
 #include "agent/control/run_conditions.h"
 #include "agent/json_text.h"
+#include "agent/rules/order_rules.h"
 #include "agent/spool/snapshot_spool.h"
 #include "agent/state/identity.h"
 #include "agent/state/state_directory.h"
@@ -118,7 +119,7 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
   if (operations.ok()) {
     for (const storage::v1::AgentOperation& operation : *operations) {
       v1::Order order;
-      if (!order.ParseFromString(operation.order()) || (!order.has_restore() && !order.has_undo())) continue;
+      if (!order.ParseFromString(operation.order()) || !rules::NeedsLeave(order)) continue;
       const config::DatabaseConfig* const database = config.Find(control::DatabaseOf(order));
       if (database != nullptr && database->push_restore == "local-confirm" && !state->IsConfirmed(operation.operation_id()))
         waiting.push_back(operation.operation_id());

@@ -22,6 +22,7 @@ constexpr std::chrono::milliseconds kLook{100};
 v1::OperationKind KindOf(const v1::Order& order) {
   if (order.has_heal()) return v1::OPERATION_KIND_HEAL;
   if (order.has_undo()) return v1::OPERATION_KIND_UNDO;
+  if (order.has_drop_undo()) return v1::OPERATION_KIND_DROP_UNDO;
   return order.has_restore() ? v1::OPERATION_KIND_RESTORE : v1::OPERATION_KIND_BACKUP;
 }
 
@@ -40,6 +41,7 @@ v1::OperationResult CancelledResult() {
 const std::string& DatabaseOf(const v1::Order& order) {
   if (order.has_heal()) return order.heal().database();
   if (order.has_undo()) return order.undo().database();
+  if (order.has_drop_undo()) return order.drop_undo().database();
   return order.has_restore() ? order.restore().database() : order.backup().database();
 }
 
@@ -465,7 +467,7 @@ void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Or
       durable = true;
       if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) spdlog::error("operation {}: {}", id, MessageOf(removed));
     }
-    if (durable && (order.has_restore() || order.has_undo())) executor_.Forget(id);
+    if (durable && (order.has_restore() || order.has_undo() || order.has_drop_undo())) executor_.Forget(id);
     MutexLock lock(mu_);
     operations_.erase(id);
     results_[id] = result;

@@ -138,11 +138,13 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
   return recovery;
 }
 
-absl::Status LocalRestorer::DropUndo(const std::string& database) {
+absl::StatusOr<std::string> LocalRestorer::DropUndo(const std::string& database, const std::string& restore_operation_id) {
   LF_ASSIGN_OR_RETURN(const auto record, journal_.LoadUndo(database));
-  if (!record.has_value()) return absl::OkStatus();
+  if (!record.has_value()) return std::string();
+  LF_RETURN_IF_ERROR(CheckRestoreOf(*record, restore_operation_id));
   for (const std::string& suffix : record->parts()) LF_RETURN_IF_ERROR(io::RemoveFile(record->undo() + suffix));
-  return journal_.RemoveUndo(database);
+  LF_RETURN_IF_ERROR(journal_.RemoveUndo(database));
+  return record->undo();
 }
 
 std::vector<std::string> LocalRestorer::DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,

@@ -90,8 +90,9 @@ class LocalRestorer final : public Restorer {
 
   // Undo states, for status and for the limit keep_previous.
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
-  // Removes the previous state of a database; missing is fine. REQUIRES: no restore of this database runs.
-  absl::Status DropUndo(const std::string& database);
+  // Removes the previous state of a database and gives its path; empty: nothing was kept. UNDO_SUPERSEDED where it is of another restore
+  // than `restore_operation_id`, which may be empty. REQUIRES: no restore of this database runs.
+  absl::StatusOr<std::string> DropUndo(const std::string& database, const std::string& restore_operation_id = "");
   // DropUndo for all that are older, by the time that the machine has run (RestoreJournal::AgeOfUndo), and not `busy` with a restore.
   // Returns the databases.
   std::vector<std::string> DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,

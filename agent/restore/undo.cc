@@ -33,6 +33,14 @@ absl::Status CheckKept(const storage::v1::UndoRecord& record, const std::optiona
                kRestoreInstead);
 }
 
+absl::Status CheckRestoreOf(const storage::v1::UndoRecord& record, const std::string& restore_operation_id) {
+  if (restore_operation_id.empty() || restore_operation_id == record.operation_id()) return absl::OkStatus();
+  return Error(Code::kFailedPrecondition, "UNDO_SUPERSEDED",
+               fmt::format("the last restore of {} was {}, not {}: what was kept is the state of before that one", record.database(),
+                           record.operation_id(), restore_operation_id),
+               kRestoreInstead);
+}
+
 absl::StatusOr<v1::RestoreMode> DecideUndoMode(const storage::v1::UndoRecord& record, const TargetPlace& place) {
   LF_ASSIGN_OR_RETURN(const auto present, place.Stat(place.name()));
   if (Removes(record)) {
@@ -62,12 +70,7 @@ absl::StatusOr<UndoWish> FindUndo(const RestoreJournal& journal, const std::stri
         kRestoreInstead);
   }
   wish.record = *std::move(kept);
-  if (!order.restore_operation_id().empty() && order.restore_operation_id() != wish.record.operation_id()) {
-    return Error(Code::kFailedPrecondition, "UNDO_SUPERSEDED",
-                 fmt::format("the last restore of {} was {}, not {}: what was kept is the state of before that one", target.database,
-                             wish.record.operation_id(), order.restore_operation_id()),
-                 kRestoreInstead);
-  }
+  LF_RETURN_IF_ERROR(CheckRestoreOf(wish.record, order.restore_operation_id()));
   LF_ASSIGN_OR_RETURN(const TargetPlace place, TargetPlace::Resolve(target.path));
   if (place.path() != wish.record.path()) {
     return Error(

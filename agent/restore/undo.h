@@ -30,6 +30,9 @@ struct UndoWish {
   // What the state machine of restores is given: geometry of the kept file, timeline, and that SQLite's checks decide nothing.
   v1::RestoreOrder order;
 };
+// UNDO_SUPERSEDED where what is kept is of another restore than the one that is named; empty: any.
+absl::Status CheckRestoreOf(const storage::v1::UndoRecord& record, const std::string& restore_operation_id);
+
 // What a former run of the operation has begun with, else what is kept now.
 absl::StatusOr<UndoWish> FindUndo(const RestoreJournal& journal, const std::string& operation_id, const v1::UndoOrder& order,
                                   const Target& target);

@@ -20,7 +20,10 @@ using Code = absl::StatusCode;
 
 constexpr size_t kMaxKeyFile = 64 << 10;
 
-const std::string& DatabaseOf(const v1::Order& order) { return order.has_undo() ? order.undo().database() : order.restore().database(); }
+const std::string& DatabaseOf(const v1::Order& order) {
+  if (order.has_drop_undo()) return order.drop_undo().database();
+  return order.has_undo() ? order.undo().database() : order.restore().database();
+}
 
 absl::Status CheckTrusted(const std::string& path, std::string_view reason, std::string_view what) {
   const absl::Status trusted = io::CheckTrustedPath(path, geteuid());
@@ -43,8 +46,10 @@ absl::StatusOr<std::vector<crypto::Key>> TrustedKeys(const std::string& path) {
 
 }  // namespace
 
+bool NeedsLeave(const v1::Order& order) { return order.has_restore() || order.has_undo() || order.has_drop_undo(); }
+
 bool OrderRules::Waits(const RuleFacts& facts, const v1::Order& order) const {
-  if (facts.rule != "local-confirm" || (!order.has_restore() && !order.has_undo())) return false;
+  if (facts.rule != "local-confirm" || !NeedsLeave(order)) return false;
   if (order.has_expires_at() && clock_.Now() >= FromProtoTime(order.expires_at())) return false;
   return !state_.IsConfirmed(order.operation_id());
 }

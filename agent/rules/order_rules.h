@@ -1,8 +1,9 @@
 // Whether the device lets an order change a database: `push_restore` of agent.toml.
 //
 //   never          not at all: a snapshot may be downloaded and restored on the device
-//   local-confirm  once somebody on the device has confirmed it (`litefleet-agent confirm`); until then, or until the order expires, it
-//   waits signed         with a signature by a key that the device trusts and the controller does not hold allow          as ordered
+//   local-confirm  once somebody on the device has confirmed it (`litefleet-agent confirm`); it waits until then, or until it expires
+//   signed         with a signature by a key that the device trusts and the controller does not hold
+//   allow          as ordered
 //
 // The controller is not believed: the last two rules defend against one that was taken over. So they hold only where agent.toml itself, and
 // the file of the trusted keys, can be written by root and the agent's user alone. What is signed names device, database, root digest,
@@ -32,6 +33,9 @@
 
 namespace litefleet::rules {
 
+// It changes what an application has, or what is kept of it: a restore, an undo, and that what an undo needs is removed.
+bool NeedsLeave(const v1::Order& order);
+
 struct RuleFacts {
   std::string rule;         // never | local-confirm | signed | allow
   std::string config_path;  // agent.toml
@@ -45,7 +49,7 @@ class OrderRules {
 
   // Whether it still waits for a confirmation. Looks at one small file.
   bool Waits(const RuleFacts& facts, const v1::Order& order) const;
-  // OK: it may be carried out. May be repeated for the same operation. REQUIRES: a restore or an undo.
+  // OK: it may be carried out. May be repeated for the same operation. REQUIRES: NeedsLeave(order).
   absl::Status Check(const RuleFacts& facts, const v1::Order& order);
   // What a plan says about it; empty: nothing.
   static std::vector<std::string> Describe(const RuleFacts& facts);

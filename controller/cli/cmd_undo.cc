@@ -1,4 +1,4 @@
-// litefleet undo DEVICE/DATABASE [--restore OPERATION] [--plan] [--yes]
+// litefleet undo DEVICE/DATABASE [--restore OPERATION] [--plan | --drop] [--yes]
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
@@ -17,6 +17,7 @@ struct UndoOptions : LongActionOptions {
   std::string database;
   std::string restore;
   bool plan = false;
+  bool drop = false;
   bool yes = false;
 };
 
@@ -31,7 +32,11 @@ CommandResult Undo(Session& session, const UndoOptions& options) {
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, ParseDuration(options.expire));
   LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
-  if (options.plan || !options.yes) {
+  if (options.drop) {
+    LF_RETURN_IF_ERROR(
+        options.yes ? absl::OkStatus()
+                    : session.Confirm(false, fmt::format("Remove what {} keeps of before its last restore, for good?", options.database)));
+  } else if (options.plan || !options.yes) {
     v1::PlanUndoRequest request;
     request.set_database(options.database);
     request.set_restore_operation(options.restore);
@@ -54,6 +59,7 @@ CommandResult Undo(Session& session, const UndoOptions& options) {
   v1::StartUndoRequest request;
   request.set_database(options.database);
   request.set_restore_operation(options.restore);
+  request.set_drop(options.drop);
   *request.mutable_expire() = Seconds(expire);
   request.set_request_id(NewUlid(session.clock().Now()));
   LF_ASSIGN_OR_RETURN(v1::StartUndoResponse response, client->StartUndo(request));
@@ -67,14 +73,16 @@ void AddUndo(CLI::App& app, Session& session) {
   CLI::App* undo = app.add_subcommand("undo", "Put the state of before the last restore of a database back");
   undo->add_option("DATABASE", options->database, "DEVICE/DATABASE")->required();
   undo->add_option("--restore", options->restore, "Only where this operation was its last restore")->type_name("OPERATION");
-  undo->add_flag("--plan", options->plan, "Show what would happen; do nothing");
+  CLI::Option* const plan = undo->add_flag("--plan", options->plan, "Show what would happen; do nothing");
+  undo->add_flag("--drop", options->drop, "Do not undo: remove the state that the device keeps, to have its space back")->excludes(plan);
   undo->add_flag("-y,--yes", options->yes, "Do not ask");
   AddLongActionOptions(undo, *options, true);
   undo->footer(
       "The device keeps the state of before the last restore until the next one, or until keep_previous has passed. It comes back in the\n"
       "way that the restore took: into the file that applications have open, or by name with the application stopped. What was there\n"
       "until then is kept in its place: an undo can be undone.\n\n"
-      "Examples:\n  litefleet undo kiosk-7/orders --plan\n  litefleet undo kiosk-7/orders --yes");
+      "Examples:\n  litefleet undo kiosk-7/orders --plan\n  litefleet undo kiosk-7/orders --yes\n"
+      "  litefleet undo kiosk-7/orders --drop");
   OnCall(undo, session, options, &Undo);
 }
 

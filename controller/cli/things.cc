@@ -2,6 +2,7 @@
 
 #include <google/protobuf/descriptor.h>
 
+#include <algorithm>
 #include <map>
 #include <string_view>
 
@@ -82,12 +83,14 @@ bool HasEnded(const v1::Operation& operation) {
 
 bool RunsOnDevice(v1::OperationKind kind) {
   return kind == v1::OPERATION_KIND_BACKUP || kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_HEAL ||
-         kind == v1::OPERATION_KIND_UNDO;
+         kind == v1::OPERATION_KIND_UNDO || kind == v1::OPERATION_KIND_DROP_UNDO;
 }
 
 std::string SubjectOf(const v1::Operation& operation) {
   const std::string database = DatabaseName(operation);
-  return Word(operation.kind()) + " of " + (database.empty() ? "the store" : database);
+  std::string kind = Word(operation.kind());
+  std::replace(kind.begin(), kind.end(), '_', ' ');
+  return kind + " of " + (database.empty() ? "the store" : database);
 }
 
 std::string DatabaseName(const v1::Operation& operation) {

@@ -81,6 +81,8 @@ class DeviceFleet final : public Fleet {
                                              const std::string& request_id, const std::string& ordered_by) override;
   absl::StatusOr<v1::Operation> StartUndo(const DeviceId& device, const v1::UndoOrder& order, std::chrono::seconds expire,
                                           const std::string& request_id, const std::string& ordered_by) override;
+  absl::StatusOr<v1::Operation> StartDropUndo(const DeviceId& device, const v1::DropUndoOrder& order, std::chrono::seconds expire,
+                                              const std::string& request_id, const std::string& ordered_by) override;
   void QueryPlan(const DeviceId& device, const v1::Query& query, std::chrono::milliseconds timeout,
                  absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
   // Errors: kAlreadyExists HEAL_RUNNING: one for this database has not ended.

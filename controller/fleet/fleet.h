@@ -63,6 +63,9 @@ class Fleet {
   // As StartRestore.
   virtual absl::StatusOr<v1::Operation> StartUndo(const DeviceId& device, const v1::UndoOrder& order, std::chrono::seconds expire,
                                                   const std::string& request_id, const std::string& ordered_by) = 0;
+  // As StartRestore. An agent that is too old fails it: ORDER_UNKNOWN.
+  virtual absl::StatusOr<v1::Operation> StartDropUndo(const DeviceId& device, const v1::DropUndoOrder& order, std::chrono::seconds expire,
+                                                      const std::string& request_id, const std::string& ordered_by) = 0;
   // Asks the device what a restore or an undo would do; kUnavailable DEVICE_OFFLINE when it is not connected, kDeadlineExceeded after
   // `timeout`. `done` is called once. The id of the query is set here.
   virtual void QueryPlan(const DeviceId& device, const v1::Query& query, std::chrono::milliseconds timeout,

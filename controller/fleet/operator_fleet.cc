@@ -145,6 +145,16 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartUndo(const DeviceId& device, con
   return StartOne(device, std::move(row), expire);
 }
 
+absl::StatusOr<v1::Operation> DeviceFleet::StartDropUndo(const DeviceId& device, const v1::DropUndoOrder& order,
+                                                         std::chrono::seconds expire, const std::string& request_id,
+                                                         const std::string& ordered_by) {
+  catalog::OperationRow row;
+  row.operation = NewOperation(v1::OPERATION_KIND_DROP_UNDO, device, order.database(), ordered_by);
+  *row.order.mutable_drop_undo() = order;
+  row.request_id = request_id;
+  return StartOne(device, std::move(row), expire);
+}
+
 absl::StatusOr<v1::Operation> DeviceFleet::StartOne(const DeviceId& device, catalog::OperationRow row, std::chrono::seconds expire) {
   LF_RETURN_IF_ERROR(CheckRoom({{device, 1}}));
   const SystemTime expires = parts_.clock->Now() + (expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire));

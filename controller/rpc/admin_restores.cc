@@ -295,13 +295,20 @@ absl::StatusOr<v1::StartUndoResponse> AdminHandlers::StartUndo(const v1::StartUn
   LF_ASSIGN_OR_RETURN(ResolvedUndo resolved, ResolveUndo(request.database(), request.restore_operation()));
   const std::string request_id = request.request_id().empty() ? NewUlid(deps_.clock->Now()) : request.request_id();
   const DeviceId device(resolved.device.id());
-  LF_ASSIGN_OR_RETURN(const uint64_t timeline, deps_.snapshots->ReserveTimeline(device, resolved.order.database(),
-                                                                                OperationId(fmt::format("{}/{}", ordered_by, request_id))));
-  resolved.order.set_new_timeline(timeline);
-  LF_ASSIGN_OR_RETURN(v1::Operation operation, deps_.fleet->StartUndo(device, resolved.order, expire, request_id, ordered_by));
-  Complete(operation);
   v1::StartUndoResponse response;
-  *response.mutable_operation() = std::move(operation);
+  if (request.drop()) {
+    v1::DropUndoOrder drop;
+    drop.set_database(resolved.order.database());
+    drop.set_restore_operation_id(resolved.order.restore_operation_id());
+    LF_ASSIGN_OR_RETURN(*response.mutable_operation(), deps_.fleet->StartDropUndo(device, drop, expire, request_id, ordered_by));
+  } else {
+    LF_ASSIGN_OR_RETURN(
+        const uint64_t timeline,
+        deps_.snapshots->ReserveTimeline(device, resolved.order.database(), OperationId(fmt::format("{}/{}", ordered_by, request_id))));
+    resolved.order.set_new_timeline(timeline);
+    LF_ASSIGN_OR_RETURN(*response.mutable_operation(), deps_.fleet->StartUndo(device, resolved.order, expire, request_id, ordered_by));
+  }
+  Complete(*response.mutable_operation());
   return response;
 }
 

@@ -76,6 +76,17 @@ def test_undo_and_hooks():
         expect_equal((undone["kind"], undone["state"]), ("undo", "succeeded"), "the undo of the undo")
         expect_equal(label(path), "first", "after the undo of the undo")
         expect_equal(fleet.cli("undo", "kiosk/app", "--restore", restored["id"], "--yes", check=6).code, 6, "another one was the last")
+        kept, drop = path + ".litefleet-undo", ("-o", "json", "undo", "kiosk/app", "--drop")
+        fleet.cli(*drop, check=2)
+        fleet.cli(*drop, "--plan", check=2)
+        superseded = fleet.cli(*drop, "--restore", restored["id"], "--yes", check=6).json
+        expect_equal(superseded["error"]["reason"], "UNDO_SUPERSEDED", "another one was the last")
+        expect(os.path.exists(kept), "nothing was dropped")
+        dropped = fleet.cli(*drop, "--yes").json
+        expect_equal((dropped["kind"], dropped["state"], dropped["steps"]), ("drop_undo", "succeeded", [f"removed {kept}"]), "the drop of the undo")
+        expect(not os.path.exists(kept), "dropped")
+        expect_equal(fleet.cli(*drop, "--yes").json["steps"], ["nothing was kept of it"], "once more")
+        expect_equal(label(path), "first", "the database is as it was")
         with open(log, encoding="utf-8") as file:
             said = file.read().split("\n")
         expect_equal(said[:4], ["before-backup backup app ", "after-backup backup app succeeded", "before-restore restore app ", "after-restore restore app succeeded"],

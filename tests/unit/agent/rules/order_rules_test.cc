@@ -180,16 +180,24 @@ TEST_F(OrderRulesTest, FilesThatOthersMayWriteDecideNothing) {
   chmod(folder_.c_str(), 0700);
 }
 
-TEST_F(OrderRulesTest, AnUndoIsNotSignedAndMayBeConfirmed) {
-  v1::Order undo;
+TEST_F(OrderRulesTest, AnUndoAndItsRemovalAreNotSignedAndMayBeConfirmed) {
+  v1::Order undo, drop;
   undo.set_operation_id(kOperation);
   undo.mutable_undo()->set_database("app");
-  EXPECT_EQ(Reason(undo), "PUSH_RESTORE_REFUSED");
-  facts_.rule = "local-confirm";
-  EXPECT_TRUE(rules_->Waits(facts_, undo));
-  ASSERT_TRUE(state_->WriteConfirmation(kOperation).ok());
-  EXPECT_FALSE(rules_->Waits(facts_, undo));
-  EXPECT_EQ(Reason(undo), "");
+  drop.set_operation_id(kOperation);
+  drop.mutable_drop_undo()->set_database("app");
+  for (const v1::Order& order : {undo, drop}) {
+    facts_.rule = "signed";
+    EXPECT_EQ(Reason(order), "PUSH_RESTORE_REFUSED");
+    facts_.rule = "local-confirm";
+    EXPECT_TRUE(rules_->Waits(facts_, order));
+    ASSERT_TRUE(state_->WriteConfirmation(kOperation).ok());
+    EXPECT_FALSE(rules_->Waits(facts_, order));
+    EXPECT_EQ(Reason(order), "");
+    ASSERT_TRUE(rules_->Forget(kOperation).ok());
+    facts_.rule = "never";
+    EXPECT_EQ(Reason(order), "PUSH_RESTORE_REFUSED");
+  }
 }
 
 TEST_F(OrderRulesTest, AConfirmationIsWaitedForUntilTheOrderExpires) {

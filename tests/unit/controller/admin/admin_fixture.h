@@ -1,4 +1,4 @@
-// The operators' calls over real catalogs, with a fleet and a verifier that only remember what they were asked.
+// The operators' calls over real catalogs, with a fleet that only remembers what it was asked.
 #ifndef LITEFLEET_TESTS_UNIT_CONTROLLER_ADMIN_ADMIN_FIXTURE_H_
 #define LITEFLEET_TESTS_UNIT_CONTROLLER_ADMIN_ADMIN_FIXTURE_H_
 
@@ -20,84 +20,11 @@
 #include "controller/rpc/admin_requests.h"
 #include "controller/store/file_store.h"
 #include "fmt/format.h"
+#include "tests/unit/controller/admin/fake_fleet.h"
 
 namespace litefleet::rpc {
 
 using std::chrono::hours, std::chrono::minutes, std::chrono::seconds;
-
-class FakeFleet final : public fleet::Fleet {
- public:
-  absl::Status Connected(const DeviceId&, std::shared_ptr<fleet::DeviceLink>, const v1::Hello&) override { return absl::OkStatus(); }
-  absl::Status Received(const DeviceId&, fleet::DeviceLink&, const v1::ControlRequest&) override { return absl::OkStatus(); }
-  void Disconnected(const DeviceId&, fleet::DeviceLink&) override {}
-  bool IsConnected(const DeviceId& device) const override { return connected.contains(device.value()); }
-  int ConnectedCount() const override { return static_cast<int>(connected.size()); }
-  void Disconnect(const DeviceId& device, const absl::Status&) override { connected.erase(device.value()); }
-  void PoliciesChanged() override { ++policies_changed; }
-  int policies_changed = 0;
-  absl::StatusOr<std::vector<v1::Operation>> StartBackups(const std::vector<BackupOrder>& orders, std::chrono::seconds expire,
-                                                          const std::string& request_id, const std::string& ordered_by) override {
-    backups = orders;
-    last_expire = expire;
-    last_request = request_id;
-    std::vector<v1::Operation> operations;
-    for (const BackupOrder& order : orders) {
-      v1::Operation& operation = operations.emplace_back();
-      operation.set_id(NewUlid(SystemTime()));
-      operation.set_kind(v1::OPERATION_KIND_BACKUP);
-      operation.set_device_id(order.device.value());
-      operation.set_database(order.database);
-      operation.set_ordered_by(ordered_by);
-    }
-    return operations;
-  }
-  absl::StatusOr<v1::Operation> StartRestore(const DeviceId& device, const v1::RestoreOrder& order, std::chrono::seconds,
-                                             const std::string& request_id, const std::string&) override {
-    restores.emplace_back(device, order);
-    last_request = request_id;
-    v1::Operation operation;
-    operation.set_kind(v1::OPERATION_KIND_RESTORE);
-    operation.set_device_id(device.value());
-    return operation;
-  }
-  absl::StatusOr<v1::Operation> StartUndo(const DeviceId& device, const v1::UndoOrder& order, std::chrono::seconds,
-                                          const std::string& request_id, const std::string&) override {
-    undos.push_back(order);
-    last_request = request_id;
-    v1::Operation operation;
-    operation.set_kind(v1::OPERATION_KIND_UNDO);
-    operation.set_device_id(device.value());
-    return operation;
-  }
-  void QueryPlan(const DeviceId&, const v1::Query& query, std::chrono::milliseconds,
-                 absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override {
-    asked = query.restore_plan();
-    asked_undo = query.undo_plan();
-    done(plan);
-  }
-  absl::StatusOr<v1::Operation> Cancel(const OperationId&) override { return v1::Operation(); }
-  absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind, const DeviceId&, const std::string&, const SnapshotId&, const std::string&,
-                                           const std::string&, std::function<void()>) override {
-    return v1::Operation();
-  }
-  absl::Status UpdateLocal(const v1::Operation&) override { return absl::OkStatus(); }
-  std::vector<v1::Operation> ActiveLocal() const override { return {}; }
-  absl::Status AdoptLocal(const OperationId&, std::function<void()>) override { return absl::OkStatus(); }
-  void FillLive(v1::Operation& operation) const override { operation.set_device_connected(IsConnected(DeviceId(operation.device_id()))); }
-  absl::StatusOr<uint64_t> Watch(const OperationId&, Watcher) override { return 1; }
-  void Unwatch(uint64_t) override {}
-  absl::StatusOr<bool> MayFetch(const DeviceId&, const OperationId&, const SnapshotId&) override { return false; }
-
-  std::set<std::string> connected;
-  std::vector<BackupOrder> backups;
-  std::vector<std::pair<DeviceId, v1::RestoreOrder>> restores;
-  v1::RestoreOrder asked;
-  v1::UndoOrder asked_undo;
-  std::vector<v1::UndoOrder> undos;
-  absl::StatusOr<v1::RestorePlan> plan = v1::RestorePlan();
-  std::chrono::seconds last_expire{0};
-  std::string last_request;
-};
 
 class AdminTest : public testing::Test {
  protected:

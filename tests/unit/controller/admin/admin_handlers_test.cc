@@ -182,6 +182,12 @@ TEST_F(AdminTest, UndosNameTheRestoreAndGetATimeline) {
   EXPECT_EQ(fleet_.undos[0].new_timeline(), 2U);
   EXPECT_EQ(fleet_.undos[1].new_timeline(), 2U) << "the same request has the same timeline";
   EXPECT_EQ(fleet_.undos[0].restore_operation_id(), "");
+  request.set_drop(true);
+  ASSERT_TRUE(admin_->StartUndo(request, "operator:test").ok());
+  EXPECT_EQ(fleet_.undos.size(), 2U) << "dropped, and not undone";
+  ASSERT_EQ(fleet_.dropped_undos.size(), 1U);
+  EXPECT_EQ(fleet_.dropped_undos[0].database(), "orders");
+  request.clear_drop();
   request.set_restore_operation("01JD00000000000000000000ZZ");
   EXPECT_EQ(ReasonOf(admin_->StartUndo(request, "operator:test").status()), "OPERATION_NOT_FOUND");
   request.clear_restore_operation();

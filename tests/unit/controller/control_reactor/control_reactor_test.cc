@@ -95,6 +95,10 @@ class PlayedFleet final : public fleet::Fleet {
                                           const std::string&) override {
     return absl::UnimplementedError("");
   }
+  absl::StatusOr<v1::Operation> StartDropUndo(const DeviceId&, const v1::DropUndoOrder&, std::chrono::seconds, const std::string&,
+                                              const std::string&) override {
+    return absl::UnimplementedError("");
+  }
   void QueryPlan(const DeviceId&, const v1::Query&, milliseconds, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>) override {}
   absl::StatusOr<v1::Operation> Cancel(const OperationId&) override { return absl::UnimplementedError(""); }
   absl::StatusOr<v1::Operation> StartLocal(v1::OperationKind, const DeviceId&, const std::string&, const SnapshotId&, const std::string&,
