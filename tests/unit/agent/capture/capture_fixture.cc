@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <optional>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/format/digest.h"
@@ -86,15 +88,26 @@ int Shell(const std::string& command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
 }
 
-Bytes FileBytes(const std::string& path) {
+namespace {
+
+std::optional<Bytes> BytesIfThere(const std::string& path) {
   char name[] = "/tmp/lf-bytes-XXXXXX";
   close(mkstemp(name));
-  EXPECT_EQ(Shell(fmt::format("cp '{}' {}", path, name)), 0);
+  const bool copied = Shell(fmt::format("cp '{}' {} 2>/dev/null", path, name)) == 0;
   std::ifstream file(name, std::ios::binary);
   const std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   unlink(name);
+  if (!copied) return std::nullopt;
   const ByteView view = AsBytes(content);
   return Bytes(view.begin(), view.end());
+}
+
+}  // namespace
+
+Bytes FileBytes(const std::string& path) {
+  std::optional<Bytes> bytes = BytesIfThere(path);
+  EXPECT_TRUE(bytes.has_value()) << path;
+  return std::move(bytes).value_or(Bytes());
 }
 
 Bytes CheckpointedBytes(const std::string& path) {
@@ -116,8 +129,13 @@ std::string Listing(const std::string& directory) {
   for (const auto& path : paths) {
     struct stat st {};
     if (lstat(path.c_str(), &st) != 0) continue;
-    listing += fmt::format("{} {} {:o} {}:{} {}\n", path.filename().string(), st.st_size, st.st_mode, st.st_uid, st.st_gid,
-                           S_ISREG(st.st_mode) ? ToHex(format::Sha256(FileBytes(path))) : "-");
+    std::string digest = "-";
+    if (S_ISREG(st.st_mode)) {
+      const std::optional<Bytes> bytes = BytesIfThere(path);
+      if (!bytes.has_value() && !std::filesystem::exists(path)) continue;  // a journal whose transaction has ended meanwhile
+      digest = bytes.has_value() ? ToHex(format::Sha256(*bytes)) : "unreadable";
+    }
+    listing += fmt::format("{} {} {:o} {}:{} {}\n", path.filename().string(), st.st_size, st.st_mode, st.st_uid, st.st_gid, digest);
   }
   return listing;
 }
