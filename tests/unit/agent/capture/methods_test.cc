@@ -17,115 +17,10 @@
 #include "common/base/status.h"
 #include "fmt/format.h"
 #include "gmock/gmock.h"
-#include "tests/unit/agent/capture/capture_fixture.h"
-#include "tests/unit/agent/follow/application.h"
+#include "tests/unit/agent/capture/methods_fixture.h"
 
 namespace litefleet::capture {
 namespace {
-
-constexpr char kRows[] =
-    "create table t(id integer primary key, i, x); create index by_i on t(i, id);"
-    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600) insert into t select i, 0, zeroblob(200) from n;";
-
-struct Cell {
-  std::string method;
-  std::string mode;
-  std::string state;  // or kind
-  std::string reason = {};
-  std::string application = "stopped";  // of a kind
-  friend std::ostream& operator<<(std::ostream& out, const Cell& cell) { return out << cell.method << cell.mode << cell.state; }
-};
-
-std::string NameOf(const testing::TestParamInfo<Cell>& info) {
-  const std::string beside = info.param.application == "stopped" ? "" : "_" + info.param.application;
-  return fmt::format("{}_{}_{}{}", info.param.method, info.param.mode, info.param.state, beside);
-}
-
-class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell> {
- protected:
-  void SetUp() override {
-    std::filesystem::create_directories(Path("place"));
-    std::filesystem::create_directories(Path("scratch"));
-    path_ = Path("place/app.db");
-  }
-  void TearDown() override {
-    if (mounted_) {
-      EXPECT_EQ(umount2(Path("place").c_str(), MNT_DETACH), 0);
-    }
-  }
-
-  // What was backed up, as a database file; a reason where there is none.
-  std::string Take(const std::string& stored) {
-    OnlineOptions options = Options(path_);
-    options.busy_timeout = std::chrono::milliseconds(wait_ms_);
-    options.rollback_stall = std::chrono::seconds(30);
-    if (GetParam().method == "dump") return Dump(options, stored);
-    Copy copy;
-    if (GetParam().method == "online") {
-      copy = ReadAll(options);
-    } else {
-      FileOptions file;
-      file.database = options;
-      file.scratch = Path("scratch");
-      file.may_share = false;
-      const auto taken = FileCopy::Take(file);
-      if (!taken.ok()) return Reason(taken.status());
-      const auto source = (*taken)->Open();
-      for (;;) {
-        const auto next = (*source)->Next();
-        if (!next.ok()) return Reason(next.status());
-        if (!next->has_value()) break;
-        copy.bytes.insert(copy.bytes.end(), (*next)->data.begin(), (*next)->data.end());
-      }
-      copy.info = (*source)->info();
-      copy.damage = (*source)->damage();
-    }
-    if (!copy.status.ok()) return Reason(copy.status);
-    wal_ = copy.info.wal;
-    damage_ = copy.damage;
-    Store(copy.bytes, stored);
-    return "";
-  }
-  std::string Reason(const absl::Status& status) {
-    said_ = status.ToString() + " " + HintOf(status);
-    return ReasonOf(status);
-  }
-  std::string Dump(const OnlineOptions& options, const std::string& stored) {
-    auto source = OpenDumpSource(options, {});
-    if (!source.ok()) return Reason(source.status());
-    std::string text;
-    for (;;) {
-      const auto piece = (*source)->Next();
-      if (!piece.ok()) return Reason(piece.status());
-      if (piece->empty()) break;
-      text += AsText(*piece);
-    }
-    wal_ = (*source)->info().wal;
-    Connection db(Path(stored));
-    db.Run("pragma trusted_schema=on");
-    if (text.empty()) return "";
-    const int loaded = db.Try(text);
-    EXPECT_EQ(loaded, SQLITE_OK) << text.substr(0, 2000);
-    return "";
-  }
-  // One state, and which.
-  std::string StateOf(const std::string& stored) const {
-    EXPECT_EQ(Query(Path(stored), "pragma integrity_check"), "ok");
-    return Query(
-        Path(stored),
-        "select case when count(distinct i) = 1 and count(*) = 600 then max(i) else 'mixed ' || group_concat(distinct i) end from t");
-  }
-  std::string Mode() const { return fmt::format("pragma journal_mode={};", GetParam().mode); }
-  bool Wal() const { return GetParam().mode == "wal"; }
-  static std::string Set(int i) { return fmt::format("update t set i = {0}, x = randomblob(150 + {0} % 100);", i); }
-
-  std::string path_;
-  std::string said_;
-  std::string damage_;
-  bool wal_ = false;
-  bool mounted_ = false;
-  int wait_ms_ = 10'000;
-};
 
 class ApplicationTest : public MethodsTest {
  protected:
@@ -137,7 +32,7 @@ class ApplicationTest : public MethodsTest {
 
 std::optional<int> ApplicationTest::Arrange() {
   const std::string& state = GetParam().state;
-  Sql(path_, fmt::format("{} {} {}", Mode(), kRows, Set(1)));
+  Sql(path_, fmt::format("{} {} {}", Mode(), kSixHundredRows, Set(1)));
   const auto run = [&](const std::string& begin, const std::function<void(Connection&, int)>& again = {}, const std::string& end = {}) {
     application_.emplace([=, this](const auto& ready, const auto& stop) {
       Connection db(path_, 20'000);
@@ -246,7 +141,7 @@ class ReadOnlyMediumTest : public MethodsTest {};
 TEST_P(ReadOnlyMediumTest, State) {
   if (mount("tmpfs", Path("place").c_str(), "tmpfs", 0, "size=16m") != 0) GTEST_SKIP() << "needs the right to mount";
   mounted_ = true;
-  Sql(path_, fmt::format("{} {} {}", Mode(), kRows, Set(1)));
+  Sql(path_, fmt::format("{} {} {}", Mode(), kSixHundredRows, Set(1)));
   const std::string& state = GetParam().state;
   if (state != "clean") {
     Child application([&](const auto& ready, const auto& stop) {
@@ -301,7 +196,7 @@ struct Kind {
 };
 
 Kind KindOf(const std::string& name) {
-  const std::string rows = kRows;
+  const std::string rows = kSixHundredRows;
   if (name == "empty_file") return {"", "select count(*) from sqlite_schema"};
   if (name == "no_tables") return {"create table t(x); drop table t;", "select count(*) from sqlite_schema"};
   if (name.starts_with("pages_of_")) return {fmt::format("pragma page_size={}; {}", name.substr(9), rows)};
@@ -481,7 +376,7 @@ class PlainHeaderTest : public ForeignTest {};
 
 // As SQLCipher leaves it: its pages are copied as they are, and said to be what they look like; no text can be made of them.
 TEST_P(PlainHeaderTest, File) {
-  Sql(path_, "pragma page_size=4096;" + std::string(kRows));
+  Sql(path_, "pragma page_size=4096;" + std::string(kSixHundredRows));
   Bytes bytes = FileBytes(path_);
   const Bytes random = Random(bytes.size());
   bytes[20] = std::byte{80};
@@ -498,114 +393,6 @@ INSTANTIATE_TEST_SUITE_P(Foreign, PlainHeaderTest,
                          testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"},
                                          Cell{"dump", "delete", "x", "ENCRYPTED"}),
                          NameOf);
-
-class ForeignLockingTest : public MethodsTest {};
-
-// SQLite's unix-dotfile locks by a directory, in which state nobody else may read; after it the database is one like any other.
-TEST_P(ForeignLockingTest, File) {
-  Sql(path_, kRows);
-  {
-    sqlite3* db = nullptr;
-    ASSERT_EQ(sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READWRITE, "unix-dotfile"), SQLITE_OK);
-    // More than its cache holds: a part of the transaction is in the file, and what it was in the journal.
-    ASSERT_EQ(sqlite3_exec(db,
-                           "pragma cache_size=2; begin immediate; create table half_made(a);"
-                           "with recursive n(i) as (select 1 union all select i + 1 from n where i < 200)"
-                           "insert into half_made select zeroblob(1000) from n",
-                           nullptr, nullptr, nullptr),
-              SQLITE_OK);
-    EXPECT_EQ(Take("stored.db"), "FOREIGN_LOCKING");
-    EXPECT_THAT(said_, testing::HasSubstr("unix-dotfile"));
-    ASSERT_EQ(sqlite3_exec(db, "commit", nullptr, nullptr, nullptr), SQLITE_OK);
-    sqlite3_close(db);
-  }
-  std::ofstream(path_ + ".lock") << "the application's own";
-  EXPECT_EQ(Take("stored.db"), "") << said_;
-}
-
-// A journal that is kept between transactions, and a directory that some other program calls so.
-TEST_P(ForeignLockingTest, DirectoryOfAnother) {
-  Sql(path_, fmt::format("pragma journal_mode=persist; {}", kRows));
-  ASSERT_TRUE(std::filesystem::exists(path_ + "-journal"));
-  std::filesystem::create_directory(path_ + ".lock");
-  EXPECT_EQ(Take("stored.db"), "") << said_;
-}
-
-INSTANTIATE_TEST_SUITE_P(Foreign, ForeignLockingTest,
-                         testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"}, Cell{"dump", "delete", "x"}), NameOf);
-
-// What an application commits into a WAL that is at no path is in no snapshot: none is made then.
-class RemovedWalTest : public MethodsTest {};
-
-TEST_P(RemovedWalTest, UnderAnApplication) {
-  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
-  follow::Application application(path_);
-  application.Run("update t set i = 1");
-  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
-  application.Run("update t set i = 2");
-  const std::string before = Listing(Path("place"));
-  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
-  EXPECT_THAT(said_, testing::HasSubstr("an application (process "));
-  EXPECT_EQ(Listing(Path("place")), before);
-  application.Run("close");
-  EXPECT_EQ(Take("stored.db"), "") << said_;
-  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "2");
-}
-
-// The wal-index at the path is the application's, so that its locks look right; the WAL beside it is another.
-TEST_P(RemovedWalTest, AndMadeAnew) {
-  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
-  follow::Application application(path_);
-  application.Run("update t set i = 1");
-  std::filesystem::remove(path_ + "-wal");
-  std::ofstream(path_ + "-wal").close();
-  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
-  EXPECT_THAT(said_, testing::HasSubstr("is not the one that its wal-index is of"));
-  std::ofstream(path_ + "-wal") << std::string(4096, 'x');
-  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
-  application.Run("close");
-  EXPECT_EQ(Take("stored.db"), "") << said_;
-  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
-}
-
-// It has a wal-index in its own memory, and no lock on the one at the path: with the files of the path open it follows no other ones.
-TEST_P(RemovedWalTest, AReaderThatMayNotWriteFollowsTheWalOfACrash) {
-  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user, too";
-  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
-  {
-    follow::Application application(path_);
-    application.Run("update t set i = 1");
-    application.Kill();
-  }
-  for (const std::string& folder : {directory(), Path("place")}) std::filesystem::permissions(folder, std::filesystem::perms(0755));
-  for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::permissions(path_ + suffix, std::filesystem::perms(0644));
-  Child reader([this](const std::function<void()>& ready, const std::function<bool()>& asked_to_stop) {
-    if (setgid(65534) != 0 || setuid(65534) != 0) return 3;
-    sqlite3* db = nullptr;
-    if (sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) return 4;
-    if (sqlite3_exec(db, "begin; select count(*) from t", nullptr, nullptr, nullptr) != SQLITE_OK) return 5;
-    ready();
-    while (!asked_to_stop()) usleep(10'000);
-    return 0;
-  });
-  EXPECT_EQ(Take("stored.db"), "") << said_;
-  EXPECT_EQ(reader.Stop(), 0);
-  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
-}
-
-// With locking_mode=EXCLUSIVE there is no wal-index to look at.
-TEST_P(RemovedWalTest, UnderAnApplicationThatLetsNobodyIn) {
-  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kRows));
-  follow::Application application(path_);
-  application.Run("pragma locking_mode=exclusive");
-  application.Run("update t set i = 1");
-  std::filesystem::remove(path_ + "-wal");
-  wait_ms_ = 1500;
-  EXPECT_EQ(Take("stored.db"), GetParam().method == "file" ? "WAL_REMOVED" : "DATABASE_BUSY") << said_;
-}
-
-INSTANTIATE_TEST_SUITE_P(Removed, RemovedWalTest,
-                         testing::Values(Cell{"online", "wal", "x"}, Cell{"file", "wal", "x"}, Cell{"dump", "wal", "x"}), NameOf);
 
 }  // namespace
 }  // namespace litefleet::capture

@@ -1,0 +1,127 @@
+// Databases of which what is to be read at the path is not what their application has: no method makes a snapshot of it.
+#include <sqlite3.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <string>
+
+#include "fmt/format.h"
+#include "gmock/gmock.h"
+#include "tests/unit/agent/capture/methods_fixture.h"
+#include "tests/unit/agent/follow/application.h"
+
+namespace litefleet::capture {
+namespace {
+
+class ForeignLockingTest : public MethodsTest {};
+
+// SQLite's unix-dotfile locks by a directory, in which state nobody else may read; after it the database is one like any other.
+TEST_P(ForeignLockingTest, File) {
+  Sql(path_, kSixHundredRows);
+  {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READWRITE, "unix-dotfile"), SQLITE_OK);
+    // More than its cache holds: a part of the transaction is in the file, and what it was in the journal.
+    ASSERT_EQ(sqlite3_exec(db,
+                           "pragma cache_size=2; begin immediate; create table half_made(a);"
+                           "with recursive n(i) as (select 1 union all select i + 1 from n where i < 200)"
+                           "insert into half_made select zeroblob(1000) from n",
+                           nullptr, nullptr, nullptr),
+              SQLITE_OK);
+    EXPECT_EQ(Take("stored.db"), "FOREIGN_LOCKING");
+    EXPECT_THAT(said_, testing::HasSubstr("unix-dotfile"));
+    ASSERT_EQ(sqlite3_exec(db, "commit", nullptr, nullptr, nullptr), SQLITE_OK);
+    sqlite3_close(db);
+  }
+  std::ofstream(path_ + ".lock") << "the application's own";
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+}
+
+// A journal that is kept between transactions, and a directory that some other program calls so.
+TEST_P(ForeignLockingTest, DirectoryOfAnother) {
+  Sql(path_, fmt::format("pragma journal_mode=persist; {}", kSixHundredRows));
+  ASSERT_TRUE(std::filesystem::exists(path_ + "-journal"));
+  std::filesystem::create_directory(path_ + ".lock");
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+}
+
+INSTANTIATE_TEST_SUITE_P(Foreign, ForeignLockingTest,
+                         testing::Values(Cell{"online", "delete", "x"}, Cell{"file", "delete", "x"}, Cell{"dump", "delete", "x"}), NameOf);
+
+// What an application commits into a WAL that is at no path is in no snapshot: none is made then.
+class RemovedWalTest : public MethodsTest {};
+
+TEST_P(RemovedWalTest, UnderAnApplication) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kSixHundredRows));
+  follow::Application application(path_);
+  application.Run("update t set i = 1");
+  for (const char* suffix : {"-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
+  application.Run("update t set i = 2");
+  const std::string before = Listing(Path("place"));
+  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
+  EXPECT_THAT(said_, testing::HasSubstr("an application (process "));
+  EXPECT_EQ(Listing(Path("place")), before);
+  application.Run("close");
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "2");
+}
+
+// The wal-index at the path is the application's, so that its locks look right; the WAL beside it is another.
+TEST_P(RemovedWalTest, AndMadeAnew) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kSixHundredRows));
+  follow::Application application(path_);
+  application.Run("update t set i = 1");
+  std::filesystem::remove(path_ + "-wal");
+  std::ofstream(path_ + "-wal").close();
+  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
+  EXPECT_THAT(said_, testing::HasSubstr("is not the one that its wal-index is of"));
+  std::ofstream(path_ + "-wal") << std::string(4096, 'x');
+  EXPECT_EQ(Take("stored.db"), "WAL_REMOVED");
+  application.Run("close");
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
+}
+
+// It has a wal-index in its own memory, and no lock on the one at the path: with the files of the path open it follows no other ones.
+TEST_P(RemovedWalTest, AReaderThatMayNotWriteFollowsTheWalOfACrash) {
+  if (geteuid() != 0) GTEST_SKIP() << "only root can be another user, too";
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kSixHundredRows));
+  {
+    follow::Application application(path_);
+    application.Run("update t set i = 1");
+    application.Kill();
+  }
+  for (const std::string& folder : {directory(), Path("place")}) std::filesystem::permissions(folder, std::filesystem::perms(0755));
+  for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::permissions(path_ + suffix, std::filesystem::perms(0644));
+  Child reader([this](const std::function<void()>& ready, const std::function<bool()>& asked_to_stop) {
+    if (setgid(65534) != 0 || setuid(65534) != 0) return 3;
+    sqlite3* db = nullptr;
+    if (sqlite3_open_v2(path_.c_str(), &db, SQLITE_OPEN_READONLY, nullptr) != SQLITE_OK) return 4;
+    if (sqlite3_exec(db, "begin; select count(*) from t", nullptr, nullptr, nullptr) != SQLITE_OK) return 5;
+    ready();
+    while (!asked_to_stop()) usleep(10'000);
+    return 0;
+  });
+  EXPECT_EQ(Take("stored.db"), "") << said_;
+  EXPECT_EQ(reader.Stop(), 0);
+  EXPECT_EQ(Query(Path("stored.db"), "select min(i) from t"), "1");
+}
+
+// With locking_mode=EXCLUSIVE there is no wal-index to look at.
+TEST_P(RemovedWalTest, UnderAnApplicationThatLetsNobodyIn) {
+  Sql(path_, fmt::format("pragma journal_mode=wal; {}", kSixHundredRows));
+  follow::Application application(path_);
+  application.Run("pragma locking_mode=exclusive");
+  application.Run("update t set i = 1");
+  std::filesystem::remove(path_ + "-wal");
+  wait_ms_ = 1500;
+  EXPECT_EQ(Take("stored.db"), GetParam().method == "file" ? "WAL_REMOVED" : "DATABASE_BUSY") << said_;
+}
+
+INSTANTIATE_TEST_SUITE_P(Removed, RemovedWalTest,
+                         testing::Values(Cell{"online", "wal", "x"}, Cell{"file", "wal", "x"}, Cell{"dump", "wal", "x"}), NameOf);
+
+}  // namespace
+}  // namespace litefleet::capture
