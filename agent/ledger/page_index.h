@@ -1,7 +1,7 @@
 // Where a ledger has a page of a given digest: finds pages that only moved within their database.
 //
 // A guess: it keeps 32 bits of each digest, and of a database of more than kMaxEntries pages only of every n-th; the pages beside those are
-// found since pages move in runs. Whoever offers a page by it is answered whether the controller agrees. Thread safety: none. Memory: 3
+// found since pages move in runs. Whoever offers a page by it is answered whether the controller agrees. Thread safety: none. Memory: 1.5
 // MiB, and what Ledger::ReadAside takes, whatever the size of the database. Errors: those of the ledger.
 #ifndef LITEFLEET_AGENT_LEDGER_PAGE_INDEX_H_
 #define LITEFLEET_AGENT_LEDGER_PAGE_INDEX_H_
@@ -19,7 +19,7 @@ namespace litefleet::ledger {
 
 class PageIndex {
  public:
-  static constexpr uint32_t kMaxEntries = 256 << 10;
+  static constexpr uint32_t kMaxEntries = 128 << 10;
 
   // Reads all of the ledger once. REQUIRES: ledger.state(); it outlives the index, and is not committed meanwhile.
   static absl::StatusOr<PageIndex> Build(Ledger& ledger, uint32_t max_entries = kMaxEntries);
