@@ -18,10 +18,12 @@
 //   NOT_OWNER             kPermissionDenied    opening would create -wal and -shm with the wrong owner
 //   NOT_A_DATABASE        kDataLoss            and what it is, where that is known
 //   ENCRYPTED             kDataLoss            as it looks
-//   FOREIGN_LOCKING       kFailedPrecondition  as it looks, its application locks by files of its own (unix-dotfile), and heeds no other
-//   lock WAL_REMOVED           kFailedPrecondition  while an application had it open, which follows it on DATABASE_DAMAGED      kDataLoss
-//   SQLite's header, but SQLite refuses it DATABASE_BUSY         kUnavailable         locked longer than busy_timeout CANCELLED kCancelled
-//   `cancelled` said so IO_ERROR, OUT_OF_MEMORY, DISK_FULL, ...    as sqlite::ToStatus
+//   FOREIGN_LOCKING       kFailedPrecondition  as it looks, by files of its own (unix-dotfile): it heeds no other lock
+//   WAL_REMOVED           kFailedPrecondition  while an application had it open, which goes on with it
+//   DATABASE_DAMAGED      kDataLoss            SQLite's header, but SQLite refuses it
+//   DATABASE_BUSY         kUnavailable         locked longer than busy_timeout
+//   CANCELLED             kCancelled           `cancelled` said so
+//   IO_ERROR, OUT_OF_MEMORY, DISK_FULL, ...    as sqlite::ToStatus
 #ifndef LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
 #define LITEFLEET_AGENT_CAPTURE_USER_DATABASE_H_
 

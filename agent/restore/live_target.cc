@@ -39,7 +39,7 @@ void CheckpointLive(const TargetPlace& place, const ApplyOptions& options, stora
 
 absl::StatusOr<LiveDifference> CompareLive(const TargetPlace& place, const ApplyOptions& options, const StagingFile& staging,
                                            storage::v1::RestoreState& state, const CancelToken& cancel) {
-  LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(place, options, cancel, true));
+  LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(place, options, cancel, /*interrupted=*/true));
   LF_ASSIGN_OR_RETURN(const auto pinned, capture::PinnedRead::Begin(*database));  // rolls an unfinished transaction back
   LF_ASSIGN_OR_RETURN(const io::UniqueFd undo, place.Open(TargetPlace::TemporaryUndoName(state.operation_id()), O_RDONLY));
   struct stat undo_stat {};
