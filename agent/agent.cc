@@ -2,6 +2,7 @@
 
 #include <signal.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <chrono>
@@ -19,12 +20,14 @@
 #include "agent/control/run_conditions.h"
 #include "agent/control/scheduler.h"
 #include "agent/device_policy.h"
+#include "agent/end_watch.h"
 #include "agent/enroll/enroll.h"
 #include "agent/executor.h"
 #include "agent/heal/heal_client.h"
 #include "agent/health.h"
 #include "agent/hooks/database_hooks.h"
 #include "agent/hooks/hook_runner.h"
+#include "agent/link_limits.h"
 #include "agent/local_commands.h"
 #include "agent/restore/fetch_reactor.h"
 #include "agent/restore/limited_fetch.h"
@@ -74,8 +77,11 @@ int WaitSignal(milliseconds wait) {
   return number < 0 ? 0 : number;
 }
 
-// The second SIGTERM ends the process at once.
-void LetNextSignalKill() {
+// What runs may be a hook of an hour, which nobody may cut short but the end of the program: it is run again at the next start.
+constexpr unsigned kStopSeconds = 10;
+
+// A second signal ends the process at once, and so does time.
+void BoundStop() {
   sigset_t set;
   sigemptyset(&set);
   for (const int number : {SIGTERM, SIGINT}) {
@@ -83,6 +89,7 @@ void LetNextSignalKill() {
     sigaddset(&set, number);
   }
   pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  alarm(kStopSeconds);
 }
 
 absl::Status RefuseNetworkFileSystem(const config::AgentConfig& config) {
@@ -150,7 +157,7 @@ class Agent::Impl final : public control::OperationListener {
         transport_(upload::MakeGrpcTransport(*hub_)),
         sender_(heal::MakeGrpcSender(*hub_)),
         connector_(control::MakeGrpcConnector([this] { return ChannelOptions(); }, *hub_)),
-        capture_(state_, *own_.clock, identity_.device.value(), *transport_, upload_rate_, *own_.gaps),
+        capture_(state_, *own_.clock, identity_.device.value(), *transport_, upload_rate_, *own_.gaps, own_.spool.get()),
         health_(
             state_, *own_.clock, policy_, [this] { return ActiveIds(); }, *own_.spool, capture_,
             [this](const std::string& database) { return gate_.Waiting(database); }),
@@ -174,7 +181,9 @@ class Agent::Impl final : public control::OperationListener {
                    [this](const hooks::HookFacts& facts) { return HooksOf(facts); },
                    &rules_,
                    options.config_path,
-                   [this](const std::string& database, std::string_view why) { return capture_.Pause(database, why); }}),
+                   [this](const std::string& database, std::string_view why, const CancelToken& cancel) {
+                     return capture_.Pause(database, why, cancel);
+                   }}),
         queue_(state_, executor_, *own_.clock, QueueOptions()),
         scheduler_(*own_.clock, options.once ? milliseconds(0) : kSettle),
         loop_(health_, *connector_, *own_.clock, LoopOptions()) {
@@ -182,6 +191,7 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   ~Impl() override {
+    ending_.Interrupt();
     loop_.Stop();
     queue_.Stop();
     capture_.Stop();
@@ -192,8 +202,13 @@ class Agent::Impl final : public control::OperationListener {
     if (const absl::Status trusted = rules::OrderRules::CheckConfigFile(options_.config_path); !trusted.ok())
       spdlog::warn("{}; {}", MessageOf(trusted), HintOf(trusted));
     LF_RETURN_IF_ERROR(state_.ClearSpool());
-    LF_RETURN_IF_ERROR(RecoverRestores());
-    LimitRates();
+    {
+      const EndWatch end;
+      LF_RETURN_IF_ERROR(RecoverRestores(end.token()));
+      // Nothing may touch the databases before that is done. The signal is Run's.
+      if (end.token().interrupted()) return absl::OkStatus();
+    }
+    link_limits_.Follow(*Config());
     FollowConfig();
     own_.gaps->OnChange([this] { loop_.ReportGaps(); });
     capture_.OnChainCheck([this](const v1::ChainCheck& check) { loop_.CheckChain(check); });
@@ -211,7 +226,7 @@ class Agent::Impl final : public control::OperationListener {
       if (number == SIGTERM || number == SIGINT) {
         spdlog::info("ending: what runs goes on at the next start");
         obs::Notify("STOPPING=1");
-        LetNextSignalKill();
+        BoundStop();
         loop_.Stop();
         queue_.Stop();
         capture_.Stop();
@@ -224,8 +239,9 @@ class Agent::Impl final : public control::OperationListener {
       }
       obs::Notify("WATCHDOG=1");
       FollowConfig();
-      LimitRates();
+      link_limits_.Follow(*Config());
       LookAtLink();
+      KeepRunTime();
       RunDue();
       if (!options_.once) capture_.Tick(*Config());
       DropOldUndos();
@@ -277,7 +293,7 @@ class Agent::Impl final : public control::OperationListener {
   }
 
   // Restores that nobody will run again are finished or rolled back, before anything else touches their databases.
-  absl::Status RecoverRestores() {
+  absl::Status RecoverRestores(const CancelToken& stop) {
     std::vector<std::string> damaged;
     LF_ASSIGN_OR_RETURN(const std::vector<storage::v1::AgentOperation> operations, state_.ReadOperations(damaged));
     for (const std::string& sentence : damaged) spdlog::error("{}", sentence);
@@ -285,7 +301,7 @@ class Agent::Impl final : public control::OperationListener {
     for (const storage::v1::AgentOperation& operation : operations) active.insert(operation.operation_id());
     // Databases are compared, and hooks run: longer than a start may take.
     obs::Notify("EXTEND_TIMEOUT_USEC=3600000000");
-    return executor_.Recover(active);
+    return executor_.Recover(active, stop);
   }
 
   void DropOldUndos() {
@@ -299,23 +315,6 @@ class Agent::Impl final : public control::OperationListener {
     }
   }
 
-  // By the limits of this time of the day.
-  void LimitRates() {
-    const std::shared_ptr<const config::AgentConfig> config = Config();
-    const auto now = static_cast<time_t>(ToUnixMillis(own_.clock->Now()) / 1000);
-    struct tm local {};
-    if (localtime_r(&now, &local) == nullptr) return;
-    const auto limit = [&](const char* what, const std::vector<config::RateWindow>& windows, std::optional<int64_t> otherwise,
-                           RateLimit& rate) {
-      const int64_t wanted = config::RateAt(windows, otherwise.value_or(0), local);
-      if (wanted == rate.rate()) return;
-      rate.SetRate(wanted);
-      spdlog::info("{} may take {} now", what, wanted == 0 ? "the whole link" : fmt::format("{} bytes a second", wanted));
-    };
-    limit("uploads", config->upload_windows, config->upload_bytes_per_second, upload_rate_);
-    limit("downloads", config->download_windows, config->download_bytes_per_second, *download_rate_);
-  }
-
   // Where agent.toml or the policy has changed since the last look.
   void FollowConfig() {
     const uint64_t generation = policy_.generation();
@@ -324,7 +323,9 @@ class Agent::Impl final : public control::OperationListener {
     Schedule();
     // One run that ends follows nothing.
     if (options_.once) return;
-    if (const absl::Status status = capture_.Follow(*Config()); !status.ok()) spdlog::error("{}", MessageOf(status));
+    const EndWatch end;
+    const absl::Status status = capture_.Follow(*Config(), end.token());
+    if (!status.ok() && !end.token().interrupted()) spdlog::error("{}", MessageOf(status));
   }
 
   // When a controller answered last, for status and doctor.
@@ -372,7 +373,8 @@ class Agent::Impl final : public control::OperationListener {
     std::vector<std::string> ids = queue_.ActiveIds();
     for (const std::string& database : own_.spool->Databases()) {
       for (const spool::SpooledSnapshot& snapshot : own_.spool->List(database)) {
-        if (ids.size() < kMaxActive) ids.push_back(snapshot.header.operation_id());
+        // A sync of continuous capture is no operation.
+        if (ids.size() < kMaxActive && snapshot.header.method() != v1::METHOD_CONTINUOUS) ids.push_back(snapshot.header.operation_id());
       }
     }
     return ids;
@@ -398,14 +400,20 @@ class Agent::Impl final : public control::OperationListener {
       }
     }
     for (const auto& [database, missing] : names) {
-      if (Config()->Find(database) == nullptr || queue_.Busy(database)) continue;
-      const bool backup = missing && !gate_.WouldWait(*Config(), database);
+      if (queue_.Busy(database) || capture_.SeesTo(database)) continue;
+      // What the configuration does not name any more goes up all the same.
+      const bool backup = missing && Config()->Find(database) != nullptr && !gate_.WouldWait(*Config(), database);
       if (missing && !backup && own_.spool->UsageOf(database).snapshots == 0) continue;
       const absl::Status begun = (backup ? queue_.BeginScheduled(database) : queue_.BeginDrain(database)).status();
       if (!begun.ok()) spdlog::error("what is spooled of {} is not uploaded yet: {}", database, MessageOf(begun));
       drained_at_ = now;
       drained_connection_ = connection;
     }
+  }
+
+  void KeepRunTime() {
+    if (const absl::Status kept = own_.spool->KeepRunTime(); !kept.ok())
+      spdlog::error("what is spooled may be kept for longer than `[limits] spool_age`: {}", MessageOf(kept));
   }
 
   void RunDue() {
@@ -451,7 +459,7 @@ class Agent::Impl final : public control::OperationListener {
     if (config.ok()) {
       obs::SetupLog(config->log).IgnoreError();  // looked at by ReadConfig
       FollowConfig();
-      LimitRates();
+      link_limits_.Follow(*Config());
       spdlog::info("the configuration was read again");
     }
     if (reconnect) {
@@ -481,7 +489,7 @@ class Agent::Impl final : public control::OperationListener {
         identity = identity_;
       }
       const auto renewed =
-          enroll::Renew(state_.path(), Config()->controller.Text(), own_.clock->Now() + offset, when, seconds(30), identity);
+          enroll::Renew(state_.path(), Config()->controller.Text(), own_.clock->Now() + offset, when, seconds(30), identity, ending_);
       if (renewed.ok() && *renewed) {
         {
           MutexLock lock(mu_);
@@ -532,6 +540,7 @@ class Agent::Impl final : public control::OperationListener {
   const std::unique_ptr<restore::PageFetcher> fetcher_;
   const std::unique_ptr<restore::LocalRestorer> restorer_;
   RateLimit upload_rate_;
+  LinkLimits link_limits_{*own_.clock, upload_rate_, *download_rate_};
   const std::unique_ptr<upload::UploadTransport> transport_;
   const std::unique_ptr<heal::WantedSender> sender_;
   const std::unique_ptr<control::ControlConnector> connector_;
@@ -560,6 +569,7 @@ class Agent::Impl final : public control::OperationListener {
   std::atomic<bool> failed_{false};
   std::atomic<bool> offline_{false};
   std::atomic<bool> renewing_{false};
+  CancelToken ending_;                   // of what the background does
   ThreadPoolExecutor background_{1, 4};  // goes first
 };
 

@@ -20,4 +20,12 @@ absl::StatusOr<std::unique_ptr<capture::PageSource>> BackupSource::Open() {
   return copy_->Open();
 }
 
+absl::StatusOr<std::unique_ptr<capture::TextSource>> BackupSource::OpenDumpOfCopy(const dump::DumpOptions& what,
+                                                                                  const dump::HelperOptions& helper) {
+  if (copy_ == nullptr) {
+    LF_ASSIGN_OR_RETURN(copy_, capture::FileCopy::Take(options_));
+  }
+  return copy_->OpenDump(what, helper);
+}
+
 }  // namespace litefleet

@@ -1,7 +1,8 @@
 // A database's pages, read by the method that is asked for, as often as an upload needs them.
 //
-// Online every opening pins a state of its own. Of the method file the copy that the first opening takes is kept: what follows, after a cut
-// link for instance, reads the same state again, and nothing is locked or written twice. Not for dumps. Thread safety: none.
+// Online every opening pins a state of its own. Of the method file, and of a dump that is read from a copy, the copy that the first opening
+// takes is kept: what follows, after a cut link for instance, reads the same state again, and nothing is locked or written twice. Not for
+// dumps of the database itself. Thread safety: none.
 #ifndef LITEFLEET_AGENT_BACKUP_SOURCE_H_
 #define LITEFLEET_AGENT_BACKUP_SOURCE_H_
 
@@ -10,6 +11,7 @@
 #include <utility>
 
 #include "absl/status/statusor.h"
+#include "agent/capture/dump_source.h"
 #include "agent/capture/file_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/capture/page_source.h"
@@ -24,11 +26,13 @@ v1::Method MethodOf(const config::DatabaseConfig& database);
 
 class BackupSource {
  public:
-  // `method`: METHOD_ONLINE or METHOD_FILE.
+  // `method`: METHOD_ONLINE or METHOD_FILE for Open.
   BackupSource(v1::Method method, capture::FileOptions options) : method_(method), options_(std::move(options)) {}
 
   v1::Method method() const { return method_; }
   absl::StatusOr<std::unique_ptr<capture::PageSource>> Open();
+  // The text of a copy (capture::FileCopy::OpenDump), whatever the method.
+  absl::StatusOr<std::unique_ptr<capture::TextSource>> OpenDumpOfCopy(const dump::DumpOptions& what, const dump::HelperOptions& helper);
   // Of a copy, for the operation's steps; empty without one.
   std::string Describe() const { return copy_ == nullptr ? "" : copy_->Describe(); }
 

@@ -25,10 +25,21 @@ namespace {
 using std::chrono::seconds;
 
 constexpr seconds kWriteStates{10};
+constexpr seconds kReleaseWait{1};
+constexpr seconds kLongestRelease{3600};
+constexpr uint64_t kMostBehind = 256 << 20;
+constexpr std::string_view kReleased = "released ";
+
+// What `litefleet-agent release` and this process write to each other.
+int64_t NumberIn(std::string_view text) {
+  int64_t number = 0;
+  std::from_chars(text.data(), text.data() + text.size(), number);
+  return number;
+}
 
 }  // namespace
 
-absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
+absl::Status CaptureHome::Follow(const config::AgentConfig& config, const CancelToken& cancel) {
   std::vector<follow::Followed> followed;
   for (const config::DatabaseConfig& database : config.databases) {
     if (database.method != "continuous") continue;
@@ -37,6 +48,9 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
     one.follow.interval = database.sync_interval;
     one.follow.prove_every = database.chain_check;
     one.follow.allow_restart = database.allow_restart_checkpoint;
+    one.follow.checkpoint_bytes = database.checkpoint_size;
+    // What may wait to be shipped is the link's, not the checkpoints'; but there is room for what is to be checkpointed.
+    one.follow.most_behind = std::max<uint64_t>(kMostBehind / database.checkpoint_size, 4);
     one.follow.source.path = database.path;
     one.follow.source.busy_timeout = database.busy_timeout;
     one.follow.source.rollback_stall = database.rollback_stall;
@@ -51,11 +65,14 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
     one.shipper.spool_file = state_.SpoolFile(database.name + ".compared");
     one.shipper.backup.spool.reserve = config.disk_reserve;
     one.shipper.backup.spool.max_bytes = config.spool_bytes;
+    one.shipper.snapshots = snapshots_;
+    one.shipper.spool_age = config.spool_age;
     followed.push_back(std::move(one));
   }
   std::set<std::string> names;
   for (const follow::Followed& one : followed) names.insert(one.follow.database);
-  LF_RETURN_IF_ERROR(capturing_.Set(std::move(followed)));
+  TakeReleases(config);  // those that outlived the agent too, before anything is attached
+  LF_RETURN_IF_ERROR(capturing_.Set(std::move(followed), cancel));
   followed_ = true;
   // Nobody else ends what a follower has begun.
   for (const v1::CoverageGap& gap : gaps_.OpenGaps("")) {
@@ -66,9 +83,15 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config) {
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::shared_ptr<void>> CaptureHome::Pause(const std::string& database, std::string_view why) {
-  LF_ASSIGN_OR_RETURN(std::shared_ptr<follow::Capturing::Paused> paused, capturing_.Pause(database, why));
+absl::StatusOr<std::shared_ptr<void>> CaptureHome::Pause(const std::string& database, std::string_view why, const CancelToken& cancel) {
+  LF_ASSIGN_OR_RETURN(std::shared_ptr<follow::Capturing::Paused> paused, capturing_.Pause(database, why, cancel));
   return std::shared_ptr<void>(std::move(paused));
+}
+
+bool CaptureHome::SeesTo(const std::string& database) const {
+  const auto status = capturing_.StatusOf(database);
+  if (snapshots_ == nullptr || !status.has_value() || status->health.state() == v1::CAPTURE_STATE_RELEASED) return false;
+  return snapshots_->UsageOf(database).snapshots == 0 || snapshots_->IsAllOf(database, v1::METHOD_CONTINUOUS);
 }
 
 uint64_t CaptureHome::Timeline(const std::string& database) {
@@ -83,8 +106,9 @@ follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database
     rested.snapshot_id = kept->last_snapshot_id();
   }
   for (const v1::CoverageGap& gap : gaps_.OpenGaps(database)) {
-    if (spool::IsReason(gap.reason()) || (rested.gap.has_value() && rested.gap->from <= FromProtoTime(gap.from()))) continue;
-    rested.gap = {FromProtoTime(gap.from()), gap.reason(), gap.message()};
+    if (spool::IsReason(gap.reason()) || (rested.gap.has_value() && rested.gap->from.at <= FromProtoTime(gap.from()))) continue;
+    // What its book knows of the clock then it keeps.
+    rested.gap = {{FromProtoTime(gap.from())}, gap.reason(), gap.message()};
   }
   rested.agent_ran = followed_;
   const auto captures = state_.ReadCaptures();
@@ -93,6 +117,7 @@ follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database
     v1::CaptureHealth health;
     if (capture.database() != database || !health.ParseFromString(capture.health())) continue;
     if (capture.known_until_ms() != 0) rested.known_until = FromUnixMillis(capture.known_until_ms());
+    if (health.has_chain_checked_at()) rested.chain_checked_at = FromProtoTime(health.chain_checked_at());
     if (!health.has_last_sync_at()) continue;
     // When it was acknowledged; what was committed in between is not in it.
     rested.synced_at = FromProtoTime(health.last_sync_at()) -
@@ -113,28 +138,31 @@ void CaptureHome::Remember(const std::string& database, const follow::FollowerHo
     spdlog::error("what is known of {} could not be written: {}", database, MessageOf(status));
 }
 
-void CaptureHome::Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
-                      const std::string& message) {
-  const state::GapBook::Begun begun{database, from, std::string(reason), message, 0};
+void CaptureHome::Gap(const std::string& database, const follow::Moment& from, const std::optional<follow::Moment>& until,
+                      std::string_view reason, const std::string& message) {
+  const state::GapBook::Begun begun{database, from.at, std::string(reason), message, 0, from.since_boot};
   absl::Status written;
   if (!until.has_value()) {
-    spdlog::warn("{}: no second-by-second states from {} on ({}: {})", database, FormatRfc3339(from), reason, message);
+    spdlog::warn("{}: no second-by-second states from {} on ({}: {})", database, FormatRfc3339(from.at), reason, message);
     written = gaps_.Begin(begun).status();
   } else {
-    spdlog::warn("{}: no second-by-second states from {} to {} ({}: {})", database, FormatRfc3339(from), FormatRfc3339(*until), reason,
-                 message);
+    spdlog::warn("{}: no second-by-second states from {} to {} ({}: {})", database, FormatRfc3339(from.at), FormatRfc3339(until->at),
+                 reason, message);
     bool begun_before = false;
     for (const v1::CoverageGap& gap : gaps_.OpenGaps(database)) {
       if (spool::IsReason(gap.reason())) continue;
       begun_before = begun_before || gap.reason() == reason;
-      written.Update(gaps_.EndOf(database, gap.reason(), *until));
+      // Of a clock that was put back in between.
+      if (gap.reason() == reason && from.at < FromProtoTime(gap.from())) written.Update(gaps_.Begin(begun).status());
+      written.Update(gaps_.End(gap.id(), until->at, until->since_boot));
     }
-    if (!begun_before) written.Update(gaps_.Add(begun, *until).status());
+    if (!begun_before) written.Update(gaps_.Add(begun, until->at, until->since_boot).status());
   }
   if (!written.ok()) spdlog::error("{}: the gap could not be written down: {}", database, MessageOf(written));
 }
 
 void CaptureHome::Tick(const config::AgentConfig& config) {
+  if (const absl::Status taken_up = capturing_.TakeUp(); !taken_up.ok()) spdlog::error("{}", MessageOf(taken_up));
   TakeReleases(config);
   WriteStates(config);
 }
@@ -147,34 +175,44 @@ void CaptureHome::TakeReleases(const config::AgentConfig& config) {
   if (releases_.empty() && releases_changed_ == changed) return;
   // A file that is made within the same tick of the file system's clock is seen too.
   if (clock_.Now().time_since_epoch() - changed > seconds(1)) releases_changed_ = changed;
-  const SteadyTime now = clock_.Steady();
   for (const config::DatabaseConfig& database : config.databases) {
-    if (database.method != "continuous") continue;
-    const std::string file = state_.ReleaseFile(database.name);
-    const auto running = releases_.find(database.name);
-    if (running != releases_.end()) {
-      if (now < running->second.until) continue;
-      releases_.erase(running);
-      io::RemoveFile(file).IgnoreError();
-      continue;
-    }
-    if (access(file.c_str(), F_OK) != 0) continue;
-    const absl::StatusOr<std::string> text = io::ReadFile(file, 64);
-    int64_t wanted = 0;
-    if (text.ok()) std::from_chars(text->data(), text->data() + text->size(), wanted);
-    const seconds length(std::clamp<int64_t>(wanted, 1, 3600));
-    absl::StatusOr<std::shared_ptr<void>> pause = Pause(database.name, fmt::format("released for {} s", length.count()));
-    if (!pause.ok()) {
-      spdlog::warn("{}: {}", database.name, MessageOf(pause.status()));
-      releases_changed_.reset();  // once more
-      continue;
-    }
-    // Read by `release`: it is done.
-    const absl::Status told = io::WriteFileAtomic(file, "released");
-    if (!told.ok()) spdlog::warn("{}", MessageOf(told));
-    spdlog::info("{}: let go for {} s, as asked", database.name, length.count());
-    releases_[database.name] = {now + length, *std::move(pause)};
+    if (database.method == "continuous") TakeRelease(database.name);
   }
+}
+
+void CaptureHome::TakeRelease(const std::string& database) {
+  const std::string file = state_.ReleaseFile(database);
+  const auto running = releases_.find(database);
+  if (running == releases_.end() && access(file.c_str(), F_OK) != 0) return;
+  const std::string text = io::ReadFile(file, 64).value_or("");
+  const bool taken = text.starts_with(kReleased);
+  if (running != releases_.end() && (taken || text.empty())) {
+    if (clock_.Steady() < running->second.until) return;
+    releases_.erase(running);
+    io::RemoveFile(file).IgnoreError();
+    return;
+  }
+  // Asked for, or taken by an agent before this one.
+  std::chrono::milliseconds length = std::clamp<seconds>(seconds(NumberIn(text)), seconds(1), kLongestRelease);
+  if (taken) {
+    const SystemTime until = FromUnixMillis(NumberIn(text.substr(kReleased.size())));
+    length = std::min<std::chrono::milliseconds>(std::chrono::ceil<std::chrono::milliseconds>(until - clock_.Now()), kLongestRelease);
+    if (length.count() <= 0) return io::RemoveFile(file).IgnoreError();
+  }
+  // The main thread's: it has signals and a watchdog to look after, and is here again in half a second.
+  const CancelToken never;
+  absl::StatusOr<std::shared_ptr<follow::Capturing::Paused>> pause =
+      capturing_.Pause(database, fmt::format("released for {} s", length.count() / 1000), never, kReleaseWait);
+  if (!pause.ok()) {
+    spdlog::warn("{}: {}", database, MessageOf(pause.status()));
+    releases_changed_.reset();  // once more
+    return;
+  }
+  // Read by `release`: it is done.
+  const absl::Status told = io::WriteFileAtomic(file, fmt::format("{}{}", kReleased, ToUnixMillis(clock_.Now() + length)));
+  if (!told.ok()) spdlog::warn("{}", MessageOf(told));
+  spdlog::info("{}: let go for {} s, as asked", database, length.count() / 1000);
+  releases_[database] = {clock_.Steady() + length, *std::move(pause)};
 }
 
 void CaptureHome::Stop() {
@@ -185,7 +223,7 @@ void CaptureHome::Stop() {
     const auto status = capturing_.StatusOf(one.database());
     if (!status.has_value()) continue;
     one.set_health(status->health.SerializeAsString());
-    if (status->unchanged_at.has_value()) one.set_known_until_ms(ToUnixMillis(*status->unchanged_at));
+    if (status->known_until.has_value()) one.set_known_until_ms(ToUnixMillis(status->known_until->at));
   }
   capturing_.Stop();
   if (!any) return;
@@ -205,7 +243,9 @@ void CaptureHome::WriteStates(const config::AgentConfig& config) {
     one.set_database(database.name);
     one.set_health(status->health.SerializeAsString());
     one.set_snapshot_id(status->snapshot_id);
-    states += fmt::format("{} {} {}\n", database.name, static_cast<int>(status->health.state()), status->health.message());
+    // That there was a first sync, too: an agent that is killed before the next writing tells from when on it was down.
+    states += fmt::format("{} {} {} {}\n", database.name, static_cast<int>(status->health.state()), status->health.has_last_sync_at(),
+                          status->health.message());
   }
   // What changes with every sync is written now and then.
   if (states == states_ && written_at_.has_value() && now - *written_at_ < kWriteStates) return;

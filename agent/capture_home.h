@@ -1,7 +1,9 @@
 // Continuous capture as part of the agent: what of the configuration is followed, what is kept of it in the state directory, and what other
 // processes ask for by files there (`litefleet-agent release`, `status`).
 //
-//   release/NAME     written by `release`: seconds, and when they are over; removed by the agent when it follows again
+//   release/NAME     written by `release`: seconds; then by the agent: "released ", and until when (ms since 1970), which it keeps to after
+//   a
+//                    start as well; removed by it when it follows again
 //   capture.state    storage.v1.AgentCaptures: what `status` shows; not synced, since a start makes it anew
 //
 // Thread safety: Follow, Tick and Stop: the main thread; everything else any thread.
@@ -18,33 +20,43 @@
 #include "absl/status/statusor.h"
 #include "agent/config/config.h"
 #include "agent/follow/capturing.h"
+#include "agent/spool/snapshot_spool.h"
 #include "agent/state/gap_book.h"
 #include "agent/state/state_directory.h"
 #include "agent/upload/backup.h"
+#include "common/base/cancel_token.h"
 #include "common/base/clock.h"
 
 namespace litefleet {
 
 class CaptureHome final : public follow::CaptureMemory {
  public:
+  // `snapshots`: where syncs wait for the controller; null: nowhere.
   CaptureHome(const state::StateDirectory& state, const Clock& clock, std::string device_id, upload::UploadTransport& transport,
-              RateLimit& rate, state::GapBook& gaps)
-      : state_(state), clock_(clock), device_id_(std::move(device_id)), gaps_(gaps), capturing_({}, *this, transport, rate, clock) {}
+              RateLimit& rate, state::GapBook& gaps, spool::SnapshotSpool* snapshots = nullptr)
+      : state_(state),
+        clock_(clock),
+        device_id_(std::move(device_id)),
+        gaps_(gaps),
+        snapshots_(snapshots),
+        capturing_({}, *this, transport, rate, clock) {}
 
-  // Takes up what the configuration says. REQUIRES: restores that were interrupted have been finished.
-  absl::Status Follow(const config::AgentConfig& config);
-  // Every half second: releases that are asked for or over, and what `status` shows.
+  // Takes up what the configuration says. REQUIRES: restores that were interrupted have been finished. As Capturing::Set.
+  absl::Status Follow(const config::AgentConfig& config, const CancelToken& cancel = {});
+  // Every half second: releases that are asked for or over, and what `status` shows. Waits a second at most.
   void Tick(const config::AgentConfig& config);
   // Until the next start it is known how far back what is captured was complete.
   void Stop();
 
-  // Nothing is captured while the result lives.
-  absl::StatusOr<std::shared_ptr<void>> Pause(const std::string& database, std::string_view why);
+  // Nothing is captured while the result lives. As Capturing::Pause.
+  absl::StatusOr<std::shared_ptr<void>> Pause(const std::string& database, std::string_view why, const CancelToken& cancel);
   // Where checks of chains go to; before Follow.
   void OnChainCheck(std::function<void(const v1::ChainCheck&)> send) { send_chain_check_ = std::move(send); }
   void ChainChecked(const v1::ChainChecked& checked) { capturing_.ChainChecked(checked); }
   // The controller has not what it should have: everything is compared anew.
   void CompareAgain(const std::string& database) { capturing_.CompareAgain(database); }
+  // It is followed, and what of it waits in the spool is its follower's to upload.
+  bool SeesTo(const std::string& database) const;
   std::optional<follow::Follower::Status> StatusOf(const std::string& database) const { return capturing_.StatusOf(database); }
 
   uint64_t Timeline(const std::string& database) override;
@@ -53,7 +65,7 @@ class CaptureHome final : public follow::CaptureMemory {
   void CheckChain(const v1::ChainCheck& check) override {
     if (send_chain_check_) send_chain_check_(check);
   }
-  void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
+  void Gap(const std::string& database, const follow::Moment& from, const std::optional<follow::Moment>& until, std::string_view reason,
            const std::string& message) override;
 
  private:
@@ -62,12 +74,14 @@ class CaptureHome final : public follow::CaptureMemory {
     std::shared_ptr<void> pause;
   };
   void TakeReleases(const config::AgentConfig& config);
+  void TakeRelease(const std::string& database);
   void WriteStates(const config::AgentConfig& config);
 
   const state::StateDirectory& state_;
   const Clock& clock_;
   const std::string device_id_;
   state::GapBook& gaps_;
+  spool::SnapshotSpool* const snapshots_;
   std::function<void(const v1::ChainCheck&)> send_chain_check_;
   bool followed_ = false;
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last

@@ -9,9 +9,11 @@
 
 #include "agent/capture/database_header.h"
 #include "agent/capture/files_source.h"
+#include "agent/capture/lock_table.h"
 #include "agent/capture/user_database.h"
 #include "agent/control/controller_client.h"
 #include "agent/json_text.h"
+#include "agent/restore/in_use.h"
 #include "agent/restore/target_place.h"
 #include "agent/rules/order_rules.h"
 #include "agent/state/identity.h"
@@ -182,6 +184,21 @@ void LookAtDirectory(const config::DatabaseConfig& database, Examination& found)
   found.Add(Level::kOk, "database-directory", fmt::format("{} can be written", place->directory()), {}, database.name);
 }
 
+// By the kernel's table of locks it is seen whether others have a database open.
+void LookAtLocks(const config::DatabaseConfig& database, Examination& found) {
+  const auto show = capture::LocksShow(io::DirectoryOf(database.path));
+  if (!show.has_value()) return;  // nothing can be made there
+  if (!*show) {
+    return found.Add(
+        Level::kWarn, "database-locks",
+        fmt::format("a lock on a file beside it is not found in /proc/locks: whether others have {} open is not seen", database.path),
+        "back it up by a schedule, not with `method = \"continuous\"`; restore with --mode live", database.name);
+  }
+  found.Add(Level::kOk, "database-locks",
+            restore::InContainer() ? "who has it open is seen, but for those outside of this container" : "who has it open is seen", {},
+            database.name);
+}
+
 void LookAtJournalMode(const config::DatabaseConfig& database, bool wal, uint64_t size, Examination& found) {
   if (wal) return found.Add(Level::kOk, "database-journal-mode", "WAL: backups never block writers", {}, database.name);
   const std::chrono::milliseconds stall(size * 1000 / kReadBytesPerSecond);
@@ -197,6 +214,7 @@ void LookAtJournalMode(const config::DatabaseConfig& database, bool wal, uint64_
 
 void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseConfig& database, Examination& found) {
   LookAtDirectory(database, found);
+  LookAtLocks(database, found);
   struct stat st {};
   const bool present = stat(database.path.c_str(), &st) == 0;
   struct stat shm {};

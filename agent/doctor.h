@@ -33,7 +33,7 @@ struct DoctorParts {
 };
 
 // Checks: configuration, configuration-trust, state, state-space, identity, certificate, name-resolution, tls, clock, check-helper, and of
-// each database database-directory, database-opens, database-journal-mode, database-shm-owner, database-space.
+// each database database-directory, database-locks, database-opens, database-journal-mode, database-shm-owner, database-space.
 std::vector<Finding> Diagnose(const std::string& config_path, const absl::StatusOr<config::AgentConfig>& config,
                               const DoctorParts& parts = {});
 

@@ -28,6 +28,8 @@ namespace {
 constexpr int kFilesPasses = 2;
 constexpr std::chrono::seconds kPauseHookTime{30};
 constexpr std::chrono::milliseconds kPauseLook{50};
+// Files whose times did not tell of a change are read at each run for so long.
+constexpr std::chrono::hours kMisled{24 * 30};
 
 dump::DumpOptions DumpOptionsOf(const v1::DumpOptions& order) {
   return {.compatible = order.compatible(),
@@ -35,6 +37,13 @@ dump::DumpOptions DumpOptionsOf(const v1::DumpOptions& order) {
           .without = {order.without_tables().begin(), order.without_tables().end()},
           .schema_only = order.schema_only(),
           .data_only = order.data_only()};
+}
+
+// What was ordered beside the backups that the configuration asks for tells nothing of how these go.
+bool IsAside(const v1::BackupOrder& order, const config::DatabaseConfig& database) {
+  if (MethodOf(order, database) != v1::METHOD_DUMP || database.files.has_value()) return false;
+  const std::string part = dump::PartOf(order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump);
+  return !part.empty() && (database.method != "dump" || part != dump::PartOf(database.dump));
 }
 
 // Notes what the pages say about the database while they pass.
@@ -76,10 +85,11 @@ absl::StatusOr<config::DatabaseConfig> DeviceExecutor::Configured(const std::str
   return *found;
 }
 
-absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseCapture(const std::string& database, std::string_view why) const {
+absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseCapture(const std::string& database, std::string_view why,
+                                                                   const CancelToken& cancel) const {
   // Also of one that is captured no more: what follows it may not have let go yet.
   if (!deps_.pause_capture) return std::shared_ptr<void>();
-  return deps_.pause_capture(database, why);
+  return deps_.pause_capture(database, why, cancel);
 }
 
 storage::v1::AgentDatabase DeviceExecutor::Remembered(const std::string& database) const {
@@ -101,8 +111,8 @@ void DeviceExecutor::Remember(const storage::v1::AgentDatabase& database) const 
 v1::OperationResult DeviceExecutor::Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
                                             const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress,
                                             control::Turn& turn) {
-  if (order.has_restore()) return Restore(operation, order, cancel, stop, progress);
-  if (order.has_undo()) return Undo(operation, order, cancel, stop, progress);
+  if (order.has_restore()) return Restore(operation, order, cancel, stop, progress, turn);
+  if (order.has_undo()) return Undo(operation, order, cancel, stop, progress, turn);
   if (order.has_drop_undo()) return DropUndo(order);
   if (order.has_backup()) return Backup(operation, order.backup(), cancel, progress, turn);
   if (order.has_heal()) return Heal(operation, order.heal(), cancel, progress, turn);
@@ -114,7 +124,7 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
                                            const CancelToken& cancel, const std::function<void(const v1::Progress&)>& progress,
                                            control::Turn& turn) {
   const absl::StatusOr<config::DatabaseConfig> database = Configured(order.database());
-  if (!database.ok()) return ResultOf(database.status());
+  if (!database.ok()) return operation.drain() ? DrainLeft(order.database(), cancel, turn) : ResultOf(database.status());
   std::unique_ptr<hooks::DatabaseHooks> hooks;
   if (deps_.database_hooks && !operation.drain())
     hooks = deps_.database_hooks({operation.operation_id(), order.database(), database->path, "backup"});
@@ -123,7 +133,7 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
     storage::v1::AgentDatabase kept = Remembered(order.database());
     kept.set_last_run_at_ms(ToUnixMillis(deps_.clock.Now()));
     kept.set_last_run_boot_id(BootId());
-    kept.set_last_error(result.error().SerializeAsString());
+    if (!IsAside(order, *database)) kept.set_last_error(result.error().SerializeAsString());
     if (!absl::IsCancelled(why)) Remember(kept);
     return result;
   };
@@ -148,7 +158,7 @@ v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperati
                                                  const config::DatabaseConfig& database, const CancelToken& cancel,
                                                  const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
   // The ledger is one backup's at a time.
-  const auto paused = PauseCapture(database.name, "a backup was ordered");
+  const auto paused = PauseCapture(database.name, "a backup was ordered", cancel);
   if (!paused.ok()) return ResultOf(paused.status());
   if (!operation.drain()) {
     storage::v1::AgentDatabase kept = Remembered(order.database());
@@ -245,6 +255,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
   const bool files = database.files.has_value();
   const auto facts = files ? FactsOfFiles(database, cancel) : capture::FileFactsOf(database.path, deps_.clock.Now());
   v1::OperationResult result;
+  bool misled = false;
   // The ledger knows which device's and which file's snapshot that was; files have none.
   const bool known = files ? !kept.last_snapshot_id().empty()
                            : ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
@@ -254,8 +265,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
   const bool dumps = method == v1::METHOD_DUMP && !files;
   const dump::DumpOptions what = order.has_dump() ? DumpOptionsOf(order.dump()) : database.dump;
   const std::string part = dumps ? dump::PartOf(what) : "";
-  // What was ordered beside the backups that the configuration asks for tells nothing of how these go.
-  const bool aside = !part.empty() && (database.method != "dump" || part != dump::PartOf(database.dump));
+  const bool aside = IsAside(order, database);
   // Two ways to the same pages.
   const bool pages = method == v1::METHOD_ONLINE || method == v1::METHOD_FILE;
   if (pages && !order.full() && known && there && facts.has_value() && IsUnchanged(kept, *facts)) {
@@ -292,11 +302,14 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     job.method = method;
     // A dump shares nothing with what the ledger knows.
     job.ledger = dumps || files ? nullptr : ledger;
+    const std::optional<ledger::LedgerState> before = known && job.ledger != nullptr ? job.ledger->state() : std::nullopt;
     if (job.ledger != nullptr && !job.ledger->problem().empty())
       spdlog::warn("{}: the backup compares with the controller: {}", order.database(), job.ledger->problem());
     job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
-    // Who ordered a backup wants it now.
-    hooks::PauseWatch pause(deps_.hooks, PauseHook(operation.by_schedule(), operation.operation_id(), order.database()), cancel);
+    // Who ordered a backup wants it now, or to know why not; the next run of a schedule may be far.
+    job.waits_for_locks = operation.by_schedule();
+    hooks::PauseWatch pause(deps_.hooks, PauseHook(operation.by_schedule(), operation.operation_id(), order.database()), cancel,
+                            deps_.pause_interval);
     pause.Begin();
     // An application that a hook has stopped is not left so for a pause.
     const bool stopped = !database.hooks.before_backup.empty();
@@ -310,10 +323,21 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
     std::vector<std::string> notes;
+    // Flash is not worn once more for what did not fit before; an ordered part may.
+    job.stream_text = (dumps || files) && !aside && kept.outgrown_spool_bytes() >= upload.spool.max_bytes;
+    if (dumps && job.stream_text) job.outgrown_database_bytes = kept.outgrown_database_bytes();
     if (dumps) {
       job.part = part;
+      job.compatible = what.compatible;
       job.open_text = [&]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
         LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::TextSource> source, capture::OpenDumpSource(options, what));
+        journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
+        return source;
+      };
+      job.open_text_of_copy = [&]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
+        dump::HelperOptions helper;
+        helper.time = std::chrono::duration_cast<std::chrono::seconds>(deps_.give_up);  // it waits for the link, and nobody for it
+        LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::TextSource> source, opener.OpenDumpOfCopy(what, helper));
         journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
         return source;
       };
@@ -337,7 +361,19 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
     if (const std::string copied = opener.Describe(); !copied.empty()) result.add_steps(copied);
     for (const v1::HookRun& run : pause.runs()) *result.add_hooks() = run;
     kept.set_journal_mode(journal_mode);
+    if (!aside && outcome.outgrew_spool) {
+      kept.set_outgrown_spool_bytes(upload.spool.max_bytes);
+      kept.set_outgrown_database_bytes(outcome.outgrown_database_bytes);
+    } else if (!aside && job.open_text && outcome.status.ok()) {
+      kept.clear_outgrown_spool_bytes();
+      kept.clear_outgrown_database_bytes();
+    }
+    const auto after = job.ledger != nullptr ? job.ledger->state() : std::nullopt;
+    misled = outcome.status.ok() && before.has_value() && after.has_value() &&
+             (after->root != before->root || after->page_count != before->page_count) &&
+             NoteMisled(database, kept.file_facts(), facts, kept);
   }
+  if (misled) result.add_steps("the times of the database's files did not tell of this change: they are not believed for a while");
   if (result.state() == v1::OPERATION_STATE_CANCELLED || result.error().info().reason() == "CONTROLLER_OFFLINE") return result;
   const bool succeeded = result.state() == v1::OPERATION_STATE_SUCCEEDED;
   if (!aside) {
@@ -365,7 +401,8 @@ absl::Status DeviceExecutor::WaitWhilePaused(const storage::v1::AgentOperation& 
                                              control::Turn& turn) const {
   // What waits in the spool asks for itself.
   if (operation.drain()) return absl::OkStatus();
-  hooks::PauseWatch pause(deps_.hooks, PauseHook(operation.by_schedule(), operation.operation_id(), database), cancel);
+  hooks::PauseWatch pause(deps_.hooks, PauseHook(operation.by_schedule(), operation.operation_id(), database), cancel,
+                          deps_.pause_interval);
   pause.Begin();
   const auto paused = [&] { return pause.paused() && !turn.Awaited(); };
   if (!paused()) return absl::OkStatus();
@@ -420,7 +457,23 @@ v1::OperationResult DeviceExecutor::Heal(const storage::v1::AgentOperation& oper
 }
 
 bool DeviceExecutor::IsUnchanged(const storage::v1::AgentDatabase& kept, const capture::FileFacts& facts) const {
-  return kept.last_error().empty() && IsAsRead(kept.file_facts(), kept.read_at_ms(), facts);
+  return kept.last_error().empty() && !TimesMislead(kept) && IsAsRead(kept.file_facts(), kept.read_at_ms(), facts);
+}
+
+bool DeviceExecutor::TimesMislead(const storage::v1::AgentDatabase& kept) const {
+  return kept.times_misled_at_ms() != 0 && deps_.clock.Now() < FromUnixMillis(kept.times_misled_at_ms()) + kMisled;
+}
+
+bool DeviceExecutor::NoteMisled(const config::DatabaseConfig& database, const std::string& then,
+                                const std::optional<capture::FileFacts>& facts, storage::v1::AgentDatabase& kept) const {
+  if (!facts.has_value() || !facts->settled || facts->text != then) return false;
+  // What was written while it was read shows by now.
+  const auto now = capture::FileFactsOf(database.path, deps_.clock.Now());
+  if (!now.has_value() || now->text != then) return false;
+  spdlog::warn("{}: its content has changed, and the times of its files did not tell: it is read at each run for {} days", database.name,
+               kMisled.count() / 24);
+  kept.set_times_misled_at_ms(ToUnixMillis(deps_.clock.Now()));
+  return true;
 }
 
 bool DeviceExecutor::IsAsRead(const std::string& then, int64_t read_at_ms, const capture::FileFacts& facts) const {

@@ -59,8 +59,11 @@ class DeviceExecutor final : public control::OperationExecutor {
     hooks::HookSource database_hooks = {};
     rules::OrderRules* rules = nullptr;
     std::string config_path;
-    // Continuous capture leaves the database alone while the result lives; may be empty.
-    std::function<absl::StatusOr<std::shared_ptr<void>>(const std::string& database, std::string_view why)> pause_capture = {};
+    // Continuous capture leaves the database alone while the result lives; may be empty. kCancelled where `cancel` was set before.
+    std::function<absl::StatusOr<std::shared_ptr<void>>(const std::string& database, std::string_view why, const CancelToken& cancel)>
+        pause_capture = {};
+    // How often `[limits] pause_hook` is asked while a scheduled backup, or an upload of what is spooled, lasts.
+    std::chrono::milliseconds pause_interval = std::chrono::minutes(1);
   };
 
   // What `dependencies` refers to outlives this.
@@ -72,18 +75,21 @@ class DeviceExecutor final : public control::OperationExecutor {
   absl::StatusOr<v1::RestorePlan> Plan(const v1::Query& query) override;
   std::optional<v1::OperationResult> Settle(const v1::Order& order, const CancelToken& stop) override;
   bool HasBegun(const std::string& operation_id) override;
-  void Forget(const std::string& operation_id) override;
+  absl::Status Forget(const std::string& operation_id) override;
 
   // Whether an order waits for a confirmation on the device. For the queue.
   bool Held(const v1::Order& order) const;
 
   // At start, before anything else touches the databases: finishes restores whose order is lost, or rolls them back. How they ended is
   // among the results then. `active` are the operations whose orders are there.
-  absl::Status Recover(const std::set<std::string>& active);
+  // An interrupt of `stop` leaves the rest to the next start.
+  absl::Status Recover(const std::set<std::string>& active, const CancelToken& stop);
 
  private:
   v1::OperationResult Backup(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order, const CancelToken& cancel,
                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
+  // Of a database that the configuration does not name any more: uploads what is spooled of it.
+  v1::OperationResult DrainLeft(const std::string& database, const CancelToken& cancel, control::Turn& turn) const;
   // Without the device's hooks around it.
   v1::OperationResult BackupItself(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
                                    const config::DatabaseConfig& database, const CancelToken& cancel,
@@ -102,6 +108,10 @@ class DeviceExecutor final : public control::OperationExecutor {
   // A scheduled backup without the controller. A result without a state: there is none yet. `fits` says whether the spool could take it.
   v1::OperationResult Spool(const storage::v1::AgentOperation& operation, const config::DatabaseConfig& database, ledger::Ledger* ledger,
                             const CancelToken& cancel, bool& fits) const;
+  // A run found nothing new: the newest state that is spooled, or else acknowledged, is what the database still is.
+  void Unchanged(const std::string& database) const;
+  // What the configuration does not name any more is not spooled again, and expires all the same.
+  void ExpireLeft() const;
   void BeginGap(const std::string& database, std::string_view reason, const std::string& message) const;
   capture::OnlineOptions SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   capture::FileOptions FileSourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
@@ -109,9 +119,9 @@ class DeviceExecutor final : public control::OperationExecutor {
   std::vector<std::string> DatabasePaths() const;
   std::optional<capture::FileFacts> FactsOfFiles(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   v1::OperationResult Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress);
+                              const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   v1::OperationResult Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                           const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress);
+                           const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
   v1::OperationResult DropUndo(const v1::Order& order);
   v1::OperationResult Heal(const storage::v1::AgentOperation& operation, const v1::HealOrder& order, const CancelToken& cancel,
                            const std::function<void(const v1::Progress&)>& progress, control::Turn& turn);
@@ -123,9 +133,11 @@ class DeviceExecutor final : public control::OperationExecutor {
   // Remembers what a restore has done to its database, and says how it ended.
   v1::OperationResult Restored(const v1::RestoreOrder& order, const restore::Outcome& outcome, v1::Progress progress) const;
   static v1::OperationResult ResultOf(const absl::Status& status);
-  absl::StatusOr<std::shared_ptr<void>> PauseCapture(const std::string& database, std::string_view why) const;
-  // The same; a restore or an undo that has begun waits for it until it is interrupted.
-  absl::StatusOr<std::shared_ptr<void>> PauseFor(const v1::Order& order, std::string_view why, const CancelToken& stop);
+  absl::StatusOr<std::shared_ptr<void>> PauseCapture(const std::string& database, std::string_view why, const CancelToken& cancel) const;
+  // The same; a restore or an undo that has begun waits for it until the program ends: a cancel of it has to be carried out, too. After the
+  // first attempt it gives `turn` away, which is null where it has none.
+  absl::StatusOr<std::shared_ptr<void>> PauseFor(const v1::Order& order, std::string_view why, const CancelToken& cancel,
+                                                 const CancelToken& stop, control::Turn* turn);
   // By the configuration of now. Errors: kNotFound DATABASE_UNKNOWN.
   absl::StatusOr<config::DatabaseConfig> Configured(const std::string& database) const;
   absl::StatusOr<restore::Target> RestoreTarget(const std::string& name) const;
@@ -135,6 +147,11 @@ class DeviceExecutor final : public control::OperationExecutor {
   // By its files' times and sizes, without opening it.
   bool IsAsRead(const std::string& then, int64_t read_at_ms, const capture::FileFacts& facts) const;
   bool IsUnchanged(const storage::v1::AgentDatabase& kept, const capture::FileFacts& facts) const;
+  // A full read has proven lately that they do not tell of every change.
+  bool TimesMislead(const storage::v1::AgentDatabase& kept) const;
+  // Of a read that found another content, begun when the facts were these: whether they should have told of it. Then it is noted in `kept`.
+  bool NoteMisled(const config::DatabaseConfig& database, const std::string& then, const std::optional<capture::FileFacts>& facts,
+                  storage::v1::AgentDatabase& kept) const;
   // What is remembered; begins anew, with a word in the log, where that cannot be read.
   storage::v1::AgentDatabase Remembered(const std::string& database) const;
   void Remember(const storage::v1::AgentDatabase& database) const;

@@ -18,13 +18,21 @@ constexpr int64_t kRateFromBytes = 1 << 20;
 
 }  // namespace
 
-absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseFor(const v1::Order& order, std::string_view why, const CancelToken& stop) {
+absl::StatusOr<std::shared_ptr<void>> DeviceExecutor::PauseFor(const v1::Order& order, std::string_view why, const CancelToken& cancel,
+                                                               const CancelToken& stop, control::Turn* turn) {
+  bool yielded = false;
   for (;;) {
-    auto paused = PauseCapture(control::DatabaseOf(order), why);
-    if (paused.ok() || !HasBegun(order.operation_id())) return paused;
-    // What a former run has changed is not left as it is: it waits, until the agent ends.
+    const bool begun = HasBegun(order.operation_id());
+    auto paused = PauseCapture(control::DatabaseOf(order), why, begun ? stop : cancel);
+    if (paused.ok() || !begun) {
+      if (yielded) turn->Resume(cancel);
+      return paused;
+    }
+    // What a former run has changed is not left as it is: it waits, until the agent ends, and others go.
     spdlog::warn("{}: {}", order.operation_id(), MessageOf(paused.status()));
     if (stop.interrupted()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the agent has ended; it goes on at the next start");
+    if (turn != nullptr && !yielded) turn->Yield();
+    yielded = turn != nullptr;
   }
 }
 
@@ -43,7 +51,8 @@ absl::StatusOr<restore::Target> DeviceExecutor::RestoreTarget(const std::string&
 
 std::vector<std::string> DeviceExecutor::DatabasePaths() const {
   std::vector<std::string> paths;
-  for (const config::DatabaseConfig& each : deps_.config()->databases) {
+  const auto config = deps_.config();  // a reload may let go of it meanwhile
+  for (const config::DatabaseConfig& each : config->databases) {
     if (!each.files) paths.push_back(each.path);
   }
   return paths;
@@ -67,13 +76,14 @@ bool DeviceExecutor::Held(const v1::Order& order) const {
 }
 
 v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                            const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress) {
+                                            const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress,
+                                            control::Turn& turn) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   // A former run may have changed something.
   if (!target.ok()) return Settle(order, stop).value_or(ResultOf(target.status()));
   const auto database = Configured(order.restore().database());
   if (!database.ok()) return Settle(order, stop).value_or(ResultOf(database.status()));
-  const auto paused = PauseFor(order, "a restore was ordered", stop);
+  const auto paused = PauseFor(order, "a restore was ordered", cancel, stop, &turn);
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
   const restore::Outcome outcome =
@@ -85,13 +95,14 @@ v1::OperationResult DeviceExecutor::Restore(const storage::v1::AgentOperation& o
 }
 
 v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                                         const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress) {
+                                         const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress,
+                                         control::Turn& turn) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   // A former run may have changed something.
   if (!target.ok()) return Settle(order, stop).value_or(ResultOf(target.status()));
   const auto database = Configured(order.undo().database());
   if (!database.ok()) return Settle(order, stop).value_or(ResultOf(database.status()));
-  const auto paused = PauseFor(order, "an undo was ordered", stop);
+  const auto paused = PauseFor(order, "an undo was ordered", cancel, stop, &turn);
   if (!paused.ok()) return ResultOf(paused.status());
   v1::Progress last;
   const restore::Outcome outcome =
@@ -108,6 +119,9 @@ v1::OperationResult DeviceExecutor::Undo(const storage::v1::AgentOperation& oper
 v1::OperationResult DeviceExecutor::DropUndo(const v1::Order& order) {
   const absl::StatusOr<restore::Target> target = AllowedTarget(order);
   if (!target.ok()) return ResultOf(target.status());
+  // Of which restore it was meant is not known any more when the order comes.
+  if (order.drop_undo().restore_operation_id().empty())
+    return ResultOf(Error(absl::StatusCode::kInvalidArgument, "ORDER_INVALID", "the order names no restore whose previous state goes"));
   const absl::StatusOr<std::string> dropped = deps_.restorer.DropUndo(target->database, order.drop_undo().restore_operation_id());
   v1::OperationResult result = ResultOf(dropped.status());
   if (dropped.ok()) result.add_steps(dropped->empty() ? "nothing was kept of it" : fmt::format("removed {}", *dropped));
@@ -136,8 +150,8 @@ v1::OperationResult DeviceExecutor::Restored(const v1::RestoreOrder& order, cons
   return result;
 }
 
-absl::Status DeviceExecutor::Recover(const std::set<std::string>& active) {
-  restore::LocalRestorer::Recovery recovery = deps_.restorer.Recover(active);
+absl::Status DeviceExecutor::Recover(const std::set<std::string>& active, const CancelToken& stop) {
+  restore::LocalRestorer::Recovery recovery = deps_.restorer.Recover(active, stop);
   for (const std::string& sentence : recovery.said) spdlog::warn("{}", sentence);
   for (const restore::LocalRestorer::Recovered& ended : recovery.ended) {
     v1::OperationResult result = Restored(ended.order, ended.outcome, v1::Progress());
@@ -194,7 +208,7 @@ std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order
   if (!order.has_restore() && !order.has_undo()) return std::nullopt;
   std::shared_ptr<void> paused;
   if (HasBegun(order.operation_id())) {
-    auto pause = PauseFor(order, "a restore is ended that was cancelled", stop);
+    auto pause = PauseFor(order, "a restore is ended that was cancelled", stop, stop, nullptr);
     if (!pause.ok()) return ResultOf(pause.status());
     paused = *std::move(pause);
   }
@@ -208,11 +222,11 @@ std::optional<v1::OperationResult> DeviceExecutor::Settle(const v1::Order& order
   return Restored(done, *outcome, v1::Progress());
 }
 
-void DeviceExecutor::Forget(const std::string& operation_id) {
+absl::Status DeviceExecutor::Forget(const std::string& operation_id) {
+  // What a restore leaves is in nobody's way: the same operation would find that it has ended.
   if (const absl::Status status = deps_.restorer.Forget(operation_id); !status.ok())
     spdlog::error("operation {}: {}", operation_id, MessageOf(status));
-  if (const absl::Status status = deps_.rules->Forget(operation_id); !status.ok())
-    spdlog::error("operation {}: {}", operation_id, MessageOf(status));
+  return deps_.rules->Forget(operation_id);
 }
 
 }  // namespace litefleet

@@ -27,6 +27,7 @@ absl::Status DeviceExecutor::Drain(const std::string& database, ledger::Ledger* 
   if (!may_wait) job.offline_after = deps_.offline_after;
   job.waits = [&](bool waits) { waits ? turn.Yield() : turn.Resume(cancel); };
   job.progress = [&](const spool::SpooledSnapshot& snapshot, const v1::Progress& progress) {
+    if (snapshot.header.method() == v1::METHOD_CONTINUOUS) return;
     v1::OperationProgress report;
     report.set_operation_id(snapshot.header.operation_id());
     report.set_kind(v1::OPERATION_KIND_BACKUP);
@@ -38,7 +39,7 @@ absl::Status DeviceExecutor::Drain(const std::string& database, ledger::Ledger* 
   job.acknowledged = [&](const spool::SpooledSnapshot& snapshot, const std::string& id, const v1::Progress& progress) {
     return Acknowledged(snapshot, id, progress);
   };
-  hooks::PauseWatch pause(deps_.hooks, PauseHook(!may_wait, "", database), cancel);
+  hooks::PauseWatch pause(deps_.hooks, PauseHook(!may_wait, "", database), cancel, deps_.pause_interval);
   pause.Begin();
   job.paused = [&] { return pause.paused() && !turn.Awaited(); };
   return spool::Drain(deps_.spool, job, deps_.backup, deps_.transport, deps_.rate, cancel);
@@ -55,7 +56,12 @@ absl::Status DeviceExecutor::Acknowledged(const spool::SpooledSnapshot& snapshot
   kept.set_file_facts(newest ? state.file_facts() : "");
   kept.set_read_at_ms(newest ? state.read_at_ms() : 0);
   kept.clear_unchanged_at_ms();
+  if (newest && state.unchanged_at_ms() != 0) {
+    kept.set_last_success_at_ms(std::max(kept.last_success_at_ms(), state.unchanged_at_ms()));
+    kept.set_unchanged_at_ms(state.unchanged_at_ms());
+  }
   LF_RETURN_IF_ERROR(deps_.state.WriteDatabase(kept));
+  if (snapshot.header.method() == v1::METHOD_CONTINUOUS) return absl::OkStatus();  // no operation
   v1::OperationResult result;
   result.set_operation_id(snapshot.header.operation_id());
   result.set_kind(v1::OPERATION_KIND_BACKUP);
@@ -79,6 +85,25 @@ void DeviceExecutor::KeepHooks(const std::string& operation, const std::string& 
     spdlog::error("{}: what its hooks said could not be written: {}", database, MessageOf(kept));
 }
 
+v1::OperationResult DeviceExecutor::DrainLeft(const std::string& database, const CancelToken& cancel, control::Turn& turn) const {
+  // Its ledger knows the path of a file that nobody names any more: without it the next backup compares.
+  const absl::Status drained = Drain(database, nullptr, cancel, turn, false);
+  if (absl::IsCancelled(drained)) return ResultOf(drained);
+  if (!drained.ok()) spdlog::warn("{}: what is spooled was not uploaded: {}", database, MessageOf(drained));
+  return v1::OperationResult();
+}
+
+void DeviceExecutor::ExpireLeft() const {
+  const std::shared_ptr<const config::AgentConfig> config = deps_.config();
+  for (const std::string& database : deps_.spool.Databases()) {
+    if (config->Find(database) != nullptr) continue;
+    const std::optional<spool::SnapshotSpool::Use> use = deps_.spool.TryUse(database);
+    if (!use.has_value()) continue;
+    if (const absl::Status expired = deps_.spool.Expire(database, config->spool_age, config->disk_reserve); !expired.ok())
+      spdlog::error("{}: what is too old in the spool stays: {}", database, MessageOf(expired));
+  }
+}
+
 void DeviceExecutor::EndGaps(const std::string& database) const {
   if (const absl::Status ended = deps_.spool.EndGaps(database, deps_.clock.Now()); !ended.ok())
     spdlog::error("{}: that a gap has ended could not be written: {}", database, MessageOf(ended));
@@ -88,20 +113,46 @@ void DeviceExecutor::BeginGap(const std::string& database, std::string_view reas
   const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(database);
   const int64_t acknowledged = Remembered(database).last_success_at_ms();
   SystemTime from = deps_.clock.Now();
+  state::GapBook::SinceBoot since_boot = deps_.clock.SinceBoot();
   if (newest.has_value()) {
     from = newest->taken_at();
+    since_boot = newest->taken_since_boot(BootId());
   } else if (acknowledged != 0) {
     from = FromUnixMillis(acknowledged);
+    since_boot.reset();
   }
-  const auto begun =
-      deps_.spool.gaps().Begin({.database = database, .from = from, .reason = std::string(reason), .message = message, .snapshots = 0});
+  const auto begun = deps_.spool.gaps().Begin({.database = database,
+                                               .from = from,
+                                               .reason = std::string(reason),
+                                               .message = message,
+                                               .snapshots = 0,
+                                               .from_since_boot = since_boot});
   if (!begun.ok()) spdlog::error("{}: a gap could not be written: {}", database, MessageOf(begun.status()));
+}
+
+void DeviceExecutor::Unchanged(const std::string& database) const {
+  storage::v1::AgentDatabase kept = Remembered(database);
+  const int64_t now_ms = ToUnixMillis(deps_.clock.Now());
+  if (deps_.spool.UsageOf(database).snapshots == 0) {
+    kept.set_last_success_at_ms(now_ms);
+    kept.set_unchanged_at_ms(now_ms);
+  } else {
+    storage::v1::SpoolState state = deps_.spool.ReadState(database);
+    state.set_unchanged_at_ms(now_ms);
+    if (const absl::Status written = deps_.spool.WriteState(database, state); !written.ok())
+      spdlog::error("{}: what is known of the spool could not be written: {}", database, MessageOf(written));
+  }
+  kept.clear_last_error();
+  Remember(kept);
+  EndGaps(database);
 }
 
 v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& operation, const config::DatabaseConfig& database,
                                           ledger::Ledger* ledger, const CancelToken& cancel, bool& fits) const {
   const std::string& name = database.name;
   const storage::v1::AgentDatabase kept = Remembered(name);
+  // What is built on a snapshot that the controller cannot restore any more arrives nowhere, and nothing would be equal to it.
+  if (ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.gone_snapshot_id()) ledger = nullptr;
   const auto facts = capture::FileFactsOf(database.path, deps_.clock.Now());
   const spool::SnapshotSpool::Use use = deps_.spool.Hold(name);
   const auto level = database.compression_level.has_value() ? database.compression_level : deps_.config()->compression_level;
@@ -109,14 +160,15 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
           deps_.spool.Expire(name, deps_.config()->spool_age, deps_.config()->disk_reserve, level.value_or(spool::kMergeLevel));
       !expired.ok())
     spdlog::error("{}: what is too old in the spool stays: {}", name, MessageOf(expired));
+  ExpireLeft();
   storage::v1::SpoolState state = deps_.spool.ReadState(name);
   const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(name);
   const bool known = ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
-  const bool unchanged = facts.has_value() && (newest.has_value() ? state.newest_spooled_id() == newest->id() &&
+  const bool unchanged = facts.has_value() && (newest.has_value() ? state.newest_spooled_id() == newest->id() && !TimesMislead(kept) &&
                                                                         IsAsRead(state.file_facts(), state.read_at_ms(), *facts)
                                                                   : known && IsUnchanged(kept, *facts));
   if (unchanged) {
-    EndGaps(name);
+    Unchanged(name);
     return v1::OperationResult();
   }
   spool::TakeJob job;
@@ -152,20 +204,36 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
     Remember(now);
     return none;
   }
-  if (!taken.id.empty()) {
+  const bool found_new = !taken.id.empty();
+  if (found_new) {
     spdlog::info("{}: the controller cannot be reached, the snapshot of {} was spooled ({} KiB)", name, FormatRfc3339(taken.taken_at),
                  taken.bytes >> 10);
-    state.set_newest_spooled_id(taken.id);
-    state.set_file_facts(facts.has_value() && facts->settled ? facts->text : "");
+    const std::string before = newest.has_value() ? newest->root : known ? std::string(ledger->state()->root.AsString()) : "";
+    if (!before.empty() && deps_.spool.Newest(name)->root != before)
+      NoteMisled(database, newest.has_value() ? state.file_facts() : kept.file_facts(), facts, now);
+    if (!newest.has_value()) state.set_acknowledged_taken_at_ms(kept.last_success_at_ms());
+    state.clear_unchanged_at_ms();
+  }
+  // Of what was read, also where only the times of the files have changed.
+  const std::string read = facts.has_value() && facts->settled ? facts->text : "";
+  if (found_new || newest.has_value()) {
+    state.set_newest_spooled_id(found_new ? taken.id : newest->id());
+    state.set_file_facts(read);
     state.set_read_at_ms(now_ms);
     if (const absl::Status written = deps_.spool.WriteState(name, state); !written.ok())
       spdlog::error("{}: what is known of the spool could not be written: {}", name, MessageOf(written));
+  } else if (known) {
+    now.set_file_facts(read);
+    now.set_read_at_ms(now_ms);
   }
-  if (const absl::Status ended = deps_.spool.EndGaps(name, taken.taken_at); !ended.ok())
-    spdlog::error("{}: that a gap has ended could not be written: {}", name, MessageOf(ended));
   now.clear_last_error();
   now.set_journal_mode(taken.wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
   Remember(now);
+  if (!found_new && (newest.has_value() || known)) {
+    Unchanged(name);
+  } else if (const absl::Status ended = deps_.spool.EndGaps(name, taken.taken_at); !ended.ok()) {
+    spdlog::error("{}: that a gap has ended could not be written: {}", name, MessageOf(ended));
+  }
   return none;
 }
 

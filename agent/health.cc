@@ -145,6 +145,8 @@ void DeviceHealth::SnapshotGone(const std::string& database, const std::string& 
   if (!is_kept) return;
   kept->clear_last_snapshot_id();
   kept->clear_unchanged_at_ms();
+  // The ledger stands for it still, and spares a backup that can ask the controller most of its pages.
+  kept->set_gone_snapshot_id(snapshot_id);
   const absl::Status written = state_.WriteDatabase(*kept);
   if (written.ok()) {
     spdlog::warn("{}: the controller cannot restore snapshot {} any more; the next backup makes a new one", database, snapshot_id);

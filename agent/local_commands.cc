@@ -1,5 +1,6 @@
 #include "agent/local_commands.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -9,8 +10,10 @@
 #include <set>
 #include <utility>
 
+#include "agent/config/own_places.h"
 #include "agent/control/operation_queue.h"
 #include "agent/hooks/database_hooks.h"
+#include "agent/restore/archive_file.h"
 #include "agent/restore/local_restorer.h"
 #include "agent/restore/snapshot_file.h"
 #include "agent/restore/undo.h"
@@ -28,33 +31,52 @@ namespace {
 
 using Code = absl::StatusCode;
 
-// For the handler of SIGINT and SIGTERM: a store into an atomic is all that it does.
-CancelToken* interrupted_by_signal = nullptr;
+constexpr int kLookMillis = 50;
+
+struct Signals {
+  CancelToken cancel;  // of what this command does
+  CancelToken end;     // interrupted: what a former one has begun goes on later
+};
+
+// For the handler of SIGINT and SIGTERM: stores into atomics are all that it does.
+Signals* raised_by_signal = nullptr;
 
 void OnSignal(int) {
-  if (interrupted_by_signal != nullptr) interrupted_by_signal->Cancel();
+  if (raised_by_signal == nullptr) return;
+  raised_by_signal->end.Interrupt();
+  raised_by_signal->cancel.Cancel();
 }
 
 // Until the object goes, SIGINT and SIGTERM cancel.
 class SignalCancels {
  public:
-  explicit SignalCancels(CancelToken& token) {
-    interrupted_by_signal = &token;
+  SignalCancels() {
+    raised_by_signal = &signals_;
     for (const int number : {SIGINT, SIGTERM}) signal(number, OnSignal);
   }
   ~SignalCancels() {
     for (const int number : {SIGINT, SIGTERM}) signal(number, SIG_DFL);
-    interrupted_by_signal = nullptr;
+    raised_by_signal = nullptr;
   }
   SignalCancels(const SignalCancels&) = delete;
   SignalCancels& operator=(const SignalCancels&) = delete;
+
+  const CancelToken& cancel() const { return signals_.cancel; }
+  const CancelToken& end() const { return signals_.end; }
+
+ private:
+  Signals signals_;
 };
 
-absl::Status Ask(bool yes, std::string_view question) {
+absl::Status Ask(bool yes, std::string_view question, const CancelToken& cancel) {
   if (yes) return absl::OkStatus();
   if (isatty(STDIN_FILENO) != 1)
     return Error(Code::kInvalidArgument, "NEEDS_YES", "there is no terminal to ask at", "say --yes where it is meant so");
   fmt::print(stderr, "{} [y/N] ", question);
+  // A terminal has something to read once the line is complete.
+  pollfd terminal{STDIN_FILENO, POLLIN, 0};
+  while (!cancel.cancelled() && poll(&terminal, 1, kLookMillis) <= 0) {}
+  if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "it was interrupted, and nothing was done");
   std::string answer;
   std::getline(std::cin, answer);
   if (answer == "y" || answer == "Y" || answer == "yes") return absl::OkStatus();
@@ -69,7 +91,13 @@ absl::StatusOr<config::DatabaseConfig> Find(const config::AgentConfig& config, c
 
 restore::Target TargetOf(const config::AgentConfig& config, const config::DatabaseConfig& database,
                          const storage::v1::AgentDatabase& kept) {
-  return {database.name, database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()}, database.rollback_stall};
+  restore::Target target{database.name,          database.path, "allow", config.disk_reserve, {kept.copy_bytes_per_second()},
+                         database.rollback_stall};
+  target.files = database.files;
+  for (const config::DatabaseConfig& each : config.databases) {
+    if (!each.files) target.databases.push_back(each.path);
+  }
+  return target;
 }
 
 void PrintPlan(const v1::RestorePlan& plan) {
@@ -133,15 +161,40 @@ absl::Status Finish(const Workplace& place, const std::string& operation, v1::Op
 }
 
 // One that a former call or the agent left is finished or rolled back first.
-void Recover(const Workplace& place) {
+absl::Status Recover(const Workplace& place, const CancelToken& end) {
   std::vector<std::string> damaged;
   std::set<std::string> active;
   if (const auto operations = place.state.ReadOperations(damaged); operations.ok()) {
     for (const auto& operation : *operations) active.insert(operation.operation_id());
   }
-  for (const auto& ended : place.restorer->Recover(active).ended)
+  const restore::LocalRestorer::Recovery recovery = place.restorer->Recover(active, end);
+  for (const auto& ended : recovery.ended)
     static_cast<void>(
         Finish(place, ended.operation_id, ended.undo ? v1::OPERATION_KIND_UNDO : v1::OPERATION_KIND_RESTORE, ended.order, ended.outcome));
+  if (!end.interrupted()) return absl::OkStatus();
+  return Error(Code::kCancelled, "CANCELLED",
+               "it was interrupted before it began; what a former restore had begun goes on at the next start");
+}
+
+// What lies on the device, and what of it the order says.
+struct Source {
+  std::unique_ptr<restore::PageFetcher> fetcher;
+  v1::RestoreOrder order;
+  bool text = false;  // its root is that of what was made of it here
+};
+
+absl::StatusOr<Source> OpenSource(const config::AgentConfig& config, const config::DatabaseConfig& database, const std::string& from,
+                                  const CancelToken& cancel) {
+  if (database.files) {
+    LF_ASSIGN_OR_RETURN(std::unique_ptr<restore::ArchiveFile> archive, restore::ArchiveFile::Open(from, cancel));
+    v1::RestoreOrder order = archive->Order();
+    return Source{std::move(archive), std::move(order)};
+  }
+  LF_ASSIGN_OR_RETURN(std::unique_ptr<restore::SnapshotFile> file,
+                      restore::SnapshotFile::Open(from, {io::DirectoryOf(database.path), config.disk_reserve}, cancel));
+  v1::RestoreOrder order = file->Order();
+  const bool text = file->loaded();
+  return Source{std::move(file), std::move(order), text};
 }
 
 // An undo fetches nothing.
@@ -182,16 +235,11 @@ hooks::HookPrograms ProgramsOf(const config::AgentConfig& config, const config::
 
 absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreOptions& options) {
   LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Find(config, options.database));
-  if (database.files) {
-    return Error(Code::kInvalidArgument, "CONTENT_DIFFERS", fmt::format("{} is plain files, not a database", database.name),
-                 fmt::format("what `litefleet snapshot download` made is unpacked by: tar -xpf {} -C {}", options.from, database.path));
-  }
-  CancelToken cancel;
-  const SignalCancels signals(cancel);
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<restore::SnapshotFile> file,
-                      restore::SnapshotFile::Open(options.from, {io::DirectoryOf(database.path), config.disk_reserve}, cancel));
-  v1::RestoreOrder order = file->Order();
-  if (!options.root.empty() && file->loaded()) {
+  const SignalCancels signals;
+  if (database.files) LF_RETURN_IF_ERROR(config::CheckOwn(database, config, options.config_path));
+  LF_ASSIGN_OR_RETURN(Source source, OpenSource(config, database, options.from, signals.cancel()));
+  v1::RestoreOrder& order = source.order;
+  if (!options.root.empty() && source.text) {
     return Error(Code::kInvalidArgument, "ROOT_OF_TEXT",
                  fmt::format("{} is SQL text, which has no root digest of a database", options.from),
                  "leave --root out, and compare the file with the one that was downloaded, for instance by sha256sum");
@@ -201,8 +249,8 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
                  fmt::format("{} has the root digest {}", options.from, ToHex(AsBytes(order.root_digest()))),
                  "it is not the snapshot that is meant, or it was damaged on its way");
   }
-  LF_ASSIGN_OR_RETURN(const Workplace place, Open(config, *file));
-  Recover(place);
+  LF_ASSIGN_OR_RETURN(const Workplace place, Open(config, *source.fetcher));
+  LF_RETURN_IF_ERROR(Recover(place, signals.end()));
   LF_ASSIGN_OR_RETURN(const storage::v1::AgentDatabase kept, place.state.ReadDatabase(database.name));
   order.set_database(database.name);
   // Timelines are the controller's to give.
@@ -215,16 +263,19 @@ absl::Status RestoreLocal(const config::AgentConfig& config, const LocalRestoreO
   if (options.plan || !options.yes || plan.obstacles_size() > 0) PrintPlan(plan);
   if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));
   if (options.plan) return absl::OkStatus();
-  LF_RETURN_IF_ERROR(Ask(options.yes, fmt::format("Put {} in the place of {}?", options.from, database.path)));
+  const std::string question = database.files ? fmt::format("Put the files of {} in their places below {}?", options.from, database.path)
+                                              : fmt::format("Put {} in the place of {}?", options.from, database.path);
+  LF_RETURN_IF_ERROR(Ask(options.yes, question, signals.cancel()));
   const std::string operation = NewUlid(RealClock().Now());
-  const restore::Outcome outcome = place.restorer->Run(operation, order, target, cancel, PrintPhases());
+  const restore::Outcome outcome = place.restorer->Run(operation, order, target, signals.cancel(), PrintPhases());
   return Finish(place, operation, v1::OPERATION_KIND_RESTORE, order, outcome);
 }
 
 namespace {
 
 // Nothing is undone: what is kept goes.
-absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& database, const LocalRestoreOptions& options) {
+absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& database, const LocalRestoreOptions& options,
+                      const CancelToken& cancel) {
   LF_ASSIGN_OR_RETURN(const auto undos, place.restorer->ListUndos());
   const auto kept = std::find_if(undos.begin(), undos.end(), [&](const auto& undo) { return undo.database() == database.name; });
   if (kept == undos.end()) {
@@ -236,7 +287,7 @@ absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& data
                                : fmt::format("{}, the state of {} before the last restore", kept->undo(), database.name);
   if (options.plan || !options.yes) fmt::print(stderr, "  * remove {}; the restore cannot be undone any more\n", what);
   if (options.plan) return absl::OkStatus();
-  LF_RETURN_IF_ERROR(Ask(options.yes, "Remove it for good?"));
+  LF_RETURN_IF_ERROR(Ask(options.yes, "Remove it for good?", cancel));
   LF_RETURN_IF_ERROR(place.restorer->DropUndo(database.name).status());
   fmt::print("{}: {} is removed\n", database.name, what);
   return absl::OkStatus();
@@ -246,12 +297,11 @@ absl::Status DropUndo(const Workplace& place, const config::DatabaseConfig& data
 
 absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOptions& options) {
   LF_ASSIGN_OR_RETURN(const config::DatabaseConfig database, Find(config, options.database));
-  CancelToken cancel;
-  const SignalCancels signals(cancel);
+  const SignalCancels signals;
   NoFetcher nothing;
   LF_ASSIGN_OR_RETURN(const Workplace place, Open(config, nothing));
-  Recover(place);
-  if (options.drop) return DropUndo(place, database, options);
+  LF_RETURN_IF_ERROR(Recover(place, signals.end()));
+  if (options.drop) return DropUndo(place, database, options, signals.cancel());
   LF_ASSIGN_OR_RETURN(const storage::v1::AgentDatabase kept, place.state.ReadDatabase(database.name));
   v1::UndoOrder undo;
   undo.set_database(database.name);
@@ -261,9 +311,9 @@ absl::Status UndoLocal(const config::AgentConfig& config, const LocalRestoreOpti
   if (options.plan || !options.yes || plan.obstacles_size() > 0) PrintPlan(plan);
   if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));
   if (options.plan) return absl::OkStatus();
-  LF_RETURN_IF_ERROR(Ask(options.yes, fmt::format("Put the previous state of {} back?", database.path)));
+  LF_RETURN_IF_ERROR(Ask(options.yes, fmt::format("Put the previous state of {} back?", database.path), signals.cancel()));
   const std::string operation = NewUlid(RealClock().Now());
-  const restore::Outcome outcome = place.restorer->Undo(operation, undo, target, cancel, PrintPhases());
+  const restore::Outcome outcome = place.restorer->Undo(operation, undo, target, signals.cancel(), PrintPhases());
   v1::RestoreOrder order;
   order.set_database(database.name);
   order.set_new_timeline(undo.new_timeline());
@@ -285,8 +335,14 @@ absl::Status Confirm(const config::AgentConfig& config, const LocalRestoreOption
     const std::string_view what = order.has_restore() ? "restore" : order.has_undo() ? "undo of the last restore" : "removal of the undo";
     fmt::print(stderr, "{} of {} ({}){}, ordered until {}\n", what, database->name, database->path,
                order.has_restore() ? ", snapshot " + order.restore().snapshot_id() : "", FormatRfc3339(FromProtoTime(order.expires_at())));
-    LF_RETURN_IF_ERROR(Ask(options.yes, fmt::format("Let {} be changed?", database->path)));
-    LF_RETURN_IF_ERROR(state.WriteConfirmation(options.operation));
+    const SignalCancels signals;
+    LF_RETURN_IF_ERROR(Ask(options.yes, fmt::format("Let {} be changed?", database->path), signals.cancel()));
+    LF_RETURN_IF_ERROR(state.WriteConfirmation(order));
+    // It may have ended while somebody was asked: what nobody waits for any more is not left behind.
+    if (!state.HasOperation(options.operation)) {
+      LF_RETURN_IF_ERROR(state.RemoveConfirmation(options.operation));
+      break;
+    }
     fmt::print("{} is confirmed\n", options.operation);
     return absl::OkStatus();
   }

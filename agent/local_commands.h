@@ -1,4 +1,4 @@
-// What somebody on the device does with its databases, without a controller: `litefleet-agent restore-local`, `undo`, `confirm`.
+// What somebody on the device does with its databases and files, without a controller: `litefleet-agent restore-local`, `undo`, `confirm`.
 //
 // Restores and undos take the agent's own lock, since they share its state: the agent has to be stopped. They are reported to the
 // controller when it runs again; the database stays on its timeline, since timelines are the controller's to give. An interrupted one is
@@ -23,6 +23,7 @@ struct LocalRestoreOptions {
   std::string root;       // restore-local: hexadecimal; empty: whatever the file has
   std::string mode;       // restore-local: "live", "replace", empty
   std::string operation;  // confirm
+  std::string config_path;
   bool ignore_check = false;
   bool drop = false;  // undo: what is kept goes
   bool plan = false;

@@ -1,9 +1,12 @@
 // litefleet-agent: enroll, run, status, doctor, confirm, restore-local, undo, release, version.
+#include <linux/ioprio.h>
 #include <signal.h>
 #include <spdlog/spdlog.h>
 #include <sqlite3.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <cerrno>
@@ -23,7 +26,7 @@
 #include "agent/status_command.h"
 #include "common/base/heap.h"
 #include "common/base/status.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "common/rpc/channel.h"
 #include "common/usage/explain.h"
 #include "fmt/format.h"
@@ -80,11 +83,13 @@ void BlockSignals() {
   sigemptyset(&set);
   for (const int number : {SIGTERM, SIGINT, SIGHUP}) sigaddset(&set, number);
   pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  signal(SIGPIPE, SIG_IGN);
 }
 
 absl::StatusOr<std::string> ReadToken(const std::string& file) {
-  if (!file.empty()) return litefleet::io::ReadFile(file, 64 << 10);
+  if (!file.empty()) {
+    return litefleet::io::ReadNamedFile(
+        file, {"--token-file", "the operator makes a token by `litefleet token create`: put what it prints into that file"}, 64 << 10);
+  }
   if (const char* token = std::getenv("LITEFLEET_TOKEN"); token != nullptr && *token != '\0') return std::string(token);
   return Error(absl::StatusCode::kInvalidArgument, "TOKEN_MISSING", "there is no token",
                "give it by --token-file FILE or in LITEFLEET_TOKEN; the operator makes one by: litefleet token create");
@@ -116,8 +121,24 @@ int Enroll(const Arguments& arguments) {
   return 0;
 }
 
-// Of all threads, those that libraries have started already too; the disk's priority follows the processor's (ioprio_set(2)).
+// The best-effort level of the disk's queues that the kernel derives from a nice value while no class is set (ioprio_set(2)).
+int DiskLevel(int nice) { return (nice + 20) / 5; }
+
+// A class that somebody asked for and that stands further back stays. The idle one is never set here: a reader that never gets the disk
+// holds its transaction for ever.
+bool SetDiskPriority(long thread, int nice) {
+  const long now = syscall(SYS_ioprio_get, IOPRIO_WHO_PROCESS, thread);
+  if (now < 0) return errno == ESRCH;  // it has ended
+  const auto kind = static_cast<int>(IOPRIO_PRIO_CLASS(now));
+  const auto level = static_cast<int>(now & 7);
+  if (kind == IOPRIO_CLASS_IDLE || (kind == IOPRIO_CLASS_BE && level >= DiskLevel(nice))) return true;
+  const auto wanted = static_cast<int>(IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, DiskLevel(nice)));
+  return syscall(SYS_ioprio_set, IOPRIO_WHO_PROCESS, thread, wanted) == 0 || errno == ESRCH;
+}
+
+// Of all threads, those that libraries have started already too; what they start has it from them.
 void StandBack(int nice) {
+  if (nice == 0) return;
   std::error_code none;
   for (const auto& task : std::filesystem::directory_iterator("/proc/self/task", none)) {
     const auto thread = static_cast<id_t>(std::strtoul(task.path().filename().c_str(), nullptr, 10));
@@ -125,6 +146,8 @@ void StandBack(int nice) {
     const int now = getpriority(PRIO_PROCESS, thread);
     if (errno == 0 && now < nice && setpriority(PRIO_PROCESS, thread, nice) != 0)
       spdlog::warn("the agent cannot stand back behind applications (nice {}): {}", nice, strerror(errno));
+    if (!SetDiskPriority(thread, nice))
+      spdlog::warn("the agent cannot stand back behind applications at the disk (best effort {}): {}", DiskLevel(nice), strerror(errno));
   }
 }
 
@@ -147,6 +170,7 @@ int Run(const Arguments& arguments, const litefleet::config::AgentConfig& config
 
 static int Main(int argc, char** argv) {
   umask(0077);
+  signal(SIGPIPE, SIG_IGN);  // what is written to a closed socket is an error of that call
   BoundMemory();
   const litefleet::rpc::GrpcRuntime runtime;
 
@@ -174,10 +198,11 @@ static int Main(int argc, char** argv) {
   litefleet::LocalRestoreOptions local;
   CLI::App* confirm = app.add_subcommand("confirm", "Let an ordered restore go on where push_restore is \"local-confirm\"");
   confirm->add_option("OPERATION", local.operation, "Its id, as `litefleet-agent status` shows it")->required();
-  CLI::App* restore =
-      app.add_subcommand("restore-local", "Put a downloaded snapshot in the place of a database; the agent has to be stopped");
+  CLI::App* restore = app.add_subcommand(
+      "restore-local", "Put a downloaded snapshot in the place of a database, or its files in theirs; the agent has to be stopped");
   restore->add_option("DATABASE", local.database, "Its name in the configuration")->required();
-  restore->add_option("--from", local.from, "File of `litefleet snapshot download`: a database, or SQL text")->required();
+  restore->add_option("--from", local.from, "File of `litefleet snapshot download`: a database, SQL text, or of [[files]] the archive")
+      ->required();
   restore->add_option("--mode", local.mode, "live: into the file that applications have open; replace: the application is stopped")
       ->check(CLI::IsMember({"live", "replace"}));
   restore->add_option("--root", local.root, "Only if the file has this root digest (`litefleet snapshot show`)");
@@ -222,6 +247,7 @@ static int Main(int argc, char** argv) {
   if (!config.ok()) return Fail(config.status(), 2);
   if (status->parsed()) return litefleet::PrintStatus(*config, json, std::cout);
   if (confirm->parsed() || restore->parsed() || undo->parsed()) {
+    local.config_path = arguments.config;
     const absl::Status done = confirm->parsed()   ? litefleet::Confirm(*config, local)
                               : restore->parsed() ? litefleet::RestoreLocal(*config, local)
                                                   : litefleet::UndoLocal(*config, local);

@@ -32,7 +32,7 @@ absl::Status Release(const config::AgentConfig& config, const std::string& datab
   const auto deadline = std::chrono::steady_clock::now() + kWait;
   while (std::chrono::steady_clock::now() < deadline) {
     const absl::StatusOr<std::string> answer = io::ReadFile(file, 64);
-    if (answer.ok() && *answer == "released") return absl::OkStatus();
+    if (answer.ok() && answer->starts_with("released")) return absl::OkStatus();
     // It was released, and the time is over already.
     if (absl::IsNotFound(answer.status())) return absl::OkStatus();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));

@@ -60,9 +60,10 @@ std::string Ago(int64_t millis, SystemTime now) {
 
 std::string CaptureJson(const v1::CaptureHealth& capture) {
   const int64_t lag = capture.lag().seconds() * 1000 + capture.lag().nanos() / 1'000'000;
-  return fmt::format("{{\"state\":{},\"last_sync_at\":{},\"lag_ms\":{},\"doubts\":{},\"message\":{}}}",
+  return fmt::format("{{\"state\":{},\"last_sync_at\":{},\"lag_ms\":{},\"doubts\":{},\"chain_checked_at\":{},\"message\":{}}}",
                      JsonText(CaptureWord(capture.state())), TimeOrNull(TimestampMillis(capture.last_sync_at())),
-                     capture.has_lag() ? fmt::format("{}", lag) : "null", capture.doubts(), JsonTextOrNull(capture.message()));
+                     capture.has_lag() ? fmt::format("{}", lag) : "null", capture.doubts(),
+                     TimeOrNull(TimestampMillis(capture.chain_checked_at())), JsonTextOrNull(capture.message()));
 }
 
 // What came from the controller, for a terminal.
@@ -121,7 +122,7 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
       v1::Order order;
       if (!order.ParseFromString(operation.order()) || !rules::NeedsLeave(order)) continue;
       const config::DatabaseConfig* const database = config.Find(control::DatabaseOf(order));
-      if (database != nullptr && database->push_restore == "local-confirm" && !state->IsConfirmed(operation.operation_id()))
+      if (database != nullptr && database->push_restore == "local-confirm" && !state->IsConfirmed(order))
         waiting.push_back(operation.operation_id());
     }
   }

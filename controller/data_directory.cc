@@ -4,14 +4,19 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <charconv>
 #include <filesystem>
+#include <memory>
+#include <optional>
 #include <system_error>
 
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "common/io/named_file.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
@@ -56,11 +61,29 @@ absl::Status ClearUnfinished(const DataDirectory& data) {
   return io::SyncDirectory(data.path);
 }
 
-absl::StatusOr<rpc::Identity> NewOperator(const DataDirectory& data, bool create, const std::string& name, const std::string& role,
-                                          const Clock& clock) {
-  LF_ASSIGN_OR_RETURN(const auto db, catalog::CatalogDb::Open(data.catalog(), create, catalog::Migrations()));
+// The catalog for one change, beside a server if there is one. Where there is none, none starts meanwhile, and nothing is written behind
+// what the last one may have lost.
+struct OpenCatalog {
+  std::optional<io::ProcessLock> lock;  // goes last, and before the server is told
+  std::unique_ptr<catalog::CatalogDb> db;
+};
+
+absl::StatusOr<OpenCatalog> OpenForAChange(const DataDirectory& data) {
+  OpenCatalog open;
+  signal(SIGHUP, SIG_IGN);  // another such command may take this one for the server, by the lock
+  if (auto lock = io::ProcessLock::Acquire(data.lock()); lock.ok()) {
+    open.lock = *std::move(lock);
+  } else if (ReasonOf(lock.status()) != "ALREADY_RUNNING") {
+    return lock.status();
+  }
+  LF_ASSIGN_OR_RETURN(open.db, catalog::CatalogDb::Open(data.catalog(), false, catalog::Migrations(), open.lock.has_value()));
+  return open;
+}
+
+absl::StatusOr<rpc::Identity> NewOperator(const DataDirectory& data, catalog::CatalogDb& db, const std::string& name,
+                                          const std::string& role, const Clock& clock) {
   LF_ASSIGN_OR_RETURN(const auto authority, identity::Authority::Open(data.ca()));
-  catalog::IdentityCatalog identities(*db);
+  catalog::IdentityCatalog identities(db);
   identity::Enrollment enrollment(*authority, identities, clock);
   return enrollment.CreateOperator(name, role);
 }
@@ -72,6 +95,14 @@ void TellServer(const DataDirectory& data) {
 }  // namespace
 
 absl::Status DataDirectory::CheckInitialized() const {
+  // What may not be looked into is not missing.
+  struct stat st {};
+  if ((stat(path.c_str(), &st) != 0 && errno == EACCES) ||
+      (S_ISDIR(st.st_mode) && faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) != 0)) {
+    return Error(absl::StatusCode::kPermissionDenied, "NO_PERMISSION",
+                 fmt::format("the data directory {} may not be looked into by this user ({})", path, geteuid()),
+                 "run it as root or as the user that the controller runs as");
+  }
   if (!io::Exists(path)) {
     return Error(absl::StatusCode::kNotFound, "DATA_NOT_FOUND", fmt::format("there is no data directory {}", path),
                  fmt::format("run `litefleet-controller init --data {}` first", path));
@@ -114,6 +145,7 @@ absl::Status InitDataDirectory(const DataDirectory& data, const std::vector<std:
   LF_RETURN_IF_ERROR(io::MakeDirectory(data.path, 0700));
   LF_RETURN_IF_ERROR(CheckVacant(data));
   LF_RETURN_IF_ERROR(data.CheckFileSystem(allow_network));
+  LF_RETURN_IF_ERROR(identity::CheckClock(clock.Now()));
   LF_ASSIGN_OR_RETURN(const io::ProcessLock lock, io::ProcessLock::Acquire(data.lock()));
   LF_RETURN_IF_ERROR(CheckVacant(data));  // another one may have finished before the lock was ours
   LF_CRASH_POINT("init.after_lock");
@@ -124,7 +156,9 @@ absl::Status InitDataDirectory(const DataDirectory& data, const std::vector<std:
   LF_RETURN_IF_ERROR(io::MakeDirectory(data.scratch(), 0700));
   LF_RETURN_IF_ERROR(identity::Authority::Create(data.ca(), checked, clock.Now()));
   LF_CRASH_POINT("init.after_ca");
-  LF_ASSIGN_OR_RETURN(const rpc::Identity admin, NewOperator(data, true, kFirstOperator, "admin", clock));
+  LF_ASSIGN_OR_RETURN(auto db, catalog::CatalogDb::Open(data.catalog(), true, catalog::Migrations()));
+  LF_ASSIGN_OR_RETURN(const rpc::Identity admin, NewOperator(data, *db, kFirstOperator, "admin", clock));
+  db.reset();
   LF_CRASH_POINT("init.after_catalog");
   LF_RETURN_IF_ERROR(io::WriteFileAtomic(data.admin_pem(), rpc::FormatIdentity(admin), 0600));
   LF_CRASH_POINT("init.after_operator");
@@ -137,9 +171,14 @@ absl::Status CreateOperator(const DataDirectory& data, const std::string& name, 
   if (io::Exists(output)) {
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", output), "name another file");
   }
+  LF_RETURN_IF_ERROR(io::CheckNamedOutput(output, "--output"));
   // Fails before the certificate exists where the file could not be written.
   LF_RETURN_IF_ERROR(io::WriteFileAtomic(output, "", 0600));
-  auto identity = NewOperator(data, false, name, role, clock);
+  const auto create = [&]() -> absl::StatusOr<rpc::Identity> {
+    LF_ASSIGN_OR_RETURN(const OpenCatalog open, OpenForAChange(data));
+    return NewOperator(data, *open.db, name, role, clock);
+  };
+  const auto identity = create();
   if (!identity.ok()) {
     io::RemoveFile(output).IgnoreError();
     return identity.status();
@@ -151,8 +190,10 @@ absl::Status CreateOperator(const DataDirectory& data, const std::string& name, 
 
 absl::Status RevokeOperator(const DataDirectory& data, const std::string& name, const Clock& clock) {
   LF_RETURN_IF_ERROR(data.CheckInitialized());
-  LF_ASSIGN_OR_RETURN(const auto db, catalog::CatalogDb::Open(data.catalog(), false, catalog::Migrations()));
-  LF_RETURN_IF_ERROR(catalog::IdentityCatalog(*db).RevokeOperator(name, clock.Now()));
+  {
+    LF_ASSIGN_OR_RETURN(const OpenCatalog open, OpenForAChange(data));
+    LF_RETURN_IF_ERROR(catalog::IdentityCatalog(*open.db).RevokeOperator(name, clock.Now()));
+  }
   TellServer(data);
   return absl::OkStatus();
 }

@@ -43,12 +43,16 @@ absl::StatusOr<v1::Database> FileExchange::ImportTarget(const std::string& refer
 
 absl::StatusOr<FileExchange::Rules> FileExchange::ReadRules() const {
   Rules rules;
+  const uint64_t changes = parts_.policies.changes();  // before they are read: what changes meanwhile is looked at again
   LF_ASSIGN_OR_RETURN(const std::vector<catalog::PolicyRow> rows, parts_.policies.List());
   for (const catalog::PolicyRow& row : rows) {
     LF_ASSIGN_OR_RETURN(std::optional<retention::ExportRule> rule, retention::ExportRuleOf(row.text));
     if (rule.has_value()) rules.exports.emplace(row.name, *std::move(rule));
   }
-  if (rules.exports.empty()) return rules;
+  if (rules.exports.empty()) {
+    nothing_exported_at_ = changes;
+    return rules;
+  }
   LF_ASSIGN_OR_RETURN(rules.policies, parts_.retention.Policies());
   return rules;
 }

@@ -4,6 +4,8 @@
 #ifndef LITEFLEET_CONTROLLER_FILE_EXCHANGE_H_
 #define LITEFLEET_CONTROLLER_FILE_EXCHANGE_H_
 
+#include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -50,7 +52,10 @@ class FileExchange {
   // EXPORT_FAILED, for the status of the fleet.
   std::vector<v1::Alarm> Alarms() const;
   // A backup was committed.
-  void Committed(const DeviceId& device, const std::string& database) { exports_->Committed(device, database); }
+  void Committed(const DeviceId& device, const std::string& database) {
+    // Where no policy exports, a commit costs nothing here.
+    if (nothing_exported_at_ != parts_.policies.changes()) exports_->Committed(device, database);
+  }
 
  private:
   explicit FileExchange(const Parts& parts) : parts_(parts) {}
@@ -67,6 +72,7 @@ class FileExchange {
   absl::Status ForEachExport(const std::function<absl::Status(const exports::Candidate&)>& visit) const;
 
   const Parts parts_;
+  mutable std::atomic<uint64_t> nothing_exported_at_{0};  // PolicyCatalog::changes() when no policy did; it counts from 1
   std::unique_ptr<imports::Imports> imports_;
   std::unique_ptr<exports::Exports> exports_;
 };

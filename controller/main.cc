@@ -13,6 +13,7 @@
 #include "common/base/heap.h"
 #include "common/base/status.h"
 #include "common/io/admin_socket.h"
+#include "common/io/named_file.h"
 #include "common/obs/log.h"
 #include "common/obs/notify.h"
 #include "common/rpc/channel.h"
@@ -30,6 +31,7 @@ constexpr std::chrono::seconds kMaintainEvery{60};
 constexpr unsigned kStopSeconds = 10;
 
 constexpr int kUsage = 2;
+constexpr int kPartly = 3;  // a rebuild that could not recover all
 
 int ExitCode(absl::StatusCode code) {
   switch (code) {
@@ -89,6 +91,10 @@ void Reload(Server& server, const ServeArguments& arguments) {
 int Serve(const ServeArguments& arguments) {
   const auto config = LoadConfig(arguments.config, arguments.listen);
   if (!config.ok()) return Fail(config.status());
+  if (!arguments.ready_file.empty()) {
+    // Before anybody is served, and not after.
+    if (const absl::Status ready = io::CheckNamedOutput(arguments.ready_file, "--ready-file"); !ready.ok()) return Fail(ready);
+  }
   if (const absl::Status status = obs::SetupLog({config->log_level, config->log_format}); !status.ok()) return Fail(status);
 
   // Before the first thread: all of them inherit it, and this one alone takes the signals.
@@ -163,10 +169,15 @@ void PrintReport(const DataDirectory& data, const RebuildOutcome& outcome) {
   fmt::print("next: litefleet-controller serve --data {}\n", data.path);
 }
 
-absl::Status RunRebuild(const DataDirectory& data, RebuildWish wish, const std::string& keys, const std::string& passphrase_file,
-                        const Clock& clock) {
+// Whether everything could be read and recovered: what stood in damaged bytes nobody knows.
+absl::StatusOr<bool> RunRebuild(const DataDirectory& data, RebuildWish wish, const std::string& keys, const std::string& passphrase_file,
+                                const Clock& clock) {
   if (!keys.empty()) {
-    LF_ASSIGN_OR_RETURN(wish.keys, io::ReadFile(keys, 1 << 20));
+    LF_ASSIGN_OR_RETURN(wish.keys, io::ReadNamedFile(keys,
+                                                     {"--keys",
+                                                      "name the file that `litefleet-controller export-keys` has written; without "
+                                                      "--keys the CA is made anew, and every device has to enrol again"},
+                                                     1 << 20));
     LF_ASSIGN_OR_RETURN(wish.passphrase, ReadPassphrase(passphrase_file, /*twice=*/false));
   }
   if (isatty(STDERR_FILENO) != 0) {
@@ -176,7 +187,7 @@ absl::Status RunRebuild(const DataDirectory& data, RebuildWish wish, const std::
   }
   LF_ASSIGN_OR_RETURN(const RebuildOutcome outcome, RebuildDataDirectory(data, wish, clock));
   PrintReport(data, outcome);
-  return absl::OkStatus();
+  return outcome.report.problems.empty();
 }
 
 }  // namespace
@@ -274,7 +285,9 @@ static int Main(int argc, char** argv) {
   } else if (rebuild->parsed()) {
     RebuildWish wish;
     wish.hosts = hosts;
-    status = RunRebuild(directory, std::move(wish), keys, passphrase_file, clock);
+    const absl::StatusOr<bool> all = RunRebuild(directory, std::move(wish), keys, passphrase_file, clock);
+    if (all.ok() && !*all) return kPartly;
+    status = all.status();
   } else if (export_keys->parsed()) {
     status = RunExportKeys(directory, passphrase_file, output);
   } else if (create->parsed()) {

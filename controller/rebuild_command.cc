@@ -11,7 +11,7 @@
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/crypto/x509.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "controller/backup/catalog_backups.h"
 #include "controller/catalog/catalog_copy.h"
 #include "controller/catalog/identity_catalog.h"
@@ -160,6 +160,7 @@ absl::Status ExportKeys(const DataDirectory& data, const std::string& passphrase
   if (io::Exists(output)) {
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} exists already", output), "name another file");
   }
+  LF_RETURN_IF_ERROR(io::CheckNamedOutput(output, "--output"));
   LF_ASSIGN_OR_RETURN(const auto authority, identity::Authority::Open(data.ca()));
   LF_ASSIGN_OR_RETURN(const std::string text, authority->Export(passphrase));
   return io::WriteFileAtomic(output, text, 0600);
@@ -175,7 +176,11 @@ absl::StatusOr<std::string> ReadPassphrase(const std::string& file, bool twice) 
         return Error(absl::StatusCode::kInvalidArgument, "PASSPHRASES_DIFFER", "the two passphrases differ", "try again");
     }
   } else {
-    LF_ASSIGN_OR_RETURN(const std::string text, io::ReadFile(file, 64 * 1024));
+    LF_ASSIGN_OR_RETURN(
+        const std::string text,
+        io::ReadNamedFile(file,
+                          {"--passphrase-file", "write the passphrase into its first line, or leave it out to be asked at the terminal"},
+                          64 * 1024));
     passphrase = text.substr(0, text.find('\n'));
   }
   if (passphrase.empty()) {

@@ -51,6 +51,7 @@
 #include "controller/rebuild/catalog_generation.h"
 #include "controller/rebuild/store_records.h"
 #include "controller/restore/store_snapshot_reader.h"
+#include "controller/retention/clock_sync.h"
 #include "controller/retention/quotas.h"
 #include "controller/rpc/admin_service.h"
 #include "controller/rpc/agent_service.h"
@@ -129,6 +130,8 @@ struct Server::Parts {
   std::unique_ptr<identity::Enrollment> enrollment;
   std::unique_ptr<rpc::CertificateAuthenticator> authenticator;
   std::unique_ptr<fleet::CatalogReports> reports;
+  std::unique_ptr<catalog::PolicyCatalog> policies;
+  std::unique_ptr<retention::ControllerTime> time;
   std::unique_ptr<fleet::DeviceFleet> fleet;
   std::unique_ptr<catalog::IngestCatalog> ingest_catalog;
   std::unique_ptr<store::FileStore> store;
@@ -145,12 +148,10 @@ struct Server::Parts {
   std::unique_ptr<verify::SnapshotVerifier> verifier;
   std::unique_ptr<catalog::DeletionCatalog> deletions;
   std::unique_ptr<catalog::PruneCatalog> pruning;
-  std::unique_ptr<catalog::PolicyCatalog> policies;
   std::unique_ptr<catalog::QuotaCatalog> holdings;
   std::unique_ptr<retention::Quotas> quotas;
   std::unique_ptr<prune::MarkWriter> marks;
   std::unique_ptr<prune::Pruner> pruner;
-  std::unique_ptr<retention::ControllerTime> time;
   std::unique_ptr<retention::Retention> retention;
   std::unique_ptr<prune::Maintenance> maintenance;
   std::unique_ptr<backup::CatalogBackups> backups;
@@ -205,13 +206,6 @@ absl::Status Server::Parts::Open() {
   enrollment = std::make_unique<identity::Enrollment>(*authority, *identities, clock);
   LF_ASSIGN_OR_RETURN(authenticator, rpc::CertificateAuthenticator::Create(*authority, *identities, *work, clock));
   reports = std::make_unique<fleet::CatalogReports>(*identities, *snapshots, catalog::GapCatalog(*db), *db);
-  fleet::DeviceFleetParts fleet_parts{operations.get(),
-                                      reports.get(),
-                                      &clock,
-                                      LITEFLEET_VERSION,
-                                      [this] { AskForLost(); },
-                                      [this](const DeviceId& device) { return PolicyOf(device); }};
-  LF_ASSIGN_OR_RETURN(fleet, fleet::DeviceFleet::Create(fleet_parts, {}));
   LF_RETURN_IF_ERROR(OpenStore());
   LF_RETURN_IF_ERROR(OpenMaintenance());
   return MakeServices();
@@ -239,6 +233,17 @@ absl::Status Server::Parts::OpenStore() {
   WriteRecords();
   policies = std::make_unique<catalog::PolicyCatalog>(*db);
   policies->SetRecords(records.get());
+  time = std::make_unique<retention::ControllerTime>(*policies, clock, BootId(), retention::ClockIsSynchronized);
+  LF_RETURN_IF_ERROR(time->Tick().status());
+  // From here on it ends what has expired.
+  fleet::DeviceFleetParts fleet_parts{operations.get(),
+                                      reports.get(),
+                                      &clock,
+                                      LITEFLEET_VERSION,
+                                      [this] { AskForLost(); },
+                                      [this](const DeviceId& device) { return PolicyOf(device); },
+                                      [this] { return time->Stamp(); }};
+  LF_ASSIGN_OR_RETURN(fleet, fleet::DeviceFleet::Create(fleet_parts, {}));
   holdings = std::make_unique<catalog::QuotaCatalog>(*db);
   quotas = std::make_unique<retention::Quotas>(
       *holdings, *policies,
@@ -254,6 +259,10 @@ absl::Status Server::Parts::OpenStore() {
   scrub::ScrubberOptions scrub_options;
   scrub_options.bytes_per_second = options.config.scrub_rate;
   scrub_options.every = std::chrono::duration_cast<std::chrono::hours>(options.config.scrub_every);
+  scrub_options.now = [this]() -> absl::StatusOr<scrub::ScrubTime> {
+    LF_ASSIGN_OR_RETURN(const retention::ControllerTime::Reading now, time->Now());
+    return scrub::ScrubTime{.time = now.time, .on_hold = !now.hold.empty()};
+  };
   const auto needed = [this](const SnapshotId& snapshot, const auto& visit) {
     return manifest::ForEachNeededChunk(*ingest_catalog, *store, snapshot, [&](std::span<const manifest::ChunkRef> chunks) -> absl::Status {
       std::vector<format::ChunkName> names;
@@ -291,6 +300,10 @@ absl::Status Server::Parts::OpenStore() {
                             return {.clock_offset_ms = contact->clock_offset_ms, .heard_before = contact->seen_before};
                           },
                           .check_quota = [this](const DeviceId& device, bool goes_on) { return quotas->Check(device, goes_on); },
+                          .now = [this]() -> absl::StatusOr<ingest::ControllerNow> {
+                            LF_ASSIGN_OR_RETURN(const retention::ControllerTime::Reading now, time->Now());
+                            return ingest::ControllerNow{.time = now.time, .on_hold = !now.hold.empty()};
+                          },
                           .on_committed =
                               [this](const ingest::CommittedSnapshot& snapshot) {
                                 using verify::Automatic;
@@ -314,9 +327,12 @@ absl::Status Server::Parts::OpenMaintenance() {
                                                              .marks = *marks,
                                                              .store = *store,
                                                              .held = [this](const SnapshotId& id) { return readers->pins().IsPinned(id); },
-                                                             .count_generation = [this] { return generation->Advance(); }});
-  time = std::make_unique<retention::ControllerTime>(*policies, clock, BootId());
-  LF_RETURN_IF_ERROR(time->Tick().status());
+                                                             .records = due_records.get(),
+                                                             .count_generation = [this]() -> absl::StatusOr<uint64_t> {
+                                                               // What dead records alone say, before they go.
+                                                               LF_RETURN_IF_ERROR(records->WriteDue());
+                                                               return generation->Advance();
+                                                             }});
   retention = std::make_unique<retention::Retention>(*policies, *deletions, [this] { return marks->WriteDue(); });
   prune::MaintenanceOptions maintenance_options;
   maintenance_options.prune.snapshot_grace = options.config.prune_grace;
@@ -544,7 +560,7 @@ Server::~Server() { parts_->Stop(); }
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options) {
   LF_RETURN_IF_ERROR(options.data.CheckInitialized());
   LF_RETURN_IF_ERROR(options.data.CheckFileSystem(options.config.allow_network_file_system));
-  LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::LockPatiently([&] { return io::ProcessLock::Acquire(options.data.lock()); }));
+  LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::LockPatiently([&] { return io::ProcessLock::Acquire(options.data.lock()); }, io::kChange));
   auto parts = std::make_unique<Parts>(std::move(lock));
   parts->options = options;
   std::unique_ptr<Server> server(new Server(std::move(parts)));

@@ -35,19 +35,23 @@ class DumpSource final : public TextSource {
     return reader_ != nullptr ? options_.clock->Steady() - pinned_since_ : pinned_for_;
   }
   int64_t read_bytes() const override { return read_bytes_; }
+  std::string note() const override { return note_; }
 
  private:
   absl::Status ReadAt(uint64_t offset, std::span<std::byte> out);
+  absl::Status CheckLimits() const;
   void Detach();
 
   const OnlineOptions options_;
   SourceInfo info_;
   std::string damage_;
-  absl::Status ended_;  // what Next says from now on, where it is an error
+  absl::Status ended_;   // what Next says from now on, where it is an error
+  absl::Status limits_;  // the first limit that was reached
   absl::Status close_status_;
   SteadyTime pinned_since_{};
   std::chrono::nanoseconds pinned_for_{0};
   int64_t read_bytes_ = 0;
+  std::string note_;
   uint64_t furthest_ = 0;  // of what was read
   Bytes pages_;
   // In the order in which they depend on each other.
@@ -68,12 +72,12 @@ absl::Status DumpSource::Open(const dump::DumpOptions& what, dump::HelperOptions
   info_.pinned_since_boot = options_.clock->SinceBoot();
   damage_ = reader_->damage();
   LF_CRASH_POINT("capture.pinned");
-  if (!reader_->pinned().empty() && format::EncryptedBehindHeader(reader_->pinned().first_page())) {
-    return Error(
-        absl::StatusCode::kDataLoss, "ENCRYPTED", fmt::format("{}: {}", options_.path, kLooksEncrypted),
-        "use the methods online or file, which copy its pages as they are, or let its application write a copy without encryption");
-  }
-  helper.cancelled = options_.cancelled;
+  if (!reader_->pinned().empty() && format::EncryptedBehindHeader(reader_->pinned().first_page())) return EncryptedError(options_.path);
+  // The helper may be long at a row without asking for a page, and the lock is held all the while.
+  helper.cancelled = [this] {
+    if (limits_.ok()) limits_ = CheckLimits();
+    return !limits_.ok();
+  };
   dump::DumpSource source;
   source.bytes = format::DatabaseBytes(info_.page_size, info_.page_count);
   source.read = [this](uint64_t offset, std::span<std::byte> out) { return ReadAt(offset, out); };
@@ -81,12 +85,14 @@ absl::Status DumpSource::Open(const dump::DumpOptions& what, dump::HelperOptions
   return absl::OkStatus();
 }
 
+absl::Status DumpSource::CheckLimits() const {
+  const auto bytes = static_cast<double>(format::DatabaseBytes(info_.page_size, info_.page_count));
+  return CheckPinLimits(options_, reader_->pinned(), pinned_for(), static_cast<double>(furthest_) / bytes);
+}
+
 // Whole pages around what is wanted.
 absl::Status DumpSource::ReadAt(uint64_t offset, std::span<std::byte> out) {
-  const uint64_t bytes = format::DatabaseBytes(info_.page_size, info_.page_count);
   furthest_ = std::max<uint64_t>(furthest_, offset + out.size());
-  LF_RETURN_IF_ERROR(
-      CheckPinLimits(options_, reader_->pinned(), pinned_for(), static_cast<double>(furthest_) / static_cast<double>(bytes)));
   const uint64_t first = offset / info_.page_size;
   const uint64_t last = (offset + out.size() - 1) / info_.page_size;
   pages_.resize((last - first + 1) * info_.page_size);
@@ -100,6 +106,13 @@ absl::StatusOr<ByteView> DumpSource::Next() {
   LF_RETURN_IF_ERROR(ended_);
   if (reader_ == nullptr) return ByteView();
   absl::StatusOr<ByteView> piece = process_->Next();
+  if (!piece.ok() && !limits_.ok()) piece = limits_;
+  if (piece.ok() && piece->empty()) {
+    note_ = NoteOfText(process_->said());
+    absl::Status status = database_->CheckLocking();
+    if (status.ok()) status = database_->CheckAtRest();
+    if (!status.ok()) piece = std::move(status);
+  }
   if (!piece.ok()) ended_ = Annotate(piece.status(), options_.path);
   if (!piece.ok() || piece->empty()) Detach();
   if (!piece.ok()) return ended_;
@@ -117,6 +130,16 @@ void DumpSource::Detach() {
 }
 
 }  // namespace
+
+std::string NoteOfText(const std::string& said) {
+  if (said.empty()) return {};
+  return fmt::format("nobody but its application's own SQLite can load this text, and a restore of it is refused: {}", said);
+}
+
+absl::Status EncryptedError(const std::string& path) {
+  return Error(absl::StatusCode::kDataLoss, "ENCRYPTED", fmt::format("{}: {}", path, kLooksEncrypted),
+               "use the methods online or file, which copy its pages as they are, or let its application write a copy without encryption");
+}
 
 absl::StatusOr<std::unique_ptr<TextSource>> OpenDumpSource(const OnlineOptions& options, const dump::DumpOptions& what,
                                                            dump::HelperOptions helper) {

@@ -120,17 +120,17 @@ absl::Status FileCopyTaker::CheckSpace() const {
 
 absl::Status FileCopyTaker::Locked() {
   // SQLite takes no lock there either, and nobody can write.
-  if (database_->immutable()) return TakeStill();
+  if (database_->immutable()) return TakeStill(/*locked_out=*/false);
   const absl::StatusOr<bool> locked = database_->LockFile(UserDatabase::FileLockLevel::kShared);
   LF_ASSIGN_OR_RETURN(const Bytes start, database_->ReadStart(kHeaderBytes));
   const auto header = ParseHeader(start);
   // SQLite looks into a WAL that lies there, whatever the header says.
   const bool wal = (header && header->wal) || SizeOf(SidePath(CopiedFiles::kWal)) > 0;
-  if (!locked.ok()) return wal && ReasonOf(locked.status()) == "DATABASE_BUSY" ? TakeStill() : locked.status();
+  if (!locked.ok()) return wal && ReasonOf(locked.status()) == "DATABASE_BUSY" ? TakeStill(/*locked_out=*/true) : locked.status();
   if (!wal) return TakeRollback();
   database_->UnlockFile();
   if (database_->OthersAttached(ReadLocks())) return TakePinned();
-  if (sqlite3_db_readonly(database_->db(), "main") == 1) return TakeStill();
+  if (sqlite3_db_readonly(database_->db(), "main") == 1) return TakeStill(/*locked_out=*/false);
   LF_ASSIGN_OR_RETURN(const bool alone, database_->LockFile(UserDatabase::FileLockLevel::kExclusive));
   return alone ? TakeCold() : TakePinned();
 }
@@ -182,14 +182,24 @@ absl::Status FileCopyTaker::TakePinned() {
 // Nobody can be held off, so the files have to prove that they belong together. A WAL that was not started over between a look before the
 // database was read and one after the WAL was: every page that a checkpoint wrote into the database meanwhile, torn or whole, has a frame
 // in it. Or nothing was written at all. Never in rollback mode: a journal may be in the memory of the application.
-absl::Status FileCopyTaker::TakeStill() {
+absl::Status FileCopyTaker::TakeStill(bool locked_out) {
   const SteadyTime until = options_.clock->Steady() + options_.busy_timeout;
   for (;;) {
-    LF_ASSIGN_OR_RETURN(const bool proven, TakeStillOnce());
+    LF_ASSIGN_OR_RETURN(const bool proven, TakeStillOnce(locked_out));
     if (proven) return absl::OkStatus();
     if (options_.clock->Steady() >= until) break;
     LF_RETURN_IF_ERROR(GoingOn(0));
     std::this_thread::sleep_for(kStillLook);
+  }
+  if (wal_missing_) {
+    // The last one who closes, or another backup, keeps others out for a while, and leaves no WAL.
+    const absl::Status let_in = database_->LockFile(UserDatabase::FileLockLevel::kShared).status();
+    if (let_in.ok()) {
+      database_->UnlockFile();
+      wal_missing_ = false;
+    } else if (ReasonOf(let_in) != "DATABASE_BUSY") {
+      return let_in;
+    }
   }
   if (wal_missing_) {
     return Error(
@@ -207,7 +217,7 @@ absl::Status FileCopyTaker::TakeStill() {
       "raise busy_timeout, or stop the application around the backup by the hooks before_backup and after_backup");
 }
 
-absl::StatusOr<bool> FileCopyTaker::TakeStillOnce() {
+absl::StatusOr<bool> FileCopyTaker::TakeStillOnce(bool locked_out) {
   const auto look = [&] {
     return Look{FileFactsOf(database_->real_path(), options_.clock->Now()), FileIdOf(database_->real_path()),
                 FileIdOf(SidePath(CopiedFiles::kWal)), WalHeader(SidePath(CopiedFiles::kWal))};
@@ -227,9 +237,9 @@ absl::StatusOr<bool> FileCopyTaker::TakeStillOnce() {
   if (!header || !header->wal || journal > 0 || !before.database || before.database != after.database) return false;
   const bool one_wal = before.wal && before.wal == after.wal && !before.wal_header.empty() && before.wal_header == after.wal_header;
   // Whoever has locked it for good has a WAL beside it from its first read on.
-  wal_missing_ = !before.wal && !after.wal && !database_->immutable();
-  const bool untouched = !wal_missing_ && before.facts && after.facts && (before.facts->settled || database_->immutable()) &&
-                         before.facts->text == after.facts->text;
+  wal_missing_ = locked_out && !before.wal && !after.wal;
+  const bool untouched = !wal_missing_ && before.facts && after.facts && before.facts->text == after.facts->text &&
+                         (before.facts->settled || (database_->immutable() && database_->CheckAtRest().ok()));
   return one_wal || untouched;
 }
 

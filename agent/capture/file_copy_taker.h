@@ -34,8 +34,8 @@ class FileCopyTaker {
   absl::Status TakeRollback();
   absl::Status TakeCold();
   absl::Status TakePinned();
-  absl::Status TakeStill();
-  absl::StatusOr<bool> TakeStillOnce();
+  absl::Status TakeStill(bool locked_out);
+  absl::StatusOr<bool> TakeStillOnce(bool locked_out);
   // Notes the moment of the state, and looks that it is still the same file.
   absl::Status Begin(FileCopy::Way way);
   absl::Status SameFile() const;
@@ -52,7 +52,7 @@ class FileCopyTaker {
   std::unique_ptr<UserDatabase> database_;
   std::unique_ptr<copy::CopyProcess> process_;
   std::unique_ptr<PinnedRead> read_;  // kPinned
-  bool wal_missing_ = false;          // kStill: a database in WAL mode has none beside it
+  bool wal_missing_ = false;          // kStill: somebody keeps all others out, and there is none
   uint64_t database_bytes_ = 0;
   bool held_ = false;
   SteadyTime since_{};

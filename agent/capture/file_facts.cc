@@ -14,6 +14,7 @@ namespace {
 
 // File systems count in ticks of 4 to 10 ms; FAT in 2 s.
 constexpr std::chrono::milliseconds kSettled{2500};
+constexpr std::chrono::milliseconds kQuiet{100};
 
 SystemTime TimeOf(const struct timespec& time) {
   return SystemTime(
@@ -33,6 +34,8 @@ bool Add(const std::string& path, bool must_exist, SystemTime now, FileFacts& fa
   const SystemTime newest = std::max(TimeOf(st.st_mtim), TimeOf(st.st_ctim));
   // A write that comes now gets another time than one of the future: of a clock that was set back.
   facts.settled &= newest + kSettled <= now || newest > now + kSettled;
+  const bool finely = st.st_mtim.tv_nsec != 0 && st.st_ctim.tv_nsec != 0;
+  facts.quiet &= newest > now + kSettled || newest + (finely ? kQuiet : kSettled) <= now;
   return true;
 }
 
@@ -44,10 +47,11 @@ std::optional<FileFacts> FileFactsOf(const std::string& path, SystemTime now) {
   if (realpath(path.c_str(), real) == nullptr) return std::nullopt;
   FileFacts facts;
   facts.text = std::string(real) + ";";
-  facts.settled = true;
+  facts.settled = facts.quiet = facts.bare = true;
   if (!Add(real, true, now, facts)) return std::nullopt;
   for (const char* suffix : {"-wal", "-journal"}) {
     if (!Add(std::string(real) + suffix, false, now, facts)) return std::nullopt;
+    facts.bare &= facts.text.ends_with(";-;");
   }
   return facts;
 }

@@ -20,6 +20,10 @@ struct FileFacts {
   std::string text;
   // Nothing was written in the last moment: a write that comes now will show in the times, however coarse the file system counts.
   bool settled = false;
+  // The same within a tenth of a second, where the times themselves show that they are counted finely.
+  bool quiet = false;
+  // Neither WAL nor journal is there: all that there is is in the database file.
+  bool bare = false;
 };
 
 // What the times of the files say is proven by a read at least this often.

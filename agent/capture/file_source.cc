@@ -8,7 +8,9 @@
 #include "agent/capture/database_header.h"
 #include "agent/capture/file_copy_taker.h"
 #include "common/base/status.h"
+#include "common/dump/dump_process.h"
 #include "common/format/extent.h"
+#include "common/format/file_kind.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 
@@ -19,6 +21,7 @@ using Code = absl::StatusCode;
 
 // Free space is looked at once in so many extents.
 constexpr uint32_t kLookEvery = 32;
+constexpr uint32_t kDumpLookEvery = 128;  // pieces of text, of 64 KiB
 
 }  // namespace
 
@@ -42,7 +45,6 @@ class FileSource final : public PageSource {
 
  private:
   absl::StatusOr<std::optional<ExtentPages>> Read();
-  absl::Status CheckReserve() const;
 
   const std::shared_ptr<const FileCopy> copy_;
   absl::Status failed_;
@@ -50,13 +52,61 @@ class FileSource final : public PageSource {
   Bytes pages_;
 };
 
+// The helper has the copy itself.
+class FileDump final : public TextSource {
+ public:
+  explicit FileDump(std::shared_ptr<const FileCopy> copy) : copy_(std::move(copy)) {}
+
+  absl::Status Open(const dump::DumpOptions& what, dump::HelperOptions helper) {
+    // A helper that is long at one row does not keep the copy meanwhile, whatever is written beside it.
+    helper.cancelled = [this] {
+      if (limits_.ok()) limits_ = copy_->CheckCancelled();
+      if (limits_.ok() && looks_++ % kDumpLookEvery == 0) limits_ = copy_->CheckReserve();
+      return !limits_.ok();
+    };
+    LF_ASSIGN_OR_RETURN(process_,
+                        dump::DumpProcess::Sql(helper, {.fd = copy_->files_->fd(CopiedFiles::kDatabase), .bytes = 0, .read = {}}, what));
+    return absl::OkStatus();
+  }
+
+  const SourceInfo& info() const override { return copy_->info_; }
+  absl::StatusOr<ByteView> Next() override {
+    LF_RETURN_IF_ERROR(ended_);
+    if (process_ == nullptr) return ByteView();
+    absl::StatusOr<ByteView> piece = process_->Next();
+    if (!piece.ok()) ended_ = Annotate(limits_.ok() ? piece.status() : limits_, copy_->options_.database.path);
+    if (piece.ok() && piece->empty()) note_ = NoteOfText(process_->said());
+    if (!piece.ok() || piece->empty()) process_.reset();
+    if (!ended_.ok()) return ended_;
+    if (piece->empty()) read_bytes_ = static_cast<int64_t>(copy_->file_bytes_);
+    return piece;
+  }
+  absl::Status Close() override {
+    process_.reset();
+    if (ended_.ok()) ended_ = Error(Code::kFailedPrecondition, "SOURCE_CLOSED", "the dump was closed");
+    return absl::OkStatus();
+  }
+  const std::string& damage() const override { return copy_->damage_; }
+  std::chrono::nanoseconds pinned_for() const override { return copy_->held_; }
+  // Which pages the helper reads is not seen.
+  int64_t read_bytes() const override { return read_bytes_; }
+  std::string note() const override { return note_; }
+
+ private:
+  const std::shared_ptr<const FileCopy> copy_;
+  absl::Status ended_;   // what Next says from now on, where it is an error
+  absl::Status limits_;  // the first limit that was reached
+  uint32_t looks_ = 0;
+  int64_t read_bytes_ = 0;
+  std::string note_;
+  std::unique_ptr<dump::DumpProcess> process_;
+};
+
 absl::StatusOr<std::optional<ExtentPages>> FileSource::Read() {
-  const OnlineOptions& options = copy_->options_.database;
   const SourceInfo& info = copy_->info_;
-  if (options.cancelled && options.cancelled())
-    return Error(Code::kCancelled, "CANCELLED", fmt::format("the backup of {} was cancelled", options.path));
+  LF_RETURN_IF_ERROR(copy_->CheckCancelled());
   if (next_ == format::ExtentCount(info.page_size, info.page_count)) return std::nullopt;
-  if (next_ % kLookEvery == 0) LF_RETURN_IF_ERROR(CheckReserve());
+  if (next_ % kLookEvery == 0) LF_RETURN_IF_ERROR(copy_->CheckReserve());
   const uint32_t pages = format::PagesIn(info.page_size, info.page_count, next_);
   const uint64_t offset = uint64_t{next_} * format::kExtentBytes;
   pages_.assign(uint64_t{pages} * info.page_size, std::byte{0});
@@ -70,13 +120,17 @@ absl::StatusOr<std::optional<ExtentPages>> FileSource::Read() {
   return ExtentPages{next_++, pages_};
 }
 
-// Blocks that were shared and are written by the application stay here as well.
-absl::Status FileSource::CheckReserve() const {
-  const OnlineOptions& options = copy_->options_.database;
-  const std::string where = copy_->shared_ ? io::DirectoryOf(options.path) : copy_->options_.scratch;
+absl::Status FileCopy::CheckCancelled() const {
+  if (!options_.database.cancelled || !options_.database.cancelled()) return absl::OkStatus();
+  return Error(Code::kCancelled, "CANCELLED", fmt::format("the backup of {} was cancelled", options_.database.path));
+}
+
+absl::Status FileCopy::CheckReserve() const {
+  const OnlineOptions& options = options_.database;
+  const std::string where = shared_ ? io::DirectoryOf(options.path) : options_.scratch;
   LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(where));
   LF_ASSIGN_OR_RETURN(const uint64_t reserve, options.reserve.At(where));
-  if (free >= reserve || free >= copy_->free_at_begin_) return absl::OkStatus();
+  if (free >= reserve || free >= free_at_begin_) return absl::OkStatus();
   return Error(Code::kResourceExhausted, "COPY_GROWTH",
                fmt::format("a copy of {} is kept for the backup, {} MiB are free beside it and a reserve of {} MiB stays free",
                            options.path, free >> 20, reserve >> 20),
@@ -129,6 +183,18 @@ absl::Status FileCopy::LookAt() {
 }
 
 absl::StatusOr<std::unique_ptr<PageSource>> FileCopy::Open() const { return std::make_unique<FileSource>(shared_from_this()); }
+
+absl::StatusOr<std::unique_ptr<TextSource>> FileCopy::OpenDump(const dump::DumpOptions& what, dump::HelperOptions helper) const {
+  if (file_bytes_ > 0) {
+    Bytes first(info_.page_size, std::byte{0});
+    const auto there = static_cast<size_t>(std::min<uint64_t>(file_bytes_, first.size()));
+    LF_RETURN_IF_ERROR(io::PreadAll(files_->fd(CopiedFiles::kDatabase), std::span(first).first(there), 0, "the copy"));
+    if (format::EncryptedBehindHeader(first)) return EncryptedError(options_.database.path);
+  }
+  auto dump = std::make_unique<FileDump>(shared_from_this());
+  LF_RETURN_IF_ERROR(dump->Open(what, std::move(helper)));
+  return dump;
+}
 
 std::string FileCopy::Describe() const {
   const double ms = std::chrono::duration<double, std::milli>(held_).count();

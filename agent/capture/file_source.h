@@ -32,6 +32,7 @@
 
 #include "absl/status/statusor.h"
 #include "agent/capture/copied_files.h"
+#include "agent/capture/dump_source.h"
 #include "agent/capture/online_source.h"
 #include "agent/capture/page_source.h"
 
@@ -54,6 +55,9 @@ class FileCopy : public std::enable_shared_from_this<FileCopy> {
 
   // All pages of it; as often as wanted.
   absl::StatusOr<std::unique_ptr<PageSource>> Open() const;
+  // It as SQL text, the same that OpenDumpSource has of the original, and with the errors of that. Nobody waits for it: whoever sends the
+  // text may take as long as `helper.time`. `helper.cancelled` is options.database.cancelled, whatever it was.
+  absl::StatusOr<std::unique_ptr<TextSource>> OpenDump(const dump::DumpOptions& what, dump::HelperOptions helper = {}) const;
 
   Way way() const { return way_; }
   bool shared() const { return shared_; }
@@ -64,8 +68,12 @@ class FileCopy : public std::enable_shared_from_this<FileCopy> {
  private:
   friend class FileCopyTaker;
   friend class FileSource;
+  friend class FileDump;
   explicit FileCopy(const FileOptions& options) : options_(options) {}
   absl::Status LookAt();
+  absl::Status CheckCancelled() const;
+  // Blocks that were shared and are written by the application stay here as well.
+  absl::Status CheckReserve() const;
 
   const FileOptions options_;
   std::unique_ptr<CopiedFiles> files_;

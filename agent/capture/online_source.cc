@@ -40,6 +40,8 @@ class OnlineSource final : public PageSource {
   // Whether the locks may be held on.
   absl::Status CheckLimits() const;
   absl::Status Fill();
+  // Of what is to be at rest: no lock would be taken.
+  absl::Status CheckNobodyCame() const;
   absl::Status CheckFirstPage() const;
   absl::Status CheckFiles() const;
   // Lets go of locks and connection; what the sink holds stays.
@@ -65,13 +67,26 @@ class OnlineSource final : public PageSource {
 };
 
 absl::Status OnlineSource::Open() {
-  LF_ASSIGN_OR_RETURN(database_, UserDatabase::Open({options_.path, options_.busy_timeout, options_.allow_network_fs, options_.cancelled}));
+  LF_ASSIGN_OR_RETURN(database_, UserDatabase::Open({.path = options_.path,
+                                                     .busy_timeout = options_.busy_timeout,
+                                                     .allow_network_fs = options_.allow_network_fs,
+                                                     .cancelled = options_.cancelled,
+                                                     .at_rest = options_.at_rest}));
   attached_ = true;
-  absl::Status status = database_->CheckWalIsThere();
+  absl::Status status = options_.wal_only ? database_->CheckWalMode() : absl::OkStatus();
+  if (status.ok() && options_.at_rest) status = CheckNobodyCame();
+  if (status.ok()) status = database_->CheckWalIsThere();
   if (status.ok()) status = Pin();
   if (status.ok() && !read_->empty()) status = StartBackup();
   if (!status.ok() || read_->empty()) Detach();
   return status;
+}
+
+absl::Status OnlineSource::CheckNobodyCame() const {
+  LF_ASSIGN_OR_RETURN(const uint64_t bytes, database_->FileBytes());
+  if (database_->immutable() || bytes == 0) return absl::OkStatus();
+  return Error(Code::kAborted, "SOURCE_CHANGED", fmt::format("somebody has just opened {}, which nobody had open", options_.path),
+               "try again");
 }
 
 absl::Status OnlineSource::Pin() {
@@ -83,7 +98,7 @@ absl::Status OnlineSource::Pin() {
   info_.pinned_since_boot = options_.clock->SinceBoot();
   info_.page_size = read_->page_size();
   info_.wal = read_->wal();
-  if (read_->wal_index() != nullptr) info_.wal_place = PlaceOf(read_->wal_state());
+  if (read_->wal_index() != nullptr) info_.wal_state = read_->wal_state();
   damage_ = read_->damage();
   LF_CRASH_POINT("capture.pinned");
   return absl::OkStatus();
@@ -137,6 +152,8 @@ absl::Status OnlineSource::Fill() {
                    fmt::format("SQLite did not hand out all pages of extent {} of {}", sink_->front(), options_.path));
     }
     const int rc = sqlite3_backup_step(backup_.get(), sink_->PagesAStep());
+    // Each page is read once: those that SQLite would keep (2 MB) serve nobody. A pragma that says so would read the schema.
+    sqlite3_db_release_memory(database_->db());
     if (rc == SQLITE_DONE) {
       LF_RETURN_IF_ERROR(CheckFirstPage());
       LF_RETURN_IF_ERROR(CheckFiles());
@@ -158,6 +175,7 @@ absl::Status OnlineSource::CheckFirstPage() const {
 
 absl::Status OnlineSource::CheckFiles() const {
   LF_RETURN_IF_ERROR(database_->CheckLocking());
+  LF_RETURN_IF_ERROR(database_->CheckAtRest());
   if (database_->wal_file() == nullptr && !read_->empty()) {
     // The change counter: under our lock only who heeds none can have written.
     LF_ASSIGN_OR_RETURN(const Bytes now, database_->ReadStart(kHeaderBytes));

@@ -43,6 +43,8 @@ struct OnlineOptions {
   bool allow_network_fs = false;
   const Clock* clock = nullptr;     // REQUIRED; outlives the source
   std::function<bool()> cancelled;  // asked in every wait and every Next(); may be empty
+  bool at_rest = false;             // as UserDatabaseOptions
+  bool wal_only = false;            // another mode is NOT_WAL, before any lock is taken
 };
 
 // Pins the state. REQUIRES: options.clock is set.

@@ -12,7 +12,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "agent/capture/wal_frames.h"
+#include "agent/capture/wal_index.h"
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 
@@ -24,7 +24,7 @@ struct SourceInfo {
   uint32_t page_count = 0;                           // 0: an empty file
   bool wal = false;                                  // header bytes 18 and 19
   bool detached = false;                             // a copy is read: no lock is held, nobody waits, and it can be read again
-  std::optional<WalPlace> wal_place = std::nullopt;  // of the state, where there is a wal-index
+  std::optional<WalState> wal_state = std::nullopt;  // where there is a wal-index
   SystemTime pinned_at;                              // device clock
   std::chrono::nanoseconds pinned_since_boot{0};
 };

@@ -53,8 +53,11 @@ absl::Status PrecopySource::Open() {
 absl::Status PrecopySource::Refill() {
   if (options_.cancelled && options_.cancelled())
     return Error(absl::StatusCode::kCancelled, "CANCELLED", fmt::format("the backup of {} was cancelled", options_.path));
-  LF_ASSIGN_OR_RETURN(const std::unique_ptr<UserDatabase> database,
-                      UserDatabase::Open({options_.path, options_.busy_timeout, options_.allow_network_fs, options_.cancelled}));
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<UserDatabase> database, UserDatabase::Open({.path = options_.path,
+                                                                                        .busy_timeout = options_.busy_timeout,
+                                                                                        .allow_network_fs = options_.allow_network_fs,
+                                                                                        .cancelled = options_.cancelled,
+                                                                                        .at_rest = options_.at_rest}));
   const absl::Status status = ReadFrom(*database);
   database->Close().IgnoreError();  // what was read stands
   return status;

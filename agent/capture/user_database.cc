@@ -3,7 +3,6 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,7 +15,11 @@
 #include <utility>
 
 #include "agent/capture/database_header.h"
+#include "agent/capture/file_facts.h"
+#include "agent/capture/open_files.h"
+#include "agent/capture/read_only_mount.h"
 #include "agent/capture/wal_index.h"
+#include "common/base/clock.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/file_kind.h"
@@ -44,12 +47,6 @@ bool HasChown() {
   return true;
 }
 
-// SQLite would have to create -wal and -shm, which it cannot there.
-bool OnReadOnlyMedium(const std::string& path) {
-  struct statvfs fs {};
-  return statvfs(path.c_str(), &fs) == 0 && (fs.f_flag & ST_RDONLY) != 0;
-}
-
 std::string ImmutableUri(const std::string& path) {
   std::string uri = "file:";
   for (const char c : path) {
@@ -74,9 +71,11 @@ absl::Status ReplacedError(const std::string& path) {
 
 // SQLite would roll it back if nobody had a lock. One that is empty, or whose header was not written yet or is cleared, it leaves alone.
 bool IsHotJournal(const std::string& path) {
-  std::ifstream journal(path, std::ios::binary);
-  const int first = journal.get();
-  return first != std::ifstream::traits_type::eof() && first != 0;
+  const absl::StatusOr<io::UniqueFd> fd = io::Open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);  // it has no locks that closing would drop
+  struct stat st {};
+  std::array<std::byte, 1> first{};
+  return fd.ok() && fstat(fd->get(), &st) == 0 && S_ISREG(st.st_mode) && io::PreadAll(fd->get(), first, 0, path).ok() &&
+         first[0] != std::byte{0};
 }
 
 absl::Status CheckFile(const UserDatabaseOptions& options) {
@@ -113,6 +112,11 @@ absl::Status CheckFile(const UserDatabaseOptions& options) {
 }
 
 }  // namespace
+
+absl::Status NotInWalMode(const std::string& path) {
+  return Error(Code::kFailedPrecondition, "NOT_WAL", fmt::format("{} is not in WAL mode: it cannot be followed", path),
+               "switch the application to `pragma journal_mode=wal`, or use method = \"online\" with a schedule");
+}
 
 absl::StatusOr<std::unique_ptr<UserDatabase>> UserDatabase::Open(UserDatabaseOptions options) {
   LF_RETURN_IF_ERROR(CheckFile(options));
@@ -171,6 +175,7 @@ absl::Status UserDatabase::Connect() {
     db_.reset();
     return ReplacedError(options_.path);
   }
+  locked_file_ = AsLocked(real_path_, file_id_);
   attachment_.emplace(file_id_);
   may_own_ = st.st_uid == geteuid() || HasChown();
   return absl::OkStatus();
@@ -182,10 +187,17 @@ absl::Status UserDatabase::CheckHeader() {
   if (start.empty()) return absl::OkStatus();
   if (!HasMagic(start)) return ErrorForForeign();
   const auto header = ParseHeader(start);
-  if (header && header->wal && !immutable_ && OnReadOnlyMedium(real_path_) && !io::Exists(real_path_ + "-wal")) {
-    immutable_ = true;
-    Disconnect();
-    return Connect();
+  const bool told = options_.at_rest && !io::Exists(real_path_ + "-journal");
+  if (header && header->wal && !immutable_ && (told || OnReadOnlyMount(real_path_))) {
+    // SQLite would have to create -wal and -shm, which it cannot there.
+    const auto facts = FileFactsOf(real_path_, RealClock().Now());
+    if (facts.has_value() && (told || facts->settled || OnReadOnlyFileSystem(real_path_)) && !io::Exists(real_path_ + "-wal") &&
+        !LockedByOthers(std::span(&locked_file_, 1))) {
+      immutable_ = true;
+      at_rest_ = facts->text;
+      Disconnect();
+      return Connect();
+    }
   }
   if (header && header->wal && !immutable_ && !may_own_ && (!io::Exists(real_path_ + "-wal") || !io::Exists(real_path_ + "-shm"))) {
     return Error(
@@ -227,7 +239,7 @@ absl::Status UserDatabase::CheckLocking() {
     struct stat st {};
     if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || !IsHotJournal(real_path_ + "-journal")) return absl::OkStatus();
     LF_ASSIGN_OR_RETURN(const bool writer, WriterAtWork());  // a connection of this process shows in no table of locks
-    if (writer || LockedByOthers(std::span(&file_id_, 1))) return absl::OkStatus();
+    if (writer || LockedByOthers(std::span(&locked_file_, 1))) return absl::OkStatus();
   }
   return Error(
       Code::kFailedPrecondition, "FOREIGN_LOCKING",
@@ -239,30 +251,59 @@ absl::Status UserDatabase::CheckLocking() {
       "it");
 }
 
-absl::Status UserDatabase::CheckWalIsThere() {
-  LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
-  if (const auto header = ParseHeader(start); !header || !header->wal || immutable_) return absl::OkStatus();
+absl::Status UserDatabase::CheckAtRest() const {
+  if (!immutable_) return absl::OkStatus();
+  const auto facts = FileFactsOf(real_path_, RealClock().Now());  // a -wal that is there now is one of them
+  if (facts.has_value() && facts->text == at_rest_) return absl::OkStatus();
+  return Error(Code::kAborted, "SOURCE_CHANGED",
+               fmt::format("{} was opened or written while the agent, which may not write there, read it without a lock", options_.path),
+               "try again; with its directory in ReadWritePaths= of the agent's unit it is read under a lock");
+}
+
+absl::Status UserDatabase::CheckWalIsThere(std::span<const FileLock> locks) {
+  const auto in_wal_mode = [&]() -> absl::StatusOr<bool> {
+    LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
+    const auto header = ParseHeader(start);
+    return header && header->wal;
+  };
+  LF_ASSIGN_OR_RETURN(bool wal_mode, in_wal_mode());
+  if (!wal_mode) return absl::OkStatus();
   // A wal-index whose WAL alone was removed is no better than none.
-  const auto index_of = [&] { return io::Exists(real_path_ + "-wal") ? FileIdOf(real_path_ + "-shm") : std::nullopt; };
+  const auto index_of = [&] { return io::Exists(real_path_ + "-wal") ? LockedFileOf(real_path_ + "-shm", &locked_file_) : std::nullopt; };
   std::set<pid_t> without;  // in each look
   for (size_t look = 0; look <= kBetweenLooks.size(); ++look) {
     if (look > 0) std::this_thread::sleep_for(kBetweenLooks[look - 1]);
     const auto index = index_of();
-    const std::set<pid_t> now = ReadersWithoutIndex(ReadLocks(), file_id_, index);
-    if (index_of() != index) return absl::OkStatus();  // somebody comes or goes
+    const std::set<pid_t> now = ReadersWithoutIndex(look == 0 ? locks : std::span<const FileLock>(ReadLocks()), locked_file_, index);
+    const auto index_then = index_of();
+    if (index_then.has_value() != index.has_value() || (index.has_value() && index_then->id != index->id))
+      return absl::OkStatus();  // somebody comes or goes
     if (look == 0) without = now;
     std::erase_if(without, [&](pid_t pid) { return !now.contains(pid); });
     if (without.empty()) return absl::OkStatus();
   }
-  // Who may not write, and has read a WAL that a crash had left, has the files of the path open and no lock on the wal-index.
+  // Who may not write, and has read a WAL that a crash had left, has the files of the path open and no lock on any wal-index.
   if (const auto wal = FileIdOf(real_path_ + "-wal"), index = FileIdOf(real_path_ + "-shm"); wal.has_value() && index.has_value()) {
-    std::erase_if(without, [&](pid_t pid) { return HasOpen(pid, std::array{*wal, *index}); });
+    const std::array files{*wal, *index};
+    std::erase_if(without, [&](pid_t pid) {
+      const OpenFiles open = FindOpenFiles(pid, files);
+      return open.gone || open.found.size() == files.size() || (!open.complete && !HasIndexOfEach(ReadLocks(), pid));
+    });
     if (without.empty()) return absl::OkStatus();
   }
+  // Somebody may have changed the mode before the first look.
+  LF_ASSIGN_OR_RETURN(wal_mode, in_wal_mode());
+  if (!wal_mode) return absl::OkStatus();
   return Error(Code::kFailedPrecondition, "WAL_REMOVED",
                fmt::format("the WAL of {} was removed while an application (process {}) had it open: what that commits is in no file",
                            options_.path, *without.begin()),
                kWalRemovedHint);
+}
+
+absl::Status UserDatabase::CheckWalMode() {
+  LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
+  const auto header = ParseHeader(start);
+  return header && !header->wal ? NotInWalMode(options_.path) : absl::OkStatus();
 }
 
 // The check of the header and SQLite's open are two looks: the application may have closed in between.
@@ -367,8 +408,8 @@ void UserDatabase::TolerateTruncation() {
 bool UserDatabase::OthersAttached() const { return OthersAttached(ReadLocks()); }
 
 bool UserDatabase::OthersAttached(std::span<const FileLock> locks) const {
-  std::array<FileId, 2> files{file_id_, file_id_};
-  if (const auto shm = FileIdOf(real_path_ + "-shm")) files[1] = *shm;
+  std::array<LockedFile, 2> files{locked_file_, locked_file_};
+  if (const auto shm = LockedFileOf(real_path_ + "-shm", &locked_file_)) files[1] = *shm;
   return LockedByOthers(locks, files);
 }
 
@@ -427,11 +468,12 @@ absl::Status UserDatabase::Close() {
     if (!others && attachment_->TakeLeftWal() && wal_file() == nullptr) OpenWal();
     // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was
     // replaced. That somebody removed the WAL, or put another one there, it does not look at: then the one that it has is nobody's.
-    const bool leave = others || wal_of_others_ || !HasFilesOfPath();
+    if (!others) CheckWalIsOfIndex().IgnoreError();
+    const bool leave = others || leave_wal_ || wal_of_others_ || !HasFilesOfPath();
     sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave ? 1 : 0, nullptr);
     LF_CRASH_POINT("capture.before_close");
     Disconnect();
-    if (!leave || ours || wal_of_others_ || round == kCloseRounds || OthersAttached()) break;
+    if (!leave || ours || leave_wal_ || wal_of_others_ || round == kCloseRounds || OthersAttached()) break;
     if (!io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
     // The others left while we did, and took us for the one that stays: be the last closer after all.
     LF_CRASH_POINT("capture.before_last_close");
@@ -460,9 +502,13 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
     return Error(Code::kNotFound, "DATABASE_MISSING", fmt::format("{}: it is gone", context),
                  "check the path in the agent's configuration");
   }
-  if (primary == SQLITE_CANTOPEN && OnReadOnlyMedium(options_.path)) {
-    return Error(Code::kPermissionDenied, "NO_PERMISSION", fmt::format("{}: its WAL cannot be read on a read-only medium", context),
-                 "mount it writable once, so that SQLite can fold the WAL in");
+  if (primary == SQLITE_CANTOPEN && OnReadOnlyMount(options_.path)) {
+    return OnReadOnlyFileSystem(options_.path)
+               ? Error(Code::kPermissionDenied, "NO_PERMISSION", fmt::format("{}: its WAL cannot be read on a read-only medium", context),
+                       "mount it writable once, so that SQLite can fold the WAL in")
+               : Error(Code::kPermissionDenied, "NO_PERMISSION",
+                       fmt::format("{}: its directory is read-only for the agent, and SQLite has to make files there", context),
+                       "mount it writable; under systemd name it in ReadWritePaths= of a drop-in of the agent's unit");
   }
   if (primary == SQLITE_CANTOPEN && (system_error == EACCES || system_error == EPERM)) {
     return PermissionError(options_.path, fmt::format("{} failed: it, or its -wal, -shm or -journal, may not be opened", what));

@@ -21,6 +21,7 @@
 //   FOREIGN_LOCKING       kFailedPrecondition  as it looks, by files of its own (unix-dotfile): it heeds no other lock
 //   WAL_REMOVED           kFailedPrecondition  while an application had it open, which goes on with it
 //   DATABASE_DAMAGED      kDataLoss            SQLite's header, but SQLite refuses it
+//   SOURCE_CHANGED        kAborted             it was immutable(), and somebody came
 //   DATABASE_BUSY         kUnavailable         locked longer than busy_timeout
 //   CANCELLED             kCancelled           `cancelled` said so
 //   IO_ERROR, OUT_OF_MEMORY, DISK_FULL, ...    as sqlite::ToStatus
@@ -58,7 +59,13 @@ struct UserDatabaseOptions {
   std::optional<FileId> only = {};
   // A journal that is there may be of a transaction of this agent's own that was interrupted: it is rolled back, whatever lies beside it.
   bool own_journal = false;
+  // Nobody has it open. In WAL mode, and where neither WAL nor journal is there, it is read without a lock then, as on a read-only medium:
+  // whoever opens it meanwhile is not held up, and the caller finds out that he came by the files' facts (file_facts.h).
+  bool at_rest = false;
 };
+
+// NOT_WAL, kFailedPrecondition: for those who follow a WAL.
+absl::Status NotInWalMode(const std::string& path);
 
 class UserDatabase {
  public:
@@ -73,13 +80,17 @@ class UserDatabase {
   const std::string& path() const { return options_.path; }
   const std::string& real_path() const { return real_path_; }
   FileId file_id() const { return file_id_; }
+  const LockedFile& locked_file() const { return locked_file_; }
   // Database, WAL and wal-index that this connection has open are those at their paths. SQLite looks at none but the first.
   bool HasFilesOfPath() const;
   // The same files, by what was at the paths when they were opened. Connections of one process share the wal-index that the first of them
   // has opened, but each opens the WAL that is at the path.
   bool HasFilesOf(const UserDatabase& other) const { return file_id_ == other.file_id_ && wal_files_ == other.wal_files_; }
-  // On a read-only medium, in WAL mode, and without a WAL: nobody can write, no lock is taken, no WAL is opened.
+  // In WAL mode, without a WAL and with nobody attached, where this process may not write or was told so (at_rest): no lock is taken, no
+  // WAL is opened. Others may come and write where the mount is read-only for us alone: whoever reads asks CheckAtRest() at the end.
   bool immutable() const { return immutable_; }
+  // SOURCE_CHANGED where an immutable database was opened or written by somebody since.
+  absl::Status CheckAtRest() const;
 
   // SQLite's handle of the database, and of the WAL. The latter is null before the first read and outside WAL mode.
   sqlite3_file* file();
@@ -109,7 +120,11 @@ class UserDatabase {
   // WAL_REMOVED where, in several looks, another process follows a WAL that is at no path any more: what it commits is in no file until it
   // closes, and what is to be seen at the path is not the newest state. For whoever reads, before the first read, which would make the
   // files that are not there. Nothing outside WAL mode.
-  absl::Status CheckWalIsThere();
+  absl::Status CheckWalIsThere() { return CheckWalIsThere(ReadLocks()); }
+  // The same; `locks` are those of the first look.
+  absl::Status CheckWalIsThere(std::span<const FileLock> locks);
+  // NOT_WAL by the header of the file, which is looked at without a lock. An empty file is in no mode yet.
+  absl::Status CheckWalMode();
 
   // A passive checkpoint, which waits for nobody. REQUIRES: no transaction is open. Without a WAL that this connection has opened nothing
   // is looked at, and `ran` is false.
@@ -121,6 +136,10 @@ class UserDatabase {
   absl::StatusOr<Checkpointed> CheckpointPassive();
   // Another process holds or awaits a lock on the database or its wal-index.
   bool OthersAttached(std::span<const FileLock> locks) const;
+
+  // Close() folds nothing: what is in the WAL stays there, as after a crash of its application. For who has just found it so, with nobody
+  // attached, and was told to stop: an application that leaves while this connection is there counts on it to fold.
+  void LeaveWal() { leave_wal_ = true; }
 
   // Makes SQLite go on where the header promises more pages than the file has. Not persistent.
   void TolerateTruncation();
@@ -154,6 +173,7 @@ class UserDatabase {
   const UserDatabaseOptions options_;
   std::string real_path_;
   FileId file_id_;
+  LockedFile locked_file_;
   // What was at the paths when the first read of this connection had opened them; unset: none has.
   struct WalFiles {
     FileId wal, index;
@@ -163,7 +183,9 @@ class UserDatabase {
   Busy busy_;
   bool may_own_ = false;  // files that SQLite creates get the right owner
   bool immutable_ = false;
+  std::string at_rest_;  // what the file system says of its files, where it is immutable
   bool tolerant_ = false;
+  bool leave_wal_ = false;
   bool wal_of_others_ = false;  // what the wal-index says is of another WAL
   std::optional<Attachment> attachment_;
   sqlite::DatabaseHandle db_;

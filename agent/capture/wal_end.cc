@@ -1,9 +1,15 @@
 #include "agent/capture/wal_end.h"
 
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
 #include <algorithm>
 #include <string_view>
 
 #include "common/base/status.h"
+#include "common/io/file.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 
@@ -21,6 +27,16 @@ absl::StatusOr<bool> ReadFrame(sqlite3_file* wal, uint32_t page_size, uint32_t n
   if (rc == SQLITE_IOERR_SHORT_READ) return false;
   if (rc != SQLITE_OK) return sqlite::ToStatus(rc, nullptr, fmt::format("read frame {} of the WAL", number));
   return true;
+}
+
+// Where the kernel lets no write come between the look at a file's size and its change. ZFS, among others, may cut off what was just
+// appended.
+bool ExtendsBesideWriters(int fd) {
+  struct statfs facts {};
+  if (fstatfs(fd, &facts) != 0) return false;
+  const auto type = static_cast<uint32_t>(facts.f_type);
+  return type == EXT4_SUPER_MAGIC || type == XFS_SUPER_MAGIC || type == BTRFS_SUPER_MAGIC || type == F2FS_SUPER_MAGIC ||
+         type == TMPFS_MAGIC;
 }
 
 bool ChecksumIs(ByteView head, const std::array<uint32_t, 2>& sum) {
@@ -57,6 +73,23 @@ absl::StatusOr<WalPlace> EndOfGeneration(sqlite3_file* wal, const WalPlace& from
   if (!there || !std::equal(from.salts.begin(), from.salts.end(), &head[8]) || !ChecksumIs(head, from.checksum))
     return NotCertain(from.frame, "it is there no more");
   return end;
+}
+
+bool KeepRoomBehind(const UserDatabase& database, uint64_t end, uint64_t bytes) {
+  const std::string path = database.real_path() + "-wal";
+  // No lock of SQLite's is on this file, so that closing it again lets go of none.
+  const auto file = io::Open(path, O_RDWR | O_NOFOLLOW);
+  if (!file.ok()) return false;
+  struct stat facts {};
+  if (!ExtendsBesideWriters(file->get())) return false;
+  if (fstat(file->get(), &facts) != 0 || !S_ISREG(facts.st_mode) || FileIdOf(path) != FileId{facts.st_dev, facts.st_ino} ||
+      !database.HasFilesOfPath())
+    return false;
+  const auto size = static_cast<uint64_t>(facts.st_size), wanted = end + bytes;
+  // Somebody cut it: who reads what is missing is told so, and would copy zeros into the database else.
+  if (size < end) return false;
+  // Never shorter, and no byte that is there is written: writers may be appending.
+  return size >= wanted || fallocate(file->get(), 0, facts.st_size, static_cast<off_t>(wanted - size)) == 0;
 }
 
 }  // namespace litefleet::capture

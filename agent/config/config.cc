@@ -158,6 +158,8 @@ DatabaseConfig ReadDatabase(TomlTable& table, const AgentConfig& config, const H
   database.sync_set = table.Has("sync_interval");
   database.allow_restart_checkpoint = table.Bool("allow_restart_checkpoint", false);
   database.restart_set = table.Has("allow_restart_checkpoint");
+  database.checkpoint_size = static_cast<uint64_t>(
+      table.Size("checkpoint_size", static_cast<int64_t>(database.checkpoint_size), kLeastCheckpointSize, kMostCheckpointSize));
   database.chain_check = table.Duration("chain_check", database.chain_check, seconds(1), 90 * kDay);
   ReadCommon(table, config, hooks, push_restore, database);
   database.busy_timeout = table.Duration("busy_timeout", database.busy_timeout, milliseconds(0), std::chrono::minutes(10));
@@ -298,7 +300,10 @@ const DatabaseConfig* AgentConfig::Find(std::string_view name) const {
 bool IsMethod(std::string_view method) { return method == "online" || method == "file" || method == "dump" || method == "continuous"; }
 
 absl::StatusOr<AgentConfig> ReadConfig(const std::string& path) {
-  LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));
+  LF_ASSIGN_OR_RETURN(TomlReader reader,
+                      TomlReader::ReadFile(path,
+                                           "write one, or name another: /usr/share/doc/litefleet/examples/agent.toml (deploy/etc of "
+                                           "the sources) has every option"));
   LF_ASSIGN_OR_RETURN(AgentConfig config, Read(std::move(reader)));
   const std::string own = std::filesystem::absolute(path).string();
   for (const DatabaseConfig& files : config.databases) {

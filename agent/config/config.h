@@ -56,6 +56,7 @@ struct DatabaseConfig {
   bool sync_set = false;                                    // as method_set
   bool allow_restart_checkpoint = false;                    // of method continuous: RESTART where nothing else keeps the WAL small
   bool restart_set = false;                                 // as method_set
+  uint64_t checkpoint_size = 4 << 20;                       // of method continuous: the agent checkpoints a WAL of about this many bytes
   std::chrono::milliseconds chain_check{24 * 3600 * 1000};  // of method continuous: how often all of it is read and compared
   Schedule schedule;                                        // without one on order only
   bool schedule_set = false;
@@ -110,6 +111,8 @@ inline constexpr int64_t kMinDownloadRate = 32 << 10;  // a message passes withi
 inline constexpr int64_t kMaxRate = int64_t{1} << 40;
 inline constexpr std::chrono::milliseconds kLeastSync{100};
 inline constexpr std::chrono::milliseconds kMostSync{3'600'000};
+inline constexpr int64_t kLeastCheckpointSize = 1 << 20;
+inline constexpr int64_t kMostCheckpointSize = 1 << 30;
 inline constexpr int kMinCompression = 1;
 inline constexpr int kMaxCompression = 19;
 

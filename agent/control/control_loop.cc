@@ -173,7 +173,7 @@ void ControlLoop::Run(OperationRunner& runner) {
         }
         changed_.SignalAll();
       },
-      options_.gaps);
+      options_.gaps, &clock_);
   std::string logged;
   for (;;) {
     uint64_t generation;

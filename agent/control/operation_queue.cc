@@ -18,6 +18,8 @@ namespace {
 
 constexpr size_t kMaxPlans = 16;
 constexpr std::chrono::milliseconds kLook{100};
+// Cancelled operations that are ended beside those that run.
+constexpr int kMaxSettling = 4;
 
 v1::OperationKind KindOf(const v1::Order& order) {
   if (order.has_heal()) return v1::OPERATION_KIND_HEAL;
@@ -81,7 +83,7 @@ absl::Status OperationQueue::Start(OperationListener& listener) {
   }
   for (const auto& operation : taken) ReportHeld(*operation);
   MutexLock lock(mu_);
-  for (int i = 0; i < options_.workers; ++i) threads_.emplace_back([this] { Run(); });
+  AddThreads();
   return absl::OkStatus();
 }
 
@@ -165,7 +167,7 @@ void OperationQueue::Cancel(const std::string& operation_id) {
   std::shared_ptr<Operation> operation;
   storage::v1::AgentOperation record;
   bool waiting = false;
-  // To end that may take long: it is a worker's, which comes to it as to any other operation.
+  // To end that may take long: it is for a thread that waits for no place.
   const bool begun = executor_.HasBegun(operation_id);
   {
     MutexLock lock(mu_);
@@ -190,6 +192,10 @@ void OperationQueue::Cancel(const std::string& operation_id) {
   LF_CRASH_POINT("agent.cancel.persisted");
   operation->cancel.Cancel();
   if (waiting) return End(record, operation->order, CancelledResult());
+  {
+    MutexLock lock(mu_);
+    AddThreads();
+  }
   work_.SignalAll();
 }
 
@@ -200,13 +206,16 @@ void OperationQueue::ResultRecorded(const std::string& operation_id) {
     const auto result = results_.find(operation_id);
     if (result == results_.end()) return;
     kind = result->second.kind();
-    results_.erase(result);
   }
   // Where the disk refused when it ended, the order is there still, and would begin again. What says that it ended goes last.
   absl::Status status = state_.RemoveOperation(operation_id);
-  if (status.ok() && (kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_UNDO)) executor_.Forget(operation_id);
+  const bool changes = kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_UNDO || kind == v1::OPERATION_KIND_DROP_UNDO;
+  if (status.ok() && changes) status = executor_.Forget(operation_id);
   if (status.ok()) status = state_.RemoveResult(operation_id);
   if (!status.ok()) spdlog::error("forgetting {}: {}", operation_id, MessageOf(status));
+  // Until then the same order is taken for one that has ended; and so it is until a restart where it could not be forgotten.
+  MutexLock lock(mu_);
+  if (status.ok()) results_.erase(operation_id);
 }
 
 void OperationQueue::Plan(const v1::Query& query, absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) {
@@ -242,6 +251,28 @@ std::vector<std::string> OperationQueue::ActiveIds() const {
   return ids;
 }
 
+std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeCancelled() {
+  std::set<std::string> busy;
+  for (const auto& [id, operation] : operations_) {
+    if (operation->running) busy.insert(DatabaseOf(operation->order));
+  }
+  for (const auto& [id, operation] : operations_) {
+    if (operation->running || !operation->record.cancelled() || busy.contains(DatabaseOf(operation->order))) continue;
+    operation->running = operation->placeless = true;
+    return operation;
+  }
+  return nullptr;
+}
+
+void OperationQueue::AddThreads() {
+  if (stop_) return;
+  int wanted = std::max(0, options_.workers - running_);
+  for (const auto& [id, operation] : operations_) wanted += operation->record.cancelled() && !operation->running ? 1 : 0;
+  const int most = options_.workers + options_.max_yielded + kMaxSettling;
+  while (static_cast<int>(threads_.size()) - busy_threads_ < wanted && static_cast<int>(threads_.size()) < most)
+    threads_.emplace_back([this] { Run(); });
+}
+
 std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
   std::set<std::string> busy;
   for (const auto& [id, operation] : operations_) {
@@ -250,8 +281,8 @@ std::shared_ptr<OperationQueue::Operation> OperationQueue::TakeNext() {
   const bool online = !options_.online || options_.online();
   look_again_ = false;
   for (const auto& [id, operation] : operations_) {
-    if (operation->running) continue;
-    if (Held(*operation) && !operation->record.cancelled()) {
+    if (operation->running || operation->record.cancelled()) continue;
+    if (Held(*operation)) {
       look_again_ = true;
       continue;
     }
@@ -307,7 +338,7 @@ void OperationQueue::Yield(Operation& operation) {
     ++yielded_;
     Count(operation, -1);
     // This thread waits; another one works for it.
-    if (threads_.size() < static_cast<size_t>(options_.workers + yielded_)) threads_.emplace_back([this] { Run(); });
+    AddThreads();
   }
   work_.SignalAll();
 }
@@ -332,6 +363,8 @@ void OperationQueue::Run() {
       MutexLock lock(mu_);
       for (;;) {
         if (stop_) return;
+        operation = TakeCancelled();
+        if (operation != nullptr) break;
         if (!plans_.empty()) {
           plan.push_back(std::move(plans_.front()));
           plans_.pop_front();
@@ -345,15 +378,17 @@ void OperationQueue::Run() {
           work_.Wait(mu_);
         }
       }
+      ++busy_threads_;
     }
     for (auto& [query, done] : plan) done(executor_.Plan(query));
-    if (operation == nullptr) continue;
-    RunOne(*operation);
+    if (operation != nullptr) RunOne(*operation);
     {
       MutexLock lock(mu_);
+      --busy_threads_;
+      if (operation == nullptr) continue;
       if (operation->yielded) {
         --yielded_;
-      } else {
+      } else if (!operation->placeless) {
         Count(*operation, -1);
       }
     }
@@ -467,7 +502,9 @@ void OperationQueue::End(const storage::v1::AgentOperation& record, const v1::Or
       durable = true;
       if (const absl::Status removed = state_.RemoveOperation(id); !removed.ok()) spdlog::error("operation {}: {}", id, MessageOf(removed));
     }
-    if (durable && (order.has_restore() || order.has_undo() || order.has_drop_undo())) executor_.Forget(id);
+    if (durable && (order.has_restore() || order.has_undo() || order.has_drop_undo())) {
+      if (const absl::Status forgotten = executor_.Forget(id); !forgotten.ok()) spdlog::error("operation {}: {}", id, MessageOf(forgotten));
+    }
     MutexLock lock(mu_);
     operations_.erase(id);
     results_[id] = result;

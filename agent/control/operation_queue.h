@@ -67,8 +67,8 @@ class OperationExecutor {
     static_cast<void>(operation_id);
     return false;
   }
-  // The result of an operation is durable: nothing needs to be kept for it.
-  virtual void Forget(const std::string& operation_id) = 0;
+  // The result of an operation is durable: nothing needs to be kept for it. On an error the same order could be carried out once more.
+  virtual absl::Status Forget(const std::string& operation_id) = 0;
 };
 
 class OperationQueue final : public OperationRunner {
@@ -123,7 +123,8 @@ class OperationQueue final : public OperationRunner {
     CancelToken cancel;
     CancelToken stop;  // interrupted at the end of the program, and never cancelled
     bool running = false;
-    bool yielded = false;  // its turn is given away
+    bool yielded = false;    // its turn is given away
+    bool placeless = false;  // it runs without a place: it was cancelled before
     v1::Progress progress;
   };
   class TurnOf;
@@ -135,6 +136,10 @@ class OperationQueue final : public OperationRunner {
   void Run();
   // The next operation that may run; null when there is none. Marks it as running.
   std::shared_ptr<Operation> TakeNext() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // One that was cancelled and waits: to end it, which for what a former run has begun may take long, needs no place. Null: there is none.
+  std::shared_ptr<Operation> TakeCancelled() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  // So that there is a thread for each free place and, within bounds, for each one that TakeCancelled would give.
+  void AddThreads() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void RunOne(Operation& operation);
   void Yield(Operation& operation);
   void Resume(Operation& operation, const CancelToken& cancel);
@@ -171,6 +176,7 @@ class OperationQueue final : public OperationRunner {
   int resuming_ ABSL_GUARDED_BY(mu_) = 0;         // yielded ones that want their turn: they come before others
   bool look_again_ ABSL_GUARDED_BY(mu_) = false;  // TakeNext left one that becomes possible without a signal
   std::vector<std::thread> threads_ ABSL_GUARDED_BY(mu_);
+  int busy_threads_ ABSL_GUARDED_BY(mu_) = 0;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
 };
 

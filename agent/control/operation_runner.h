@@ -20,7 +20,7 @@ class OperationRunner {
   // Makes the order durable in the state directory and queues it. The same operation id twice is the same order.
   virtual absl::Status Accept(const v1::Order& order) = 0;
   // Ends with state CANCELLED within 2 s, whatever the operation is doing; unknown ids too. A restore that waits and of which a former run
-  // had begun is put right first, when its turn has come.
+  // had begun is put right first: at once, unless another operation of its database runs.
   virtual void Cancel(const std::string& operation_id) = 0;
   // The controller has the result: forget the order.
   virtual void ResultRecorded(const std::string& operation_id) = 0;

@@ -155,6 +155,7 @@ std::optional<v1::ControlRequest> ControlSession::NextRequest(SteadyTime now) {
   v1::ControlRequest request;
   if (!hello_sent_) {
     *request.mutable_hello() = health_.MakeHello();
+    hello_base_ = ClockBase();
     hello_sent_ = true;
     return request;
   }
@@ -202,11 +203,14 @@ std::optional<v1::ControlRequest> ControlSession::NextGap() {
   if (!gap_sent_) return std::nullopt;
   v1::ControlRequest request;
   v1::CoverageGap& gap = *request.mutable_gap()->mutable_gap();
-  gap = *gap_sent_;
-  const int64_t offset_ms = welcome_->clock_offset_ms();
-  *gap.mutable_from() = MillisTimestamp(TimestampMillis(gap.from()) + offset_ms);
-  if (gap.has_until()) *gap.mutable_until() = MillisTimestamp(TimestampMillis(gap.until()) + offset_ms);
+  // The welcome compared the clock of the hello, which may have been set since.
+  gap = gaps_->OnThisClock(*gap_sent_, std::chrono::milliseconds(welcome_->clock_offset_ms()) - (ClockBase() - hello_base_));
   return request;
+}
+
+std::chrono::milliseconds ControlSession::ClockBase() const {
+  if (clock_ == nullptr) return std::chrono::milliseconds(0);
+  return std::chrono::duration_cast<std::chrono::milliseconds>(clock_->Now().time_since_epoch() - clock_->SinceBoot());
 }
 
 void ControlSession::OnGapRecorded(const std::string& id) {

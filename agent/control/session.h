@@ -50,10 +50,11 @@ class ControlSession {
   static constexpr std::chrono::milliseconds kProgressInterval{900};
 
   // `plan_done` is called with the answer to a query, on another thread; whoever drives this brings it back by OnQueryResult. `gaps` may be
-  // null. The references outlive the session.
+  // null, and so may `clock`: then the device's clock counts as one that nobody sets while a stream lasts. The references outlive the
+  // session.
   ControlSession(OperationRunner& runner, HealthSource& health, std::function<void(uint64_t stream, v1::QueryResult)> plan_done,
-                 state::GapBook* gaps = nullptr)
-      : runner_(runner), health_(health), plan_done_(std::move(plan_done)), gaps_(gaps) {}
+                 state::GapBook* gaps = nullptr, const Clock* clock = nullptr)
+      : runner_(runner), health_(health), plan_done_(std::move(plan_done)), gaps_(gaps), clock_(clock) {}
 
   // A new stream is there: hello is due.
   void OnConnected();
@@ -100,15 +101,19 @@ class ControlSession {
   std::optional<v1::ControlRequest> NextProgress(SteadyTime now);
   std::optional<v1::ControlRequest> NextGap();
   void OnGapRecorded(const std::string& id);
+  // How far the device's clock is from its boot clock.
+  std::chrono::milliseconds ClockBase() const;
 
   OperationRunner& runner_;
   HealthSource& health_;
   const std::function<void(uint64_t, v1::QueryResult)> plan_done_;
   state::GapBook* const gaps_;
+  const Clock* const clock_;
 
   uint64_t stream_ = 0;
   bool connected_ = false;
   bool hello_sent_ = false;
+  std::chrono::milliseconds hello_base_{0};  // when the hello said the device's time
   std::optional<v1::Welcome> welcome_;
   std::chrono::milliseconds health_interval_{std::chrono::minutes(1)};
   SteadyTime health_due_{};

@@ -12,6 +12,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/state/identity.h"
+#include "common/base/cancel_token.h"
 #include "common/base/clock.h"
 
 namespace litefleet::enroll {
@@ -39,9 +40,10 @@ enum class Renewal {
 
 // Gets a new certificate by the old one, or by proof of its key where that has expired, and saves it. True: `identity` was replaced,
 // connect anew with it. False: there was nothing to do. `controller` is the address to call (agent.toml's), `now` the controller's time
-// as far as it is known. Errors leave `identity` as it was; call again later (once an hour is plenty).
+// as far as it is known. Errors leave `identity` as it was; call again later (once an hour is plenty). kCancelled CANCELLED at most 200 ms
+// after the token was set.
 absl::StatusOr<bool> Renew(const std::string& state_directory, const std::string& controller, SystemTime now, Renewal when,
-                           std::chrono::milliseconds timeout, state::DeviceIdentity& identity);
+                           std::chrono::milliseconds timeout, state::DeviceIdentity& identity, const CancelToken& cancel = {});
 
 }  // namespace litefleet::enroll
 

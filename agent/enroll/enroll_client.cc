@@ -3,8 +3,12 @@
 #include <grpcpp/client_context.h>
 #include <unistd.h>
 
+#include <chrono>
+#include <thread>
+
 #include "agent/enroll/preflight.h"
 #include "common/base/crash_point.h"
+#include "common/base/mutex.h"
 #include "common/base/status.h"
 #include "common/crypto/token.h"
 #include "common/io/file.h"
@@ -30,10 +34,38 @@ void SetDeadline(grpc::ClientContext& context, std::chrono::milliseconds timeout
   context.set_wait_for_ready(false);
 }
 
+// While it lives, a cancel ends the call.
+class CallWatch {
+ public:
+  CallWatch(grpc::ClientContext& context, const CancelToken& cancel)
+      : thread_([this, &context, &cancel] {
+          MutexLock lock(mu_);
+          while (!stop_ && !cancel.cancelled()) changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + std::chrono::milliseconds(100));
+          if (!stop_) context.TryCancel();
+        }) {}
+  ~CallWatch() {
+    {
+      MutexLock lock(mu_);
+      stop_ = true;
+    }
+    changed_.SignalAll();
+    thread_.join();
+  }
+  CallWatch(const CallWatch&) = delete;
+  CallWatch& operator=(const CallWatch&) = delete;
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
 absl::StatusOr<v1::EnrollResponse> CallEnroll(v1::AgentService::Stub& stub, const v1::EnrollRequest& request,
-                                              std::chrono::milliseconds timeout) {
+                                              std::chrono::milliseconds timeout, const CancelToken& cancel) {
   grpc::ClientContext context;
   SetDeadline(context, timeout);
+  const CallWatch watch(context, cancel);
   v1::EnrollResponse response;
   LF_RETURN_IF_ERROR(rpc::ToAbsl(stub.Enroll(&context, request, &response)));
   return response;
@@ -41,27 +73,29 @@ absl::StatusOr<v1::EnrollResponse> CallEnroll(v1::AgentService::Stub& stub, cons
 
 // Proves to have the key of a certificate that the TLS handshake would refuse.
 absl::StatusOr<v1::EnrollResponse> RenewByProof(const rpc::Address& address, const state::DeviceIdentity& identity, EVP_PKEY& key,
-                                                const std::string& csr, std::chrono::milliseconds timeout) {
+                                                const std::string& csr, std::chrono::milliseconds timeout, const CancelToken& cancel) {
   LF_ASSIGN_OR_RETURN(const auto stub, StubFor(address, {"", "", identity.ca_certificate}));
   LF_ASSIGN_OR_RETURN(const crypto::Certificate certificate, crypto::CertificateFromPem(identity.certificate_chain));
   v1::EnrollRequest request;
   request.mutable_expired()->set_certificate(crypto::CertificateToDer(*certificate));
-  LF_ASSIGN_OR_RETURN(v1::EnrollResponse response, CallEnroll(*stub, request, timeout));
+  LF_ASSIGN_OR_RETURN(v1::EnrollResponse response, CallEnroll(*stub, request, timeout, cancel));
   LF_ASSIGN_OR_RETURN(std::string signature, crypto::Sign(key, std::string(kProofContext) + response.challenge()));
   request.set_csr(csr);
   request.mutable_expired()->set_challenge(response.challenge());
   request.mutable_expired()->set_signature(std::move(signature));
-  return CallEnroll(*stub, request, timeout);
+  return CallEnroll(*stub, request, timeout, cancel);
 }
 
 absl::StatusOr<v1::RenewCertificateResponse> RenewByCertificate(const rpc::Address& address, const state::DeviceIdentity& identity,
-                                                                const std::string& csr, std::chrono::milliseconds timeout) {
+                                                                const std::string& csr, std::chrono::milliseconds timeout,
+                                                                const CancelToken& cancel) {
   LF_ASSIGN_OR_RETURN(const auto stub, StubFor(address, {identity.private_key, identity.certificate_chain, identity.ca_certificate}));
   v1::RenewCertificateRequest request;
   request.set_csr(csr);
   v1::RenewCertificateResponse response;
   grpc::ClientContext context;
   SetDeadline(context, timeout);
+  const CallWatch watch(context, cancel);
   LF_RETURN_IF_ERROR(rpc::ToAbsl(stub->RenewCertificate(&context, request, &response)));
   return response;
 }
@@ -100,7 +134,7 @@ absl::StatusOr<state::DeviceIdentity> Enroll(const EnrollOptions& options) {
   request.set_device_name(options.name.empty() ? DefaultDeviceName() : options.name);
   LF_ASSIGN_OR_RETURN(*request.mutable_csr(), crypto::MakeSigningRequest(*key, "litefleet device"));
   request.set_token(token.secret);
-  LF_ASSIGN_OR_RETURN(const v1::EnrollResponse response, CallEnroll(*stub, request, options.timeout));
+  LF_ASSIGN_OR_RETURN(const v1::EnrollResponse response, CallEnroll(*stub, request, options.timeout, CancelToken()));
   LF_CRASH_POINT("enroll.after_answer");
 
   state::DeviceIdentity identity;
@@ -115,7 +149,7 @@ absl::StatusOr<state::DeviceIdentity> Enroll(const EnrollOptions& options) {
 }
 
 absl::StatusOr<bool> Renew(const std::string& state_directory, const std::string& controller, SystemTime now, Renewal when,
-                           std::chrono::milliseconds timeout, state::DeviceIdentity& identity) {
+                           std::chrono::milliseconds timeout, state::DeviceIdentity& identity, const CancelToken& cancel) {
   LF_ASSIGN_OR_RETURN(const SystemTime expiry, state::ExpiryOf(identity));
   if (when == Renewal::kIfDue && !state::ShouldRenew(expiry, now)) return false;
   LF_ASSIGN_OR_RETURN(const rpc::Address address, rpc::ParseAddress(controller));
@@ -124,12 +158,16 @@ absl::StatusOr<bool> Renew(const std::string& state_directory, const std::string
 
   state::DeviceIdentity renewed = identity;
   absl::StatusOr<v1::RenewCertificateResponse> by_certificate = absl::UnavailableError("expired");
-  if (now < expiry) by_certificate = RenewByCertificate(address, identity, csr, timeout);
+  if (now < expiry) by_certificate = RenewByCertificate(address, identity, csr, timeout, cancel);
+  const auto cancelled = [] { return Error(absl::StatusCode::kCancelled, "CANCELLED", "the renewal was cancelled"); };
   if (by_certificate.ok()) {
     renewed.certificate_chain = by_certificate->certificate_chain();
   } else {
-    LF_ASSIGN_OR_RETURN(const v1::EnrollResponse response, RenewByProof(address, identity, *key, csr, timeout));
-    renewed.certificate_chain = response.certificate_chain();
+    if (cancel.cancelled()) return cancelled();
+    const absl::StatusOr<v1::EnrollResponse> response = RenewByProof(address, identity, *key, csr, timeout, cancel);
+    if (!response.ok() && cancel.cancelled()) return cancelled();
+    LF_RETURN_IF_ERROR(response.status());
+    renewed.certificate_chain = response->certificate_chain();
   }
   LF_CRASH_POINT("renew.after_answer");
   LF_RETURN_IF_ERROR(state::SaveIdentity(state_directory, renewed));

@@ -1,14 +1,12 @@
 #include "agent/follow/attached.h"
 
-#include <unistd.h>
-
-#include <algorithm>
 #include <optional>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include "absl/cleanup/cleanup.h"
+#include "agent/capture/wal_end.h"
 #include "common/base/crash_point.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
@@ -25,7 +23,10 @@ constexpr int kMostRounds = 8;
 // Until it is known for certain which mark a hold is on.
 constexpr int kMostBegins = 4;
 constexpr std::chrono::microseconds kAsideLook{300};
-constexpr uint64_t kWriteByte = 120;  // of the wal-index
+// More than is committed while the agent stands aside.
+constexpr uint64_t kRoomBehind = 1 << 20;
+// The kernel prints the table in pieces, between which a transaction may end.
+constexpr int kSureLooks = 2;
 
 }  // namespace
 
@@ -33,6 +34,7 @@ absl::StatusOr<std::unique_ptr<Attached>> Attached::Open(capture::UserDatabaseOp
   std::unique_ptr<Attached> attached(new Attached(std::move(options)));
   Connection& first = attached->connections_[0];
   LF_ASSIGN_OR_RETURN(first.database, capture::UserDatabase::Open(attached->options_));
+  LF_RETURN_IF_ERROR(first.database->CheckWalMode());  // in another one a reader holds writers up
   LF_RETURN_IF_ERROR(first.database->CheckWalIsThere());
   LF_RETURN_IF_ERROR(BeginHold(first));
   // A checkpointer that read the header before the agent was there may be stale: once it is out of the way the agent watches.
@@ -58,10 +60,8 @@ absl::Status Attached::BeginHold(Connection& connection) {
     LF_ASSIGN_OR_RETURN(connection.hold, capture::PinnedRead::Begin(*connection.database));
     const capture::WalIndex* const index = connection.hold->wal_index();
     if (index == nullptr) {
-      const std::string path = connection.database->path();
       connection.hold.reset();
-      return Error(absl::StatusCode::kFailedPrecondition, "NOT_WAL", fmt::format("{} is not in WAL mode: it cannot be followed", path),
-                   "switch the application to `pragma journal_mode=wal`, or use method = \"online\" with a schedule");
+      return capture::NotInWalMode(connection.database->path());
     }
     // Mark 0 is taken where everything in the WAL has been copied. Within a generation the count only grows: less now was less then, and
     // all before was all then.
@@ -91,6 +91,25 @@ absl::StatusOr<bool> Attached::InTheWay(const WalState& look) {
   return copied >= look.max_frame;
 }
 
+bool Attached::MayHoldUp() {
+  const auto look = Look();
+  if (!look.ok()) return false;
+  if (!(connections_[holder_].hold->wal_state() == *look)) return true;
+  const auto in_the_way = InTheWay(*look);
+  return in_the_way.ok() && *in_the_way;
+}
+
+std::optional<capture::LockedFile> Attached::WalIndexFile() {
+  return capture::LockedFileOf(holder().real_path() + "-shm", &holder().locked_file());
+}
+
+bool Attached::WriterCheckpoints() {
+  const auto index = WalIndexFile();
+  if (!index.has_value()) return false;
+  const auto found = capture::FindWritingCheckpointer(capture::ReadLocks(), *index);
+  return found.has_value() && !found->copies;
+}
+
 absl::StatusOr<uint32_t> Attached::Backfilled() { return connections_[holder_].hold->wal_index()->Backfilled(); }
 
 absl::StatusOr<Sight> Attached::SightOf(const WalState& look) {
@@ -103,15 +122,14 @@ absl::StatusOr<Sight> Attached::SightOf(const WalState& look) {
 
 absl::StatusOr<Attached::Connection*> Attached::Spare() {
   Connection& spare = connections_[1 - holder_];
+  // Nothing is made beside an application that has other files open, and no WAL is copied into a file that was put in its place.
+  LF_RETURN_IF_ERROR(CheckFiles());
   if (spare.database == nullptr) {
-    const absl::Status replaced =
-        Error(absl::StatusCode::kAborted, "DATABASE_REPLACED", fmt::format("another file is at {} now, or another WAL", options_.path));
-    if (!SameFiles()) return replaced;  // nothing is made beside an application that has other files open
     LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::UserDatabase> database, capture::UserDatabase::Open(options_));
     // Before it has read, a checkpoint would return without having looked.
     LF_RETURN_IF_ERROR(database->BeginRead());
     database->EndRead();
-    if (!database->HasFilesOf(holder())) return replaced;
+    if (!database->HasFilesOf(holder())) return Replaced();
     spare.database = std::move(database);
   }
   return &spare;
@@ -119,13 +137,13 @@ absl::StatusOr<Attached::Connection*> Attached::Spare() {
 
 absl::StatusOr<Attached::Rule> Attached::SeeCheckpointLockFree(Connection& spare) {
   const auto deadline = std::chrono::steady_clock::now() + kLockWait;
-  for (;;) {
+  const auto index = WalIndexFile();
+  for (int sure = 0;;) {
     LF_ASSIGN_OR_RETURN(const capture::UserDatabase::Checkpointed seen, spare.database->CheckpointPassive());
     if (seen.ran) return Rule::kKept;
-    if (const auto index = FileIdOf(spare.database->real_path() + "-shm");
-        index.has_value() && capture::WriterCheckpoints(capture::ReadLocks(), *index)) {
-      return Rule::kWriterCheckpoints;
-    }
+    const auto found = index.has_value() ? capture::FindWritingCheckpointer(capture::ReadLocks(), *index) : std::nullopt;
+    sure = found.has_value() && found->one_connection ? sure + 1 : 0;
+    if (sure == kSureLooks) return Rule::kWriterCheckpoints;
     if (std::chrono::steady_clock::now() >= deadline) return Rule::kNotSeenFree;
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
@@ -171,6 +189,10 @@ absl::StatusOr<Attached::Rule> Attached::HandOver(const std::function<void(const
   return rule;
 }
 
+absl::Status Attached::Replaced() const {
+  return Error(absl::StatusCode::kAborted, "DATABASE_REPLACED", fmt::format("another file is at {} now, or another WAL", options_.path));
+}
+
 bool Attached::SameFiles() { return FileIdOf(holder().path()) == holder().file_id() && holder().HasFilesOfPath(); }
 
 absl::StatusOr<capture::UserDatabase::Checkpointed> Attached::Checkpoint() {
@@ -183,6 +205,8 @@ absl::StatusOr<Attached::Rule> Attached::StandAside(std::chrono::milliseconds mo
   LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
   Connection& own = connections_[holder_];
   const std::array<std::byte, 8> salts = own.hold->wal_state().salts;
+  if (const auto look = Look(); look.ok() && look->salts == salts)
+    capture::KeepRoomBehind(*own.database, capture::WalBytes(look->page_size, look->max_frame), kRoomBehind);
   own.hold.reset();
   if (while_aside) while_aside();
   const capture::WalIndex index(own.database->file(), own.database->wal_file());
@@ -193,14 +217,8 @@ absl::StatusOr<Attached::Rule> Attached::StandAside(std::chrono::milliseconds mo
   } while (std::chrono::steady_clock::now() < deadline);
   LF_CRASH_POINT("follow.stood_aside");
   LF_RETURN_IF_ERROR(BeginHold(own));
+  LF_RETURN_IF_ERROR(CheckFiles());  // the next one copies
   return SeeCheckpointLockFree(*spare);
-}
-
-bool Attached::HoldsWriteLock(const capture::FileId& index) {
-  const std::vector<capture::FileLock> locks = capture::ReadLocks();
-  return std::any_of(locks.begin(), locks.end(), [&, self = getpid()](const capture::FileLock& lock) {
-    return lock.pid == self && lock.file == index && lock.exclusive && !lock.waits && lock.first <= kWriteByte && kWriteByte <= lock.last;
-  });
 }
 
 absl::StatusOr<bool> Attached::CheckpointRestart(Connection& spare, SteadyTime deadline, const std::function<bool()>& busy) {
@@ -233,17 +251,18 @@ absl::StatusOr<bool> Attached::CheckpointRestart(Connection& spare, SteadyTime d
 absl::StatusOr<bool> Attached::Restart(std::chrono::milliseconds budget, const std::function<bool()>& save) {
   LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
   Connection& own = connections_[holder_];
-  const auto index = FileIdOf(spare->database->real_path() + "-shm");
+  const auto index = WalIndexFile();
   if (!index.has_value()) return false;
   const auto deadline = std::chrono::steady_clock::now() + budget;
   absl::Status failed;
   // In whose way SQLite stands: a writer's until the write lock is had, then of readers, of whom one is the agent.
   const auto advance = [&]() -> absl::StatusOr<bool> {
-    if (!HoldsWriteLock(*index)) return true;
+    if (!capture::HoldsWriteLock(capture::ReadLocks(), *index)) return true;
     LF_ASSIGN_OR_RETURN(const WalState look, Look());
     LF_ASSIGN_OR_RETURN(const uint32_t copied, Backfilled());
     const bool newest = own.hold->wal_state() == look;
     if (newest && (own.may_be_mark0 || copied < look.max_frame)) return true;  // others are in the way
+    LF_RETURN_IF_ERROR(CheckFiles());
     if (!save()) return false;
     LF_CRASH_POINT("follow.restart_advanced");
     // Nobody writes and nobody checkpoints while it is between two holds: this process has both locks.

@@ -6,7 +6,8 @@
 //   attached->Close()        the last hold ends; as the last closer where nobody else is attached
 //
 // README.md has the reasons. Not for rollback mode. Thread safety: none; one thread at a time. At most two connections; Rest() closes the
-// one that holds nothing. Errors: those of capture::UserDatabase; kFailedPrecondition NOT_WAL, WAL_REMOVED.
+// one that holds nothing. Errors: those of capture::UserDatabase; kFailedPrecondition NOT_WAL, WAL_REMOVED; kAborted DATABASE_REPLACED:
+// nothing was copied.
 #ifndef LITEFLEET_AGENT_FOLLOW_ATTACHED_H_
 #define LITEFLEET_AGENT_FOLLOW_ATTACHED_H_
 
@@ -49,7 +50,9 @@ class Attached {
   bool SameFiles();
   // WAL_REMOVED where an application follows files that are at no path any more: what it commits is in no file, and as long as the agent
   // has the database open it cannot fold it in when it closes.
-  absl::Status CheckWalIsThere() { return SameFiles() ? holder().CheckWalIsThere() : absl::OkStatus(); }
+  absl::Status CheckWalIsThere(std::span<const capture::FileLock> locks) {
+    return SameFiles() ? holder().CheckWalIsThere(locks) : absl::OkStatus();
+  }
   // All of `look` has been copied, and the hold is on a mark above 0: nothing but it keeps the WAL from being started over, and an
   // application may be waiting for that (RESTART, TRUNCATE).
   absl::StatusOr<bool> InTheWay(const capture::WalState& look);
@@ -57,7 +60,7 @@ class Attached {
   // What became of the rule.
   enum class Rule {
     kKept,
-    // An application that is writing holds the checkpoint lock: it cannot be stale.
+    // Who has the checkpoint lock has the write lock as well, by the same connection: it cannot be stale.
     kWriterCheckpoints,
     // The checkpoint lock did not become free in time: what follows is in doubt.
     kNotSeenFree,
@@ -80,6 +83,11 @@ class Attached {
   // budget, or `save` said no; nothing is lost then. REQUIRES: the hold is above mark 0.
   absl::StatusOr<bool> Restart(std::chrono::milliseconds budget, const std::function<bool()>& save);
 
+  // What is held is older than the newest state, or in the way as above: an application's FULL, RESTART or TRUNCATE may be waiting for it.
+  bool MayHoldUp();
+  // Another process has both the write and the checkpoint lock, and copies nothing: a checkpoint that keeps writers out waits for readers.
+  bool WriterCheckpoints();
+
   bool OthersAttached(std::span<const capture::FileLock> locks) { return holder().OthersAttached(locks); }
   // Keeps one connection.
   void Rest();
@@ -94,11 +102,12 @@ class Attached {
   };
   explicit Attached(capture::UserDatabaseOptions options) : options_(std::move(options)) {}
   static absl::Status BeginHold(Connection& connection);
-  // The connection that holds nothing; it has read before.
+  absl::Status Replaced() const;
+  absl::Status CheckFiles() { return SameFiles() ? absl::OkStatus() : Replaced(); }
+  // The connection that holds nothing; it has read before. DATABASE_REPLACED where what it has is not what is at the path any more.
   absl::StatusOr<Connection*> Spare();
   absl::StatusOr<Rule> SeeCheckpointLockFree(Connection& spare);
-  // This process holds the write lock of the wal-index.
-  static bool HoldsWriteLock(const capture::FileId& index);
+  std::optional<capture::LockedFile> WalIndexFile();
   // `busy` is asked while a lock is not to be had; what is being copied is cut off at the deadline. False: it gave up.
   static absl::StatusOr<bool> CheckpointRestart(Connection& spare, SteadyTime deadline, const std::function<bool()>& busy);
 

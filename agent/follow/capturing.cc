@@ -11,6 +11,7 @@
 #include <set>
 #include <utility>
 
+#include "absl/cleanup/cleanup.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -21,10 +22,11 @@ using std::chrono::milliseconds;
 using std::chrono::nanoseconds;
 using std::chrono::seconds;
 
-constexpr seconds kTakeWait{30};
 constexpr seconds kWatchAgain{5};
 constexpr seconds kTurnWait{1};
 constexpr milliseconds kNoticeAgain{200};
+// How soon a wait sees its cancel.
+constexpr milliseconds kCancelLook{100};
 
 bool Same(const Followed& a, const Followed& b) {
   return a.follow.source.path == b.follow.source.path && a.follow.interval == b.follow.interval &&
@@ -32,7 +34,7 @@ bool Same(const Followed& a, const Followed& b) {
          a.follow.source.busy_timeout == b.follow.source.busy_timeout && a.follow.source.max_pin == b.follow.source.max_pin &&
          a.follow.source.reserve == b.follow.source.reserve && a.follow.source.allow_network_fs == b.follow.source.allow_network_fs &&
          a.follow.source.rollback_stall == b.follow.source.rollback_stall && a.follow.checkpoint_bytes == b.follow.checkpoint_bytes &&
-         a.shipper.backup.spool.max_bytes == b.shipper.backup.spool.max_bytes;
+         a.shipper.backup.spool.max_bytes == b.shipper.backup.spool.max_bytes && a.shipper.spool_age == b.shipper.spool_age;
 }
 
 }  // namespace
@@ -46,22 +48,28 @@ struct Capturing::Slot {
     Rested Remembered(const std::string& database) override { return capturing_.memory_.Remembered(database); }
     void Remember(const std::string& database, const Rested& rested) override { capturing_.memory_.Remember(database, rested); }
     void CheckChain(const v1::ChainCheck& check) override { capturing_.memory_.CheckChain(check); }
-    void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
+    void Gap(const std::string& database, const Moment& from, const std::optional<Moment>& until, std::string_view reason,
              const std::string& message) override {
       capturing_.memory_.Gap(database, from, until, reason, message);
     }
-    bool BeginCompare() override {
+    bool BeginTurn(Turn turn) override {
       MutexLock lock(capturing_.mu_);
-      if (capturing_.comparing_ >= capturing_.options_.comparisons) return false;
-      ++capturing_.comparing_;
+      const Options& most = capturing_.options_;
+      int& running = Running(turn);
+      if (running >= (turn == Turn::kDrain ? most.drains : most.comparisons)) return false;
+      ++running;
       return true;
     }
-    void EndCompare() override {
+    void EndTurn(Turn turn) override {
       MutexLock lock(capturing_.mu_);
-      --capturing_.comparing_;
+      --Running(turn);
     }
 
    private:
+    int& Running(Turn turn) ABSL_EXCLUSIVE_LOCKS_REQUIRED(capturing_.mu_) {
+      return turn == Turn::kDrain ? capturing_.draining_ : capturing_.comparing_;
+    }
+
     Capturing& capturing_;
   };
 
@@ -97,7 +105,9 @@ Capturing::Capturing(Options options, CaptureMemory& memory, upload::UploadTrans
 
 Capturing::~Capturing() { Stop(); }
 
-bool Capturing::Take(Slot& slot, SteadyTime deadline) {
+bool Capturing::Take(Slot& slot, SteadyTime deadline, const CancelToken& cancel) {
+  ++takers_;
+  const auto end = absl::MakeCleanup([this]() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { --takers_; });
   while (slot.taken) {
     // What only waits for its turn is nobody's.
     const auto waits = std::find_if(due_.begin(), due_.end(), [&](const auto& due) { return due.get() == &slot; });
@@ -105,7 +115,9 @@ bool Capturing::Take(Slot& slot, SteadyTime deadline) {
       due_.erase(waits);
       return true;
     }
-    if (!changed_.WaitUntil(mu_, deadline) && std::chrono::steady_clock::now() >= deadline) return false;
+    const SteadyTime now = std::chrono::steady_clock::now();
+    if (cancel.cancelled() || now >= deadline) return false;
+    given_.WaitUntil(mu_, std::min<SteadyTime>(deadline, now + kCancelLook));
   }
   slot.taken = true;
   return true;
@@ -117,11 +129,11 @@ void Capturing::Give(Slot& slot) {
   slot.taken = false;
   slot.peek_at = peek_at;
   // Whoever gives it back is not always who looks, and a look that came meanwhile was left out.
-  if ((peek_at < slot.look_at || slot.look_at <= clock_.Steady()) && wake_.valid()) eventfd_write(wake_.get(), 1);
-  changed_.SignalAll();
+  if ((peek_at < slot.look_at || slot.look_at <= clock_.Steady() || slot.noticed) && wake_.valid()) eventfd_write(wake_.get(), 1);
+  if (takers_ > 0) given_.SignalAll();
 }
 
-absl::Status Capturing::Set(std::vector<Followed> databases) {
+absl::Status Capturing::Set(std::vector<Followed> databases, const CancelToken& cancel) {
   std::vector<std::shared_ptr<Slot>> retired;
   std::vector<Followed> fresh;
   {
@@ -135,11 +147,54 @@ absl::Status Capturing::Set(std::vector<Followed> databases) {
         ++at;
         continue;
       }
-      retired.push_back(at->second);
+      retired_[at->first] = at->second;  // whoever pauses it waits for its end
       at = slots_.erase(at);
     }
+    for (const auto& [name, slot] : retired_) retired.push_back(slot);
+    later_.clear();
   }
-  Retire(std::move(retired));
+  const Slots running = Retire(retired, cancel);
+  // One that was not let go of must not have another one beside it.
+  std::vector<Followed> later;
+  std::erase_if(databases, [&](Followed& followed) {
+    if (!running.contains(followed.follow.database)) return false;
+    later.push_back(std::move(followed));
+    return true;
+  });
+  {
+    MutexLock lock(mu_);
+    retired_ = running;
+    if (!cancel.cancelled()) later_ = std::move(later);
+  }
+  if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the agent ends: nothing more is captured");
+  return Add(std::move(databases));
+}
+
+absl::Status Capturing::TakeUp() {
+  std::vector<std::shared_ptr<Slot>> retired;
+  {
+    MutexLock lock(mu_);
+    if (retired_.empty()) return absl::OkStatus();
+    for (const auto& [name, slot] : retired_) {
+      if (Take(*slot, SteadyTime::min(), CancelToken())) retired.push_back(slot);
+    }
+  }
+  for (const std::shared_ptr<Slot>& slot : retired) {
+    slot->follower.LetGo("not configured any more");
+    Give(*slot);
+  }
+  std::vector<Followed> databases;
+  {
+    MutexLock lock(mu_);
+    for (const std::shared_ptr<Slot>& slot : retired) retired_.erase(slot->followed.follow.database);
+    std::vector<Followed> later;
+    for (Followed& followed : later_) (retired_.contains(followed.follow.database) ? later : databases).push_back(std::move(followed));
+    later_ = std::move(later);
+  }
+  return Add(std::move(databases));
+}
+
+absl::Status Capturing::Add(std::vector<Followed> databases) {
   std::vector<std::shared_ptr<Slot>> slots;
   for (Followed& followed : databases) slots.push_back(std::make_shared<Slot>(std::move(followed), *this));
   MutexLock lock(mu_);
@@ -166,7 +221,8 @@ absl::Status Capturing::Set(std::vector<Followed> databases) {
   return absl::OkStatus();
 }
 
-void Capturing::Retire(std::vector<std::shared_ptr<Slot>> slots) {
+Capturing::Slots Capturing::Retire(const std::vector<std::shared_ptr<Slot>>& slots, const CancelToken& cancel) {
+  Slots running;
   {
     MutexLock lock(mu_);
     for (const std::shared_ptr<Slot>& slot : slots) {
@@ -177,14 +233,17 @@ void Capturing::Retire(std::vector<std::shared_ptr<Slot>> slots) {
   for (const std::shared_ptr<Slot>& slot : slots) {
     {
       MutexLock lock(mu_);
-      if (!Take(*slot, std::chrono::steady_clock::now() + kTakeWait)) {
-        spdlog::error("{}: its capture does not end", slot->followed.follow.database);
+      if (!Take(*slot, std::chrono::steady_clock::now() + options_.take_wait, cancel)) {
+        if (!cancel.cancelled())
+          spdlog::error("{}: its capture does not end; until it has nothing else follows it", slot->followed.follow.database);
+        running[slot->followed.follow.database] = slot;
         continue;
       }
     }
     slot->follower.LetGo("not configured any more");
     Give(*slot);  // a Pause may wait for it
   }
+  return running;
 }
 
 void Capturing::Stop() {
@@ -192,11 +251,17 @@ void Capturing::Stop() {
   {
     MutexLock lock(mu_);
     stop_ = true;
-    for (auto& [name, slot] : slots_) slots.push_back(std::move(slot));
-    slots_.clear();
+    for (Slots* const all : {&slots_, &retired_}) {
+      for (auto& [name, slot] : *all) slots.push_back(std::move(slot));
+      all->clear();
+    }
+    later_.clear();
     for (const std::shared_ptr<Slot>& slot : slots) slot->cancel->Interrupt();
+    // In those that are checked the looking thread is.
+    for (const std::shared_ptr<Slot>& slot : due_) slot->taken = slot->checked;
     due_.clear();
-    changed_.SignalAll();
+    given_.SignalAll();
+    work_.SignalAll();
     if (wake_.valid()) eventfd_write(wake_.get(), 1);
   }
   for (std::thread& thread : threads_) thread.join();
@@ -204,13 +269,15 @@ void Capturing::Stop() {
   for (const std::shared_ptr<Slot>& slot : slots) slot->follower.LetGo("the agent has stopped");
 }
 
-absl::StatusOr<std::shared_ptr<Capturing::Paused>> Capturing::Pause(const std::string& database, std::string_view why) {
+absl::StatusOr<std::shared_ptr<Capturing::Paused>> Capturing::Pause(const std::string& database, std::string_view why,
+                                                                    const CancelToken& cancel, milliseconds most) {
   std::shared_ptr<Slot> slot;
   {
     MutexLock lock(mu_);
     ++pauses_[database];
-    const auto found = slots_.find(database);
-    if (found != slots_.end()) slot = found->second;
+    for (const Slots* const all : {&slots_, &retired_}) {
+      if (const auto found = all->find(database); found != all->end()) slot = found->second;
+    }
   }
   auto paused = std::make_shared<Paused>(*this, database);
   if (slot == nullptr) return paused;
@@ -218,10 +285,14 @@ absl::StatusOr<std::shared_ptr<Capturing::Paused>> Capturing::Pause(const std::s
     MutexLock lock(mu_);
     slot->cancel->Interrupt();
     slot->wanted = true;
-    const bool taken = Take(*slot, std::chrono::steady_clock::now() + kTakeWait);
+    const bool taken = Take(*slot, std::chrono::steady_clock::now() + most, cancel);
     slot->wanted = false;
     slot->paused = slot->paused || taken;
     slot->cancel = std::make_shared<CancelToken>();
+    if (!taken && cancel.cancelled()) {
+      return Error(absl::StatusCode::kCancelled, "CANCELLED",
+                   fmt::format("it was cancelled while continuous capture let go of {}", database));
+    }
     if (!taken) {
       return Error(absl::StatusCode::kDeadlineExceeded, "CAPTURE_BUSY", fmt::format("continuous capture does not let go of {}", database),
                    "try again later");
@@ -266,7 +337,7 @@ void Capturing::Work() {
       MutexLock lock(mu_);
       auto next = due_.end();
       while (!stop_ && (next = std::find_if(due_.begin(), due_.end(), [](const auto& due) { return !due->checked; })) == due_.end())
-        changed_.Wait(mu_);
+        work_.Wait(mu_);
       if (stop_) return;
       slot = std::move(*next);
       due_.erase(next);
@@ -361,11 +432,12 @@ SteadyTime Capturing::LookRound() {
     MutexLock lock(mu_);
     if (stop_ || slot->wanted) {
       slot->taken = false;
+      given_.SignalAll();
     } else {
       slot->queued_at = now;
       due_.push_back(slot);
+      work_.Signal();
     }
-    changed_.SignalAll();
   }
   KeepBounds(now);
   return next;
@@ -385,7 +457,8 @@ void Capturing::KeepBounds(SteadyTime now) {
   if (waiting.empty()) return;
   MutexLock lock(mu_);
   for (const std::shared_ptr<Slot>& slot : waiting) slot->checked = false;
-  changed_.SignalAll();
+  given_.SignalAll();
+  work_.SignalAll();
 }
 
 void Capturing::Look() {

@@ -32,6 +32,10 @@ class ExtentNames {
   absl::StatusOr<format::RootDigest> Root(uint32_t page_size, uint32_t page_count);
   // They are those of this snapshot.
   void Advanced(const std::string& snapshot_id) { of_ = snapshot_id; }
+  // What was known by one name is known by another one.
+  void Renamed(const std::string& from, const std::string& to) {
+    if (of_ == from) of_ = to;
+  }
   // Closes the descriptor.
   void Rest() { fd_.Reset(-1); }
 

@@ -22,10 +22,12 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 
-constexpr seconds kLookAnyway{30};  // where nothing was noticed
 constexpr seconds kRestAfter{10};
 constexpr seconds kLongestRest{60};  // between two page diffs
 constexpr milliseconds kRestingPeek{50};
+constexpr milliseconds kCompareLook{100};
+constexpr milliseconds kOwnOpen{1000};  // until the agent's own open has been told
+constexpr std::chrono::hours kNotSet{24 * 30};
 
 }  // namespace
 
@@ -33,19 +35,22 @@ Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, 
     : options_(std::move(options)), shipper_(shipper), home_(home), clock_(clock) {
   const FollowerHome::Rested rested = home_.Remembered(options_.database);
   const auto known = shipper_.Known();
-  if (known.ok() && !known->empty() && *known == rested.snapshot_id) rested_facts_ = rested.facts;
+  if (known.ok() && !known->empty() && *known == rested.snapshot_id) rested_facts_ = remembered_ = rested.facts;
   shipper_.Rest();
   // What was committed meanwhile is found by comparing, and the states in between are not to be had.
   gap_ = rested.gap;
   // Of the two the later one by what came first, whatever the clock said.
-  if (const auto from = rested.known_until.has_value() ? rested.known_until : rested.synced_at; from.has_value()) {
-    current_at_ = *from;
-    if (!gap_.has_value() && rested.agent_ran) gap_ = {*from, "RELEASED", "its settings were changed", false};
-    if (!gap_.has_value()) gap_ = {*from, "AGENT_DOWN", "the agent did not run", false};
+  auto from = rested.known_until.has_value() ? rested.known_until : rested.synced_at;
+  if (const auto spooled = shipper_.SpooledUntil(); spooled.has_value()) from = std::max(from, spooled);
+  if (from.has_value()) {
+    current_ = {*from};
+    if (!gap_.has_value() && rested.agent_ran) gap_ = {current_, "RELEASED", "its settings were changed", false};
+    if (!gap_.has_value()) gap_ = {current_, "AGENT_DOWN", "the agent did not run", false};
   }
-  if (rested.synced_at.has_value()) {
+  {
     MutexLock lock(mu_);
-    *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
+    if (rested.synced_at.has_value()) *status_.health.mutable_last_sync_at() = ToProtoTime(*rested.synced_at);
+    if (rested.chain_checked_at.has_value()) *status_.health.mutable_chain_checked_at() = ToProtoTime(*rested.chain_checked_at);
   }
   Enter(State::kDetached);
 }
@@ -85,62 +90,92 @@ void Follower::Enter(State state, const std::string& message) {
 
 bool Follower::Glance() {
   const SteadyTime now = clock_.Steady();
+  if (state_ != State::kReleased && DrainDue()) return true;
   switch (state_) {
     case State::kReleased:
       return false;
     case State::kComparing:
-      return now >= retry_at_;
+      return now >= retry_at_ || MustGiveWay();
     case State::kLetGo:
       return now >= retry_at_;
-    case State::kDetached:
     case State::kFailed:
+      if (now < retry_at_) return false;
+      [[fallthrough]];
+    case State::kDetached:
       return noticed_.load() || dirty_ || compare_again_.load() || now >= look_again_;
     case State::kFollowing:
       break;
   }
-  if (now < retry_at_) return Behind();
+  if (now < retry_at_) return Behind() || MustGiveWay();
   if (chain_differs_.load() || compare_again_.load() || noticed_.load() || pending_.has_value() || !seen_.has_value() || now >= look_again_)
     return true;
+  if (not_handed_over_.has_value()) return true;  // once more, until it can be or has failed for too long
   if ((busy_at_ != SteadyTime{} && now >= busy_at_ + kRestAfter) || now >= prove_at_) return true;
-  const SystemTime looked_at = clock_.Now();
+  const Moment looked_at = Moment::Now(clock_);
   const auto look = attached_->Look();
   if (!look.ok() || !(*look == *seen_) || !attached_->SameFiles()) return true;
   Progress();
   if (const auto in_the_way = attached_->InTheWay(*look); !in_the_way.ok() || *in_the_way) return true;
   PlanPeek();
-  MutexLock lock(mu_);
-  status_.unchanged_at = looked_at;
+  Unchanged(looked_at);
   return false;
 }
 
 bool Follower::Peek() {
+  const SteadyTime now = clock_.Steady();
   peek_at_ = SteadyTime::max();
-  if (state_ == State::kComparing) return true;
+  if (attached_ == nullptr) {
+    if (state_ == State::kReleased) return false;
+    const bool wanted = (!there_.empty() && dirty_) || DrainDue();
+    if (!wanted) PlanDrain();
+    return wanted;
+  }
+  if (state_ == State::kComparing) {
+    const bool wanted = now < compare_at_ || Glance();
+    peek_at_ = std::min(now + kLookAtLeast, LookForWaitersAt());
+    return wanted;
+  }
   if (state_ != State::kFollowing) return false;
-  if (clock_.Steady() < retry_at_ || (pending_.has_value() && backoff_ != milliseconds(0))) return Behind();
-  peeked_ = PlanPeek();
-  return peeked_;
+  if (MustGiveWay()) return true;
+  const bool begun = pending_.has_value() && (!saved_ || backoff_ != milliseconds(0));
+  if (begun || now < retry_at_) {
+    peek_at_ = LookForWaitersAt();
+    return Behind() || (begun && options_.interval > kLookAtLeast && now >= retry_at_);
+  }
+  const bool due = PlanPeek();
+  peeked_ = due || (NothingNew() && attached_->MayHoldUp());
+  return peeked_ || (shipper_.Spooled() && DrainDue());
 }
 
 void Follower::KeepBounds(std::chrono::nanoseconds waited) {
   if (attached_ == nullptr) return;
   if (const std::string why = ShortOfSpace(); !why.empty()) return GiveUpHold("DISK_RESERVE", why);
   if (waited > options_.lease) return GiveUpHold("LEASE_EXPIRED", "other databases were captured all the while");
+  if (MustGiveWay()) return GiveWay();
   if (state_ != State::kFollowing || !Behind()) return;
   compare_at_ = clock_.Steady() + options_.behind_rest;
   GiveUpHold("BEHIND", "other databases were captured, and frames came faster");
 }
 
 void Follower::Step(const CancelToken& cancel) {
+  const auto plan = absl::MakeCleanup([this] {
+    if (attached_ == nullptr && state_ != State::kReleased) PlanDrain();
+  });
   switch (state_) {
     case State::kReleased:
       return;
     case State::kDetached:
     case State::kFailed:
+      if (DrainDue()) {
+        DrainWhenDue(cancel);
+        const SteadyTime now = clock_.Steady();
+        if (state_ == State::kFailed ? now < retry_at_ : !noticed_.load() && !dirty_ && !compare_again_.load() && now < look_again_) return;
+      }
       return StepDetached(cancel);
     case State::kLetGo:
+      DrainWhenDue(cancel);
       retry_at_ = clock_.Steady() + options_.interval;
-      if (!shipper_.Connected()) {
+      if (CompareWay() == Way::kNone) {
         if (Overdue()) BeginGap("LEASE_EXPIRED", "the controller could not be reached");
         return;
       }
@@ -152,12 +187,12 @@ void Follower::Step(const CancelToken& cancel) {
   }
 }
 
-bool Follower::OthersAttached() const {
-  const auto database = capture::FileIdOf(options_.source.path);
-  if (!database.has_value()) return false;
-  std::array<capture::FileId, 2> files{*database, *database};
-  if (const auto index = capture::FileIdOf(options_.source.path + "-shm")) files[1] = *index;
-  return capture::LockedByOthers(files);
+std::set<pid_t> Follower::OthersIn(std::span<const capture::FileLock> locks) const {
+  const auto database = capture::LockedFileOf(options_.source.path);
+  if (!database.has_value()) return {};
+  std::array<capture::LockedFile, 2> files{*database, *database};
+  if (const auto index = capture::LockedFileOf(options_.source.path + "-shm", &*database)) files[1] = *index;
+  return capture::OthersWithLocks(locks, files);
 }
 
 bool Follower::Left() {
@@ -172,98 +207,6 @@ std::string Follower::ShortOfSpace() const {
   return fmt::format("{} MiB are free, and {} MiB stay free", *free >> 20, *reserve >> 20);
 }
 
-// ---- detached
-
-void Follower::StepDetached(const CancelToken& cancel) {
-  noticed_.store(false);  // before anything is looked at
-  look_again_ = clock_.Steady() + kLookAnyway;
-  const bool others = OthersAttached();
-  if (!others && Rests()) return;
-  // No WAL is held for a page diff that may not run yet.
-  if (clock_.Steady() < compare_at_ || !home_.BeginCompare()) {
-    dirty_ = true;
-    return Waits("COMPARE_LATER", "pages are compared later");
-  }
-  has_turn_ = true;
-  const auto end = absl::MakeCleanup([this] {
-    home_.EndCompare();
-    has_turn_ = false;
-  });
-  if (others) {
-    const std::string short_of_space = ShortOfSpace();
-    const std::string why = shipper_.Connected() ? short_of_space : "the controller cannot be reached";
-    if (why.empty()) return Attach(cancel);
-    if (!short_of_space.empty()) BeginGap("DISK_RESERVE", short_of_space);
-    if (state_ != State::kLetGo) {
-      Progress();
-      retry_at_ = clock_.Steady() + options_.interval;
-      Enter(State::kLetGo, why);
-    }
-    return;
-  }
-  CompareDetached(cancel);
-}
-
-bool Follower::Rests() {
-  if (compare_again_.exchange(false)) rested_facts_.clear();
-  if (state_ == State::kFailed) Enter(State::kDetached);
-  const SystemTime now = clock_.Now();
-  const auto facts = capture::FileFactsOf(options_.source.path, now);
-  if (!facts.has_value()) {
-    dirty_ = false;
-    Enter(State::kFailed, fmt::format("{} does not exist", options_.source.path));
-    return true;
-  }
-  dirty_ = true;
-  const bool same = facts->text == rested_facts_;
-  if (!facts->settled) {
-    // Looked at again in the next interval; what is written again and again by those who come and go is compared all the same.
-    if (!same && !waits_since_.has_value()) waits_since_ = clock_.Steady();
-    return same || clock_.Steady() - *waits_since_ < options_.never_settles;
-  }
-  if (!same) return false;
-  // Somebody was there between the agent's close and its look at the files.
-  if (std::exchange(unsure_, false) && opened_.load()) {
-    rested_facts_.clear();
-    return false;
-  }
-  dirty_ = false;
-  waits_since_.reset();
-  // Nothing was missed.
-  if (gap_.has_value() && !gap_->told) gap_.reset();
-  if (gap_.has_value()) EndGap(gap_->from);
-  if (state_ == State::kLetGo) Enter(State::kDetached);
-  if (const auto known = shipper_.Known(); known.ok()) home_.Remember(options_.database, {rested_facts_, *known});
-  shipper_.Rest();
-  MutexLock lock(mu_);
-  status_.unchanged_at = now;
-  return true;
-}
-
-void Follower::Waits(std::string_view reason, const std::string& message) {
-  if (!waits_since_.has_value()) waits_since_ = clock_.Steady();
-  if (clock_.Steady() - *waits_since_ > options_.lease) BeginGap(reason, message);
-}
-
-void Follower::CompareDetached(const CancelToken& cancel) {
-  if (!shipper_.Connected()) return Waits("LEASE_EXPIRED", "the controller could not be reached");
-  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
-  const auto compared = Compare(cancel);
-  if (cancel.cancelled()) return;
-  if (!compared.ok()) {
-    if (ReasonOf(compared.status()) == "COMPARE_LATER") return;
-    return Fail(compared.status());
-  }
-  if (!compared->current) return;  // once more
-  waits_since_.reset();
-  rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
-  unsure_ = false;  // whoever came before that was read
-  EndGap(current_at_);
-  if (state_ == State::kLetGo) Enter(State::kDetached);
-}
-
-// ---- attached
-
 void Follower::Attach(const CancelToken& cancel) {
   capture::UserDatabaseOptions options;
   options.path = options_.source.path;
@@ -273,6 +216,7 @@ void Follower::Attach(const CancelToken& cancel) {
   if (!attached.ok()) return Fail(attached.status());
   attached_ = *std::move(attached);
   not_handed_over_.reset();
+  there_.clear();
   rested_facts_.clear();  // what is shipped from here on is in the WAL, and the file may look as before
   LF_CRASH_POINT("follow.attached");
   Progress();
@@ -281,13 +225,17 @@ void Follower::Attach(const CancelToken& cancel) {
   CompareAttached(cancel);
 }
 
-absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
+absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, const CancelToken& cancel) {
   const bool had_turn = has_turn_;
-  if (!had_turn && !home_.BeginCompare())
+  if (!had_turn && !home_.BeginTurn(FollowerHome::Turn::kCompare))
     return Error(absl::StatusCode::kUnavailable, "COMPARE_LATER", "other databases are compared first");
   const auto end = absl::MakeCleanup([this, had_turn] {
-    if (!had_turn) home_.EndCompare();
+    if (!had_turn) home_.EndTurn(FollowerHome::Turn::kCompare);
   });
+  const Way way = CompareWay();
+  // What is spooled has to go first.
+  if (way == Way::kNone && shipper_.Spooled())
+    return Error(absl::StatusCode::kUnavailable, "COMPARE_LATER", "older states are uploaded first");
   if (session_id_.empty()) session_id_ = NewUlid(clock_.Now());
   const SteadyTime began = clock_.Steady();
   const bool again = compare_again_.exchange(false);
@@ -295,48 +243,106 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const CancelToken& cancel) {
   comparison.session_id = session_id_;
   comparison.timeline = home_.Timeline(options_.database);
   comparison.source = options_.source;
+  comparison.source.at_rest = !at_rest.empty();
   comparison.fresh_base = fresh_base_;
+  comparison.shipped_until = current_.at;
   comparison.give_up_at = std::chrono::steady_clock::now() + options_.lease;
-  comparison.tick = [&] {
-    // The transaction of the reading has a limit of its own; what the network takes may not keep the WAL.
-    if (attached_ != nullptr && clock_.Steady() - began > options_.lease)
-      GiveUpHold("LEASE_EXPIRED", "comparing pages took longer than a hold may last");
+  const auto look = attached_ != nullptr ? attached_->Look() : absl::StatusOr<capture::WalState>(absl::UnavailableError(""));
+  const capture::WalPlace from = look.ok() ? capture::PlaceOf(*look) : shipped_;
+  behind_since_.reset();
+  const bool detached = attached_ == nullptr;
+  bool reads_on = true, place_is_kept = true, own_open_was_told = false;
+  const auto as_at_rest = [&] {
+    const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+    return facts.has_value() && facts->text == at_rest;
   };
-  comparison.same_files = [&] { return attached_ == nullptr || attached_->SameFiles(); };
+  const bool never_settles = waits_since_.has_value() && began - *waits_since_ >= 2 * options_.never_settles;
+  SteadyTime looked_at = began;
+  comparison.tick = [&](bool moved) {
+    if (moved) Progress();
+    const SteadyTime now = clock_.Steady();
+    if (detached) {
+      // Who has come is not held up by a reading that may last for minutes, unless that would never be done.
+      if (now - looked_at < (at_rest.empty() ? kOwnOpen : kCompareLook)) return reads_on;
+      const bool somebody = at_rest.empty() ? opened_.exchange(false) && own_open_was_told : !as_at_rest();
+      own_open_was_told = true;
+      looked_at = now;
+      reads_on = reads_on && (!somebody || (never_settles && at_rest.empty()));
+    }
+    if (attached_ == nullptr) return reads_on;
+    // The transaction of the reading has a limit of its own; what the network takes may not keep the WAL.
+    if (Overdue()) GiveUpHold("LEASE_EXPIRED", "comparing pages stood still for longer than a hold may last");
+    if (attached_ == nullptr || now - looked_at < kCompareLook) return reads_on;
+    looked_at = now;
+    if (BehindBy(from)) {
+      GiveUpHold("BEHIND", "frames came faster than pages were compared");
+    } else if (const std::string why = ShortOfSpace(); !why.empty()) {
+      GiveUpHold("DISK_RESERVE", why);
+    } else if (MustGiveWay()) {
+      reads_on = false;  // it waits for that as well
+      GiveWay();
+      // What came behind the place that was read may be started over.
+      place_is_kept = place_is_kept && attached_ != nullptr && !attached_->held().may_be_mark0;
+    }
+    return reads_on;
+  };
+  comparison.same_files = [&] { return at_rest.empty() ? attached_ == nullptr || attached_->SameFiles() : as_at_rest(); };
+  // SQLite keeps the handle of each connection that is closed beside another one: at most one at a time is opened beside the hold.
+  if (attached_ != nullptr) attached_->Rest();
   in_compare_ = true;
-  absl::StatusOr<Shipper::Compared> compared = shipper_.Compare(comparison, cancel);
+  absl::StatusOr<Shipper::Compared> compared =
+      way == Way::kSpool ? shipper_.CompareSpooled(comparison, cancel) : shipper_.Compare(comparison, cancel);
   in_compare_ = false;
   const auto took = clock_.Steady() - began;
   compare_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(took * options_.compare_rest, kLongestRest);
   if (!compared.ok() && again) compare_again_.store(true);
+  if (!compared.ok() && !reads_on && !cancel.cancelled())
+    compared = Error(absl::StatusCode::kUnavailable, "COMPARE_LATER", "an application waited for the reading");
+  if (detached && !reads_on) compare_at_ = {};  // it is attached as soon as it stays
+  if (way == Way::kSpool && (absl::IsResourceExhausted(compared.status()) || absl::IsDataLoss(compared.status()))) {
+    spooling_.full_until = clock_.Steady() + kFullFor;
+    compared = Error(absl::StatusCode::kUnavailable, kCaptureSpoolFull, MessageOf(compared.status()));
+  }
   if (compared.ok()) {
+    if (!place_is_kept) compared->place.reset();
     session_id_.clear();
     fresh_base_ = false;
-    if (compared->current) Acknowledged(compared->snapshot_id, compared->taken_at);
+    if (compared->spooled) {
+      Spooled(compared->taken);
+    } else if (compared->current) {
+      Acknowledged(compared->snapshot_id, compared->taken);
+    }
   }
   return compared;
 }
 
 void Follower::CompareAttached(const CancelToken& cancel) {
-  retry_at_ = clock_.Steady() + options_.interval;
+  retry_at_ = clock_.Steady() + std::min<milliseconds>(options_.interval, kLookAtLeast);
+  peek_at_ = std::min(retry_at_, LookForWaitersAt());
   if (attached_ == nullptr) return Enter(State::kDetached);
   if (!attached_->SameFiles()) return Doubt("DATABASE_REPLACED");
   if (!OthersAttached()) return Leave(cancel);
+  if (MustGiveWay()) {
+    GiveWay();
+    if (attached_ == nullptr) return;
+  }
   if (clock_.Steady() < compare_at_) return RestBeforeComparing();
-  if (!shipper_.Connected()) {
-    if (Overdue()) GiveUpHold("LEASE_EXPIRED", "the controller could not be reached");
+  if (CompareWay() == Way::kNone) {
+    DrainWhenDue(cancel);
+    if (Overdue())
+      GiveUpHold("LEASE_EXPIRED", Connected() ? "older states go first, and do not move" : "the controller could not be reached");
     return;
   }
-  const auto compared = Compare(cancel);
+  const auto compared = Compare({}, cancel);
   if (cancel.cancelled()) return;
   if (compared.ok() && attached_ != nullptr && compared->place.has_value()) {
     shipped_ = *compared->place;
     Forget();
     retry_at_ = {};
     Enter(State::kFollowing);
-    prove_at_ = clock_.Steady() + options_.prove_every;
+    PlanProof();
     waits_since_.reset();
-    EndGap(current_at_);
+    EndGap(current_);
     HandOver();
     return;
   }
@@ -349,7 +355,11 @@ void Follower::CompareAttached(const CancelToken& cancel) {
   if (!attached_->SameFiles()) return Doubt("DATABASE_REPLACED");
   if (ReasonOf(compared.status()) == "COMPARE_LATER" || absl::IsUnavailable(compared.status()) ||
       absl::IsDeadlineExceeded(compared.status())) {
-    if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(compared.status()));
+    if (ReasonOf(compared.status()) == kCaptureSpoolFull) {
+      GiveUpHold(kCaptureSpoolFull, MessageOf(compared.status()));
+    } else if (Overdue()) {
+      GiveUpHold("LEASE_EXPIRED", MessageOf(compared.status()));
+    }
     return;
   }
   Fail(compared.status());
@@ -375,30 +385,43 @@ void Follower::RestBeforeComparing() {
     if (status.ok()) status = attached_->HandOver([](const capture::WalState&) {}).status();
   }
   if (status.ok() && !attached_->held().may_be_mark0) status = Restart([] { return true; }).status();
-  if (!status.ok()) GiveUpHold("HOLD_LOST", MessageOf(status));
+  if (!status.ok()) HoldLost(status);
 }
 
 void Follower::StepFollowing(const CancelToken& cancel) {
-  if (Behind()) return FallBehind();
-  if (noticed_.exchange(false) || clock_.Steady() >= look_again_) {
-    look_again_ = clock_.Steady() + kLookAnyway;
-    if (!OthersAttached()) return Leave(cancel);
-    if (const absl::Status there = attached_->CheckWalIsThere(); !there.ok()) return Fail(there);
+  if (Behind()) return FallBehind(cancel);
+  if (const bool noticed = noticed_.exchange(false); noticed || clock_.Steady() >= look_again_) {
+    // Where nothing was noticed all databases are looked at together, in the same table.
+    look_again_ = SteadyTime((clock_.Steady().time_since_epoch() / kLookAnyway + 1) * kLookAnyway);
+    const auto locks = capture::LocksOfLate(noticed ? milliseconds(0) : milliseconds(kLookAtLeast));
+    if (OthersIn(*locks).empty()) return Leave(cancel);
+    if (const absl::Status there = attached_->CheckWalIsThere(*locks); !there.ok()) return Fail(there);
   }
   if (chain_differs_.exchange(false)) return ChainDiffers();
-  if (compare_again_.exchange(false)) return Doubt("SNAPSHOT_GONE");
+  if (compare_again_.load()) return Doubt("SNAPSHOT_GONE");  // until it is compared: what is spooled is in question too
   const auto plan = absl::MakeCleanup([this] { PlanPeek(); });
+  const bool peeked = std::exchange(peeked_, false);
+  if (MustGiveWay()) {
+    GiveWay();
+    if (state_ != State::kFollowing || clock_.Steady() < retry_at_) return;
+  }
   CheckpointWhenDue(cancel);
-  if (std::exchange(peeked_, false) || state_ != State::kFollowing) return;
-  if (!LookAndShip(cancel)) {
+  if (state_ != State::kFollowing) return;
+  if (peeked) {
+    HandOverWhenInTheWay();
+    return;
+  }
+  // Older states go to the controller meanwhile, and more of them than come.
+  const bool later = !pending_.has_value() && shipper_.Spooled() && clock_.Steady() < spooling_.sync_at && Connected();
+  if (later && !NothingNew() && PausedForLong())
+    BeginGap(kLinkSlow, "the link takes less than a state every few seconds: they are taken less often");
+  if (!later && !LookAndShip(cancel)) {
     if (state_ == State::kFollowing && noticed_.load() && !OthersAttached()) Leave(cancel);
     return;
   }
-  // Else the next hold could be on mark 0 with what was not shipped.
-  if (NothingNew()) {
-    const auto in_the_way = attached_->InTheWay(*seen_);
-    if (in_the_way.ok() && *in_the_way && !HandOver()) return;
-  }
+  if (!HandOverWhenInTheWay()) return;
+  DrainWhenDue(cancel);
+  if (state_ != State::kFollowing) return;
   ProveWhenDue(cancel);
   if (state_ == State::kFollowing && noticed_.load() && !OthersAttached()) return Leave(cancel);
   if (state_ == State::kFollowing && busy_at_ != SteadyTime{} && clock_.Steady() >= busy_at_ + kRestAfter) {
@@ -408,50 +431,10 @@ void Follower::StepFollowing(const CancelToken& cancel) {
   }
 }
 
-void Follower::Leave(const CancelToken& cancel) {
-  // Nobody waits for the network: whoever copies a file over the database now must not find the WAL of the old one beside it.
-  // An attempt of which nothing is known would have to be repeated as it was: pages are compared instead.
-  bool all = state_ == State::kFollowing && backoff_ == milliseconds(0) && LookAndSave();
-  if (attached_ == nullptr) return;
-  // Who opens it from here on shows in the files, or in the locks.
-  noticed_.store(false);
-  opened_.store(false);
-  LF_CRASH_POINT("follow.before_leave");
-  std::optional<capture::WalState> last;
-  const absl::Status closed = attached_->Close(&last);
-  attached_.reset();
-  if (!last.has_value() || !seen_.has_value() || !(*last == *seen_)) all = false;
-  if (!closed.ok()) spdlog::warn("{}: {}", options_.database, MessageOf(closed));
-  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
-  dirty_ = true;
-  Enter(State::kDetached);
-  const bool shipped = all && (!pending_.has_value() || SendLast(cancel));
-  Forget();
-  shipper_.Rest();
-  rested_facts_ = shipped && facts.has_value() ? facts->text : "";
-  unsure_ = true;
-}
-
-bool Follower::SendLast(const CancelToken& cancel) {
-  if (!shipper_.Connected()) return false;
-  const SystemTime taken_at = pending_->taken_at;
-  CancelToken stop;
-  const SteadyTime until = clock_.Steady() + options_.lease;
-  const auto shipped = shipper_.SendSaved(session_id_, home_.Timeline(options_.database), stop, [&](bool) {
-    if (cancel.cancelled() || clock_.Steady() > until || (opened_.load() && OthersAttached())) stop.Interrupt();
-  });
-  if (!shipped.ok()) {
-    spdlog::info("{}: the last sync was interrupted, pages are compared: {}", options_.database, MessageOf(shipped.status()));
-    return false;
-  }
-  if (!shipped->snapshot_id.empty()) Acknowledged(shipped->snapshot_id, taken_at);
-  LF_CRASH_POINT("follow.shipped");
-  return true;
-}
-
 void Follower::Doubt(std::string_view reason) {
   spdlog::info("{}: the WAL does not tell what has changed ({}); pages are compared", options_.database, reason);
   Forget();
+  if (Shipper::IsBaseLost(reason)) shipper_.DropLedger();
   session_id_.clear();
   retry_at_ = {};
   Progress();
@@ -474,9 +457,15 @@ void Follower::Forget() {
     backoff_ = milliseconds(0);
   }
   pending_.reset();
-  saved_ = false;
+  saved_ = tried_to_send_ = false;
+  too_much_since_.reset();
   shipper_.DropSaved();
   seen_.reset();
+}
+
+void Follower::HoldLost(const absl::Status& status) {
+  if (ReasonOf(status) == "DATABASE_REPLACED") return Doubt("DATABASE_REPLACED");
+  GiveUpHold("HOLD_LOST", MessageOf(status));
 }
 
 bool Follower::Overdue() { return clock_.Steady() - progress_at_ > options_.lease; }
@@ -495,33 +484,41 @@ void Follower::GiveUpHold(std::string_view reason, const std::string& message) {
   BeginGap(reason, message);
 }
 
-SystemTime Follower::KnownUntil() const {
+Moment Follower::KnownUntil() const {
   MutexLock lock(mu_);
-  return std::max(current_at_, status_.unchanged_at.value_or(current_at_));
+  // The later of the two, whatever the clock has done in between: what was shipped sets both.
+  return status_.known_until.value_or(current_);
 }
 
 void Follower::BeginGap(std::string_view reason, const std::string& message) {
   if (gap_.has_value() && gap_->told) return;
-  SystemTime from = gap_.has_value() ? gap_->from : KnownUntil();
-  if (from == SystemTime{}) from = clock_.Now();
+  Moment from = gap_.has_value() ? gap_->from : KnownUntil();
+  if (!from.known()) from = Moment::Now(clock_);
   gap_ = {from, std::string(reason), message};
   home_.Gap(options_.database, gap_->from, std::nullopt, gap_->reason, gap_->message);
 }
 
-void Follower::EndGap(SystemTime until) {
+void Follower::EndGap(Moment until) {
   if (!gap_.has_value()) return;
-  // A restart that took no longer than a few syncs is no gap. How long one was whose clock was put back nobody knows.
-  if (gap_->told || until - gap_->from > options_.short_gap || until < gap_->from)
-    home_.Gap(options_.database, gap_->from, until, gap_->reason, gap_->message);
+  Moment from = gap_->from;
+  const std::chrono::nanoseconds length = Between(from, until);
+  // How long one from a boot before was whose clock was put back nobody knows: all that either time may mean belongs to it. A clock that is
+  // months behind is not set yet; what it will say of its end then, the boot clock knows.
+  if (length.count() < 0 && -length < kNotSet) std::swap(from, until);
+  // A restart that took no longer than a few syncs is no gap.
+  if (gap_->told || length > options_.short_gap || length.count() < 0)
+    home_.Gap(options_.database, from, until, gap_->reason, gap_->message);
   gap_.reset();
 }
 
 void Follower::Fail(const absl::Status& status) {
-  if (current_at_ != SystemTime{}) BeginGap(ReasonOf(status).empty() ? "CAPTURE_FAILED" : ReasonOf(status), MessageOf(status));
+  if (current_.known()) BeginGap(ReasonOf(status).empty() ? "CAPTURE_FAILED" : ReasonOf(status), MessageOf(status));
   if (attached_ != nullptr) attached_->Close().IgnoreError();
   attached_.reset();
   Forget();
   dirty_ = false;  // once more when something is noticed, or half a minute has passed
+  // These looks take a second of a thread, and our own opening and closing is noticed as well.
+  retry_at_ = ReasonOf(status) == "WAL_REMOVED" ? clock_.Steady() + kLookAnyway : SteadyTime{};
   shipper_.Rest();
   const std::string message = MessageOf(status);
   bool said = false;
@@ -533,49 +530,17 @@ void Follower::Fail(const absl::Status& status) {
   Enter(State::kFailed, message);
 }
 
-void Follower::Acknowledged(const std::string& snapshot_id, SystemTime taken_at) {
-  current_at_ = taken_at;
+void Follower::Acknowledged(const std::string& snapshot_id, const Moment& taken) {
+  KnownAgain(taken);
+  current_ = taken;
+  remembered_.clear();
   const SystemTime now = clock_.Now();
   MutexLock lock(mu_);
   status_.snapshot_id = snapshot_id;
-  status_.unchanged_at = taken_at;
+  status_.unchanged_at = taken.at;
+  status_.known_until = taken;
   *status_.health.mutable_last_sync_at() = ToProtoTime(now);
-  *status_.health.mutable_lag() = ToProtoDuration(std::chrono::duration_cast<milliseconds>(now - taken_at));
-}
-
-void Follower::LetGo(std::string_view why) {
-  if (!released_.has_value()) released_ = {clock_.Steady(), KnownUntil(), "", std::string(why)};
-  bool all = attached_ == nullptr && state_ == State::kDetached && !rested_facts_.empty();
-  if (attached_ != nullptr) {
-    all = state_ == State::kFollowing && !pending_.has_value() && seen_.has_value();
-    std::optional<capture::WalState> last;
-    attached_->Close(&last).IgnoreError();
-    all = all && last.has_value() && *last == *seen_;
-    rested_facts_.clear();
-  }
-  attached_.reset();
-  if (const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
-      all && facts.has_value() && (rested_facts_.empty() || rested_facts_ == facts->text)) {
-    released_->facts = facts->text;
-  }
-  Forget();
-  session_id_.clear();
-  shipper_.Rest();
-  Enter(State::kReleased, std::string(why));
-}
-
-void Follower::Resume() {
-  if (state_ != State::kReleased) return;
-  const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
-  const bool untouched = facts.has_value() && facts->text == released_->facts;
-  if (!untouched && !gap_.has_value() && released_->from != SystemTime{} && clock_.Steady() - released_->at > options_.short_gap)
-    gap_ = {released_->from, "RELEASED", released_->why, false};
-  released_.reset();
-  dirty_ = true;
-  rested_facts_.clear();
-  noticed_.store(true);
-  compare_at_ = {};
-  Enter(State::kDetached);
+  *status_.health.mutable_lag() = ToProtoDuration(std::chrono::duration_cast<milliseconds>(now - taken.at));
 }
 
 }  // namespace litefleet::follow

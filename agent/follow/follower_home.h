@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "agent/capture/online_source.h"
+#include "agent/follow/moment.h"
 #include "common/base/clock.h"
 #include "litefleet/v1/agent_service.pb.h"
 
@@ -36,8 +37,13 @@ struct FollowOptions {
   std::chrono::milliseconds behind_rest{60'000};
   // What lasts no longer than a few syncs is no gap: a restart of the agent, a pause, a page diff that comes later.
   std::chrono::milliseconds short_gap{15'000};
+  // Nothing is attached before the same others have been there for so long, or somebody at each look for five times as long: who opens a
+  // database that nobody else has open may be about to ask for what no reader may be beside.
+  std::chrono::milliseconds attach_after{2'000};
   // Files that never come to rest, since somebody comes and goes all the time, are compared nevertheless.
-  std::chrono::milliseconds never_settles{10'000};
+  std::chrono::milliseconds never_settles{5'000};
+  // Without an answer of the controller for so long what waits goes into the spool; without a connection at once.
+  std::chrono::milliseconds spool_after{10'000};
   // How often the whole database is read and compared with what the controller has.
   std::chrono::milliseconds prove_every{std::chrono::hours(24)};
   // Called while nothing is held, so that a test can say what comes in just that moment; empty: nothing.
@@ -57,10 +63,11 @@ class FollowerHome {
     std::optional<SystemTime> synced_at = std::nullopt;
     // The last look of an agent that ended in order, which found nothing new; unset: it did not.
     std::optional<SystemTime> known_until = std::nullopt;
+    std::optional<SystemTime> chain_checked_at = std::nullopt;
     bool agent_ran = false;  // since then: it is followed anew, by other settings
     // A gap that has not ended.
     struct Gap {
-      SystemTime from;
+      Moment from;
       std::string reason;
       std::string message;
       bool told = true;  // else it is only when it has ended, and not where nothing was missed after all
@@ -72,11 +79,14 @@ class FollowerHome {
   // The root of the database as it was just read, to be compared with the controller's; answered by Follower::ChainChecked, or never.
   virtual void CheckChain(const v1::ChainCheck& check) = 0;
   // A time without second-by-second coverage; `until` unset: it goes on.
-  virtual void Gap(const std::string& database, SystemTime from, std::optional<SystemTime> until, std::string_view reason,
+  virtual void Gap(const std::string& database, const Moment& from, const std::optional<Moment>& until, std::string_view reason,
                    const std::string& message) = 0;
-  // False: as many page diffs as may run do run.
-  virtual bool BeginCompare() = 0;
-  virtual void EndCompare() = 0;
+  // What not all databases may do at once: pages are compared or proven, or what was spooled is uploaded. Each is counted apart, so that
+  // neither keeps the other one waiting.
+  enum class Turn { kCompare, kDrain };
+  // False: as many as may do that do it. Each true one is ended.
+  virtual bool BeginTurn(Turn turn) = 0;
+  virtual void EndTurn(Turn turn) = 0;
 };
 
 }  // namespace litefleet::follow

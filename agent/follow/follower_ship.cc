@@ -20,15 +20,15 @@ using std::chrono::seconds;
 constexpr milliseconds kShort{50};
 constexpr seconds kLongestBackoff{10};
 constexpr seconds kBehindFor{10};
-constexpr seconds kProveAgain{60};
-constexpr std::chrono::hours kProveLater{1};  // after it was in the way
 constexpr milliseconds kShortestPeek{20};
 constexpr milliseconds kRestartBudget{250};  // that writers may have to wait
 constexpr milliseconds kFirstRestartWait{250};
 constexpr seconds kLongestRestartWait{30};
-constexpr milliseconds kCheckpointPause{50};  // after what came to nothing
-constexpr seconds kLocal{1};                  // between two looks of a sync; longer is reading
-constexpr milliseconds kAside{60};            // two commits, and what the application copies between them
+constexpr milliseconds kCheckpointPause{50};   // after what came to nothing
+constexpr seconds kLongestCheckpointPause{5};  // where another reader is why
+constexpr seconds kLocal{1};                   // between two looks of a sync; longer is reading
+constexpr milliseconds kLocksAgain{100};
+constexpr milliseconds kAside{60};  // two commits, and what the application copies between them
 
 }  // namespace
 
@@ -39,18 +39,24 @@ bool Follower::LookAndShip(const CancelToken& cancel) {
     const bool all = backoff_ == milliseconds(0) && LookAndSave();
     if (state_ != State::kFollowing || !ShipPending(cancel) || all) return state_ == State::kFollowing && !pending_.has_value();
   }
+  // Before the look: what is committed between the two is not in what it finds.
+  const Moment taken = Moment::Now(clock_);
   const auto look = attached_->Look();
   if (!look.ok()) {
     // A writer died within its commit: whoever reads next mends the header, and that may be the agent.
-    if (Overdue()) {
+    if (FailsForLong(not_looked_at_)) {
       GiveUpHold("LEASE_EXPIRED", MessageOf(look.status()));
     } else {
       attached_->Touch().IgnoreError();
     }
     return false;
   }
-  const SystemTime taken_at = clock_.Now();
-  const auto sight = attached_->SightOf(*look);
+  not_looked_at_.reset();
+  return ShipUpTo(*look, taken, cancel);
+}
+
+bool Follower::ShipUpTo(const capture::WalState& look, const Moment& taken, const CancelToken& cancel) {
+  const auto sight = attached_->SightOf(look);
   if (!sight.ok()) {
     Fail(sight.status());
     return false;
@@ -58,10 +64,10 @@ bool Follower::LookAndShip(const CancelToken& cancel) {
   const Judgement judgement = Judge(shipped_, attached_->held(), *sight);
   switch (judgement.verdict) {
     case Verdict::kUnchanged: {
-      seen_ = *look;
+      too_much_since_.reset();
+      seen_ = look;
       Progress();
-      MutexLock lock(mu_);
-      status_.unchanged_at = taken_at;
+      Unchanged(taken);
       return true;
     }
     case Verdict::kDoubt:
@@ -73,10 +79,10 @@ bool Follower::LookAndShip(const CancelToken& cancel) {
   }
   if (sight->now.frame == 0) {  // started over, and nothing since
     shipped_ = sight->now;
-    seen_ = *look;
+    seen_ = look;
     return HandOver();
   }
-  pending_ = Stretch{shipped_, sight->now, *look, taken_at, clock_.SinceBoot()};
+  pending_ = Stretch{shipped_, sight->now, look, taken.at, taken.since_boot.value_or(clock_.SinceBoot())};
   session_id_ = NewUlid(clock_.Now());
   Progress();  // the lease begins
   return ShipPending(cancel);
@@ -88,7 +94,10 @@ bool Follower::ShipPending(const CancelToken& cancel) {
     return false;
   }
   busy_at_ = clock_.Steady();
-  if (!shipper_.Connected()) {
+  // The lease of what was saved, which may have waited for its interval, begins as it is to be sent.
+  if (!std::exchange(tried_to_send_, true)) Progress();
+  const bool spools = MustSpool();
+  if (!spools && !Connected()) {
     retry_at_ = clock_.Steady() + std::min<milliseconds>(options_.interval, kShort * 4);
     if (Overdue()) GiveUpHold("LEASE_EXPIRED", "the controller could not be reached");
     return false;
@@ -96,9 +105,10 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   const Stretch stretch = *pending_;
   const uint64_t timeline = home_.Timeline(options_.database);
   CancelToken stop;
-  bool behind = false, left = false, overdue = false;
+  bool behind = false, left = false, overdue = false, gives_way = false, stalled = false;
   std::string short_of_space;
-  SteadyTime looked_at = clock_.Steady();
+  const SteadyTime began = clock_.Steady();
+  SteadyTime looked_at = began;
   const auto look = [&](bool moved) {
     // What the device itself takes is not the network's.
     const SteadyTime now = clock_.Steady();
@@ -107,14 +117,20 @@ bool Follower::ShipPending(const CancelToken& cancel) {
     if (moved) Progress();
     if (!behind) behind = Behind();
     if (short_of_space.empty()) short_of_space = ShortOfSpace();
-    // Nobody is there any more: the files are let go of, whatever the network does.
-    if (!left && noticed_.exchange(false)) left = !OthersAttached();
+    // Nobody is there any more: the files are let go of, whatever the network does. The spool takes a moment.
+    if (!spools && !left && noticed_.exchange(false)) left = !OthersAttached();
     overdue = overdue || Overdue();
-    if (behind || left || overdue || !short_of_space.empty() || cancel.cancelled()) stop.Interrupt();
+    stalled = stalled || (!spools && shipper_.MaySpool() && now - progress_at_ > options_.spool_after);
+    if (!gives_way && now - began > kShort) gives_way = MustGiveWay();
+    if (behind || left || overdue || gives_way || stalled || !short_of_space.empty() || cancel.cancelled()) stop.Interrupt();
   };
   const bool was_saved = saved_;
-  const auto shipped = was_saved ? shipper_.SendSaved(session_id_, timeline, stop, look)
-                                 : shipper_.Ship(session_id_, timeline, stretch, attached_->holder(), stop, look);
+  // The same session: it may have been committed, and the answer lost.
+  const Shipper::Waiting waiting{session_id_, timeline, current_.at};
+  const auto shipped = spools && was_saved ? shipper_.SpoolSaved(waiting, stop, look)
+                       : spools            ? shipper_.Spool(waiting, stretch, attached_->holder(), stop, look)
+                       : was_saved         ? shipper_.SendSaved(session_id_, timeline, stop, look)
+                                           : shipper_.Ship(session_id_, timeline, stretch, attached_->holder(), stop, look);
   if (!shipped.ok()) {
     if (cancel.cancelled()) return false;
     if (!short_of_space.empty()) {
@@ -122,7 +138,8 @@ bool Follower::ShipPending(const CancelToken& cancel) {
       return false;
     }
     if (behind) {
-      FallBehind();
+      backoff_ = kShort;  // of this attempt nothing is known
+      FallBehind(cancel);
       return false;
     }
     if (overdue) {
@@ -134,25 +151,45 @@ bool Follower::ShipPending(const CancelToken& cancel) {
       Doubt(ReasonOf(shipped.status()));
       return false;
     }
+    if (gives_way && !shipper_.committing()) {  // it was not the link
+      GiveWay();
+      return false;
+    }
+    if (spools && absl::IsResourceExhausted(shipped.status())) {
+      spooling_.full_until = clock_.Steady() + kFullFor;
+      GiveUpHold(kCaptureSpoolFull, MessageOf(shipped.status()));
+      return false;
+    }
     backoff_ = std::min<milliseconds>(std::max(kShort, backoff_ * 2), kLongestBackoff);
     retry_at_ = clock_.Steady() + backoff_;
+    if (gives_way) {
+      GiveWay();
+      return false;
+    }
     if (ReasonOf(shipped.status()) == "WAL_INDEX_BUSY") attached_->Touch().IgnoreError();  // as where it is looked at
     spdlog::info("{}: a sync was interrupted and is tried again: {}", options_.database, MessageOf(shipped.status()));
-    if (Overdue()) GiveUpHold("LEASE_EXPIRED", MessageOf(shipped.status()));
+    if (stalled || (shipper_.MaySpool() && clock_.Steady() - progress_at_ > options_.spool_after)) {
+      spooling_.stalled = true;
+      retry_at_ = {};
+    }
+    if (Overdue())
+      GiveUpHold(ReasonOf(shipped.status()) == spool::kSpoolFull ? kCaptureSpoolFull : "LEASE_EXPIRED", MessageOf(shipped.status()));
     return false;
   }
   backoff_ = milliseconds(0);
   retry_at_ = {};
   pending_.reset();
-  saved_ = false;
+  saved_ = tried_to_send_ = false;
   session_id_.clear();
+  spooling_.stalled = false;
   busy_at_ = clock_.Steady();
   Progress();
-  if (!shipped->snapshot_id.empty()) Acknowledged(shipped->snapshot_id, stretch.taken_at);
+  if (!shipped->snapshot_id.empty()) spools ? Spooled(stretch.moment()) : Acknowledged(shipped->snapshot_id, stretch.moment());
   LF_CRASH_POINT("follow.shipped");
   if (was_saved) return true;  // the hold of now began after it
   shipped_ = stretch.to;
   seen_ = stretch.look;
+  if (NothingNew()) too_much_since_.reset();
   return HandOver();
 }
 
@@ -161,12 +198,19 @@ bool Follower::NothingNew() {
   return look.ok() && seen_.has_value() && *look == *seen_;
 }
 
-bool Follower::Behind() {
+uint64_t Follower::BytesBehind(const capture::WalPlace& place) {
   const auto look = attached_->Look();
-  if (!look.ok()) return false;
-  const uint32_t frames = look->salts == shipped_.salts ? look->max_frame - std::min(shipped_.frame, look->max_frame) : look->max_frame;
-  const uint64_t most = (options_.allow_restart ? options_.most_behind_with_restart : options_.most_behind) * options_.checkpoint_bytes;
-  const uint64_t bytes = capture::WalBytes(look->page_size, frames);
+  if (!look.ok()) return 0;
+  const uint32_t frames = look->salts == place.salts ? look->max_frame - std::min(place.frame, look->max_frame) : look->max_frame;
+  return capture::WalBytes(look->page_size, frames);
+}
+
+uint64_t Follower::MostBehind() const {
+  return (options_.allow_restart ? options_.most_behind_with_restart : options_.most_behind) * options_.checkpoint_bytes;
+}
+
+bool Follower::BehindBy(const capture::WalPlace& place) {
+  const uint64_t most = MostBehind(), bytes = BytesBehind(place);
   if (bytes <= most) {
     behind_since_.reset();
     return false;
@@ -176,7 +220,10 @@ bool Follower::Behind() {
   return bytes > 2 * most || clock_.Steady() - *behind_since_ > kBehindFor;
 }
 
-void Follower::FallBehind() {
+void Follower::FallBehind(const CancelToken& cancel) {
+  // Who has gone writes no more; what he left is folded in, if it is his file yet.
+  if (!attached_->SameFiles()) return Doubt("DATABASE_REPLACED");
+  if (!OthersAttached()) return Leave(cancel);
   const std::string message = "frames come faster than they are shipped";
   behind_since_.reset();
   compare_at_ = clock_.Steady() + options_.behind_rest;
@@ -196,13 +243,15 @@ bool Follower::LookAndSave() {
 }
 
 bool Follower::TrySave(std::string& doubt) {
+  const SystemTime taken_at = clock_.Now();
+  const std::chrono::nanoseconds since_boot = clock_.SinceBoot();
   const auto look = attached_->Look();
   if (!look.ok()) return false;
-  const SystemTime taken_at = clock_.Now();
   const auto sight = attached_->SightOf(*look);
   if (!sight.ok()) return false;
   const Judgement judgement = Judge(shipped_, attached_->held(), *sight);
   if (judgement.verdict == Verdict::kUnchanged) {
+    too_much_since_.reset();
     seen_ = *look;
     return true;
   }
@@ -216,15 +265,18 @@ bool Follower::TrySave(std::string& doubt) {
     return true;
   }
   // What is pending and not saved is still in the WAL, and taken with it.
-  Stretch stretch{pending_.has_value() && !saved_ ? pending_->from : shipped_, sight->now, *look, taken_at, clock_.SinceBoot()};
+  Stretch stretch{pending_.has_value() && !saved_ ? pending_->from : shipped_, sight->now, *look, taken_at, since_boot};
   const auto saved = shipper_.Save(stretch, attached_->holder());
   if (!saved.ok()) {
     doubt = Shipper::IsDoubt(saved.status()) ? ReasonOf(saved.status()) : "WAL_UNREADABLE";
     return false;
   }
-  if (!*saved) return false;
+  if (!*saved) {
+    if (!too_much_since_.has_value() && !shipper_.others_wait_to_save()) too_much_since_ = clock_.Steady();
+    return false;
+  }
+  too_much_since_.reset();
   if (saved_) stretch.from = pending_->from;
-  if (!pending_.has_value()) Progress();
   pending_ = stretch;
   session_id_ = NewUlid(clock_.Now());
   saved_ = true;
@@ -233,7 +285,17 @@ bool Follower::TrySave(std::string& doubt) {
   return true;
 }
 
+bool Follower::FailsForLong(std::optional<Failing>& failing) const {
+  const SteadyTime now = clock_.Steady();
+  if (!failing.has_value() || now - failing->last > std::max(options_.short_gap, 2 * options_.interval)) failing = {now, now};
+  failing->last = now;
+  if (now - failing->since <= options_.lease) return false;
+  failing.reset();
+  return true;
+}
+
 bool Follower::HandOver() {
+  busy_at_ = clock_.Steady();  // the second connection is closed after a while
   Judgement judgement;
   const auto rule = attached_->HandOver([&](const capture::WalState& look) {
     const auto sight = attached_->SightOf(look);
@@ -248,14 +310,7 @@ bool Follower::HandOver() {
     } else {
       // The hold before it lasts: nothing is lost yet. But while it is on mark 0 nobody folds the WAL, however much of it is shipped.
       spdlog::warn("{}: a read transaction could not be handed over: {}", options_.database, MessageOf(rule.status()));
-      const SteadyTime now = clock_.Steady();
-      if (!not_handed_over_.has_value() || now - not_handed_over_->last > std::max(options_.short_gap, 2 * options_.interval))
-        not_handed_over_ = {now, now};
-      not_handed_over_->last = now;
-      if (Overdue() || now - not_handed_over_->since > options_.lease) {
-        not_handed_over_.reset();
-        GiveUpHold("LEASE_EXPIRED", MessageOf(rule.status()));
-      }
+      if (FailsForLong(not_handed_over_)) GiveUpHold("LEASE_EXPIRED", MessageOf(rule.status()));
     }
     return false;
   }
@@ -268,54 +323,154 @@ bool Follower::HandOver() {
   return true;
 }
 
+bool Follower::HandOverWhenInTheWay() {
+  // Else the next hold could be on mark 0 with what was not shipped.
+  if (!NothingNew()) return true;
+  if (not_handed_over_.has_value()) return HandOver();
+  const auto in_the_way = attached_->InTheWay(*seen_);
+  return !in_the_way.ok() || !*in_the_way || HandOver();
+}
+
+bool Follower::MustGiveWay() {
+  if (attached_ == nullptr || !attached_->MayHoldUp()) {
+    checkpoint_waits_since_.reset();
+    return false;
+  }
+  return CheckpointWaits();
+}
+
+bool Follower::CheckpointWaits() {
+  const SteadyTime now = clock_.Steady();
+  if (now - locks_at_ >= kLocksAgain) {
+    locks_at_ = now;
+    if (!attached_->WriterCheckpoints()) {
+      checkpoint_waits_since_.reset();
+    } else if (!checkpoint_waits_since_.has_value()) {
+      checkpoint_waits_since_ = now;
+    }
+  }
+  return checkpoint_waits_since_.has_value() && now - *checkpoint_waits_since_ >= Attached::kLockWait;
+}
+
+void Follower::GiveWay() {
+  const bool following = state_ == State::kFollowing;
+  const bool all = !following || SaveAll();
+  if (attached_ == nullptr || (following && state_ != State::kFollowing)) return;
+  if (!all) {
+    // It waits for the write lock's holder alone, who is itself: no frame is newer, and what the older hold keeps from being copied keeps
+    // the next one above mark 0. Once all is copied only the end of the hold is missing.
+    const auto look = attached_->Look();
+    const auto in_the_way = look.ok() ? attached_->InTheWay(*look) : absl::StatusOr<bool>(look.status());
+    if (!in_the_way.ok() || *in_the_way)
+      return GiveUpHold("CHECKPOINT_WAITED", "an application's checkpoint waited for what could not be sent or saved");
+  }
+  if (following) {
+    HandOver();
+  } else if (const absl::Status status = attached_->HandOver([](const capture::WalState&) {}).status(); !status.ok()) {
+    HoldLost(status);
+  }
+}
+
+bool Follower::SaveAll() {
+  if (backoff_ == milliseconds(0)) return LookAndSave();
+  if (pending_.has_value() && !saved_) {
+    const auto saved = shipper_.Save(*pending_, attached_->holder());
+    if (!saved.ok()) {
+      Doubt(Shipper::IsDoubt(saved.status()) ? ReasonOf(saved.status()) : "WAL_UNREADABLE");
+      return false;
+    }
+    if (!*saved) return false;
+    saved_ = true;
+    shipped_ = pending_->to;
+    seen_ = pending_->look;
+  }
+  return NothingNew();
+}
+
 bool Follower::PlanPeek() {
+  const bool due = PlanCheckpoint();
+  if (state_ != State::kFollowing || attached_ == nullptr) return due;
+  peek_at_ = std::min(peek_at_, LookForWaitersAt());
+  PlanDrain();
+  return due;
+}
+
+SteadyTime Follower::LookForWaitersAt() const {
+  if (checkpoint_waits_since_.has_value()) return clock_.Steady() + kLocksAgain;
+  return options_.interval > kLookAtLeast ? clock_.Steady() + kLookAtLeast : SteadyTime::max();
+}
+
+bool Follower::PlanCheckpoint() {
   peek_at_ = SteadyTime::max();
   if (state_ != State::kFollowing || attached_ == nullptr) return false;
   const auto look = attached_->Look();
   if (!look.ok() || look->page_size == 0) return false;
   const SteadyTime now = clock_.Steady();
-  if (now - filled_.at >= kShortestPeek) {
-    const uint32_t grown = filled_.salts == look->salts ? look->max_frame - std::min(filled_.frame, look->max_frame) : look->max_frame;
-    const double seconds = std::chrono::duration<double>(now - filled_.at).count();
-    filled_ = {now, look->salts, look->max_frame, static_cast<double>(capture::WalBytes(look->page_size, grown)) / seconds};
+  Filled& filled = checkpoints_.filled;
+  if (now - filled.at >= kShortestPeek) {
+    const uint32_t grown = filled.salts == look->salts ? look->max_frame - std::min(filled.frame, look->max_frame) : look->max_frame;
+    const double seconds = std::chrono::duration<double>(now - filled.at).count();
+    filled = {now, look->salts, look->max_frame, static_cast<double>(capture::WalBytes(look->page_size, grown)) / seconds};
   }
   // On mark 0 the next writer starts a WAL over of which everything was copied.
   const Held held = attached_->held();
   const bool waits_for_reset = held.may_be_mark0 && held.begun == capture::PlaceOf(*look);
   // Before an application would do it itself; where that came to nothing in this generation, with its help.
-  const uint64_t due = tried_ == look->salts ? options_.checkpoint_bytes : options_.checkpoint_bytes / 4 * 3;
+  const uint64_t due = checkpoints_.tried == look->salts ? options_.checkpoint_bytes : options_.checkpoint_bytes / 4 * 3;
   const uint64_t bytes = waits_for_reset ? 0 : capture::WalBytes(look->page_size, look->max_frame);
-  if (bytes >= due && now >= checkpoint_at_) {
+  // Who read what is old has gone, or reads something newer.
+  if (const auto& held_back = checkpoints_.held_back; held_back.has_value() && checkpoints_.HeldBackForLong() && now < checkpoints_.at) {
+    const auto copied = attached_->Backfilled();
+    if (look->salts != held_back->salts || !copied.ok() || *copied != held_back->copied) checkpoints_.NotHeldBack();
+  }
+  if (bytes >= due && now >= checkpoints_.at) {
     peek_at_ = now;
     return true;
   }
-  if (filled_.bytes_per_second <= 0) return false;  // the next look is soon enough
+  if (filled.bytes_per_second <= 0) return false;  // the next look is soon enough
   const std::chrono::duration<double> until_due(
-      std::min(static_cast<double>(due - std::min(bytes, due)) / filled_.bytes_per_second, 3600.0));
+      std::min(static_cast<double>(due - std::min(bytes, due)) / filled.bytes_per_second, 3600.0));
   peek_at_ = now + std::clamp<std::chrono::nanoseconds>(std::chrono::duration_cast<std::chrono::nanoseconds>(until_due), kShortestPeek,
                                                         seconds(1));
-  peek_at_ = std::max(peek_at_, checkpoint_at_);
+  peek_at_ = std::max(peek_at_, checkpoints_.at);
   return false;
 }
 
 void Follower::CheckpointWhenDue(const CancelToken& cancel) {
   if (pending_.has_value() && backoff_ != milliseconds(0)) return;  // nothing is sent now
   if (!PlanPeek()) return;
+  const auto held_back = std::exchange(checkpoints_.held_back, std::nullopt);
   bool done = CheckpointOnce(cancel);
   // Too much to be saved: what there is goes first, from the WAL.
-  if (!done && state_ == State::kFollowing && !saved_ && !cancel.cancelled() && LookAndShip(cancel)) done = CheckpointOnce(cancel);
+  const capture::WalPlace before = shipped_;
+  if (!done && state_ == State::kFollowing && !saved_ && !cancel.cancelled() && LookAndShip(cancel) &&
+      (shipped_ != before || !checkpoints_.HeldBackForLong()))
+    done = CheckpointOnce(cancel);
   if (!done) done = RestartWhenDue();
   busy_at_ = clock_.Steady();
-  checkpoint_at_ = done ? SteadyTime{} : clock_.Steady() + kCheckpointPause;
-  // So that the next one finds room.
-  if (state_ == State::kFollowing && saved_ && shipper_.saved_bytes() > Shipper::kSavedBytes / 4) ShipPending(cancel);
+  const bool as_before = !done && checkpoints_.held_back.has_value() && checkpoints_.held_back == held_back;
+  checkpoints_.held_back_for = as_before ? checkpoints_.held_back_for + 1 : 0;
+  checkpoints_.pause =
+      checkpoints_.HeldBackForLong() ? std::min<milliseconds>(checkpoints_.pause * 2, kLongestCheckpointPause) : kCheckpointPause;
+  checkpoints_.at = done ? SteadyTime{} : clock_.Steady() + checkpoints_.pause;
+  if (!done && TooMuchToCheckpoint()) return FallBehind(cancel);
+  // So that the next one finds room, and the next database.
+  if (state_ == State::kFollowing && saved_ && (shipper_.saved_bytes() > Shipper::kSavedBytes / 4 || shipper_.others_wait_to_save()))
+    ShipPending(cancel);
+}
+
+bool Follower::TooMuchToCheckpoint() {
+  if (state_ != State::kFollowing || !too_much_since_.has_value() || clock_.Steady() - *too_much_since_ <= kBehindFor) return false;
+  const auto look = attached_->Look();
+  return look.ok() && capture::WalBytes(look->page_size, look->max_frame) > MostBehind();
 }
 
 bool Follower::CheckpointOnce(const CancelToken& cancel) {
   const auto look = attached_->Look();
   if (!look.ok()) return false;
-  const bool again = std::exchange(tried_, look->salts) == look->salts;
-  return (again && StandAside()) || (state_ == State::kFollowing && CheckpointInRounds(cancel));
+  const bool again = std::exchange(checkpoints_.tried, look->salts) == look->salts;
+  // Whoever reads what is old is in the application's way as well.
+  return (again && !checkpoints_.HeldBackForLong() && StandAside()) || (state_ == State::kFollowing && CheckpointInRounds(cancel));
 }
 
 bool Follower::CheckpointInRounds(const CancelToken& cancel) {
@@ -336,7 +491,9 @@ bool Follower::CheckpointInRounds(const CancelToken& cancel) {
       spdlog::warn("{}: a checkpoint failed: {}", options_.database, MessageOf(done.status()));
       return false;
     }
+    checkpoints_.held_back.reset();
     if (!done->ran) break;  // the application is at it
+    if (done->copied < held.begun.frame) checkpoints_.held_back = {held.begun.salts, done->copied};
   }
   return false;
 }
@@ -346,9 +503,17 @@ bool Follower::StandAside() {
   const capture::WalPlace before = shipped_;
   if (attached_->held().may_be_mark0 && (!HandOver() || attached_->held().may_be_mark0)) return false;
   if (shipped_ != before) return false;
+  // Somebody cut it: whoever copies it copies what is not there. While the hold is above mark 0 nobody starts it over.
+  if (const auto there = attached_->Look(); there.ok()) {
+    const auto sight = attached_->SightOf(*there);
+    if (sight.ok() && sight->wal_bytes < capture::WalBytes(there->page_size, there->max_frame)) {
+      Doubt("WAL_SHORTER");
+      return false;
+    }
+  }
   const auto rule = attached_->StandAside(kAside, options_.while_aside);
   if (!rule.ok()) {
-    GiveUpHold("HOLD_LOST", MessageOf(rule.status()));
+    HoldLost(rule.status());
     return false;
   }
   if (*rule == Attached::Rule::kNotSeenFree) {
@@ -370,12 +535,13 @@ bool Follower::StandAside() {
   return TakeEnd(before, *look);
 }
 
-bool Follower::MayRestart() { return options_.allow_restart && clock_.Steady() >= restart_at_; }
+bool Follower::MayRestart() { return options_.allow_restart && clock_.Steady() >= checkpoints_.restart_at; }
 
 absl::StatusOr<bool> Follower::Restart(const std::function<bool()>& save) {
   LF_ASSIGN_OR_RETURN(const bool done, attached_->Restart(kRestartBudget, save));
-  restart_wait_ = done ? milliseconds(0) : std::min<milliseconds>(std::max(kFirstRestartWait, restart_wait_ * 2), kLongestRestartWait);
-  restart_at_ = clock_.Steady() + restart_wait_;
+  milliseconds& wait = checkpoints_.restart_wait;
+  wait = done ? milliseconds(0) : std::min<milliseconds>(std::max(kFirstRestartWait, wait * 2), kLongestRestartWait);
+  checkpoints_.restart_at = clock_.Steady() + wait;
   return done;
 }
 
@@ -392,7 +558,7 @@ bool Follower::RestartWhenDue() {
     return false;
   }
   if (!done.ok() && state_ == State::kFollowing) {
-    GiveUpHold("HOLD_LOST", MessageOf(done.status()));
+    HoldLost(done.status());
     return false;
   }
   return done.ok() && *done && state_ == State::kFollowing;
@@ -425,74 +591,6 @@ bool Follower::TakeEnd(const capture::WalPlace& before, const capture::WalState&
   if (LookAndSave()) return true;
   if (state_ == State::kFollowing) Doubt("END_NOT_CERTAIN");
   return false;
-}
-
-void Follower::ProveWhenDue(const CancelToken& cancel) {
-  if (state_ != State::kFollowing || pending_.has_value() || !seen_.has_value()) return;
-  if (clock_.Steady() < prove_at_ || !home_.BeginCompare()) return;
-  const auto end = absl::MakeCleanup([this] { home_.EndCompare(); });
-  const SteadyTime began = clock_.Steady();
-  bool in_the_way = false, gone = false;
-  const auto stop = [&] {
-    // Nobody else is there any more, or another file: what was read proves nothing, and keeps the WAL.
-    if (!gone && noticed_.exchange(false)) gone = !OthersAttached();
-    gone = gone || !attached_->SameFiles();
-    // What is committed meanwhile waits, and an application's RESTART or TRUNCATE.
-    const auto checkpoint_waits = attached_->InTheWay(*seen_);
-    in_the_way = in_the_way || Behind() || !ShortOfSpace().empty() || (checkpoint_waits.ok() && *checkpoint_waits) ||
-                 (clock_.Steady() - began > options_.lease / 2 && !NothingNew());
-    return gone || in_the_way || cancel.cancelled();
-  };
-  const auto proof = shipper_.Prove(options_.source, shipped_, stop);
-  if (cancel.cancelled()) return;
-  if (gone || !attached_->SameFiles()) return noticed_.store(true);  // looked at at once
-  if (in_the_way) {
-    spdlog::info("{}: what was shipped is compared later: the reading was in the way of others", options_.database);
-    prove_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(options_.prove_every, kProveLater);
-    return;
-  }
-  if (!proof.ok()) {
-    spdlog::warn("{}: it could not be compared with what was shipped: {}", options_.database, MessageOf(proof.status()));
-    prove_at_ = clock_.Steady() + std::min<std::chrono::nanoseconds>(options_.prove_every, kProveAgain);
-    return;
-  }
-  // Of a database that changes all the time the next sync is tried.
-  if (!proof->has_value()) return;
-  prove_at_ = clock_.Steady() + options_.prove_every;
-  v1::ChainCheck check;
-  check.set_database(options_.database);
-  check.set_snapshot_id((*proof)->snapshot_id);
-  check.set_root_digest(std::string((*proof)->read.AsString()));
-  check.set_page_size((*proof)->page_size);
-  check.set_page_count((*proof)->page_count);
-  {
-    MutexLock lock(mu_);
-    chain_asked_ = check.snapshot_id();
-  }
-  home_.CheckChain(check);
-  // The ledger's is the one that the controller had proven when it was acknowledged.
-  if ((*proof)->read != (*proof)->known) ChainDiffers();
-}
-
-void Follower::ChainChecked(const v1::ChainChecked& checked) {
-  MutexLock lock(mu_);
-  if (checked.snapshot_id().empty() || checked.snapshot_id() != chain_asked_) return;
-  chain_asked_.clear();
-  if (!checked.equal()) chain_differs_.store(true);
-}
-
-void Follower::ChainDiffers() {
-  spdlog::error("{}: the database is not what its last snapshot says, by its root: snapshots since the last comparison are in question",
-                options_.database);
-  {
-    MutexLock lock(mu_);
-    chain_asked_.clear();  // the answer would say it again
-  }
-  fresh_base_ = true;
-  Doubt("CHAIN_DIFFERS");
-  MutexLock lock(mu_);
-  status_.health.set_message(
-      "the database was not what its last snapshot said; pages are compared, and snapshots of before are in question");
 }
 
 }  // namespace litefleet::follow

@@ -8,6 +8,9 @@
 namespace litefleet::follow {
 namespace {
 
+// Of the same pages again and again: more are not read to be counted.
+constexpr uint64_t kMostFramesOfAPage = 4;
+
 uint32_t FirstFrameBehind(const Stretch& stretch) { return stretch.from.salts == stretch.to.salts ? stretch.from.frame : 0; }
 
 }  // namespace
@@ -35,11 +38,23 @@ absl::StatusOr<bool> ReadPageWithoutFrame(uint32_t page, uint32_t after, const c
   return true;
 }
 
-absl::StatusOr<uint32_t> SavedPages::PagesToRead(const Stretch& stretch, const capture::WalIndex& index) const {
+absl::StatusOr<uint64_t> SavedPages::PagesOfFrames(const Stretch& stretch, capture::UserDatabase& database) {
+  const uint64_t count = stretch.to.frame - FirstFrameBehind(stretch), most = max_bytes_ / page_size_;
+  if (Fits(count) || count > kMostFramesOfAPage * most) return count;
+  std::set<uint32_t> added;
+  LF_ASSIGN_OR_RETURN(capture::WalFrames frames, capture::WalFrames::Open(database.wal_file(), stretch.from, stretch.to));
+  while (!frames.done() && Fits(added.size())) {
+    LF_ASSIGN_OR_RETURN(const capture::WalFrame frame, frames.Next());
+    if (!pages_.contains(frame.page)) added.insert(frame.page);
+  }
+  bytes_read_ += frames.bytes_read();
+  return added.size();
+}
+
+absl::StatusOr<uint64_t> SavedPages::PagesToRead(const Stretch& stretch, capture::UserDatabase& database, const capture::WalIndex& index) {
   const uint32_t after = FirstFrameBehind(stretch);
-  uint32_t pages = stretch.to.frame - after;
-  const uint64_t most = max_bytes_ / stretch.to.page_size;
-  for (uint32_t page = growth_; page <= stretch.to.page_count && pages <= most; ++page) {
+  LF_ASSIGN_OR_RETURN(uint64_t pages, PagesOfFrames(stretch, database));
+  for (uint32_t page = growth_; page <= stretch.to.page_count && Fits(pages); ++page) {
     LF_ASSIGN_OR_RETURN(const uint32_t frame, index.FindFrame(page, stretch.look));
     if (frame <= after) ++pages;
   }
@@ -49,8 +64,8 @@ absl::StatusOr<uint32_t> SavedPages::PagesToRead(const Stretch& stretch, const c
 absl::StatusOr<bool> SavedPages::Add(const Stretch& stretch, capture::UserDatabase& database) {
   const capture::WalIndex index(database.file(), database.wal_file());
   page_size_ = stretch.to.page_size;
-  LF_ASSIGN_OR_RETURN(const uint32_t more, PagesToRead(stretch, index));
-  if (bytes() + uint64_t{more} * page_size_ > max_bytes_) return false;
+  LF_ASSIGN_OR_RETURN(const uint64_t more, PagesToRead(stretch, database, index));
+  if (!Fits(more)) return false;
   LF_RETURN_IF_ERROR(AddFrames(stretch, database, nullptr));
   LF_RETURN_IF_ERROR(AddGrowth(stretch, database, index));
   // Which frame is a page's last one was the wal-index's word.
@@ -79,8 +94,8 @@ absl::Status SavedPages::AddFrames(const Stretch& stretch, capture::UserDatabase
 
 absl::StatusOr<bool> SavedPages::AddEnd(const Stretch& stretch, capture::UserDatabase& database) {
   page_size_ = stretch.to.page_size;
-  const uint32_t more = stretch.to.frame - stretch.from.frame;
-  if (bytes() + uint64_t{more} * page_size_ > max_bytes_) return false;
+  LF_ASSIGN_OR_RETURN(const uint64_t more, PagesOfFrames(stretch, database));
+  if (!Fits(more)) return false;
   std::set<uint32_t> seen;
   LF_RETURN_IF_ERROR(AddFrames(stretch, database, &seen));
   const auto damaged = [](std::string_view what) { return Error(absl::StatusCode::kAborted, "FRAME_DAMAGED", what); };

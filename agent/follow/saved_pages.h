@@ -19,6 +19,7 @@
 #include "agent/capture/user_database.h"
 #include "agent/capture/wal_frames.h"
 #include "agent/capture/wal_index.h"
+#include "agent/follow/moment.h"
 #include "common/base/bytes.h"
 #include "common/base/clock.h"
 
@@ -31,6 +32,8 @@ struct Stretch {
   capture::WalState look;  // that of `to`
   SystemTime taken_at;     // after the look
   std::chrono::nanoseconds since_boot{0};
+
+  Moment moment() const { return {taken_at, since_boot}; }
 };
 
 // How many databases may have pages in memory at once. Thread safety: any thread. Outlives its turns.
@@ -41,7 +44,10 @@ class SavedTurns {
   class Turn {
    public:
     explicit Turn(SavedTurns& turns) : turns_(turns) {}
-    ~Turn() { turns_.free_.fetch_add(1); }
+    ~Turn() {
+      turns_.wanted_.store(false);
+      turns_.free_.fetch_add(1);
+    }
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
@@ -53,11 +59,15 @@ class SavedTurns {
     for (int free = free_.load(); free > 0;) {
       if (free_.compare_exchange_weak(free, free - 1)) return std::make_unique<Turn>(*this);
     }
+    wanted_.store(true);
     return nullptr;
   }
+  // Somebody was refused, and nobody has given a turn back since.
+  bool wanted() const { return wanted_.load(); }
 
  private:
   std::atomic<int> free_;
+  std::atomic<bool> wanted_{false};
 };
 
 class SavedPages {
@@ -82,7 +92,10 @@ class SavedPages {
  private:
   // Puts the frames' pages over those that are there; which, where `seen` is given.
   absl::Status AddFrames(const Stretch& stretch, capture::UserDatabase& database, std::set<uint32_t>* seen);
-  absl::StatusOr<uint32_t> PagesToRead(const Stretch& stretch, const capture::WalIndex& index) const;
+  // How many pages the frames of `stretch` add to those that are there: at most one a frame; where that would be too much, counted.
+  absl::StatusOr<uint64_t> PagesOfFrames(const Stretch& stretch, capture::UserDatabase& database);
+  absl::StatusOr<uint64_t> PagesToRead(const Stretch& stretch, capture::UserDatabase& database, const capture::WalIndex& index);
+  bool Fits(uint64_t more_pages) const { return bytes() + more_pages * page_size_ <= max_bytes_; }
   absl::Status AddGrowth(const Stretch& stretch, capture::UserDatabase& database, const capture::WalIndex& index);
 
   std::map<uint32_t, Bytes> pages_;

@@ -14,7 +14,7 @@ constexpr size_t kBatch = 16384;
 
 }  // namespace
 
-WalFeed::WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names)
+WalFeed::WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names, Order order)
     : stretch_(stretch),
       database_(&database),
       saved_(nullptr),
@@ -23,6 +23,7 @@ WalFeed::WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger
       names_(names),
       known_pages_(ledger.state()->page_count),
       gatherer_(stretch.to.page_size),
+      step_(order == Order::kAscending ? Step::kProve : Step::kFrames),
       growth_(ledger.state()->page_count + 1) {}
 
 WalFeed::WalFeed(const Stretch& stretch, const SavedPages& saved, ledger::Ledger& ledger, ExtentNames& names)
@@ -79,6 +80,18 @@ absl::StatusOr<std::optional<upload::Chunk>> WalFeed::Read() {
           LF_RETURN_IF_ERROR(FillBatch());
         }
         break;
+      case Step::kProve:
+        LF_RETURN_IF_ERROR(ProveFrames());
+        step_ = Step::kPages;
+        break;
+      case Step::kPages:
+        if (next_page_ <= page_count()) {
+          LF_RETURN_IF_ERROR(TakeNextPage());
+        } else {
+          growth_ = page_count() + 1;  // taken with them
+          step_ = Step::kGrowth;
+        }
+        break;
       case Step::kGrowth:
         if (growth_ <= page_count()) {
           LF_RETURN_IF_ERROR(TakeGrowth());
@@ -122,6 +135,38 @@ absl::Status WalFeed::FillBatch() {
   return absl::OkStatus();
 }
 
+absl::Status WalFeed::ProveFrames() {
+  in_stretch_.assign(touched_.size(), false);
+  const uint32_t per_extent = format::PagesPerExtent(page_size());
+  while (!frames_->done()) {
+    LF_ASSIGN_OR_RETURN(const capture::WalFrame frame, frames_->Next());
+    if (frame.commit_pages != 0) {
+      ++commits_;
+      growth_ = std::min(growth_, frame.commit_pages + 1);
+    }
+    if (frame.page <= page_count()) in_stretch_[(frame.page - 1) / per_extent] = true;
+    if (frame.number % kBatch == 0 && on_batch_) LF_RETURN_IF_ERROR(on_batch_());
+  }
+  for (uint64_t page = growth_; page <= page_count(); page += per_extent) in_stretch_[(page - 1) / per_extent] = true;
+  if (growth_ <= page_count()) in_stretch_.back() = true;
+  return absl::OkStatus();
+}
+
+absl::Status WalFeed::TakeNextPage() {
+  const uint32_t per_extent = format::PagesPerExtent(page_size());
+  const auto page = static_cast<uint32_t>(next_page_);
+  if (const uint32_t extent = (page - 1) / per_extent; !in_stretch_[extent]) {
+    next_page_ = (uint64_t{extent} + 1) * per_extent + 1;
+    return absl::OkStatus();
+  }
+  ++next_page_;
+  LF_ASSIGN_OR_RETURN(const uint32_t last, index_->FindFrame(page, stretch_.look));
+  if (last > frames_before()) return TakeVersion({page, last});
+  if (page < growth_) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const bool read, ReadPageWithoutFrame(page, frames_before(), stretch_.look, *database_, *index_, page_));
+  return read ? Take(page, page_) : absl::OkStatus();
+}
+
 absl::Status WalFeed::TakeVersion(const Version& version) {
   LF_RETURN_IF_ERROR(frames_->ReadPage(version.frame, page_));
   return Take(version.page, page_);
@@ -129,9 +174,7 @@ absl::Status WalFeed::TakeVersion(const Version& version) {
 
 absl::Status WalFeed::TakeGrowth() {
   const uint32_t page = growth_++;
-  const bool same_generation = stretch_.from.salts == stretch_.to.salts;
-  LF_ASSIGN_OR_RETURN(const bool read,
-                      ReadPageWithoutFrame(page, same_generation ? stretch_.from.frame : 0, stretch_.look, *database_, *index_, page_));
+  LF_ASSIGN_OR_RETURN(const bool read, ReadPageWithoutFrame(page, frames_before(), stretch_.look, *database_, *index_, page_));
   return read ? Take(page, page_) : absl::OkStatus();  // else it came with the frames
 }
 

@@ -1,8 +1,9 @@
 // What a stretch of a WAL changed, as chunks of an upload: each page in its last version, once; then the root of the new state.
 //
 //   frames one after the other, proven -> those that are the last of their page (the wal-index knows) -> 16,384 at a time sorted by page ->
-//   (or SavedPages, which are that) -> pages that differ from the ledger's -> chunks; at the end the names of the extents they are in, and
-//   the root
+//   (or SavedPages, which are that; or, where pages have to ascend, page after page of the extents that frames are of, each by what the
+//   wal-index says is its last frame) -> pages that differ from the ledger's -> chunks; at the end the names of the extents they are in,
+//   and the root
 //
 // Pages that the database grew by and that no frame has (pages that were freed in the transaction that made them) are read as SQLite
 // reads them. Not without a hold that has lasted since before `to` was looked at; that the WAL was not started over under it is looked at
@@ -13,8 +14,10 @@
 #define LITEFLEET_AGENT_FOLLOW_WAL_FEED_H_
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -31,10 +34,18 @@ namespace litefleet::follow {
 
 class WalFeed final : public upload::ChunkFeed {
  public:
+  enum class Order {
+    kBatches,    // the first chunk is there when a batch of frames was read
+    kAscending,  // all frames are proven before the first page is read again
+  };
   // What it refers to outlives it. REQUIRES: ledger.state() is what `from` stands for, of this page size.
-  WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names);
-  // Of what was saved: neither WAL nor database is read.
+  WalFeed(const Stretch& stretch, capture::UserDatabase& database, ledger::Ledger& ledger, ExtentNames& names,
+          Order order = Order::kBatches);
+  // Of what was saved, in ascending order: neither WAL nor database is read.
   WalFeed(const Stretch& stretch, const SavedPages& saved, ledger::Ledger& ledger, ExtentNames& names);
+
+  // Called after each batch of frames that is proven before the first page is taken; an error ends it.
+  void OnBatch(std::function<absl::Status()> on_batch) { on_batch_ = std::move(on_batch); }
 
   // Reads on to the first chunk. False: what was committed changed nothing.
   absl::StatusOr<bool> Begin();
@@ -55,10 +66,15 @@ class WalFeed final : public upload::ChunkFeed {
     uint32_t page = 0;
     uint32_t frame = 0;
   };
-  enum class Step { kFrames, kGrowth, kNames, kDone };
+  enum class Step { kFrames, kProve, kPages, kGrowth, kNames, kDone };
 
   absl::StatusOr<std::optional<upload::Chunk>> Read();
   absl::Status FillBatch();
+  // Proves all frames, and notes which extents they are in.
+  absl::Status ProveFrames();
+  // The next page of those extents.
+  absl::Status TakeNextPage();
+  uint32_t frames_before() const { return stretch_.from.salts == stretch_.to.salts ? stretch_.from.frame : 0; }
   absl::Status TakeVersion(const Version& version);
   // The next page that the database grew by and no frame has.
   absl::Status TakeGrowth();
@@ -80,6 +96,9 @@ class WalFeed final : public upload::ChunkFeed {
   size_t batch_at_ = 0;
   std::map<uint32_t, Bytes>::const_iterator saved_at_;
   uint32_t growth_;  // page
+  uint64_t next_page_ = 1;
+  std::function<absl::Status()> on_batch_;
+  std::vector<bool> in_stretch_;  // extents
   Bytes page_;
   std::vector<bool> touched_;  // extents
   bool changed_ = false;

@@ -14,7 +14,9 @@
 namespace litefleet::heal {
 namespace {
 
+// For the answer; the message itself takes what it takes on the slowest link that an upload waits for.
 constexpr std::chrono::seconds kDeadline{120};
+constexpr size_t kSlowestLink = 1 << 10;  // bytes a second
 constexpr std::chrono::milliseconds kLook{50};
 
 // Lives until gRPC has answered.
@@ -48,14 +50,15 @@ class GrpcSender final : public WantedSender {
       return Error(absl::StatusCode::kUnavailable, "CONTROLLER_UNREACHABLE", "the connection to the controller was lost");
     const auto call = std::make_shared<Call>(std::move(channel));
     call->request = request;
-    call->context.set_deadline(std::chrono::system_clock::now() + kDeadline);
+    const auto patience = kDeadline + std::chrono::seconds(request.ByteSizeLong() / kSlowestLink);
+    call->context.set_deadline(std::chrono::system_clock::now() + patience);
     call->stub->async()->SendWanted(&call->context, &call->request, &call->response, [call](grpc::Status status) {
       MutexLock lock(call->mu);
       call->status = std::move(status);
       call->done = true;
       call->ended.SignalAll();
     });
-    const SteadyTime until = std::chrono::steady_clock::now() + kDeadline + std::chrono::seconds(2);
+    const SteadyTime until = std::chrono::steady_clock::now() + patience + std::chrono::seconds(2);
     bool cancelled = false;
     MutexLock lock(call->mu);
     while (!call->done && std::chrono::steady_clock::now() < until) {

@@ -19,7 +19,8 @@
 namespace litefleet::heal {
 namespace {
 
-constexpr size_t kMessageBytes = 512 << 10;
+// With one chunk it may be larger by what describes that. On a slow link nothing else is heard while a message goes.
+constexpr size_t kMessageBytes = format::kExtentBytes;
 constexpr int kLevel = 3;
 constexpr std::chrono::milliseconds kPause{1000};
 
@@ -133,7 +134,7 @@ class Heal {
       chunk.mutable_data()->resize(one.stored_bytes);
       LF_RETURN_IF_ERROR(io::PreadAll(file, std::as_writable_bytes(std::span(*chunk.mutable_data())), one.offset, job_.spool_file));
       bytes += one.stored_bytes;
-      if (bytes < kMessageBytes && i + 1 < kept.size()) continue;
+      if (i + 1 < kept.size() && bytes + kept[i + 1].stored_bytes <= kMessageBytes) continue;
       LF_RETURN_IF_ERROR(Send(request));
       progress_.set_wire_bytes(progress_.wire_bytes() + static_cast<int64_t>(bytes));
       request.clear_contents();

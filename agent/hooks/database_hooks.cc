@@ -105,8 +105,9 @@ absl::Status DatabaseHooks::Run(const std::string& name, const std::string& prog
   if (absl::IsCancelled(result.status)) return result.status;
   std::string how = result.status.ok() ? fmt::format("ended with exit code {}", result.run.exit_code()) : MessageOf(result.status);
   if (result.status.ok() && !result.run.output().empty()) how += ": " + result.run.output();
+  const std::string hint = HintOf(result.status);
   return Error(Code::kFailedPrecondition, "HOOK_FAILED", fmt::format("the hook {} ({}) of {} {}", name, program, facts_.database, how),
-               "look at the hook on the device; `litefleet operation show` has what it wrote");
+               hint.empty() ? "look at the hook on the device; `litefleet operation show` has what it wrote" : hint);
 }
 
 }  // namespace litefleet::hooks

@@ -49,7 +49,7 @@ void PauseWatch::Ask(const CancelToken& cancel) {
   if (changed && clear) {
     spdlog::info("the pause hook lets backups {}", pause ? "wait" : "go on");
   } else if (broke) {
-    spdlog::warn("the pause hook {} says neither yes nor no, backups go on: {}", hook_.program,
+    spdlog::warn("the pause hook {} (`[limits] pause_hook` of agent.toml) says neither yes nor no, backups go on: {}", hook_.program,
                  result.status.ok() ? fmt::format("exit code {}", result.run.exit_code()) : MessageOf(result.status));
   }
   paused_ = pause;

@@ -1,6 +1,7 @@
 #include "agent/ledger/ledger.h"
 
 #include <fcntl.h>
+#include <spdlog/spdlog.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,6 +13,7 @@
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
 #include "common/format/crc32c.h"
+#include "common/io/unreadable.h"
 #include "fmt/format.h"
 
 namespace litefleet::ledger {
@@ -26,6 +28,18 @@ absl::Status Damaged(const std::string& path, std::string_view what) {
                "the next backup compares with the controller and writes a new one");
 }
 
+// A sector that does not come back is damage as any other: who reads goes on without the ledger, instead of meeting it in every run.
+absl::Status ReadAt(int fd, std::span<std::byte> out, uint64_t at, const std::string& path) {
+  const absl::Status read = io::PreadAll(fd, out, at, path);
+  return io::IsUnreadable(read) ? Damaged(path, MessageOf(read)) : read;
+}
+
+absl::StatusOr<io::UniqueFd> OpenFile(const std::string& path, int flags) {
+  absl::StatusOr<io::UniqueFd> fd = io::Open(path, flags);
+  if (io::IsUnreadable(fd.status())) return Damaged(path, MessageOf(fd.status()));
+  return fd;
+}
+
 absl::StatusOr<uint64_t> FileBytes(int fd, const std::string& path) {
   struct stat st {};
   if (fstat(fd, &st) != 0) return ErrnoError(errno, "look at " + path);
@@ -38,6 +52,10 @@ std::span<const std::byte> BytesOf(std::span<const format::PageDigest> digests) 
 
 absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::string& path, const std::array<std::byte, 32>& identity) {
   std::unique_ptr<Ledger> ledger(new Ledger(path, identity));
+  // What was being made when the process ended: as large as the base, and nothing would take it away until the next one is made.
+  if (io::Exists(ledger->new_path())) {
+    if (const absl::Status removed = io::RemoveFile(ledger->new_path()); !removed.ok()) spdlog::warn("{}", MessageOf(removed));
+  }
   absl::Status status = ledger->OpenBase();
   if (status.ok() && ledger->state_.has_value()) status = ledger->OpenLog();
   if (status.ok()) return ledger;
@@ -51,16 +69,14 @@ absl::StatusOr<std::unique_ptr<Ledger>> Ledger::Open(const std::string& path, co
   return ledger;
 }
 
-Ledger::~Ledger() {
-  if (new_.get() >= 0) io::RemoveFile(new_path()).IgnoreError();
-}
+Ledger::~Ledger() { DropNew(); }
 
 absl::Status Ledger::OpenBase() {
-  absl::StatusOr<io::UniqueFd> fd = io::Open(path_, O_RDONLY);
+  absl::StatusOr<io::UniqueFd> fd = OpenFile(path_, O_RDONLY);
   if (absl::IsNotFound(fd.status())) return absl::OkStatus();
   if (!fd.ok()) return fd.status();
   std::array<std::byte, kBaseHeaderBytes> raw;
-  if (!io::PreadAll(fd->get(), raw, 0, path_).ok()) return Damaged(path_, "it is too short");
+  LF_RETURN_IF_ERROR(ReadAt(fd->get(), raw, 0, path_));
   BaseHeader header;
   if (const std::string why = DecodeBaseHeader(raw, header); !why.empty()) return Damaged(path_, why);
   if (header.identity != identity_) return Damaged(path_, "it is of another database or device");
@@ -74,12 +90,14 @@ absl::Status Ledger::OpenBase() {
 }
 
 absl::Status Ledger::OpenLog() {
-  absl::StatusOr<io::UniqueFd> fd = io::Open(log_path(), O_RDWR);
+  absl::StatusOr<io::UniqueFd> fd = OpenFile(log_path(), O_RDWR);
   if (absl::IsNotFound(fd.status())) return absl::OkStatus();
   if (!fd.ok()) return fd.status();
   std::array<std::byte, kLogHeaderBytes> raw;
   uint64_t generation = 0;
   if (!io::PreadAll(fd->get(), raw, 0, log_path()).ok()) return absl::OkStatus();  // it was being made
+  // A lazy commit is not synced: after a power cut the file may have a length, and no content yet.
+  if (std::all_of(raw.begin(), raw.end(), [](std::byte byte) { return byte == std::byte{0}; })) return absl::OkStatus();
   if (const std::string why = DecodeLogHeader(raw, generation); !why.empty()) return Damaged(log_path(), why);
   if (generation != generation_) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(const uint64_t bytes, FileBytes(fd->get(), log_path()));
@@ -90,11 +108,18 @@ absl::Status Ledger::OpenLog() {
   for (;;) {
     std::array<std::byte, kRecordHeadBytes> head;
     if (at + head.size() > bytes) break;
-    LF_RETURN_IF_ERROR(io::PreadAll(log_.get(), head, at, log_path()));
+    // A record that cannot be read ends the log as one does that does not check: what stands before it is true as well.
+    if (const absl::Status read = ReadAt(log_.get(), head, at, log_path()); !read.ok()) {
+      if (!absl::IsDataLoss(read)) return read;
+      break;
+    }
     const uint32_t size = LoadLittleEndian<uint32_t>(&head[4]);
     if (size > kMaxRecord + 8 || at + head.size() + size > bytes) break;
     body.resize(size);
-    LF_RETURN_IF_ERROR(io::PreadAll(log_.get(), body, at + head.size(), log_path()));
+    if (const absl::Status read = ReadAt(log_.get(), body, at + head.size(), log_path()); !read.ok()) {
+      if (!absl::IsDataLoss(read)) return read;
+      break;
+    }
     if (!RecordChecks(head, body)) break;
     const uint64_t begin = std::exchange(at, at + head.size() + size);
     const uint32_t type = LoadLittleEndian<uint32_t>(head.data());
@@ -122,12 +147,12 @@ void Ledger::MapRecord(uint64_t begin, uint64_t end, ByteView body) {
     log_parts_.resize(kMaxParts / 2);
   }
   Part part{.begin = begin, .end = end, .first_page = UINT32_MAX, .last_page = 0};
-  for (size_t i = 0; i + 8 <= body.size();) {
+  for (uint64_t i = 0; i + 8 <= body.size();) {
     const uint32_t first = LoadLittleEndian<uint32_t>(&body[i]);
     const uint32_t count = LoadLittleEndian<uint32_t>(&body[i + 4]);
     part.first_page = std::min(part.first_page, first);
     part.last_page = std::max(part.last_page, first + count - 1);
-    i += 8 + size_t{count} * format::kDigestBytes;
+    i += 8 + uint64_t{count} * format::kDigestBytes;  // whatever the record says, it comes to an end
   }
   log_parts_.push_back(part);
 }
@@ -143,11 +168,11 @@ absl::Status Ledger::ForEachRun(const Part& part, uint64_t end, Visit visit) {
   end = std::min(end, part.end);
   for (uint64_t at = part.begin; at < end;) {
     std::array<std::byte, kRecordHeadBytes> head;
-    LF_RETURN_IF_ERROR(io::PreadAll(log_.get(), head, at, log_path()));
+    LF_RETURN_IF_ERROR(ReadAt(log_.get(), head, at, log_path()));
     const uint32_t size = LoadLittleEndian<uint32_t>(&head[4]);
     if (size > kMaxRecord + 8 || at + head.size() + size > end) return Damaged(log_path(), "a record is too long");
     body.resize(size);
-    LF_RETURN_IF_ERROR(io::PreadAll(log_.get(), body, at + head.size(), log_path()));
+    LF_RETURN_IF_ERROR(ReadAt(log_.get(), body, at + head.size(), log_path()));
     if (!RecordChecks(head, body)) return Damaged(log_path(), "a record's checksum is wrong");
     at += head.size() + size;
     if (LoadLittleEndian<uint32_t>(head.data()) != kPagesRecord) continue;
@@ -172,21 +197,20 @@ absl::Status Ledger::LoadGroup(Group& group, uint32_t number, uint32_t page_coun
   // What a former, longer database had there does not count.
   const uint32_t in_base = std::min({end, base_pages_, state_->page_count});
   if (begin < in_base) {
-    // Whole blocks, so that their checksums can be compared.
+    // Whole blocks, so that their checksums can be compared, one after the other.
     const uint32_t base_end = std::min(begin + kGroupPages, base_pages_);
-    std::vector<format::PageDigest> digests(base_end - begin);
-    LF_RETURN_IF_ERROR(io::PreadAll(base_.get(), std::as_writable_bytes(std::span(digests)),
-                                    kBaseHeaderBytes + uint64_t{begin} * format::kDigestBytes, path_));
-    const uint32_t blocks = BlockCount(base_end - begin);
-    Bytes checksums(size_t{blocks} * 4);
-    LF_RETURN_IF_ERROR(io::PreadAll(base_.get(), checksums, ChecksumsAt(base_pages_) + uint64_t{begin / kBlockPages} * 4, path_));
-    for (uint32_t block = 0; block < blocks; ++block) {
-      const size_t from = size_t{block} * kBlockPages;
-      const auto content = BytesOf(std::span(digests).subspan(from, std::min<size_t>(kBlockPages, digests.size() - from)));
-      if (format::Crc32c(content) != LoadLittleEndian<uint32_t>(&checksums[size_t{block} * 4]))
-        return Damaged(path_, fmt::format("the checksum of the digests from page {} on is wrong", begin + from + 1));
+    std::vector<format::PageDigest> digests(std::min(kBlockPages, base_end - begin));
+    Bytes checksums(size_t{BlockCount(base_end - begin)} * 4);
+    LF_RETURN_IF_ERROR(ReadAt(base_.get(), checksums, ChecksumsAt(base_pages_) + uint64_t{begin / kBlockPages} * 4, path_));
+    for (uint32_t from = begin; from < base_end; from += kBlockPages) {
+      digests.resize(std::min(kBlockPages, base_end - from));
+      const auto content = std::as_writable_bytes(std::span(digests));
+      LF_RETURN_IF_ERROR(ReadAt(base_.get(), content, kBaseHeaderBytes + uint64_t{from} * format::kDigestBytes, path_));
+      if (format::Crc32c(content) != LoadLittleEndian<uint32_t>(&checksums[size_t{(from - begin) / kBlockPages} * 4]))
+        return Damaged(path_, fmt::format("the checksum of the digests from page {} on is wrong", from + 1));
+      if (from < in_base)
+        std::copy_n(digests.begin(), std::min<size_t>(digests.size(), in_base - from), group.digests.begin() + (from - begin));
     }
-    std::copy_n(digests.begin(), in_base - begin, group.digests.begin());
   }
   for (const Part& part : log_parts_) {
     if (part.begin >= log_end) break;
@@ -327,9 +351,10 @@ absl::Status Ledger::InstallNew(const LedgerState& state) {
   LF_RETURN_IF_ERROR(io::PwriteAll(new_.get(), header, 0, new_path()));
   LF_RETURN_IF_ERROR(io::Sync(new_.get(), new_path()));
   LF_CRASH_POINT("ledger.before_rename");
+  // Which generation it belongs to nobody knows where the base before this one is lost: it could be this one's.
+  if (generation_ == 0) LF_RETURN_IF_ERROR(io::RemoveFile(log_path()));
   LF_RETURN_IF_ERROR(io::RenameFile(new_path(), path_));
-  LF_RETURN_IF_ERROR(io::SyncDirectory(io::DirectoryOf(path_)));
-  LF_CRASH_POINT("ledger.renamed");
+  // From here on it is this one, also where the rest fails.
   base_ = std::exchange(new_, io::UniqueFd());
   ++generation_;
   base_pages_ = state.page_count;
@@ -338,8 +363,11 @@ absl::Status Ledger::InstallNew(const LedgerState& state) {
   log_end_ = 0;
   log_parts_.clear();
   Forget();
+  fold_from_ = 0;
   state_ = state;
   problem_.clear();
+  LF_RETURN_IF_ERROR(io::SyncDirectory(io::DirectoryOf(path_)));
+  LF_CRASH_POINT("ledger.renamed");
   return io::RemoveFile(log_path());  // what stays of it is of the former generation
 }
 
@@ -354,14 +382,36 @@ absl::Status Ledger::Commit(const std::string& snapshot_id, const format::RootDi
   Bytes body;
   EncodeSnapshot(next_, body);
   LF_RETURN_IF_ERROR(AppendRecord(kSnapshotRecord, body));
-  if (!lazily) LF_RETURN_IF_ERROR(io::Sync(log_.get(), log_path()));
+  lazy_ = true;
+  if (!lazily) LF_RETURN_IF_ERROR(Sync());
   LF_CRASH_POINT("ledger.committed");
   log_end_ = write_end_;
   state_ = next_;
   Forget();
   // The second: of a base that was made when the database was longer.
   if (log_end_ <= std::max(kSmallLog, base_bytes_ / 4) && bytes() <= uint64_t{44} * next_.page_count + kSmallLog) return absl::OkStatus();
-  return Fold();
+  if (log_end_ < fold_from_) return absl::OkStatus();
+  // It is committed: what a base is folded for is space and reading, and base and log say the same.
+  if (const absl::Status folded = Fold(); !folded.ok()) {
+    spdlog::warn("{} is not folded, and goes on as it is: {}", path_, MessageOf(folded));
+    DropNew();
+    writing_.reset();
+    fold_from_ = log_end_ + log_end_ / 2;
+  }
+  return absl::OkStatus();
+}
+
+absl::Status Ledger::Sync() {
+  if (!lazy_ || !log_.valid()) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(io::Sync(log_.get(), log_path()));
+  lazy_ = false;
+  return absl::OkStatus();
+}
+
+void Ledger::DropNew() {
+  if (!new_.valid()) return;
+  new_.Reset(-1);
+  io::RemoveFile(new_path()).IgnoreError();  // the next Open does
 }
 
 absl::Status Ledger::Fold() {
@@ -381,7 +431,7 @@ absl::Status Ledger::Remove() {
   writing_.reset();
   base_.Reset(-1);
   log_.Reset(-1);
-  base_bytes_ = log_end_ = 0;
+  base_bytes_ = log_end_ = fold_from_ = 0;
   log_parts_.clear();
   for (const std::string& path : {new_path(), log_path(), path_}) LF_RETURN_IF_ERROR(io::RemoveFile(path));
   return absl::OkStatus();

@@ -46,7 +46,7 @@ class PageIndex {
   std::optional<int64_t> shift_;  // from the last page that was found to where it was
   // Digests that Follow may still read: pages that moved in every direction cost no more than kCredit a page.
   static constexpr uint32_t kCredit = 16;
-  uint64_t credit_ = 4 * Ledger::kGroupPages;
+  uint64_t credit_ = uint64_t{4} * Ledger::kGroupPages;
 };
 
 }  // namespace litefleet::ledger

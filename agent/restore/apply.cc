@@ -72,7 +72,8 @@ void PutCompanionsBack(const TargetPlace& place, storage::v1::RestoreState& stat
     const auto there = place.Stat(aside);
     if (!there.ok() || !there->has_value()) continue;
     const absl::Status moved = place.RenameNew(aside, name);
-    if (!moved.ok()) state.add_steps(fmt::format("could not move {} back: {}", name, MessageOf(moved)));
+    if (!moved.ok())
+      state.add_steps(fmt::format("could not move {} back, it is kept as {}: {}", name, place.PathOf(aside), MessageOf(moved)));
   }
   static_cast<void>(place.Sync());
 }
@@ -148,6 +149,8 @@ absl::Status TakeOwnerOf(const TargetPlace& place, const std::string& like, int 
   const std::string path = place.PathOf(like);
   std::vector<char> names(64 << 10);
   const ssize_t length = llistxattr(path.c_str(), names.data(), names.size());
+  // What cannot be listed would be dropped without a word.
+  if (length < 0 && errno != ENOTSUP) return ErrnoError(errno, fmt::format("list the attributes of {}", path));
   for (ssize_t at = 0; at < length;) {
     const char* name = names.data() + at;
     at += static_cast<ssize_t>(std::strlen(name)) + 1;
@@ -186,9 +189,10 @@ absl::StatusOr<std::unique_ptr<capture::UserDatabase>> OpenTarget(const TargetPl
   return capture::UserDatabase::Open(std::move(open));
 }
 
-absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel) {
+absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel,
+                                            bool interrupted) {
   const auto look = [&]() -> absl::StatusOr<LiveTarget> {
-    LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(place, options, cancel));
+    LF_ASSIGN_OR_RETURN(const auto database, OpenTarget(place, options, cancel, interrupted));
     LF_RETURN_IF_ERROR(database->CheckWalIsThere());
     LF_RETURN_IF_ERROR(database->BeginRead());
     LiveTarget target;

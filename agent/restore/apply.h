@@ -1,7 +1,8 @@
 // The three ways of a verified staging file into its target; README.md has the steps, `new`, `live` and `replace`.
 //
-// Each returns OK with the step APPLIED recorded, or an error with the old state in its place (step UNDOING: again in its place). They may
-// be called again after a crash in the step APPLYING, as the README says. Thread safety: none; one restore a database at a time. Law 3:
+// Each returns OK with the step APPLIED recorded, or an error with the old state in its place (step UNDOING: again in its place); what is
+// still aside then of left-overs, as of a former run, the caller puts back. They may be called again after a crash in the step APPLYING, as
+// the README says. Thread safety: none; one restore a database at a time. Law 3:
 // nobody in this process has the target open through SQLite but what is opened here.
 #ifndef LITEFLEET_AGENT_RESTORE_APPLY_H_
 #define LITEFLEET_AGENT_RESTORE_APPLY_H_
@@ -32,7 +33,8 @@ struct ApplyOptions {
   // Waiting for the lock of a live target.
   std::chrono::milliseconds lock_timeout{30'000};
   bool allow_network_fs = false;
-  // For tests of damage, on the way of a live copy: "committed", before it is read back, and "differs", before it is undone.
+  // For tests of damage. A live copy: "committed", before it is read back; a replacement: "renaming", before it gets the path, and
+  // "renamed", before it is read back; both: "differs", before it is undone.
   std::function<void(std::string_view)> at_point = {};
   io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
 };
@@ -48,8 +50,10 @@ struct ApplyContext {
   storage::v1::RestoreState& state;
   const CancelToken& cancel;
   ProgressMeter& progress;
-  // Set by ApplyLive when what was committed is not what was ordered and could not be undone: it is in place, the outcome is this error.
+  // Set when the read-back found something else than what was ordered, and that could not be undone: it is in place, the outcome is this.
   absl::Status read_back;
+  // A former run of it was interrupted: a journal at the target may be of its copy.
+  bool resumed = false;
 
   // An undo puts the kept file itself in its place: it has its owner and mode, and must not be lost.
   bool undoes() const { return state.has_undoes(); }
@@ -106,7 +110,8 @@ struct LiveTarget {
   uint64_t bytes = 0;      // as the newest state has it
   bool wal = false;
 };
-absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel);
+absl::StatusOr<LiveTarget> LookAtLiveTarget(const TargetPlace& place, const ApplyOptions& options, const CancelToken& cancel,
+                                            bool interrupted = false);
 // PAGE_SIZE_DIFFERS where the backup API cannot go from one to the other.
 absl::Status CheckPageSize(const LiveTarget& target, uint32_t page_size);
 

@@ -16,6 +16,7 @@
 #include "common/format/extent.h"
 #include "common/io/disk_reserve.h"
 #include "common/io/file.h"
+#include "common/io/stretched_sync.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 
@@ -96,7 +97,7 @@ class LiveCopy {
 };
 
 absl::Status LiveCopy::Prepare() {
-  LF_ASSIGN_OR_RETURN(target_, LookAtLiveTarget(context_.place, context_.options, context_.cancel));
+  LF_ASSIGN_OR_RETURN(target_, LookAtLiveTarget(context_.place, context_.options, context_.cancel, context_.resumed));
   if (merges()) {
     LF_RETURN_IF_ERROR(ExtractTables());
   } else {
@@ -125,21 +126,25 @@ absl::Status LiveCopy::TakeUndoAhead() {
   LF_ASSIGN_OR_RETURN(UndoCopy undo, UndoCopy::Create(context_.place, context_.temporary_undo()));
   undo_.emplace(std::move(undo));
   LF_CRASH_POINT("restore.live.undo_created");
-  // In rollback mode a read of all of it would hold writers up: it is taken under the lock.
-  if (!target_.wal && !merges()) return absl::OkStatus();
-  LF_ASSIGN_OR_RETURN(reader_, OpenTarget(context_.place, context_.options, context_.cancel));
-  LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*reader_));
-  reader_version_ = DataVersion(reader_->db());
-  if (target_.wal) LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
   if (merges()) {
     // What was fetched is not needed any more: the tables are text by now.
+    // SQLite opens it by its name: what somebody has put beside it would be its journal.
+    for (const std::string_view suffix : kCompanions)
+      LF_RETURN_IF_ERROR(context_.place.Remove(context_.staging->name() + std::string(suffix)));
     LF_ASSIGN_OR_RETURN(UndoCopy merged, UndoCopy::Create(context_.place, context_.staging->name()));
     merged_.emplace(std::move(merged));
     LF_CRASH_POINT("restore.merge.created");
-    LF_RETURN_IF_ERROR(merged_->Take(*reader_, *read, context_.cancel));
   }
-  read->End();
-  undo_->StartWriteBack();
+  // In rollback mode a read of all of it would hold writers up: it is taken under the lock.
+  if (target_.wal) {
+    LF_ASSIGN_OR_RETURN(reader_, OpenTarget(context_.place, context_.options, context_.cancel));
+    LF_ASSIGN_OR_RETURN(const auto read, capture::PinnedRead::Begin(*reader_));
+    reader_version_ = DataVersion(reader_->db());
+    LF_RETURN_IF_ERROR(undo_->Take(*reader_, *read, context_.cancel));
+    if (merges()) LF_RETURN_IF_ERROR(merged_->Take(*reader_, *read, context_.cancel));
+    read->End();
+    undo_->StartWriteBack();
+  }
   return merges() ? OpenMerged() : absl::OkStatus();
 }
 
@@ -170,7 +175,8 @@ absl::Status LiveCopy::OpenMerged() {
     // To copy nothing is done at once, and would have no lock.
     LF_ASSIGN_OR_RETURN(const auto empty,
                         sqlite::Open(merged_->path(), SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_NOFOLLOW));
-    LF_RETURN_IF_ERROR(sqlite::Execute(empty.get(), "pragma journal_mode=memory; pragma user_version=1"));
+    LF_RETURN_IF_ERROR(sqlite::Execute(empty.get(), fmt::format("pragma page_size={}; pragma journal_mode=memory; pragma user_version=1",
+                                                                target_.page_size == 0 ? 4096 : target_.page_size)));
   } else {
     LF_RETURN_IF_ERROR(merged_->WriteVersions("\1\1"));
   }
@@ -199,7 +205,7 @@ absl::Status LiveCopy::MergeTables() {
     LF_CRASH_POINT("restore.merging");
   }
   LF_RETURN_IF_ERROR(load->Finish());
-  LF_RETURN_IF_ERROR(io::Sync(merged_->fd(), merged_->path()));
+  LF_RETURN_IF_ERROR(io::SyncInStretches(merged_->fd(), merged_->path(), [this] { return context_.cancel.cancelled(); }));
   LF_ASSIGN_OR_RETURN(const Geometry geometry, GeometryOf(merged_->fd(), merged_->path()));
   context_.state.clear_versions();
   LF_RETURN_IF_ERROR(RecordLoaded(merged_->fd(), merged_->path(), geometry, context_.state));
@@ -261,7 +267,7 @@ absl::Status LiveCopy::CompleteUndo() {
     }
     read->End();
   }
-  LF_RETURN_IF_ERROR(undo_->Finish());
+  LF_RETURN_IF_ERROR(undo_->Finish(context_.cancel));
   context_.state.clear_undo_parts();
   context_.state.add_undo_parts("");
   return context_.place.Sync();

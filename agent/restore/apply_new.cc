@@ -8,10 +8,8 @@
 namespace litefleet::restore {
 namespace {
 
-// What was moved aside before must not come back beside a file that it does not belong to.
-absl::Status Appeared(ApplyContext& context) {
-  if (!context.state.undo_parts().empty() && !context.undoes())
-    static_cast<void>(InstallUndo(context.place, context.journal, context.state));
+// The session keeps what was moved aside: it does not belong to that file.
+absl::Status Appeared(const ApplyContext& context) {
   return Error(absl::StatusCode::kFailedPrecondition, "TARGET_EXISTS",
                fmt::format("a database has appeared at {} meanwhile", context.place.path()),
                "restore again: it is restored live then, or with --mode replace");
@@ -22,7 +20,7 @@ absl::Status Appeared(ApplyContext& context) {
 absl::Status ApplyNew(ApplyContext& context) {
   context.progress.Begin("applying", 80, 100);
   if (!context.undoes()) LF_RETURN_IF_ERROR(TakeOwnerOfDirectory(context.place, context.staging->fd(), context.staging->path()));
-  LF_RETURN_IF_ERROR(context.staging->Sync());
+  LF_RETURN_IF_ERROR(context.staging->Sync(context.cancel));
   LF_RETURN_IF_ERROR(context.CheckCancelled());
 
   // Before anything is moved: what lies beside a database that somebody made meanwhile belongs to it.

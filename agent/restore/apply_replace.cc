@@ -1,13 +1,18 @@
+#include <fcntl.h>
+
 #include <array>
 #include <chrono>
+#include <optional>
 #include <thread>
 #include <vector>
 
 #include "agent/capture/database_header.h"
+#include "agent/capture/interrupt_watch.h"
 #include "agent/restore/apply.h"
 #include "agent/restore/in_use.h"
 #include "common/base/crash_point.h"
 #include "common/base/status.h"
+#include "common/format/extent.h"
 #include "fmt/format.h"
 
 namespace litefleet::restore {
@@ -17,6 +22,10 @@ using Code = absl::StatusCode;
 
 // Somebody may start the application again and again.
 constexpr int kMostFolds = 3;
+
+// The application is stopped meanwhile. What a first second says of the rest is believed.
+constexpr std::chrono::seconds kReadBackBudget{10};
+constexpr std::chrono::seconds kReadBackSample{1};
 
 // An undo goes the way that its restore took.
 std::string_view StopFirst(const ApplyContext& context) {
@@ -46,8 +55,13 @@ absl::Status Fold(ApplyContext& context) {
   database->EndRead();
   if (database->wal_file() != nullptr) {
     LF_RETURN_IF_ERROR(database->ErrorFor(sqlite3_exec(database->db(), "pragma query_only=0", nullptr, nullptr, nullptr), "fold"));
-    int frames = 0, copied = 0;
-    const int rc = sqlite3_wal_checkpoint_v2(database->db(), "main", SQLITE_CHECKPOINT_TRUNCATE, &frames, &copied);
+    int frames = 0, copied = 0, rc = SQLITE_OK;
+    {
+      const capture::InterruptWatch watch(*database, [&] { return context.cancel.cancelled(); });
+      rc = sqlite3_wal_checkpoint_v2(database->db(), "main", SQLITE_CHECKPOINT_TRUNCATE, &frames, &copied);
+    }
+    // Else it would be folded to its end while it is closed.
+    if ((rc & 0xff) == SQLITE_INTERRUPT) database->LeaveWal();
     LF_CRASH_POINT("restore.replace.checkpointed");
     LF_RETURN_IF_ERROR(database->ErrorFor(rc, "fold the WAL of"));
   }
@@ -71,10 +85,13 @@ absl::StatusOr<std::optional<WriteLease>> ProveUnused(const ApplyContext& contex
   const Users users = FindUsers(FilesOf(context.place));
   if (!users.pids.empty()) return InUse(context, "");
   if (!users.complete) {
-    return Error(Code::kFailedPrecondition, "CANNOT_PROVE_UNUSED",
-                 fmt::format("no lease can be had on {}, and not every process can be looked at: nobody knows who has it open",
-                             context.place.path()),
-                 "run the agent as root or as the owner of the database, or restore with --mode live");
+    return Error(
+        Code::kFailedPrecondition, "CANNOT_PROVE_UNUSED",
+        fmt::format("no lease can be had on {}, and {}: nobody knows who has it open", context.place.path(),
+                    users.in_container ? "who runs outside of the agent's container cannot be seen" : "not every process can be looked at"),
+        fmt::format("run the agent as the owner of the database{}{}",
+                    users.in_container ? ", or its container with CAP_LEASE (--cap-add LEASE)" : " or as root",
+                    context.undoes() ? "" : ", or restore with --mode live"));
   }
   return lease;
 }
@@ -84,7 +101,8 @@ bool SomebodyCame(const std::optional<WriteLease>& lease, const capture::FileId&
   // Long enough for an open that had found the name to arrive at the lease.
   std::this_thread::sleep_for(std::chrono::milliseconds(20));
   if (lease.has_value()) return lease->Wanted();
-  return !FindUsers(std::span(&old, 1)).pids.empty();
+  const Users users = FindUsers(std::span(&old, 1));
+  return !users.pids.empty() || !users.complete;
 }
 
 // The present file as the undo: a second name first, so that no crash leaves it without one.
@@ -117,6 +135,58 @@ absl::Status TakeBack(ApplyContext& context, bool removed) {
   return absl::OkStatus();
 }
 
+// Reads what has just got the path from the storage, while whoever opens it waits. OK where it is the snapshot; kDataLoss
+// READ_BACK_DIFFERS; any other error: it was left out, and why.
+absl::Status ReadBack(const ApplyContext& context, const OwnLease& lease) {
+  const auto left_out = [](std::string_view why) { return Error(Code::kAborted, "READ_BACK_LEFT_OUT", why); };
+  if (!lease.held()) return left_out("no lease is to be had on the file, so that others may write to it");
+  const StagingFile& file = *context.staging;
+  // What was just written is in memory, and would be read from there.
+  static_cast<void>(posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED));
+  const auto began = std::chrono::steady_clock::now();
+  format::RootBuilder root(file.page_size(), file.page_count());
+  const uint32_t extents = format::ExtentCount(file.page_size(), file.page_count());
+  Bytes buffer;
+  for (uint32_t extent = 0; extent < extents; ++extent) {
+    if (context.cancel.cancelled()) return left_out("it was cancelled");
+    if (lease.Wanted()) return left_out("somebody opens the database already");
+    const auto took = std::chrono::steady_clock::now() - began;
+    if (took > kReadBackSample && took / (extent + 1) * extents > kReadBackBudget)
+      return left_out(fmt::format("it would hold the application up for more than {} s", kReadBackBudget.count()));
+    if (const absl::Status read = file.ReadExtent(extent, buffer); !read.ok()) return WithReason(read, "READ_BACK_DIFFERS", "");
+    root.Add(format::NameChunkOf(file.page_size(), buffer));
+  }
+  if (root.Finish().AsString() == context.order.root_digest()) return absl::OkStatus();
+  return Error(Code::kDataLoss, "READ_BACK_DIFFERS", "it has another root digest than the snapshot");
+}
+
+// Undo is automatic only while nobody has come. OK: it was not undone, and context.read_back is the outcome.
+absl::Status PutBack(ApplyContext& context, const OwnLease& lease, const absl::Status& difference) {
+  context.Say("the read-back found a difference: " + MessageOf(difference));
+  if (context.options.at_point) context.options.at_point("differs");
+  absl::Status undone = lease.Wanted() ? Error(Code::kAborted, "OTHERS_CAME", "somebody opens the database already")
+                                       : context.Enter(storage::v1::RESTORE_STEP_UNDOING);
+  LF_CRASH_POINT("restore.replace.undoing");
+  if (undone.ok()) undone = TakeBack(context, /*removed=*/false);
+  LF_CRASH_POINT("restore.replace.undone");
+  if (undone.ok()) {
+    context.Say("put the previous state back: nobody had opened the database since");
+    return Error(Code::kDataLoss, "READ_BACK_DIFFERS",
+                 fmt::format("what was put at {} was not what was ordered ({}): the previous state was put back", context.place.path(),
+                             MessageOf(difference)),
+                 "look at the storage of that machine, then restore again");
+  }
+  context.Say("the previous state was not put back: " + MessageOf(undone));
+  context.read_back =
+      Error(Code::kDataLoss, "READ_BACK_DIFFERS",
+            fmt::format("what is at {} is not what was ordered ({}), and it was not undone: {}", context.place.path(),
+                        MessageOf(difference), MessageOf(undone)),
+            fmt::format("the previous state is kept as {}; look at the storage of that machine, stop the application, and choose which of "
+                        "the two to keep",
+                        context.place.PathOf(context.place.UndoName())));
+  return absl::OkStatus();
+}
+
 // Since Fold has closed the file somebody may have opened it, committed, and been killed: his log belongs to the old file, and would be
 // taken for the new one's.
 absl::Status CheckStillFolded(const ApplyContext& context) {
@@ -143,10 +213,15 @@ absl::Status Swap(ApplyContext& context) {
     LF_RETURN_IF_ERROR(TakeOwnerOf(context.place, context.place.name(), context.staging->fd(), context.staging->path(), lost));
     for (const std::string& name : lost) context.Say(fmt::format("the attribute {} of the old file could not be kept", name));
   }
-  if (!removal) LF_RETURN_IF_ERROR(context.staging->Sync());
+  if (!removal) LF_RETURN_IF_ERROR(context.staging->Sync(context.cancel));
   LF_RETURN_IF_ERROR(context.CheckCancelled());
 
   absl::Status status = KeepPresent(context);
+  // Nobody knows its name yet.
+  const bool reads_back = !removal && !context.undoes() && context.staging->page_count() > 0;
+  if (reads_back && context.options.at_point) context.options.at_point("renaming");
+  std::optional<OwnLease> own;
+  if (reads_back) own.emplace(context.staging->fd());
   LF_CRASH_POINT("restore.replace.before_rename");
   if (status.ok() && lease.has_value() && lease->Wanted()) status = InUse(context, ": somebody opens it just now");
   if (status.ok())
@@ -158,8 +233,18 @@ absl::Status Swap(ApplyContext& context) {
   }
   if (SomebodyCame(lease, {old->st_dev, old->st_ino})) {
     const absl::Status back = TakeBack(context, removal);
-    if (back.ok()) return InUse(context, ": somebody opened it during the restore, which was taken back");
+    if (back.ok()) return InUse(context, ": somebody opened it, or may have, during the restore, which was taken back");
     context.Say("somebody opened the old database during the restore, which could not be taken back: " + MessageOf(back));
+  }
+  if (reads_back) {
+    if (context.options.at_point) context.options.at_point("renamed");
+    const absl::Status read = ReadBack(context, *own);
+    if (ReasonOf(read) == "READ_BACK_DIFFERS") {
+      LF_RETURN_IF_ERROR(PutBack(context, *own, read));
+    } else {
+      context.Say(read.ok() ? "read the database back: it is the snapshot" : "the read-back was left out: " + MessageOf(read));
+    }
+    own.reset();
   }
   if (context.undoes()) {
     if (const absl::Status placed = PlaceUndoCompanions(context.place, context.state); !placed.ok()) context.Say(MessageOf(placed));

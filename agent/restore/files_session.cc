@@ -96,7 +96,8 @@ absl::Status CheckFilesOrder(const v1::RestoreOrder& order, const Target& target
     return Error(Code::kInvalidArgument, "MODE_UNSUPPORTED", "files are replaced one by one, and have no tables",
                  "restore them without --mode and --table");
   }
-  LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
+  // What is restored from a file of the device (restore-local) has none.
+  if (!order.snapshot_id().empty()) LF_RETURN_IF_ERROR(CheckSnapshotId(order, target));
   const bool makes_sense = order.page_size() == format::kContentPageBytes && order.page_count() <= format::kMaxPageCount &&
                            order.root_version() == format::kRootVersion && order.root_digest().size() == format::kDigestBytes;
   if (makes_sense) return absl::OkStatus();
@@ -130,7 +131,8 @@ v1::RestorePlan MakeFilesPlan(const v1::RestoreOrder& order, const Target& targe
   if (faccessat(root->get(), ".", W_OK | X_OK, AT_EACCESS) != 0) obstacle(ErrnoError(errno, "write to " + target.path));
   obstacle(CheckRoom(order, target));
   const auto say = [&](std::string text) { plan.add_steps(std::move(text)); };
-  say(fmt::format("fetch the archive of the files into {}, and prove its root digest", target.path));
+  const std::string_view how = order.snapshot_id().empty() ? "copy" : "fetch";
+  say(fmt::format("{} the archive of the files into {}, and prove its root digest", how, target.path));
   say("unpack it into a directory of its own there; refused as a whole where it has a file that include and exclude of the device do not "
       "mean");
   say("rename each file to its place, with mode, owner and times: at any moment it is the old one or the new one");
@@ -147,7 +149,7 @@ FilesSession::FilesSession(const RestoreSession::Parts& parts, const std::string
       cancel_(cancel),
       report_(report),
       root_(format::RootDigest::FromBytes(order.root_digest()).value_or(format::RootDigest{})),
-      progress_(report_, static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count()))) {
+      progress_(report_, static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count())), parts.options.now) {
   state_.set_operation_id(operation_id);
   state_.set_database(target.database);
   state_.set_path(target.path);
@@ -328,8 +330,9 @@ absl::Status FilesSession::Fetch() {
       },
       [&] { return uint64_t{archive_->next_extent()}; }));
   LF_RETURN_IF_ERROR(archive_->Finish(root_));
-  LF_RETURN_IF_ERROR(archive_->Sync());
-  state_.add_steps(fmt::format("fetched the archive, and proved the root digest of its {} pages", order_.page_count()));
+  LF_RETURN_IF_ERROR(archive_->Sync(cancel_));
+  state_.add_steps(fmt::format("{} the archive, and proved the root digest of its {} pages",
+                               order_.snapshot_id().empty() ? "copied" : "fetched", order_.page_count()));
   // That some files may be new is not forgotten.
   LF_RETURN_IF_ERROR(Enter(begun_before_ ? storage::v1::RESTORE_STEP_APPLYING : storage::v1::RESTORE_STEP_CHECKED));
   LF_CRASH_POINT("files.fetched");

@@ -204,6 +204,7 @@ absl::Status FilesTree::Add(const Entry& entry) {
   file_ = io::UniqueFd(openat(directory_.get(), name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file_.valid()) return ErrnoError(errno, "make the staging file of " + Shown(entry));
   left_ = entry.size;
+  writeback_ = io::Writeback();
   start_.clear();
   return absl::OkStatus();
 }
@@ -216,7 +217,9 @@ absl::Status FilesTree::AddContent(ByteView content) {
   }
   left_ -= content.size();
   LF_RETURN_IF_ERROR(space_.Wrote(content.size()));
-  return io::WriteAll(file_.get(), content, Shown(entry));
+  LF_RETURN_IF_ERROR(io::WriteAll(file_.get(), content, Shown(entry)));
+  writeback_.Wrote(file_.get(), entry.size - left_);
+  return absl::OkStatus();
 }
 
 // Rights are given at the end: a set-user-id bit goes with a change of the owner.

@@ -28,6 +28,7 @@
 #include "common/files/glob.h"
 #include "common/io/file.h"
 #include "common/io/space_guard.h"
+#include "common/io/writeback.h"
 
 namespace litefleet::restore {
 
@@ -96,6 +97,7 @@ class FilesTree {
   std::vector<files::Entry> entries_;
   io::UniqueFd file_;  // the last entry's, while its content comes
   uint64_t left_ = 0;
+  io::Writeback writeback_;       // so that its sync is short, which hears no cancel
   std::string start_;             // of it
   std::set<std::string> probed_;  // parents
   std::vector<size_t> closed_;    // directories that get their owner's rights at the end

@@ -12,6 +12,7 @@
 #include <memory>
 #include <string_view>
 
+#include "agent/capture/open_files.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
 
@@ -28,27 +29,16 @@ std::string NameOfProcess(pid_t pid) {
   return name->substr(0, name->find('\n'));
 }
 
-bool HasOpen(DIR* descriptors, std::span<const capture::FileId> files) {
-  while (const dirent* entry = readdir(descriptors)) {
-    if (entry->d_name[0] == '.') continue;
-    struct stat st {};
-    if (fstatat(dirfd(descriptors), entry->d_name, &st, 0) != 0 || !S_ISREG(st.st_mode)) continue;
-    const capture::FileId id{st.st_dev, st.st_ino};
-    if (std::find(files.begin(), files.end(), id) != files.end()) return true;
-  }
-  return false;
-}
-
 // The kernel's number of the first name space of processes (PROC_PID_INIT_INO): in any other one, a container's, /proc does not show who
 // runs outside of it, and does not say so.
 constexpr ino_t kFirstPidSpace = 0xEFFFFFFC;
 
-bool SeesOtherContainers() {
-  struct stat st {};
-  return stat("/proc/self/ns/pid", &st) == 0 && st.st_ino == kFirstPidSpace;
-}
-
 }  // namespace
+
+bool InContainer() {
+  struct stat st {};
+  return stat("/proc/self/ns/pid", &st) != 0 || st.st_ino != kFirstPidSpace;
+}
 
 std::string Users::Text() const {
   std::string text;
@@ -64,19 +54,21 @@ Users FindUsers(std::span<const capture::FileId> files) {
   Users users;
   const Directory processes(opendir("/proc"), closedir);
   if (processes == nullptr) return users;
-  users.complete = true;
+  users.in_container = InContainer();
+  users.complete = !users.in_container;
+  bool first = false;  // is there wherever all are shown (mount option hidepid)
   while (const dirent* entry = readdir(processes.get())) {
     const std::string_view name = entry->d_name;
     pid_t pid = 0;
     const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (error != std::errc() || end != name.data() + name.size() || pid == getpid()) continue;
-    const Directory descriptors(opendir(fmt::format("/proc/{}/fd", pid).c_str()), closedir);
-    if (descriptors == nullptr) {
-      if (errno != ENOENT && errno != ESRCH) users.complete = false;
-      continue;
-    }
-    if (HasOpen(descriptors.get(), files)) users.pids.push_back(pid);
+    if (error != std::errc() || end != name.data() + name.size()) continue;
+    first |= pid == 1;
+    if (pid == getpid()) continue;
+    const capture::OpenFiles open = capture::FindOpenFiles(pid, files, /*any=*/true);
+    if (!open.found.empty()) users.pids.push_back(pid);
+    users.complete &= open.complete;
   }
+  users.complete &= first;
   std::sort(users.pids.begin(), users.pids.end());
   return users;
 }
@@ -90,12 +82,20 @@ absl::StatusOr<std::optional<WriteLease>> WriteLease::Take(const TargetPlace& pl
   struct stat st {};
   const capture::FileId id = fstat(fd.get(), &st) == 0 ? capture::FileId{st.st_dev, st.st_ino} : capture::FileId{};
   const Users users = FindUsers(std::span(&id, 1));
-  // A file system that refuses leases in this way.
-  if (users.pids.empty() && users.complete && SeesOtherContainers()) return std::nullopt;
+  // A file system that refuses leases in this way. Where not everybody can be looked at, the refusal is the answer.
+  if (users.pids.empty() && users.complete) return std::nullopt;
   return Error(absl::StatusCode::kFailedPrecondition, "IN_USE",
                fmt::format("{} is open in {}", place.path(), users.pids.empty() ? "a process that is not visible from here" : users.Text()),
                "stop the application first, or restore with --mode live");
 }
+
+OwnLease::OwnLease(int fd) : fd_(fd), held_(fcntl(fd, F_SETSIG, SIGURG) == 0 && fcntl(fd, F_SETLEASE, F_WRLCK) == 0) {}
+
+OwnLease::~OwnLease() {
+  if (held_) fcntl(fd_, F_SETLEASE, F_UNLCK);
+}
+
+bool OwnLease::Wanted() const { return fcntl(fd_, F_GETLEASE) != F_WRLCK; }
 
 bool WriteLease::Wanted() const { return fcntl(fd_.get(), F_GETLEASE) != F_WRLCK; }
 

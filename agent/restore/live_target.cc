@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 
+#include "agent/capture/interrupt_watch.h"
 #include "agent/restore/apply.h"
 #include "agent/restore/page_stream.h"
 #include "common/base/status.h"
@@ -25,6 +26,8 @@ void CheckpointLive(const TargetPlace& place, const ApplyOptions& options, stora
   if ((*database)->wal_file() == nullptr) return;
   sqlite3* const db = (*database)->db();
   sqlite3_exec(db, "pragma query_only=0", nullptr, nullptr, nullptr);
+  // The restore is over: a cancel that comes now ends this alone, and what is not folded yet the application folds.
+  const capture::InterruptWatch watch(**database, [&] { return cancel.cancelled(); });
   // The first round copies the bulk while writers go on; TRUNCATE reads the header under the write lock, and gives the space back.
   sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
   sqlite3_busy_timeout(db, static_cast<int>(kCheckpointWait.count()));
@@ -34,7 +37,8 @@ void CheckpointLive(const TargetPlace& place, const ApplyOptions& options, stora
       return;
     }
   }
-  state.add_steps("the write-ahead log stays large until its readers let go: it is reused from then on");
+  state.add_steps(cancel.cancelled() ? "the write-ahead log was not folded to its end: a cancel came, and the application does it"
+                                     : "the write-ahead log stays large until its readers let go: it is reused from then on");
 }
 
 absl::StatusOr<LiveDifference> CompareLive(const TargetPlace& place, const ApplyOptions& options, const StagingFile& staging,

@@ -104,7 +104,7 @@ LocalRestorer::Settled LocalRestorer::Settle(const RestoreState& state, const Ca
   return {std::move(outcome), session.kept()};
 }
 
-LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& active) {
+LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& active, const CancelToken& stop) {
   Recovery recovery;
   const auto states = journal_.List(recovery.said);
   if (!states.ok()) {
@@ -113,7 +113,13 @@ LocalRestorer::Recovery LocalRestorer::Recover(const std::set<std::string>& acti
   }
   for (const RestoreState& state : *states) {
     if (active.contains(state.operation_id()) || IsHookUndo(state.operation_id())) continue;
-    auto [outcome, kept] = Settle(state);
+    if (stop.interrupted()) break;
+    auto [outcome, kept] = Settle(state, stop);
+    if (outcome.has_value() && absl::IsCancelled(outcome->status) && stop.interrupted()) {
+      recovery.said.push_back(
+          fmt::format("the restore {} of {} was not ended: it goes on at the next start", state.operation_id(), state.database()));
+      break;
+    }
     if (kept) {
       recovery.said.push_back(
           fmt::format("what the restore {} left in {} could not be removed (is it mounted?), and is left for the next start",
@@ -142,9 +148,9 @@ absl::StatusOr<std::string> LocalRestorer::DropUndo(const std::string& database,
   LF_ASSIGN_OR_RETURN(const auto record, journal_.LoadUndo(database));
   if (!record.has_value()) return std::string();
   LF_RETURN_IF_ERROR(CheckRestoreOf(*record, restore_operation_id));
-  for (const std::string& suffix : record->parts()) LF_RETURN_IF_ERROR(io::RemoveFile(record->undo() + suffix));
+  LF_ASSIGN_OR_RETURN(const bool removed, RemoveKept(*record));
   LF_RETURN_IF_ERROR(journal_.RemoveUndo(database));
-  return record->undo();
+  return removed ? record->undo() : std::string();
 }
 
 std::vector<std::string> LocalRestorer::DropUndosOlderThan(std::chrono::seconds age, const Clock& clock,

@@ -30,6 +30,7 @@
 #include "absl/status/statusor.h"
 #include "agent/hooks/database_hooks.h"
 #include "agent/restore/apply.h"
+#include "agent/restore/progress_meter.h"
 #include "agent/restore/restore_journal.h"
 #include "agent/restore/restorer.h"
 #include "common/base/clock.h"
@@ -44,6 +45,8 @@ struct RestorerOptions {
   ApplyOptions apply;
   check::Checker::Options check;
   hooks::HookSource hooks = {};  // called from the threads that restore
+  // What the pace of progress goes by.
+  ProgressMeter::Time now = &std::chrono::steady_clock::now;
 };
 
 class LocalRestorer final : public Restorer {
@@ -84,14 +87,15 @@ class LocalRestorer final : public Restorer {
     std::vector<Recovered> ended;   // to be reported, then Forget
   };
   // At start, before the first Run, without the network: finishes what has reached its target, rolls everything else back, and removes its
-  // files. Those in `active` will be finished by Run; one whose files cannot be reached stays for the next start. What was rolled back is
-  // forgotten: an order for it that comes again begins anew.
-  Recovery Recover(const std::set<std::string>& active);
+  // files. Those in `active` will be finished by Run; one whose files cannot be reached stays for the next start, and so do all that an
+  // interrupt of `stop` leaves. What was rolled back is forgotten: an order for it that comes again begins anew.
+  Recovery Recover(const std::set<std::string>& active, const CancelToken& stop = {});
 
   // Undo states, for status and for the limit keep_previous.
   absl::StatusOr<std::vector<storage::v1::UndoRecord>> ListUndos() const { return journal_.ListUndos(); }
   // Removes the previous state of a database and gives its path; empty: nothing was kept. UNDO_SUPERSEDED where it is of another restore
-  // than `restore_operation_id`, which may be empty. REQUIRES: no restore of this database runs.
+  // than `restore_operation_id`, which may be empty; the errors of RemoveKept, and then the record stays. REQUIRES: no restore of this
+  // database runs.
   absl::StatusOr<std::string> DropUndo(const std::string& database, const std::string& restore_operation_id = "");
   // DropUndo for all that are older, by the time that the machine has run (RestoreJournal::AgeOfUndo), and not `busy` with a restore.
   // Returns the databases.

@@ -71,11 +71,15 @@ std::optional<CopyRate> SampleWrites(const TargetPlace& place, uint64_t bytes) {
 
 bool OthersHaveItOpen(const TargetPlace& place) {
   std::vector<capture::FileId> files;
+  std::vector<capture::LockedFile> locked;
   for (const std::string_view suffix : {"", "-wal", "-shm"}) {
-    const auto st = place.Stat(place.name() + std::string(suffix));
-    if (st.ok() && st->has_value()) files.push_back({(*st)->st_dev, (*st)->st_ino});
+    const std::string name = place.name() + std::string(suffix);
+    const auto st = place.Stat(name);
+    if (!st.ok() || !st->has_value()) continue;
+    files.push_back({(*st)->st_dev, (*st)->st_ino});
+    locked.push_back(capture::AsLocked(place.PathOf(name), files.back()));
   }
-  return capture::LockedByOthers(files) || !FindUsers(files).pids.empty();
+  return capture::LockedByOthers(locked) || !FindUsers(files).pids.empty();
 }
 
 struct PlannedRate {
@@ -364,6 +368,8 @@ v1::RestorePlan MakeUndoPlan(const absl::StatusOr<UndoWish>& wish, const Target&
   };
   obstacle(wish.status());
   if (!wish.ok()) return plan;
+  plan.set_kept_by(wish->record.operation_id());
+  if (!Removes(wish->record)) plan.set_kept_path(wish->record.undo());
   const auto place = Locate(target, obstacle, plan, [&](const TargetPlace& at) { return DecideUndoMode(wish->record, at); });
   if (place.has_value()) PlanAt(*place, target, options, wish->order, &wish->record, obstacle, plan);
   return plan;

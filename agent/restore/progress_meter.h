@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <utility>
 
 #include "litefleet/v1/types.pb.h"
 
@@ -17,7 +18,10 @@ namespace litefleet::restore {
 class ProgressMeter {
  public:
   using Report = std::function<void(const v1::Progress&)>;
-  ProgressMeter(const Report& report, int64_t total_bytes) : report_(report) { progress_.set_total_bytes(total_bytes); }
+  using Time = std::function<std::chrono::steady_clock::time_point()>;
+  ProgressMeter(const Report& report, int64_t total_bytes, Time now) : report_(report), now_(std::move(now)) {
+    progress_.set_total_bytes(total_bytes);
+  }
 
   // The part of the whole, in percent, that this phase is.
   void Begin(std::string phase, int from, int to) {
@@ -31,7 +35,7 @@ class ProgressMeter {
     const double part = all <= 0 ? 1.0 : std::clamp(static_cast<double>(done) / static_cast<double>(all), 0.0, 1.0);
     const auto bytes = static_cast<int64_t>(static_cast<double>(progress_.total_bytes()) * (from_ + part * (to_ - from_)) / 100.0);
     progress_.set_done_bytes(std::max(progress_.done_bytes(), bytes));
-    const auto now = std::chrono::steady_clock::now();
+    const auto now = now_();
     if (now < next_) return;
     next_ = now + std::chrono::milliseconds(200);
     if (report_) report_(progress_);
@@ -49,6 +53,7 @@ class ProgressMeter {
 
  private:
   const Report& report_;
+  const Time now_;
   v1::Progress progress_;
   int from_ = 0;
   int to_ = 0;

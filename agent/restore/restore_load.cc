@@ -48,7 +48,7 @@ absl::Status RestoreSession::LoadText() {
       fmt::format("loaded {} bytes of SQL text into a database of {} pages", segments.text_bytes(), state_.loaded_page_count()));
   if (!live() || order_.tables_size() > 0) return absl::OkStatus();
   LF_RETURN_IF_ERROR(CheckNotEmpty(v1::RESTORE_MODE_LIVE, state_.loaded_page_count(), *place_));
-  LF_ASSIGN_OR_RETURN(const LiveTarget target, LookAtLiveTarget(*place_, parts_.options.apply, cancel_));
+  LF_ASSIGN_OR_RETURN(const LiveTarget target, LookAtLiveTarget(*place_, parts_.options.apply, cancel_, resumed_));
   return CheckPageSize(target, state_.loaded_page_size());
 }
 

@@ -6,6 +6,7 @@
 #include "agent/restore/delta_fetch.h"
 #include "agent/restore/fetch_patience.h"
 #include "agent/restore/plan.h"
+#include "agent/restore/undo.h"
 #include "common/base/clock.h"
 #include "common/base/crash_point.h"
 #include "common/format/extent.h"
@@ -55,7 +56,7 @@ RestoreSession::RestoreSession(const Parts& parts, const std::string& operation_
       cancel_(cancel),
       report_(report),
       root_(format::RootDigest::FromBytes(order.root_digest()).value_or(format::RootDigest{})),
-      progress_(report_, static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count()))) {
+      progress_(report_, static_cast<int64_t>(format::DatabaseBytes(order.page_size(), order.page_count())), parts.options.now) {
   state_.set_operation_id(operation_id);
   state_.set_database(target.database);
   state_.set_snapshot_id(order.snapshot_id());
@@ -74,13 +75,13 @@ absl::Status RestoreSession::Enter(RestoreStep step) {
 }
 
 absl::Status RestoreSession::EnterApplied() {
-  state_.set_applied(true);
-  return Enter(storage::v1::RESTORE_STEP_APPLIED);
+  auto context = Context();
+  return context.Applied();
 }
 
 ApplyContext RestoreSession::Context() {
   return {parts_.options.apply, order_, *place_, target_.reserve, target_.rollback_stall, staging_.get(),
-          parts_.journal,       state_, cancel_, progress_,       absl::OkStatus()};
+          parts_.journal,       state_, cancel_, progress_,       absl::OkStatus(),       resumed_};
 }
 
 namespace {
@@ -110,11 +111,15 @@ Outcome RestoreSession::Run() {
     return outcome;
   }
   if (!finished && !place_.has_value() && reached) {
+    // A crash may have come between its own record and what the state says of it. What is kept of an earlier restore is not the state of
+    // before this one.
+    const auto kept = parts_.journal.LoadUndo(state_.database());
+    const bool own = kept.ok() && kept->has_value() && (*kept)->operation_id() == state_.operation_id();
+    if (own && state_.undo().empty() && !Removes(**kept)) state_.set_undo((*kept)->undo());
+    if (!own && kept.ok() && state_.undo().empty()) static_cast<void>(parts_.journal.RemoveUndo(state_.database()));
     state_.add_steps(fmt::format("the restored database stays, and its previous state as {} where {} was",
                                  state_.undo().empty() ? TargetPlace::TemporaryUndoName(state_.operation_id()) : state_.undo(),
                                  state_.path()));
-    // What is kept of an earlier restore is not the state of before this one.
-    if (state_.undo().empty()) static_cast<void>(parts_.journal.RemoveUndo(state_.database()));
     state_.clear_undoing_after_hook();
   }
   if (!finished) CleanUp();
@@ -225,12 +230,14 @@ absl::Status RestoreSession::TakeUp(RestoreState before) {
 // Takes up what a former run left, as the table says.
 absl::Status RestoreSession::Continue() {
   state_.add_steps("went on after an interruption");
+  resumed_ = true;
   if (state_.step() == storage::v1::RESTORE_STEP_UNDOING) return ContinueUndoing();
   LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
   if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && !live() && (removes() ? IsRemoved(target) : IsInode(target, state_))) {
-    LF_RETURN_IF_ERROR(place_->Sync());
     // Beside a file that somebody made meanwhile nothing is put.
-    if (undoes() && (!removes() || !target.has_value())) LF_RETURN_IF_ERROR(PlaceUndoCompanions(*place_, state_));
+    if (undoes() && (!removes() || !target.has_value())) {
+      if (const absl::Status placed = PlaceUndoCompanions(*place_, state_); !placed.ok()) state_.add_steps(MessageOf(placed));
+    }
     return EnterApplied();
   }
   if (state_.step() == storage::v1::RESTORE_STEP_PREPARED || state_.step() == storage::v1::RESTORE_STEP_APPLIED) return absl::OkStatus();
@@ -249,7 +256,7 @@ absl::Status RestoreSession::Continue() {
   if (usable.ok()) return absl::OkStatus();
   if (undoes()) return Annotate(usable, "the state that was kept for the undo");
   // The staging file is lost: fetched again as far as it is, with whatever was moved aside back in its place.
-  if (!live()) PutCompanionsBack(*place_, state_);
+  LF_RETURN_IF_ERROR(PutAsideBack());
   if (staging_ != nullptr && state_.versions().size() == 2) static_cast<void>(staging_->WriteVersions(state_.versions()));
   staging_.reset();
   ForgetLoaded();
@@ -276,35 +283,53 @@ absl::Status RestoreSession::ContinueLive(const absl::Status& staging) {
   return Enter(storage::v1::RESTORE_STEP_PREPARED);
 }
 
-// The read-back had found a difference, nobody had committed, and the former state was on its way back in one transaction.
+// The read-back had found a difference, nobody had committed, and the former state was on its way back: in one transaction, or by one
+// rename.
 absl::Status RestoreSession::ContinueUndoing() {
-  auto staging = StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count());
-  const absl::StatusOr<LiveDifference> difference = staging.ok() ? CompareLive(*place_, parts_.options.apply, **staging, state_, cancel_)
-                                                                 : absl::StatusOr<LiveDifference>(staging.status());
-  if (absl::IsCancelled(difference.status())) return difference.status();
-  const std::string_view what = "what was committed was not what was ordered";
-  if (difference.ok() && difference->from_old == 0) {
+  const std::string_view what = live() ? "what was committed was not what was ordered" : "what was put there was not what was ordered";
+  const absl::StatusOr<bool> back = live() ? IsUndone() : IsTakenBack();
+  if (absl::IsCancelled(back.status()) || (!live() && !back.ok())) return back.status();
+  if (back.ok() && *back) {
     state_.set_applied(false);
     return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("{}: the previous state was put back", what),
                  "look at the storage of that machine, then restore again");
   }
   // Others may have committed since: nothing of theirs is undone.
+  state_.set_applied(true);
   LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
   return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("{}, and putting the previous state back was interrupted", what),
                fmt::format("look at the database and at the storage of that machine; the previous state is kept as {}", state_.undo()));
 }
 
+absl::StatusOr<bool> RestoreSession::IsTakenBack() {
+  LF_ASSIGN_OR_RETURN(const auto kept, place_->Stat(TargetPlace::TemporaryUndoName(state_.operation_id())));
+  if (kept.has_value()) return false;
+  PutCompanionsBack(*place_, state_);
+  return true;
+}
+
+absl::StatusOr<bool> RestoreSession::IsUndone() {
+  LF_ASSIGN_OR_RETURN(const auto staging, StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count()));
+  LF_ASSIGN_OR_RETURN(const LiveDifference difference, CompareLive(*place_, parts_.options.apply, *staging, state_, cancel_));
+  return difference.from_old == 0;
+}
+
 absl::Status RestoreSession::RollBack() {
-  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && !live()) {
-    LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
-    // What lies beside a database that somebody made meanwhile belongs to it.
-    if (state_.mode() == v1::RESTORE_MODE_NEW && target.has_value()) {
-      if (!undoes() && !state_.undo_parts().empty()) LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
-    } else {
-      PutCompanionsBack(*place_, state_);
-    }
-  }
+  LF_RETURN_IF_ERROR(PutAsideBack());
   return abandoned_;
+}
+
+absl::Status RestoreSession::PutAsideBack() {
+  if (state_.step() != storage::v1::RESTORE_STEP_APPLYING || live()) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
+  // What lies beside a database that somebody made meanwhile belongs to it.
+  if (state_.mode() == v1::RESTORE_MODE_NEW && target.has_value()) {
+    if (!undoes() && !state_.undo_parts().empty()) LF_RETURN_IF_ERROR(InstallUndo(*place_, parts_.journal, state_));
+  } else {
+    PutCompanionsBack(*place_, state_);
+  }
+  state_.set_step(storage::v1::RESTORE_STEP_CHECKED);
+  return absl::OkStatus();
 }
 
 // The staging file with what a former run had fetched, else a new one.
@@ -449,7 +474,7 @@ absl::Status RestoreSession::Check() {
       state_.add_steps("SQLite's checks could not be carried out, which is overridden: " + words);
       break;
   }
-  LF_RETURN_IF_ERROR(staging_->Sync());
+  LF_RETURN_IF_ERROR(staging_->Sync(cancel_));
   LF_RETURN_IF_ERROR(Enter(storage::v1::RESTORE_STEP_CHECKED));
   LF_CRASH_POINT("restore.checked");
   return absl::OkStatus();
@@ -497,7 +522,8 @@ void RestoreSession::CleanUp() {
   if (!place_.has_value() || state_.path().empty()) return;
   const auto target = place_->Stat(place_->name());
   if (state_.mode() != v1::RESTORE_MODE_NEW && (!target.ok() || !target->has_value())) return;  // then the undo is all there is
-  if (state_.step() == storage::v1::RESTORE_STEP_UNDOING) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
+  if (const absl::Status back = PutAsideBack(); !back.ok()) state_.add_steps("what was moved aside did not come back: " + MessageOf(back));
+  if (state_.step() == storage::v1::RESTORE_STEP_UNDOING && live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
   if (undoes()) PutUndoBack();
   for (const std::string& name : {staging_name(), load_name(), TargetPlace::TemporaryUndoName(state_.operation_id())}) {
     if (undoes() && name == staging_name()) continue;

@@ -56,7 +56,12 @@ class RestoreSession {
   absl::Status Continue();
   absl::Status ContinueLive(const absl::Status& staging);
   absl::Status ContinueUndoing();
+  // The previous state is back: of a live copy by its content, of a replacement by its name.
+  absl::StatusOr<bool> IsUndone();
+  absl::StatusOr<bool> IsTakenBack();
   absl::Status RollBack();
+  // Of a step APPLYING that has not reached its target: what it, or a former run, has moved aside. The step is CHECKED again then.
+  absl::Status PutAsideBack();
   absl::Status OpenStaging();
   // Of an undo: what takes the place of FetchAll, and what gives the kept state its name again.
   absl::Status TakeUndo();
@@ -94,6 +99,7 @@ class RestoreSession {
   void KeepHookRuns();
   absl::Status CheckCancelled() const;
   absl::Status Enter(storage::v1::RestoreStep step);
+  // Always OK: the new state is in place.
   absl::Status EnterApplied();
   ApplyContext Context();
   std::string staging_name() const { return TargetPlace::StagingName(state_.operation_id()); }
@@ -122,6 +128,7 @@ class RestoreSession {
   std::unique_ptr<StagingLog> log_;  // while extents are fetched; null where it cannot be written
   uint32_t held_ = 0;                // extents that the staging file had before this run
   bool kept_ = false;
+  bool resumed_ = false;  // a former run was interrupted
   absl::Status read_back_;
 };
 

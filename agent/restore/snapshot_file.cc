@@ -11,14 +11,13 @@
 #include "common/base/status.h"
 #include "common/dump/dump_process.h"
 #include "common/format/extent.h"
+#include "common/io/named_file.h"
 #include "fmt/format.h"
 
 namespace litefleet::restore {
 namespace {
 
 using Code = absl::StatusCode;
-
-absl::Status NoQuestions() { return Error(Code::kUnimplemented, "NAMES_UNSUPPORTED", "a file is read from its beginning to its end"); }
 
 bool IsText(ByteView start) {
   return !start.empty() && std::all_of(start.begin(), start.end(), [](std::byte byte) {
@@ -49,7 +48,9 @@ absl::StatusOr<io::UniqueFd> Load(int text, uint64_t bytes, const std::string& p
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SnapshotFile>> SnapshotFile::Open(const std::string& path, const Room& room, const CancelToken& cancel) {
-  LF_ASSIGN_OR_RETURN(io::UniqueFd fd, io::Open(path, O_RDONLY | O_NONBLOCK));
+  absl::StatusOr<io::UniqueFd> opened = io::Open(path, O_RDONLY | O_NONBLOCK);
+  if (!opened.ok()) return io::NamedFileError(opened.status(), path, {"--from", "name the file of `litefleet snapshot download`"});
+  io::UniqueFd fd = *std::move(opened);
   struct stat st {};
   if (fstat(fd.get(), &st) != 0) return ErrnoError(errno, "look at " + path);
   if (!S_ISREG(st.st_mode)) return Error(Code::kFailedPrecondition, "NOT_REGULAR_FILE", fmt::format("{} is no regular file", path));
@@ -109,16 +110,6 @@ absl::Status SnapshotFile::Fetch(const std::string&, const v1::RestoreOrder&, ui
     LF_RETURN_IF_ERROR(sink({extent, format::NameChunkOf(page_size_, pages), pages, 0}));
   }
   return absl::OkStatus();
-}
-
-absl::Status SnapshotFile::FetchNames(const std::string&, const v1::RestoreOrder&, const CancelToken&,
-                                      const std::function<absl::Status(std::span<const format::ChunkName>)>&) {
-  return NoQuestions();
-}
-
-absl::Status SnapshotFile::FetchPages(const std::string&, const v1::RestoreOrder&, const WantedPages&, const CancelToken&,
-                                      const std::function<absl::Status(const FetchedPages&)>&) {
-  return NoQuestions();
 }
 
 }  // namespace litefleet::restore

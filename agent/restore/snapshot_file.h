@@ -12,12 +12,12 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
-#include "agent/restore/restorer.h"
+#include "agent/restore/whole_fetcher.h"
 #include "common/io/file.h"
 
 namespace litefleet::restore {
 
-class SnapshotFile final : public PageFetcher {
+class SnapshotFile final : public WholeFetcher {
  public:
   // Where the database that SQL text describes is made.
   struct Room {
@@ -26,7 +26,7 @@ class SnapshotFile final : public PageFetcher {
   };
   // Reads all of it once for its root digest. kInvalidArgument NOT_A_DATABASE: neither a database of whole pages nor text;
   // UNFINISHED_DATABASE: a -wal or -journal lies beside it, so that the file alone is not the state. kFailedPrecondition NOT_REGULAR_FILE.
-  // Of text those of dump::LoadProcess.
+  // Those of io::NamedFileError for --from. Of text those of dump::LoadProcess.
   static absl::StatusOr<std::unique_ptr<SnapshotFile>> Open(const std::string& path, const Room& room, const CancelToken& cancel);
 
   // Geometry and root; the caller adds the rest.
@@ -36,11 +36,6 @@ class SnapshotFile final : public PageFetcher {
 
   absl::Status Fetch(const std::string& operation_id, const v1::RestoreOrder& order, uint32_t first_extent, const CancelToken& cancel,
                      const std::function<absl::Status(const FetchedExtent&)>& sink) override;
-  // A file needs no questions: all of it is here.
-  absl::Status FetchNames(const std::string&, const v1::RestoreOrder&, const CancelToken&,
-                          const std::function<absl::Status(std::span<const format::ChunkName>)>&) override;
-  absl::Status FetchPages(const std::string&, const v1::RestoreOrder&, const WantedPages&, const CancelToken&,
-                          const std::function<absl::Status(const FetchedPages&)>&) override;
 
  private:
   SnapshotFile(std::string path, io::UniqueFd fd, uint32_t page_size, uint32_t page_count)

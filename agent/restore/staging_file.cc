@@ -12,6 +12,7 @@
 #include "agent/capture/database_header.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/io/stretched_sync.h"
 #include "fmt/format.h"
 
 namespace litefleet::restore {
@@ -160,7 +161,9 @@ absl::Status StagingFile::Verify(const format::RootDigest& expected, std::string
   return CheckRoot(root.Finish(), expected);
 }
 
-absl::Status StagingFile::Sync() { return io::Sync(fd(), path()); }
+absl::Status StagingFile::Sync(const CancelToken& cancel) {
+  return io::SyncInStretches(fd(), path(), [&] { return cancel.cancelled(); });
+}
 
 absl::StatusOr<std::string> StagingFile::ReadVersions() const {
   std::array<std::byte, 2> versions{};
@@ -170,7 +173,7 @@ absl::StatusOr<std::string> StagingFile::ReadVersions() const {
 
 absl::Status StagingFile::WriteVersions(std::string_view versions) {
   LF_RETURN_IF_ERROR(io::PwriteAll(fd(), AsBytes(versions), 18, path()));
-  return Sync();
+  return io::Sync(fd(), path());
 }
 
 }  // namespace litefleet::restore

@@ -54,7 +54,8 @@ class StagingFile {
   absl::Status Finish(const format::RootDigest& expected);
   // Reads and hashes the whole file. `versions`: what bytes 18 and 19 were in the snapshot, empty where they are as they were.
   absl::Status Verify(const format::RootDigest& expected, std::string_view versions, const CancelToken& cancel);
-  absl::Status Sync();
+  // Much may wait for the disk: kCancelled CANCELLED.
+  absl::Status Sync(const CancelToken& cancel);
 
   // Bytes 18 and 19 of page 1. REQUIRES: the database is not empty.
   absl::StatusOr<std::string> ReadVersions() const;

@@ -127,6 +127,36 @@ class Pipeline {
   std::array<std::thread, kWorkers> workers_;
 };
 
+// While it lives, a cancel ends the stream: whoever waits in its Read returns.
+class CancelWatch {
+ public:
+  CancelWatch(FetchStream& stream, const CancelToken& cancel)
+      : thread_([this, &stream, &cancel] {
+          {
+            MutexLock lock(mu_);
+            while (!stop_ && !cancel.cancelled()) changed_.WaitUntil(mu_, steady_clock::now() + std::chrono::milliseconds(50));
+            if (stop_) return;
+          }
+          stream.Cancel();
+        }) {}
+  ~CancelWatch() {
+    {
+      MutexLock lock(mu_);
+      stop_ = true;
+      changed_.SignalAll();
+    }
+    thread_.join();
+  }
+  CancelWatch(const CancelWatch&) = delete;
+  CancelWatch& operator=(const CancelWatch&) = delete;
+
+ private:
+  Mutex mu_;
+  CondVar changed_;
+  bool stop_ ABSL_GUARDED_BY(mu_) = false;
+  std::thread thread_;
+};
+
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<FetchStream>> StreamFetcher::Call(const v1::FetchRequest& request, const CancelToken& cancel) {
@@ -175,11 +205,13 @@ absl::Status StreamFetcher::FetchNames(const std::string& operation_id, const v1
   request.set_names_only(true);
   LF_ASSIGN_OR_RETURN(const auto stream, Call(request, cancel));
   NameSequence sequence(*stream, order, options_.message_timeout);
+  const CancelWatch watch(*stream, cancel);
   for (;;) {
+    const absl::StatusOr<std::vector<format::ChunkName>> names = sequence.NextNames();
     if (cancel.cancelled()) return Error(Code::kCancelled, "CANCELLED", "the restore was cancelled");
-    LF_ASSIGN_OR_RETURN(const std::vector<format::ChunkName> names, sequence.NextNames());
-    if (names.empty()) return absl::OkStatus();
-    LF_RETURN_IF_ERROR(sink(names));
+    LF_RETURN_IF_ERROR(names.status());
+    if (names->empty()) return absl::OkStatus();
+    LF_RETURN_IF_ERROR(sink(*names));
   }
 }
 

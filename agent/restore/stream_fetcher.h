@@ -2,7 +2,7 @@
 //
 // Two threads open chunks, the caller's hands them on in order. Bounds: 8 chunks opened ahead, a few messages of under 1 MiB. What is not
 // exactly what the order asks for, in the order in which it was asked for, ends the fetch. Thread safety: Fetch blocks and may be called
-// from several threads for several restores.
+// from several threads for several restores; a cancel ends it within 100 ms, whatever it waits for.
 #ifndef LITEFLEET_AGENT_RESTORE_STREAM_FETCHER_H_
 #define LITEFLEET_AGENT_RESTORE_STREAM_FETCHER_H_
 

@@ -33,6 +33,27 @@ absl::Status CheckKept(const storage::v1::UndoRecord& record, const std::optiona
                kRestoreInstead);
 }
 
+absl::StatusOr<bool> RemoveKept(const storage::v1::UndoRecord& record) {
+  LF_ASSIGN_OR_RETURN(const TargetPlace place, TargetPlace::Resolve(record.path()));
+  const std::string name = place.UndoName();
+  if (place.path() != record.path() || place.PathOf(name) != record.undo()) {
+    return Error(Code::kFailedPrecondition, "FILE_REPLACED",
+                 fmt::format("{} leads to {} by now: what was kept of {} is not there", record.path(), place.path(), record.database()),
+                 "look at what was put in the place of its directory");
+  }
+  bool there = true;
+  if (!Removes(record)) {
+    LF_ASSIGN_OR_RETURN(const auto file, place.Stat(name));
+    LF_ASSIGN_OR_RETURN(const struct stat directory, place.StatDirectory());
+    // Somebody has removed it, or we have, before a crash. Elsewhere than on its file system its absence says nothing.
+    there = file.has_value() || record.inode() == 0 || directory.st_dev != record.device();
+    if (there) LF_RETURN_IF_ERROR(CheckKept(record, file));
+  }
+  for (const std::string& suffix : record.parts()) LF_RETURN_IF_ERROR(place.Remove(name + suffix));
+  LF_RETURN_IF_ERROR(place.Sync());
+  return there;
+}
+
 absl::Status CheckRestoreOf(const storage::v1::UndoRecord& record, const std::string& restore_operation_id) {
   if (restore_operation_id.empty() || restore_operation_id == record.operation_id()) return absl::OkStatus();
   return Error(Code::kFailedPrecondition, "UNDO_SUPERSEDED",

@@ -43,6 +43,10 @@ absl::StatusOr<v1::RestoreMode> DecideUndoMode(const storage::v1::UndoRecord& re
 // UNDO_MISSING, UNDO_CHANGED.
 absl::Status CheckKept(const storage::v1::UndoRecord& record, const std::optional<struct stat>& file);
 
+// Removes what is kept, and nothing else. False where it is gone from the file system that it was on. FILE_REPLACED where the path leads to
+// another directory by now, DIRECTORY_MISSING, and those of CheckKept, also where another file system is mounted there.
+absl::StatusOr<bool> RemoveKept(const storage::v1::UndoRecord& record);
+
 }  // namespace litefleet::restore
 
 #endif  // LITEFLEET_AGENT_RESTORE_UNDO_H_

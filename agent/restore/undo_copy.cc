@@ -9,6 +9,8 @@
 #include "agent/restore/page_stream.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/io/stretched_sync.h"
+#include "common/io/writeback.h"
 
 namespace litefleet::restore {
 
@@ -37,6 +39,7 @@ absl::Status UndoCopy::Take(capture::UserDatabase& database, const capture::Pinn
 absl::Status UndoCopy::TakeRaw(capture::UserDatabase& database, const CancelToken& cancel) {
   LF_ASSIGN_OR_RETURN(const uint64_t bytes, database.FileBytes());
   Bytes buffer(format::kExtentBytes);
+  io::Writeback writeback;  // the lock is held until all of it is on the disk
   sqlite3_file* const file = database.file();
   for (uint64_t at = 0; at < bytes; at += buffer.size()) {
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the restore was cancelled");
@@ -44,6 +47,7 @@ absl::Status UndoCopy::TakeRaw(capture::UserDatabase& database, const CancelToke
     const int rc = file->pMethods->xRead(file, buffer.data(), size, static_cast<sqlite3_int64>(at));
     if (rc != SQLITE_OK) return database.ErrorFor(rc, "read");
     LF_RETURN_IF_ERROR(io::PwriteAll(fd_.get(), ByteView(buffer).first(static_cast<size_t>(size)), at, path()));
+    writeback.Wrote(fd_.get(), at + static_cast<uint64_t>(size));
   }
   return Truncate(bytes);
 }
@@ -52,11 +56,11 @@ absl::Status UndoCopy::WriteVersions(std::string_view versions) {
   return bytes_ == 0 ? absl::OkStatus() : io::PwriteAll(fd_.get(), AsBytes(versions), 18, path());
 }
 
-absl::Status UndoCopy::Finish() {
+absl::Status UndoCopy::Finish(const CancelToken& cancel) {
   // The original keeps its attributes, whatever its copy may have.
   std::vector<std::string> lost;
   LF_RETURN_IF_ERROR(TakeOwnerOf(place_, place_.name(), fd_.get(), path(), lost));
-  return io::Sync(fd_.get(), path());
+  return io::SyncInStretches(fd_.get(), path(), [&] { return cancel.cancelled(); });
 }
 
 void UndoCopy::StartWriteBack() { sync_file_range(fd_.get(), 0, 0, SYNC_FILE_RANGE_WRITE); }

@@ -31,7 +31,7 @@ class UndoCopy {
   // Bytes 18 and 19 of page 1; nothing where the database is empty.
   absl::Status WriteVersions(std::string_view versions);
   // With the owner and mode of the target, on the disk.
-  absl::Status Finish();
+  absl::Status Finish(const CancelToken& cancel);
   void StartWriteBack();
 
   int fd() const { return fd_.get(); }

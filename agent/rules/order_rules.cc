@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <system_error>
 
@@ -9,9 +10,9 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/crypto/order_key.h"
+#include "common/io/named_file.h"
 #include "common/io/trusted_path.h"
 #include "fmt/format.h"
-#include "litefleet/storage/v1/records.pb.h"
 
 namespace litefleet::rules {
 namespace {
@@ -31,17 +32,44 @@ absl::Status CheckTrusted(const std::string& path, std::string_view reason, std:
   return Error(Code::kFailedPrecondition, reason, fmt::format("{} cannot be relied on: {}", what, MessageOf(trusted)), HintOf(trusted));
 }
 
+constexpr std::string_view kWhereKeysComeFrom = "put the public keys of your operators into it: litefleet key create prints one";
+
 absl::Status Denied(std::string_view reason, std::string_view message, std::string_view hint) {
   return Error(Code::kPermissionDenied, reason, message, hint);
 }
 
 absl::StatusOr<std::vector<crypto::Key>> TrustedKeys(const std::string& path) {
-  LF_RETURN_IF_ERROR(CheckTrusted(path, "KEY_FILE_UNSAFE", "the file of trusted keys"));
-  LF_ASSIGN_OR_RETURN(const std::string text, io::ReadFile(path, kMaxKeyFile));
-  auto keys = crypto::OrderKeysFromPem(text);
+  constexpr std::string_view kNamed = "`[restore] order_keys` of agent.toml on the device";
+  // What is wrong with it stands in the device's way, and is not the order's fault.
+  const auto unusable = [](const absl::Status& why) {
+    return Error(Code::kFailedPrecondition, "KEY_FILE_UNSAFE", MessageOf(why), HintOf(why));
+  };
+  constexpr io::NamedBy kKeys{kNamed, kWhereKeysComeFrom};
+  const absl::Status trusted = io::CheckTrustedPath(path, geteuid());
+  if (absl::IsNotFound(trusted)) return unusable(io::NamedFileError(trusted, path, kKeys));
+  LF_RETURN_IF_ERROR(CheckTrusted(path, "KEY_FILE_UNSAFE", kNamed));
+  const absl::StatusOr<std::string> text = io::ReadNamedFile(path, kKeys, kMaxKeyFile);
+  if (!text.ok()) return unusable(text.status());
+  auto keys = crypto::OrderKeysFromPem(*text);
   if (keys.ok()) return keys;
-  return Error(Code::kFailedPrecondition, "KEY_FILE_UNSAFE", fmt::format("{}: {}", path, MessageOf(keys.status())),
-               "put the public keys of your operators into it: litefleet key create prints one");
+  return Error(Code::kFailedPrecondition, "KEY_FILE_UNSAFE", fmt::format("{}: {}: {}", kNamed, path, MessageOf(keys.status())),
+               kWhereKeysComeFrom);
+}
+
+// An older agent, which knows one counter alone, has taken an order since: it counts for all databases.
+void TakeUpOlder(storage::v1::AgentOrderCounter& kept) {
+  uint64_t known = kept.floor();
+  for (const storage::v1::AgentDatabaseOrder& each : kept.databases()) known = std::max(known, each.counter());
+  if (kept.counter() > known) kept.set_floor(kept.counter());
+}
+
+storage::v1::AgentDatabaseOrder& LastOf(storage::v1::AgentOrderCounter& kept, const std::string& database) {
+  for (storage::v1::AgentDatabaseOrder& each : *kept.mutable_databases()) {
+    if (each.database() == database) return each;
+  }
+  storage::v1::AgentDatabaseOrder& added = *kept.add_databases();
+  added.set_database(database);
+  return added;
 }
 
 }  // namespace
@@ -51,7 +79,7 @@ bool NeedsLeave(const v1::Order& order) { return order.has_restore() || order.ha
 bool OrderRules::Waits(const RuleFacts& facts, const v1::Order& order) const {
   if (facts.rule != "local-confirm" || !NeedsLeave(order)) return false;
   if (order.has_expires_at() && clock_.Now() >= FromProtoTime(order.expires_at())) return false;
-  return !state_.IsConfirmed(order.operation_id());
+  return !state_.IsConfirmed(order);
 }
 
 absl::Status OrderRules::CheckConfigFile(const std::string& config_path) {
@@ -63,7 +91,7 @@ absl::Status OrderRules::Check(const RuleFacts& facts, const v1::Order& order) {
   if (facts.rule == "allow") return absl::OkStatus();
   if (facts.rule == "local-confirm") {
     LF_RETURN_IF_ERROR(CheckConfigFile(facts.config_path));
-    if (state_.IsConfirmed(order.operation_id())) return absl::OkStatus();
+    if (state_.IsConfirmed(order)) return absl::OkStatus();
     return Error(Code::kDeadlineExceeded, "ORDER_EXPIRED",
                  fmt::format("nobody on the device has confirmed that {} may be changed, until the order expired", DatabaseOf(order)),
                  "order it again, and confirm it there: litefleet-agent confirm OPERATION");
@@ -101,25 +129,46 @@ absl::Status OrderRules::CheckSigned(const RuleFacts& facts, const v1::Order& or
   if (signed_order.root_digest() != restore.root_digest()) return differs("state of the database (root digest)");
   // What is signed is a whole state.
   if (restore.tables_size() > 0) return differs("choice of tables");
+  if (signed_order.format() < crypto::kOrderFormat) {
+    return Denied("SIGNATURE_INVALID", "the signature is an older program's, which leaves it to the controller how the state is restored",
+                  "sign with a litefleet that is as new as the agent");
+  }
+  if (signed_order.mode() != restore.mode()) return differs("mode");
+  if (signed_order.content() != restore.content()) return differs("content");
+  if (signed_order.journal_mode() != restore.journal_mode()) return differs("journal mode");
+  if (signed_order.part() != restore.part()) return differs("part of a database");
+  if (signed_order.check_override() != restore.check_override()) return differs("choice whether the checks count");
+  if (restore.check_state() == v1::CHECK_STATE_DAMAGED && !signed_order.damaged()) return differs("verdict of the checks");
+  return CheckCounter(order, signed_order);
+}
+
+absl::Status OrderRules::CheckCounter(const v1::Order& order, const storage::v1::SignedRestoreOrder& signed_order) {
+  const std::string& operation = order.operation_id();
+  if (operation.empty()) return absl::InvalidArgumentError("an order without an id");
   MutexLock lock(mu_);
   LF_ASSIGN_OR_RETURN(storage::v1::AgentOrderCounter kept, state_.ReadOrderCounter());
+  TakeUpOlder(kept);
+  storage::v1::AgentDatabaseOrder& last = LastOf(kept, signed_order.database());
   // It was taken before a restart.
-  if (kept.operation_id() == order.operation_id() && kept.counter() == signed_order.counter()) return absl::OkStatus();
+  if (last.operation_id() == operation && last.counter() == signed_order.counter()) return absl::OkStatus();
   if (clock_.Now() >= FromUnixMillis(signed_order.expires_at_ms())) {
     return Error(Code::kDeadlineExceeded, "ORDER_EXPIRED",
                  fmt::format("the signed order was good until {}, and it is {} on the device",
                              FormatRfc3339(FromUnixMillis(signed_order.expires_at_ms())), FormatRfc3339(clock_.Now())),
                  "sign a new one; look at the device's clock if it is wrong");
   }
-  if (signed_order.counter() <= kept.counter()) {
+  const uint64_t taken = std::max(last.counter(), kept.floor());
+  if (signed_order.counter() <= taken) {
     return Denied(
         "COUNTER_TOO_LOW",
-        fmt::format("the order has the counter {}, and the device has taken {} already: it was sent before, or signed before that one",
-                    signed_order.counter(), kept.counter()),
-        fmt::format("sign a new one; where clocks of operators differ, with --sign-counter {}", kept.counter() + 1));
+        fmt::format("the order has the counter {}, and \"{}\" has taken {} already: it was sent before, or signed before that one",
+                    signed_order.counter(), signed_order.database(), taken),
+        fmt::format("sign a new one; where clocks of operators differ, with --sign-counter {}", taken + 1));
   }
-  kept.set_counter(signed_order.counter());
-  kept.set_operation_id(order.operation_id());
+  last.set_counter(signed_order.counter());
+  last.set_operation_id(operation);
+  kept.set_counter(std::max(kept.counter(), signed_order.counter()));
+  kept.clear_operation_id();
   LF_RETURN_IF_ERROR(state_.WriteOrderCounter(kept));
   LF_CRASH_POINT("rules.counter_durable");
   return absl::OkStatus();
@@ -131,6 +180,26 @@ std::vector<std::string> OrderRules::Describe(const RuleFacts& facts) {
   return {};
 }
 
-absl::Status OrderRules::Forget(const std::string& operation_id) const { return state_.RemoveConfirmation(operation_id); }
+absl::Status OrderRules::Forget(const std::string& operation_id) {
+  absl::Status forgotten = ForgetCounter(operation_id);
+  forgotten.Update(state_.RemoveConfirmation(operation_id));
+  return forgotten;
+}
+
+absl::Status OrderRules::ForgetCounter(const std::string& operation_id) {
+  MutexLock lock(mu_);
+  absl::StatusOr<storage::v1::AgentOrderCounter> kept = state_.ReadOrderCounter();
+  // Such a file stops all signed orders, this one too.
+  if (absl::IsDataLoss(kept.status()) || absl::IsFailedPrecondition(kept.status())) return absl::OkStatus();
+  LF_RETURN_IF_ERROR(kept.status());
+  TakeUpOlder(*kept);
+  bool found = false;
+  for (storage::v1::AgentDatabaseOrder& last : *kept->mutable_databases()) {
+    if (last.operation_id() != operation_id) continue;
+    last.clear_operation_id();
+    found = true;
+  }
+  return found && !operation_id.empty() ? state_.WriteOrderCounter(*kept) : absl::OkStatus();
+}
 
 }  // namespace litefleet::rules

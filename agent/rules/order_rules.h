@@ -7,11 +7,14 @@
 //
 // The controller is not believed: the last two rules defend against one that was taken over. So they hold only where agent.toml itself, and
 // the file of the trusted keys, can be written by root and the agent's user alone. What is signed names device, database, root digest,
-// expiry by the device's clock, and a counter; the device keeps the highest counter that it has taken, durably and before anything
-// else is done, so that no order is carried out twice. A device without a clock is defended by the counter alone.
+// mode, what the snapshot is (content, journal mode, part, known damage), whether the checks are overridden, expiry by the device's clock,
+// and a counter; the device keeps the highest counter that each database has taken, durably and before anything else is done. The operation
+// that took it may look again, after a restart, until it has ended (Forget): no order is carried out twice. A device without a clock is
+// defended by the counter alone.
 //
-// Confirmations are files STATE/confirmations/OPERATION of root or the agent's user. Thread safety: all members may be called from any
-// thread; one order of a device at a time is looked at. Ownership: borrows the state directory and the clock.
+// Confirmations are files STATE/confirmations/OPERATION of root or the agent's user, and hold for the order whose SHA-256 they have: the
+// controller gives the ids, and may send another order by the id of one that was confirmed. Thread safety: all members may be called from
+// any thread; one order of a device at a time is looked at. Ownership: borrows the state directory and the clock.
 //
 // Errors (reason, code):
 //   PUSH_RESTORE_REFUSED  kPermissionDenied    never; or signed, and the order is an undo, which nobody can sign
@@ -29,6 +32,7 @@
 #include "agent/state/state_directory.h"
 #include "common/base/clock.h"
 #include "common/base/mutex.h"
+#include "litefleet/storage/v1/records.pb.h"
 #include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::rules {
@@ -58,15 +62,18 @@ class OrderRules {
   // of it whatever the rule is; Check refuses where the rule is one that defends.
   static absl::Status CheckConfigFile(const std::string& config_path);
 
-  // The operation has ended.
-  absl::Status Forget(const std::string& operation_id) const;
+  // The operation has ended, and the same order counts for nothing from now on. Before its result is forgotten: on an error it could be
+  // carried out once more.
+  absl::Status Forget(const std::string& operation_id);
 
  private:
   absl::Status CheckSigned(const RuleFacts& facts, const v1::Order& order);
+  absl::Status CheckCounter(const v1::Order& order, const storage::v1::SignedRestoreOrder& signed_order);
+  absl::Status ForgetCounter(const std::string& operation_id);
 
   const state::StateDirectory& state_;
   const Clock& clock_;
-  Mutex mu_;  // one counter
+  Mutex mu_;  // of the file of counters
 };
 
 }  // namespace litefleet::rules

@@ -5,7 +5,9 @@
 #define LITEFLEET_AGENT_SPOOL_DRAIN_H_
 
 #include <functional>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "absl/status/status.h"
 #include "agent/ledger/ledger.h"
@@ -22,6 +24,8 @@ struct DrainJob {
   // Of the controller's snapshots; may be null.
   ledger::Ledger* ledger = nullptr;
   SteadyTime give_up_at;
+  // No other one is begun after that, and the first error of the link ends it.
+  std::optional<SteadyTime> until = std::nullopt;
   // As BackupJob's.
   std::chrono::milliseconds offline_after{0};
   std::function<void(bool waits)> waits;
@@ -30,9 +34,13 @@ struct DrainJob {
   std::function<void(const SpooledSnapshot&, const v1::Progress&)> progress;
   // Makes durable that it was acknowledged, as which snapshot, and how its run ended. Called again after a cut.
   std::function<absl::Status(const SpooledSnapshot&, const std::string& snapshot_id, const v1::Progress&)> acknowledged;
+  // Snapshots were given up, for one of the reasons of snapshot_spool.h: kBaseGone is the controller's word, others say nothing of what it
+  // has. May be empty.
+  std::function<void(std::string_view reason)> given_up = {};
 };
 
-// OK: nothing is spooled any more. What can never be uploaded is given up and a gap. Errors: those of an upload; the rest stays.
+// OK: nothing is spooled any more, or `until` has come. What can never be uploaded is given up and a gap. Errors: those of an upload; the
+// rest stays.
 absl::Status Drain(SnapshotSpool& spool, const DrainJob& job, const upload::BackupOptions& options, upload::UploadTransport& transport,
                    RateLimit& rate, const CancelToken& cancel);
 

@@ -1,5 +1,7 @@
-// Two neighbouring deltas become one: of a page that both have the newer counts, and pages behind the newer one's end are gone.
+// Neighbouring deltas become one: of a page that several have the newest counts, and pages behind the newest one's end are gone.
+#include <memory>
 #include <utility>
+#include <vector>
 
 #include "agent/spool/snapshot_spool.h"
 #include "agent/upload/page_gatherer.h"
@@ -68,36 +70,56 @@ class MergedWriter {
 
 }  // namespace
 
-absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve, int level) {
-  LF_ASSIGN_OR_RETURN(const auto old_file, SpoolFileReader::Open(older.path));
-  LF_ASSIGN_OR_RETURN(const auto new_file, SpoolFileReader::Open(newer.path));
-  storage::v1::SpooledHeader header = newer.header;
-  header.set_base_spooled_id(older.header.base_spooled_id());
-  header.set_base_snapshot_id(older.header.base_snapshot_id());
-  header.set_base_root_digest(older.header.base_root_digest());
-  header.set_base_taken_at_ms(older.header.base_taken_at_ms());
-  header.set_merged(older.header.merged() + newer.header.merged() + 1);
-  // What both have, and a little: another level of compression, other neighbours.
-  const uint64_t most = (older.bytes + newer.bytes) / 8 * 9 + (64 << 10);
-  const SpoolFileWriter::Limits limits{.max_bytes = most, .reserve = reserve};
-  LF_ASSIGN_OR_RETURN(const auto writer, SpoolFileWriter::Create(newer.path, header, limits));
+absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::DiskReserve& reserve, int level) {
+  // What is before one that has all pages is in none of them.
+  size_t first = 0;
+  for (size_t at = 1; at < group.size(); ++at) {
+    if (group[at].full()) first = at;
+  }
+  const SpooledSnapshot& newest = group.back();
+  storage::v1::SpooledHeader header = newest.header;
+  header.set_base_spooled_id(group[first].header.base_spooled_id());
+  header.set_base_snapshot_id(group[first].header.base_snapshot_id());
+  header.set_base_root_digest(group[first].header.base_root_digest());
+  header.set_base_taken_at_ms(group[first].header.base_taken_at_ms());
+  header.set_merged(static_cast<uint32_t>(group.size() - 1));
+  uint64_t bytes = 0;
+  for (const SpooledSnapshot& one : group) {
+    header.set_merged(header.merged() + one.header.merged());
+    bytes += one.bytes;
+  }
+  std::vector<std::unique_ptr<SpoolFileReader>> files;
+  std::vector<PageCursor> cursors;
+  cursors.reserve(group.size());
+  v1::UploadCommit commit;
+  int64_t ended_at_ms = 0;
+  for (const SpooledSnapshot& one : group.subspan(first)) {
+    LF_ASSIGN_OR_RETURN(auto file, SpoolFileReader::Open(one.path));
+    const uint32_t commits = commit.commits() + file->commit().commits();
+    commit = file->commit();
+    commit.set_commits(commits);
+    ended_at_ms = file->footer().ended_at_ms();
+    files.push_back(std::move(file));
+    LF_RETURN_IF_ERROR(cursors.emplace_back(*files.back()).Load());
+  }
+  // What all have, and a little: another level of compression, other neighbours.
+  const SpoolFileWriter::Limits limits{.max_bytes = bytes / 8 * 9 + (64 << 10), .reserve = reserve};
+  LF_ASSIGN_OR_RETURN(const auto writer, SpoolFileWriter::Create(newest.path, header, limits));
   MergedWriter merged(*writer, header.page_size(), level);
-  PageCursor a(*old_file);
-  PageCursor b(*new_file);
-  LF_RETURN_IF_ERROR(a.Load());
-  LF_RETURN_IF_ERROR(b.Load());
-  while (!a.at_end() || !b.at_end()) {
-    if (b.at_end() || (!a.at_end() && a.page() < b.page())) {
-      if (a.page() <= header.page_count()) LF_RETURN_IF_ERROR(merged.Add(a));
-      LF_RETURN_IF_ERROR(a.Advance());
-      continue;
+  for (;;) {
+    const PageCursor* last = nullptr;  // the newest of those that are at the least page
+    for (const PageCursor& cursor : cursors) {
+      if (!cursor.at_end() && (last == nullptr || cursor.page() <= last->page())) last = &cursor;
     }
-    if (!a.at_end() && a.page() == b.page()) LF_RETURN_IF_ERROR(a.Advance());
-    LF_RETURN_IF_ERROR(merged.Add(b));
-    LF_RETURN_IF_ERROR(b.Advance());
+    if (last == nullptr) break;
+    const uint32_t page = last->page();
+    if (page <= header.page_count()) LF_RETURN_IF_ERROR(merged.Add(*last));
+    for (PageCursor& cursor : cursors) {
+      if (!cursor.at_end() && cursor.page() == page) LF_RETURN_IF_ERROR(cursor.Advance());
+    }
   }
   LF_RETURN_IF_ERROR(merged.Flush());
-  LF_RETURN_IF_ERROR(writer->Finish(new_file->commit(), new_file->footer().ended_at_ms()));
+  LF_RETURN_IF_ERROR(writer->Finish(commit, ended_at_ms));
   LF_CRASH_POINT("spooled.merged");
   return absl::OkStatus();
 }

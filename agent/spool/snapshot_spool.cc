@@ -1,13 +1,17 @@
 #include "agent/spool/snapshot_spool.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <charconv>
 #include <filesystem>
+#include <iterator>
 #include <system_error>
 #include <utility>
 
 #include "common/base/crash_point.h"
 #include "common/base/ids.h"
+#include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
@@ -19,6 +23,7 @@ namespace {
 constexpr uint32_t kFormat = 1;
 constexpr std::string_view kEnding = ".spooled";
 constexpr std::string_view kHooksEnding = ".hooks";
+constexpr std::string_view kAsideEnding = ".spooled.damaged";
 constexpr size_t kDigits = 16;
 constexpr uint64_t kMaxHooksBytes = 64 << 10;
 constexpr std::string_view kReasons[] = {kSpoolFull, kSpoolExpired, kSpooledDamaged, kRunFailed, kNotSpooled, kBaseGone};
@@ -47,6 +52,27 @@ std::string HooksPath(const SpooledSnapshot& snapshot) {
   return snapshot.path.substr(0, snapshot.path.size() - kEnding.size()) + std::string(kHooksEnding);
 }
 
+struct AsideFile {
+  std::string path;
+  std::string name;  // below the spool's directory
+  int64_t bytes = 0;
+};
+
+// What was moved aside of one database; nothing of a folder that is not there.
+std::vector<AsideFile> AsideIn(const std::string& directory, const std::string& database) {
+  std::vector<AsideFile> files;
+  const std::string folder = directory + "/" + database;
+  const auto names = NamesIn(folder);
+  if (!names.ok()) return files;
+  for (const std::string& name : *names) {
+    struct stat st {};
+    const std::string path = folder + "/" + name;
+    if (!NumberOf(name, kAsideEnding).has_value() || stat(path.c_str(), &st) != 0) continue;
+    files.push_back({path, database + "/" + name, static_cast<int64_t>(st.st_size)});
+  }
+  return files;
+}
+
 // Nothing where the file is damaged.
 absl::StatusOr<std::optional<SpooledSnapshot>> Look(const std::string& path, uint64_t number) {
   const auto reader = SpoolFileReader::Open(path);
@@ -69,14 +95,28 @@ std::string SnapshotSpool::PathOf(const std::string& database, uint64_t number) 
 }
 
 absl::StatusOr<std::unique_ptr<SnapshotSpool>> SnapshotSpool::Open(const std::string& directory, state::GapBook& gaps, const Clock& clock,
-                                                                   std::vector<std::string>& said) {
+                                                                   std::vector<std::string>& said, std::string boot_id) {
   LF_RETURN_IF_ERROR(io::MakeDirectory(directory));
-  std::unique_ptr<SnapshotSpool> spool(new SnapshotSpool(directory, gaps, clock));
+  std::unique_ptr<SnapshotSpool> spool(new SnapshotSpool(directory, gaps, clock, std::move(boot_id)));
   LF_ASSIGN_OR_RETURN(const std::vector<std::string> names, NamesIn(directory));
   for (const std::string& name : names) {
     if (IsName(name)) LF_RETURN_IF_ERROR(spool->Load(name, said));
   }
+  spool->CountAside();
   return spool;
+}
+
+void SnapshotSpool::Put(const std::string& database, SpooledSnapshot snapshot) {
+  MutexLock lock(mu_);
+  SpooledSnapshot& there = table_[database][snapshot.number];
+  Usage& usage = usage_[database];
+  const uint32_t more = there.number == 0 ? 1 : 0;
+  const auto more_bytes = static_cast<int64_t>(snapshot.bytes) - static_cast<int64_t>(there.bytes);
+  usage.snapshots += more;
+  usage.bytes += more_bytes;
+  total_.snapshots += more;
+  total_.bytes += more_bytes;
+  there = std::move(snapshot);
 }
 
 absl::Status SnapshotSpool::Load(const std::string& database, std::vector<std::string>& said) {
@@ -92,10 +132,12 @@ absl::Status SnapshotSpool::Load(const std::string& database, std::vector<std::s
       chain.emplace(*number, *std::move(snapshot));
       continue;
     }
-    LF_RETURN_IF_ERROR(io::RenameFile(path, path + ".damaged"));
-    said.push_back(fmt::format("{}: the spooled snapshot {} cannot be read and was moved aside", database, name));
-    // Which state that was nobody can say any more: the neighbours bound it.
-    const SystemTime from = chain.empty() ? clock_.Now() : chain.rbegin()->second.taken_at();
+    // Which state that was nobody can say any more: the neighbours bound it. It is known before the file is gone: of the newest one nothing
+    // else would tell.
+    const int64_t acknowledged = ReadState(database).acknowledged_taken_at_ms();
+    const SystemTime from = !chain.empty()      ? chain.rbegin()->second.taken_at()
+                            : acknowledged != 0 ? FromUnixMillis(acknowledged)
+                                                : clock_.Now();
     LF_RETURN_IF_ERROR(gaps_
                            .Begin({.database = database,
                                    .from = from,
@@ -103,22 +145,29 @@ absl::Status SnapshotSpool::Load(const std::string& database, std::vector<std::s
                                    .message = "a spooled snapshot cannot be read any more",
                                    .snapshots = 1})
                            .status());
+    LF_RETURN_IF_ERROR(io::RenameFile(path, path + ".damaged"));
+    said.push_back(fmt::format("{}: the spooled snapshot {} cannot be read and was moved aside", database, name));
   }
-  {
-    MutexLock lock(mu_);
-    if (!chain.empty()) table_[database] = chain;
+  for (const auto& [number, snapshot] : chain) {
+    const std::chrono::milliseconds run(snapshot.header.taken_run_ms());
+    const std::optional<std::chrono::nanoseconds> since_boot = snapshot.taken_since_boot(boot_id_);
+    since_boot.has_value() ? run_time_.AtLeast(run, *since_boot) : run_time_.AtLeast(run);
+    Put(database, snapshot);
   }
   LF_RETURN_IF_ERROR(DropSuperseded(database, kSpoolFull));
   // What is built on one that is not there.
-  std::string before = ReadState(database).acknowledged_spooled_id();
+  const std::string acknowledged = ReadState(database).acknowledged_spooled_id();
+  std::string before = acknowledged;
   for (const SpooledSnapshot& snapshot : List(database)) {
     const std::string& base = snapshot.header.base_spooled_id();
-    if (!base.empty() && base != before) {
+    // One that was acknowledged and not yet removed needs nothing any more.
+    if (!base.empty() && base != before && snapshot.id() != acknowledged) {
       said.push_back(fmt::format("{}: the spooled snapshot {} and those after it are built on one that is lost", database, snapshot.id()));
       return GiveUp(database, snapshot.number, kSpooledDamaged, "a spooled snapshot cannot be read any more", true);
     }
     before = snapshot.id();
   }
+  if (List(database).empty()) LF_RETURN_IF_ERROR(RemoveLedger(database));
   // A cut came between the two.
   for (const std::string& name : names) {
     const std::optional<uint64_t> number = NumberOf(name, kHooksEnding);
@@ -129,11 +178,19 @@ absl::Status SnapshotSpool::Load(const std::string& database, std::vector<std::s
 
 absl::Status SnapshotSpool::DropSuperseded(const std::string& database, std::string_view reason) {
   const std::vector<SpooledSnapshot> chain = List(database);
-  size_t last = 0;
+  // A merged one stands for all between its base and itself.
+  std::vector<size_t> by(chain.size());  // 1 + the newest that supersedes it; 0: none
   for (size_t at = 1; at < chain.size(); ++at) {
-    if (chain[at].header.merged() > 0) last = at;
+    if (chain[at].header.merged() == 0) continue;
+    const std::string& base = chain[at].header.base_spooled_id();
+    for (size_t before = at; before > 0 && (base.empty() || chain[before - 1].id() != base); --before) by[before - 1] = at + 1;
   }
-  for (size_t at = 0; at < last; ++at) {
+  for (size_t at = 0; at < chain.size(); ++at) {
+    if (by[at] == 0) continue;
+    if (IsAcknowledged(chain[at])) {
+      LF_RETURN_IF_ERROR(Remove(chain[at]));
+      continue;
+    }
     LF_RETURN_IF_ERROR(
         gaps_
             .Add({.database = database,
@@ -141,7 +198,7 @@ absl::Status SnapshotSpool::DropSuperseded(const std::string& database, std::str
                   .reason = std::string(reason),
                   .message = "the spool of the device had no room for all snapshots while the controller could not be reached",
                   .snapshots = 1},
-                 chain[last].taken_at())
+                 chain[by[at] - 1].taken_at(), chain[by[at] - 1].taken_since_boot(boot_id_))
             .status());
     LF_CRASH_POINT("spooled.gap");
     LF_RETURN_IF_ERROR(Remove(chain[at]));
@@ -201,26 +258,30 @@ std::optional<SpooledSnapshot> SnapshotSpool::Newest(const std::string& database
   return at->second.rbegin()->second;
 }
 
-SnapshotSpool::Usage SnapshotSpool::UsageOf(const std::string& database) const {
-  Usage usage;
+std::optional<SpooledSnapshot> SnapshotSpool::Oldest(const std::string& database) const {
   MutexLock lock(mu_);
-  if (const auto at = table_.find(database); at != table_.end()) {
-    for (const auto& [number, snapshot] : at->second) {
-      ++usage.snapshots;
-      usage.bytes += static_cast<int64_t>(snapshot.bytes);
-    }
-  }
-  return usage;
+  const auto at = table_.find(database);
+  if (at == table_.end() || at->second.empty()) return std::nullopt;
+  return at->second.begin()->second;
+}
+
+bool SnapshotSpool::IsAllOf(const std::string& database, v1::Method method) const {
+  MutexLock lock(mu_);
+  const auto at = table_.find(database);
+  return at != table_.end() && !at->second.empty() && std::all_of(at->second.begin(), at->second.end(), [method](const auto& entry) {
+           return entry.second.header.method() == static_cast<int32_t>(method);
+         });
+}
+
+SnapshotSpool::Usage SnapshotSpool::UsageOf(const std::string& database) const {
+  MutexLock lock(mu_);
+  const auto at = usage_.find(database);
+  return at == usage_.end() ? Usage() : at->second;
 }
 
 SnapshotSpool::Usage SnapshotSpool::Total() const {
-  Usage total;
-  for (const std::string& database : Databases()) {
-    const Usage usage = UsageOf(database);
-    total.snapshots += usage.snapshots;
-    total.bytes += usage.bytes;
-  }
-  return total;
+  MutexLock lock(mu_);
+  return total_;
 }
 
 std::vector<std::string> SnapshotSpool::Databases() const {
@@ -236,7 +297,9 @@ absl::StatusOr<std::unique_ptr<SpoolFileWriter>> SnapshotSpool::Begin(const stor
                                                                       const SpoolFileWriter::Limits& limits) {
   LF_RETURN_IF_ERROR(io::MakeDirectory(FolderOf(header.database())));
   const std::optional<SpooledSnapshot> newest = Newest(header.database());
-  return SpoolFileWriter::Create(PathOf(header.database(), newest.has_value() ? newest->number + 1 : 1), header, limits);
+  storage::v1::SpooledHeader stamped = header;
+  if (header.boot_id() == boot_id_) stamped.set_taken_run_ms(run_time_.At(std::chrono::nanoseconds(header.taken_since_boot_ns())).count());
+  return SpoolFileWriter::Create(PathOf(header.database(), newest.has_value() ? newest->number + 1 : 1), stamped, limits);
 }
 
 absl::Status SnapshotSpool::Added(const std::string& database) {
@@ -248,58 +311,103 @@ absl::Status SnapshotSpool::Added(const std::string& database) {
                  "look at the disk of this device");
   }
   const bool supersedes = snapshot->header.merged() > 0;
-  {
-    MutexLock lock(mu_);
-    table_[database].emplace(number, *std::move(snapshot));
-  }
+  Put(database, *std::move(snapshot));
   return supersedes ? DropSuperseded(database, kSpoolFull) : absl::OkStatus();
 }
 
-absl::Status SnapshotSpool::MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve, int level) {
-  const std::vector<SpooledSnapshot> chain = List(database);
-  const SpooledSnapshot& older = chain[0];
-  SpooledSnapshot newer = chain[1];
-  if (!newer.full()) {
-    LF_RETURN_IF_ERROR(MergeSpooled(older, newer, reserve, level));
-    LF_ASSIGN_OR_RETURN(std::optional<SpooledSnapshot> merged, Look(newer.path, newer.number));
+absl::Status SnapshotSpool::Merge(const std::string& database, size_t first, size_t count, std::string_view reason,
+                                  const io::DiskReserve& reserve, int level) {
+  std::vector<SpooledSnapshot> group;
+  {
+    MutexLock lock(mu_);
+    auto next = std::next(table_[database].begin(), static_cast<std::ptrdiff_t>(first));
+    for (size_t i = 0; i < count; ++i) group.push_back((next++)->second);
+  }
+  // What was acknowledged and is still here is at the controller, and what follows is built on it there: it goes, and is merged into
+  // nothing.
+  if (IsAcknowledged(group.front())) return Remove(group.front());
+  const SpooledSnapshot& newest = group.back();
+  if (!newest.full()) {
+    LF_RETURN_IF_ERROR(MergeSpooled(group, reserve, level));
+    LF_ASSIGN_OR_RETURN(std::optional<SpooledSnapshot> merged, Look(newest.path, newest.number));
     if (!merged.has_value()) {
-      return Error(absl::StatusCode::kDataLoss, "SPOOLED_DAMAGED", fmt::format("{} cannot be read back", newer.path),
+      return Error(absl::StatusCode::kDataLoss, "SPOOLED_DAMAGED", fmt::format("{} cannot be read back", newest.path),
                    "look at the disk of this device");
     }
-    MutexLock lock(mu_);
-    table_[database][newer.number] = *std::move(merged);
+    Put(database, *std::move(merged));
   }
   LF_RETURN_IF_ERROR(
       gaps_
           .Add({.database = database,
-                .from = older.base_taken_at(),
+                .from = group.front().base_taken_at(),
                 .reason = std::string(reason),
                 .message = reason == kSpoolExpired
                                ? "the controller could not be reached for longer than snapshots are spooled"
                                : "the spool of the device had no room for all snapshots while the controller could not be reached",
-                .snapshots = 1},
-               newer.taken_at())
+                .snapshots = static_cast<uint32_t>(count - 1)},
+               newest.taken_at(), newest.taken_since_boot(boot_id_))
           .status());
   LF_CRASH_POINT("spooled.gap");
-  LF_RETURN_IF_ERROR(Remove(older));
-  LF_CRASH_POINT("spooled.dropped");
+  for (size_t i = 0; i + 1 < count; ++i) {
+    LF_RETURN_IF_ERROR(Remove(group[i]));
+    LF_CRASH_POINT("spooled.dropped");
+  }
   return absl::OkStatus();
 }
 
-bool SnapshotSpool::IsOlder(const SpooledSnapshot& snapshot, std::chrono::milliseconds age) const {
-  if (!boot_id_.empty() && snapshot.header.boot_id() == boot_id_) {
-    return clock_.SinceBoot() - std::chrono::nanoseconds(snapshot.header.taken_since_boot_ns()) > age;
+absl::StatusOr<bool> SnapshotSpool::MergeSome(const std::string& database, std::string_view reason, const io::DiskReserve& reserve,
+                                              int level, bool keep_oldest) {
+  bool syncs = IsAllOf(database, v1::METHOD_CONTINUOUS);
+  const size_t begin = keep_oldest ? 1 : 0;
+  // Of the same size are those that as many went into, in powers of kMergeAtOnce; the older ones are the larger ones.
+  size_t first = begin, most = 0, all = 0;
+  {
+    MutexLock lock(mu_);
+    const auto& chain = table_[database];
+    all = chain.size();
+    int size_before = -1;
+    size_t at = 0, run_begin = begin;
+    for (const auto& [number, snapshot] : chain) {
+      const size_t here = at++;
+      // A merged one without a base stands for all before it.
+      if (here > 0 && snapshot.full()) syncs = false;
+      if (here < begin) continue;
+      int size = 0;
+      for (uint64_t states = uint64_t{snapshot.header.merged()} + 1; states >= kMergeAtOnce; states /= kMergeAtOnce) ++size;
+      if (size != std::exchange(size_before, size)) run_begin = here;
+      if (here + 1 - run_begin <= most) continue;
+      most = here + 1 - run_begin;
+      first = run_begin;
+    }
   }
-  return clock_.Now() - snapshot.taken_at() > age;
+  if (all < begin + 2 || (keep_oldest && !syncs)) return false;
+  if (!syncs || most < kMergeAtOnce) first = begin;
+  const size_t count = syncs ? std::min(kMergeAtOnce, all - first) : 2;
+  LF_RETURN_IF_ERROR(Merge(database, first, count, reason, reserve, level));
+  return true;
+}
+
+bool SnapshotSpool::IsAcknowledged(const SpooledSnapshot& snapshot) const {
+  return snapshot.id() == ReadState(snapshot.header.database()).acknowledged_spooled_id();
 }
 
 absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level) {
   if (age <= std::chrono::milliseconds(0)) return absl::OkStatus();
+  if (AsideBytes() > 0) {
+    for (const AsideFile& file : AsideIn(directory_, database)) {
+      if (run_time_.AsideFor(file.name).value_or(std::chrono::milliseconds(0)) > age) LF_RETURN_IF_ERROR(io::RemoveFile(file.path));
+    }
+    CountAside();
+  }
   for (;;) {
-    const std::vector<SpooledSnapshot> chain = List(database);
-    if (chain.empty() || !IsOlder(chain[0], age)) return absl::OkStatus();
-    if (chain.size() == 1) {
-      return GiveUp(database, chain[0].number, kSpoolExpired, "the controller could not be reached for longer than snapshots are spooled",
+    const std::optional<SpooledSnapshot> oldest = Oldest(database);
+    if (!oldest.has_value() || AgeOf(*oldest) <= age) return absl::OkStatus();
+    if (IsAcknowledged(*oldest)) {
+      LF_RETURN_IF_ERROR(Remove(*oldest));
+      continue;
+    }
+    if (UsageOf(database).snapshots == 1) {
+      return GiveUp(database, oldest->number, kSpoolExpired, "the controller could not be reached for longer than snapshots are spooled",
                     false);
     }
     LF_RETURN_IF_ERROR(MergeOldest(database, kSpoolExpired, reserve, level));
@@ -309,12 +417,61 @@ absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::mil
 absl::Status SnapshotSpool::Remove(const SpooledSnapshot& snapshot) {
   LF_RETURN_IF_ERROR(io::RemoveFile(snapshot.path));
   LF_RETURN_IF_ERROR(io::RemoveFile(HooksPath(snapshot)));
-  MutexLock lock(mu_);
-  const auto at = table_.find(snapshot.header.database());
-  if (at == table_.end()) return absl::OkStatus();
-  at->second.erase(snapshot.number);
-  if (at->second.empty()) table_.erase(at);
+  {
+    MutexLock lock(mu_);
+    const auto at = table_.find(snapshot.header.database());
+    if (at == table_.end()) return absl::OkStatus();
+    if (const auto there = at->second.find(snapshot.number); there != at->second.end()) {
+      for (Usage* usage : {&total_, &usage_[at->first]}) {
+        --usage->snapshots;
+        usage->bytes -= static_cast<int64_t>(there->second.bytes);
+      }
+      at->second.erase(there);
+    }
+    if (!at->second.empty()) return absl::OkStatus();
+    usage_.erase(at->first);
+    table_.erase(at);
+  }
+  return RemoveLedger(snapshot.header.database());
+}
+
+absl::Status SnapshotSpool::RemoveLedger(const std::string& database) const {
+  for (const char* ending : {"", "-log", "-new"}) LF_RETURN_IF_ERROR(io::RemoveFile(LedgerFile(database) + ending));
   return absl::OkStatus();
+}
+
+int64_t SnapshotSpool::AsideBytes() const {
+  MutexLock lock(mu_);
+  return aside_bytes_;
+}
+
+void SnapshotSpool::CountAside() {
+  int64_t bytes = 0;
+  std::set<std::string> names;
+  for (const std::string& database : NamesIn(directory_).value_or(std::vector<std::string>())) {
+    for (AsideFile& file : AsideIn(directory_, database)) {
+      bytes += file.bytes;
+      names.insert(std::move(file.name));
+    }
+  }
+  {
+    MutexLock lock(mu_);
+    aside_bytes_ = bytes;
+  }
+  run_time_.SetAside(names);
+}
+
+absl::StatusOr<bool> SnapshotSpool::DropAside() {
+  if (AsideBytes() == 0) return false;
+  bool dropped = false;
+  for (const std::string& database : NamesIn(directory_).value_or(std::vector<std::string>())) {
+    for (const AsideFile& file : AsideIn(directory_, database)) {
+      LF_RETURN_IF_ERROR(io::RemoveFile(file.path));
+      dropped = true;
+    }
+  }
+  CountAside();
+  return dropped;
 }
 
 absl::Status SnapshotSpool::GiveUp(const std::string& database, uint64_t from_number, std::string_view reason, const std::string& message,
@@ -338,11 +495,21 @@ absl::Status SnapshotSpool::GiveUp(const std::string& database, uint64_t from_nu
     if (keep) LF_RETURN_IF_ERROR(io::RenameFile(snapshot->path, snapshot->path + ".damaged"));
     LF_RETURN_IF_ERROR(Remove(*snapshot));
   }
+  if (keep) CountAside();
   return absl::OkStatus();
 }
 
 absl::Status SnapshotSpool::EndGaps(const std::string& database, SystemTime at) {
   for (const std::string_view reason : kReasons) LF_RETURN_IF_ERROR(gaps_.EndOf(database, reason, at));
+  return absl::OkStatus();
+}
+
+absl::Status SnapshotSpool::EndGapsBefore(const std::string& database, const SpooledSnapshot& snapshot) {
+  const SystemTime at = snapshot.taken_at();
+  for (const v1::CoverageGap& gap : gaps_.OpenGaps(database)) {
+    if (!IsReason(gap.reason()) || FromProtoTime(gap.from()) >= at) continue;
+    LF_RETURN_IF_ERROR(gaps_.End(gap.id(), at, snapshot.taken_since_boot(boot_id_)));
+  }
   return absl::OkStatus();
 }
 

@@ -26,6 +26,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "agent/spool/run_time.h"
 #include "agent/spool/spool_file.h"
 #include "agent/state/gap_book.h"
 #include "common/base/clock.h"
@@ -46,6 +47,7 @@ inline constexpr std::string_view kBaseGone = "SPOOL_BASE_GONE";
 
 // Where nothing else is configured: no transaction is pinned meanwhile.
 inline constexpr int kMergeLevel = 3;
+inline constexpr size_t kMergeAtOnce = 8;
 
 // One of the above.
 bool IsReason(std::string_view reason);
@@ -61,6 +63,11 @@ struct SpooledSnapshot {
   const std::string& id() const { return header.session_id(); }
   bool full() const { return header.base_spooled_id().empty() && header.base_snapshot_id().empty(); }
   SystemTime taken_at() const { return FromUnixMillis(header.taken_at_ms()); }
+  // What the boot clock said then; nothing where it was not in this boot, or nobody knows.
+  std::optional<std::chrono::nanoseconds> taken_since_boot(std::string_view this_boot) const {
+    if (this_boot.empty() || header.boot_id() != this_boot) return std::nullopt;
+    return std::chrono::nanoseconds(header.taken_since_boot_ns());
+  }
   // When the state before it was taken; its own time where nobody knows.
   SystemTime base_taken_at() const {
     return FromUnixMillis(header.base_taken_at_ms() != 0 ? header.base_taken_at_ms() : header.taken_at_ms());
@@ -75,9 +82,9 @@ class SnapshotSpool {
   };
 
   // Makes `directory` where it is missing; removes what was not finished, moves aside what is damaged, drops what was superseded. `said`
-  // gets a sentence for each.
+  // gets a sentence for each. `boot_id` is that of this boot.
   static absl::StatusOr<std::unique_ptr<SnapshotSpool>> Open(const std::string& directory, state::GapBook& gaps, const Clock& clock,
-                                                             std::vector<std::string>& said);
+                                                             std::vector<std::string>& said, std::string boot_id = BootId());
 
   // A database whose files somebody changes or uploads. Goes before the spool.
   class Use {
@@ -102,6 +109,9 @@ class SnapshotSpool {
 
   std::vector<SpooledSnapshot> List(const std::string& database) const;
   std::optional<SpooledSnapshot> Newest(const std::string& database) const;
+  std::optional<SpooledSnapshot> Oldest(const std::string& database) const;
+  // Something is spooled of it, and all by this method.
+  bool IsAllOf(const std::string& database, v1::Method method) const;
   Usage UsageOf(const std::string& database) const;
   Usage Total() const;
   // That have something spooled.
@@ -114,11 +124,28 @@ class SnapshotSpool {
   absl::Status Added(const std::string& database);
 
   // ---- room
-  // The two oldest become one, compressed at this level; the state between is a gap of this reason. REQUIRES: at least two.
-  absl::Status MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve, int level = kMergeLevel);
-  // All states of the database that are older than `age` are merged into the one behind them; the last one is dropped. By the boot clock
-  // where it says something, else by the device's.
+  // The two oldest become one, compressed at this level; the state between is a gap of this reason. An oldest one that was acknowledged and
+  // is not removed yet goes instead. REQUIRES: at least two.
+  absl::Status MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve, int level = kMergeLevel) {
+    return Merge(database, 0, 2, reason, reserve, level);
+  }
+  // As MergeOldest; of syncs of continuous capture kMergeAtOnce neighbours, of those of which there are most the oldest, so that what is
+  // old becomes coarser step by step and each page is written a few times. `keep_oldest`: that one is being uploaded. False: there are too
+  // few.
+  absl::StatusOr<bool> MergeSome(const std::string& database, std::string_view reason, const io::DiskReserve& reserve,
+                                 int level = kMergeLevel, bool keep_oldest = false);
+  // All states of the database that are older than `age` are merged into the one behind them; the last one is dropped, and so is what was
+  // moved aside. How old one is says the boot clock, and of a former boot RunTime: never the device's clock, which may have been set.
   absl::Status Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level = kMergeLevel);
+
+  // Called at short intervals, so that a boot that ends counts, and what was moved aside is noted; writes where there is something to
+  // write. Until then it is known in memory.
+  absl::Status KeepRunTime();
+
+  // Files of all databases that were moved aside. They count like snapshots, and where room is needed they go first.
+  int64_t AsideBytes() const;
+  // Whether there was any.
+  absl::StatusOr<bool> DropAside();
 
   // ---- the end of one
   absl::Status Remove(const SpooledSnapshot& snapshot);
@@ -126,6 +153,8 @@ class SnapshotSpool {
   absl::Status GiveUp(const std::string& database, uint64_t from_number, std::string_view reason, const std::string& message, bool keep);
   // A state exists again, at this time: open gaps of the reasons above have ended.
   absl::Status EndGaps(const std::string& database, SystemTime at);
+  // The same, of a state that was spooled before: a gap that begins with it or after it goes on.
+  absl::Status EndGapsBefore(const std::string& database, const SpooledSnapshot& snapshot);
 
   // ---- how the run of a snapshot went
   // What its hooks said, for its result. It goes with the snapshot, and is lost where that is merged into a later one or the machine fails
@@ -135,35 +164,65 @@ class SnapshotSpool {
 
   // ---- beside the snapshots
   std::string LedgerFile(const std::string& database) const { return FolderOf(database) + "/newest.ledger"; }
+  // Nothing needs it where nothing is spooled.
+  absl::Status RemoveLedger(const std::string& database) const;
   storage::v1::SpoolState ReadState(const std::string& database) const;
   absl::Status WriteState(const std::string& database, const storage::v1::SpoolState& state) const;
+
+  // ---- times
+  // The snapshot was taken in this boot: the boot clock says how long ago.
+  bool KnowsAge(const SpooledSnapshot& snapshot) const { return snapshot.taken_since_boot(boot_id_).has_value(); }
+  // When it was taken, by the device's clock as it is set now. Of this boot what that said then: its age says more. What it said in a
+  // former boot is believed where it can be true: not before `earliest` (a state before it; unset where none is known), and no later than
+  // the time that the machine has run since then, and the snapshots behind it, leave room for. Where it cannot (1970: the clock was not set
+  // yet), the latest time that can be true.
+  SystemTime TakenAt(const SpooledSnapshot& snapshot, SystemTime earliest) const;
+  const std::string& boot_id() const { return boot_id_; }
 
   state::GapBook& gaps() { return gaps_; }
   const Clock& clock() const { return clock_; }
 
  private:
-  SnapshotSpool(std::string directory, state::GapBook& gaps, const Clock& clock)
-      : directory_(std::move(directory)), gaps_(gaps), clock_(clock), boot_id_(BootId()) {}
+  SnapshotSpool(std::string directory, state::GapBook& gaps, const Clock& clock, std::string boot_id)
+      : directory_(std::move(directory)),
+        gaps_(gaps),
+        clock_(clock),
+        boot_id_(std::move(boot_id)),
+        run_time_(directory_ + "/.run-time", clock_, boot_id_) {}
 
   std::string FolderOf(const std::string& database) const { return directory_ + "/" + database; }
   std::string PathOf(const std::string& database, uint64_t number) const;
   absl::Status Load(const std::string& database, std::vector<std::string>& said);
   absl::Status DropSuperseded(const std::string& database, std::string_view reason);
-  bool IsOlder(const SpooledSnapshot& snapshot, std::chrono::milliseconds age) const;
+  // So many from the `first` one on (0: the oldest) become one, in the place of the last of them.
+  absl::Status Merge(const std::string& database, size_t first, size_t count, std::string_view reason, const io::DiskReserve& reserve,
+                     int level);
+  // In the place of what has its number.
+  void Put(const std::string& database, SpooledSnapshot snapshot);
+  void CountAside();
+  // No less than this, whatever clocks say.
+  std::chrono::milliseconds AgeOf(const SpooledSnapshot& snapshot) const;
+  // The controller has it, and what follows that is not over.
+  bool IsAcknowledged(const SpooledSnapshot& snapshot) const;
 
   const std::string directory_;
   state::GapBook& gaps_;
   const Clock& clock_;
   const std::string boot_id_;
+  RunTime run_time_;  // its lock is taken below mu_
 
   mutable Mutex mu_;
   CondVar free_;
   std::set<std::string> in_use_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::map<uint64_t, SpooledSnapshot>> table_ ABSL_GUARDED_BY(mu_);
+  std::map<std::string, Usage> usage_ ABSL_GUARDED_BY(mu_);  // of what is in table_
+  Usage total_ ABSL_GUARDED_BY(mu_);
+  int64_t aside_bytes_ ABSL_GUARDED_BY(mu_) = 0;
 };
 
-// Writes `older` and `newer`, of which the newer one's base is the older, as one snapshot in the place of `newer`.
-absl::Status MergeSpooled(const SpooledSnapshot& older, const SpooledSnapshot& newer, const io::DiskReserve& reserve, int level);
+// Writes neighbours, of which each but the first is built on the one before it, as one snapshot in the place of the last. REQUIRES: that
+// one is built on another; at most kMergeAtOnce.
+absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::DiskReserve& reserve, int level);
 
 }  // namespace litefleet::spool
 

@@ -15,6 +15,7 @@
 #include "common/base/status.h"
 #include "common/format/crc32c.h"
 #include "common/format/extent.h"
+#include "common/io/unreadable.h"
 #include "fmt/format.h"
 
 namespace litefleet::spool {
@@ -40,6 +41,11 @@ void Store32(uint32_t value, std::string& out) {
 
 uint32_t Load32(std::string_view raw, size_t at) { return LoadLittleEndian<uint32_t>(AsBytes(raw.substr(at, 4)).data()); }
 
+absl::Status DamagedFile(const std::string& path, std::string_view what) {
+  return Error(absl::StatusCode::kDataLoss, "SPOOLED_DAMAGED", fmt::format("{}: {}", path, what),
+               "it is moved aside; look at the disk of this device");
+}
+
 // Head and body.
 std::string Block(uint32_t type, const std::string& body) {
   std::string head;
@@ -54,7 +60,9 @@ std::string Block(uint32_t type, const std::string& body) {
 absl::StatusOr<std::unique_ptr<SpoolFileWriter>> SpoolFileWriter::Create(const std::string& path, const storage::v1::SpooledHeader& header,
                                                                          const Limits& limits) {
   std::unique_ptr<SpoolFileWriter> writer(new SpoolFileWriter(path, limits));
-  LF_ASSIGN_OR_RETURN(writer->fd_, io::Open(writer->tmp(), O_RDWR | O_CREAT | O_TRUNC));
+  if (!limits.counts_only) {
+    LF_ASSIGN_OR_RETURN(writer->fd_, io::Open(writer->tmp(), O_RDWR | O_CREAT | O_TRUNC));
+  }
   const std::string body = header.SerializeAsString();
   std::string preamble(kMagic, 8);
   Store32(kVersion, preamble);
@@ -67,13 +75,14 @@ absl::StatusOr<std::unique_ptr<SpoolFileWriter>> SpoolFileWriter::Create(const s
 }
 
 SpoolFileWriter::~SpoolFileWriter() {
-  if (!finished_) unlink(tmp().c_str());
+  if (fd_.valid() && !finished_) unlink(tmp().c_str());
 }
 
 absl::Status SpoolFileWriter::CheckSpace() {
-  LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(tmp()));
-  LF_ASSIGN_OR_RETURN(const uint64_t reserve, limits_.reserve.At(tmp()));
-  if (free >= reserve) return absl::OkStatus();
+  const std::string directory = io::DirectoryOf(path_);
+  LF_ASSIGN_OR_RETURN(const uint64_t free, io::FreeBytes(directory));
+  LF_ASSIGN_OR_RETURN(const uint64_t reserve, limits_.reserve.At(directory));
+  if (free >= reserve + (limits_.counts_only ? end_ : 0)) return absl::OkStatus();
   return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
                fmt::format("{} MiB are free where {} is, and a reserve of {} MiB stays free", free >> 20, path_, reserve >> 20),
                "free space where the state directory is; the reserve is `[limits] disk_reserve` of agent.toml");
@@ -89,7 +98,7 @@ absl::Status SpoolFileWriter::Append(ByteView data) {
     checked_at_ = end_;
     LF_RETURN_IF_ERROR(CheckSpace());
   }
-  LF_RETURN_IF_ERROR(io::PwriteAll(fd_.get(), data, end_, tmp()));
+  if (fd_.valid()) LF_RETURN_IF_ERROR(io::PwriteAll(fd_.get(), data, end_, tmp()));
   end_ += data.size();
   return absl::OkStatus();
 }
@@ -111,7 +120,7 @@ absl::Status SpoolFileWriter::Add(const StoredChunk& chunk) {
   last_page_ = chunk.last_page();
   footer_.set_chunks(footer_.chunks() + 1);
   footer_.set_payload_bytes(footer_.payload_bytes() + chunk.data.size());
-  LF_CRASH_POINT("spooled.writing");
+  if (fd_.valid()) LF_CRASH_POINT("spooled.writing");
   return absl::OkStatus();
 }
 
@@ -129,14 +138,13 @@ absl::Status SpoolFileWriter::Finish(const v1::UploadCommit& commit, int64_t end
   return io::SyncDirectory(io::DirectoryOf(path_));
 }
 
-absl::Status SpoolFileReader::Damaged(std::string_view what) const {
-  return Error(absl::StatusCode::kDataLoss, "SPOOLED_DAMAGED", fmt::format("{}: {}", path_, what),
-               "it is moved aside; look at the disk of this device");
-}
+absl::Status SpoolFileReader::Damaged(std::string_view what) const { return DamagedFile(path_, what); }
 
 absl::StatusOr<std::unique_ptr<SpoolFileReader>> SpoolFileReader::Open(const std::string& path) {
-  LF_ASSIGN_OR_RETURN(io::UniqueFd fd, io::Open(path, O_RDONLY));
-  std::unique_ptr<SpoolFileReader> reader(new SpoolFileReader(path, std::move(fd)));
+  absl::StatusOr<io::UniqueFd> fd = io::Open(path, O_RDONLY);
+  if (io::IsUnreadable(fd.status())) return DamagedFile(path, MessageOf(fd.status()));
+  if (!fd.ok()) return fd.status();
+  std::unique_ptr<SpoolFileReader> reader(new SpoolFileReader(path, *std::move(fd)));
   LF_RETURN_IF_ERROR(reader->ReadEnds());
   reader->Rewind();
   return reader;
@@ -148,14 +156,19 @@ void SpoolFileReader::Rewind() {
   read_ = 0;
 }
 
+absl::Status SpoolFileReader::ReadAt(uint64_t at, std::string& out) const {
+  const absl::Status read = io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(out)), at, path_);
+  return io::IsUnreadable(read) ? Damaged(MessageOf(read)) : read;
+}
+
 absl::Status SpoolFileReader::ReadBlock(uint64_t at, uint32_t type, uint32_t most, std::string& body) {
   std::string head(kHeadBytes, '\0');
   if (at + kHeadBytes > bytes_) return Damaged("it ends within a record");
-  LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(head)), at, path_));
+  LF_RETURN_IF_ERROR(ReadAt(at, head));
   const uint32_t size = Load32(head, 4);
   if (Load32(head, 0) != type || size > most || at + kHeadBytes + size > bytes_) return Damaged("a record makes no sense");
   body.resize(size);
-  LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(body)), at + kHeadBytes, path_));
+  LF_RETURN_IF_ERROR(ReadAt(at + kHeadBytes, body));
   if (Load32(head, 8) != format::Crc32c(AsBytes(head.substr(0, 8) + body))) return Damaged("a record's checksum is wrong");
   return absl::OkStatus();
 }
@@ -166,12 +179,12 @@ absl::Status SpoolFileReader::ReadEnds() {
   bytes_ = static_cast<uint64_t>(st.st_size);
   if (bytes_ < kPreambleBytes + kHeadBytes + kTrailerBytes) return Damaged("it is too short");
   std::string preamble(kPreambleBytes, '\0');
-  LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(preamble)), 0, path_));
+  LF_RETURN_IF_ERROR(ReadAt(0, preamble));
   if (std::memcmp(preamble.data(), kMagic, 8) != 0) return Damaged("it is no spooled snapshot");
   const uint32_t size = Load32(preamble, 16);
   if (size > kMaxEnd || kPreambleBytes + size > bytes_) return Damaged("its header makes no sense");
   std::string body(size, '\0');
-  LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(body)), kPreambleBytes, path_));
+  LF_RETURN_IF_ERROR(ReadAt(kPreambleBytes, body));
   if (Load32(preamble, 20) != format::Crc32c(AsBytes(preamble.substr(0, 20) + body))) return Damaged("its header's checksum is wrong");
   if (Load32(preamble, 8) != kVersion || Load32(preamble, 12) != 0) {
     return Error(absl::StatusCode::kFailedPrecondition, "STATE_TOO_NEW",
@@ -188,7 +201,7 @@ absl::Status SpoolFileReader::ReadEnds() {
   first_chunk_ = kPreambleBytes + size;
 
   std::string trailer(kTrailerBytes, '\0');
-  LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(trailer)), bytes_ - kTrailerBytes, path_));
+  LF_RETURN_IF_ERROR(ReadAt(bytes_ - kTrailerBytes, trailer));
   if (std::memcmp(&trailer[8], kEndMagic, 4) != 0 || Load32(trailer, 12) != format::Crc32c(AsBytes(trailer.substr(0, 12))))
     return Damaged("it has no end");
   footer_at_ = LoadLittleEndian<uint64_t>(AsBytes(trailer).data());
@@ -240,7 +253,7 @@ absl::StatusOr<std::optional<StoredChunk>> SpoolFileReader::Next() {
     return Damaged("a chunk's pages make no sense");
   }
   chunk.data.resize(description.stored_bytes());
-  LF_RETURN_IF_ERROR(io::PreadAll(fd_.get(), std::as_writable_bytes(std::span(chunk.data)), payload_at, path_));
+  LF_RETURN_IF_ERROR(ReadAt(payload_at, chunk.data));
   next_at_ = payload_at + description.stored_bytes();
   next_page_ = static_cast<uint32_t>(least);
   ++read_;

@@ -1,7 +1,7 @@
 // One spooled snapshot as a file; FORMAT.md has the bytes.
 //
 // Thread safety: none; objects are used by one thread at a time. Memory: one chunk. Errors: those of the file system; what is read and
-// makes no sense is kDataLoss SPOOLED_DAMAGED, of a later version kFailedPrecondition STATE_TOO_NEW.
+// makes no sense, or what the disk does not give back, is kDataLoss SPOOLED_DAMAGED; of a later version kFailedPrecondition STATE_TOO_NEW.
 #ifndef LITEFLEET_AGENT_SPOOL_SPOOL_FILE_H_
 #define LITEFLEET_AGENT_SPOOL_SPOOL_FILE_H_
 
@@ -42,6 +42,8 @@ class SpoolFileWriter {
     uint64_t max_bytes = 0;
     // Less free space is kResourceExhausted DISK_FULL.
     io::DiskReserve reserve;
+    // Nothing is written, and nothing can be finished: it is asked whether it would fit.
+    bool counts_only = false;
   };
 
   // Writes `path`.tmp.
@@ -96,6 +98,8 @@ class SpoolFileReader {
   SpoolFileReader(std::string path, io::UniqueFd fd) : path_(std::move(path)), fd_(std::move(fd)) {}
   absl::Status ReadEnds();
   absl::Status Damaged(std::string_view what) const;
+  // As much as `out` has. A sector that does not come back is damage as well.
+  absl::Status ReadAt(uint64_t at, std::string& out) const;
   // A head of 12 bytes and its body.
   absl::Status ReadBlock(uint64_t at, uint32_t type, uint32_t most, std::string& body);
 

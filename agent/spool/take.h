@@ -3,8 +3,9 @@
 // What is compared with is the ledger of the newest spooled snapshot, made from the ledger of the controller's snapshots when the first one
 // is spooled, and repaired from the files after a cut. Without either all pages are written.
 //
-// Thread safety: Take blocks; of one database one at a time. Memory: that of a source's feed, and one chunk. A rollback-journal database is
-// held for as long as reading and compressing what changed takes; `rollback_stall` of the source bounds it.
+// Thread safety: Take blocks; of one database one at a time. Memory: that of a source's feed and of a ChunkPacker. A rollback-journal
+// database is held for as long as reading it takes, and compressing what changed at level 1, whatever the level: `rollback_stall` of the
+// source bounds it.
 #ifndef LITEFLEET_AGENT_SPOOL_TAKE_H_
 #define LITEFLEET_AGENT_SPOOL_TAKE_H_
 
@@ -52,10 +53,6 @@ struct Taken {
 };
 
 Taken Take(SnapshotSpool& spool, const TakeJob& job, const CancelToken& cancel);
-
-// Puts the digests of a spooled snapshot into a ledger and lets it stand for `id`. REQUIRES: the ledger stands for the snapshot's base,
-// unless it has none.
-absl::Status AdvanceLedger(ledger::Ledger& ledger, const SpooledSnapshot& snapshot, const std::string& id);
 
 }  // namespace litefleet::spool
 

@@ -53,7 +53,7 @@ absl::StatusOr<DeviceIdentity> LoadIdentity(const std::string& state) {
     return Error(absl::StatusCode::kNotFound, "NOT_ENROLLED", fmt::format("{} holds no identity", state),
                  "run `litefleet-agent enroll` with a token of the controller");
   }
-  LF_RETURN_IF_ERROR(text.status());
+  if (!text.ok()) return Annotate(text.status(), "the device's certificate");
   DeviceIdentity identity;
   identity.device = DeviceId(Header(*text, "device"));
   identity.name = Header(*text, "name");
@@ -66,7 +66,10 @@ absl::StatusOr<DeviceIdentity> LoadIdentity(const std::string& state) {
   identity.ca_certificate = text->substr(mark + kCaMark.size());
   if (!crypto::CertificateFromPem(identity.ca_certificate).ok()) return Damaged(path, "the CA's certificate is unreadable");
 
-  LF_ASSIGN_OR_RETURN(identity.private_key, io::ReadFile(KeyFile(state), kMaxFileBytes));
+  auto key = io::ReadFile(KeyFile(state), kMaxFileBytes);
+  if (absl::IsNotFound(key.status())) return Damaged(KeyFile(state), "the key of the device's certificate is missing");
+  if (!key.ok()) return Annotate(key.status(), "the device's key");
+  identity.private_key = *std::move(key);
   if (Fits(identity.private_key, identity.certificate_chain)) return identity;
   // A renewal was cut between its two renames.
   const auto next = io::ReadFile(NextKeyFile(state), kMaxFileBytes);

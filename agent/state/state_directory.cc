@@ -9,12 +9,16 @@
 #include <cstdio>
 #include <filesystem>
 #include <functional>
+#include <span>
 #include <string_view>
 #include <system_error>
 
+#include "common/base/bytes.h"
 #include "common/base/crash_point.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/crypto/x509.h"
+#include "common/io/unreadable.h"
 #include "fmt/format.h"
 
 namespace litefleet::state {
@@ -51,9 +55,11 @@ absl::Status RemoveMatching(const std::string& directory, const std::function<bo
 // A message with a format field. STATE_DAMAGED when it does not parse, STATE_TOO_NEW when a later version wrote it.
 template <class Message>
 absl::StatusOr<Message> Parse(const std::string& path) {
-  LF_ASSIGN_OR_RETURN(const std::string content, io::ReadFile(path));
+  const absl::StatusOr<std::string> content = io::ReadFile(path);
+  if (io::IsUnreadable(content.status())) return Damaged(path);
+  LF_RETURN_IF_ERROR(content.status());
   Message message;
-  if (!message.ParseFromString(content) || message.format() == 0) return Damaged(path);
+  if (!message.ParseFromString(*content) || message.format() == 0) return Damaged(path);
   if (message.format() > kFormat) {
     return Error(absl::StatusCode::kFailedPrecondition, "STATE_TOO_NEW",
                  fmt::format("{} has format {}, this program knows {}", path, message.format(), kFormat),
@@ -61,6 +67,9 @@ absl::StatusOr<Message> Parse(const std::string& path) {
   }
   return message;
 }
+
+// What a confirmation of this order says. The order is parsed and serialized by one program before: its bytes are always the same.
+std::string ConfirmationOf(const v1::Order& order) { return ToHex(crypto::HashOf(order.SerializeAsString())) + "\n"; }
 
 absl::Status MoveAside(const std::string& path, std::vector<std::string>& damaged) {
   LF_RETURN_IF_ERROR(io::RenameFile(path, path + std::string(kDamaged)));
@@ -73,18 +82,29 @@ absl::Status MoveAside(const std::string& path, std::vector<std::string>& damage
 absl::StatusOr<StateDirectory> StateDirectory::Open(const std::string& path) {
   for (const char* below :
        {"", "/orders", "/results", "/databases", "/ledgers", "/restore", "/spool", "/gaps", "/confirmations", "/release"}) {
-    LF_RETURN_IF_ERROR(io::MakeDirectory(path + below));
-  }
-  for (const char* below : {"", "/orders", "/results", "/databases", "/gaps"}) {
-    LF_RETURN_IF_ERROR(RemoveMatching(path + below, [](const std::string& name) { return name.ends_with(kTemporary); }));
+    if (const absl::Status made = io::MakeDirectory(path + below); !made.ok()) {
+      return WithReason(Annotate(made, "the state directory (`state` of agent.toml, --state of enroll)"), "",
+                        absl::IsPermissionDenied(made)
+                            ? "run it as root or as the user that the agent runs as, or change the owner of the directory"
+                            : "");
+    }
   }
   return StateDirectory(path);
 }
 
-absl::StatusOr<io::ProcessLock> StateDirectory::Lock() const { return io::ProcessLock::Acquire(path_ + "/lock"); }
+absl::StatusOr<io::ProcessLock> StateDirectory::Lock() const {
+  LF_ASSIGN_OR_RETURN(io::ProcessLock lock, io::ProcessLock::Acquire(path_ + "/lock"));
+  for (const char* below : {"", "/orders", "/results", "/databases", "/gaps"}) {
+    LF_RETURN_IF_ERROR(RemoveMatching(path_ + below, [](const std::string& name) { return name.ends_with(kTemporary); }));
+  }
+  return lock;
+}
 
 absl::Status StateDirectory::ClearSpool() const {
   LF_RETURN_IF_ERROR(RemoveMatching(path_ + "/release", [](const std::string&) { return true; }));
+  // What stands beside a name is another command's, which may be writing it now.
+  LF_RETURN_IF_ERROR(
+      RemoveMatching(path_ + "/confirmations", [this](const std::string& name) { return IsUlid(name) && !HasOperation(name); }));
   return RemoveMatching(path_ + "/spool", [](const std::string&) { return true; });
 }
 
@@ -116,6 +136,8 @@ absl::Status StateDirectory::WriteOperation(const storage::v1::AgentOperation& o
 absl::Status StateDirectory::RemoveOperation(const std::string& operation_id) const {
   return io::RemoveFile(path_ + "/orders/" + operation_id);
 }
+
+bool StateDirectory::HasOperation(const std::string& operation_id) const { return io::Exists(path_ + "/orders/" + operation_id); }
 
 absl::StatusOr<std::vector<v1::OperationResult>> StateDirectory::ReadResults(std::vector<std::string>& damaged) const {
   std::vector<v1::OperationResult> results;
@@ -166,14 +188,20 @@ absl::Status StateDirectory::WriteDatabase(const storage::v1::AgentDatabase& dat
   return io::WriteFileAtomic(path_ + "/databases/" + database.name() + ".state", stored.SerializeAsString());
 }
 
-bool StateDirectory::IsConfirmed(const std::string& operation_id) const {
+bool StateDirectory::IsConfirmed(const v1::Order& order) const {
+  const std::string file = path_ + "/confirmations/" + order.operation_id();
+  const auto fd = io::Open(file, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!fd.ok()) return false;
   struct stat st {};
-  if (lstat((path_ + "/confirmations/" + operation_id).c_str(), &st) != 0) return false;
-  return S_ISREG(st.st_mode) && (st.st_uid == 0 || st.st_uid == geteuid());
+  if (fstat(fd->get(), &st) != 0 || !S_ISREG(st.st_mode) || (st.st_uid != 0 && st.st_uid != geteuid())) return false;
+  const std::string expected = ConfirmationOf(order);
+  std::string content(expected.size(), '\0');
+  if (static_cast<size_t>(st.st_size) != expected.size()) return false;
+  return io::PreadAll(fd->get(), std::as_writable_bytes(std::span(content)), 0, file).ok() && content == expected;
 }
 
-absl::Status StateDirectory::WriteConfirmation(const std::string& operation_id) const {
-  return io::WriteFileAtomic(path_ + "/confirmations/" + operation_id, "confirmed\n");
+absl::Status StateDirectory::WriteConfirmation(const v1::Order& order) const {
+  return io::WriteFileAtomic(path_ + "/confirmations/" + order.operation_id(), ConfirmationOf(order));
 }
 
 absl::Status StateDirectory::RemoveConfirmation(const std::string& operation_id) const {

@@ -4,6 +4,7 @@
 //   lock                 held by the running agent, names its pid
 //   identity/            key, certificate, CA (identity.h)
 //   orders/ID            operations taken on, without result       storage.v1.AgentOperation
+//   confirmations/ID     that somebody here has confirmed one       SHA-256 of the order, hexadecimal
 //   results/ID           ended, not yet recorded by the controller  storage.v1.AgentResult
 //   databases/NAME.state what is remembered of a database           storage.v1.AgentDatabase
 //   ledgers/NAME.ledger  what the controller has of a database      agent/ledger/FORMAT.md
@@ -17,8 +18,9 @@
 //   spooled/NAME/        snapshots that wait for the controller     agent/spool/FORMAT.md
 //
 // A file is written beside its name, synced, renamed, and its directory synced: after a crash it is old or new, never a part. A result
-// is written before its order is removed; where both exist the result counts. A file that cannot be read as what it should be is
-// renamed to NAME.damaged and reported once, and the agent goes on.
+// is written before its order is removed; where both exist the result counts. A file that cannot be read as what it should be, be it
+// that its bytes make no sense or that the disk does not give them back, is renamed to NAME.damaged and reported once, and the agent goes
+// on.
 //
 // Thread safety: all members may be called from any thread; two writers of one file are the caller's affair. Calls block on the disk.
 #ifndef LITEFLEET_AGENT_STATE_STATE_DIRECTORY_H_
@@ -39,9 +41,10 @@ namespace litefleet::state {
 
 class StateDirectory {
  public:
-  // Makes what is missing with mode 0700 and removes left-over temporary files. Does not lock.
+  // Makes what is missing with mode 0700. Does not lock: the agent may be at work in it.
   static absl::StatusOr<StateDirectory> Open(const std::string& path);
 
+  // Removes temporary files that a crash left: only who has the lock knows that nobody is writing them.
   // Errors: kFailedPrecondition ALREADY_RUNNING, naming the pid.
   absl::StatusOr<io::ProcessLock> Lock() const;
 
@@ -56,7 +59,7 @@ class StateDirectory {
   std::string LedgerFile(const std::string& database) const { return path_ + "/ledgers/" + database + ".ledger"; }
   // REQUIRES: IsName(database).
   std::string ReleaseFile(const std::string& database) const { return path_ + "/release/" + database; }
-  // Removes what an earlier process left.
+  // Removes what an earlier process left there, requests to release databases, and confirmations of what is no operation any more.
   absl::Status ClearSpool() const;
 
   // Not synced.
@@ -69,6 +72,8 @@ class StateDirectory {
   // REQUIRES: IsUlid(operation.operation_id()).
   absl::Status WriteOperation(const storage::v1::AgentOperation& operation) const;
   absl::Status RemoveOperation(const std::string& operation_id) const;
+  // Whether it is taken on and has no result yet.
+  bool HasOperation(const std::string& operation_id) const;
 
   absl::StatusOr<std::vector<v1::OperationResult>> ReadResults(std::vector<std::string>& damaged) const;
   // REQUIRES: IsUlid(result.operation_id()).
@@ -79,12 +84,13 @@ class StateDirectory {
   absl::StatusOr<storage::v1::AgentDatabase> ReadDatabase(const std::string& name) const;
   absl::Status WriteDatabase(const storage::v1::AgentDatabase& database) const;
 
-  // That somebody on the device has confirmed an operation; a file of another user counts for nothing. REQUIRES: IsUlid(operation_id).
-  bool IsConfirmed(const std::string& operation_id) const;
-  absl::Status WriteConfirmation(const std::string& operation_id) const;
+  // That somebody on the device has confirmed this order: the file holds the SHA-256 of its bytes, so that another order of the same id is
+  // not confirmed with it. A file of another user counts for nothing. REQUIRES: IsUlid(order.operation_id()).
+  bool IsConfirmed(const v1::Order& order) const;
+  absl::Status WriteConfirmation(const v1::Order& order) const;
   absl::Status RemoveConfirmation(const std::string& operation_id) const;
 
-  // Of signed orders; 0 where none was taken. Errors: kDataLoss STATE_DAMAGED: it is not begun anew, since old orders would count again.
+  // Of signed orders; empty where none was taken. Errors: kDataLoss STATE_DAMAGED: it is not begun anew, or old orders would count again.
   absl::StatusOr<storage::v1::AgentOrderCounter> ReadOrderCounter() const;
   absl::Status WriteOrderCounter(const storage::v1::AgentOrderCounter& counter) const;
 

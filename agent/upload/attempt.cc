@@ -1,5 +1,7 @@
 #include "agent/upload/attempt.h"
 
+#include <google/protobuf/util/time_util.h>
+
 #include <algorithm>
 #include <utility>
 
@@ -10,9 +12,13 @@
 namespace litefleet::upload {
 namespace {
 
+using google::protobuf::util::TimeUtil;
+
 constexpr std::chrono::milliseconds kLook{50};
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
+
+absl::Status Cancelled() { return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled"); }
 
 }  // namespace
 
@@ -21,6 +27,7 @@ Attempt::Attempt(const AttemptOptions& options, const v1::UploadBegin& begin, Ra
       rate_(rate),
       base_(begin.base_snapshot_id()),
       base_root_(begin.base_root_digest()),
+      size_at_commit_(begin.size_at_commit()),
       session_(begin, options.limits),
       last_progress_(Now()) {}
 
@@ -29,7 +36,10 @@ absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, 
                                                  const CancelToken& cancel,
                                                  const std::function<void(const UploadSession::Counts&)>& progress,
                                                  UploadSession::Counts& counts) {
-  const auto attempt = std::make_shared<Attempt>(options, begin, rate);
+  if (cancel.cancelled()) return Cancelled();  // before the controller hears of it
+  AttemptOptions chosen = options;
+  if (!transport.takes_whole() || options.precopy) chosen.limits.whole_bytes = 0;
+  const auto attempt = std::make_shared<Attempt>(chosen, begin, rate);
   attempt->stream_ = transport.Open(attempt);
   std::vector<std::thread> compressors;
   for (int i = 0; i < options.compressors; ++i) compressors.emplace_back([&attempt] { attempt->Compress(); });
@@ -45,6 +55,12 @@ absl::StatusOr<v1::UploadCommitted> Attempt::Run(const AttemptOptions& options, 
   }
   MutexLock lock(attempt->mu_);
   counts = attempt->session_.counts();
+  counts.source_failed = attempt->source_failed_;
+  if (attempt->session_.accepted()) transport.SetTakesWhole(attempt->session_.takes_whole());
+  if (attempt->session_.sent_whole() && ReasonOf(status) == "UPLOAD_OUT_OF_ORDER") {
+    transport.SetTakesWhole(false);
+    return Error(absl::StatusCode::kUnavailable, "UPLOAD_CUT", "the controller is an older one than before", "the upload is sent in parts");
+  }
   if (!status.ok()) return status;
   return attempt->session_.result();
 }
@@ -65,13 +81,19 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
       MutexLock lock(mu_);
       if (!session_.CanOffer()) continue;
     }
-    LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
-    more = chunk.has_value();
-    if (more) OfferChunk(*std::move(chunk));
+    absl::StatusOr<std::optional<Chunk>> chunk = feed.Next();
+    if (!chunk.ok()) return FromSource(chunk.status());
+    more = chunk->has_value();
+    if (more) OfferChunk(**std::move(chunk));
   }
-  // What is answered last is compared too.
+  // Nothing was sent yet where it is one message. What is answered last is compared too.
+  bool whole;
+  {
+    MutexLock lock(mu_);
+    whole = session_.whole();
+  }
   const auto answered = [](const UploadSession& session) { return session.settled() || session.has_differing(); };
-  for (bool settled = false; !settled;) {
+  for (bool settled = whole; !settled;) {
     LF_RETURN_IF_ERROR(WaitFor(answered, options_.no_progress, feed, cancel, progress));
     LF_RETURN_IF_ERROR(CompareDiffering(gatherer, feed.page_size()));
     MutexLock lock(mu_);
@@ -84,11 +106,14 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     OfferChunk(*std::move(last));
   }
   v1::UploadCommit commit = feed.Commit();
+  const std::chrono::nanoseconds described_at = SinceBoot();
   complete(commit);
   {
     MutexLock lock(mu_);
+    described_at_ = described_at;
     session_.Commit(std::move(commit));
   }
+  changed_.SignalAll();  // what is one message is packed only now
   Pump();
   LF_RETURN_IF_ERROR(
       WaitFor([](const UploadSession& session) { return session.commit_sent(); }, options_.no_progress, feed, cancel, progress));
@@ -108,7 +133,18 @@ absl::Status Attempt::CheckAccepted() const {
                  "more has changed than the spool holds, and the controller cannot take pages ahead of a backup",
                  "install a newer litefleet-controller, or raise `[limits] spool_bytes` of agent.toml");
   }
+  if (size_at_commit_ && !session_.can_size_at_commit()) {
+    return Error(absl::StatusCode::kFailedPrecondition, "CONTROLLER_TOO_OLD",
+                 "it does not fit into the spool, and the controller cannot take what is sent before it is known how much it is",
+                 "install a newer litefleet-controller, or raise `[limits] spool_bytes` of agent.toml");
+  }
   return absl::OkStatus();
+}
+
+absl::Status Attempt::FromSource(absl::Status status) {
+  MutexLock lock(mu_);
+  source_failed_ = true;
+  return status;
 }
 
 void Attempt::OfferChunk(Chunk chunk) {
@@ -133,7 +169,9 @@ absl::Status Attempt::CompareDiffering(PageGatherer& gatherer, uint32_t page_siz
       OfferChunk(std::move(differing->chunk));
       continue;
     }
-    LF_ASSIGN_OR_RETURN(const std::string raw, static_cast<PackablePayload&>(*differing->chunk.payload).Raw());
+    const absl::StatusOr<std::string> read = static_cast<PackablePayload&>(*differing->chunk.payload).Raw();
+    if (!read.ok()) return FromSource(read.status());
+    const std::string& raw = *read;
     differing->chunk.payload.reset();
     std::vector<format::PageDigest> digests;
     format::DigestPages(page_size, AsBytes(raw), digests);
@@ -158,7 +196,11 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
                               const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress) {
   const SteadyTime began = Now();
   for (bool flushed = false;;) {
-    if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
+    if (cancel.cancelled()) {
+      MutexLock lock(mu_);
+      // What is acknowledged is there, whatever was wanted meanwhile.
+      return session_.committed() ? absl::OkStatus() : Cancelled();
+    }
     if (options_.paused && options_.paused())
       return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED", "the pause hook of this device holds the backup up");
     UploadSession::Counts counts;
@@ -173,10 +215,11 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
       const SteadyTime now = Now();
       const bool held_back = session_.has_chunks_ready() && rate_.Budget(now) <= 0;
       if (held_back) last_progress_ = now;
-      if (now - std::max(last_progress_, began) >= no_progress) {
+      const auto patience = no_progress + std::chrono::milliseconds(1000 * last_payload_ / options_.slowest_link);
+      if (now - std::max(last_progress_, began) >= patience) {
         return Error(absl::StatusCode::kDeadlineExceeded, "UPLOAD_STALLED",
                      fmt::format("nothing was heard from the controller for {} s",
-                                 std::chrono::duration_cast<std::chrono::seconds>(no_progress).count()),
+                                 std::chrono::duration_cast<std::chrono::seconds>(patience).count()),
                      "look at the link to the controller; the upload goes on from where it was");
       }
       if (!flushed) session_.FlushOffers();
@@ -186,8 +229,9 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     Pump();
     progress(counts);
     if (flushed) {
-      LF_ASSIGN_OR_RETURN(const bool read, feed.ReadAhead(network_wait_));
-      if (read) continue;
+      const absl::StatusOr<bool> read = feed.ReadAhead(network_wait_);
+      if (!read.ok()) return FromSource(read.status());
+      if (*read) continue;
     }
     MutexLock lock(mu_);
     if (flushed && !ended_ && !done(session_)) {
@@ -216,6 +260,7 @@ void Attempt::Compress() {
         session_.GivePacked(wanted->number, *std::move(packed));
       } else if (!ended_) {
         ended_ = packed.status();
+        source_failed_ = true;
       }
     }
     wanted.reset();
@@ -226,16 +271,26 @@ void Attempt::Compress() {
 
 void Attempt::Pump() {
   v1::UploadRequest request;
+  int64_t payload = 0;
   {
     MutexLock lock(mu_);
     if (writing_ || stopped_ || ended_) return;
     std::optional<v1::UploadRequest> next = session_.NextRequest(rate_.Budget(Now()));
     if (!next) return;
     request = *std::move(next);
+    v1::UploadCommit* const commit = request.has_commit()  ? request.mutable_commit()
+                                     : request.has_whole() ? request.mutable_whole()->mutable_commit()
+                                                           : nullptr;
+    if (commit != nullptr && commit->has_age()) {
+      // Chunks went before it, which take their time on a slow link.
+      google::protobuf::Duration& age = *commit->mutable_age();
+      age = TimeUtil::NanosecondsToDuration(TimeUtil::DurationToNanoseconds(age) + (SinceBoot() - described_at_).count());
+    }
     writing_ = true;
+    const v1::UploadChunks& chunks = request.has_whole() ? request.whole().chunks() : request.chunks();
+    for (const v1::ChunkData& chunk : chunks.chunks()) payload += static_cast<int64_t>(chunk.data().size());
+    if (payload > 0) last_payload_ = payload;
   }
-  int64_t payload = 0;
-  for (const v1::ChunkData& chunk : request.chunks().chunks()) payload += static_cast<int64_t>(chunk.data().size());
   rate_.Spend(payload);
   stream_->Write(std::move(request));
   // Room for packed chunks.
@@ -254,7 +309,8 @@ void Attempt::OnResponse(const v1::UploadResponse& response) {
   {
     MutexLock lock(mu_);
     last_progress_ = Now();
-    const absl::Status status = session_.OnResponse(response);
+    absl::Status status = session_.OnResponse(response);
+    if (status.ok() && session_.sent_whole()) status = CheckAccepted();  // nobody else looks any more
     if (!status.ok() && !ended_) ended_ = status;
   }
   changed_.SignalAll();

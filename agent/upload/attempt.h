@@ -2,8 +2,8 @@
 //
 // Errors of Run, besides those of the stream and the feed: BASE_GONE (kFailedPrecondition) when the controller does not compare with the
 // base that `begin` names. Thread safety: Run blocks one thread; the events come from the transport's. Lock order: mu_ is the only lock,
-// and no call of the stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress` ends the attempt;
-// a cancel is seen within 100 ms.
+// and no call of the stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress`, and
+// for as long as the last message of chunks takes on the slowest link, ends the attempt; a cancel is seen within 100 ms.
 #ifndef LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
 #define LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
 
@@ -31,6 +31,9 @@ struct AttemptOptions {
   int compressors = 2;
   int compression_level = 1;
   std::chrono::milliseconds no_progress{30000};
+  // Bytes a second of the slowest link that is waited for: for a message of chunks as much longer as it takes there. What is dead is
+  // noticed by pings of the connection.
+  int64_t slowest_link = 1 << 10;
   // Not a backup, but ahead of one: `complete` says so in the commit. Fails where the controller does not know that (CONTROLLER_TOO_OLD).
   bool precopy = false;
   // Asked while it waits; true ends the attempt with BACKUP_PAUSED (kUnavailable). May be empty.
@@ -39,6 +42,8 @@ struct AttemptOptions {
   std::chrono::milliseconds commit_wait{120000};
   // Of pages that differ, of extents that the controller compares; then they are sent whole.
   size_t max_runs = kMaxRunsSent;
+  // By which the age in the commit grows until that leaves; null: the system's.
+  const Clock* clock = nullptr;
 };
 
 class Attempt final : public StreamEvents, public std::enable_shared_from_this<Attempt> {
@@ -68,14 +73,18 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   absl::Status WaitFor(const std::function<bool(const UploadSession&)>& done, std::chrono::milliseconds no_progress, ChunkFeed& feed,
                        const CancelToken& cancel, const std::function<void(const UploadSession::Counts&)>& progress);
   void Compress();
+  // Notes that it is the feed's error, or a payload's.
+  absl::Status FromSource(absl::Status status);
   // Writes the next message, if there is one.
   void Pump();
+  std::chrono::nanoseconds SinceBoot() const { return options_.clock != nullptr ? options_.clock->SinceBoot() : RealClock().SinceBoot(); }
   void Stop();
 
   const AttemptOptions options_;
   RateLimit& rate_;
   const std::string base_;
   const std::string base_root_;
+  const bool size_at_commit_;
   std::chrono::nanoseconds network_wait_{0};  // Run's
   size_t runs_ = 0;                           // Run's: of pages that CompareDiffering found
   std::shared_ptr<UploadStream> stream_;      // constant after Run has opened it
@@ -85,8 +94,11 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   UploadSession session_ ABSL_GUARDED_BY(mu_);
   SteadyTime last_progress_ ABSL_GUARDED_BY(mu_);
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  int64_t last_payload_ ABSL_GUARDED_BY(mu_) = 0;  // of the last message of chunks
   bool stopped_ ABSL_GUARDED_BY(mu_) = false;
-  std::optional<absl::Status> ended_ ABSL_GUARDED_BY(mu_);  // why this attempt cannot go on
+  std::chrono::nanoseconds described_at_ ABSL_GUARDED_BY(mu_){0};  // when the commit's age was true
+  std::optional<absl::Status> ended_ ABSL_GUARDED_BY(mu_);         // why this attempt cannot go on
+  bool source_failed_ ABSL_GUARDED_BY(mu_) = false;
 };
 
 }  // namespace litefleet::upload

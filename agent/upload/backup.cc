@@ -24,6 +24,10 @@ using google::protobuf::util::TimeUtil;
 
 constexpr std::chrono::milliseconds kKeepTurn{1000};
 constexpr std::chrono::milliseconds kLook{50};
+constexpr std::chrono::milliseconds kReportEvery{250};
+constexpr char kTextTooLarge[] =
+    "raise `[limits] spool_bytes` of agent.toml, leave tables out of the dump, or let the application use WAL mode, where a dump is sent "
+    "while it is read";
 
 SteadyTime Now() { return std::chrono::steady_clock::now(); }
 
@@ -103,6 +107,18 @@ class Backup {
     }
     outcome.progress = progress_;
     outcome.ledger_note = ledger_note_;
+    outcome.outgrew_spool = outgrew_;
+    outcome.outgrown_database_bytes = outgrew_ ? outgrown_database_bytes_ : 0;
+    if (streams_ && committed.ok() && outgrew_) {
+      outcome.steps.push_back(
+          fmt::format("the text does not fit into a spool of {} MiB (`[limits] spool_bytes`): it was sent while it was read",
+                      options_.spool.max_bytes >> 20));
+    }
+    if (of_copy_ && committed.ok()) {
+      outcome.steps.push_back(outgrew_ ? "nobody could have written meanwhile: a copy was read"
+                                       : "writers would have waited for too long while the text was read: a copy was read");
+    }
+    if (committed.ok() && !note_.empty()) outcome.steps.push_back(note_);
     if (std::string summary = rounds_.Summary(); !summary.empty()) outcome.steps.push_back(std::move(summary));
     return outcome;
   }
@@ -124,7 +140,8 @@ class Backup {
         continue;
       }
       const absl::Status& status = committed.status();
-      if (cancel_.cancelled()) return Cancelled();
+      // The controller may know before this device was told.
+      if (cancel_.cancelled() || ReasonOf(status) == "OPERATION_CANCELLED") return Cancelled();
       if (ReasonOf(status) == "SPOOL_FULL" && !precopying_ && job_.open_precopy) {
         LF_RETURN_IF_ERROR(rounds_.MayBegin(job_.database, options_.spool.max_bytes));
         spdlog::info("{}: {}; pages are uploaded ahead", job_.database, MessageOf(status));
@@ -134,11 +151,17 @@ class Backup {
       if (FallBack(status)) continue;
       if (source_failed) {
         const std::string reason = ReasonOf(status);
-        if ((reason != "WRITER_STALL" && reason != "SOURCE_CHANGED") || ++stalls > options_.stall_retries) return status;
+        const bool passes = reason == "WRITER_STALL" || reason == "SOURCE_CHANGED" || (reason == "DATABASE_BUSY" && job_.waits_for_locks);
+        if (!passes || ++stalls > options_.stall_retries) return status;
         spdlog::info("{}: {}; trying again ({} of {})", job_.database, MessageOf(status), stalls, options_.stall_retries);
+      } else if (lost_) {
+        // What was read lies on this device, which does not give it back: no link is waited for, and it is read once more.
+        if (job_.spooled != nullptr || std::exchange(read_again_, true)) return status;
+        spdlog::warn("{}: what was read is lost and is read again: {}", job_.database, MessageOf(status));
+        spool_.reset();
       } else {
         const Retry retry = RetryAfter(status);
-        if (retry == Retry::kNo) return status;
+        if (retry == Retry::kNo || job_.once) return status;
         fruitless = brought_something_ ? 0 : fruitless + 1;
         if (retry == Retry::kLimited && fruitless >= options_.fruitless_attempts) return status;
         spdlog::warn("{}: the upload was interrupted and goes on: {}", job_.database, MessageOf(status));
@@ -206,7 +229,7 @@ class Backup {
   }
 
   absl::StatusOr<v1::UploadCommitted> Pass(bool& source_failed) {
-    brought_something_ = false;
+    brought_something_ = lost_ = false;
     if (job_.spooled != nullptr) {
       const absl::StatusOr<std::unique_ptr<ChunkFeed>> feed = job_.spooled->open();
       source_failed = !feed.ok();
@@ -225,6 +248,8 @@ class Backup {
       SourceFeed feed(*std::move(source), plan);
       const absl::Cleanup noted = [&] { longest_pin_ = std::max(longest_pin_, feed.pinned_for()); };
       Total(feed);
+      SpoolOptions spool = options_.spool;
+      if (plan.changes_only) spool.compression_level = options_.changes_level;
       // Nothing is held while a copy is read: it waits for the network.
       if (detached) {
         absl::StatusOr<v1::UploadCommitted> committed = Upload(feed, "reading");
@@ -232,13 +257,15 @@ class Backup {
         return committed;
       }
       if (wal) {
-        SpillFeed spill(feed, job_.spool_file, options_.spool, options_.patience);
+        // Beside the compressors of what goes straight to the network one is enough for pages that are few.
+        if (plan.changes_only) spool.compressors = 1;
+        SpillFeed spill(feed, job_.spool_file, spool, options_.patience);
         absl::StatusOr<v1::UploadCommitted> committed = Upload(spill, "reading");
         source_failed = spill.failed();
         return committed;
       }
       const absl::Status fits = MayFit(feed);
-      const absl::Status spooled = fits.ok() ? ReadIntoSpool(feed, options_.spool) : fits;
+      const absl::Status spooled = fits.ok() ? ReadIntoSpool(feed, spool) : fits;
       // An error of the spool ends the backup as one of the source does.
       source_failed = !spooled.ok();
       LF_RETURN_IF_ERROR(spooled);
@@ -249,32 +276,95 @@ class Backup {
 
   // Text: how much it is shows when it has been read, and then nothing is pinned any more.
   absl::StatusOr<v1::UploadCommitted> PassOfText(bool& source_failed) {
-    brought_something_ = false;
-    const bool files = job_.text == v1::SNAPSHOT_CONTENT_FILES;
+    brought_something_ = lost_ = false;
     if (spool_ == nullptr) {
-      Phase("opening");
-      absl::StatusOr<std::unique_ptr<capture::TextSource>> source = job_.open_text();
-      source_failed = !source.ok();
-      LF_RETURN_IF_ERROR(source.status());
-      TextFeed feed(*std::move(source), files ? format::Content::kFiles : format::Content::kSql);
-      SpoolOptions spool = options_.spool;
-      spool.compression_level = options_.changes_level;
-      const absl::Status spooled = ReadIntoSpool(feed, spool);
-      source_failed = !spooled.ok();
-      if (ReasonOf(spooled) == "SPOOL_FULL")
-        return WithReason(spooled, "SPOOL_FULL",
-                          files ? "raise `[limits] spool_bytes` of agent.toml, or exclude files"
-                                : "raise `[limits] spool_bytes` of agent.toml, or leave tables out of the dump");
-      LF_RETURN_IF_ERROR(spooled);
-      Total(feed);
+      if (!streams_) {
+        bool may_stream = false;
+        const absl::Status spooled = SpoolText(may_stream);
+        source_failed = !spooled.ok();
+        const bool full = ReasonOf(spooled) == "SPOOL_FULL";
+        if (full) {
+          outgrew_ = true;
+          outgrown_database_bytes_ = database_bytes_;
+        }
+        of_copy_ = !may_stream && (full || ReasonOf(spooled) == "WRITER_STALL") && job_.open_text_of_copy && !no_copy_;
+        streams_ = of_copy_ || (full && may_stream);
+        if (!streams_) LF_RETURN_IF_ERROR(spooled);
+        if (!spooled.ok())
+          spdlog::info("{}: {}; {}", job_.database, MessageOf(spooled), of_copy_ ? "a copy is read" : "it is sent while it is read");
+        if (!full) stalled_ = spooled;
+      }
+      if (streams_) return StreamText(source_failed);
     }
     const std::unique_ptr<ChunkFeed> feed = spool_->MakeFeed();
     return Upload(*feed, "uploading");
   }
 
+  absl::StatusOr<std::unique_ptr<TextFeed>> OpenText(bool& may_stream) {
+    Phase("opening");
+    LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::TextSource> source, of_copy_ ? job_.open_text_of_copy() : job_.open_text());
+    const bool files = job_.text == v1::SNAPSHOT_CONTENT_FILES;
+    const capture::SourceInfo& info = source->info();
+    // In rollback mode nobody may write while it is read: it does not wait for the network.
+    may_stream = files || info.wal || info.detached;
+    database_bytes_ = files ? 0 : format::DatabaseBytes(info.page_size, info.page_count);
+    return std::make_unique<TextFeed>(std::move(source), files ? format::Content::kFiles : format::Content::kSql);
+  }
+
+  absl::Status SpoolText(bool& may_stream) {
+    LF_ASSIGN_OR_RETURN(const std::unique_ptr<TextFeed> feed, OpenText(may_stream));
+    SpoolOptions spool = options_.spool;
+    spool.compression_level = options_.changes_level;
+    const absl::Status spooled = ReadIntoSpool(*feed, spool);
+    if (ReasonOf(spooled) == "SPOOL_FULL") return WithReason(spooled, "SPOOL_FULL", kTextTooLarge);
+    LF_RETURN_IF_ERROR(spooled);
+    note_ = feed->note();
+    Total(*feed);
+    return absl::OkStatus();
+  }
+
+  // How long that may take is the source's to say: a transaction lasts no longer than its limits.
+  absl::StatusOr<v1::UploadCommitted> StreamText(bool& source_failed) {
+    bool may_stream = false;
+    absl::StatusOr<std::unique_ptr<TextFeed>> feed = OpenText(may_stream);
+    source_failed = !feed.ok();
+    if (!feed.ok()) return of_copy_ ? WithoutCopy(feed.status()) : feed.status();
+    if (!may_stream) {
+      // In rollback mode. Before anything is read: it would be read for nothing.
+      feed->reset();
+      const bool still = outgrown_database_bytes_ > 0 && database_bytes_ / 7 >= outgrown_database_bytes_ / 8;
+      of_copy_ = still && job_.open_text_of_copy;
+      if (of_copy_) return StreamText(source_failed);
+      source_failed = still;
+      if (still) return TextTooLarge("where nobody may write while it waits for the network");
+      streams_ = outgrew_ = false;
+      return PassOfText(source_failed);
+    }
+    absl::StatusOr<v1::UploadCommitted> committed = Upload(**feed, "reading");
+    source_failed = (*feed)->failed();
+    if (committed.ok()) note_ = (*feed)->note();
+    return committed;
+  }
+
+  // It could not be copied. Where the text did not stand the time, and not the spool, that is tried as before.
+  absl::Status WithoutCopy(const absl::Status& copied) {
+    const std::string reason = ReasonOf(copied);
+    if (reason != "SPOOL_FULL" && reason != "DISK_FULL") return copied;
+    if (outgrew_) return reason == "DISK_FULL" ? copied : TextTooLarge(MessageOf(copied));
+    no_copy_ = true;
+    of_copy_ = streams_ = false;
+    return stalled_;
+  }
+  absl::Status TextTooLarge(const std::string& why) const {
+    return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+                 fmt::format("the text of a database of {} MiB does not fit into a spool of {} MiB, {}", outgrown_database_bytes_ >> 20,
+                             options_.spool.max_bytes >> 20, why),
+                 kTextTooLarge);
+  }
+
   absl::Status ReadIntoSpool(ChunkFeed& feed, const SpoolOptions& options) {
     Phase("reading");
-    LF_ASSIGN_OR_RETURN(spool_, SpooledBackup::Read(job_.spool_file, feed, options, cancel_));
+    LF_ASSIGN_OR_RETURN(spool_, SpooledBackup::Read(job_.spool_file, feed, options, cancel_, [&] { ReportRead(feed); }));
     return absl::OkStatus();
   }
 
@@ -289,7 +379,7 @@ class Backup {
 
   // A round: nothing is pinned while the network is waited for.
   absl::StatusOr<v1::UploadCommitted> Precopy(bool& source_failed) {
-    brought_something_ = false;
+    brought_something_ = lost_ = false;
     const SteadyTime began = Now();
     absl::StatusOr<std::unique_ptr<capture::PageSource>> source = job_.open_precopy();
     source_failed = !source.ok();
@@ -336,7 +426,8 @@ class Backup {
     begin.set_method(job_.spooled != nullptr ? job_.spooled->method : job_.method);
     begin.set_content(job_.open_text ? job_.text : v1::SNAPSHOT_CONTENT_DATABASE);
     begin.set_page_size(feed.page_size());
-    begin.set_page_count(feed.page_count());
+    begin.set_page_count(streams_ ? 0 : feed.page_count());
+    begin.set_size_at_commit(streams_);
     begin.set_compare(knowledge_ != Knowledge::kNone);
     if (changes_only_) {
       begin.set_base_snapshot_id(job_.ledger->state()->snapshot_id);
@@ -355,6 +446,7 @@ class Backup {
         *commit.mutable_pinned() = TimeUtil::NanosecondsToDuration(longest_pin_.count());
       commit.set_precopied(precopying_);
       commit.set_part(job_.part);
+      commit.set_compatible(job_.compatible);
       commit.set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(sent_before_ / feed.page_size(), feed.page_count())));
       root = format::RootDigest::FromBytes(commit.root_digest()).value_or(format::RootDigest());
     };
@@ -362,7 +454,9 @@ class Backup {
     UploadSession::Counts counts;
     AttemptOptions attempt = options_.attempt;
     attempt.precopy = precopying_;
+    if (streams_) attempt.compression_level = options_.changes_level;
     attempt.paused = job_.paused;
+    attempt.clock = &clock_;
     if (changes_only_) attempt.compression_level = options_.changes_level;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
         attempt, transport_, begin, feed, complete, rate_, cancel_, [&](const UploadSession::Counts& now) { Report(now, feed, false); },
@@ -374,6 +468,7 @@ class Backup {
     round_sent_ += counts.sent_raw_bytes;
     round_wire_ += counts.wire_bytes;
     brought_something_ = counts.durable_bytes > 0 || counts.answered_chunks > 0;
+    lost_ = counts.source_failed;
     return committed;
   }
 
@@ -399,11 +494,24 @@ class Backup {
     reported_at_ = Now();
   }
 
+  // What is read into the spool before any of it is sent is half of the way; all of it where what differs alone is sent.
+  void ReportRead(const ChunkFeed& feed) {
+    const bool text = job_.open_text != nullptr;
+    const auto read = text ? static_cast<int64_t>(format::DatabaseBytes(feed.page_size(), feed.page_count())) : feed.read_bytes();
+    const int64_t done = changes_only_ ? read : read / 2;
+    progress_.set_done_bytes(std::max(progress_.done_bytes(), text ? done : std::min(done, progress_.total_bytes())));
+    if (Now() - reported_at_ < kReportEvery) return;
+    report_(progress_);
+    reported_at_ = Now();
+  }
+
   void Report(const UploadSession::Counts& counts, const ChunkFeed& feed, bool always) {
-    const int64_t dealt = changes_only_ ? feed.read_bytes() : counts.dealt_bytes;
+    if (streams_) Total(feed);  // as far as it is known
+    int64_t dealt = changes_only_ ? feed.read_bytes() : counts.dealt_bytes;
+    if (spool_ != nullptr && !changes_only_) dealt = (progress_.total_bytes() + dealt) / 2;
     progress_.set_done_bytes(std::min(std::max(progress_.done_bytes(), dealt), progress_.total_bytes()));
     progress_.set_wire_bytes(wire_before_ + counts.wire_bytes);
-    if (!always && Now() - reported_at_ < std::chrono::milliseconds(250)) return;
+    if (!always && Now() - reported_at_ < kReportEvery) return;
     report_(progress_);
     reported_at_ = Now();
   }
@@ -423,6 +531,15 @@ class Backup {
   std::string session_id_ = job_.session_id;
   std::unique_ptr<SpooledBackup> spool_;
   bool precopying_ = false;
+  // Of text.
+  bool streams_ = job_.stream_text;
+  bool outgrew_ = job_.stream_text;  // the spool
+  uint64_t outgrown_database_bytes_ = job_.outgrown_database_bytes;
+  uint64_t database_bytes_ = 0;  // as it was opened last
+  bool of_copy_ = false;
+  std::string note_;
+  bool no_copy_ = false;  // there can be none
+  absl::Status stalled_;  // why one was wanted, where the spool was not full
   PrecopyRounds rounds_;
   // Of the round that runs, the pass before it included: what that has sent is in the same upload session.
   int64_t round_sent_ = 0;
@@ -433,6 +550,8 @@ class Backup {
   bool changes_only_ = false;  // of the last pass
   std::string ledger_note_;
   bool brought_something_ = false;
+  bool lost_ = false;        // the last upload ended because what was to be sent could not be read
+  bool read_again_ = false;  // because of that
   v1::Progress progress_;
   SteadyTime reported_at_{};
   int64_t wire_before_ = 0;  // of attempts before this one

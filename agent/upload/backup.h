@@ -4,7 +4,10 @@
 //                   pin ends. A cut link ends the pass, which is made again in the same upload session: what is durable at the controller
 //                   is not sent again.
 //   rollback mode:  pin, read into the spool, let go; then upload from the spool as often as it takes.
-//   a dump, files:  as rollback mode, whatever the mode.
+//   a dump, files:  as rollback mode, whatever the mode. What the spool cannot hold is read again, and sent while it is read: files, which
+//                   pin nothing; a dump in WAL mode, for as long as the source lets its transaction last; in rollback mode a dump of a
+//                   copy, where there can be one. The controller is told with the commit how much it was. What did not fit into the
+//                   spool is remembered by whoever calls, so that it is not filled for nothing once more.
 //   spool full:     let go, and pre-copy: rounds that upload, under transactions of a few milliseconds each, what differs from what the
 //                   controller has, and commit it as the base of what follows; then the pass above again, until what changes meanwhile
 //                   fits.
@@ -71,7 +74,16 @@ struct BackupJob {
   // Instead of both: the database as SQL text, or an archive of files. Then the ledger is not used, and nothing is compared.
   std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text = {};
   v1::SnapshotContent text = v1::SNAPSHOT_CONTENT_SQL;
-  std::string part = {};  // UploadCommit.part of a dump
+  std::string part = {};    // UploadCommit.part of a dump
+  bool compatible = false;  // the same of UploadCommit.compatible
+  // The text did not fit into the spool before (BackupOutcome.outgrew_spool): it is not tried once more.
+  bool stream_text = false;
+  // How large the database was then; 0: not known. In rollback mode, where nobody may write while the text waits for the network, it is
+  // tried again when the database has become smaller by an eighth.
+  uint64_t outgrown_database_bytes = 0;
+  // The same text out of a copy of the database, which holds nobody up: in rollback mode, where the spool cannot hold it, or where its
+  // writers would wait for too long. Opened again it is the same state. SPOOL_FULL, DISK_FULL: there can be no copy. May be empty.
+  std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text_of_copy = {};
   // A source that pins nothing between its extents.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
   // Instead of `open`. The ledger is the caller's affair then.
@@ -79,8 +91,12 @@ struct BackupJob {
   // Once the controller could not be reached for so long, kUnavailable CONTROLLER_OFFLINE ends the backup; 0: it waits until give_up_at.
   std::chrono::milliseconds offline_after{0};
   SteadyTime give_up_at;
+  // The first error ends it: whoever calls has something else to do until it is tried again.
+  bool once = false;
   // Told before and after the backup only waits, with nothing pinned; it may block in the latter, until its turn comes. May be empty.
   std::function<void(bool waits)> waits;
+  // A database that is locked for longer than busy_timeout is opened again, as after a stall.
+  bool waits_for_locks = false;
   // While this says so, nothing is opened, and an upload that runs lets go as at a cut link. Asked often; may be empty.
   std::function<bool()> paused;
 };
@@ -91,6 +107,10 @@ struct BackupOutcome {
   v1::Progress progress;
   // Why the ledger was not used, or could not be advanced; empty: it was.
   std::string ledger_note;
+  // Text that did not fit into the spool; whether it could be sent is the status.
+  bool outgrew_spool = false;
+  // How large the database was then; 0: not known, or files.
+  uint64_t outgrown_database_bytes = 0;
   // What was done beside reading and sending, for people.
   std::vector<std::string> steps;
 };
@@ -104,7 +124,7 @@ struct BackupOptions {
   uint32_t index_entries = ledger::PageIndex::kMaxEntries;
   // How long a WAL database may stay pinned for the network, beside what reading it takes.
   std::chrono::milliseconds patience{250};
-  // Passes after one that held writers up for too long.
+  // Passes after one that held writers up for too long, or was locked out.
   int stall_retries = 5;
   // Attempts in a row that brought nothing and did not fail for the link alone.
   int fruitless_attempts = 5;

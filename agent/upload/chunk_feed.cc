@@ -145,4 +145,9 @@ absl::Status SourceFeed::HandOn(uint32_t first_page, ByteView pages, std::span<c
 
 v1::UploadCommit SourceFeed::Commit() { return *commit_; }
 
+uint64_t SourceFeed::bytes_to_come() const {
+  if (plan_.changes_only) return 0;
+  return format::DatabaseBytes(page_size(), page_count()) - static_cast<uint64_t>(read_bytes_);
+}
+
 }  // namespace litefleet::upload

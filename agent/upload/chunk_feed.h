@@ -41,6 +41,8 @@ class ChunkFeed {
   virtual uint32_t page_count() const = 0;
   // Bytes of the database that have been looked at.
   virtual int64_t read_bytes() const = 0;
+  // Content that is still to come, where that is known; else 0.
+  virtual uint64_t bytes_to_come() const { return 0; }
 };
 
 // An upload may name a million runs of pages (DELTA_TOO_LARGE); half of them are for extents that are sent whole, which is enough for 128
@@ -80,6 +82,7 @@ class SourceFeed final : public ChunkFeed {
   uint32_t page_size() const override { return source_->info().page_size; }
   uint32_t page_count() const override { return source_->info().page_count; }
   int64_t read_bytes() const override { return read_bytes_; }
+  uint64_t bytes_to_come() const override;
 
  private:
   absl::StatusOr<std::optional<Chunk>> Read();

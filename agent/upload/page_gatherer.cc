@@ -1,11 +1,24 @@
 #include "agent/upload/page_gatherer.h"
 
+#include <algorithm>
 #include <utility>
 
+#include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
 
 namespace litefleet::upload {
+namespace {
+
+constexpr size_t kMayEndFrom = format::kExtentBytes / 2;
+
+// True of one page in 64 KiB. Runs are not torn: a chunk ends behind the run of such a page.
+bool MayEndAt(uint32_t page_size, const format::PageDigest& digest) {
+  const uint32_t pages = std::max<uint32_t>(2, format::kExtentBytes / page_size / 4);
+  return (LoadLittleEndian<uint32_t>(digest.bytes.data()) & (pages - 1)) == 0;
+}
+
+}  // namespace
 
 // Buffers of one extent each, handed out and taken back.
 class PageGatherer::Buffers {
@@ -53,13 +66,15 @@ PageGatherer::PageGatherer(uint32_t page_size) : page_size_(page_size), buffers_
 
 std::optional<Chunk> PageGatherer::Add(uint32_t first_page, ByteView pages, std::span<const format::PageDigest> digests) {
   std::optional<Chunk> complete;
-  if (!runs_.empty() && (bytes_->size() + pages.size() > format::kExtentBytes ||
+  if (!runs_.empty() && (ends_ || bytes_->size() + pages.size() > format::kExtentBytes ||
                          format::StretchOf(page_size_, first_page) != format::StretchOf(page_size_, runs_[0].first_page))) {
     complete = Flush();
   }
   if (bytes_ == nullptr) bytes_ = buffers_->Take();
   if (runs_.empty() || runs_.back().first_page + runs_.back().page_count != first_page) runs_.push_back({.first_page = first_page});
   runs_.back().page_count += static_cast<uint32_t>(digests.size());
+  for (size_t i = 0; i < digests.size(); ++i)
+    ends_ = ends_ || (bytes_->size() + i * page_size_ >= kMayEndFrom && MayEndAt(page_size_, digests[i]));
   bytes_->insert(bytes_->end(), pages.begin(), pages.end());
   digests_.insert(digests_.end(), digests.begin(), digests.end());
   return complete;
@@ -77,6 +92,7 @@ std::optional<Chunk> PageGatherer::AddMoved(uint32_t first_page, ByteView pages,
 
 std::optional<Chunk> PageGatherer::Flush() {
   if (runs_.empty()) return std::nullopt;
+  ends_ = false;
   Chunk chunk;
   chunk.name = format::NameChunk(page_size_, digests_);
   chunk.runs = std::exchange(runs_, {});

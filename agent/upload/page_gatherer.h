@@ -1,5 +1,8 @@
 // Puts pages together into chunks: up to 256 KiB, all of one stretch, in ascending order.
 //
+// From 128 KiB on a chunk ends behind a page whose digest says so, on average after 64 KiB more. So what is gathered again after some pages
+// more or less have changed falls into the same chunks a little later, and has the names of those that are durable at the controller.
+//
 // Thread safety: none; payloads are packed on any thread. Memory: one buffer of 256 KiB for each chunk that is referenced, used again.
 #ifndef LITEFLEET_AGENT_UPLOAD_PAGE_GATHERER_H_
 #define LITEFLEET_AGENT_UPLOAD_PAGE_GATHERER_H_
@@ -47,6 +50,7 @@ class PageGatherer {
   std::vector<PageRun> sources_;
   std::vector<format::PageDigest> digests_;
   std::unique_ptr<Bytes> bytes_;
+  bool ends_ = false;  // behind the pages that it has
 };
 
 }  // namespace litefleet::upload

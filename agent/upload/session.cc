@@ -10,7 +10,6 @@
 namespace litefleet::upload {
 namespace {
 
-constexpr size_t kMaxMessageBytes = 600 << 10;
 constexpr size_t kMaxChunksPerOffer = 256;
 
 absl::Status Protocol(std::string_view what) {
@@ -21,7 +20,11 @@ absl::Status Protocol(std::string_view what) {
 }  // namespace
 
 UploadSession::UploadSession(v1::UploadBegin begin, Limits limits)
-    : limits_(limits), begin_(std::move(begin)), max_offered_(begin_->base_snapshot_id().empty() ? 0 : limits.early_chunks) {}
+    : limits_(limits),
+      begin_(std::move(begin)),
+      whole_(limits.whole_bytes > 0 && begin_->method() == v1::METHOD_CONTINUOUS && !begin_->base_snapshot_id().empty() &&
+             !begin_->compare()),
+      max_offered_(begin_->base_snapshot_id().empty() ? 0 : limits.early_chunks) {}
 
 size_t UploadSession::raw_chunks() const {
   size_t packing = 0;
@@ -38,7 +41,14 @@ bool UploadSession::CanOffer() const {
   return !commit_ && raw_chunks() < (accepted_ ? limits_.max_raw_chunks : std::min<size_t>(max_offered_, limits_.max_raw_chunks));
 }
 
-void UploadSession::Offer(Chunk chunk) { gathering_.push_back(std::move(chunk)); }
+void UploadSession::Offer(Chunk chunk) {
+  gathering_.push_back(std::move(chunk));
+  if (!whole_) return;
+  uint64_t bytes = 0;
+  for (const Chunk& one : gathering_) bytes += one.raw_bytes;
+  // What the base has elsewhere does not travel, if it is only offered.
+  whole_ = gathering_.size() <= limits_.early_chunks && bytes <= limits_.whole_bytes && gathering_.back().sources.empty();
+}
 
 std::optional<Differing> UploadSession::TakeDiffering() {
   if (differing_.empty()) return std::nullopt;
@@ -47,11 +57,15 @@ std::optional<Differing> UploadSession::TakeDiffering() {
   return differing;
 }
 
-void UploadSession::FlushOffers() { flush_ = true; }
+void UploadSession::FlushOffers() {
+  flush_ = true;
+  if (!commit_) whole_ = false;
+}
 
 void UploadSession::Commit(v1::UploadCommit commit) {
   commit_ = std::move(commit);
   flush_ = true;
+  if (whole_) wanted_.assign(gathering_.begin(), gathering_.end());
 }
 
 std::optional<UploadSession::Wanted> UploadSession::TakeWanted() {
@@ -74,6 +88,7 @@ void UploadSession::GivePacked(uint64_t number, PackedChunk packed) {
 }
 
 std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
+  if (whole_) return NextWhole(budget);
   v1::UploadRequest request;
   if (begin_) {
     *request.mutable_begin() = *std::move(begin_);
@@ -86,25 +101,11 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
   const size_t count = std::min({gathering_.size(), allowed, kMaxChunksPerOffer});
   if (count > 0 && (flush_ || gathering_.size() >= limits_.chunks_per_offer)) {
     SentOffer sent{next_offer_++, {}};
-    v1::UploadOffer& offer = *request.mutable_offer();
-    offer.set_offer_id(sent.id);
-    for (size_t i = 0; i < count; ++i) {
-      v1::ChunkOffer& chunk = *offer.add_chunks();
-      chunk.set_name(std::string(gathering_[i].name.AsString()));
-      for (const PageRun& pages : gathering_[i].runs) {
-        v1::PageRun& run = *chunk.add_runs();
-        run.set_first_page(pages.first_page);
-        run.set_page_count(pages.page_count);
-      }
-      chunk.set_compared(gathering_[i].compared);
-      for (const PageRun& pages : gathering_[i].sources) {
-        v1::PageRun& run = *chunk.add_sources();
-        run.set_first_page(pages.first_page);
-        run.set_page_count(pages.page_count);
-      }
-      sent.chunks.push_back(std::move(gathering_[i]));
-    }
-    gathering_.erase(gathering_.begin(), gathering_.begin() + static_cast<std::ptrdiff_t>(count));
+    request.mutable_offer()->set_offer_id(sent.id);
+    const auto end = gathering_.begin() + static_cast<std::ptrdiff_t>(count);
+    sent.chunks.assign(std::make_move_iterator(gathering_.begin()), std::make_move_iterator(end));
+    FillOffer(sent.chunks, *request.mutable_offer());
+    gathering_.erase(gathering_.begin(), end);
     if (gathering_.empty()) flush_ = commit_.has_value();
     offered_chunks_ += count;
     offered_.push_back(std::move(sent));
@@ -116,15 +117,72 @@ std::optional<v1::UploadRequest> UploadSession::NextRequest(int64_t budget) {
   if (auto chunks = NextChunks(budget)) return chunks;
 
   if (accepted_ && commit_ && gathering_.empty() && offered_.empty() && wanted_.empty() && ready_.empty()) {
-    // Beside those of streams and rounds before this one; the controller counts no more than the database has.
-    const int64_t pages = commit_->pages_sent() + counts_.sent_raw_bytes / std::max<int64_t>(1, commit_->page_size());
-    commit_->set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(pages, UINT32_MAX)));
-    *request.mutable_commit() = *commit_;
+    *request.mutable_commit() = CommitNow();
     commit_sent_ = true;
     LF_CRASH_POINT("upload.before_commit");
     return request;
   }
   return std::nullopt;
+}
+
+void UploadSession::FillOffer(const std::vector<Chunk>& chunks, v1::UploadOffer& offer) {
+  const auto fill = [](const std::vector<PageRun>& from, google::protobuf::RepeatedPtrField<v1::PageRun>& to) {
+    for (const PageRun& pages : from) {
+      v1::PageRun& run = *to.Add();
+      run.set_first_page(pages.first_page);
+      run.set_page_count(pages.page_count);
+    }
+  };
+  for (const Chunk& one : chunks) {
+    v1::ChunkOffer& chunk = *offer.add_chunks();
+    chunk.set_name(std::string(one.name.AsString()));
+    chunk.set_compared(one.compared);
+    fill(one.runs, *chunk.mutable_runs());
+    fill(one.sources, *chunk.mutable_sources());
+  }
+}
+
+void UploadSession::FillData(Sending sending, v1::ChunkData& data) {
+  data.set_name(std::string(sending.chunk.name.AsString()));
+  data.set_codec(static_cast<v1::Codec>(sending.packed->codec));
+  data.set_raw_bytes(sending.chunk.raw_bytes);
+  packed_bytes_ -= sending.packed->data.size();
+  undurable_.push_back(static_cast<int64_t>(sending.packed->data.size()));
+  counts_.wire_bytes += static_cast<int64_t>(sending.packed->data.size());
+  *data.mutable_data() = std::move(sending.packed->data);
+  counts_.sent_raw_bytes += sending.chunk.raw_bytes;
+}
+
+// Pages beside those of streams and rounds before this one; the controller counts no more than the database has.
+v1::UploadCommit UploadSession::CommitNow() const {
+  v1::UploadCommit commit = *commit_;
+  const int64_t pages = commit.pages_sent() + counts_.sent_raw_bytes / std::max<int64_t>(1, commit.page_size());
+  commit.set_pages_sent(static_cast<uint32_t>(std::min<int64_t>(pages, UINT32_MAX)));
+  return commit;
+}
+
+std::optional<v1::UploadRequest> UploadSession::NextWhole(int64_t budget) {
+  const bool packed = std::all_of(ready_.begin(), ready_.end(), [](const Sending& sending) { return sending.packed.has_value(); });
+  if (!commit_ || !wanted_.empty() || !packed || (budget <= 0 && !ready_.empty())) return std::nullopt;
+  v1::UploadRequest request;
+  v1::UploadWhole& whole = *request.mutable_whole();
+  whole_ = false;
+  sent_whole_ = true;
+  *whole.mutable_begin() = *std::move(begin_);
+  begin_.reset();
+  if (!gathering_.empty()) {
+    SentOffer sent{next_offer_++, std::exchange(gathering_, {})};
+    whole.mutable_offer()->set_offer_id(sent.id);
+    FillOffer(sent.chunks, *whole.mutable_offer());
+    offered_chunks_ = sent.chunks.size();
+    offered_.push_back(std::move(sent));
+  }
+  for (; !ready_.empty(); ready_.pop_front()) FillData(std::move(ready_.front()), *whole.mutable_chunks()->add_chunks());
+  *whole.mutable_commit() = CommitNow();
+  commit_sent_ = true;
+  LF_CRASH_POINT("upload.after_offer");
+  LF_CRASH_POINT("upload.before_commit");
+  return request;
 }
 
 std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
@@ -134,7 +192,9 @@ std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
   for (const Sending& sending : ready_) {
     if (!sending.packed) break;
     const size_t size = sending.packed->data.size();
-    if (count > 0 && bytes + size > kMaxMessageBytes) break;
+    // On a slow link nothing is heard before a message has arrived, not even the answer to a ping: it grows beyond its size by no chunk but
+    // the only one.
+    if (count > 0 && bytes + size > limits_.message_bytes) break;
     // One chunk fits into every window: a window smaller than a chunk must not stop everything.
     if (undurable + static_cast<int64_t>(bytes) > 0 && undurable + static_cast<int64_t>(bytes + size) > window_bytes_) break;
     ++count;
@@ -151,19 +211,10 @@ std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
   v1::UploadRequest request;
   v1::UploadChunks& chunks = *request.mutable_chunks();
   for (size_t i = 0; i < count; ++i) {
-    Sending sending = std::move(ready_.front());
+    if (!ready_.front().chunk.compared) counts_.dealt_bytes += ready_.front().chunk.raw_bytes;
+    FillData(std::move(ready_.front()), *chunks.add_chunks());
     ready_.pop_front();
-    v1::ChunkData& data = *chunks.add_chunks();
-    data.set_name(std::string(sending.chunk.name.AsString()));
-    data.set_codec(static_cast<v1::Codec>(sending.packed->codec));
-    data.set_raw_bytes(sending.chunk.raw_bytes);
-    packed_bytes_ -= sending.packed->data.size();
-    undurable_.push_back(static_cast<int64_t>(sending.packed->data.size()));
-    *data.mutable_data() = std::move(sending.packed->data);
-    if (!sending.chunk.compared) counts_.dealt_bytes += sending.chunk.raw_bytes;
-    counts_.sent_raw_bytes += sending.chunk.raw_bytes;
   }
-  counts_.wire_bytes += static_cast<int64_t>(bytes);
   return request;
 }
 
@@ -178,6 +229,14 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       base_ = response.accepted().base_snapshot_id();
       base_root_ = response.accepted().base_root_digest();
       can_precopy_ = response.accepted().can_precopy();
+      can_size_at_commit_ = response.accepted().can_size_at_commit();
+      takes_whole_ = response.accepted().takes_whole();
+      if (sent_whole_) {
+        // The parts that follow are sent again where they are missing, and the commit is: nothing of what was sent counts.
+        commit_sent_ = false;
+        undurable_.clear();
+        counts_.durable_bytes = counts_.wire_bytes;
+      }
       if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");
       return absl::OkStatus();
     case v1::UploadResponse::kMissing:
@@ -194,6 +253,11 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       // A session that had been committed before, whose answer was lost, may end at once.
       if (!commit_sent_ && response.committed().created()) return Protocol("committed what was not complete");
       committed_ = response.committed();
+      // Of what was sent as a whole nothing else is heard.
+      for (size_t i = 0; sent_whole_ && i < offered_.size(); ++i) {
+        for (const Chunk& chunk : offered_[i].chunks) counts_.dealt_bytes += chunk.raw_bytes;
+        counts_.answered_chunks += offered_[i].chunks.size();
+      }
       LF_CRASH_POINT("upload.committed");
       return absl::OkStatus();
     case v1::UploadResponse::MESSAGE_NOT_SET:

@@ -3,10 +3,11 @@
 //   begin -> accepted -> offers, chunks -> commit -> committed
 //
 // With a base the first offers follow the begin at once: what they say holds whatever is accepted, and a round trip is saved. The commit
-// waits. The producer offers chunks in ascending order of pages; the controller answers each offer with the positions that it wants; those
-// are compressed (by whoever drives this) and sent in the order of the offers, within the window. Memory: at most `max_raw_chunks`
-// chunks of 256 KiB are held between offer and answer or compression, and at most `max_packed_bytes` of compressed ones; a message is
-// at most 600 KiB.
+// waits. A small sync of continuous capture waits for nothing: where the controller takes that, it is one message (UploadWhole), and what
+// the controller does not take of it goes on as any other upload. The producer offers chunks in ascending order of pages; the controller
+// answers each offer with the positions that it wants; those are compressed (by whoever drives this) and sent in the order of the offers,
+// within the window. Memory: at most `max_raw_chunks` chunks of 256 KiB are held between offer and answer or compression, and at most
+// `max_packed_bytes` of compressed ones; a message is at most 256 KiB, and a little for names.
 //
 // Not for several attempts: a cut link needs a new object with the same session_id. Thread safety: none. Errors: what the peer does
 // against the protocol is kInternal UPLOAD_PROTOCOL.
@@ -69,10 +70,13 @@ class UploadSession {
     size_t chunks_per_offer = 4;
     size_t max_raw_chunks = 12;
     size_t max_packed_bytes = 1 << 20;
-    // A message is sent when it has at least this much, or nothing else is on its way to it.
+    // A message is sent when the next chunk would make it larger than this, or when nothing else is on its way to it. A chunk that is
+    // larger has a message of its own.
     size_t message_bytes = 256 << 10;
     // With a base: chunks that are offered before the controller has accepted.
     uint32_t early_chunks = 8;
+    // A sync may be one message, with so much content (raw) at most; 0: never.
+    uint32_t whole_bytes = 64 << 10;
   };
   struct Counts {
     int64_t dealt_bytes = 0;  // raw: found at the controller, or sent
@@ -81,6 +85,8 @@ class UploadSession {
     int64_t durable_bytes = 0;  // payload durable
     uint64_t answered_chunks = 0;
     bool held_back = false;  // by the own rate; Attempt says so
+    // The attempt ended because what was to be sent could not be read on this device, and not because of the link; Attempt says so.
+    bool source_failed = false;
   };
 
   // A chunk to compress; give it back with the same number.
@@ -99,6 +105,10 @@ class UploadSession {
   // An extent whose pages are to be compared, and what differs to be offered again.
   std::optional<Differing> TakeDiffering();
   bool has_differing() const { return !differing_.empty(); }
+  // Nothing has been sent, and what was offered up to now would be one message: nothing is to be waited for before Commit.
+  bool whole() const { return whole_; }
+  // Such a message was sent.
+  bool sent_whole() const { return sent_whole_; }
   // Accepted, everything that was offered has been answered, and nothing waits to be compared.
   bool settled() const { return accepted_ && gathering_.empty() && offered_.empty() && differing_.empty(); }
   // Sends what has gathered, however little: the producer is about to wait.
@@ -126,6 +136,10 @@ class UploadSession {
   bool waits_for_network() const;
   // The controller can keep what is of no single moment. REQUIRES: accepted().
   bool can_precopy() const { return can_precopy_; }
+  // As UploadAccepted.can_size_at_commit. REQUIRES: accepted().
+  bool can_size_at_commit() const { return can_size_at_commit_; }
+  // The controller takes uploads in one message. REQUIRES: accepted().
+  bool takes_whole() const { return takes_whole_; }
   // A chunk message is ready, but for the budget.
   bool has_chunks_ready() const { return !ready_.empty() && ready_.front().packed.has_value(); }
   // REQUIRES: committed().
@@ -144,6 +158,11 @@ class UploadSession {
   };
 
   std::optional<v1::UploadRequest> NextChunks(int64_t budget);
+  // Once all of it is packed.
+  std::optional<v1::UploadRequest> NextWhole(int64_t budget);
+  static void FillOffer(const std::vector<Chunk>& chunks, v1::UploadOffer& offer);
+  void FillData(Sending sending, v1::ChunkData& data);
+  v1::UploadCommit CommitNow() const;
   absl::Status OnMissing(const v1::UploadMissing& missing);
   size_t raw_chunks() const;
 
@@ -151,6 +170,10 @@ class UploadSession {
   std::optional<v1::UploadBegin> begin_;  // until sent
   bool accepted_ = false;
   bool can_precopy_ = false;
+  bool can_size_at_commit_ = false;
+  bool takes_whole_ = false;
+  bool whole_ = false;
+  bool sent_whole_ = false;
   int64_t window_bytes_ = 0;
   uint32_t max_offered_;           // before `accepted` the early ones
   uint64_t durable_chunks_ = 0;    // of the session, as last heard

@@ -41,11 +41,10 @@ absl::StatusOr<bool> SpillFeed::ReadAhead(std::chrono::nanoseconds waited) {
 }
 
 absl::Status SpillFeed::Spill(Chunk chunk) {
+  const uint64_t left = source_.bytes_to_come();
   if (spool_ == nullptr) {
-    const auto left = static_cast<uint64_t>(
-        std::max<int64_t>(0, static_cast<int64_t>(format::DatabaseBytes(page_size(), page_count())) - source_.read_bytes()));
     // Flash is not worn for what cannot fit anyway.
-    if (!source_.changes_only() && !Spool::MayFit(left, options_)) {
+    if (!Spool::MayFit(left, options_)) {
       return Error(
           absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
           fmt::format("the link is slower than the disk, and the {} MiB of the database that are left do not fit into a spool of {} MiB",
@@ -54,7 +53,7 @@ absl::Status SpillFeed::Spill(Chunk chunk) {
     }
     LF_ASSIGN_OR_RETURN(spool_, Spool::Open(spool_file_, options_));
   }
-  return spool_->Add(std::move(chunk));
+  return spool_->Add(std::move(chunk), left);
 }
 
 }  // namespace litefleet::upload

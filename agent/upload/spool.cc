@@ -17,7 +17,9 @@
 namespace litefleet::upload {
 namespace {
 
-constexpr size_t kMaxWaiting = 16;  // chunks, 4 MiB
+constexpr size_t kMaxWaiting = 4;  // chunks, 1 MiB
+// So much of a spool, where it is written, tells how well the rest compresses.
+constexpr uint64_t kTelling = 4 << 20;
 
 absl::Status DiskFull(const std::string& path, uint64_t free, uint64_t reserve, const std::string& wanted) {
   constexpr double kMiB = 1 << 20;
@@ -35,20 +37,28 @@ class Spool::Writer {
   explicit Writer(Spool& spool) : spool_(spool) {
     for (int i = 0; i < spool.options_.compressors; ++i) threads_.emplace_back([this] { Run(); });
   }
-  ~Writer() { Finish().IgnoreError(); }
+  ~Writer() {
+    std::deque<Waiting> unwanted;  // nobody will read it
+    {
+      MutexLock lock(mu_);
+      unwanted.swap(waiting_);
+    }
+    Finish().IgnoreError();
+  }
 
   // Where all compressors are busy the caller writes the chunk itself, as it is.
-  absl::Status Add(Place& place, Chunk chunk) {
+  absl::Status Add(Place& place, Chunk chunk, uint64_t to_come) {
     {
       MutexLock lock(mu_);
       if (!status_.ok()) return status_;
-      if (end_ + waiting_bytes_ + chunk.raw_bytes / 2 > spool_.options_.max_bytes) {
+      if (to_come > 0) LF_RETURN_IF_ERROR(Expect(to_come + chunk.raw_bytes));
+      if (end_ + coming_bytes_ + chunk.raw_bytes > spool_.options_.max_bytes) {
         return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
                      fmt::format("{} MiB of a backup wait for the network, and the spool takes no more", spool_.options_.max_bytes >> 20),
                      "raise `[limits] spool_bytes` of agent.toml");
       }
+      coming_bytes_ += chunk.raw_bytes;
       if (waiting_.size() < kMaxWaiting) {
-        waiting_bytes_ += chunk.raw_bytes / 2;
         waiting_.push_back({&place, std::move(chunk)});
         work_.Signal();
         return absl::OkStatus();
@@ -83,6 +93,19 @@ class Spool::Writer {
     Chunk chunk;
   };
 
+  // Flash is not worn for what will not fit: with a quarter's doubt, since content is not the same all over a database.
+  absl::Status Expect(uint64_t to_come) const ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
+    const uint64_t room = spool_.options_.max_bytes;
+    if (end_ < std::min(kTelling, room / 4)) return absl::OkStatus();
+    const double share = static_cast<double>(end_) / static_cast<double>(raw_bytes_);
+    const double expected = static_cast<double>(end_) + share * static_cast<double>(to_come + coming_bytes_);
+    if (expected <= 1.25 * static_cast<double>(room)) return absl::OkStatus();
+    return Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL",
+                 fmt::format("{} MiB that are still to be read do not fit into a spool of {} MiB: what was read takes {:.0f} % of its size",
+                             to_come >> 20, room >> 20, 100 * share),
+                 "raise `[limits] spool_bytes` of agent.toml");
+  }
+
   void Run() {
     format::ChunkCompressor compressor(spool_.options_.compression_level);
     for (;;) {
@@ -93,7 +116,6 @@ class Spool::Writer {
         if (waiting_.empty()) return;
         next = std::move(waiting_.front());
         waiting_.pop_front();
-        waiting_bytes_ -= next.chunk.raw_bytes / 2;
       }
       const absl::Status status = Store(*next.place, next.chunk, &compressor);
       if (status.ok()) continue;
@@ -116,6 +138,8 @@ class Spool::Writer {
       MutexLock lock(mu_);
       offset = end_;
       end_ += packed.data.size();
+      raw_bytes_ += chunk.raw_bytes;
+      coming_bytes_ -= chunk.raw_bytes;
     }
     LF_RETURN_IF_ERROR(io::PwriteAll(spool_.fd_.get(), AsBytes(packed.data), offset, spool_.path_));
     MutexLock lock(mu_);
@@ -129,8 +153,9 @@ class Spool::Writer {
   CondVar work_;
   CondVar written_;
   std::deque<Waiting> waiting_ ABSL_GUARDED_BY(mu_);
-  uint64_t waiting_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // half of what they are: about what they will take
+  uint64_t coming_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // as they are: the most that those without a place yet may take
   uint64_t end_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t raw_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // of what lies before it
   bool stop_ ABSL_GUARDED_BY(mu_) = false;
   absl::Status status_ ABSL_GUARDED_BY(mu_);
   std::vector<std::thread> threads_;
@@ -187,7 +212,7 @@ absl::Status Spool::CheckSpace() const {
   return absl::OkStatus();
 }
 
-absl::Status Spool::Add(Chunk chunk) {
+absl::Status Spool::Add(Chunk chunk, uint64_t to_come) {
   if (size_ % 64 == 63) {
     // As a spool that is smaller than it was said to be.
     if (const absl::Status full = CheckSpace(); !full.ok())
@@ -200,7 +225,7 @@ absl::Status Spool::Add(Chunk chunk) {
   entry.sources = chunk.sources;
   entry.raw_bytes = chunk.raw_bytes;
   ++size_;
-  return writer_->Add(entry.place, std::move(chunk));
+  return writer_->Add(entry.place, std::move(chunk), to_come);
 }
 
 absl::Status Spool::Finish() { return writer_->Finish(); }
@@ -229,14 +254,15 @@ class SpooledBackup::Feed final : public ChunkFeed {
 };
 
 absl::StatusOr<std::unique_ptr<SpooledBackup>> SpooledBackup::Read(const std::string& path, ChunkFeed& feed, const SpoolOptions& options,
-                                                                   const CancelToken& cancel) {
+                                                                   const CancelToken& cancel, const std::function<void()>& on_chunk) {
   std::unique_ptr<SpooledBackup> backup(new SpooledBackup());
   LF_ASSIGN_OR_RETURN(backup->spool_, Spool::Open(path, options));
   for (;;) {
     if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled");
     LF_ASSIGN_OR_RETURN(std::optional<Chunk> chunk, feed.Next());
     if (!chunk) break;
-    LF_RETURN_IF_ERROR(backup->spool_->Add(*std::move(chunk)));
+    LF_RETURN_IF_ERROR(backup->spool_->Add(*std::move(chunk), feed.bytes_to_come()));
+    on_chunk();
   }
   LF_RETURN_IF_ERROR(backup->spool_->Finish());
   backup->commit_ = feed.Commit();

@@ -4,7 +4,7 @@
 // and never for the network. Where compression cannot keep up, chunks are written as they are and compressed when they are sent. The file
 // needs no format of its own: it does not outlive the process (StateDirectory::ClearSpool).
 //
-// Thread safety: Add, Finish and At on one thread; payloads may be packed on any thread. Memory: 16 chunks, about 100 bytes a chunk and 8
+// Thread safety: Add, Finish and At on one thread; payloads may be packed on any thread. Memory: 4 chunks, about 100 bytes a chunk and 8
 // bytes a run of changed pages; bounded by max_bytes.
 #ifndef LITEFLEET_AGENT_UPLOAD_SPOOL_H_
 #define LITEFLEET_AGENT_UPLOAD_SPOOL_H_
@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -41,8 +42,9 @@ class Spool {
   Spool(const Spool&) = delete;
   Spool& operator=(const Spool&) = delete;
 
-  // Errors: kResourceExhausted SPOOL_FULL, DISK_FULL; those of the disk, also of chunks added before.
-  absl::Status Add(Chunk chunk);
+  // `to_come`: content that is to be added after it, as far as this is known. Errors: kResourceExhausted SPOOL_FULL, also as soon as what
+  // was written says that the rest will not fit; DISK_FULL; those of the disk, also of chunks added before.
+  absl::Status Add(Chunk chunk, uint64_t to_come = 0);
   // Everything is in the file when this returns.
   absl::Status Finish();
   size_t size() const { return size_; }
@@ -83,9 +85,10 @@ class Spool {
 // Reads a source to its end into a spool, then yields what it holds as often as wanted: for a source that must not wait for anything.
 class SpooledBackup {
  public:
-  // Errors: those of the feed and of the spool; kCancelled. `feed` and its payloads are needed no more afterwards.
+  // Errors: those of the feed and of the spool; kCancelled. `feed` and its payloads are needed no more afterwards. `on_chunk` is called
+  // after each chunk, while the source is held: it must not block.
   static absl::StatusOr<std::unique_ptr<SpooledBackup>> Read(const std::string& path, ChunkFeed& feed, const SpoolOptions& options,
-                                                             const CancelToken& cancel);
+                                                             const CancelToken& cancel, const std::function<void()>& on_chunk);
   std::unique_ptr<ChunkFeed> MakeFeed() const;
 
  private:

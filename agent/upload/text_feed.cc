@@ -39,7 +39,9 @@ absl::StatusOr<std::optional<Chunk>> TextFeed::Next() {
       return chunk;
     }
     if (ended_) return std::nullopt;
-    LF_RETURN_IF_ERROR(Read());
+    const absl::Status read = Read();
+    failed_ = !read.ok();
+    LF_RETURN_IF_ERROR(read);
   }
 }
 

@@ -1,12 +1,14 @@
 // The chunks of a dump or of files: the text in segments (common/format/FORMAT.md, "Content").
 //
 // Thread safety: as ChunkFeed. Memory: a segment, those that are referenced, 32 bytes for each 256 KiB of text. How many pages there are is
-// known at the end alone: it is read into a spool before anything is uploaded.
+// known at the end alone: either it is read into a spool before anything is uploaded, or the controller is told with the commit
+// (UploadBegin.size_at_commit).
 #ifndef LITEFLEET_AGENT_UPLOAD_TEXT_FEED_H_
 #define LITEFLEET_AGENT_UPLOAD_TEXT_FEED_H_
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "absl/status/statusor.h"
 #include "agent/capture/dump_source.h"
@@ -24,9 +26,13 @@ class TextFeed final : public ChunkFeed {
   v1::UploadCommit Commit() override { return commit_; }
   std::chrono::nanoseconds pinned_since_boot() const override { return source_->info().pinned_since_boot; }
   uint32_t page_size() const override { return format::kContentPageBytes; }
-  // REQUIRES: Next has returned nothing.
+  // So far, until Next has returned nothing.
   uint32_t page_count() const override { return writer_.page_count(); }
+  // The source ended with an error, and not whoever takes the chunks.
+  bool failed() const { return failed_; }
   int64_t read_bytes() const override { return source_->read_bytes(); }
+  // Of the source, once Next has returned nothing.
+  std::string note() const { return source_->note(); }
 
  private:
   absl::Status Read();
@@ -35,6 +41,7 @@ class TextFeed final : public ChunkFeed {
   const format::Content content_;
   format::SegmentWriter writer_;
   bool ended_ = false;
+  bool failed_ = false;
   v1::UploadCommit commit_;
 };
 

@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_AGENT_UPLOAD_TRANSPORT_H_
 #define LITEFLEET_AGENT_UPLOAD_TRANSPORT_H_
 
+#include <atomic>
 #include <memory>
 
 #include "absl/status/status.h"
@@ -31,7 +32,7 @@ class UploadStream {
   virtual void Start() = 0;
   // REQUIRES: the message before was answered by OnWritten. Does nothing on a stream that ends.
   virtual void Write(v1::UploadRequest request) = 0;
-  // Nothing more will be written; the peer may end the stream. Idempotent.
+  // It was committed: nothing more will be written, and the peer ends the stream. Idempotent.
   virtual void Finish() = 0;
   // OnClosed follows soon. Idempotent.
   virtual void Cancel() = 0;
@@ -43,6 +44,12 @@ class UploadTransport {
   // Blocks until the controller can be reached. kDeadlineExceeded CONTROLLER_UNREACHABLE at `deadline`, kCancelled.
   virtual absl::Status WaitConnected(SteadyTime deadline, const CancelToken& cancel) = 0;
   virtual std::shared_ptr<UploadStream> Open(std::shared_ptr<StreamEvents> events) = 0;
+  // What the controller said last of UploadRequest.whole.
+  bool takes_whole() const { return takes_whole_; }
+  void SetTakesWhole(bool takes) { takes_whole_ = takes; }
+
+ private:
+  std::atomic<bool> takes_whole_{false};
 };
 
 }  // namespace litefleet::upload

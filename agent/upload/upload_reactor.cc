@@ -22,7 +22,7 @@ class UploadReactor final : public UploadStream, public rpc::ClientStream<v1::Up
     Begin();
   }
   void Write(v1::UploadRequest request) override { Send(std::move(request)); }
-  void Finish() override { CloseSending(); }
+  void Finish() override { Leave(); }
   void Cancel() override { Abort(); }
 
  private:

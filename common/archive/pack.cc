@@ -13,6 +13,7 @@
 #include <memory>
 #include <utility>
 
+#include "common/archive/entry_time.h"
 #include "common/archive/found.h"
 #include "common/files/beneath.h"
 
@@ -144,7 +145,7 @@ class Packer {
     archive_entry_set_mode(entry.get(), type | from.mode);
     archive_entry_set_uid(entry.get(), from.uid);
     archive_entry_set_gid(entry.get(), from.gid);
-    archive_entry_set_mtime(entry.get(), from.seconds, from.nanoseconds);
+    SetModified(entry.get(), from.seconds, from.nanoseconds);
     archive_entry_set_size(entry.get(), static_cast<la_int64_t>(from.size));
     if (from.kind == EntryKind::kLink) archive_entry_set_symlink(entry.get(), from.link.c_str());
     const int code = archive_write_header(archive_, entry.get());

@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 
+#include "common/archive/entry_time.h"
 #include "common/files/entry.h"
 #include "common/files/rules.h"
 
@@ -72,7 +73,7 @@ std::optional<Entry> Convert(archive_entry* from, std::string& problem) {
   entry.mode = archive_entry_perm(from) & 07777;
   entry.uid = static_cast<uint32_t>(archive_entry_uid(from));
   entry.gid = static_cast<uint32_t>(archive_entry_gid(from));
-  entry.seconds = archive_entry_mtime(from);
+  entry.seconds = Modified(from);
   entry.nanoseconds = static_cast<uint32_t>(archive_entry_mtime_nsec(from));
   entry.size = static_cast<uint64_t>(size);
   return entry;

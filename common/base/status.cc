@@ -40,6 +40,10 @@ absl::Status ErrnoError(int error, std::string_view what) {
       return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", message);
     case EINTR:
       return Error(absl::StatusCode::kCancelled, "INTERRUPTED", message);
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM:
+      return Error(absl::StatusCode::kInternal, "SYSTEM_LIMIT", message, "the system has no descriptors or no memory left for it");
     default:
       return Error(absl::StatusCode::kInternal, "IO_ERROR", message);
   }

@@ -23,7 +23,7 @@ namespace litefleet {
 absl::Status Error(absl::StatusCode code, std::string_view reason, std::string_view message, std::string_view hint = {});
 
 // From errno, with a code and reason that fit it (ENOSPC: kResourceExhausted DISK_FULL, EACCES: kPermissionDenied NO_PERMISSION,
-// ENOENT: kNotFound FILE_NOT_FOUND, others: kInternal IO_ERROR). `what` names the call and the file: "open /a/b".
+// ENOENT: kNotFound FILE_NOT_FOUND, EMFILE, ENOMEM: kInternal SYSTEM_LIMIT, others: kInternal IO_ERROR). `what`: "open /a/b".
 absl::Status ErrnoError(int error, std::string_view what);
 
 // Empty where there is none.

@@ -8,7 +8,7 @@
 
 #include "common/base/nearest.h"
 #include "common/base/status.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "fmt/format.h"
 
 namespace litefleet::config {
@@ -261,8 +261,8 @@ TomlReader::TomlReader(TomlReader&&) noexcept = default;
 TomlReader& TomlReader::operator=(TomlReader&&) noexcept = default;
 TomlReader::~TomlReader() = default;
 
-absl::StatusOr<TomlReader> TomlReader::ReadFile(const std::string& path) {
-  LF_ASSIGN_OR_RETURN(const std::string text, io::ReadFile(path, kMaxFileBytes));
+absl::StatusOr<TomlReader> TomlReader::ReadFile(const std::string& path, std::string_view remedy) {
+  LF_ASSIGN_OR_RETURN(const std::string text, io::ReadNamedFile(path, {"--config", remedy}, kMaxFileBytes));
   return Parse(text, path);
 }
 

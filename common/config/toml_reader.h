@@ -1,14 +1,15 @@
 // TOML files read strictly: every key must be asked for, every value must have the right type, and an error names file, line, and the
 // nearest known name.
 //
-//   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile("/etc/litefleet/agent.toml"));
+//   LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile("/etc/litefleet/agent.toml", "write one"));
 //   TomlTable& root = reader.root();
 //   config.state = root.String("state", "/var/lib/litefleet-agent");
 //   if (TomlTable* log = root.Table("log")) config.level = log->String("level", "info");
 //   for (TomlTable* database : root.Tables("database")) { ... database->RequiredString("name") ... }
 //   LF_RETURN_IF_ERROR(reader.Finish());   // the first error, unknown keys included; only now are the values worth anything
 //
-// Thread safety: none. Ownership: tables belong to the reader. Errors: kInvalidArgument CONFIG_INVALID (exit 2), those of io::ReadFile.
+// Thread safety: none. Ownership: tables belong to the reader. Errors: kInvalidArgument CONFIG_INVALID (exit 2), those of
+// io::ReadNamedFile.
 #ifndef LITEFLEET_COMMON_CONFIG_TOML_READER_H_
 #define LITEFLEET_COMMON_CONFIG_TOML_READER_H_
 
@@ -30,7 +31,8 @@ class TomlTable;
 
 class TomlReader {
  public:
-  static absl::StatusOr<TomlReader> ReadFile(const std::string& path);
+  // The program's --config. `remedy` is for a user whose file is missing.
+  static absl::StatusOr<TomlReader> ReadFile(const std::string& path, std::string_view remedy);
   // `name` stands in errors for the file.
   static absl::StatusOr<TomlReader> Parse(std::string_view text, std::string name);
   TomlReader(TomlReader&&) noexcept;

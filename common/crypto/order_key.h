@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_COMMON_CRYPTO_ORDER_KEY_H_
 #define LITEFLEET_COMMON_CRYPTO_ORDER_KEY_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,6 +14,9 @@
 #include "common/crypto/x509.h"
 
 namespace litefleet::crypto {
+
+// SignedRestoreOrder::format: what is signed besides the state. Higher ones are for what may not be left out.
+inline constexpr uint32_t kOrderFormat = 1;
 
 absl::StatusOr<Key> GenerateOrderKey();
 absl::StatusOr<std::string> PublicKeyToPem(EVP_PKEY& key);

@@ -42,7 +42,7 @@ struct HelperOptions {
   int64_t heap_bytes = 384 << 20;
   int64_t length_bytes = 128 << 20;
   std::chrono::seconds time{0};     // 0: by the size
-  std::function<bool()> cancelled;  // may be empty
+  std::function<bool()> cancelled;  // asked at least every 50 ms in what blocks; may be empty
 };
 
 // Where a database is that is dumped: a descriptor of a file that does not change, or whoever reads it.
@@ -69,6 +69,9 @@ class DumpProcess {
   // The next piece, valid until the next call; empty at the end, which is good only then. Whoever calls must come back soon: the helper
   // waits with its database open.
   absl::StatusOr<ByteView> Next();
+  // After a good end of Sql: why nobody but the database's application can load the text, a statement and SQLite's words; empty where
+  // nothing is known of that.
+  std::string said() const { return answer_.Text(); }
   // Bytes that were read of the database, where `read` reads it.
   uint64_t read_bytes() const { return read_bytes_; }
 

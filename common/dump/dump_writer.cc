@@ -8,7 +8,7 @@
 #include <set>
 #include <utility>
 
-#include "common/base/utf8.h"
+#include "common/dump/check_clauses.h"
 #include "common/dump/names.h"
 #include "common/dump/query.h"
 #include "common/dump/shadows.h"
@@ -18,27 +18,6 @@ namespace litefleet::dump {
 namespace {
 
 bool IsVirtual(std::string_view sql) { return sql.substr(0, 20) == "CREATE VIRTUAL TABLE"; }
-
-// Text in UTF-16 of this machine's order that is not what UTF-8 can say.
-bool HasLoneSurrogate(const char16_t* text, size_t units) {
-  for (size_t i = 0; i < units; ++i) {
-    if (text[i] < 0xd800 || text[i] > 0xdfff) continue;
-    const bool pair = text[i] < 0xdc00 && i + 1 < units && text[i + 1] >= 0xdc00 && text[i + 1] <= 0xdfff;
-    if (!pair) return true;
-    ++i;
-  }
-  return false;
-}
-
-// Text in UTF-8 that SQLite would not have again from UTF-16: no Unicode, and U+FFFE and U+FFFF, for which it has U+FFFD.
-bool IsLostInUtf16(std::string_view text) {
-  while (!text.empty()) {
-    const size_t length = CharacterLength(text);
-    if (length == 0 || text.starts_with("\xef\xbf\xbe") || text.starts_with("\xef\xbf\xbf")) return true;
-    text.remove_prefix(length);
-  }
-  return false;
-}
 
 constexpr size_t kNamesTold = 5;
 constexpr size_t kLongestTold = 60;  // a line of the helper's answer has an end
@@ -92,7 +71,10 @@ class Dumper {
   bool ReadColumns(const std::string& table, Columns& columns);
   // A name of the rowid, where the table has one that is no column.
   bool FindRowid(const std::string& table, const Names& all, int key_columns, bool integer_key, std::string& rowid);
+  void PutStatisticsTable(std::string sql);
   bool PutRows(const Table& table);
+  // Some row breaks a CHECK of its table, which only who ignores them loads.
+  bool BreaksAnyCheck(const Table& table);
   void PutRow(Query& row, int first, int count);
   void PutUtf16(sqlite3_stmt* row, int column);
   bool PutOthers();
@@ -148,6 +130,9 @@ bool Dumper::Settings() {
     if (const int64_t mode = Pragma("auto_vacuum"); mode != 0) out_.Put("PRAGMA auto_vacuum=" + std::to_string(mode) + ";\n");
     if (const int64_t id = Pragma("application_id"); id != 0) out_.Put("PRAGMA application_id=" + std::to_string(id) + ";\n");
     if (const int64_t version = Pragma("user_version"); version != 0) out_.Put("PRAGMA user_version=" + std::to_string(version) + ";\n");
+    // Where the header has none, SQLite tells its own, which is negative.
+    if (const int64_t pages = Pragma("default_cache_size"); pages > 0)
+      out_.Put("PRAGMA default_cache_size=" + std::to_string(pages) + ";\n");
   }
   out_.Put("BEGIN TRANSACTION;\n");
   return ended_.end == End::kOk;
@@ -263,7 +248,11 @@ bool Dumper::PutTable(const Table& table) {
     if (!data_only) out_.Put("DELETE FROM sqlite_sequence;\n");
   } else if (sqlite3_strglob("sqlite_stat?", table.name.c_str()) == 0) {
     if (options_.schema_only || part_) return true;
-    if (!data_only || lossless_) out_.Put("ANALYZE sqlite_schema;\n");
+    if (lossless_ && table.name != "sqlite_stat1") {
+      PutStatisticsTable(table.sql);
+    } else if (!data_only || lossless_) {
+      out_.Put("ANALYZE sqlite_schema;\n");
+    }
   } else if (table.name.starts_with("sqlite_")) {
     return true;
   } else if (data_only) {
@@ -281,7 +270,36 @@ bool Dumper::PutTable(const Table& table) {
   } else {
     PutSchema(table.sql);
   }
-  return options_.schema_only || PutRows(table);
+  if (options_.schema_only) return true;
+  const bool ignores = lossless_ && !part_ && BreaksAnyCheck(table);
+  if (ignores) out_.Put("PRAGMA ignore_check_constraints=ON;\n");
+  if (ended_.end != End::kOk || !PutRows(table)) return false;
+  if (ignores) out_.Put("PRAGMA ignore_check_constraints=OFF;\n");
+  return true;
+}
+
+// By itself ANALYZE makes it in an SQLite with the same options alone; where that has made it, it stays.
+void Dumper::PutStatisticsTable(std::string sql) {
+  constexpr std::string_view kCreate = "CREATE TABLE ";
+  if (sql.starts_with(kCreate)) sql.insert(kCreate.size(), "IF NOT EXISTS ");
+  if (!writable_schema_) out_.Put("PRAGMA writable_schema=ON;\n");
+  PutSchema(std::move(sql));
+  if (!writable_schema_) out_.Put("PRAGMA writable_schema=OFF;\n");
+}
+
+// The rows are read once more for this, but only as far as the constraints look at them.
+bool Dumper::BreaksAnyCheck(const Table& table) {
+  if (table.name.starts_with("sqlite_") || IsVirtual(table.sql)) return false;
+  const std::string broken = BrokenChecks(table.sql);
+  if (broken.empty()) return false;
+  Query find(db_, "SELECT 1 FROM " + QuoteName(table.name) + " WHERE " + broken + " LIMIT 1");
+  // With a function of the application in a constraint, nobody else makes the table.
+  if (!find.ok()) return false;
+  if (find.Step()) return true;
+  // What cannot be worked out is an error for whoever inserts the row, too.
+  if (find.Result("").end == End::kRefused) return true;
+  Check(find, "table " + table.name);
+  return false;
 }
 
 // Those of the wanted tables that keep one, whatever the rows have made of it.

@@ -1,9 +1,10 @@
 // A database as SQL text: that of the sqlite3 CLI's .dump, byte for byte, for every database of which that loses nothing; else a text that
 // the CLI loads too, and that loses nothing.
 //
-// What is added where the CLI loses something: page size, encoding, auto_vacuum, application_id, user_version; rowids that are not a column
-// and not 1, 2, 3 ...; text with NULs or that is no text; numbers that do not read back as they were; the AUTOINCREMENT table of a database
-// that has lost its last AUTOINCREMENT. Lost all the same: rowids of a table in which all of rowid, oid and _rowid_ are columns.
+// What is added where the CLI loses something: page size, encoding, auto_vacuum, application_id, user_version, default_cache_size; rowids
+// that are not a column and not 1, 2, 3 ...; text with NULs or that is no text; numbers that do not read back as they were; the
+// AUTOINCREMENT table of a database that has lost its last AUTOINCREMENT; tables of statistics that not every SQLite makes; leave for rows
+// that break a CHECK. What is lost all the same: README.md.
 //
 // Not for a process with rights: the database is hostile input (design law 12). Thread safety: none. Memory: SQLite's, and 64 KiB.
 #ifndef LITEFLEET_COMMON_DUMP_DUMP_WRITER_H_

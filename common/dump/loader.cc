@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <set>
+#include <utility>
 
 #include "common/dump/names.h"
 #include "common/dump/query.h"
@@ -17,11 +18,24 @@ namespace litefleet::dump {
 namespace {
 
 // That say something of the database, and not of the connection. Others are passed over, as by a program that does not know them.
-constexpr std::array<const char*, 7> kPragmas = {"application_id", "auto_vacuum",     "encoding",          "page_size",
-                                                 "user_version",   "writable_schema", "legacy_alter_table"};
+constexpr std::array<const char*, 8> kPragmas = {"application_id", "auto_vacuum",  "default_cache_size", "encoding",
+                                                 "page_size",      "user_version", "writable_schema",    "legacy_alter_table"};
+
+// The tables that ANALYZE makes in an SQLite with SQLITE_ENABLE_STAT4, or in older ones; what the CLI of such a one writes goes into them.
+struct StatisticsTable {
+  const char* name;
+  const char* columns;
+};
+constexpr std::array<StatisticsTable, 3> kStatistics = {{{"sqlite_stat4", "tbl,idx,neq,nlt,ndlt,sample"},
+                                                         {"sqlite_stat3", "tbl,idx,neq,nlt,ndlt,sample"},
+                                                         {"sqlite_stat2", "tbl,idx,sampleno,sample"}}};
+
+constexpr size_t kMaxSchema = 16 << 20;  // of which it is tried
 
 struct Loading {
+  bool part = false;  // of a database that is there
   bool rolled_back = false;
+  bool cache_set = false;
 };
 
 struct Merging : Loading {
@@ -42,6 +56,7 @@ int Authorize(void* context, int action, const char* first, const char* second, 
       return SQLITE_OK;
     case SQLITE_PRAGMA: {
       const auto known = [&](const char* name) { return sqlite3_stricmp(name, first) == 0; };
+      if (first != nullptr && known("default_cache_size")) static_cast<Loading*>(context)->cache_set = true;
       return first != nullptr && std::any_of(kPragmas.begin(), kPragmas.end(), known) ? SQLITE_OK : SQLITE_IGNORE;
     }
     default:
@@ -109,13 +124,44 @@ bool Run(sqlite3* db, const std::string& sql, Ended& ended) {
   return true;
 }
 
+// Whether the statement failed for a table of statistics alone, which is there now.
+bool MakeStatisticsTable(sqlite3* db, Ended& ended) {
+  for (const StatisticsTable& each : kStatistics) {
+    const std::string missing = ": no such table: ";
+    if (!ended.message.ends_with(missing + each.name) && !ended.message.ends_with(missing + "main." + each.name)) continue;
+    int writable = 0;
+    sqlite3_db_config(db, SQLITE_DBCONFIG_WRITABLE_SCHEMA, -1, &writable);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1, nullptr);
+    ended = {};
+    const bool made = Run(db, "CREATE TABLE " + std::string(each.name) + "(" + each.columns + ");", ended);
+    sqlite3_db_config(db, SQLITE_DBCONFIG_WRITABLE_SCHEMA, writable, nullptr);
+    return made;
+  }
+  return false;
+}
+
 using Authorizer = int (*)(void*, int, const char*, const char*, const char*, const char*);
 
 Ended LoadAs(sqlite3* db, Authorizer authorizer, Loading& loading, const LoadLimits& limits, const ReadText& read) {
   Ended ended;
   if (!Run(db, "PRAGMA foreign_keys=OFF; PRAGMA ignore_check_constraints=ON;", ended)) return ended;
+  int64_t cache = 0;
+  {
+    Query query(db, "PRAGMA cache_size");
+    if (query.Step()) cache = query.Int(0);
+    if (!query.ok()) return query.Result("the cache");
+  }
   sqlite3_set_authorizer(db, authorizer, &loading);
-  StatementSplitter splitter(limits.statement_bytes, [&](const std::string& statement) { return Run(db, statement, ended); });
+  const auto run = [&](const std::string& statement) {
+    if (!Run(db, statement, ended) && (loading.part || !MakeStatisticsTable(db, ended) || !Run(db, statement, ended))) return false;
+    if (!std::exchange(loading.cache_set, false)) return true;
+    // It is for whoever opens the database, and may be more than there is memory here.
+    sqlite3_set_authorizer(db, nullptr, nullptr);
+    const bool kept = Run(db, "PRAGMA cache_size=" + std::to_string(cache) + ";", ended);
+    sqlite3_set_authorizer(db, authorizer, &loading);
+    return kept;
+  };
+  StatementSplitter splitter(limits.statement_bytes, run);
   for (;;) {
     std::string_view piece;
     if (!read(piece)) return {End::kFailed, "the text could not be read"};
@@ -358,8 +404,26 @@ Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read) {
   return LoadAs(db, &Authorize, loading, limits, read);
 }
 
+Ended TrySchema(sqlite3* db, const DumpOptions& options, const LoadLimits& limits, sqlite3* empty) {
+  DumpOptions schema = options;
+  schema.schema_only = true;
+  std::string text;
+  TextOutput out([&](std::string_view piece) {
+    text += piece;
+    return text.size() <= kMaxSchema;
+  });
+  const Ended written = WriteDump(db, schema, out);
+  if (written.end != End::kOk) return {End::kFailed, written.message};
+  std::string_view rest = text;
+  return LoadText(empty, limits, [&](std::string_view& piece) {
+    piece = std::exchange(rest, std::string_view());
+    return true;
+  });
+}
+
 Ended MergeText(sqlite3* db, const MergeOptions& options, const LoadLimits& limits, const ReadText& read) {
   Merging merging;
+  merging.part = true;
   merging.tables.insert(options.tables.begin(), options.tables.end());
   Orphans orphans(db, merging.tables);
   std::map<std::string, int64_t> counters_before, counters_after;

@@ -28,6 +28,10 @@ using ReadText = std::function<bool(std::string_view& piece)>;
 // `db` is open and empty. kRefused: a statement needs what is not here, or is none; kDamaged: it breaks a constraint.
 Ended LoadText(sqlite3* db, const LoadLimits& limits, const ReadText& read);
 
+// Whether the text that WriteDump makes of `db` can be loaded where nothing of its application is, as far as its schema tells: made once in
+// `empty`, a database in memory. kRefused: it cannot; any other end but kOk: nobody knows.
+Ended TrySchema(sqlite3* db, const DumpOptions& options, const LoadLimits& limits, sqlite3* empty);
+
 // Tables of a database are replaced by those of a text that WritePart made: dropped with their indexes and triggers, then
 // loaded. The text may touch nothing but these tables, whatever it says. No row of another table may lose the parent of
 // its foreign key, and those of these tables that have none may not be more than before. A part of `db` may have been changed when it does

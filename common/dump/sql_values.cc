@@ -8,6 +8,9 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <vector>
+
+#include "common/base/utf8.h"
 
 namespace litefleet::dump {
 namespace {
@@ -15,14 +18,25 @@ namespace {
 bool IsAlpha(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
 bool IsPlain(char c) { return IsAlpha(c) || (c >= '0' && c <= '9') || c == '_'; }
 
-// Something that stands for a character and is nowhere in the text.
+// Something that stands for a character and is nowhere in the text: the CLI's choice, found in one pass over hostile text.
 std::string MarkFor(std::string_view text, const char* first, const char* second) {
   if (text.find(first) == std::string_view::npos) return first;
   if (text.find(second) == std::string_view::npos) return second;
-  for (unsigned i = 0;; ++i) {
-    std::string mark = "(" + std::string(first) + std::to_string(i) + ")";
-    if (text.find(mark) == std::string_view::npos) return mark;
+  const std::string begin = "(" + std::string(first);
+  // Of the numbers that could be in the text one more than fit into it: one of them is free.
+  std::vector<bool> used(text.size() / (begin.size() + 2) + 1);
+  for (size_t at = text.find(begin); at != std::string_view::npos; at = text.find(begin, at + 1)) {
+    const size_t digits = at + begin.size();
+    size_t end = digits;
+    size_t number = 0;
+    for (; end < text.size() && text[end] >= '0' && text[end] <= '9' && number < used.size(); ++end)
+      number = number * 10 + static_cast<size_t>(text[end] - '0');
+    const bool padded = end > digits + 1 && text[digits] == '0';
+    const bool whole = end > digits && end < text.size() && text[end] == ')';
+    if (whole && !padded && number < used.size()) used[number] = true;
   }
+  const auto least = std::find(used.begin(), used.end(), false) - used.begin();
+  return begin + std::to_string(least) + ")";
 }
 
 // The value as a product of exact numbers: an integer, and divisions or multiplications by powers of two.
@@ -143,6 +157,25 @@ std::string FloatText::Of(double value, bool lossless) {
   std::string plain = text.data();
   if (!lossless || (value == 0 && !std::signbit(value)) || ReadsBack(plain, value)) return plain;
   return ExactText(value);
+}
+
+bool HasLoneSurrogate(const char16_t* text, size_t units) {
+  for (size_t i = 0; i < units; ++i) {
+    if (text[i] < 0xd800 || text[i] > 0xdfff) continue;
+    const bool pair = text[i] < 0xdc00 && i + 1 < units && text[i + 1] >= 0xdc00 && text[i + 1] <= 0xdfff;
+    if (!pair) return true;
+    ++i;
+  }
+  return false;
+}
+
+bool IsLostInUtf16(std::string_view text) {
+  while (!text.empty()) {
+    const size_t length = CharacterLength(text);
+    if (length == 0 || text.starts_with("\xef\xbf\xbe") || text.starts_with("\xef\xbf\xbf")) return true;
+    text.remove_prefix(length);
+  }
+  return false;
 }
 
 }  // namespace litefleet::dump

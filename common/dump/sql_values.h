@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_COMMON_DUMP_SQL_VALUES_H_
 #define LITEFLEET_COMMON_DUMP_SQL_VALUES_H_
 
+#include <cstddef>
 #include <string>
 #include <string_view>
 
@@ -24,6 +25,11 @@ std::string QuoteText(std::string_view text);
 void PutBlob(std::string_view blob, TextOutput& out);
 // 'text', with line ends (and NULs, where `lossless`) by way of replace(); without `lossless` it ends at a NUL.
 void PutText(std::string_view text, bool lossless, TextOutput& out);
+
+// Text in UTF-16 of this machine's order that is not what UTF-8 can say.
+bool HasLoneSurrogate(const char16_t* text, size_t units);
+// Text in UTF-8 that SQLite would not have again from UTF-16: no Unicode, and U+FFFE and U+FFFF, for which it has U+FFFD.
+bool IsLostInUtf16(std::string_view text);
 
 class FloatText {
  public:

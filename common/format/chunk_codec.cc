@@ -52,7 +52,8 @@ struct ChunkDecompressor::State {
   ZSTD_DCtx* context = ZSTD_createDCtx();
 };
 
-ChunkDecompressor::ChunkDecompressor() : state_(std::make_unique<State>()) {}
+// 160 KiB, which many who may have to decompress never need.
+ChunkDecompressor::ChunkDecompressor() = default;
 ChunkDecompressor::~ChunkDecompressor() = default;
 ChunkDecompressor::ChunkDecompressor(ChunkDecompressor&&) noexcept = default;
 ChunkDecompressor& ChunkDecompressor::operator=(ChunkDecompressor&&) noexcept = default;
@@ -66,6 +67,7 @@ absl::Status ChunkDecompressor::Decompress(Codec codec, ByteView stored, uint32_
       std::memcpy(out.data(), stored.data(), stored.size());
       return absl::OkStatus();
     case Codec::kZstd: {
+      if (state_ == nullptr) state_ = std::make_unique<State>();
       const size_t size = ZSTD_decompressDCtx(state_->context, out.data(), out.size(), stored.data(), stored.size());
       if (ZSTD_isError(size)) return Damaged(ZSTD_getErrorName(size));
       if (size != raw_bytes) return Damaged(fmt::format("{} bytes instead of {}", size, raw_bytes));

@@ -114,6 +114,12 @@ absl::StatusOr<PackScanner> PackScanner::Open(ReadAt read, uint64_t file_bytes) 
   return scanner;
 }
 
+PackScanner PackScanner::OpenBehindHeader(ReadAt read, uint64_t file_bytes, const PackHeader& header) {
+  PackScanner scanner(std::move(read), file_bytes);
+  scanner.header_ = header;
+  return scanner;
+}
+
 absl::StatusOr<ByteView> PackScanner::Window(uint64_t offset, size_t size) {
   const uint64_t left = offset < file_bytes_ ? file_bytes_ - offset : 0;
   size = static_cast<size_t>(std::min<uint64_t>(size, left));
@@ -141,14 +147,25 @@ absl::StatusOr<std::optional<ScannedRecord>> PackScanner::TryAt(uint64_t offset)
   return ScannedRecord{offset, *header, payload};
 }
 
+absl::StatusOr<uint64_t> PackScanner::ChunkAt(uint64_t offset) {
+  LF_ASSIGN_OR_RETURN(const ByteView bytes, Window(offset, kRecordHeaderBytes));
+  const absl::StatusOr<RecordHeader> header = DecodeRecordHeader(bytes, header_.tag);
+  return header.ok() && header->type == RecordType::kChunk ? kRecordHeaderBytes + header->stored_bytes : 0;
+}
+
 absl::StatusOr<std::optional<ScannedRecord>> PackScanner::Next() {
   uint64_t offset = end_;
+  uint64_t chunk = 0;
   for (;;) {
     LF_ASSIGN_OR_RETURN(std::optional<ScannedRecord> record, TryAt(offset));
     if (record.has_value()) {
       damaged_ += offset - end_;
+      damaged_in_chunks_ += std::min(offset - end_, chunk);
       end_ = offset + kRecordHeaderBytes + record->header.stored_bytes;
       return record;
+    }
+    if (offset == end_) {
+      LF_ASSIGN_OR_RETURN(chunk, ChunkAt(offset));
     }
     // Search for the next header; a window's end is looked at again with the next window.
     ++offset;

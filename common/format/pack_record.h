@@ -83,6 +83,8 @@ class PackScanner {
   // Fills `out` from `offset`; returns how many bytes there were, fewer only at the end of the file.
   using ReadAt = std::function<absl::StatusOr<size_t>(uint64_t offset, std::span<std::byte> out)>;
   static absl::StatusOr<PackScanner> Open(ReadAt read, uint64_t file_bytes);
+  // As that, where the header cannot be read and is known otherwise: it is not looked at.
+  static PackScanner OpenBehindHeader(ReadAt read, uint64_t file_bytes, const PackHeader& header);
 
   const PackHeader& header() const { return header_; }
   // The next record that checks, of known and of unknown type; nothing at the end. Only errors of `read` are errors.
@@ -93,11 +95,15 @@ class PackScanner {
   // Bytes that were skipped in front of the last record: damage. What follows end_of_records() when Next has returned nothing is
   // the torn tail.
   uint64_t damaged_bytes() const { return damaged_; }
+  // Of these, those of which a sound header says that they are a chunk: no other record stood there.
+  uint64_t damaged_in_chunks() const { return damaged_in_chunks_; }
 
  private:
   PackScanner(ReadAt read, uint64_t file_bytes) : read_(std::move(read)), file_bytes_(file_bytes) {}
   // The record at `offset` if everything about it fits.
   absl::StatusOr<std::optional<ScannedRecord>> TryAt(uint64_t offset);
+  // How long the record at `offset` is where its header is that of a chunk; else 0.
+  absl::StatusOr<uint64_t> ChunkAt(uint64_t offset);
   // At least `size` bytes from `offset` on, fewer at the end of the file.
   absl::StatusOr<ByteView> Window(uint64_t offset, size_t size);
 
@@ -106,6 +112,7 @@ class PackScanner {
   PackHeader header_;
   uint64_t end_ = kPackHeaderBytes;
   uint64_t damaged_ = 0;
+  uint64_t damaged_in_chunks_ = 0;
   Bytes buffer_;
   uint64_t buffer_offset_ = 0;
 };

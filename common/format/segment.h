@@ -59,8 +59,9 @@ class SegmentWriter {
   std::optional<Segment> Take();
 
   int64_t text_bytes() const { return text_bytes_; }
-  // REQUIRES for both: Finish was called.
+  // So far.
   uint32_t page_count() const { return next_page_ - 1; }
+  // REQUIRES: Finish was called.
   RootDigest Root() const;
 
  private:

@@ -59,8 +59,10 @@ using litefleet::dump::Ended;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kDatabaseFd = 3;
+constexpr char kName[] = "database";
 constexpr size_t kMaxMessage = 900;
-constexpr int64_t kOwnMemory = 256 << 20;  // of the address space, for code, stacks and libraries
+constexpr size_t kMaxStatement = 16 << 20;  // of a schema
+constexpr int64_t kOwnMemory = 256 << 20;   // of the address space, for code, stacks and libraries
 
 int answers = STDOUT_FILENO;
 
@@ -149,10 +151,10 @@ bool Enter(const Limits& limits, int64_t more_memory, int64_t file_bytes, int la
 int OutOfTime(void* deadline) { return Clock::now() >= *static_cast<Clock::time_point*>(deadline) ? 1 : 0; }
 
 // A connection with what every foreign database gets.
-sqlite3* Open(const char* vfs, const Limits& limits, Clock::time_point& deadline, Ended& ended) {
+sqlite3* Open(const char* name, const char* vfs, const Limits& limits, Clock::time_point& deadline, Ended& ended) {
   sqlite3_hard_heap_limit64(limits.heap_bytes);
   sqlite3* db = nullptr;
-  const int code = sqlite3_open_v2("database", &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs);
+  const int code = sqlite3_open_v2(name, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, vfs);
   if (code != SQLITE_OK) {
     ended = litefleet::dump::EndOf(db, code, "open the database");
     return db;
@@ -215,7 +217,7 @@ int Dump(const std::string& mode, const Arguments& arguments) {
                                             Number(source), [&](int64_t at, void* out, int bytes) { return channel.Read(at, out, bytes); });
   if (served != SQLITE_OK) return Give({End::kFailed, "SQLite could not be initialised"});
   Ended ended;
-  sqlite3* const db = Open(litefleet::check::kReadOnlyVfsName, arguments.limits, deadline, ended);
+  sqlite3* const db = Open(kName, litefleet::check::kReadOnlyVfsName, arguments.limits, deadline, ended);
   if (ended.end == End::kOk) {
     sqlite3_db_config(db, SQLITE_DBCONFIG_DEFENSIVE, 1, nullptr);
     Prepare(
@@ -228,6 +230,14 @@ int Dump(const std::string& mode, const Arguments& arguments) {
   if (ended.end == End::kOk && mode == "tables") ended = WriteTableNames(db, out);
   if (ended.end == End::kOk && mode == "csv")
     ended = options.tables.size() == 1 ? WriteCsv(db, options.tables[0], out) : Ended{End::kRefused, "no table"};
+  // Who takes the text may want to know.
+  if (ended.end == End::kOk && mode == "dump" && !part && !options.data_only) {
+    Ended made;
+    sqlite3* const empty = Open(":memory:", litefleet::check::kReadOnlyVfsName, arguments.limits, deadline, made);
+    if (made.end == End::kOk) made = TrySchema(db, options, {.statement_bytes = kMaxStatement}, empty);
+    sqlite3_close(empty);
+    if (made.end == End::kRefused) ended.message = made.message;
+  }
   sqlite3_close(db);
   return Give(InTime(std::move(ended), deadline));
 }
@@ -248,7 +258,7 @@ int Load(const Arguments& arguments, bool merge) {
   Clock::time_point deadline = Clock::now() + arguments.limits.time;
   if (litefleet::dump::RegisterLoadVfs(kDatabaseFd, temporary) != SQLITE_OK) return Give({End::kFailed, "SQLite could not be initialised"});
   Ended ended;
-  sqlite3* const db = Open(litefleet::dump::kLoadVfsName, arguments.limits, deadline, ended);
+  sqlite3* const db = Open(kName, litefleet::dump::kLoadVfsName, arguments.limits, deadline, ended);
   if (ended.end == End::kOk) {
     sqlite3_limit(db, SQLITE_LIMIT_SQL_LENGTH,
                   static_cast<int>(std::min<int64_t>(static_cast<int64_t>(limits.statement_bytes), 1'000'000'000)));

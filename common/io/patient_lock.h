@@ -12,10 +12,14 @@
 
 namespace litefleet::io {
 
-// What `acquire` answers; ALREADY_RUNNING only where it still says so after 300 ms.
-inline absl::StatusOr<ProcessLock> LockPatiently(absl::FunctionRef<absl::StatusOr<ProcessLock>()> acquire) {
+// A command that changes something while the owner does not run has the lock for as long as that takes.
+inline constexpr std::chrono::seconds kChange{5};
+
+// What `acquire` answers; ALREADY_RUNNING only where it still says so after 300 ms, or `patience`.
+inline absl::StatusOr<ProcessLock> LockPatiently(absl::FunctionRef<absl::StatusOr<ProcessLock>()> acquire,
+                                                 std::chrono::milliseconds patience = std::chrono::milliseconds(300)) {
   absl::StatusOr<ProcessLock> lock = acquire();
-  for (int i = 0; i < 3 && ReasonOf(lock.status()) == "ALREADY_RUNNING"; ++i) {
+  for (auto left = patience; left.count() > 0 && ReasonOf(lock.status()) == "ALREADY_RUNNING"; left -= std::chrono::milliseconds(100)) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     lock = acquire();
   }

@@ -9,6 +9,8 @@ class CallHold {
   virtual ~CallHold() = default;
   // In OnDone, while the call's context is still there: it is not touched any more when this has returned. May be called again.
   virtual void Ended() = 0;
+  // Cancels the call, if it has not ended: also where the one who asks cannot know whether its context is still there.
+  virtual void Cancel() {}
 };
 
 }  // namespace litefleet::rpc

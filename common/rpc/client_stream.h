@@ -4,9 +4,10 @@
 //     void Start() { stub_->async()->Call(context(), this); Begin(); }
 //   };
 //
-// Not for calls that only read or only write. It owns itself from Begin until OnDone. A hold keeps gRPC from ending the call meanwhile; it
-// is given back once, when the stream ends or nobody writes any more. StartRead, StartWrite and TryCancel only queue, so they are made
-// under mu_: that is what orders them before the hold goes.
+// Not for calls that only read or only write, nor for those in which the peer speaks first: the call goes out with the first message. It
+// owns itself from Begin until OnDone. A hold keeps gRPC from ending the call meanwhile; it is given back once, when the stream ends or
+// nobody writes any more. StartRead, StartWrite and TryCancel only queue, so they are made under mu_: that is what orders them before the
+// hold goes.
 //
 // Thread safety: Send, ReadNext, CloseSending and Abort may be called from any thread, also after the end, when they do nothing. Hooks run
 // on gRPC's threads, one of a kind at a time, without a lock, and must not block.
@@ -48,6 +49,11 @@ class ClientStream : public grpc::ClientBidiReactor<Request, Response>,
     this->StartWritesDone();
     ReleaseHold();
   }
+  // Nothing more will be sent, and the peer ends the stream by itself: it need not be told. Idempotent.
+  void Leave() {
+    MutexLock lock(mu_);
+    ReleaseHold();
+  }
   // Closed follows soon. Idempotent.
   void Abort() {
     context_.TryCancel();
@@ -56,6 +62,8 @@ class ClientStream : public grpc::ClientBidiReactor<Request, Response>,
   }
 
  protected:
+  // What begins the call travels with the first message.
+  ClientStream() { context_.set_initial_metadata_corked(true); }
   // REQUIRES: the call was bound to this, with context(). Once.
   void Begin() {
     self_ = this->shared_from_this();

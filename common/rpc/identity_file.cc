@@ -4,7 +4,7 @@
 
 #include "common/base/status.h"
 #include "common/crypto/x509.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "fmt/format.h"
 
 namespace litefleet::rpc {
@@ -34,19 +34,16 @@ absl::StatusOr<Identity> ParseIdentity(std::string_view pem) {
 }
 
 absl::StatusOr<Identity> ReadIdentityFile(const std::string& path) {
+  constexpr io::NamedBy kNamed{"--identity (or LITEFLEET_IDENTITY)",
+                               "name the file with key, certificate and CA: admin.pem of the controller's directory, or one that "
+                               "`litefleet-controller operator create` made"};
   struct stat st {};
-  if (stat(path.c_str(), &st) != 0) {
-    const bool missing = errno == ENOENT || errno == ENOTDIR;
-    return WithReason(ErrnoError(errno, "open " + path), "",
-                      missing ? "name the file with key, certificate and CA: admin.pem of the controller's directory, or one that "
-                                "`litefleet-controller operator create` made"
-                              : "");
-  }
+  if (stat(path.c_str(), &st) != 0) return io::NamedFileError(ErrnoError(errno, "open " + path), path, kNamed);
   if ((st.st_mode & (S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH)) != 0) {
     return Error(absl::StatusCode::kPermissionDenied, "IDENTITY_EXPOSED",
                  fmt::format("{} holds a private key and others may read it", path), fmt::format("chmod 600 {}", path));
   }
-  LF_ASSIGN_OR_RETURN(const std::string pem, io::ReadFile(path, 256 * 1024));
+  LF_ASSIGN_OR_RETURN(const std::string pem, io::ReadNamedFile(path, kNamed, 256 * 1024));
   auto identity = ParseIdentity(pem);
   if (!identity.ok()) return Annotate(identity.status(), path);
   return identity;

@@ -1,6 +1,6 @@
 // One PEM file that holds who somebody is: a private key, its certificate chain, and the root to trust (an operator's admin.pem).
 //
-// Thread safety: values and pure functions. Errors: those of io::ReadFile; kInvalidArgument IDENTITY_INVALID; kPermissionDenied
+// Thread safety: values and pure functions. Errors: those of io::ReadNamedFile; kInvalidArgument IDENTITY_INVALID; kPermissionDenied
 // IDENTITY_EXPOSED where others than the owner may read the key.
 #ifndef LITEFLEET_COMMON_RPC_IDENTITY_FILE_H_
 #define LITEFLEET_COMMON_RPC_IDENTITY_FILE_H_

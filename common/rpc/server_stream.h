@@ -1,7 +1,6 @@
 // Server streams of gRPC's callback API with a bounded outbound queue: one write in flight, Finish exactly once, deleted after OnDone.
 //
-// OutboundStream stands over grpc::ServerWriteReactor<Out> or, with reads, grpc::ServerBidiReactor<In, Out> (bidi_stream.h). Not for unary
-// calls.
+// Over grpc::ServerWriteReactor<Out> or, with reads, grpc::ServerBidiReactor<In, Out> (bidi_stream.h). Not for unary calls.
 //   class Download : public OutboundStream<grpc::ServerWriteReactor<Response>, Response> { ... };
 //   grpc::ServerWriteReactor<Response>* Handler(...) { return LaunchStream<Download>(context, StreamLimits{}, ...); }
 //
@@ -10,7 +9,6 @@
 // Ownership: the stream owns itself until OnDone; who keeps it longer keeps a shared_ptr (shared_from_this) and may go on calling.
 //
 // Bounds: the queue, and the time of a write (StreamLimits). A call that ends by the latter is cancelled, OnPeerGone is not called.
-//
 // Law: no gRPC call is made under mu_, since a reaction may run inside of it. Who calls StartRead, StartWrite or TryCancel has claimed it
 // under mu_, and Finish waits until all claims have been given back.
 #ifndef LITEFLEET_COMMON_RPC_SERVER_STREAM_H_
@@ -19,7 +17,6 @@
 #include <grpcpp/server_context.h>
 #include <grpcpp/support/server_callback.h>
 
-#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <memory>
@@ -31,37 +28,17 @@
 #include "common/base/status.h"
 #include "common/rpc/call_hold.h"
 #include "common/rpc/status.h"
+#include "common/rpc/stream_limits.h"
 #include "common/rpc/write_watch.h"
 
 namespace litefleet::rpc {
-
-struct StreamLimits {
-  size_t max_messages = 256;
-  size_t max_bytes = 4 << 20;  // a message that is larger is taken when nothing else waits
-  // A write that has not completed after this long ends the call: the peer is connected and does not read (PEER_STALLED).
-  std::chrono::milliseconds write_timeout{60'000};
-};
 
 template <class Reactor, class Out>
 class OutboundStream : public Reactor, public std::enable_shared_from_this<OutboundStream<Reactor, Out>> {
  public:
   // False, and `message` is untouched, when the queue is full or the stream has ended. In the first case OnRoom follows, maybe before
   // this returns: a producer that got false touches nothing that its next run uses.
-  bool TryPush(Out& message) {
-    const size_t bytes = message.ByteSizeLong();
-    {
-      MutexLock lock(mu_);
-      if (end_.has_value()) return false;
-      if (!queue_.empty() && (queue_.size() >= limits_.max_messages || bytes_ + bytes > limits_.max_bytes)) {
-        want_room_ = true;
-        return false;
-      }
-      queue_.emplace_back(std::move(message), bytes);
-      bytes_ += bytes;
-    }
-    Pump();
-    return true;
-  }
+  bool TryPush(Out& message) { return Push(message, /*ends=*/false); }
 
   // Finishes after everything queued has been written. The first End or Abort counts.
   void End(const absl::Status& status) {
@@ -70,6 +47,9 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
     mu_.Unlock();
     Pump();
   }
+
+  // The last message, whatever waits, and End(OK). A peer that does not read it keeps a call without KeepUntilDone until it goes.
+  void EndWith(Out last) { Push(last, /*ends=*/true); }
 
   // Drops what is queued and ends at once: with `why` as the peer's status where no write is in flight, else by cancelling the call.
   void Abort(const absl::Status& why) {
@@ -127,14 +107,35 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   template <class Stream, class... Args>
   friend Stream* LaunchStream(Args&&... args);
 
+  bool Push(Out& message, bool ends) {
+    const size_t bytes = message.ByteSizeLong();
+    {
+      MutexLock lock(mu_);
+      if (end_.has_value()) return false;
+      if (!ends && !queue_.empty() && (queue_.size() >= limits_.max_messages || bytes_ + bytes > limits_.max_bytes)) {
+        want_room_ = true;
+        return false;
+      }
+      queue_.emplace_back(std::move(message), bytes);
+      bytes_ += bytes;
+      ends_with_ = ends;
+      if (ends) end_ = grpc::Status::OK;
+    }
+    Pump();
+    return true;
+  }
+
   void Stalled() {
+    bool finished = false;
     {
       MutexLock lock(mu_);
       if (!writing_) return;
+      finished = finished_;  // the end is on its way with the last message: the call may be over, and this be kept by the watch alone
       if (!end_.has_value()) end_ = ToGrpc(Error(absl::StatusCode::kDeadlineExceeded, "PEER_STALLED", "the peer does not read"));
       DropQueue();
       ++claims_;
     }
+    if (finished) return hold_->Cancel();
     context_->TryCancel();
     GiveBack();
   }
@@ -172,6 +173,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
 
   void OnDone() final {
     const std::shared_ptr<void> self = std::move(self_);
+    write_watch_->End();
     if (hold_ != nullptr) hold_->Ended();
     OnStreamDone();
   }
@@ -179,6 +181,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   // Does what is due: the next write, or Finish.
   void Pump() {
     const Out* write = nullptr;
+    bool last = false;
     grpc::Status status;
     {
       MutexLock lock(mu_);
@@ -189,6 +192,7 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
         queue_.pop_front();
         writing_ = true;
         write = &current_;
+        finished_ = last = ends_with_ && queue_.empty() && claims_ == 0;
       } else if (end_.has_value() && claims_ == 0) {
         finished_ = true;
         status = *end_;
@@ -197,26 +201,25 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
       }
     }
     // From here on this may be deleted by OnDone as soon as Finish was called.
-    if (write != nullptr) {
-      write_watch_->Begin();
-      this->StartWrite(write);
-    } else {
-      this->Finish(std::move(status));
-    }
+    if (write == nullptr) return this->Finish(std::move(status));
+    if (!last || hold_ != nullptr) write_watch_->Begin();
+    if (last) return this->StartWriteAndFinish(write, grpc::WriteOptions(), grpc::Status::OK);
+    this->StartWrite(write);
   }
 
   void DropQueue() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
     queue_.clear();
     bytes_ = 0;
     want_room_ = false;
+    ends_with_ = false;
   }
 
   grpc::CallbackServerContext* const context_;  // valid until Finish was called
   const StreamLimits limits_;
   std::shared_ptr<void> self_;               // set by LaunchStream, cleared by OnDone
   std::shared_ptr<WriteWatch> write_watch_;  // set by LaunchStream
-  std::shared_ptr<CallHold> hold_;
-  Out current_;  // owned by the write in flight
+  std::shared_ptr<CallHold> hold_;           // constant after construction
+  Out current_;                              // owned by the write in flight
 
   mutable Mutex mu_;
   std::deque<std::pair<Out, size_t>> queue_ ABSL_GUARDED_BY(mu_);
@@ -224,7 +227,8 @@ class OutboundStream : public Reactor, public std::enable_shared_from_this<Outbo
   int claims_ ABSL_GUARDED_BY(mu_) = 0;
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool want_room_ ABSL_GUARDED_BY(mu_) = false;
-  bool finished_ ABSL_GUARDED_BY(mu_) = false;  // Finish was called, or is about to be
+  bool ends_with_ ABSL_GUARDED_BY(mu_) = false;  // the last message goes with the end
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;   // Finish was called, or is about to be
   std::optional<grpc::Status> end_ ABSL_GUARDED_BY(mu_);
 };
 

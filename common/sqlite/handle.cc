@@ -40,12 +40,17 @@ void StatementCache::GiveBack(sqlite3_stmt* statement) noexcept {
   // What it said went to whoever stepped it.
   sqlite3_reset(statement);
   sqlite3_clear_bindings(statement);
+  const auto it = idle_.find(std::string_view(sqlite3_sql(statement)));
   if (kept_ >= kMaxKept) {
-    if (const auto it = idle_.find(std::string_view(sqlite3_sql(statement))); it != idle_.end() && it->second.empty()) idle_.erase(it);
+    if (it != idle_.end() && it->second.empty()) idle_.erase(it);
     sqlite3_finalize(statement);
     return;
   }
-  idle_[sqlite3_sql(statement)].push_back(statement);
+  if (it != idle_.end()) {
+    it->second.push_back(statement);
+  } else {
+    idle_[sqlite3_sql(statement)].push_back(statement);
+  }
   ++kept_;
 }
 

@@ -5,6 +5,7 @@
 
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "controller/catalog/wal_repair.h"
 #include "fmt/format.h"
 
 namespace litefleet::catalog {
@@ -14,6 +15,7 @@ constexpr size_t kMaxGroup = 512;       // changes a transaction
 constexpr size_t kMaxPosted = 1024;     // changes that nobody waits for
 constexpr size_t kMaxIdleReaders = 16;  // connections kept open
 constexpr int kBusyTimeoutMs = 10'000;
+constexpr int kCheckpointFrames = 4000;  // of the WAL
 
 absl::Status Run(sqlite::Connection db, std::string_view sql) {
   LF_ASSIGN_OR_RETURN(sqlite::Statement statement, sqlite::Statement::Prepare(db, sql));
@@ -69,7 +71,8 @@ struct CatalogDb::PostedChange {
   Pending pending;
 };
 
-absl::StatusOr<std::unique_ptr<CatalogDb>> CatalogDb::Open(const std::string& path, bool create, std::span<const Migration> migrations) {
+absl::StatusOr<std::unique_ptr<CatalogDb>> CatalogDb::Open(const std::string& path, bool create, std::span<const Migration> migrations,
+                                                           bool alone) {
   if (!create && !io::Exists(path)) {
     return Error(absl::StatusCode::kNotFound, "CATALOG_NOT_FOUND", fmt::format("there is no catalog at {}", path),
                  "run `litefleet-controller init`, or `rebuild` if only the catalog was lost");
@@ -78,7 +81,20 @@ absl::StatusOr<std::unique_ptr<CatalogDb>> CatalogDb::Open(const std::string& pa
   LF_ASSIGN_OR_RETURN(catalog->writer_, OpenConnection(path, SQLITE_OPEN_READWRITE | (create ? SQLITE_OPEN_CREATE : 0),
                                                        "pragma journal_mode=wal; pragma synchronous=full; pragma foreign_keys=on;"
                                                        "pragma temp_store=memory; pragma cache_size=-16000;"
-                                                       "pragma wal_autocheckpoint=4000"));
+                                                       "pragma wal_autocheckpoint=0"));
+  // SQLite's own checkpoints keep a failed sync to themselves.
+  sqlite3_wal_hook(
+      catalog->writer_.get(),
+      [](void* self, sqlite3*, const char*, int frames) {
+        static_cast<CatalogDb*>(self)->wal_frames_ = frames;
+        static_cast<CatalogDb*>(self)->wrote_ = true;
+        return SQLITE_OK;
+      },
+      catalog.get());
+  // An earlier process may have ended before it could: a crash of the program leaves the page cache as it is. Another one that has a lock
+  // has done so.
+  const absl::Status repaired = alone ? MakeDurableAgain(catalog->writer_.get()) : absl::OkStatus();
+  if (ReasonOf(repaired) != "DATABASE_BUSY") LF_RETURN_IF_ERROR(Annotate(repaired, "open " + path));
   LF_RETURN_IF_ERROR(Migrate(catalog->writer_.get(), path, migrations));
   catalog->thread_ = std::thread([raw = catalog.get()] { raw->WriterLoop(); });
   return catalog;
@@ -124,7 +140,7 @@ void CatalogDb::WriterLoop() {
     {
       MutexLock lock(mu_);
       while (queue_.empty() && !stop_) wake_.Wait(mu_);
-      if (queue_.empty()) return;
+      if (queue_.empty()) break;
       while (!queue_.empty() && group.size() < kMaxGroup) {
         group.push_back(queue_.front());
         queue_.pop_front();
@@ -133,6 +149,7 @@ void CatalogDb::WriterLoop() {
     const auto taken =
         static_cast<size_t>(std::count_if(group.begin(), group.end(), [](const Pending* each) { return each->home != nullptr; }));
     const absl::Status status = WriteGroup(group);
+    if (ReasonOf(status) == "IO_ERROR") lost_ = true;
     if (!status.ok() && sqlite3_get_autocommit(writer_.get()) == 0) sqlite::Execute(writer_.get(), "rollback").IgnoreError();
     {
       MutexLock lock(mu_);
@@ -148,10 +165,36 @@ void CatalogDb::WriterLoop() {
       }
     }
     group.clear();
+    if (wal_frames_ >= kCheckpointFrames && !lost_) {
+      wal_frames_ = 0;  // the next commit says how many there are
+      const int rc = sqlite3_wal_checkpoint_v2(writer_.get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+      if ((rc & 0xff) == SQLITE_IOERR) lost_ = true;
+    }
+    // At once, as long as it is cached. What fails is told with the next change.
+    if (lost_) Repair().IgnoreError();
   }
+  // What cannot be made good now is left to the next start, as a crash would leave it.
+  if (lost_) sqlite3_db_config(writer_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
+}
+
+absl::Status CatalogDb::Repair() {
+  if (!gone_.ok()) return gone_;
+  const absl::Status repaired = MakeDurableAgain(writer_.get());
+  if (absl::IsDataLoss(repaired)) gone_ = repaired;
+  LF_RETURN_IF_ERROR(repaired);
+  lost_ = relaxed_ = false;
+  return absl::OkStatus();
+}
+
+absl::Status CatalogDb::SyncWal() {
+  sqlite3_file* wal = nullptr;
+  sqlite3_file_control(writer_.get(), "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+  if (wal == nullptr || wal->pMethods == nullptr) return Error(absl::StatusCode::kInternal, "IO_ERROR", "the catalog has no WAL");
+  return sqlite::ToStatus(wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL), nullptr, "sync the catalog's WAL");
 }
 
 absl::Status CatalogDb::WriteGroup(const std::vector<Pending*>& group) {
+  if (lost_) LF_RETURN_IF_ERROR(Repair());
   const sqlite::Connection db(writer_.get(), &statements_);
   const bool sync = std::any_of(group.begin(), group.end(), [](const Pending* each) { return each->durability == Durability::kDurable; });
   if (sync != syncs_) {
@@ -171,7 +214,11 @@ absl::Status CatalogDb::WriteGroup(const std::vector<Pending*>& group) {
     }
     LF_RETURN_IF_ERROR(Run(db, "release change"));
   }
-  return Run(db, "commit");
+  wrote_ = false;
+  LF_RETURN_IF_ERROR(Run(db, "commit"));
+  if (sync && !wrote_ && relaxed_) LF_RETURN_IF_ERROR(SyncWal());
+  relaxed_ = sync ? false : relaxed_ || wrote_;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<CatalogDb::Reader> CatalogDb::OpenReader() const {

@@ -6,7 +6,12 @@
 // Commit order: Write returns after the transaction that holds the change is durable (WAL, synchronous=FULL). Changes that wait at
 // the same time share one transaction and one fsync; each runs in a savepoint of its own, so that one that fails leaves the others.
 // A change that is kRelaxed is visible to all when Write returns and lost by no crash of the program; a crash of the machine may lose it
-// together with every later one that is not durable either. Whatever is durable later makes it durable: the WAL is one sequence.
+// together with every later one that is not durable either. Whatever is durable later makes it durable, also a change that changes
+// nothing: the WAL is one sequence.
+// A failed sync may have lost of it what was written before, and of the database what checkpoints copied; the next sync says nothing of
+// that: first all of it is written anew (wal_repair.h), at once and at the next start (Open by who is alone), so that no change stands
+// behind a hole. Where that cannot be done any more every Write is refused with kDataLoss CATALOG_DAMAGED until the catalog is opened
+// again.
 #ifndef LITEFLEET_CONTROLLER_CATALOG_CATALOG_DB_H_
 #define LITEFLEET_CONTROLLER_CATALOG_CATALOG_DB_H_
 
@@ -36,8 +41,10 @@ enum class Durability { kDurable, kRelaxed };
 class CatalogDb {
  public:
   // Creates the file when `create`; else kNotFound. Runs the migrations that are missing; a catalog of a newer version is
-  // kFailedPrecondition CATALOG_TOO_NEW.
-  static absl::StatusOr<std::unique_ptr<CatalogDb>> Open(const std::string& path, bool create, std::span<const Migration> migrations);
+  // kFailedPrecondition CATALOG_TOO_NEW. `alone`: nobody else has it open, which the lock of the data directory says. Who is beside a
+  // server writes nothing anew that an earlier process may have lost: the server has done so, and would wait for it.
+  static absl::StatusOr<std::unique_ptr<CatalogDb>> Open(const std::string& path, bool create, std::span<const Migration> migrations,
+                                                         bool alone = true);
   ~CatalogDb();
   CatalogDb(const CatalogDb&) = delete;
   CatalogDb& operator=(const CatalogDb&) = delete;
@@ -69,13 +76,22 @@ class CatalogDb {
   void WriterLoop();
   // One transaction; the status of what concerns all of them.
   absl::Status WriteGroup(const std::vector<Pending*>& group);
+  // A commit that changed nothing, with relaxed ones before it.
+  absl::Status SyncWal();
+  // After a failed sync.
+  absl::Status Repair();
   absl::StatusOr<Reader> OpenReader() const;
 
   const std::string path_;
   // The writer thread's alone after Open.
   sqlite::DatabaseHandle writer_;
   sqlite::StatementCache statements_;
-  bool syncs_ = true;  // as synchronous is set
+  bool syncs_ = true;                     // as synchronous is set
+  int wal_frames_ = 0;                    // after the newest commit
+  bool wrote_ = false;                    // the newest commit wrote frames
+  bool relaxed_ = false;                  // frames that no sync has covered
+  bool lost_ = false;                     // a sync has failed since all was written
+  absl::Status gone_ = absl::OkStatus();  // what it lost cannot be written again
 
   Mutex mu_;
   CondVar wake_;

@@ -8,6 +8,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "controller/catalog/record_catalog.h"
 #include "controller/catalog/schema.h"
 #include "fmt/format.h"
 #include "litefleet/v1/admin_service.pb.h"
@@ -31,6 +32,14 @@ update device set last_seen_ms = o.last_seen_ms, seen_before_ms = o.seen_before_
   from old.device o where o.id = device.id)sql";
 
 constexpr char kTakeTime[] = "insert into controller_time select * from old.controller_time where true on conflict do nothing";
+
+// Numbers of snapshots that the packs do not know any more.
+constexpr char kTakeNumbers[] = R"sql(
+insert into database (device, name) select device, name from old.database where sequence > 0 and forgotten = 0 and
+    device in (select id from main.device) on conflict (device, name) do nothing;
+update database set sequence = o.sequence from old.database o where o.device = database.device and o.name = database.name and
+    o.sequence > database.sequence;
+)sql";
 
 absl::Status Attach(sqlite3* db, const std::string& from) {
   LF_ASSIGN_OR_RETURN(Statement attach, Statement::Prepare(db, "attach ? as old"));
@@ -96,6 +105,8 @@ absl::StatusOr<TakenHistory> Take(sqlite3* db, SystemTime now) {
   LF_ASSIGN_OR_RETURN(taken.verdicts, TakeVerdicts(db));
   LF_RETURN_IF_ERROR(sqlite::Execute(db, kTakeDevices));
   LF_RETURN_IF_ERROR(sqlite::Execute(db, kTakeTime));
+  LF_RETURN_IF_ERROR(sqlite::Execute(db, kTakeNumbers));
+  LF_RETURN_IF_ERROR(sqlite::Execute(db, std::string(kNumbersDue)));
   return taken;
 }
 

@@ -4,6 +4,7 @@
 //   verdicts     of checks and drills, for snapshots that the rebuild found, with the same root digest
 //   devices      when they were seen last, versions, clock offsets; of devices that the rebuild found
 //   time         the controller's own, so that a jump since then is noticed
+//   numbers      how far databases had counted their snapshots, where that is further than the packs say
 //
 // Not taken: tokens, certificates, operators, devices, snapshots, chunks, manifests, sessions, marks. These come from the packs or not at
 // all, so that a backup which is older than the packs changes nothing of what exists. Thread safety: none; nobody else may have the files

@@ -14,6 +14,12 @@ enum ChunkState : int64_t {
   kChunkQuarantined = 3,
 };
 
+// Who claims a copy of healed pages until a layer needs it, in the place of an upload session: those count from 1.
+inline int64_t HealingClaim(int64_t database) { return -database; }
+// The same once its layer is there, where a prune marked meanwhile: all from here down go with the end of the mark.
+inline constexpr int64_t kHealedClaims = -(int64_t{1} << 40);
+inline int64_t HealedClaim(int64_t database) { return kHealedClaims - database; }
+
 }  // namespace litefleet::catalog
 
 #endif  // LITEFLEET_CONTROLLER_CATALOG_CHUNK_STATE_H_

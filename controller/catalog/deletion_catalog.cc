@@ -252,6 +252,7 @@ absl::StatusOr<int> DeletionCatalog::DropSome(const DeviceId& device) {
     for (const std::string_view sql :
          {"delete from claim where (session, chunk) in (select c.session, c.chunk from upload_session s join claim c on c.session = s.id "
           "where s.database in (select id from database where device = ?1) limit 2000)",
+          "delete from claim where session in (select -id from database where device = ?1)",  // of healing (chunk_state.h)
           "delete from upload_session where id in (select s.id from upload_session s where s.database in (select id from database "
           "where device = ?1) and not exists (select 1 from claim where session = s.id) limit 2000)",
           "delete from device_chunk where owner = (select id from owner where device = ?1) and chunk in "

@@ -84,8 +84,10 @@ class DeletionCatalog {
     int64_t last_key = 0;  // to go on after
     bool more = false;
   };
-  // Ascending keys from `after_key` on. `held` is called inside the transaction: somebody reads this snapshot.
-  absl::StatusOr<Removed> RemoveSome(SystemTime before, int64_t after_key, absl::FunctionRef<bool(const SnapshotId&)> held);
+  // Ascending keys from `after_key` on. `newest_pack`: of the store, so that their marks outlive every copy of their records. `held` is
+  // called inside the transaction: somebody reads this snapshot.
+  absl::StatusOr<Removed> RemoveSome(SystemTime before, int64_t after_key, uint64_t newest_pack,
+                                     absl::FunctionRef<bool(const SnapshotId&)> held);
   // In the trash since `before`, held or not.
   absl::StatusOr<int64_t> CountRemovable(SystemTime before) const;
 

@@ -64,7 +64,7 @@ class HealCatalog {
   };
   // `copy` is durable in the store at its place. A claim of the database holds it, and it is the device's.
   absl::Status AddHealedPages(const DeviceId& device, int64_t database, const ArrivedChunk& copy, std::span<const HealedPage> pages);
-  // Layers need what is needed of them. Not while a prune marks: then they go the next time.
+  // Layers need what is needed of them. While a prune marks they go with its end.
   absl::Status DropHealingClaims(int64_t database);
   struct Copy {
     format::ChunkName name;

@@ -4,6 +4,7 @@
 #include "common/sqlite/handle.h"
 #include "controller/catalog/chunk_state.h"
 #include "controller/catalog/deletion_catalog.h"
+#include "controller/catalog/gone_numbers.h"
 #include "controller/catalog/heal_catalog.h"
 #include "fmt/format.h"
 
@@ -11,9 +12,6 @@ namespace litefleet::catalog {
 namespace {
 
 using sqlite::Statement;
-
-// Who claims a copy until a layer needs it, in the place of an upload session: those count from 1.
-int64_t Healing(int64_t database) { return -database; }
 
 // The row of a chunk that is durable at its place: made, found, or made good. The id.
 absl::StatusOr<int64_t> TakeChunk(sqlite3* db, const ArrivedChunk& chunk) {
@@ -66,11 +64,11 @@ absl::Status HealCatalog::AddHealedPages(const DeviceId& device, int64_t databas
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const int64_t id, TakeChunk(db, copy));
     LF_ASSIGN_OR_RETURN(Statement claim, Statement::Prepare(db, "insert into claim (session, chunk) values (?, ?) on conflict do nothing"));
-    LF_RETURN_IF_ERROR(claim.Bind(1, Healing(database)).Bind(2, id).Run());
+    LF_RETURN_IF_ERROR(claim.Bind(1, HealingClaim(database)).Bind(2, id).Run());
     LF_ASSIGN_OR_RETURN(Statement right, Statement::Prepare(db,
                                                             "insert into device_chunk (owner, chunk, session) select id, ?2, ?3 from owner "
                                                             "where device = ?1 on conflict do nothing"));
-    LF_RETURN_IF_ERROR(right.Bind(1, device.value()).Bind(2, id).Bind(3, Healing(database)).Run());
+    LF_RETURN_IF_ERROR(right.Bind(1, device.value()).Bind(2, id).Bind(3, HealingClaim(database)).Run());
     LF_ASSIGN_OR_RETURN(Statement add, Statement::Prepare(db,
                                                           "insert or replace into healed_page (chunk, page, copy, copy_page) "
                                                           "select id, ?2, ?3, ?4 from chunk where name = ?1"));
@@ -86,9 +84,13 @@ absl::Status HealCatalog::AddHealedPages(const DeviceId& device, int64_t databas
 
 absl::Status HealCatalog::DropHealingClaims(int64_t database) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement drop,
-                        Statement::Prepare(db, "delete from claim where session = ? and (select marking from prune_state) = 0"));
-    return drop.Bind(1, Healing(database)).Run();
+    LF_ASSIGN_OR_RETURN(const int64_t marking, sqlite::QueryInt(db, "select marking from prune_state"));
+    if (marking != 0) {
+      LF_ASSIGN_OR_RETURN(Statement later, Statement::Prepare(db, "update or replace claim set session = ? where session = ?"));
+      return later.Bind(1, HealedClaim(database)).Bind(2, HealingClaim(database)).Run();
+    }
+    LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db, "delete from claim where session = ?"));
+    return drop.Bind(1, HealingClaim(database)).Run();
   });
 }
 
@@ -131,7 +133,7 @@ absl::Status HealCatalog::AddLayer(const SnapshotLayout& layout, const storage::
   std::string layers;
   for (const storage::v1::ManifestLayer& layer : record.layers())
     layers += fmt::format("{}:{}:{} ", layer.id(), layer.parts(), layer.bytes());
-  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
+  const absl::Status added = db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement count, Statement::Prepare(db, "select count(*) from manifest_part where snapshot = ?"));
     LF_ASSIGN_OR_RETURN(const bool row, count.Bind(1, layout.key).Step());
     if (!row || count.Int(0) != int64_t{parts})
@@ -153,7 +155,16 @@ absl::Status HealCatalog::AddLayer(const SnapshotLayout& layout, const storage::
       LF_RETURN_IF_ERROR(part.Bind(4, static_cast<int64_t>(own[i].place.pack)).Bind(5, static_cast<int64_t>(own[i].place.offset)).Run());
     }
     return absl::OkStatus();
-  }));
+  });
+  if (absl::IsAborted(added)) {
+    // Where the snapshot was removed meanwhile, its mark is to outlive this record as well.
+    LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(Statement later, Statement::Prepare(db, "update gone_snapshot set last_pack = max(last_pack, ?) where id = ?"));
+      LF_RETURN_IF_ERROR(later.Bind(1, static_cast<int64_t>(place.pack)).Bind(2, record.snapshot_id()).Run());
+      return KeepGone(db, record, static_cast<int64_t>(place.pack));
+    }));
+  }
+  LF_RETURN_IF_ERROR(added);
   LF_CRASH_POINT("heal.after_layer");
   return absl::OkStatus();
 }

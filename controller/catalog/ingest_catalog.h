@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -74,6 +75,9 @@ struct CommitFacts {
   // What rounds of pre-copying have brought for the same operation.
   int64_t ahead_wire_bytes = 0;
   int64_t ahead_stored_bytes = 0;
+  // Not empty: another stream of the session has committed it, and nothing else is set but what as.
+  SnapshotId committed;
+  bool precopied = false;
 };
 
 struct CommitDone {
@@ -109,11 +113,20 @@ struct SnapshotLayout {
   std::vector<ManifestLayer> layers;  // the lowest first
 };
 
+// When a device was heard, and its clock (IdentityCatalog::LastContact).
+struct ContactRow {
+  int64_t clock_offset_ms = 0;
+  std::optional<SystemTime> heard_before;
+};
+
 // What an upload compares with and commits on, as of its begin: read where its session is made, it costs nothing more.
 struct BeginFacts {
   std::optional<SnapshotLayout> pinned;  // of UploadSessionRow.pinned
   std::vector<ManifestPlace> parts;      // of its manifest, all of them; none where they are many
   CommitFacts commit;                    // as GetCommitFacts; true until another commit of the database
+  // Of an upload that comes as a whole, so that this and its commit are one moment.
+  bool all_missing = false;           // the store has none of its chunks in any state
+  std::optional<ContactRow> contact;  // of its device, if that is known
 };
 
 // What a commit writes as the manifest of its snapshot: layers that exist, the lowest first, and on top of them one of its own, if any.
@@ -128,13 +141,16 @@ class IngestCatalog {
  public:
   explicit IngestCatalog(CatalogDb& db) : db_(db) {}
 
-  // Makes or finds the session, moves its expiry, pins `base` if it is a snapshot of the database or was uploaded ahead of one, else what
-  // came last of these. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or for another database), kFailedPrecondition
-  // TIMELINE_UNKNOWN (above what was ever reserved), kAborted SESSION_EXPIRED (being removed).
-  // `facts`, if any, is filled where the session is open; `operation` is GetCommitFacts', and with its cancel the session has expired.
+  // Makes or finds the session (one that was committed also by its snapshot), moves its expiry, pins `base` if it is a snapshot of the
+  // database or was uploaded ahead of one, else what came last of these. Errors: kPermissionDenied SESSION_NOT_YOURS (another device's, or
+  // for another database), kFailedPrecondition TIMELINE_UNKNOWN (above what was ever reserved), OPERATION_CANCELLED (the order was
+  // cancelled, and the session not committed before), kAborted SESSION_EXPIRED (being removed). `facts`, if any, is filled where the
+  // session is open; `operation` is GetCommitFacts', and with its cancel the session has expired. `offered`: the chunks of an upload that
+  // comes as a whole.
   absl::StatusOr<UploadSessionRow> BeginSession(const DeviceId& device, const SessionId& session, const std::string& database,
                                                 uint64_t timeline, const SnapshotId& base, SystemTime expires_at,
-                                                std::string_view operation = {}, BeginFacts* facts = nullptr);
+                                                std::string_view operation = {}, BeginFacts* facts = nullptr,
+                                                std::span<const format::ChunkName> offered = {});
 
   // For each name in turn; claims what may be claimed, in one transaction. `pinned[i]`: the pinned snapshot holds it, which is claim
   // enough and saves the transaction.
@@ -145,11 +161,13 @@ class IngestCatalog {
   // totals. Errors: kAborted CHUNK_VANISHED when one without a place is gone; SESSION_EXPIRED.
   absl::StatusOr<UploadSessionRow> RecordChunks(const UploadSessionRow& session, std::span<const ArrivedChunk> chunks);
 
+  // Errors: kAborted SESSION_EXPIRED, also where its operation was cancelled.
   absl::StatusOr<CommitFacts> GetCommitFacts(const UploadSessionRow& session, std::string_view operation) const;
 
   // The snapshot exists when this returns, and chunks that were not recorded before are: `arrived` as RecordChunks does it, `own` those
   // that the controller made out of what it had, which count as stored and not as uploaded. Where the session had been committed before,
-  // its snapshot is returned and nothing is changed. Errors: those of RecordChunks; kAborted COMMIT_CONFLICT (the sequence has been taken).
+  // its snapshot is returned and nothing is changed. A cancel of the operation that came before is SESSION_EXPIRED; one that comes
+  // afterwards finds the operation done. Errors: those of RecordChunks; kAborted COMMIT_CONFLICT (the sequence has been taken).
   // After an error nothing was recorded.
   absl::StatusOr<CommitDone> Commit(const UploadSessionRow& session, const storage::v1::SnapshotRecord& record, PackPlace place,
                                     const NewManifest& manifest, std::span<const ArrivedChunk> arrived = {},
@@ -157,8 +175,12 @@ class IngestCatalog {
 
   // Claims of a committed session that are no longer needed, in short transactions.
   absl::Status DropClaims(int64_t session);
-  // Sessions past their expiry, with their claims and rights, in short transactions. Returns how many.
+  // Sessions past their expiry, with their claims and rights, in short transactions: 50,000 that were committed, as many that hold nothing,
+  // and for 5 s others; what is left goes with the next call. Returns how many.
   absl::StatusOr<int> RemoveExpiredSessions(SystemTime now);
+  // As that, this one alone, where it was not committed; true where it has gone. `empty_too`: also before its expiry where it has no
+  // claims: there is nothing that could be continued.
+  absl::StatusOr<bool> RemoveSession(int64_t session, SystemTime now, bool empty_too = false);
 
   // ---- reading snapshots
   absl::StatusOr<SnapshotLayout> GetLayout(const SnapshotId& snapshot) const;  // kNotFound SNAPSHOT_NOT_FOUND
@@ -171,12 +193,25 @@ class IngestCatalog {
   absl::StatusOr<uint64_t> LargestPack() const;
 
  private:
+  struct ForgottenSessions {
+    int looked_at = 0;
+    int removed = 0;
+  };
+  using ExpiredSession = std::pair<int64_t, bool>;  // id, and whether it was committed
+  absl::StatusOr<std::vector<ExpiredSession>> ExpiredWithClaims(SystemTime now) const;
+  // Not committed and without claims, in one transaction; how many.
+  absl::StatusOr<int> RemoveSomeEmpty(SystemTime now);
+  // Committed ones without claims, in one transaction. Their rights stay.
+  absl::StatusOr<ForgottenSessions> ForgetSomeCommitted(SystemTime now);
+
   CatalogDb& db_;
 };
 
 // For the slices of the catalog: the row of a snapshot as its record says, committed and unchecked; its key.
 absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::v1::SnapshotRecord& record, int64_t database,
                                           PackPlace place);
+// The other way round: the record as it is to be written. kNotFound SNAPSHOT_NOT_FOUND.
+absl::StatusOr<storage::v1::SnapshotRecord> SnapshotRecordOf(sqlite::Connection db, const SnapshotId& snapshot);
 
 }  // namespace litefleet::catalog
 

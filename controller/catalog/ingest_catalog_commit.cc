@@ -16,17 +16,18 @@ namespace {
 
 using sqlite::Statement;
 
-// A committed session is remembered this long, so that a repeated commit is answered with its snapshot.
-constexpr auto kKeepCommitted = std::chrono::hours(24 * 30);
-
 // What was answered as present before a quarantine may be what was quarantined.
-absl::Status CheckGeneration(sqlite::Connection db, int64_t session) {
-  LF_ASSIGN_OR_RETURN(
-      Statement get,
-      Statement::Prepare(db, "select 1 from upload_session where id = ? and generation = (select generation from quarantine_generation)"));
-  LF_ASSIGN_OR_RETURN(const bool same, get.Bind(1, session).Step());
-  if (same) return absl::OkStatus();
+absl::Status ChunkVanished() {
   return Error(absl::StatusCode::kAborted, "CHUNK_VANISHED", "damage was found in the store while the upload ran", "resume the upload");
+}
+
+absl::Status CommitConflict() {
+  return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");
+}
+
+absl::StatusOr<bool> SequenceIsTaken(sqlite::Connection db, int64_t database, uint64_t sequence) {
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select 1 from snapshot where database = ? and sequence = ?"));
+  return get.Bind(1, database).Bind(2, static_cast<int64_t>(sequence)).Step();
 }
 
 absl::Status InsertManifest(sqlite::Connection db, int64_t snapshot, const NewManifest& manifest) {
@@ -153,6 +154,7 @@ absl::StatusOr<CommitFacts> CommitFactsOf(sqlite::Connection db, int64_t databas
   if (!found) return Error(absl::StatusCode::kNotFound, "DATABASE_NOT_FOUND", "the upload's database is gone");
   facts.next_sequence = static_cast<uint64_t>(get.Int(0)) + 1;
   if (!get.IsNull(1)) facts.previous_effective_at = FromUnixMillis(get.Int(1));
+  if (operation.empty()) return facts;
   // Each round counts those before it.
   LF_ASSIGN_OR_RETURN(Statement ahead,
                       Statement::Prepare(db,
@@ -170,6 +172,18 @@ absl::StatusOr<CommitFacts> CommitFactsOf(sqlite::Connection db, int64_t databas
 absl::StatusOr<CommitFacts> IngestCatalog::GetCommitFacts(const UploadSessionRow& session, std::string_view operation) const {
   CommitFacts facts;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {}, expires_at from upload_session where id = ?", kSessionColumns)));
+    LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.id).Step());
+    if (!found || get.Int(3) == kSessionRemoved) return SessionExpired();
+    const UploadSessionRow now = ToSession(get);
+    if (!now.committed && get.Int(10) == kCancelledExpiry) return SessionExpired();
+    get.Reset();
+    if (now.committed) {
+      facts.committed = now.snapshot;
+      facts.precopied = now.precopied;
+      return absl::OkStatus();
+    }
     LF_ASSIGN_OR_RETURN(facts, CommitFactsOf(db, session.database, operation));
     return absl::OkStatus();
   }));
@@ -183,8 +197,9 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
                       Statement::Prepare(db, R"sql(insert into snapshot (id, device, database, timeline, sequence, method, state, page_size,
     page_count, root, root_version, manifest_kind, manifest_parts, parent, taken_at, received_at, effective_at, journal_mode, source_check,
     source_check_message, check_state, pages_sent, wire_bytes, stored_bytes, duration_ms, pinned_ms, read_bytes, operation, session, pack, offset,
-    key, pages_changed, layers, trashed_at, trashed_by, content, content_bytes, provenance, commits, part)
-    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
+    key, pages_changed, layers, trashed_at, trashed_by, content, content_bytes, provenance, commits, part,
+    compatible)
+    values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?))sql"));
   insert.Bind(1, record.snapshot_id()).Bind(2, record.device_id()).Bind(3, database);
   insert.Bind(4, static_cast<int64_t>(record.timeline()))
       .Bind(5, static_cast<int64_t>(record.sequence()))
@@ -210,7 +225,8 @@ absl::StatusOr<int64_t> InsertSnapshotRow(sqlite::Connection db, const storage::
       .Bind(38, int64_t{record.content_bytes()})
       .Bind(39, record.provenance())
       .Bind(40, int64_t{record.commits()})
-      .Bind(41, record.part());
+      .Bind(41, record.part())
+      .Bind(42, int64_t{record.compatible()});
   LF_RETURN_IF_ERROR(insert.Run());
   return key;
 }
@@ -220,20 +236,29 @@ absl::StatusOr<CommitDone> IngestCatalog::Commit(const UploadSessionRow& session
                                                  std::span<const ArrivedChunk> own) {
   CommitDone result;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite::Connection db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, fmt::format("select {} from upload_session where id = ?", kSessionColumns)));
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, fmt::format("select {}, generation = (select generation from quarantine_generation), "
+                                                           "(select marking from prune_state), expires_at from upload_session where id = ?",
+                                                           kSessionColumns)));
     LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, session.id).Step());
     if (!found || get.Int(3) == kSessionRemoved) return SessionExpired();
     if (const UploadSessionRow row = ToSession(get); row.committed) {
       result = {.snapshot = row.snapshot, .claims_left = true};
       return absl::OkStatus();
     }
-    get.Reset();
-    LF_RETURN_IF_ERROR(CheckGeneration(db, session.id));
+    if (get.Int(12) == kCancelledExpiry) return SessionExpired();
+    if (get.Int(10) == 0) return ChunkVanished();
     // Claims outlive their commit while a mark runs; else the snapshot holds the chunks from this transaction on.
-    LF_ASSIGN_OR_RETURN(const int64_t marking, sqlite::QueryInt(db, "select marking from prune_state"));
+    const int64_t marking = get.Int(11);
+    get.Reset();
     LF_RETURN_IF_ERROR(RecordRows(db, session, arrived, /*own=*/false, marking != 0));
     LF_RETURN_IF_ERROR(RecordRows(db, session, own, /*own=*/true, marking != 0));
-    LF_ASSIGN_OR_RETURN(const int64_t key, InsertSnapshotRow(db, record, session.database, place));
+    const absl::StatusOr<int64_t> inserted = InsertSnapshotRow(db, record, session.database, place);
+    if (!inserted.ok()) {
+      LF_ASSIGN_OR_RETURN(const bool taken, SequenceIsTaken(db, session.database, record.sequence()));
+      return taken ? CommitConflict() : inserted.status();
+    }
+    const int64_t key = *inserted;
     LF_RETURN_IF_ERROR(InsertManifest(db, key, manifest));
     // What somebody brought, or holds a part only, is no state that the database had.
     const bool newest_now = !record.precopied() && record.provenance().empty() && record.part().empty();
@@ -245,12 +270,12 @@ absl::StatusOr<CommitDone> IngestCatalog::Commit(const UploadSessionRow& session
     newest.Bind(1, key).Bind(2, static_cast<int64_t>(record.sequence())).Bind(3, session.database);
     newest.Bind(4, int64_t{record.precopied() ? 0 : 1}).Bind(5, int64_t{newest_now ? 0 : 1});
     LF_RETURN_IF_ERROR(newest.Run());
-    if (sqlite3_changes(db) != 1)
-      return Error(absl::StatusCode::kAborted, "COMMIT_CONFLICT", "another snapshot of this database came first", "commit again");
+    if (sqlite3_changes(db) != 1) return CommitConflict();
     LF_ASSIGN_OR_RETURN(
         Statement done,
         Statement::Prepare(db, "update upload_session set state = 2, snapshot = ?, expires_at = ?, precopied = ? where id = ?"));
-    const int64_t forget_at = record.received_at_ms() + std::chrono::duration_cast<std::chrono::milliseconds>(kKeepCommitted).count();
+    const auto keep = record.method() == v1::METHOD_CONTINUOUS ? kKeepCommittedSync : kKeepCommitted;
+    const int64_t forget_at = record.received_at_ms() + std::chrono::duration_cast<std::chrono::milliseconds>(keep).count();
     LF_RETURN_IF_ERROR(
         done.Bind(1, record.snapshot_id()).Bind(2, forget_at).Bind(3, int64_t{record.precopied()}).Bind(4, session.id).Run());
     result = {.snapshot = SnapshotId(record.snapshot_id()), .claims_left = true};

@@ -2,6 +2,7 @@
 #ifndef LITEFLEET_CONTROLLER_CATALOG_INGEST_ROWS_H_
 #define LITEFLEET_CONTROLLER_CATALOG_INGEST_ROWS_H_
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -14,9 +15,24 @@ namespace litefleet::catalog {
 
 inline constexpr int kRowsATransaction = 2000;  // of housekeeping, so that nobody waits long
 
+// What one call of RemoveExpiredSessions takes at most, of committed ones and of those that hold nothing: in a minute more than comes, with
+// a sync a second of hundreds of databases. Those with claims to take along go one by one, for as long as this.
+inline constexpr int kSessionsABatch = 500;
+inline constexpr int kBatchesACall = 100;
+inline constexpr size_t kWithClaims = 100;  // are looked for at once
+inline constexpr std::chrono::seconds kForClaims{5};
+
+// A committed session is remembered this long, so that a repeated commit is answered with its snapshot. Of continuous capture there may be
+// one each second, and none is asked about again once the next one has come: the newest is remembered for longer.
+inline constexpr auto kKeepCommitted = std::chrono::hours(24 * 30);
+inline constexpr auto kKeepCommittedSync = std::chrono::hours(24);
+
 enum : int64_t { kSessionOpen = 1, kSessionCommitted = 2, kSessionRemoved = 3 };
 
 inline constexpr char kSessionColumns[] = "id, owner, database, state, snapshot, chunks, bytes, stored_bytes, pinned, precopied";
+
+// Of an open session whose operation was cancelled (operation_catalog): nothing of it is committed any more.
+inline constexpr int64_t kCancelledExpiry = 0;
 
 inline absl::Status SessionExpired() {
   return Error(absl::StatusCode::kAborted, "SESSION_EXPIRED", "the upload session has expired", "begin a new one");

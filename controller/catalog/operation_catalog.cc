@@ -8,6 +8,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
+#include "controller/catalog/ingest_catalog.h"
 #include "controller/catalog/timelines.h"
 #include "fmt/format.h"
 
@@ -240,11 +241,36 @@ absl::Status DeleteOld(sqlite3* db, SystemTime now) {
   return absl::OkStatus();
 }
 
-// Nobody goes on with what was uploaded: it is removed with what has expired (IngestCatalog::RemoveExpiredSessions).
+// Nobody goes on with what was uploaded: it is removed with what has expired (IngestCatalog::RemoveExpiredSessions), and rounds that were
+// committed ahead of the snapshot need no grace. A snapshot that was committed keeps its session: the device may ask for its answer again.
 absl::Status ExpireUploadsOf(sqlite3* db, const OperationId& operation) {
-  LF_ASSIGN_OR_RETURN(sqlite::Statement expire,
-                      sqlite::Statement::Prepare(db, "update upload_session set expires_at = 0 where operation = ?"));
+  LF_ASSIGN_OR_RETURN(sqlite::Statement release,
+                      sqlite::Statement::Prepare(db,
+                                                 "update snapshot set trashed_at = 0 where trashed_by = ?2 and id in "
+                                                 "(select snapshot from upload_session where operation = ?1 and snapshot <> '')"));
+  LF_RETURN_IF_ERROR(release.Bind(1, operation.value()).Bind(2, kPrecopiedBy).Run());
+  LF_ASSIGN_OR_RETURN(
+      sqlite::Statement expire,
+      sqlite::Statement::Prepare(db, "update upload_session set expires_at = 0 where operation = ? and (state = 1 or precopied = 1)"));
   return expire.Bind(1, operation.value()).Run();
+}
+
+// Commit and cancel are one after the other in the catalog: where the commit came first the snapshot is there, and the device may not have
+// heard so when it stopped.
+absl::Status TellCommitted(sqlite3* db, v1::Operation& operation) {
+  LF_ASSIGN_OR_RETURN(sqlite::Statement get,
+                      sqlite::Statement::Prepare(db,
+                                                 "select u.snapshot from upload_session u join snapshot s on s.id = u.snapshot "
+                                                 "where u.operation = ?1 and u.state = 2 and u.precopied = 0 and s.device = ?2 limit 1"));
+  LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, operation.id()).Bind(2, operation.device_id()).Step());
+  if (!found) return absl::OkStatus();
+  operation.set_state(v1::OPERATION_STATE_SUCCEEDED);
+  operation.clear_error();
+  operation.set_snapshot_id(std::string(get.Text(0)));
+  v1::Progress& progress = *operation.mutable_progress();
+  progress.set_done_bytes(std::max(progress.done_bytes(), progress.total_bytes()));
+  operation.add_steps("it had been committed when the cancel came");
+  return absl::OkStatus();
 }
 
 bool IsCancel(v1::OperationState state) { return state == v1::OPERATION_STATE_CANCELLING || state == v1::OPERATION_STATE_CANCELLED; }
@@ -352,13 +378,14 @@ absl::StatusOr<v1::Operation> OperationCatalog::Update(const OperationId& operat
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(OperationRow row, Find(db, operation));
     const v1::OperationState before = row.operation.state();
-    const bool was_active = IsActive(before);
     LF_RETURN_IF_ERROR(change(row.operation));
+    if (row.operation.state() == v1::OPERATION_STATE_CANCELLED) LF_RETURN_IF_ERROR(TellCommitted(db, row.operation));
     LF_RETURN_IF_ERROR(Save(db, row.operation));
     // Also where it had ended without the device's word.
     const bool succeeded = row.operation.state() == v1::OPERATION_STATE_SUCCEEDED;
     if (succeeded && before != v1::OPERATION_STATE_SUCCEEDED) LF_RETURN_IF_ERROR(BeginTimelineOf(db, row));
-    if (was_active && IsCancel(row.operation.state())) LF_RETURN_IF_ERROR(ExpireUploadsOf(db, operation));
+    // Also where it was cancelled before without the device's word, which may have begun it again since.
+    if (IsCancel(row.operation.state())) LF_RETURN_IF_ERROR(ExpireUploadsOf(db, operation));
     result = std::move(row.operation);
     return absl::OkStatus();
   }));

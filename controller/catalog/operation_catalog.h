@@ -58,7 +58,8 @@ class OperationCatalog {
   absl::StatusOr<Page<v1::Operation>> List(const DeviceId& device, bool active_only, int page_size, const std::string& page_token) const;
   // Not ended, of one device (empty: of all), oldest first.
   absl::StatusOr<std::vector<OperationRow>> ActiveOf(const DeviceId& device) const;
-  // Reads, changes and writes in one transaction; kNotFound, or the change's error.
+  // Reads, changes and writes in one transaction; kNotFound, or the change's error. What a change calls CANCELLED and has been committed
+  // is SUCCEEDED, with its snapshot; with a cancel that came before the commit nothing of it is committed any more.
   absl::StatusOr<v1::Operation> Update(const OperationId& operation, absl::FunctionRef<absl::Status(v1::Operation&)> change);
   // Queued ones past their expiry become EXPIRED; ended ones beyond kMaxAge or kMaxEndedPerDevice go. Returns those that expired.
   absl::StatusOr<std::vector<v1::Operation>> Expire(SystemTime now);

@@ -171,6 +171,30 @@ absl::StatusOr<std::vector<RetainedDatabase>> PolicyCatalog::DatabasesAfter(int6
   return databases;
 }
 
+absl::StatusOr<std::vector<LabelledDevice>> PolicyCatalog::DevicesAfter(const std::string& after, int limit) const {
+  std::vector<LabelledDevice> devices;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement list,
+                        Statement::Prepare(db, "select id, name from device where state = ? and id > ? order by id limit ?"));
+    LF_ASSIGN_OR_RETURN(Statement labels, Statement::Prepare(db, "select key, value from device_label where device_id = ?"));
+    list.Bind(1, int64_t{v1::DEVICE_STATE_ACTIVE}).Bind(2, after).Bind(3, int64_t{limit});
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, list.Step());
+      if (!row) return absl::OkStatus();
+      LabelledDevice& next = devices.emplace_back();
+      next.id = std::string(list.Text(0));
+      next.name = std::string(list.Text(1));
+      labels.Bind(1, next.id);
+      for (;;) {
+        LF_ASSIGN_OR_RETURN(const bool label, labels.Step());
+        if (!label) break;
+        next.labels.emplace(labels.Text(0), labels.Text(1));
+      }
+    }
+  }));
+  return devices;
+}
+
 absl::StatusOr<std::vector<RetainedSnapshot>> PolicyCatalog::SnapshotsOf(SeenDatabase& seen) const {
   std::vector<RetainedSnapshot> snapshots;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
@@ -183,13 +207,15 @@ absl::StatusOr<std::vector<RetainedSnapshot>> PolicyCatalog::SnapshotsOf(SeenDat
     LF_ASSIGN_OR_RETURN(
         Statement list,
         Statement::Prepare(
-            db, fmt::format("select s.id, s.sequence, s.effective_at, s.page_size * s.page_count, s.state = {}, "
-                            "s.check_state = {}, s.pinned, exists (select 1 from operation o where o.active = 1 and "
-                            "o.snapshot = s.id and o.snapshot <> ''), s.part from snapshot s where s.database = ? and s.state <> {} and "
-                            "s.provenance = '' "
-                            "order by s.sequence",
-                            static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED), static_cast<int>(v1::CHECK_STATE_OK),
-                            static_cast<int>(v1::SNAPSHOT_STATE_TRASH))));
+            db,
+            fmt::format(
+                "select s.id, s.sequence, s.effective_at, s.page_size * s.page_count, s.state = {}, "
+                "s.check_state = {}, s.pinned, exists (select 1 from operation o where o.active = 1 and "
+                "o.snapshot = s.id and o.snapshot <> ''), s.part, s.method = {} from snapshot s where s.database = ? and s.state <> {} and "
+                "s.provenance = '' "
+                "order by s.sequence",
+                static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED), static_cast<int>(v1::CHECK_STATE_OK),
+                static_cast<int>(v1::METHOD_CONTINUOUS), static_cast<int>(v1::SNAPSHOT_STATE_TRASH))));
     list.Bind(1, seen.database);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
@@ -202,7 +228,8 @@ absl::StatusOr<std::vector<RetainedSnapshot>> PolicyCatalog::SnapshotsOf(SeenDat
                            .checked = list.Int(4) != 0 && list.Int(5) != 0,
                            .pinned = list.Int(6) != 0,
                            .ordered = list.Int(7) != 0,
-                           .part = std::string(list.Text(8))});
+                           .part = std::string(list.Text(8)),
+                           .continuous = list.Int(9) != 0});
     }
   }));
   return snapshots;

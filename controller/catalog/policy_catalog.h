@@ -61,8 +61,14 @@ struct RetainedSnapshot {
   bool good = false;     // complete in the store
   bool checked = false;  // and SQLite's checks ended well
   bool pinned = false;
-  bool ordered = false;   // an order that has not ended needs it
-  std::string part = {};  // what it holds of the database; empty: all
+  bool ordered = false;     // an order that has not ended needs it
+  std::string part = {};    // what it holds of the database; empty: all
+  bool continuous = false;  // a sync of continuous capture
+};
+
+struct LabelledDevice {
+  std::string id, name;
+  std::map<std::string, std::string> labels;
 };
 
 class PolicyCatalog {
@@ -89,6 +95,8 @@ class PolicyCatalog {
 
   // By id, after `after`.
   absl::StatusOr<std::vector<RetainedDatabase>> DatabasesAfter(int64_t after, int limit) const;
+  // The same of active devices, whether they have a database yet or not.
+  absl::StatusOr<std::vector<LabelledDevice>> DevicesAfter(const std::string& after, int limit) const;
   // Those that are not in the trash, by sequence, as of one moment with `seen`, which is read anew.
   absl::StatusOr<std::vector<RetainedSnapshot>> SnapshotsOf(SeenDatabase& seen) const;
 

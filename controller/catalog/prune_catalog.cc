@@ -10,6 +10,7 @@ namespace {
 using sqlite::Statement;
 
 constexpr int kClaimsATransaction = 2000;
+constexpr int kSweptATransaction = 10'000;  // in their order
 
 }  // namespace
 
@@ -38,6 +39,16 @@ absl::StatusOr<int64_t> PruneCatalog::Number(std::string_view sql) const {
 
 absl::Status PruneCatalog::EndMarking() {
   LF_RETURN_IF_ERROR(db_.Write([](sqlite3* db) { return sqlite::Execute(db, "update prune_state set marking = 0 where marking <> 0"); }));
+  for (int changed = kClaimsATransaction; changed == kClaimsATransaction;) {
+    LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(Statement drop, Statement::Prepare(db,
+                                                             "delete from claim where (session, chunk) in (select session, chunk from "
+                                                             "claim where session < ?1 order by session, chunk limit ?2)"));
+      LF_RETURN_IF_ERROR(drop.Bind(1, kHealedClaims).Bind(2, int64_t{kClaimsATransaction}).Run());
+      changed = sqlite3_changes(db);
+      return absl::OkStatus();
+    }));
+  }
   int64_t session = 0;
   for (;;) {
     // The next session that has claims, by the index alone.
@@ -139,13 +150,14 @@ absl::Status PruneCatalog::SetRecordBytes(const std::map<uint64_t, int64_t>& byt
 absl::StatusOr<std::vector<PruneCatalog::Chunk>> PruneCatalog::ChunksAfter(int64_t after, int64_t upto, int limit) const {
   std::vector<Chunk> chunks;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement list,
-                        Statement::Prepare(db, "select id, state, stored_bytes from chunk where id > ? and id <= ? order by id limit ?"));
+    LF_ASSIGN_OR_RETURN(
+        Statement list,
+        Statement::Prepare(db, "select id, state, stored_bytes, pack from chunk where id > ? and id <= ? order by id limit ?"));
     list.Bind(1, after).Bind(2, upto).Bind(3, int64_t{limit});
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
       if (!row) return absl::OkStatus();
-      chunks.push_back({.id = list.Int(0), .state = list.Int(1), .stored_bytes = list.Int(2)});
+      chunks.push_back({.id = list.Int(0), .state = list.Int(1), .stored_bytes = list.Int(2), .pack = static_cast<uint64_t>(list.Int(3))});
     }
   }));
   return chunks;
@@ -204,18 +216,33 @@ absl::StatusOr<std::vector<PruneCatalog::Chunk>> PruneCatalog::Trashed(int64_t a
                                                                        int limit) const {
   std::vector<Chunk> chunks;
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(Statement list, Statement::Prepare(db,
-                                                           "select t.chunk, c.state, c.stored_bytes from chunk_trash t join chunk c on "
-                                                           "c.id = t.chunk where t.chunk > ?1 and t.trashed_at <= ?2 and t.run <= ?3 "
-                                                           "order by t.chunk limit ?4"));
+    LF_ASSIGN_OR_RETURN(Statement list,
+                        Statement::Prepare(db,
+                                           "select t.chunk, c.state, c.stored_bytes, c.pack from chunk_trash t join chunk c on "
+                                           "c.id = t.chunk where t.chunk > ?1 and t.trashed_at <= ?2 and t.run <= ?3 "
+                                           "order by t.chunk limit ?4"));
     list.Bind(1, after).Bind(2, ToUnixMillis(before)).Bind(3, upto_run).Bind(4, int64_t{limit});
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
       if (!row) return absl::OkStatus();
-      chunks.push_back({.id = list.Int(0), .state = list.Int(1), .stored_bytes = list.Int(2)});
+      chunks.push_back({.id = list.Int(0), .state = list.Int(1), .stored_bytes = list.Int(2), .pack = static_cast<uint64_t>(list.Int(3))});
     }
   }));
   return chunks;
+}
+
+absl::StatusOr<std::vector<PruneCatalog::Chunk>> PruneCatalog::Unclaimed(std::span<const Chunk> chunks) const {
+  std::vector<Chunk> unclaimed;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement look, Statement::Prepare(db, "select 1 from claim where chunk = ? limit 1"));
+    for (const Chunk& chunk : chunks) {
+      LF_ASSIGN_OR_RETURN(const bool claimed, look.Bind(1, chunk.id).Step());
+      if (!claimed) unclaimed.push_back(chunk);
+      look.Reset();
+    }
+    return absl::OkStatus();
+  }));
+  return unclaimed;
 }
 
 absl::StatusOr<PruneCatalog::Changed> PruneCatalog::Sweep(std::span<const int64_t> chunks) {
@@ -272,7 +299,16 @@ absl::StatusOr<bool> PruneCatalog::DropRights(int64_t& owner, int64_t& chunk) {
     }));
   }
   if (seen == kLook) return true;
-  LF_RETURN_IF_ERROR(db_.Write([](sqlite3* db) { return sqlite::Execute(db, "delete from swept_chunk"); }));
+  for (int changed = kSweptATransaction; changed == kSweptATransaction;) {
+    LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
+      LF_ASSIGN_OR_RETURN(Statement forget, Statement::Prepare(db,
+                                                               "delete from swept_chunk where chunk in (select chunk from swept_chunk "
+                                                               "order by chunk limit ?)"));
+      LF_RETURN_IF_ERROR(forget.Bind(1, int64_t{kSweptATransaction}).Run());
+      changed = sqlite3_changes(db);
+      return absl::OkStatus();
+    }));
+  }
   return false;
 }
 

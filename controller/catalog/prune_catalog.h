@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_CATALOG_PRUNE_CATALOG_H_
 #define LITEFLEET_CONTROLLER_CATALOG_PRUNE_CATALOG_H_
 
+#include <chrono>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -43,7 +44,9 @@ class PruneCatalog {
   absl::Status EndMarking();
   absl::Status SaveReport(const v1::PruneReport& report, SystemTime now);
   absl::StatusOr<std::optional<SystemTime>> LastPrune() const;
-  // All but what the store itself knows (bytes and number of packs) and names of devices. `growth_since`: of growth_bytes_per_day.
+  static constexpr std::chrono::hours kGrowthOver{24 * 7};
+  // All but what the store itself knows (bytes and number of packs) and names of devices. Growth is that since `growth_since`, which was
+  // kGrowthOver ago, or since the first snapshot; over one day at least.
   absl::StatusOr<v1::GetStoreStatsResponse> Stats(SystemTime growth_since) const;
 
   // ---- mark: places of manifest parts, ascending and each once, after `after`. With `gone_before` those are left out that only snapshots
@@ -61,6 +64,7 @@ class PruneCatalog {
     int64_t id = 0;
     int64_t state = 0;
     int64_t stored_bytes = 0;
+    uint64_t pack = 0;
   };
   absl::StatusOr<std::vector<Chunk>> ChunksAfter(int64_t after, int64_t upto, int limit) const;
   struct Changed {
@@ -70,6 +74,8 @@ class PruneCatalog {
   // Those that are still good and not claimed. Quarantined ones, of which there is nothing to bring back, go at once.
   absl::StatusOr<Changed> Trash(std::span<const int64_t> chunks, SystemTime now, int64_t run);
   absl::StatusOr<Changed> TakeOutOfTrash(std::span<const int64_t> chunks);
+  // Those of them that nobody claims: for who only looks.
+  absl::StatusOr<std::vector<Chunk>> Unclaimed(std::span<const Chunk> chunks) const;
   // In the trash since `before` and run `upto_run` at the latest, ascending.
   absl::StatusOr<std::vector<Chunk>> Trashed(int64_t after, SystemTime before, int64_t upto_run, int limit) const;
   // Those that are still in the trash and not claimed; their rows go.

@@ -134,7 +134,8 @@ absl::StatusOr<bool> PruneCatalog::Switch(std::span<const Moved> moved, uint64_t
                         Statement::Prepare(db,
                                            "select (select chunks from pack where id = ?1) > (select count(*) from quarantine "
                                            "q join chunk c on c.id = q.chunk where c.pack = ?1 and c.state = ?2) or exists "
-                                           "(select 1 from manifest_part where pack = ?1)"));
+                                           "(select 1 from manifest_part where pack = ?1) or exists (select 1 from snapshot where "
+                                           "pack = ?1)"));
     LF_RETURN_IF_ERROR(left.Bind(1, static_cast<int64_t>(pack)).Bind(2, int64_t{kChunkQuarantined}).Step().status());
     empty = left.Int(0) == 0;
     left.Reset();
@@ -180,7 +181,8 @@ absl::StatusOr<std::vector<uint64_t>> PruneCatalog::Removals() const {
 
 absl::Status PruneCatalog::Removed(uint64_t pack, uint64_t oldest_pack) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
-    for (const std::string_view sql : {"delete from pack where id = ?", "delete from pack_removal where pack = ?"}) {
+    for (const std::string_view sql :
+         {"delete from pack where id = ?", "delete from pack_removal where pack = ?", "delete from scrub_pack where pack = ?"}) {
       LF_ASSIGN_OR_RETURN(Statement remove, Statement::Prepare(db, sql));
       LF_RETURN_IF_ERROR(remove.Bind(1, static_cast<int64_t>(pack)).Run());
     }

@@ -1,4 +1,6 @@
 // What `store stats` tells.
+#include <algorithm>
+
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
@@ -8,6 +10,18 @@
 namespace litefleet::catalog {
 
 using sqlite::Statement;
+
+namespace {
+
+// What came since `since`, a day; `first`: when the oldest snapshot came.
+int64_t GrowthADay(int64_t bytes, SystemTime since, int64_t first_ms) {
+  constexpr int64_t kDayMs = 86'400'000;
+  const int64_t now_ms = ToUnixMillis(since + PruneCatalog::kGrowthOver);
+  const int64_t span = std::max(kDayMs, now_ms - std::max(first_ms, ToUnixMillis(since)));
+  return static_cast<int64_t>(static_cast<double>(bytes) * kDayMs / static_cast<double>(span));
+}
+
+}  // namespace
 
 absl::StatusOr<std::optional<SystemTime>> PruneCatalog::LastPrune() const {
   LF_ASSIGN_OR_RETURN(const int64_t at, Number("select ended_at from prune_state"));
@@ -23,12 +37,12 @@ absl::StatusOr<v1::GetStoreStatsResponse> PruneCatalog::Stats(SystemTime growth_
                                            "select count(*) filter (where state <> 3), coalesce(sum(page_size * "
                                            "page_count) filter (where state <> 3), 0), count(*) filter (where state = 3 "
                                            "and trashed_at > 0), coalesce(sum(stored_bytes) filter (where received_at > "
-                                           "?1), 0) from snapshot"));
+                                           "?1), 0), coalesce(min(received_at), 0) from snapshot"));
     LF_RETURN_IF_ERROR(snapshots.Bind(1, ToUnixMillis(growth_since)).Step().status());
     stats.set_snapshots(snapshots.Int(0));
     stats.set_logical_bytes(snapshots.Int(1));
     stats.set_trash_snapshots(snapshots.Int(2));
-    stats.set_growth_bytes_per_day(snapshots.Int(3) / 7);
+    stats.set_growth_bytes_per_day(GrowthADay(snapshots.Int(3), growth_since, snapshots.Int(4)));
     LF_ASSIGN_OR_RETURN(Statement chunks, Statement::Prepare(db,
                                                              "select count(*), coalesce(sum(page_size * page_count), 0), "
                                                              "coalesce(sum(stored_bytes), 0) from chunk"));
@@ -47,9 +61,13 @@ absl::StatusOr<v1::GetStoreStatsResponse> PruneCatalog::Stats(SystemTime growth_
                         sqlite::QueryInt(db, "select coalesce(sum(stored_bytes + chunks * 72 + record_bytes), 0) from pack"));
     stats.set_live_bytes(live - stats.trash_bytes());
     LF_ASSIGN_OR_RETURN(Statement devices, Statement::Prepare(db,
-                                                              "select device, count(*), sum(page_size * page_count), sum(stored_bytes) as "
-                                                              "stored from snapshot where state <> 3 group by device order by stored desc "
-                                                              "limit 1000"));
+                                                              "select device, count(*) filter (where state <> 3) as listed, "
+                                                              "sum(page_size * page_count) filter (where state <> 3), "
+                                                              "sum(stored_bytes) filter (where state <> 3) as stored, "
+                                                              "coalesce(sum(stored_bytes) filter (where received_at > ?1), 0), "
+                                                              "min(received_at) from snapshot group by device having listed > 0 "
+                                                              "order by stored desc limit 1000"));
+    devices.Bind(1, ToUnixMillis(growth_since));
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, devices.Step());
       if (!row) break;
@@ -58,6 +76,7 @@ absl::StatusOr<v1::GetStoreStatsResponse> PruneCatalog::Stats(SystemTime growth_
       device.set_snapshots(devices.Int(1));
       device.set_logical_bytes(devices.Int(2));
       device.set_stored_bytes(devices.Int(3));
+      device.set_growth_bytes_per_day(GrowthADay(devices.Int(4), growth_since, devices.Int(5)));
     }
     LF_ASSIGN_OR_RETURN(Statement last, Statement::Prepare(db, "select ended_at, report from prune_state"));
     LF_ASSIGN_OR_RETURN(const bool found, last.Step());

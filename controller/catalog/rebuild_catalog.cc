@@ -34,6 +34,9 @@ create table found.snapshot (session text primary key, device text, database tex
   pack integer, offset integer, id text);
 create table found.mark (id text primary key, revision integer, deleted integer, pinned integer, session text, sequence integer, last_pack integer)
   without rowid;
+create table found.gone (device text, database text, first integer, last integer, last_pack integer,
+  primary key (device, database, first, last, last_pack)) without rowid;
+create table found.number (device text, database text, sequence integer, primary key (device, database)) without rowid;
 create table found.state (kind integer, subject text, revision integer, record blob, primary key (kind, subject)) without rowid;
 )sql";
 
@@ -41,6 +44,7 @@ create table found.state (kind integer, subject text, revision integer, record b
 
 RebuildCatalog::~RebuildCatalog() {
   cached_.clear();
+  statements_.reset();
   db_.reset();
 }
 
@@ -59,6 +63,12 @@ absl::StatusOr<std::unique_ptr<RebuildCatalog>> RebuildCatalog::Create(const std
   LF_RETURN_IF_ERROR(attach.Bind(1, FoundPath(path)).Run());
   LF_RETURN_IF_ERROR(sqlite::Execute(db, "pragma found.journal_mode=off; pragma found.synchronous=off; pragma found.cache_size=-32768"));
   LF_RETURN_IF_ERROR(sqlite::Execute(db, kFoundSchema));
+  {
+    LF_ASSIGN_OR_RETURN(Statement trigger, Statement::Prepare(db, "select sql from sqlite_schema where name = 'right_made'"));
+    LF_ASSIGN_OR_RETURN(const bool there, trigger.Step());
+    if (there) catalog->trigger_ = trigger.Text(0);
+  }
+  LF_RETURN_IF_ERROR(sqlite::Execute(db, "drop trigger right_made"));
   LF_RETURN_IF_ERROR(sqlite::Execute(db, "begin"));
   return catalog;
 }
@@ -90,26 +100,33 @@ absl::Status RebuildCatalog::AddSnapshot(const storage::v1::SnapshotRecord& reco
                       Cached("insert into found.snapshot values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (session) do update set "
                              "device = excluded.device, database = excluded.database, sequence = excluded.sequence, "
                              "received_at = excluded.received_at, record = excluded.record, pack = excluded.pack, "
-                             "offset = excluded.offset, id = excluded.id where excluded.received_at >= received_at"));
+                             "offset = excluded.offset, id = excluded.id where (excluded.pack, excluded.offset) >= (pack, offset)"));
   insert->Bind(1, record.session_id().empty() ? record.snapshot_id() : record.session_id()).Bind(2, record.device_id());
   insert->Bind(3, record.database()).Bind(4, static_cast<int64_t>(record.sequence())).Bind(5, record.received_at_ms());
   insert->BindBlob(6, AsBytes(record.SerializeAsString())).Bind(7, static_cast<int64_t>(place.pack));
   return insert->Bind(8, static_cast<int64_t>(place.offset)).Bind(9, record.snapshot_id()).Run();
 }
 
-absl::Status RebuildCatalog::Index() {
+absl::Status RebuildCatalog::AddNumber(const storage::v1::SnapshotRecord& record) {
+  LF_ASSIGN_OR_RETURN(Statement * insert, Cached("insert into found.number values (?, ?, ?) on conflict (device, database) do update set "
+                                                 "sequence = excluded.sequence where excluded.sequence > sequence"));
+  return insert->Bind(1, record.device_id()).Bind(2, record.database()).Bind(3, static_cast<int64_t>(record.sequence())).Run();
+}
+
+absl::Status RebuildCatalog::Index(uint64_t newest_pack) {
   sqlite3* db = db_.get();
   cached_.clear();
-  LF_RETURN_IF_ERROR(DropDeleted());
+  LF_RETURN_IF_ERROR(DropDeleted(newest_pack));
   // Sorted first, so that every index grows at its end. With max() SQLite takes the other columns from the row of the maximum.
   LF_RETURN_IF_ERROR(sqlite::Execute(db, R"sql(
 insert into chunk (name, page_size, page_count, codec, stored_bytes, pack, offset, state)
   select name, page_size, page_count, codec, stored_bytes, max(pack), offset, 1 from found.chunk group by name order by name;
 insert into pack (id, chunks, stored_bytes) select pack, count(*), sum(stored_bytes) from chunk group by pack;
--- A commit that was cut off before its transaction left a record whose number a later one was given.
-create index found.snapshot_sequence on snapshot (device, database, sequence, received_at, session);
+-- A commit that was cut off before its transaction left a record whose number a later one was given. What was acknowledged was written
+-- behind it, and only moves on: its place tells, no clock.
+create index found.snapshot_sequence on snapshot (device, database, sequence, pack, offset);
 create table found.older as select a.rowid as id from found.snapshot a join found.snapshot b on a.device = b.device and
-  a.database = b.database and a.sequence = b.sequence and (a.received_at, a.session) < (b.received_at, b.session);
+  a.database = b.database and a.sequence = b.sequence and (a.pack, a.offset) < (b.pack, b.offset);
 delete from found.snapshot where rowid in (select id from found.older);
 create index found.snapshot_received on snapshot (received_at, session);
 )sql"));
@@ -147,16 +164,26 @@ absl::StatusOr<std::vector<ManifestPlace>> RebuildCatalog::Parts(const std::stri
 }
 
 absl::StatusOr<std::optional<RebuildCatalog::FoundChunk>> RebuildCatalog::FindChunk(const format::ChunkName& name) {
-  LF_ASSIGN_OR_RETURN(Statement * get, Cached("select id, page_size, page_count from chunk where name = ?"));
+  LF_ASSIGN_OR_RETURN(Statement * get, Cached("select id, page_size, page_count, stored_bytes from chunk where name = ?"));
   LF_ASSIGN_OR_RETURN(const bool found, get->BindBlob(1, name.bytes).Step());
   std::optional<FoundChunk> chunk;
-  if (found) chunk = FoundChunk{get->Int(0), static_cast<uint32_t>(get->Int(1)), static_cast<uint32_t>(get->Int(2))};
+  if (found) {
+    chunk =
+        FoundChunk{get->Int(0), static_cast<uint32_t>(get->Int(1)), static_cast<uint32_t>(get->Int(2)), static_cast<uint32_t>(get->Int(3))};
+  }
   get->Reset();
   return chunk;
 }
 
-absl::Status RebuildCatalog::AddRight(const std::string& device, int64_t chunk) {
+absl::Status RebuildCatalog::FlushHeld() {
+  if (held_ == 0) return absl::OkStatus();
+  LF_ASSIGN_OR_RETURN(Statement * count, Cached("update owner set held_bytes = held_bytes + ? where id = ?"));
+  return count->Bind(1, std::exchange(held_, 0)).Bind(2, owner_).Run();
+}
+
+absl::Status RebuildCatalog::AddRight(const std::string& device, const FoundChunk& chunk) {
   if (owner_device_ != device) {
+    LF_RETURN_IF_ERROR(FlushHeld());
     LF_ASSIGN_OR_RETURN(Statement * insert, Cached("insert into owner (device) values (?) on conflict do nothing"));
     LF_RETURN_IF_ERROR(insert->Bind(1, device).Run());
     LF_ASSIGN_OR_RETURN(Statement * get, Cached("select id from owner where device = ?"));
@@ -167,7 +194,9 @@ absl::Status RebuildCatalog::AddRight(const std::string& device, int64_t chunk) 
   }
   // Session 0 never was: a right without conditions.
   LF_ASSIGN_OR_RETURN(Statement * insert, Cached("insert into device_chunk values (?, ?, 0) on conflict do nothing"));
-  return insert->Bind(1, owner_).Bind(2, chunk).Run();
+  LF_RETURN_IF_ERROR(insert->Bind(1, owner_).Bind(2, chunk.id).Run());
+  if (sqlite3_changes(db_.get()) > 0) held_ += chunk.stored_bytes;
+  return absl::OkStatus();
 }
 
 absl::StatusOr<int64_t> RebuildCatalog::DatabaseRow(const std::string& device, const std::string& name) {
@@ -183,7 +212,7 @@ absl::StatusOr<int64_t> RebuildCatalog::DatabaseRow(const std::string& device, c
 absl::Status RebuildCatalog::Keep(const Found& snapshot) {
   const storage::v1::SnapshotRecord& record = snapshot.record;
   LF_ASSIGN_OR_RETURN(const int64_t database, DatabaseRow(record.device_id(), record.database()));
-  LF_RETURN_IF_ERROR(InsertSnapshotRow(db_.get(), record, database, snapshot.place).status());
+  LF_RETURN_IF_ERROR(InsertSnapshotRow(sqlite::Connection(db_.get(), statements_.get()), record, database, snapshot.place).status());
   LF_ASSIGN_OR_RETURN(Statement * pin, Cached("update snapshot set pinned = 1 where id = ?1 and exists (select 1 from found.mark m where "
                                               "m.id = ?1 and m.pinned and not m.deleted)"));
   LF_RETURN_IF_ERROR(pin->Bind(1, record.snapshot_id()).Run());
@@ -206,7 +235,10 @@ absl::Status RebuildCatalog::KeepParts(const std::string& snapshot, uint32_t fir
 }
 
 absl::Status RebuildCatalog::Close() {
+  LF_RETURN_IF_ERROR(FlushHeld());
   cached_.clear();
+  statements_.reset();
+  LF_RETURN_IF_ERROR(sqlite::Execute(db_.get(), trigger_));
   LF_RETURN_IF_ERROR(sqlite::Execute(db_.get(), "commit"));
   db_.reset();
   LF_RETURN_IF_ERROR(io::RemoveFile(FoundPath(path_)));

@@ -37,6 +37,8 @@ class RebuildCatalog {
   absl::Status AddChunk(const ArrivedChunk& chunk);  // with a place
   absl::Status AddManifestPart(const std::string& snapshot, uint32_t part, ManifestPlace place);
   absl::Status AddSnapshot(const storage::v1::SnapshotRecord& record, PackPlace place);
+  // Its number is not given again, whatever becomes of it.
+  absl::Status AddNumber(const storage::v1::SnapshotRecord& record);
   absl::Status AddMark(const storage::v1::SnapshotMark& mark);
   absl::Status AddDevice(const storage::v1::DeviceRecord& record);
   absl::Status AddDatabase(const storage::v1::DatabaseRecord& record);
@@ -46,8 +48,8 @@ class RebuildCatalog {
   void AddGeneration(uint64_t generation);
   absl::Status AddGap(const storage::v1::GapRecord& record);
 
-  // ---- once, after the last Add
-  absl::Status Index();
+  // ---- once, after the last Add. `newest_pack`: of the store
+  absl::Status Index(uint64_t newest_pack);
 
   // ---- then
   struct Found {
@@ -62,10 +64,11 @@ class RebuildCatalog {
     int64_t id = 0;
     uint32_t page_size = 0;
     uint32_t page_count = 0;
+    uint32_t stored_bytes = 0;
   };
   absl::StatusOr<std::optional<FoundChunk>> FindChunk(const format::ChunkName& name);
   // The device may refer to it.
-  absl::Status AddRight(const std::string& device, int64_t chunk);
+  absl::Status AddRight(const std::string& device, const FoundChunk& chunk);
   // Its row; the places of its manifest follow.
   absl::Status Keep(const Found& snapshot);
   absl::Status KeepParts(const std::string& snapshot, uint32_t first, const std::vector<ManifestPlace>& parts);
@@ -76,14 +79,17 @@ class RebuildCatalog {
     std::vector<std::string> must_enroll_again;  // names of active devices without a valid certificate
   };
   // Devices, operators, databases, policies, holds and gaps. `keep_certificates`: the CA is the one that issued them; else none is valid.
-  absl::StatusOr<Things> AddThings(bool keep_certificates, SystemTime now);
+  // `lost_records`: snapshots whose records may have stood in what could not be read; each database counts on behind as many.
+  absl::StatusOr<Things> AddThings(bool keep_certificates, SystemTime now, int64_t lost_records);
   // Durable. Nothing may be called afterwards.
   absl::Status Close();
 
  private:
   RebuildCatalog() = default;
   // What was deleted, and what belonged to devices that were forgotten.
-  absl::Status DropDeleted();
+  absl::Status DropDeleted(uint64_t newest_pack);
+  // What the rights that were added hold is counted for each owner at once, in the place of the table's triggers.
+  absl::Status FlushHeld();
   absl::StatusOr<int64_t> DatabaseRow(const std::string& device, const std::string& name);
   absl::Status AddState(int64_t kind, const std::string& subject, uint64_t revision, const std::string& record);
   absl::StatusOr<sqlite::Statement*> Cached(std::string_view sql);
@@ -93,12 +99,17 @@ class RebuildCatalog {
   absl::Status AddUnknownDevices(SystemTime now, Things& things);
   absl::Status AddPolicyRows(const std::set<std::string>& forgotten_devices, Things& things);
   absl::Status AddGapRows();
+  absl::Status SetNumbers(int64_t lost_records);
+  absl::Status AddGoneNumbers(const storage::v1::DatabaseRecord& record, int64_t database);
 
   std::string path_;
   sqlite::DatabaseHandle db_;
-  std::vector<std::pair<std::string_view, std::unique_ptr<sqlite::Statement>>> cached_;  // of literals
+  std::vector<std::pair<std::string_view, std::unique_ptr<sqlite::Statement>>> cached_;              // of literals
+  std::unique_ptr<sqlite::StatementCache> statements_ = std::make_unique<sqlite::StatementCache>();  // of other slices; goes before db_
   std::string owner_device_;
   int64_t owner_ = 0;
+  int64_t held_ = 0;     // bytes, not yet counted for owner_
+  std::string trigger_;  // on rights, made again by Close
   uint64_t generation_ = 0;
 };
 

@@ -6,8 +6,10 @@
 #include "common/base/bytes.h"
 #include "common/base/status.h"
 #include "controller/catalog/gap_catalog.h"
+#include "controller/catalog/gone_numbers.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/rebuild_catalog.h"
+#include "controller/catalog/record_catalog.h"
 #include "fmt/format.h"
 #include "litefleet/v1/types.pb.h"
 
@@ -52,14 +54,21 @@ absl::Status RebuildCatalog::AddMark(const storage::v1::SnapshotMark& mark) {
   return insert->Bind(7, static_cast<int64_t>(mark.last_pack())).Run();
 }
 
-absl::Status RebuildCatalog::DropDeleted() {
+absl::Status RebuildCatalog::DropDeleted(uint64_t newest_pack) {
   sqlite3* db = db_.get();
+  // Its record may have been moved since the mark was written, any number of times.
+  LF_ASSIGN_OR_RETURN(
+      Statement gone,
+      Statement::Prepare(
+          db, "insert into gone_snapshot (id, mark, last_pack) select id, revision, max(last_pack, ?) from found.mark where deleted"));
+  LF_RETURN_IF_ERROR(gone.Bind(1, static_cast<int64_t>(newest_pack)).Run());
   LF_RETURN_IF_ERROR(sqlite::Execute(db, R"sql(
 create index found.mark_session on mark (session) where deleted;
 -- New marks must count more than all that were found; those of what is gone stay until no record of it can be there.
 insert into sqlite_sequence (name, seq) select 'mark_due', max(revision) from found.mark having max(revision) is not null;
-insert into gone_snapshot select id, revision, last_pack from found.mark where deleted;
 delete from found.snapshot where id in (select id from found.mark where deleted);
+delete from found.snapshot where exists (select 1 from found.gone g where g.device = found.snapshot.device and
+  g.database = found.snapshot.database and found.snapshot.sequence between g.first and g.last and found.snapshot.pack <= g.last_pack);
 delete from found.snapshot where exists (select 1 from found.mark m where m.deleted and m.session <> '' and
   m.session = found.snapshot.session and found.snapshot.sequence <= m.sequence);
 )sql"));
@@ -77,6 +86,18 @@ absl::Status RebuildCatalog::AddDevice(const storage::v1::DeviceRecord& record) 
   return AddState(kDevice, record.device_id(), record.revision(), record.SerializeAsString());
 }
 absl::Status RebuildCatalog::AddDatabase(const storage::v1::DatabaseRecord& record) {
+  // What is gone stays so: older records count here as well.
+  LF_ASSIGN_OR_RETURN(Statement * gone, Cached("insert into found.gone values (?, ?, ?, ?, ?) on conflict do nothing"));
+  for (const storage::v1::NumberRange& range : record.gone()) {
+    gone->Bind(1, record.device_id()).Bind(2, record.database());
+    gone->Bind(3, static_cast<int64_t>(range.first())).Bind(4, static_cast<int64_t>(range.last()));
+    LF_RETURN_IF_ERROR(gone->Bind(5, static_cast<int64_t>(range.last_pack())).Run());
+  }
+  LF_ASSIGN_OR_RETURN(Statement * number, Cached("insert into found.number values (?, ?, ?) on conflict (device, database) do update set "
+                                                 "sequence = max(sequence, excluded.sequence)"));
+  const uint64_t highest = record.gone().empty() ? 0 : record.gone().rbegin()->last();
+  number->Bind(1, record.device_id()).Bind(2, record.database()).Bind(3, static_cast<int64_t>(std::max(record.sequence(), highest)));
+  LF_RETURN_IF_ERROR(number->Run());
   return AddState(kDatabase, record.device_id() + "/" + record.database(), record.revision(), record.SerializeAsString());
 }
 absl::Status RebuildCatalog::AddOperator(const storage::v1::OperatorRecord& record) {
@@ -222,7 +243,42 @@ absl::Status RebuildCatalog::AddGapRows() {
   return trim.Bind(1, int64_t{GapCatalog::kMaxPerDatabase}).Run();
 }
 
-absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certificates, SystemTime now) {
+absl::Status RebuildCatalog::SetNumbers(int64_t lost_records) {
+  sqlite3* db = db_.get();
+  LF_RETURN_IF_ERROR(sqlite::Execute(db, R"sql(
+insert into database (device, name) select device, database from found.number where device in (select id from device)
+  on conflict (device, name) do nothing;
+update database set sequence = n.sequence from found.number n where n.device = database.device and n.database = database.name and
+  n.sequence > database.sequence;
+)sql"));
+  LF_ASSIGN_OR_RETURN(Statement skip, Statement::Prepare(db, "update database set sequence = sequence + ?"));
+  LF_RETURN_IF_ERROR(skip.Bind(1, lost_records).Run());
+  return sqlite::Execute(db, std::string(kNumbersDue));
+}
+
+absl::Status RebuildCatalog::AddGoneNumbers(const storage::v1::DatabaseRecord& record, int64_t database) {
+  // Of all its records together: one may come from a catalog that did not know what others said.
+  LF_ASSIGN_OR_RETURN(Statement list, Statement::Prepare(db_.get(),
+                                                         "select first, last, last_pack from found.gone where device = ? and database = ? "
+                                                         "order by first"));
+  list.Bind(1, record.device_id()).Bind(2, record.database());
+  int64_t first = 0, last = -1, last_pack = 0;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, list.Step());
+    if (row && list.Int(0) <= last + 1) {
+      last = std::max(last, list.Int(1));
+      last_pack = std::max(last_pack, list.Int(2));
+      continue;
+    }
+    if (first <= last) LF_RETURN_IF_ERROR(TakeGoneNumbers(db_.get(), database, first, last, last_pack));
+    if (!row) return absl::OkStatus();
+    first = list.Int(0);
+    last = list.Int(1);
+    last_pack = list.Int(2);
+  }
+}
+
+absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certificates, SystemTime now, int64_t lost_records) {
   Things things;
   sqlite3* db = db_.get();
   // New records must count more than all that were found.
@@ -264,8 +320,11 @@ absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certi
     if (!Parse(databases, record) || !IsUuid(record.device_id()) || !IsName(record.database())) continue;
     if (forgotten.contains(record.device_id())) continue;
     LF_ASSIGN_OR_RETURN(const int64_t id, DatabaseRow(record.device_id(), record.database()));
-    LF_ASSIGN_OR_RETURN(Statement * highest, Cached("update database set timeline = max(timeline, ?) where id = ?"));
-    LF_RETURN_IF_ERROR(highest->Bind(1, static_cast<int64_t>(record.timeline())).Bind(2, id).Run());
+    LF_ASSIGN_OR_RETURN(Statement * highest,
+                        Cached("update database set timeline = max(timeline, ?), sequence = max(sequence, ?) where id = ?"));
+    highest->Bind(1, static_cast<int64_t>(record.timeline())).Bind(2, static_cast<int64_t>(record.sequence()));
+    LF_RETURN_IF_ERROR(highest->Bind(3, id).Run());
+    LF_RETURN_IF_ERROR(AddGoneNumbers(record, id));
     for (const storage::v1::TimelineRecord& timeline : record.timelines()) {
       LF_ASSIGN_OR_RETURN(Statement * put, Cached("insert into timeline (database, timeline, operation, live_from, base) "
                                                   "values (?, ?, ?, ?, ?) on conflict do nothing"));
@@ -273,7 +332,12 @@ absl::StatusOr<RebuildCatalog::Things> RebuildCatalog::AddThings(bool keep_certi
       LF_RETURN_IF_ERROR(put->Bind(4, timeline.live_from_ms()).Bind(5, timeline.base_snapshot_id()).Run());
     }
   }
+  // What was received says how late it is at least: behind that a clock is on hold at the first look (retention/controller_time).
+  LF_ASSIGN_OR_RETURN(Statement * floor, Cached("insert into controller_time (id, time_ms, boot_id, since_boot_ms, hold) select 1, "
+                                                "max(received_at), '', 0, '' from found.snapshot having max(received_at) > ?"));
+  LF_RETURN_IF_ERROR(floor->Bind(1, ToUnixMillis(now)).Run());
   LF_RETURN_IF_ERROR(AddUnknownDevices(now, things));
+  LF_RETURN_IF_ERROR(SetNumbers(lost_records));
   LF_RETURN_IF_ERROR(AddPolicyRows(forgotten, things));
   LF_RETURN_IF_ERROR(AddGapRows());
   LF_ASSIGN_OR_RETURN(things.databases, sqlite::QueryInt(db, "select count(*) from database"));

@@ -5,6 +5,7 @@
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
 #include "controller/catalog/gap_catalog.h"
+#include "controller/catalog/gone_numbers.h"
 #include "litefleet/v1/types.pb.h"
 
 namespace litefleet::catalog {
@@ -121,10 +122,12 @@ absl::StatusOr<storage::v1::RetentionHoldRecord> HoldOf(sqlite3* db, const std::
 
 absl::StatusOr<storage::v1::DatabaseRecord> DatabaseOf(sqlite3* db, const std::string& subject, uint64_t revision, int64_t now_ms) {
   auto record = OfDatabase<storage::v1::DatabaseRecord>(subject, revision, now_ms);
-  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select id, timeline from database where device = ? and name = ?"));
+  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select id, timeline, sequence from database where device = ? and name = ?"));
   LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, record.device_id()).Bind(2, record.database()).Step());
   if (!found) return record;
   record.set_timeline(static_cast<uint64_t>(get.Int(1)));
+  record.set_sequence(static_cast<uint64_t>(get.Int(2)));
+  LF_RETURN_IF_ERROR(FillGoneNumbers(db, get.Int(0), record));
   LF_ASSIGN_OR_RETURN(
       Statement timelines,
       Statement::Prepare(db,
@@ -206,6 +209,19 @@ insert into record_due (kind, subject) select 4, name from policy;
 insert into record_due (kind, subject) select 5, device || '/' || database from retention_hold;
 )sql";
 
+// Where no snapshot says any more how far a database has counted, its record does: no number is given twice.
+const std::string_view kNumberRecordSchema = R"sql(
+create trigger record_number_gone after delete on snapshot
+when old.sequence = (select sequence from database where id = old.database and forgotten = 0) begin
+  delete from record_due where kind = 2 and subject = (select device || '/' || name from database where id = old.database);
+  insert into record_due (kind, subject) select 2, device || '/' || name from database where id = old.database; end;
+)sql";
+
+const std::string_view kNumbersDue = R"sql(
+insert into record_due (kind, subject) select 2, device || '/' || name from database d where forgotten = 0 and
+  sequence > coalesce((select max(sequence) from snapshot where database = d.id), 0) on conflict (kind, subject) do nothing;
+)sql";
+
 absl::StatusOr<std::vector<DueRecord>> RecordCatalog::Due(SystemTime now, int limit) const {
   const int64_t now_ms = ToUnixMillis(now);
   std::vector<DueRecord> due;
@@ -252,10 +268,47 @@ absl::StatusOr<std::vector<DueRecord>> RecordCatalog::Due(SystemTime now, int li
   return due;
 }
 
+RecordCatalog::Subject RecordCatalog::SubjectOf(const Record& record) {
+  struct Visitor {
+    Subject operator()(const storage::v1::DeviceRecord& each) const { return {kDevice, each.device_id()}; }
+    Subject operator()(const storage::v1::DatabaseRecord& each) const { return {kDatabase, each.device_id() + "/" + each.database()}; }
+    Subject operator()(const storage::v1::OperatorRecord& each) const { return {kOperator, each.name()}; }
+    Subject operator()(const storage::v1::PolicyRecord& each) const { return {kPolicy, each.name()}; }
+    Subject operator()(const storage::v1::RetentionHoldRecord& each) const { return {kHold, each.device_id() + "/" + each.database()}; }
+    Subject operator()(const storage::v1::GapRecord& each) const { return {kGap, each.gap_id()}; }
+  };
+  return std::visit(Visitor(), record);
+}
+
+absl::StatusOr<bool> RecordCatalog::IsSuperseded(const Record& record) const {
+  const Subject of = SubjectOf(record);
+  const auto revision = std::visit([](const auto& each) { return static_cast<int64_t>(each.revision()); }, record);
+  bool superseded = false;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, "select 1 from record_written where kind = ? and subject = ? and revision > ?"));
+    LF_ASSIGN_OR_RETURN(superseded, get.Bind(1, of.kind).Bind(2, of.name).Bind(3, revision).Step());
+    return absl::OkStatus();
+  }));
+  return superseded;
+}
+
 absl::Status RecordCatalog::Written(std::span<const DueRecord> records) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(Statement remove, Statement::Prepare(db, "delete from record_due where revision = ?"));
-    for (const DueRecord& record : records) LF_RETURN_IF_ERROR(remove.Bind(1, static_cast<int64_t>(record.revision)).Run());
+    LF_ASSIGN_OR_RETURN(Statement newest, Statement::Prepare(db,
+                                                             "insert into record_written (kind, subject, revision) values (?1, ?2, ?3) on "
+                                                             "conflict do update set revision = max(revision, ?3)"));
+    for (const DueRecord& record : records) {
+      LF_RETURN_IF_ERROR(remove.Bind(1, static_cast<int64_t>(record.revision)).Run());
+      const Subject of = SubjectOf(record.record);
+      if (of.kind == kGap) continue;  // the gap's row says so
+      const auto* database = std::get_if<storage::v1::DatabaseRecord>(&record.record);
+      if (database != nullptr) LF_RETURN_IF_ERROR(DropMarksOfGone(db, *database));
+      // An older one may name what this one has no room for.
+      if (database != nullptr && database->gone_size() >= kMaxGoneRanges) continue;
+      LF_RETURN_IF_ERROR(newest.Bind(1, of.kind).Bind(2, of.name).Bind(3, static_cast<int64_t>(record.revision)).Run());
+    }
     return absl::OkStatus();
   });
 }

@@ -24,6 +24,9 @@ namespace litefleet::catalog {
 
 extern const std::string_view kRecordSchema;
 extern const std::string_view kPolicyRecordSchema;
+extern const std::string_view kNumberRecordSchema;
+// Notes the databases that have counted further than any snapshot says which they have.
+extern const std::string_view kNumbersDue;
 
 // Makes durable in the packs whatever is due. Implemented by controller/rebuild.
 class RecordWriter {
@@ -35,22 +38,31 @@ class RecordWriter {
 
 // One thing as it is now.
 struct DueRecord {
+  using Record = std::variant<storage::v1::DeviceRecord, storage::v1::DatabaseRecord, storage::v1::OperatorRecord,
+                              storage::v1::PolicyRecord, storage::v1::RetentionHoldRecord, storage::v1::GapRecord>;
   uint64_t revision = 0;
-  std::variant<storage::v1::DeviceRecord, storage::v1::DatabaseRecord, storage::v1::OperatorRecord, storage::v1::PolicyRecord,
-               storage::v1::RetentionHoldRecord, storage::v1::GapRecord>
-      record;
+  Record record;
 };
 
 class RecordCatalog {
  public:
+  using Record = DueRecord::Record;
   explicit RecordCatalog(CatalogDb& db) : db_(db) {}
 
   // Oldest first, at most `limit`.
   absl::StatusOr<std::vector<DueRecord>> Due(SystemTime now, int limit) const;
   // They are durable in the packs. What changed again meanwhile has a new revision and stays due.
   absl::Status Written(std::span<const DueRecord> records);
+  // A newer one of the same thing is durable in the packs.
+  absl::StatusOr<bool> IsSuperseded(const Record& record) const;
 
  private:
+  struct Subject {
+    int64_t kind = 0;
+    std::string name;
+  };
+  static Subject SubjectOf(const Record& record);
+
   CatalogDb& db_;
 };
 

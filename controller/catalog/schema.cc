@@ -4,6 +4,7 @@
 #include "controller/catalog/device_origins.h"
 #include "controller/catalog/gap_catalog.h"
 #include "controller/catalog/generation_catalog.h"
+#include "controller/catalog/gone_numbers.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/quota_catalog.h"
@@ -35,10 +36,27 @@ constexpr std::string_view kPartSchema = R"sql(
 alter table snapshot add column part text not null default '';
 )sql";
 
+// What a session was committed as is known as long as its snapshot is.
+constexpr std::string_view kSessionSnapshotSchema = R"sql(
+create index snapshot_session on snapshot (session) where session <> '';
+)sql";
+
+// Of a dump: it is as the sqlite3 CLI writes it, also where that loses something.
+constexpr std::string_view kCompatibleSchema = R"sql(
+alter table snapshot add column compatible integer not null default 0;
+)sql";
+
 // Whose upload it is: one that is cancelled leaves no claim.
 constexpr std::string_view kSessionOperationSchema = R"sql(
 alter table upload_session add column operation text not null default '';
 create index upload_session_operation on upload_session (operation) where operation <> '';
+)sql";
+
+// Marks of snapshots that are gone named the pack of their record alone, where copies of it may stand in later ones.
+constexpr std::string_view kRecordPlaceSchema = R"sql(
+create index snapshot_record on snapshot (pack, offset);
+update gone_snapshot set last_pack = max(last_pack, 1 + max(coalesce((select max(id) from pack), 0),
+  (select value from key_floor where name = 'pack')));
 )sql";
 
 }  // namespace
@@ -64,6 +82,11 @@ const std::vector<Migration>& Migrations() {
       Migration{kCaptureSchema},
       Migration{kSessionOperationSchema},
       Migration{kPartSchema},
+      Migration{kRecordPlaceSchema},
+      Migration{kNumberRecordSchema, kNumbersDue},
+      Migration{kGoneNumberSchema},
+      Migration{kCompatibleSchema},
+      Migration{kSessionSnapshotSchema},
   };
   return kMigrations;
 }

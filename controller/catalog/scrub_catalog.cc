@@ -5,6 +5,7 @@
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
 #include "controller/catalog/chunk_state.h"
+#include "controller/catalog/gone_numbers.h"
 #include "fmt/format.h"
 #include "litefleet/v1/types.pb.h"
 
@@ -149,6 +150,52 @@ absl::StatusOr<std::vector<SnapshotId>> ScrubCatalog::SnapshotsWithPart(PackPlac
     }
   }));
   return snapshots;
+}
+
+absl::StatusOr<std::vector<ScrubCatalog::PlacedRecord>> ScrubCatalog::RecordsIn(uint64_t pack, int64_t after, int limit) const {
+  std::vector<PlacedRecord> records;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get,
+                        Statement::Prepare(db, "select id, offset from snapshot where pack = ? and offset > ? order by offset limit ?"));
+    get.Bind(1, static_cast<int64_t>(pack)).Bind(2, after).Bind(3, int64_t{limit});
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+      if (!row) return absl::OkStatus();
+      records.push_back(
+          {.snapshot = SnapshotId(std::string(get.Text(0))), .place = {.pack = pack, .offset = static_cast<uint64_t>(get.Int(1))}});
+    }
+  }));
+  return records;
+}
+
+absl::StatusOr<std::optional<storage::v1::SnapshotRecord>> ScrubCatalog::RecordOf(const PlacedRecord& record) const {
+  std::optional<storage::v1::SnapshotRecord> result;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite::Connection db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement there, Statement::Prepare(db, "select 1 from snapshot where id = ? and pack = ? and offset = ?"));
+    there.Bind(1, record.snapshot.value()).Bind(2, static_cast<int64_t>(record.place.pack));
+    LF_ASSIGN_OR_RETURN(const bool is_there, there.Bind(3, static_cast<int64_t>(record.place.offset)).Step());
+    if (!is_there) return absl::OkStatus();
+    LF_ASSIGN_OR_RETURN(result, SnapshotRecordOf(db, record.snapshot));
+    return absl::OkStatus();
+  }));
+  return result;
+}
+
+absl::StatusOr<bool> ScrubCatalog::MoveRecord(const PlacedRecord& record, const storage::v1::SnapshotRecord& written, PackPlace to) {
+  bool moved = false;
+  LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement move,
+                        Statement::Prepare(db, "update snapshot set pack = ?, offset = ? where id = ? and pack = ? and offset = ?"));
+    move.Bind(1, static_cast<int64_t>(to.pack)).Bind(2, static_cast<int64_t>(to.offset)).Bind(3, record.snapshot.value());
+    LF_RETURN_IF_ERROR(move.Bind(4, static_cast<int64_t>(record.place.pack)).Bind(5, static_cast<int64_t>(record.place.offset)).Run());
+    moved = sqlite3_changes(db) == 1;
+    if (moved) return absl::OkStatus();
+    // Where the snapshot was removed meanwhile, its mark is to outlive this record as well.
+    LF_ASSIGN_OR_RETURN(Statement later, Statement::Prepare(db, "update gone_snapshot set last_pack = max(last_pack, ?) where id = ?"));
+    LF_RETURN_IF_ERROR(later.Bind(1, static_cast<int64_t>(to.pack)).Bind(2, record.snapshot.value()).Run());
+    return KeepGone(db, written, static_cast<int64_t>(to.pack));
+  }));
+  return moved;
 }
 
 absl::StatusOr<std::vector<int64_t>> ScrubCatalog::Quarantine(std::span<const PlacedChunk> chunks, std::string_view reason, SystemTime at) {

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "common/format/digest.h"
 #include "controller/catalog/catalog_db.h"
 #include "controller/catalog/ingest_catalog.h"
+#include "litefleet/storage/v1/records.pb.h"
 
 namespace litefleet::catalog {
 
@@ -48,6 +50,16 @@ class ScrubCatalog {
   // Snapshots with a part of their manifest in the pack, and where; offsets above `after`.
   absl::StatusOr<std::vector<PackPlace>> ManifestPartsIn(uint64_t pack, int64_t after, int limit) const;
   absl::StatusOr<std::vector<SnapshotId>> SnapshotsWithPart(PackPlace place) const;
+  // Snapshots whose record is in the pack, those in the trash as well; offsets above `after`.
+  struct PlacedRecord {
+    SnapshotId snapshot;
+    PackPlace place;
+  };
+  absl::StatusOr<std::vector<PlacedRecord>> RecordsIn(uint64_t pack, int64_t after, int limit) const;
+  // What such a record is to say, for one that cannot be read any more; nothing where it does not stand there now.
+  absl::StatusOr<std::optional<storage::v1::SnapshotRecord>> RecordOf(const PlacedRecord& record) const;
+  // It stands at `to` from now on, where it is still at its place; false: it was moved or is gone. REQUIRES: durable.
+  absl::StatusOr<bool> MoveRecord(const PlacedRecord& record, const storage::v1::SnapshotRecord& written, PackPlace to);
 
   // Those that still stand where they were found bad; what needs them is to be marked from then on (Unmarked). Returns their ids.
   absl::StatusOr<std::vector<int64_t>> Quarantine(std::span<const PlacedChunk> chunks, std::string_view reason, SystemTime at);

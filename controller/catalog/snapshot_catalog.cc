@@ -38,7 +38,8 @@ constexpr std::string_view kSnapshotColumns =
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits, s.part";
+    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits, s.part, "
+    "s.compatible";
 
 // The copy is the source, byte by byte: its root is the device's, and every digest held when it was read for the check. What SQLite finds
 // in the pages it would have found there. Of text it speaks of what became of it when it was loaded, which says nothing of the source.
@@ -93,6 +94,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_provenance(text(35));
   snapshot.set_commits(static_cast<uint32_t>(number(36)));
   snapshot.set_part(text(37));
+  snapshot.set_compatible(number(38) != 0);
   TakeVerdictOfPages(snapshot);
   return snapshot;
 }

@@ -9,6 +9,8 @@
 
 #include "common/base/status.h"
 #include "controller/cli/channel_client.h"
+#include "controller/cli/silence_limit.h"
+#include "fmt/format.h"
 #include "litefleet/v1/admin_service.grpc.pb.h"
 
 namespace litefleet::cli {
@@ -19,6 +21,7 @@ using Stub = v1::AdminService::Stub;
 constexpr std::chrono::seconds kDeadline{30};
 constexpr std::chrono::seconds kDoctorDeadline{300};   // reads the whole catalog
 constexpr std::chrono::seconds kForgetDeadline{3600};  // deletes all snapshots of a device
+constexpr std::chrono::seconds kSilence{120};          // of a controller that is there, within a download
 
 class ContextCancel final : public AdminClient::Cancellable {
  public:
@@ -98,6 +101,7 @@ LF_CLIENT_CALL(PlanRestore)
 LF_CLIENT_CALL(StartRestore)
 LF_CLIENT_CALL(PlanUndo)
 LF_CLIENT_CALL(StartUndo)
+LF_CLIENT_CALL(StartDropUndo)
 LF_CLIENT_CALL(ListOperations)
 LF_CLIENT_CALL(GetOperation)
 LF_CLIENT_CALL(CancelOperation)
@@ -154,13 +158,18 @@ absl::Status AdminClient::Download(const std::string& snapshot, const std::funct
   grpc::ClientContext context;
   ContextCancel handle(context);
   cancel(&handle);
+  SilenceLimit limit(kSilence, [&] { context.TryCancel(); });
+  const auto next = [&limit](auto& reader, v1::DownloadSnapshotResponse& response) {
+    const SilenceLimit::Wait wait(limit);
+    return reader.Read(&response);
+  };
   v1::DownloadSnapshotRequest request;
   request.set_snapshot(snapshot);
   const auto reader = connection_->stub->DownloadSnapshot(&context, request);
   v1::DownloadSnapshotResponse response;
   absl::Status mine = absl::OkStatus();
   bool first = true;
-  while (mine.ok() && reader->Read(&response)) {
+  while (mine.ok() && next(*reader, response)) {
     if (first != response.has_header()) {
       mine = Error(absl::StatusCode::kDataLoss, "PROTOCOL_VIOLATED", "the controller's stream is not in order");
     } else {
@@ -171,6 +180,11 @@ absl::Status AdminClient::Download(const std::string& snapshot, const std::funct
   if (!mine.ok()) context.TryCancel();
   const grpc::Status status = reader->Finish();
   cancel(nullptr);
+  if (mine.ok() && !status.ok() && limit.ran_out()) {
+    return Error(absl::StatusCode::kDeadlineExceeded, "CONTROLLER_SILENT",
+                 fmt::format("the controller sent nothing of the snapshot for {} s", std::chrono::seconds(kSilence).count()),
+                 "see its log, and download again: what has come is not kept");
+  }
   return mine.ok() ? Explained(status, address_) : mine;
 }
 

@@ -65,6 +65,7 @@ class AdminClient {
   Answer<v1::StartRestoreResponse> StartRestore(const v1::StartRestoreRequest& request);
   Answer<v1::PlanUndoResponse> PlanUndo(const v1::PlanUndoRequest& request);
   Answer<v1::StartUndoResponse> StartUndo(const v1::StartUndoRequest& request);
+  Answer<v1::StartDropUndoResponse> StartDropUndo(const v1::StartDropUndoRequest& request);
   Answer<v1::ListOperationsResponse> ListOperations(const v1::ListOperationsRequest& request);
   Answer<v1::GetOperationResponse> GetOperation(const v1::GetOperationRequest& request);
   Answer<v1::CancelOperationResponse> CancelOperation(const v1::CancelOperationRequest& request);

@@ -114,7 +114,7 @@ void AddBackup(CLI::App& app, Session& session) {
   backup->add_option("--method", options->method, "How the database is read; as the device is configured if not given")
       ->check(CLI::IsMember({"online", "file", "dump"}))
       ->type_name("METHOD");
-  backup->add_flag("--compatible", options->compatible, "Dump: the text of the sqlite3 CLI, also where it loses something");
+  backup->add_flag("--compatible", options->compatible, "Dump: the text of the sqlite3 CLI 3.40.1, also where it loses something");
   backup->add_option("--table", options->tables, "Dump: only this table with its indexes and triggers; repeatable")
       ->expected(1)
       ->take_all()

@@ -1,7 +1,7 @@
 // litefleet key create --output FILE | public FILE
 #include "common/base/status.h"
 #include "common/crypto/order_key.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "fmt/format.h"
@@ -30,6 +30,7 @@ CommandResult Create(Session& session, const KeyOptions& options) {
     return Error(absl::StatusCode::kAlreadyExists, "FILE_EXISTS", fmt::format("{} is there already", options.file),
                  "a key that is overwritten is lost: choose another name");
   }
+  LF_RETURN_IF_ERROR(io::CheckNamedOutput(options.file, "--output"));
   LF_ASSIGN_OR_RETURN(const crypto::Key key, crypto::GenerateOrderKey());
   LF_ASSIGN_OR_RETURN(const std::string pem, crypto::KeyToPem(*key));
   LF_RETURN_IF_ERROR(io::WriteFileAtomic(options.file, pem, 0600));
@@ -37,7 +38,8 @@ CommandResult Create(Session& session, const KeyOptions& options) {
 }
 
 CommandResult Public(Session& session, const KeyOptions& options) {
-  LF_ASSIGN_OR_RETURN(const std::string pem, io::ReadFile(options.file, 64 << 10));
+  LF_ASSIGN_OR_RETURN(const std::string pem,
+                      io::ReadNamedFile(options.file, {"FILE", "name the private key that `litefleet key create` has written"}, 64 << 10));
   const absl::StatusOr<crypto::Key> key = crypto::OrderKeyFromPem(pem);
   if (!key.ok()) return Annotate(key.status(), options.file);
   return PrintPublic(session, **key);

@@ -16,6 +16,8 @@
 namespace litefleet::cli {
 namespace {
 
+constexpr int kMostNotes = 3;
+
 struct ListOptions {
   bool active = false;
   std::string device;
@@ -83,6 +85,13 @@ CommandResult List(Session& session, const ListOptions& options) {
     table.Add(std::move(row));
   }
   session.Print(table.Text(session.style()));
+  int told = 0;
+  for (const v1::Operation& operation : operations) {
+    const std::string waits = WaitsForDevice(operation);
+    if (waits.empty() || ++told > kMostNotes) continue;
+    session.Note(fmt::format("{}: {}", operation.id(), waits));
+  }
+  if (told > kMostNotes) session.Note(fmt::format("{} more wait so: litefleet operation show ID", told - kMostNotes));
   return kDone;
 }
 
@@ -95,6 +104,7 @@ CommandResult PrintOperation(Session& session, const v1::Operation& operation) {
       .AddIf("database", DatabaseName(operation))
       .Add("state", Word(operation.state()));
   if (!HasEnded(operation) && !operation.device_connected() && RunsOnDevice(operation.kind())) facts.Add("device", "offline");
+  facts.AddIf("cancelling", WaitsForDevice(operation));
   facts.AddIf("mode", Word(operation.restore_mode()))
       .AddIf("snapshot", operation.snapshot_id())
       .AddIf("ordered by", operation.ordered_by());
@@ -180,6 +190,7 @@ CommandResult Cancel(Session& session, const OperationOptions& options) {
   const v1::Operation& operation = response.operation();
   PrintThing(session, "operation", ToJson(operation), operation.id(),
              fmt::format("operation {} is {}", operation.id(), Word(operation.state())));
+  if (const std::string waits = WaitsForDevice(operation); !waits.empty()) session.Note(waits);
   return kDone;
 }
 
@@ -208,7 +219,15 @@ void AddOperation(CLI::App& app, Session& session) {
       ->type_name("DURATION")
       ->default_str("60s");
   watch->footer("With -o json every change is a document on a line of its own. The exit code is that of the operation.");
-  verb("cancel", "End an operation; what it made so far goes", &Cancel);
+  const auto [cancel, cancel_options] = verb("cancel", "End an operation; what it made so far goes", &Cancel);
+  cancel->footer(
+      "It takes effect within 2 s, but for hooks of the device, which have their time to end, and for a restore that has begun to change\n"
+      "the database, which is finished and ends as succeeded.\n"
+      "A restore or an undo that its device had taken on, and that is offline now, stays cancelling: it may have changed the database, "
+      "and\n"
+      "nobody knows before the device is back. It ends by itself, as cancelled, once its order has expired and a day has passed since it "
+      "was\n"
+      "given: `operation show` says when. What the device says later takes the place of that.");
 }
 
 }  // namespace litefleet::cli

@@ -1,13 +1,11 @@
 // litefleet policy apply|list|show|delete|simulate
 #include <unistd.h>
 
-#include <filesystem>
 #include <optional>
-#include <system_error>
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/text.h"
@@ -36,10 +34,7 @@ std::string KeepsText(const v1::Policy& policy) {
 }
 
 absl::StatusOr<std::string> ReadPolicy(const std::string& file) {
-  std::error_code none;
-  if (std::filesystem::is_directory(file, none))
-    return Error(absl::StatusCode::kInvalidArgument, "FILE_INVALID", fmt::format("{} is a directory", file), "name the file in it");
-  return io::ReadFile(file);
+  return io::ReadNamedFile(file, {"FILE", "name a file with the policy as TOML; `litefleet policy apply --help` shows one"});
 }
 
 // "CSV, one in 1d, newest 7 of orders"; empty: nothing is exported.

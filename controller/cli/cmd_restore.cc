@@ -1,15 +1,22 @@
 // litefleet restore DEVICE/DATABASE... [--snapshot ID | --at TIME [--timeline N]] [--to DEVICE/DATABASE] [--mode new|live|replace] [--table
 // NAME]... [--plan]
+#include <algorithm>
+#include <cstdlib>
 #include <optional>
+#include <set>
 
+#include "absl/strings/str_join.h"
+#include "common/base/bytes.h"
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
+#include "common/format/digest.h"
 #include "controller/cli/chain.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/order_signer.h"
 #include "controller/cli/plan_text.h"
+#include "controller/cli/snapshot_first.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "controller/cli/time_spec.h"
@@ -31,11 +38,21 @@ struct RestoreOptions : LongActionOptions {
   bool plan = false;
   bool yes = false;
   bool ignore_check = false;
+  bool snapshot_first = false;
   std::string sign;
   uint64_t sign_counter = 0;
   std::string request_id;
+  std::string selected;
   size_t wave_size = 0;
   size_t max_failures = 1;
+};
+
+// One database of the command, and what is known of it before it is ordered.
+struct Wanted {
+  v1::RestoreTarget target;
+  v1::PlanRestoreResponse plan;  // where plans are made
+  absl::Status no_plan;          // why there is none
+  bool snapshot_first = false;   // of what is there
 };
 
 // A hash and an attempt are added for each database; 64 is the service's limit.
@@ -165,7 +182,11 @@ std::string CommitsText(const v1::Snapshot& snapshot, const Before& before) {
   return fmt::format("{} since the state before it{}", snapshot.commits(), then);
 }
 
-std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& before, SystemTime now, size_t width) {
+// Nothing is there that could be overwritten.
+bool IsNew(const v1::PlanRestoreResponse& planned) { return planned.plan().mode() == v1::RESTORE_MODE_NEW && planned.plan().from_device(); }
+
+std::string PlanText(const Wanted& wanted, const Before& before, SystemTime now, size_t width) {
+  const v1::PlanRestoreResponse& planned = wanted.plan;
   const v1::RestorePlan& plan = planned.plan();
   const v1::Snapshot& snapshot = planned.snapshot();
   Facts facts;
@@ -176,16 +197,24 @@ std::string PlanText(const v1::PlanRestoreResponse& planned, const Before& befor
   if (!planned.has_gap()) facts.AddIf("  next state", StateText(planned.has_after(), planned.after(), ""));
   if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
+  if (wanted.snapshot_first && !IsNew(planned)) facts.Add("  first", "a snapshot of it is taken and pinned first");
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
   return PlanText(fmt::format("restore of {} ({})", planned.target(), Word(plan.mode())), std::move(facts), plan, width);
 }
 
-// `codes` are those of the databases that have no plan.
-CommandResult PrintPlans(Session& session, AdminClient& client, const std::vector<v1::PlanRestoreResponse>& plans, std::vector<int> codes,
-                         bool single) {
+// Those that have none are told.
+CommandResult PrintPlans(Session& session, AdminClient& client, const std::vector<Wanted>& all, bool single) {
+  std::vector<int> codes;
+  bool planned_any = false;
   Json items = Json::Array();
   int code = kDone;
-  for (const v1::PlanRestoreResponse& planned : plans) {
+  for (const Wanted& wanted : all) {
+    if (!wanted.no_plan.ok()) {
+      codes.push_back(session.Report(Annotate(wanted.no_plan, wanted.target.source())));
+      continue;
+    }
+    planned_any = true;
+    const v1::PlanRestoreResponse& planned = wanted.plan;
     const Before before = BeforeOf(client, planned.snapshot());
     Json item = Json::Object();
     item.Set("before", before.known ? ToJson(before.snapshot) : Json());
@@ -199,42 +228,104 @@ CommandResult PrintPlans(Session& session, AdminClient& client, const std::vecto
     } else if (session.format() == OutputFormat::kName) {
       session.Print(planned.snapshot().id() + "\n");
     } else {
-      session.Print(PlanText(planned, before, session.clock().Now(), session.style().width));
+      session.Print(PlanText(wanted, before, session.clock().Now(), session.style().width));
     }
     if (code == kDone) code = ExitCodeOf(planned.plan());
   }
   if (session.json() && !single) session.PrintJsonList("restore_plan_list", std::move(items));
   if (codes.empty()) return code;
-  if (!plans.empty()) codes.push_back(code);
+  if (planned_any) codes.push_back(code);
   return Combine(codes);
 }
 
-// By the device's id, which the operator's program looks up, and the root digest that the plan shows.
-absl::Status SignTarget(AdminClient& client, OrderSigner& signer, const v1::PlanRestoreResponse& planned, SystemTime expires,
-                        v1::RestoreTarget& target) {
-  const size_t slash = planned.target().find('/');
+// As it is to be ordered now, for so long as the order lives. By the device's id, which the operator's program looks up, and the snapshot
+// that the plan shows.
+absl::StatusOr<v1::OrderSignature> SignTarget(AdminClient& client, OrderSigner& signer, const Wanted& wanted, SystemTime expires) {
+  const std::string& target = wanted.plan.target();
+  const size_t slash = target.find('/');
   v1::GetDeviceRequest get;
-  get.set_device(planned.target().substr(0, slash));
+  get.set_device(target.substr(0, slash));
   LF_ASSIGN_OR_RETURN(const v1::GetDeviceResponse found, client.GetDevice(get));
-  LF_ASSIGN_OR_RETURN(*target.mutable_signature(),
-                      signer.Sign(found.device().id(), planned.target().substr(slash + 1), planned.snapshot().root_digest(), expires));
-  return absl::OkStatus();
+  return signer.Sign(found.device().id(), target.substr(slash + 1), wanted.plan.snapshot(), wanted.target, expires);
 }
 
-// What nothing is known of yet when it is refused: the others go on. An error of the call as such ends all of it.
+// What one database is refused for, while the others go on. An error of the call as such ends all of it.
 bool IsOfOneDatabase(const absl::Status& status) {
   return absl::IsNotFound(status) || absl::IsFailedPrecondition(status) || absl::IsInvalidArgument(status) || absl::IsDataLoss(status);
 }
 
+// Errors: of a single one that has no plan, or of the call as such. Of several each keeps its own.
+absl::Status MakePlans(AdminClient& client, bool single, std::vector<Wanted>& all) {
+  for (Wanted& wanted : all) {
+    v1::PlanRestoreRequest request;
+    *request.mutable_restore() = wanted.target;
+    absl::StatusOr<v1::PlanRestoreResponse> planned = client.PlanRestore(request);
+    if (!planned.ok() && !single && IsOfOneDatabase(planned.status())) {
+      wanted.no_plan = planned.status();
+      continue;
+    }
+    LF_RETURN_IF_ERROR(planned.status());
+    wanted.plan = *std::move(planned);
+    // What was shown is what is restored, also when another snapshot comes in meanwhile.
+    wanted.target.set_snapshot(wanted.plan.snapshot().id());
+    wanted.target.clear_at();
+    wanted.target.clear_timeline();
+  }
+  return absl::OkStatus();
+}
+
 std::string Question(const std::vector<v1::PlanRestoreResponse>& plans, const std::vector<std::string>& tables) {
-  const std::string what = plans.size() == 1 ? plans.front().target() : fmt::format("{} databases", plans.size());
+  std::string what = plans.size() == 1 ? plans.front().target() : fmt::format("{} databases", plans.size());
+  const auto refused = std::count_if(plans.begin(), plans.end(), [](const auto& planned) { return planned.plan().obstacles_size() > 0; });
+  if (refused > 0) what += fmt::format(", of which {} would be refused", refused);
   if (tables.empty()) return fmt::format("Overwrite {}?", what);
   return Printable(fmt::format("Overwrite {} {} of {}?", tables.size() == 1 ? "table" : "the tables", fmt::join(tables, ", "), what));
 }
 
-// What a command that goes on has to say besides the same as before. A relative time would be another one by then, and so would the newest.
-std::string Again(const std::string& request_id, SystemTime at) {
-  return fmt::format("--request-id {} --at {}", request_id, FormatRfc3339(at));
+// Shows what would happen, and what would not, before anything does.
+absl::Status Ask(Session& session, AdminClient& client, const std::vector<Wanted>& all, const RestoreOptions& options) {
+  std::vector<v1::PlanRestoreResponse> plans;
+  std::string text;
+  for (const Wanted& wanted : all) {
+    if (!wanted.no_plan.ok()) {
+      text += fmt::format("no restore of {}: {}\n", wanted.target.source(), Printable(std::string(wanted.no_plan.message())));
+      continue;
+    }
+    text += PlanText(wanted, BeforeOf(client, wanted.plan.snapshot()), session.clock().Now(), session.style().width);
+    plans.push_back(wanted.plan);
+  }
+  if (std::all_of(plans.begin(), plans.end(), IsNew)) return absl::OkStatus();
+  session.ShowBeforeAsking(text);
+  return session.Confirm(false, Question(plans, options.tables));
+}
+
+// Short words for a set of databases: a command that goes on says them, so that what a selector takes in since is not restored unasked.
+std::string Selection(const std::vector<Wanted>& all) {
+  std::set<std::string> names;
+  for (const Wanted& wanted : all) names.insert(wanted.target.source());
+  return fmt::format("{}-{}", names.size(), ToHex(format::Sha256(AsBytes(absl::StrJoin(names, "\n")))).substr(0, 12));
+}
+
+absl::Status CheckSelection(const std::vector<Wanted>& all, const RestoreOptions& options) {
+  if (options.selected.empty()) return absl::OkStatus();
+  if (options.selector.empty()) return Wrong("--selected needs --selector", "databases that are named are the same ones again");
+  const std::string now = Selection(all);
+  if (options.selected == now) return absl::OkStatus();
+  const size_t then = std::strtoull(options.selected.c_str(), nullptr, 10);
+  std::string news = ", and not the same ones";
+  if (all.size() > then) news = fmt::format(", of which at least {} came since", all.size() - then);
+  if (all.size() < then) news.clear();
+  return Error(
+      absl::StatusCode::kFailedPrecondition, "SELECTION_CHANGED",
+      fmt::format("'{}' matched {} databases when the command began, and matches {} now{}", options.selector, then, all.size(), news),
+      "name those that are meant in place of --selector, with the same --request-id and --at; or leave --selected out to restore "
+      "all that match now");
+}
+
+// What a command that goes on has to say besides the same as before. A relative time would be another one by then, and so would the newest,
+// and what a selector matches.
+std::string Again(const std::string& request_id, SystemTime at, const std::string& selection) {
+  return fmt::format("--request-id {} --at {}{}", request_id, FormatRfc3339(at), selection.empty() ? "" : " --selected " + selection);
 }
 
 CommandResult Restore(Session& session, const RestoreOptions& options) {
@@ -246,6 +337,8 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   const bool single = options.selector.empty() && targets.size() == 1;
   if (options.wave_size > 0 && options.detach) return Wrong("--wave-size waits for each wave, --detach does not", "give one of the two");
+  if (options.snapshot_first && options.detach)
+    return Wrong("--snapshot-first waits for the snapshot, --detach does not", "give one of the two");
   if (!options.request_id.empty() && (options.request_id.size() > kMaxRequestId || !IsName(options.request_id)))
     return Wrong(fmt::format("'{}' is no request id", options.request_id), "letters, digits, '.', '_' and '-', at most 36");
   std::optional<OrderSigner> signer;
@@ -253,88 +346,78 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     LF_ASSIGN_OR_RETURN(OrderSigner opened, OrderSigner::Open(options.sign, options.sign_counter, session.clock().Now()));
     signer.emplace(std::move(opened));
   }
-  std::vector<int> without_plan;
-  // What is signed is what a plan says.
-  if (options.plan || !options.yes || signer.has_value()) {
-    std::vector<v1::PlanRestoreResponse> plans;
-    std::vector<v1::RestoreTarget> with_plan;
-    bool destructive = false;
-    for (v1::RestoreTarget& target : targets) {
-      v1::PlanRestoreRequest request;
-      *request.mutable_restore() = target;
-      absl::StatusOr<v1::PlanRestoreResponse> planned = client->PlanRestore(request);
-      if (!planned.ok() && !single && IsOfOneDatabase(planned.status())) {
-        without_plan.push_back(session.Report(Annotate(planned.status(), target.source())));
-        continue;
-      }
-      LF_RETURN_IF_ERROR(planned.status());
-      destructive = destructive || planned->plan().mode() != v1::RESTORE_MODE_NEW || !planned->plan().from_device();
-      // What was shown is what is restored, also when another snapshot comes in meanwhile.
-      target.set_snapshot(planned->snapshot().id());
-      target.clear_at();
-      target.clear_timeline();
-      with_plan.push_back(std::move(target));
-      plans.push_back(*std::move(planned));
+  std::vector<Wanted> all;
+  for (v1::RestoreTarget& target : targets) all.push_back({std::move(target), {}, absl::OkStatus(), options.snapshot_first});
+  LF_RETURN_IF_ERROR(CheckSelection(all, options));
+  const std::string selection = options.selector.empty() ? std::string() : Selection(all);
+  // What is signed is what a plan says, and what a snapshot is taken of.
+  if (options.plan || !options.yes || signer.has_value() || options.snapshot_first) {
+    LF_RETURN_IF_ERROR(MakePlans(*client, single, all));
+    if (options.plan) return PrintPlans(session, *client, all, single);
+    // Of several each is refused by its own device, which counts as one failure.
+    if (single && all.front().plan.plan().obstacles_size() > 0) {
+      const v1::PlanRestoreResponse& planned = all.front().plan;
+      return Annotate(FromErrorDetail(planned.plan().obstacles(0)), fmt::format("{} would refuse the restore", planned.target()));
     }
-    targets = std::move(with_plan);
-    if (options.plan) return PrintPlans(session, *client, plans, std::move(without_plan), single);
-    if (plans.empty()) return Combine(without_plan);
-    for (const v1::PlanRestoreResponse& planned : plans) {
-      if (planned.plan().obstacles_size() > 0) {
-        return Annotate(FromErrorDetail(planned.plan().obstacles(0)), fmt::format("{} would refuse the restore", planned.target()));
-      }
-    }
-    if (signer.has_value()) {
-      for (size_t i = 0; i < plans.size(); ++i)
-        LF_RETURN_IF_ERROR(SignTarget(*client, *signer, plans[i], session.clock().Now() + expire, targets[i]));
-    }
-    if (destructive && !options.yes) {
-      std::string text;
-      for (const v1::PlanRestoreResponse& planned : plans)
-        text += PlanText(planned, BeforeOf(*client, planned.snapshot()), session.clock().Now(), session.style().width);
-      session.ShowBeforeAsking(text);
-      LF_RETURN_IF_ERROR(session.Confirm(false, Question(plans, options.tables)));
-    }
+    if (!options.yes) LF_RETURN_IF_ERROR(Ask(session, *client, all, options));
   }
   WaveOptions waves;
   waves.request_id = options.request_id.empty() ? NewUlid(session.clock().Now()) : options.request_id;
   waves.size = options.wave_size;
   waves.max_failures = options.max_failures;
   LF_ASSIGN_OR_RETURN(waves.wait.timeout, ParseDuration(options.timeout));
+  SnapshotFirst snapshots(session, *client, expire);
   std::vector<WaveItem> items;
-  for (const v1::RestoreTarget& target : targets) {
+  for (const Wanted& wanted : all) {
+    const v1::RestoreTarget& target = wanted.target;
     items.push_back({target.source().empty() ? target.snapshot() : target.source(),
                      [&](const std::string& request_id) -> absl::StatusOr<v1::Operation> {
+                       LF_RETURN_IF_ERROR(wanted.no_plan);
                        v1::StartRestoreRequest request;
-                       *request.mutable_restore() = target;
+                       *request.mutable_restore() = wanted.target;
+                       if (signer.has_value()) {
+                         LF_ASSIGN_OR_RETURN(*request.mutable_restore()->mutable_signature(),
+                                             SignTarget(*client, *signer, wanted, session.clock().Now() + expire));
+                       }
                        *request.mutable_expire() = Seconds(expire);
                        request.set_request_id(request_id);
                        LF_ASSIGN_OR_RETURN(v1::StartRestoreResponse response, client->StartRestore(request));
                        if (response.has_gap()) session.Warn(GapText(response.gap()));
                        return std::move(*response.mutable_operation());
                      }});
+    if (wanted.snapshot_first && wanted.no_plan.ok() && !IsNew(wanted.plan)) snapshots.AddTo(items.back(), wanted.plan.target());
   }
+  const auto add = [&](const v1::Operation& operation, Json& item) {
+    if (options.snapshot_first) snapshots.AddTo(operation, item);
+  };
   if (single) {
-    LF_ASSIGN_OR_RETURN(v1::Operation operation, StartOrFind(items.front(), waves.request_id));
-    return FinishOperations(session, {std::move(operation)}, options, true);
+    std::vector<absl::StatusOr<v1::Operation>> begun;
+    std::vector<v1::Operation> waited;
+    if (const absl::Status stopped = StartOrFindAll(session, items, waves, begun, waited); !stopped.ok())
+      return ReportWait(session, stopped, waited);
+    LF_RETURN_IF_ERROR(begun.front().status());
+    const CommandResult code = FinishOperations(session, {*std::move(begun.front())}, options, true, add);
+    snapshots.TellHowToGoBack();
+    return code;
   }
   if (items.size() > 1 && !session.quiet())
     session.Show(fmt::format("request {}: the same command with {} goes on where this one is stopped\n", waves.request_id,
-                             Again(waves.request_id, at)));
+                             Again(waves.request_id, at, selection)));
   WaveResult result;
   if (const absl::Status stopped = RunWaves(session, items, waves, result); !stopped.ok())
     return ReportWait(session, stopped, result.operations);
   std::vector<int> codes = result.refused;
-  codes.insert(codes.end(), without_plan.begin(), without_plan.end());
-  if (result.operations.empty()) return Combine(codes);
-  LF_ASSIGN_OR_RETURN(const int code, FinishOperations(session, std::move(result.operations), options, single));
+  if (result.operations.empty() && result.not_begun == 0) return Combine(codes);
+  const CommandResult finished = FinishOperations(session, std::move(result.operations), options, single, add);
+  snapshots.TellHowToGoBack();
+  LF_ASSIGN_OR_RETURN(const int code, finished);
   if (code == kInterrupted) return code;
   codes.push_back(code);
   if (result.not_begun > 0) {
     session.Report(
         Error(absl::StatusCode::kAborted, "WAVES_STOPPED",
               fmt::format("{} databases were left as they are: {} failures were reached", result.not_begun, options.max_failures),
-              fmt::format("look at what failed, then the same command with {}", Again(waves.request_id, at))));
+              fmt::format("look at what failed, then the same command with {}", Again(waves.request_id, at, selection))));
     return kPartly;
   }
   return Combine(codes);
@@ -368,6 +451,8 @@ void AddRestore(CLI::App& app, Session& session) {
   restore->add_flag("-y,--yes", options->yes, "Do not ask");
   restore->add_flag("--ignore-check", options->ignore_check,
                     "Go on where SQLite's checks of the restored state end worse than those of the snapshot");
+  restore->add_flag("--snapshot-first", options->snapshot_first,
+                    "Take a snapshot of what is there first and pin it; nothing is restored where that fails");
   restore->add_option("--sign", options->sign, "Sign the orders by this key, for devices that take no others")->type_name("KEYFILE");
   restore->add_option("--sign-counter", options->sign_counter, "With --sign: count from here, not from the time")->type_name("N");
   restore->add_option("--wave-size", options->wave_size, "So many databases at a time; all at once if not given")
@@ -380,11 +465,16 @@ void AddRestore(CLI::App& app, Session& session) {
   restore
       ->add_option("--request-id", options->request_id, "Go on with a command that was stopped: what it has restored is not restored again")
       ->type_name("ID");
+  restore
+      ->add_option("--selected", options->selected,
+                   "With --selector: what the command said when it was stopped. It does not go on where other databases match now")
+      ->type_name("SET");
   AddLongActionOptions(restore, *options, true);
   restore->footer(
       "TIME is 2026-11-22T14:03:00+01:00, '2026-11-22 14:03' (local), 'yesterday 23:00', or -15m.\n"
-      "The previous state is kept on the device. Chosen tables are replaced in one transaction, and refused where rows of the database\n"
-      "would lose the parents that their foreign keys name. Waits until all have ended; Ctrl-C detaches.\n\n"
+      "The previous state is kept on the device until the next restore: litefleet undo. With --snapshot-first it is also a\n"
+      "pinned snapshot, which is restored like any other. Chosen tables are replaced in one transaction, and refused where\n"
+      "rows of the database would lose the parents that their foreign keys name. Waits until all have ended; Ctrl-C detaches.\n\n"
       "Examples:\n  litefleet restore kiosk-7/orders --plan\n  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n"
       "  litefleet restore kiosk-7/orders --snapshot 01J9ZK --mode replace --yes\n  litefleet restore kiosk-7/orders --to spare-1/orders "
       "--yes\n  litefleet restore --selector site=oslo --at '2026-11-22 14:03' --wave-size 10 --max-failures 2 --yes");

@@ -36,7 +36,12 @@ bool IsImport(const v1::Snapshot& snapshot) { return !snapshot.provenance().empt
 bool IsPart(const v1::Snapshot& snapshot) { return !snapshot.part().empty(); }
 
 Cell MethodCell(const v1::Snapshot& snapshot) {
-  if (IsPart(snapshot)) return {fmt::format("{} ({})", Word(snapshot.method()), snapshot.part()), Tone::kDoubtful};
+  const std::string compatible = snapshot.compatible() ? "compatible" : "";
+  if (IsPart(snapshot)) {
+    return {fmt::format("{} ({}{}{})", Word(snapshot.method()), compatible, snapshot.compatible() ? ", " : "", snapshot.part()),
+            Tone::kDoubtful};
+  }
+  if (snapshot.compatible()) return {fmt::format("{} ({})", Word(snapshot.method()), compatible), Tone::kDoubtful};
   return IsImport(snapshot) ? Cell("import", Tone::kDoubtful) : Cell(Word(snapshot.method()));
 }
 
@@ -189,6 +194,7 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
     facts.Add("content", fmt::format("{} of {}", SizeText(snapshot.content_bytes()),
                                      snapshot.content() == v1::SNAPSHOT_CONTENT_SQL ? "SQL text" : "files"));
   }
+  facts.AddIf("compatible", snapshot.compatible() ? "as the sqlite3 CLI writes it, also where that loses something" : "");
   facts.AddIf("part", IsPart(snapshot) ? snapshot.part() + ": never the newest state of its database" : "");
   facts.AddIf("imported", snapshot.provenance());
   facts.AddIf("in question", in_question);

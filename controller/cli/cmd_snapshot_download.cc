@@ -15,6 +15,7 @@
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
 #include "common/format/segment.h"
+#include "common/io/named_file.h"
 #include "common/io/space_guard.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
@@ -214,7 +215,7 @@ absl::Status CheckOptions(const Session& session, const DownloadOptions& options
     return Error(absl::StatusCode::kInvalidArgument, "OUTPUT_INVALID", "--force overwrites a file, and CSV files go into a directory",
                  "name a directory that is not there");
   }
-  if (!to_stdout) LF_RETURN_IF_ERROR(CheckDirectoryOf(options.output));
+  if (!to_stdout) LF_RETURN_IF_ERROR(io::CheckNamedOutput(options.output, "--output"));
   // Before anything is fetched.
   if (options.format == "csv" && io::Exists(options.output)) return DirectoryExists(options);
   if (options.compatible && options.format != "sql")
@@ -291,7 +292,8 @@ void AddSnapshotDownload(CLI::App& snapshot, Session& session) {
       ->expected(1)
       ->take_all()
       ->type_name("NAME");
-  download->add_flag("--compatible", options->compatible, "SQL of a database: the text of the sqlite3 CLI, also where it loses something");
+  download->add_flag("--compatible", options->compatible,
+                     "SQL of a database: the text of the sqlite3 CLI 3.40.1, also where it loses something");
   download->add_flag("--force", options->force, "Overwrite FILE; not with csv, whose directory is always a new one");
   download->footer(
       "Every byte is checked against the root digest that the device computed. FILE gets its name only\n"

@@ -18,7 +18,7 @@
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/format/sha256_stream.h"
-#include "common/io/file.h"
+#include "common/io/named_file.h"
 #include "controller/cli/cmd_snapshot_import.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/import_client.h"
@@ -120,7 +120,11 @@ struct Sent {
 };
 
 absl::Status Send(Session& session, const ImportOptions& options, Sent& out) {
-  LF_ASSIGN_OR_RETURN(const io::UniqueFd fd, io::Open(options.file, O_RDONLY | O_NONBLOCK));  // a pipe is refused, not waited for
+  const absl::StatusOr<io::UniqueFd> opened = io::Open(options.file, O_RDONLY | O_NONBLOCK);  // a pipe is refused, not waited for
+  if (!opened.ok()) {
+    return io::NamedFileError(opened.status(), options.file, {"FILE", "name a database file, or a file of SQL text, on this machine"});
+  }
+  const io::UniqueFd& fd = *opened;
   LF_ASSIGN_OR_RETURN(const FileFacts before, LookAt(fd.get(), options.file));
   if (before.bytes == 0) {
     return Error(Code::kInvalidArgument, "FILE_INVALID", fmt::format("{} is empty", options.file),

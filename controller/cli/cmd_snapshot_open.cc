@@ -66,8 +66,9 @@ std::string FindProgram(const std::string& name) {
   return {};
 }
 
-// Its exit code. At a terminal that is the shell's while it runs, Ctrl-C with it.
-absl::StatusOr<int> RunShell(const std::string& program, const std::string& database, const std::string& sql, bool terminal) {
+// Its exit code. At a terminal that is the shell's while it runs, Ctrl-C with it; what ends this program ends the shell.
+absl::StatusOr<int> RunShell(Interrupts& interrupts, const std::string& program, const std::string& database, const std::string& sql,
+                             bool terminal) {
   std::vector<std::string> words = {"sqlite3", "-readonly", "-safe", database};
   if (!sql.empty()) words.push_back(sql);
   std::vector<char*> argv;
@@ -94,6 +95,14 @@ absl::StatusOr<int> RunShell(const std::string& program, const std::string& data
   posix_spawnattr_destroy(&attributes);
   posix_spawn_file_actions_destroy(&actions);
   if (error != 0) return ErrnoError(error, "start " + program);
+  {
+    const Interrupts::Guard guard(interrupts, [pid] { kill(pid, SIGTERM); });
+    // Its number stays its own until the guard has gone.
+    siginfo_t ended{};
+    while (waitid(P_PID, static_cast<id_t>(pid), &ended, WEXITED | WNOWAIT) < 0) {
+      if (errno != EINTR) return ErrnoError(errno, "wait for " + program);
+    }
+  }
   int status = 0;
   while (waitpid(pid, &status, 0) < 0) {
     if (errno != EINTR) return ErrnoError(errno, "wait for " + program);
@@ -133,7 +142,8 @@ CommandResult Open(Session& session, const OpenOptions& options) {
   }
   // So that the copy is removed whatever happens meanwhile.
   Interrupts::Guard guard(session.interrupts(), [] {});
-  LF_ASSIGN_OR_RETURN(const int code, RunShell(program, path, options.sql, session.stdin_is_terminal()));
+  LF_ASSIGN_OR_RETURN(const int code, RunShell(session.interrupts(), program, path, options.sql, session.stdin_is_terminal()));
+  if (session.interrupts().raised()) return kInterrupted;
   return code == 0 ? kDone : kFailed;
 }
 

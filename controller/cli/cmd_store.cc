@@ -56,10 +56,17 @@ CommandResult Stats(Session& session) {
   }
   session.Print(facts.Text());
   if (stats.devices().empty()) return kDone;
-  Table table({{"DEVICE", false, true}, {"SNAPSHOTS", true}, {"DATABASES", true}, {"STORED", true}, {"HELD", true}, {"QUOTA", true}});
+  Table table({{"DEVICE", false, true},
+               {"SNAPSHOTS", true},
+               {"DATABASES", true},
+               {"STORED", true},
+               {"A DAY", true},
+               {"HELD", true},
+               {"QUOTA", true}});
   for (const v1::DeviceUsage& device : stats.devices()) {
     const bool full = device.quota_bytes() > 0 && device.held_bytes() >= device.quota_bytes();
     table.Add({device.device_name(), std::to_string(device.snapshots()), SizeText(device.logical_bytes()), SizeText(device.stored_bytes()),
+               SizeText(device.growth_bytes_per_day()),
                full ? Cell(SizeText(device.held_bytes()), Tone::kBad) : Cell(SizeText(device.held_bytes())),
                device.quota_bytes() > 0 ? SizeText(device.quota_bytes()) : "-"});
   }

@@ -2,6 +2,7 @@
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
+#include "common/base/status.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/plan_text.h"
@@ -28,19 +29,56 @@ std::string PlanText(const v1::PlanUndoResponse& planned, size_t width) {
   return PlanText(fmt::format("undo of the last restore of {}{}", planned.target(), mode), std::move(facts), planned.plan(), width);
 }
 
+v1::PlanUndoRequest PlanRequest(const UndoOptions& options) {
+  v1::PlanUndoRequest request;
+  request.set_database(options.database);
+  request.set_restore_operation(options.restore);
+  return request;
+}
+
+// The restore that the device's record is of now: the order is bound to it, however long it waits for the device.
+absl::StatusOr<std::string> AskDrop(Session& session, AdminClient& client, const UndoOptions& options) {
+  LF_ASSIGN_OR_RETURN(const v1::PlanUndoResponse planned, client.PlanUndo(PlanRequest(options)));
+  const v1::RestorePlan& plan = planned.plan();
+  if (plan.kept_by().empty()) {
+    if (plan.obstacles_size() > 0) return FromErrorDetail(plan.obstacles(0));
+    return Error(absl::StatusCode::kFailedPrecondition, "VERSION_MISMATCH",
+                 fmt::format("the agent of {} does not say what it keeps", planned.target()),
+                 "bring agent and controller to the same version");
+  }
+  if (options.yes) return plan.kept_by();
+  Facts facts;
+  facts.Add("  operation", plan.kept_by());
+  facts.Add("  file", plan.kept_path().empty() ? "none: nothing was there before" : plan.kept_path());
+  if (plan.size_bytes() > 0) facts.Add("  size", SizeText(plan.size_bytes()));
+  session.ShowBeforeAsking(
+      fmt::format("what {} keeps of before its last restore\n{}", planned.target(), facts.Text(session.style().width)));
+  LF_RETURN_IF_ERROR(session.Confirm(false, fmt::format("Remove it for good? The restore {} cannot be undone any more.", plan.kept_by())));
+  return plan.kept_by();
+}
+
+CommandResult Drop(Session& session, AdminClient& client, const UndoOptions& options, std::chrono::seconds expire) {
+  std::string restore = options.restore;
+  // A device that is offline says nothing: the order waits for it where the restore is named and nobody wants to be asked.
+  if (restore.empty() || !options.yes) {
+    LF_ASSIGN_OR_RETURN(restore, AskDrop(session, client, options));
+  }
+  v1::StartDropUndoRequest request;
+  request.set_database(options.database);
+  request.set_restore_operation(restore);
+  *request.mutable_expire() = Seconds(expire);
+  request.set_request_id(NewUlid(session.clock().Now()));
+  LF_ASSIGN_OR_RETURN(v1::StartDropUndoResponse response, client.StartDropUndo(request));
+  return FinishOperations(session, {*std::move(response.mutable_operation())}, options, true);
+}
+
 CommandResult Undo(Session& session, const UndoOptions& options) {
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, ParseDuration(options.expire));
   LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
-  if (options.drop) {
-    LF_RETURN_IF_ERROR(
-        options.yes ? absl::OkStatus()
-                    : session.Confirm(false, fmt::format("Remove what {} keeps of before its last restore, for good?", options.database)));
-  } else if (options.plan || !options.yes) {
-    v1::PlanUndoRequest request;
-    request.set_database(options.database);
-    request.set_restore_operation(options.restore);
-    LF_ASSIGN_OR_RETURN(const v1::PlanUndoResponse planned, client->PlanUndo(request));
+  if (options.drop) return Drop(session, *client, options, expire);
+  if (options.plan || !options.yes) {
+    LF_ASSIGN_OR_RETURN(const v1::PlanUndoResponse planned, client->PlanUndo(PlanRequest(options)));
     if (options.plan) {
       if (session.json()) {
         Json item = Json::Object();
@@ -59,7 +97,6 @@ CommandResult Undo(Session& session, const UndoOptions& options) {
   v1::StartUndoRequest request;
   request.set_database(options.database);
   request.set_restore_operation(options.restore);
-  request.set_drop(options.drop);
   *request.mutable_expire() = Seconds(expire);
   request.set_request_id(NewUlid(session.clock().Now()));
   LF_ASSIGN_OR_RETURN(v1::StartUndoResponse response, client->StartUndo(request));
@@ -81,6 +118,8 @@ void AddUndo(CLI::App& app, Session& session) {
       "The device keeps the state of before the last restore until the next one, or until keep_previous has passed. It comes back in the\n"
       "way that the restore took: into the file that applications have open, or by name with the application stopped. What was there\n"
       "until then is kept in its place: an undo can be undone.\n\n"
+      "--drop removes what is kept of before one restore: the last one by what the device says, or the one that --restore names. With\n"
+      "--restore and --yes the order waits for a device that is offline.\n\n"
       "Examples:\n  litefleet undo kiosk-7/orders --plan\n  litefleet undo kiosk-7/orders --yes\n"
       "  litefleet undo kiosk-7/orders --drop");
   OnCall(undo, session, options, &Undo);

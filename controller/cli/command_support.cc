@@ -97,11 +97,14 @@ std::string OperationOutcome(const v1::Operation& operation, const std::string& 
                         (operation.ended_at().nanos() - operation.started_at().nanos()) / 1'000'000;
     if (millis >= 0) text += fmt::format(" in {}", DurationText(std::chrono::milliseconds(millis)));
   }
+  if (operation.kind() == v1::OPERATION_KIND_DROP_UNDO && operation.steps_size() > 0)
+    text += ": " + operation.steps(operation.steps_size() - 1);
   if (!operation.undo().empty()) text += fmt::format("; the previous state is kept in {}", operation.undo());
   return text;
 }
 
-CommandResult FinishOperations(Session& session, std::vector<v1::Operation> operations, const LongActionOptions& options, bool single) {
+CommandResult FinishOperations(Session& session, std::vector<v1::Operation> operations, const LongActionOptions& options, bool single,
+                               const std::function<void(const v1::Operation&, Json&)>& add) {
   if (!options.detach) {
     LF_ASSIGN_OR_RETURN(const std::chrono::seconds timeout, ParseDuration(options.timeout));
     auto ended = WaitForAll(session, operations, WaitOptions{timeout});
@@ -111,6 +114,7 @@ CommandResult FinishOperations(Session& session, std::vector<v1::Operation> oper
   const auto json = [&](const v1::Operation& operation) {
     Json item = ToJson(operation);
     AddFigures(operation, options.detach ? Figures() : FiguresOf(session, operation), item);
+    if (add) add(operation, item);
     return item;
   };
   if (session.json() && single) {

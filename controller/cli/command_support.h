@@ -78,8 +78,10 @@ struct LongActionOptions {
 // --wait, --detach; --timeout and --expire where `needs_device`, which may be offline.
 void AddLongActionOptions(CLI::App* command, LongActionOptions& options, bool needs_device);
 
-// Waits unless detached, prints the operations' ends (one thing where `single`, else a list), says what failed; the exit code.
-CommandResult FinishOperations(Session& session, std::vector<v1::Operation> operations, const LongActionOptions& options, bool single);
+// Waits unless detached, prints the operations' ends (one thing where `single`, else a list), says what failed; the exit code. `add` puts
+// what the command knows besides into an operation's document.
+CommandResult FinishOperations(Session& session, std::vector<v1::Operation> operations, const LongActionOptions& options, bool single,
+                               const std::function<void(const v1::Operation&, Json&)>& add = nullptr);
 // The same for one whose success is told by `succeeded`.
 CommandResult FinishOperation(Session& session, const v1::Operation& begun, const LongActionOptions& options,
                               const std::function<CommandResult(const v1::Operation&)>& succeeded);

@@ -10,6 +10,7 @@
 
 #include "common/base/status.h"
 #include "common/format/extent.h"
+#include "common/io/named_file.h"
 #include "fmt/format.h"
 
 namespace litefleet::cli {
@@ -79,14 +80,6 @@ absl::Status RootVerifier::Finish() {
                "what came is not what the device had: try again, and run `litefleet doctor`");
 }
 
-absl::Status CheckDirectoryOf(const std::string& path) {
-  const std::string directory = io::DirectoryOf(path);
-  struct stat info = {};
-  if (stat(directory.c_str(), &info) == 0 || errno != ENOENT) return absl::OkStatus();
-  return Error(absl::StatusCode::kNotFound, "DIRECTORY_NOT_FOUND", fmt::format("there is no directory {}", directory),
-               "make it, or name another place");
-}
-
 NewFile::NewFile(std::string path, std::string temporary, io::UniqueFd fd, bool replace)
     : path_(std::move(path)), temporary_(std::move(temporary)), fd_(std::move(fd)), replace_(replace) {
   writer_ = std::make_unique<io::UncachedWriter>(fd_.get(), temporary_);
@@ -115,7 +108,7 @@ absl::StatusOr<NewFile> NewFile::Make(const std::string& path, bool replace) {
                    "use --output - for a pipe");
     }
   }
-  LF_RETURN_IF_ERROR(CheckDirectoryOf(path));
+  LF_RETURN_IF_ERROR(io::CheckNamedOutput(path, "--output"));
   LF_RETURN_IF_ERROR(LookForLeftOvers(path));
   const std::string temporary = fmt::format("{}.{}.part", path, getpid());
   LF_ASSIGN_OR_RETURN(io::UniqueFd fd, io::Open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));

@@ -38,9 +38,6 @@ class RootVerifier {
   Bytes extent_;  // of the extent that is not whole yet
 };
 
-// kNotFound DIRECTORY_NOT_FOUND where there is no directory for `path`.
-absl::Status CheckDirectoryOf(const std::string& path);
-
 // FILE as it will be: written beside its place under another name, which goes when this is not finished.
 class NewFile {
  public:

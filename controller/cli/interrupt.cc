@@ -16,6 +16,9 @@ void Interrupts::Install() {
   sigemptyset(&signals);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGTERM);
+  // The terminal is closed; not for nohup(1), whose programs go on.
+  struct sigaction hangup {};
+  if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);
   // Blocked here and so in every thread that is made later; one thread waits for them, so that handlers may do anything.
   pthread_sigmask(SIG_BLOCK, &signals, nullptr);
   std::thread([this, signals] {

@@ -1,4 +1,4 @@
-// Ctrl-C and SIGTERM: a command that has something to clean up or to say installs a handler; without one the process ends at once.
+// Ctrl-C, SIGTERM and SIGHUP: a command that has something to clean up or to say installs a handler; without one the process ends at once.
 //
 // One per process, made in main before other threads. Thread safety: all members may be called from any thread.
 #ifndef LITEFLEET_CONTROLLER_CLI_INTERRUPT_H_
@@ -13,7 +13,7 @@ namespace litefleet::cli {
 class Interrupts {
  public:
   Interrupts() = default;
-  // Takes SIGINT and SIGTERM over for the rest of the process. A second signal ends it at once.
+  // Takes SIGINT, SIGTERM and, unless it is ignored, SIGHUP over for the rest of the process. A second signal ends it at once.
   void Install();
   // A signal came.
   bool raised() const;

@@ -1,6 +1,6 @@
 // Signs restore orders by an operator's key, for devices that believe no controller (push_restore = "signed").
 //
-// What is signed is what the operator was shown: device, database and root digest, with an expiry and a counter that grows by the time.
+// What is signed is what the operator was shown, and how it is to be restored; with an expiry, and a counter that grows by the time.
 // Thread safety: none.
 #ifndef LITEFLEET_CONTROLLER_CLI_ORDER_SIGNER_H_
 #define LITEFLEET_CONTROLLER_CLI_ORDER_SIGNER_H_
@@ -22,8 +22,9 @@ class OrderSigner {
   // may read the file.
   static absl::StatusOr<OrderSigner> Open(const std::string& key_file, uint64_t counter, SystemTime now);
 
-  absl::StatusOr<v1::OrderSignature> Sign(const std::string& device_id, const std::string& database, const std::string& root_digest,
-                                          SystemTime expires);
+  // That `snapshot` is restored into the database as `restore` says.
+  absl::StatusOr<v1::OrderSignature> Sign(const std::string& device_id, const std::string& database, const v1::Snapshot& snapshot,
+                                          const v1::RestoreTarget& restore, SystemTime expires);
 
  private:
   OrderSigner(crypto::Key key, uint64_t counter) : key_(std::move(key)), counter_(counter) {}

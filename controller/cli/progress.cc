@@ -44,7 +44,8 @@ std::string ProgressLine(const v1::Operation& operation, double rate) {
     case v1::OPERATION_STATE_SENT:
       return fmt::format("{}: sent", subject);
     case v1::OPERATION_STATE_CANCELLING:
-      return fmt::format("{}: cancelling", subject);
+      return fmt::format("{}: cancelling{}", subject,
+                         operation.device_connected() || !RunsOnDevice(operation.kind()) ? "" : ", the device is offline");
     default:
       break;
   }

@@ -11,6 +11,7 @@
 #include "common/base/proto_time.h"
 #include "controller/cli/exit_code.h"
 #include "controller/cli/text.h"
+#include "fmt/format.h"
 
 namespace litefleet::cli {
 namespace {
@@ -84,6 +85,15 @@ bool HasEnded(const v1::Operation& operation) {
 bool RunsOnDevice(v1::OperationKind kind) {
   return kind == v1::OPERATION_KIND_BACKUP || kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_HEAL ||
          kind == v1::OPERATION_KIND_UNDO || kind == v1::OPERATION_KIND_DROP_UNDO;
+}
+
+std::string WaitsForDevice(const v1::Operation& operation) {
+  if (operation.state() != v1::OPERATION_STATE_CANCELLING || operation.device_connected() || !operation.has_cancel_ends_at()) return {};
+  return fmt::format(
+      "{} is offline, and may have changed the database before it heard of the cancel: it stays cancelling until the device says what "
+      "became "
+      "of it, at most until {}, when it ends as cancelled",
+      operation.device_name(), LocalTimeText(FromProtoTime(operation.cancel_ends_at())));
 }
 
 std::string SubjectOf(const v1::Operation& operation) {
@@ -248,6 +258,7 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("provenance", Json::OrNull(snapshot.provenance()))
       .Set("imported", !snapshot.provenance().empty())
       .Set("part", Json::OrNull(snapshot.part()))
+      .Set("compatible", snapshot.compatible())
       .Set("commits", snapshot.commits() > 0 ? Json(int64_t{snapshot.commits()}) : Json());
   return result;
 }
@@ -285,6 +296,7 @@ Json ToJson(const v1::Operation& operation) {
       .Set("device_connected", operation.device_connected())
       .Set("created_at", TimeJson(operation.has_created_at(), operation.created_at()))
       .Set("expires_at", TimeJson(operation.has_expires_at(), operation.expires_at()))
+      .Set("cancel_ends_at", TimeJson(operation.has_cancel_ends_at(), operation.cancel_ends_at()))
       .Set("ordered_by", Json::OrNull(operation.ordered_by()))
       .Set("restore_mode", WordJson(operation.restore_mode()))
       .Set("undo", Json::OrNull(operation.undo()))

@@ -35,6 +35,9 @@ Tone ToneOf(v1::OperationState state);
 bool HasEnded(const v1::Operation& operation);
 // A device carries it out, and may be offline.
 bool RunsOnDevice(v1::OperationKind kind);
+// Of a restore or an undo that was cancelled while its device is away, which may have changed the database by then: what is waited for, and
+// until when. Else empty.
+std::string WaitsForDevice(const v1::Operation& operation);
 // "backup of DEVICE/DATABASE", "prune of the store".
 std::string SubjectOf(const v1::Operation& operation);
 // "DEVICE/DATABASE"; empty where the operation has no device.

@@ -14,7 +14,9 @@ Json ToJson(const v1::ScrubReport& report) {
       .Set("stored_bytes", report.stored_bytes())
       .Set("logical_bytes", report.logical_bytes())
       .Set("chunks_quarantined", report.chunks_quarantined())
-      .Set("snapshots_damaged", report.snapshots_damaged());
+      .Set("snapshots_damaged", report.snapshots_damaged())
+      .Set("records_rewritten", report.records_rewritten())
+      .Set("damaged_bytes", report.damaged_bytes());
   return result;
 }
 
@@ -58,6 +60,7 @@ Json ToJson(const v1::GetStoreStatsResponse& stats) {
         .Set("snapshots", device.snapshots())
         .Set("logical_bytes", device.logical_bytes())
         .Set("stored_bytes", device.stored_bytes())
+        .Set("growth_bytes_per_day", device.growth_bytes_per_day())
         .Set("held_bytes", device.held_bytes())
         .Set("quota_bytes", QuotaJson(device.quota_bytes()))
         .Set("quota_snapshots", QuotaJson(device.quota_snapshots()));

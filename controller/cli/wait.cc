@@ -29,11 +29,15 @@ constexpr size_t kMaxStates = 256;   // of one watch, not yet looked at
 absl::Status Interrupted() { return Error(absl::StatusCode::kCancelled, "INTERRUPTED", "interrupted"); }
 
 absl::Status Offline(const v1::Operation& operation, std::chrono::seconds timeout) {
-  const bool queued = operation.state() == v1::OPERATION_STATE_QUEUED;
+  const bool cancelling = operation.state() == v1::OPERATION_STATE_CANCELLING;
+  const std::string_view what = operation.state() == v1::OPERATION_STATE_QUEUED ? "stays queued and runs when the device connects"
+                                : cancelling                                    ? "stays cancelling until the device says what became of it"
+                                                                                : "goes on when the device connects";
   return Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE",
                fmt::format("device {} was offline for {} s all in all; operation {} {}", operation.device_name(), timeout.count(),
-                           operation.id(), queued ? "stays queued and runs when the device connects" : "goes on when the device connects"),
-               fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()));
+                           operation.id(), what),
+               cancelling ? fmt::format("litefleet operation show {} says until when at most", operation.id())
+                          : fmt::format("litefleet operation watch {0}, or litefleet operation cancel {0}", operation.id()));
 }
 
 absl::Status NoAnswer(const v1::Operation& operation, std::chrono::seconds timeout) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/base/bytes.h"
+#include "common/base/error_detail.h"
 #include "common/base/status.h"
 #include "common/format/digest.h"
 #include "controller/cli/things.h"
@@ -16,13 +17,63 @@ constexpr size_t kHashDigits = 16;
 
 bool EndedBadly(const v1::Operation& operation) { return HasEnded(operation) && operation.state() != v1::OPERATION_STATE_SUCCEEDED; }
 
+// One item until something of it has to be waited for.
+struct Begun {
+  int attempt = 1;
+  absl::StatusOr<v1::Operation> operation;
+  bool before = false;  // the operation is the one that comes before
+};
+
+absl::Status Failed(const v1::Operation& before) {
+  constexpr std::string_view kWhat = "the snapshot that comes first was not made, and nothing was restored";
+  if (before.has_error()) return Annotate(FromErrorDetail(before.error()), kWhat);
+  if (!HasEnded(before)) {
+    return Error(absl::StatusCode::kUnavailable, "DEVICE_OFFLINE", fmt::format("{}: the device is offline", kWhat),
+                 fmt::format("operation {0} stays queued: litefleet operation cancel {0}; then the same command again", before.id()));
+  }
+  return Error(absl::StatusCode::kAborted, "NOT_BEGUN",
+               fmt::format("{}: operation {} ended as {}", kWhat, before.id(), Word(before.state())), "the same command again");
+}
+
+absl::StatusOr<v1::Operation> Start(const WaveItem& item, const std::string& request_id, int attempt, const v1::Operation* before) {
+  if (before != nullptr && before->state() != v1::OPERATION_STATE_SUCCEEDED) return Failed(*before);
+  if (before != nullptr && item.before_done) LF_RETURN_IF_ERROR(item.before_done(*before));
+  return item.start(WaveRequestId(request_id, item.name, attempt));
+}
+
+Begun Begin(const WaveItem& item, const std::string& request_id) {
+  for (int attempt = 1;; ++attempt) {
+    absl::StatusOr<v1::Operation> operation = absl::UnknownError("not begun");
+    if (item.before) {
+      operation = item.before(WaveRequestId(request_id, item.name, attempt) + "-b");
+      if (!operation.ok()) return {attempt, operation, false};
+      if (!HasEnded(*operation)) return {attempt, operation, true};
+      if (EndedBadly(*operation) && attempt < kMaxAttempts) continue;
+    }
+    operation = Start(item, request_id, attempt, item.before ? &*operation : nullptr);
+    if (!operation.ok() || !EndedBadly(*operation) || attempt == kMaxAttempts) return {attempt, operation, false};
+  }
+}
+
 }  // namespace
 
-absl::StatusOr<v1::Operation> StartOrFind(const WaveItem& item, const std::string& request_id) {
-  for (int attempt = 1;; ++attempt) {
-    absl::StatusOr<v1::Operation> operation = item.start(WaveRequestId(request_id, item.name, attempt));
-    if (!operation.ok() || !EndedBadly(*operation) || attempt == kMaxAttempts) return operation;
+absl::Status StartOrFindAll(Session& session, std::span<const WaveItem> items, const WaveOptions& options,
+                            std::vector<absl::StatusOr<v1::Operation>>& begun, std::vector<v1::Operation>& waited) {
+  std::vector<Begun> all;
+  for (const WaveItem& item : items) all.push_back(Begin(item, options.request_id));
+  for (const Begun& one : all) {
+    if (one.before) waited.push_back(*one.operation);
   }
+  if (!waited.empty()) {
+    LF_ASSIGN_OR_RETURN(waited, options.wait_for_all(session, waited, options.wait));
+  }
+  size_t next = 0;
+  for (size_t i = 0; i < all.size(); ++i) {
+    if (all[i].before) all[i].operation = Start(items[i], options.request_id, all[i].attempt, &waited[next++]);
+    begun.push_back(std::move(all[i].operation));
+  }
+  waited.clear();
+  return absl::OkStatus();
 }
 
 std::string WaveRequestId(const std::string& request_id, const std::string& name, int attempt) {
@@ -34,8 +85,15 @@ absl::Status RunWaves(Session& session, const std::vector<WaveItem>& items, cons
   for (size_t begin = 0; begin < items.size(); begin += size) {
     const size_t end = std::min(items.size(), begin + size);
     const size_t before = result.operations.size();
+    std::vector<absl::StatusOr<v1::Operation>> begun;
+    std::vector<v1::Operation> waited;
+    const absl::Status started = StartOrFindAll(session, std::span(items).subspan(begin, end - begin), options, begun, waited);
+    if (!started.ok()) {
+      result.operations.insert(result.operations.end(), waited.begin(), waited.end());
+      return started;
+    }
     for (size_t i = begin; i < end; ++i) {
-      auto operation = StartOrFind(items[i], options.request_id);
+      absl::StatusOr<v1::Operation>& operation = begun[i - begin];
       if (operation.ok()) {
         result.operations.push_back(*std::move(operation));
       } else {
@@ -44,7 +102,7 @@ absl::Status RunWaves(Session& session, const std::vector<WaveItem>& items, cons
     }
     if (end == items.size()) break;
     std::vector<v1::Operation> wave(result.operations.begin() + static_cast<std::ptrdiff_t>(before), result.operations.end());
-    LF_ASSIGN_OR_RETURN(wave, WaitForAll(session, std::move(wave), options.wait));
+    LF_ASSIGN_OR_RETURN(wave, options.wait_for_all(session, std::move(wave), options.wait));
     std::move(wave.begin(), wave.end(), result.operations.begin() + static_cast<std::ptrdiff_t>(before));
     const auto failed =
         static_cast<size_t>(std::count_if(result.operations.begin(), result.operations.end(),

@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,12 +21,18 @@ struct WaveOptions {
   size_t size = 0;          // 0: all at once
   size_t max_failures = 1;  // no wave begins once so many have failed
   WaitOptions wait;
+  // As WaitForAll, which it is but in tests.
+  std::function<absl::StatusOr<std::vector<v1::Operation>>(Session&, std::vector<v1::Operation>, const WaitOptions&)> wait_for_all =
+      &WaitForAll;
 };
 
 // One database of the whole.
 struct WaveItem {
   std::string name;  // for people, and for the request id
   std::function<absl::StatusOr<v1::Operation>(const std::string& request_id)> start;
+  // An operation that has to succeed before `start` is called, and what is done with it then; an error refuses the item. Null: none.
+  std::function<absl::StatusOr<v1::Operation>(const std::string& request_id)> before = nullptr;
+  std::function<absl::Status(const v1::Operation& succeeded)> before_done = nullptr;
 };
 
 struct WaveResult {
@@ -34,13 +41,16 @@ struct WaveResult {
   size_t not_begun = 0;
 };
 
-// Waits for each wave but the last one, which is the caller's to wait for. Errors: as WaitForAll (what was begun is in `result`).
+// Waits for what comes before, and for each wave but the last one, which is the caller's to wait for. Errors: as WaitForAll (what was begun
+// is in `result`).
 absl::Status RunWaves(Session& session, const std::vector<WaveItem>& items, const WaveOptions& options, WaveResult& result);
 
-// The operation of one database: that of an earlier call, past attempts that had failed before this one, else a new one.
-absl::StatusOr<v1::Operation> StartOrFind(const WaveItem& item, const std::string& request_id);
+// The operations of some databases, in their order: those of an earlier call, past attempts that had failed before this one, else new ones;
+// an error is of one database. Waits for what comes before. Errors: as WaitForAll (what was begun and is waited for is in `waited`).
+absl::Status StartOrFindAll(Session& session, std::span<const WaveItem> items, const WaveOptions& options,
+                            std::vector<absl::StatusOr<v1::Operation>>& begun, std::vector<v1::Operation>& waited);
 
-// "REQUEST-HASH-N": `attempt` counts from 1.
+// "REQUEST-HASH-N": `attempt` counts from 1. What comes before has "-b" behind it.
 std::string WaveRequestId(const std::string& request_id, const std::string& name, int attempt);
 
 }  // namespace litefleet::cli

@@ -103,6 +103,8 @@ std::vector<std::string> NeedRestart(const ControllerConfig& running, const Cont
       {wanted.catalog_backup_every != running.catalog_backup_every, "catalog.backup_every"},
       {wanted.catalog_backup_keep != running.catalog_backup_keep, "catalog.backup_keep"},
       {wanted.export_directory != running.export_directory, "export.directory"},
+      {wanted.drill_every != running.drill_every, "drill.every"},
+      {wanted.drill_older_every != running.drill_older_every, "drill.older_every"},
       {wanted.metrics_listen != running.metrics_listen, "metrics.listen"},
       {wanted.metrics_databases != running.metrics_databases, "metrics.databases"}};
   std::vector<std::string> keys;
@@ -113,7 +115,11 @@ std::vector<std::string> NeedRestart(const ControllerConfig& running, const Cont
 }
 
 absl::StatusOr<ControllerConfig> ReadControllerConfig(const std::string& path) {
-  LF_ASSIGN_OR_RETURN(TomlReader reader, TomlReader::ReadFile(path));
+  LF_ASSIGN_OR_RETURN(TomlReader reader,
+                      TomlReader::ReadFile(path,
+                                           "leave --config out for the defaults, or name another: "
+                                           "/usr/share/doc/litefleet/examples/controller.toml (deploy/etc of the sources) has every "
+                                           "option"));
   return Read(std::move(reader));
 }
 

@@ -71,7 +71,7 @@ absl::Status RemoveTree(const std::string& path) {
 
 // What was exported into a directory, by the names in it.
 struct Exported {
-  bool has_snapshot = false;
+  std::string made;  // the name of what the snapshot became; empty where it was not exported
   // Of the newest; times of the future are of a clock that was set back since, and say nothing.
   std::optional<SystemTime> last;
 };
@@ -81,7 +81,7 @@ absl::StatusOr<Exported> ExportedIn(const std::string& directory, const std::str
   for (const std::string& name : names) {
     const auto parsed = ParseExportName(name);
     if (!parsed.has_value()) continue;
-    exported.has_snapshot |= parsed->snapshot.value() == snapshot;
+    if (parsed->snapshot.value() == snapshot) exported.made = name;
     if (parsed->at <= now) exported.last = std::max(exported.last.value_or(parsed->at), parsed->at);
   }
   return exported;
@@ -297,7 +297,7 @@ void Exports::LookAt(const Candidate& candidate) {
   const SystemTime now = deps_.clock.Now();
   const auto before = directory.ok() ? ExportedIn(*directory, newest.id(), now) : absl::StatusOr<Exported>(directory.status());
   if (before.ok()) {
-    if (before->has_snapshot) return;
+    if (!before->made.empty()) return HasFailed(key) ? Repair(candidate, *directory, before->made) : void();
     if (before->last.has_value() && now - *before->last < candidate.rule.every) return;
   }
   const auto cancel = std::make_shared<CancelToken>();  // the fleet may call it late
@@ -394,12 +394,30 @@ absl::Status Exports::Export(const Candidate& candidate, const std::string& dire
   LF_CRASH_POINT("export.written");
   const std::string made = directory + "/" + name;
   if (rename(partial.c_str(), made.c_str()) != 0) return ErrnoError(errno, "rename " + partial);
-  for (const std::string& each : {directory, parent, options_.root}) LF_RETURN_IF_ERROR(io::SyncDirectory(each));
+  LF_RETURN_IF_ERROR(SyncAbove(made));
   LF_CRASH_POINT("export.renamed");
   operation.add_steps("written to " + made);
   if (const absl::Status kept = Keep(directory, name, candidate.rule.keep); !kept.ok())
     operation.add_steps("older ones stay: " + MessageOf(kept));
   return absl::OkStatus();
+}
+
+absl::Status Exports::SyncAbove(const std::string& made) const {
+  const std::string directory = io::DirectoryOf(made);
+  for (const std::string& each : {directory, io::DirectoryOf(directory), options_.root}) LF_RETURN_IF_ERROR(options_.sync_directory(each));
+  return absl::OkStatus();
+}
+
+// It is there: what failed came after its rename, or was about another snapshot.
+void Exports::Repair(const Candidate& candidate, const std::string& directory, const std::string& made) {
+  const absl::Status synced = SyncAbove(directory + "/" + made);
+  Note(candidate, synced, options_.again);
+  if (!synced.ok()) {
+    not_before_[Key(candidate.database.device_id(), candidate.database.name())] = deps_.clock.Steady() + options_.again;
+    return;
+  }
+  if (const absl::Status kept = Keep(directory, made, candidate.rule.keep); !kept.ok())
+    spdlog::warn("older exports in {} stay: {}", directory, MessageOf(kept));
 }
 
 absl::Status Exports::Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation,

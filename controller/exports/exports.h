@@ -93,7 +93,9 @@ struct ExportOptions {
   std::chrono::milliseconds slow{30'000};    // what took as long as this comes last the next time
   int nice = 10;
   std::string helper;
-  io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
+  // For tests.
+  io::FreeBytesOf free_bytes = &io::FreeBytes;
+  std::function<absl::Status(const std::string&)> sync_directory = &io::SyncDirectory;
 };
 
 class Exports {
@@ -123,6 +125,9 @@ class Exports {
   absl::StatusOr<std::string> PlaceOf(const v1::Database& database) const;
   absl::Status Export(const Candidate& candidate, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
   absl::Status Write(const Candidate& candidate, int fd, const std::string& directory, v1::Operation& operation, const CancelToken& cancel);
+  // The directories that lead to an export.
+  absl::Status SyncAbove(const std::string& made) const;
+  void Repair(const Candidate& candidate, const std::string& directory, const std::string& made);
   // `made`: the name of the newest, which stays.
   absl::Status Keep(const std::string& directory, const std::string& made, int keep) const;
   void Note(const Candidate& candidate, const absl::Status& status, std::chrono::nanoseconds pause);

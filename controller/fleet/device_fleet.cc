@@ -17,6 +17,9 @@ namespace {
 constexpr std::chrono::milliseconds kTick{200};
 constexpr int kMissedHealths = 3;
 
+constexpr std::chrono::seconds kClockWasSet{30};
+constexpr std::chrono::seconds kClocksAgree{5};
+
 absl::Status Replaced() {
   return Error(absl::StatusCode::kAborted, "REPLACED_BY_NEWER_STREAM", "a newer control stream of this device took the place of this one");
 }
@@ -233,9 +236,12 @@ void DeviceFleet::SendTo(const DeviceId& device, v1::ControlResponse message) {
 absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health) {
   LF_ASSIGN_OR_RETURN(const std::vector<v1::DatabaseHealth> databases, CheckedDatabases(health.databases(), kMaxDatabases));
   std::chrono::milliseconds offset;
+  const std::chrono::milliseconds measured(
+      health.has_device_time() ? ToUnixMillis(parts_.clock->Now()) - TimestampMillis(health.device_time()) : 0);
   {
     MutexLock lock(mu_);
     const SteadyTime now = parts_.clock->Steady();
+    if (health.has_device_time()) MeasureClock(*session, measured, now);
     // What answers a policy is news whenever it comes.
     const std::string answer =
         health.has_policy_version() ? PolicyAnswer(health.policy_version(), health.policy_problems()) : session->policy_answered;
@@ -263,6 +269,25 @@ absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& ses
     Flush(session);
   }
   return absl::OkStatus();
+}
+
+void DeviceFleet::MeasureClock(Session& session, std::chrono::milliseconds measured, SteadyTime now) const {
+  const std::chrono::milliseconds more = measured - session.clock_offset;
+  const std::optional<Session::ClockSeems> before = std::exchange(session.clock_seems, std::nullopt);
+  if (std::chrono::abs(more) <= kClockWasSet) return;  // what a message may be late by the link says nothing
+  // It has set its clock since the hello. A message that is late on a slow link can only make the difference larger: a smaller one is
+  // believed at once, a larger one when a later message says the same.
+  const bool again =
+      before.has_value() && now - before->at >= options_.health_interval / 4 && std::chrono::abs(measured - before->offset) <= kClocksAgree;
+  if (more < std::chrono::milliseconds(0)) {
+    session.clock_offset = measured;
+  } else if (again) {
+    session.clock_offset = std::min(measured, before->offset);
+  } else {
+    // Of several that came at once the first one counts, so that one a second does not put it off.
+    const bool soon = before.has_value() && now - before->at < options_.health_interval / 4;
+    session.clock_seems = soon ? before : Session::ClockSeems{.offset = measured, .at = now};
+  }
 }
 
 void DeviceFleet::TellOfGone(const DeviceId& device, const SessionPtr& session, std::span<const v1::DatabaseHealth> databases) {
@@ -311,7 +336,7 @@ absl::Status DeviceFleet::OnProgress(const DeviceId& device, const SessionPtr& s
     }
     if (table_->KeepProgress(operation, progress.progress())) return absl::OkStatus();
   }
-  const SystemTime now = parts_.clock->Now();
+  const SystemTime now = Time();
   bool foreign = false;
   const absl::StatusOr<OperationTable::Changed> changed = table_->Change(operation, [&](v1::Operation& stored) {
     foreign = stored.device_id() != device.value();
@@ -353,7 +378,7 @@ absl::Status DeviceFleet::OnResult(const DeviceId& device, const SessionPtr& ses
     offset = session->clock_offset;
     session->unnamed.erase(OperationId(id));
   }
-  const SystemTime now = parts_.clock->Now();
+  const SystemTime now = Time();
   bool foreign = false;
   const absl::StatusOr<OperationTable::Changed> changed = table_->Change(OperationId(id), [&](v1::Operation& stored) {
     foreign = stored.device_id() != device.value() || stored.kind() == v1::OPERATION_KIND_CHECK;
@@ -425,10 +450,10 @@ absl::Status DeviceFleet::OnChainCheck(const DeviceId& device, const SessionPtr&
 absl::StatusOr<catalog::OperationRow> DeviceFleet::OwnOperation(const DeviceId& device, const std::string& id, v1::OperationKind kind,
                                                                 const std::string& database, const google::protobuf::Timestamp* started_at,
                                                                 std::chrono::milliseconds clock_offset) const {
-  if (kind == v1::OPERATION_KIND_UNSPECIFIED) return absl::NotFoundError("the report does not say what the operation is");
   const bool restores = kind == v1::OPERATION_KIND_RESTORE || kind == v1::OPERATION_KIND_UNDO;
   if (kind != v1::OPERATION_KIND_BACKUP && !restores) {
-    return BadMessage(fmt::format("a device began an operation of the kind {}", static_cast<int>(kind)));
+    // An order of a catalog that was lost, or that the history keeps no more. The device must hear so, or it would ask for ever.
+    return absl::NotFoundError(fmt::format("no device begins an operation of the kind {}", static_cast<int>(kind)));
   }
   if (!IsName(database)) return BadMessage("a device began an operation of a database without a valid name");
   catalog::OperationRow row;
@@ -436,7 +461,7 @@ absl::StatusOr<catalog::OperationRow> DeviceFleet::OwnOperation(const DeviceId& 
   row.operation = NewOperation(kind, device, database, restores ? "device" : "schedule");
   row.operation.set_id(id);
   row.operation.set_state(v1::OPERATION_STATE_RUNNING);
-  const SystemTime now = parts_.clock->Now();
+  const SystemTime now = Time();
   // It may have begun while the device was offline; more than its history keeps is not believed.
   SystemTime began = now;
   if (started_at != nullptr) began = std::clamp(FromProtoTime(*started_at) + clock_offset, now - catalog::OperationCatalog::kMaxAge, now);
@@ -467,7 +492,7 @@ void DeviceFleet::OnQueryResult(const SessionPtr& session, const v1::QueryResult
 
 void DeviceFleet::Tick() {
   const SteadyTime steady = parts_.clock->Steady();
-  const SystemTime now = parts_.clock->Now();
+  const SystemTime now = Time();
   std::vector<std::pair<DeviceId, SessionPtr>> silent;
   std::vector<PlanDone> late;
   std::vector<OperationId> lost;

@@ -39,6 +39,9 @@ struct DeviceFleetParts {
   std::function<void()> on_orderable = nullptr;
   // What the policy that rules it says to a device now. Errors: kFailedPrecondition POLICY_TIE: the device keeps what it has. May be empty.
   std::function<absl::StatusOr<v1::DevicePolicy>(const DeviceId&)> policy_of = nullptr;
+  // What operations are stamped with, expire by and are forgotten by (retention/controller_time): a clock that jumps ends no order. May be
+  // called under locks. Empty: the clock's time, whatever it says.
+  std::function<SystemTime()> time = nullptr;
 };
 
 struct DeviceFleetOptions {
@@ -107,6 +110,8 @@ class DeviceFleet final : public Fleet {
   void Tick();
 
  private:
+  // What is not the operation's own: whether its device is there, and until when a cancel waits for it.
+  void FillDevice(v1::Operation& operation) const;
   using PlanDone = absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)>;
   struct PendingQuery {
     SteadyTime deadline;
@@ -114,8 +119,13 @@ class DeviceFleet final : public Fleet {
   };
   // One connected stream. Members are guarded by mu_; `link` is constant.
   struct Session {
+    struct ClockSeems {
+      std::chrono::milliseconds offset;
+      SteadyTime at;
+    };
     std::shared_ptr<DeviceLink> link;
-    std::chrono::milliseconds clock_offset{0};
+    std::chrono::milliseconds clock_offset{0};  // controller time minus device time
+    std::optional<ClockSeems> clock_seems;      // a larger one that one message has said
     SteadyTime heard_at;
     std::optional<SteadyTime> health_saved_at;
     std::map<OperationId, SteadyTime> unnamed;  // own operations that hello did not name, and when they count as lost
@@ -167,6 +177,9 @@ class DeviceFleet final : public Fleet {
   void CallOnCancel(const OperationId& operation);
   void SendOrders(const std::vector<OperationTable::Entry>& entries);
   void EndAllOf(const DeviceId& device, const absl::Status& why);
+  // From a message that says the device's time. REQUIRES: mu_.
+  void MeasureClock(Session& session, std::chrono::milliseconds measured, SteadyTime now) const;
+  SystemTime Time() const { return parts_.time ? parts_.time() : parts_.clock->Now(); }
   void RunTicker();
 
   const DeviceFleetParts parts_;

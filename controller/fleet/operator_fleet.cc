@@ -1,4 +1,5 @@
 // The operators' half of DeviceFleet: orders, cancels, questions, watches, and the controller's own operations.
+#include <optional>
 #include <utility>
 
 #include "common/base/crash_point.h"
@@ -6,6 +7,7 @@
 #include "common/base/status.h"
 #include "controller/fleet/device_fleet.h"
 #include "controller/fleet/device_messages.h"
+#include "controller/fleet/transitions.h"
 #include "fmt/format.h"
 #include "spdlog/spdlog.h"
 
@@ -54,15 +56,15 @@ void DeviceFleet::CloseAll(const absl::Status& why) {
 void DeviceFleet::EndAllOf(const DeviceId& device, const absl::Status& why) {
   for (const OperationTable::Entry& entry : table_->ActiveOf(device)) {
     if (entry.origin == catalog::Origin::kLocal) continue;  // checks of its snapshots go on
-    const auto changed = table_->Change(OperationId(entry.operation.id()),
-                                        [&](v1::Operation& operation) { return ApplyAbandoned(operation, why, parts_.clock->Now()); });
+    const auto changed =
+        table_->Change(OperationId(entry.operation.id()), [&](v1::Operation& operation) { return ApplyAbandoned(operation, why, Time()); });
     if (!changed.ok()) spdlog::warn("operation {} could not be ended: {}", entry.operation.id(), MessageOf(changed.status()));
   }
 }
 
 v1::Operation DeviceFleet::NewOperation(v1::OperationKind kind, const DeviceId& device, const std::string& database,
                                         const std::string& ordered_by) const {
-  const SystemTime now = parts_.clock->Now();
+  const SystemTime now = Time();
   v1::Operation operation;
   operation.set_id(NewUlid(now));
   operation.set_kind(kind);
@@ -100,7 +102,7 @@ absl::StatusOr<std::vector<v1::Operation>> DeviceFleet::StartBackups(const std::
   std::map<DeviceId, size_t> wanted;
   for (const BackupOrder& order : orders) ++wanted[order.device];
   LF_RETURN_IF_ERROR(CheckRoom(wanted));
-  const SystemTime expires = parts_.clock->Now() + (expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire));
+  const SystemTime expires = Time() + (expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire));
   std::vector<catalog::OperationRow> rows;
   for (const BackupOrder& wish : orders) {
     catalog::OperationRow& row = rows.emplace_back();
@@ -157,10 +159,13 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartDropUndo(const DeviceId& device,
 
 absl::StatusOr<v1::Operation> DeviceFleet::StartOne(const DeviceId& device, catalog::OperationRow row, std::chrono::seconds expire) {
   LF_RETURN_IF_ERROR(CheckRoom({{device, 1}}));
-  const SystemTime expires = parts_.clock->Now() + (expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire));
-  *row.operation.mutable_expires_at() = ToProtoTime(expires);
+  const auto lasts = expire.count() <= 0 ? kDefaultExpire : std::min(expire, kMaxExpire);
+  const SystemTime now = Time();
+  *row.operation.mutable_expires_at() = ToProtoTime(now + lasts);
   row.order.set_operation_id(row.operation.id());
-  *row.order.mutable_expires_at() = row.operation.expires_at();
+  // A device that waits for a confirmation goes by its own clock. Where the controller's time is on hold behind the system clock, after a
+  // long rest, its end would have come before anybody could confirm it there; the operation ends by the controller's time all the same.
+  *row.order.mutable_expires_at() = ToProtoTime(std::max(now, parts_.clock->Now()) + lasts);
   LF_ASSIGN_OR_RETURN(const std::vector<OperationTable::Entry> entries, table_->Create({row}));
   SendOrders(entries);
   v1::Operation operation = entries.front().operation;
@@ -176,7 +181,7 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartHeal(const DeviceId& device, con
   }
   catalog::OperationRow row;
   row.operation = NewOperation(v1::OPERATION_KIND_HEAL, device, order.database(), ordered_by);
-  *row.operation.mutable_expires_at() = ToProtoTime(parts_.clock->Now() + kDefaultExpire);
+  *row.operation.mutable_expires_at() = ToProtoTime(Time() + kDefaultExpire);
   row.order.set_operation_id(row.operation.id());
   *row.order.mutable_expires_at() = row.operation.expires_at();
   *row.order.mutable_heal() = order;
@@ -223,7 +228,7 @@ absl::StatusOr<v1::Operation> DeviceFleet::Cancel(const OperationId& operation) 
     return Ended(row.operation);
   }
   LF_ASSIGN_OR_RETURN(OperationTable::Changed changed,
-                      table_->Change(operation, [&](v1::Operation& stored) { return ApplyCancel(stored, parts_.clock->Now()); }));
+                      table_->Change(operation, [&](v1::Operation& stored) { return ApplyCancel(stored, Time()); }));
   if (changed.outcome == Outcome::kEnded) return Ended(changed.operation);
   LF_CRASH_POINT("fleet.cancel_durable");
   if (entry->origin != catalog::Origin::kLocal) {
@@ -248,8 +253,8 @@ void DeviceFleet::CallOnCancel(const OperationId& operation) {
   }
   if (on_cancel) return on_cancel();
   // Nobody carries it out.
-  const auto changed = table_->Change(
-      operation, [&](v1::Operation& stored) { return ApplyAbandoned(stored, absl::CancelledError("cancelled"), parts_.clock->Now()); });
+  const auto changed =
+      table_->Change(operation, [&](v1::Operation& stored) { return ApplyAbandoned(stored, absl::CancelledError("cancelled"), Time()); });
   if (!changed.ok()) spdlog::warn("operation {} could not be ended: {}", operation.value(), MessageOf(changed.status()));
 }
 
@@ -284,7 +289,7 @@ absl::Status DeviceFleet::UpdateLocal(const v1::Operation& operation) {
   const bool ends = IsResultState(operation.state());
   if (!ends && table_->KeepProgress(id, operation.progress())) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(const OperationTable::Changed changed,
-                      table_->Change(id, [&](v1::Operation& stored) { return ApplyLocal(stored, operation, parts_.clock->Now()); }));
+                      table_->Change(id, [&](v1::Operation& stored) { return ApplyLocal(stored, operation, Time()); }));
   if (ends) {
     MutexLock lock(mu_);
     on_cancel_.erase(id);
@@ -311,13 +316,19 @@ absl::Status DeviceFleet::AdoptLocal(const OperationId& operation, std::function
 
 void DeviceFleet::FillLive(v1::Operation& operation) const {
   table_->FillProgress(operation);
+  FillDevice(operation);
+}
+
+void DeviceFleet::FillDevice(v1::Operation& operation) const {
   operation.set_device_connected(!operation.device_id().empty() && IsConnected(DeviceId(operation.device_id())));
+  const std::optional<SystemTime> until = UnheardUntil(operation);
+  if (until.has_value()) *operation.mutable_cancel_ends_at() = ToProtoTime(*until);
 }
 
 absl::StatusOr<uint64_t> DeviceFleet::Watch(const OperationId& operation, Watcher watcher) {
   return table_->AddWatch(operation, [this, call = std::move(watcher)](const v1::Operation& now) {
     v1::Operation complete = now;
-    complete.set_device_connected(!now.device_id().empty() && IsConnected(DeviceId(now.device_id())));
+    FillDevice(complete);
     call(complete);
   });
 }

@@ -17,8 +17,14 @@ constexpr size_t kMaxReason = 63;
 constexpr int kMaxHooks = 16;
 constexpr size_t kMaxHookOutput = 4096;
 constexpr std::string_view kLost = "OPERATION_LOST";
+constexpr std::string_view kRefused = "OPERATION_CANCELLED";  // of an upload, by ingest
 constexpr std::string_view kUnheard = "CANCELLED_UNHEARD";
 constexpr std::chrono::hours kUnheardRestore{24};
+
+// It may be in the step that does.
+bool ChangesDatabase(const v1::Operation& operation) {
+  return operation.kind() == v1::OPERATION_KIND_RESTORE || operation.kind() == v1::OPERATION_KIND_UNDO;
+}
 
 }  // namespace
 
@@ -102,12 +108,16 @@ Outcome ApplyProgress(v1::Operation& operation, const v1::Progress& progress, Sy
 
 Outcome ApplyResult(v1::Operation& operation, const v1::OperationResult& result, std::chrono::milliseconds clock_offset, SystemTime now) {
   if (!catalog::IsActive(operation.state()) && !IsProvisional(operation)) return Outcome::kEnded;
+  // It heard of the cancel from the upload.
+  const bool refused = (operation.state() == v1::OPERATION_STATE_CANCELLING || operation.state() == v1::OPERATION_STATE_CANCELLED) &&
+                       result.state() == v1::OPERATION_STATE_FAILED && result.error().info().reason() == kRefused;
   operation.clear_error();
   MergeProgress(*operation.mutable_progress(), result.progress());
   if (result.has_started_at()) {
     *operation.mutable_started_at() = ToProtoTime(OnOurClock(result.started_at(), clock_offset, operation, now));
   }
-  End(operation, result.state(), result.has_ended_at() ? OnOurClock(result.ended_at(), clock_offset, operation, now) : now);
+  End(operation, refused ? v1::OPERATION_STATE_CANCELLED : result.state(),
+      result.has_ended_at() ? OnOurClock(result.ended_at(), clock_offset, operation, now) : now);
   if (operation.has_started_at() && FromProtoTime(operation.started_at()) > FromProtoTime(operation.ended_at())) {
     *operation.mutable_started_at() = operation.ended_at();
   }
@@ -148,19 +158,27 @@ Outcome ApplyCancel(v1::Operation& operation, SystemTime now) {
   return Outcome::kChanged;
 }
 
+std::optional<SystemTime> UnheardUntil(const v1::Operation& operation) {
+  if (operation.state() != v1::OPERATION_STATE_CANCELLING || !ChangesDatabase(operation)) return std::nullopt;
+  return std::max<SystemTime>(FromProtoTime(operation.created_at()) + kUnheardRestore, FromProtoTime(operation.expires_at()));
+}
+
 bool EndsUnheard(const v1::Operation& operation, SystemTime now) {
   if (operation.state() != v1::OPERATION_STATE_CANCELLING) return false;
-  if (operation.kind() != v1::OPERATION_KIND_RESTORE && operation.kind() != v1::OPERATION_KIND_UNDO) return true;
-  return now >= std::max(FromProtoTime(operation.created_at()) + kUnheardRestore, FromProtoTime(operation.expires_at()));
+  const std::optional<SystemTime> until = UnheardUntil(operation);
+  return !until.has_value() || now >= *until;
 }
 
 Outcome ApplyUnheard(v1::Operation& operation, SystemTime now) {
   if (!catalog::IsActive(operation.state())) return Outcome::kEnded;
   if (!EndsUnheard(operation, now)) return Outcome::kUnchanged;
   End(operation, v1::OPERATION_STATE_CANCELLED, now);
-  *operation.mutable_error() =
-      ToErrorDetail(Error(absl::StatusCode::kCancelled, kUnheard, "cancelled while the device was offline: it is told when it is back",
-                          "if it had finished before, its result takes the place of this"));
+  const std::string_view message = ChangesDatabase(operation)
+                                       ? "cancelled, and the device was not heard of since: whether it had changed the database before is "
+                                         "not known, and it is told when it is back"
+                                       : "cancelled while the device was offline: it is told when it is back";
+  *operation.mutable_error() = ToErrorDetail(
+      Error(absl::StatusCode::kCancelled, kUnheard, message, "if it had finished before, its result takes the place of this"));
   return Outcome::kChanged;
 }
 

@@ -5,6 +5,7 @@
 #define LITEFLEET_CONTROLLER_FLEET_TRANSITIONS_H_
 
 #include <chrono>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -30,6 +31,8 @@ Outcome ApplyCancel(v1::Operation& operation, SystemTime now);
 // Whether a cancel that nobody can answer, the device being offline, ends the operation now. What may have changed a database in its last
 // step (a restore, an undo) is not called cancelled before a day has passed and its order has expired: the device is to say what it did.
 bool EndsUnheard(const v1::Operation& operation, SystemTime now);
+// When that is; nothing where it is at once, or where nothing is to be cancelled.
+std::optional<SystemTime> UnheardUntil(const v1::Operation& operation);
 // Such a cancel: CANCELLED with CANCELLED_UNHEARD, which a later result of the device replaces.
 Outcome ApplyUnheard(v1::Operation& operation, SystemTime now);
 // The queued order was not fetched.

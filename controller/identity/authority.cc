@@ -37,7 +37,16 @@ absl::Status Damaged(std::string_view path, std::string_view why) {
 
 }  // namespace
 
+absl::Status CheckClock(SystemTime now) {
+  constexpr SystemTime kNoClockBefore{std::chrono::seconds(1'735'689'600)};  // 2025
+  if (now >= kNoClockBefore) return absl::OkStatus();
+  return Error(absl::StatusCode::kFailedPrecondition, "CLOCK_NOT_SET",
+               fmt::format("the clock says {}: certificates that are made now would be out of date once it is set", FormatRfc3339(now)),
+               "set the clock, and try again");
+}
+
 absl::Status Authority::Create(const std::string& directory, const std::vector<std::string>& hosts, SystemTime now) {
+  LF_RETURN_IF_ERROR(CheckClock(now));
   LF_RETURN_IF_ERROR(io::MakeDirectory(directory, 0700));
   std::array<std::byte, 4> random{};
   RandomBytes(random);
@@ -83,6 +92,10 @@ absl::StatusOr<std::unique_ptr<Authority>> Authority::Open(const std::string& di
                                                            {"operators", &authority->operators_}};
   for (const auto& [name, signer] : kSigners) {
     auto read = Read(directory, name);
+    if (absl::IsPermissionDenied(read.status())) {
+      return WithReason(Annotate(read.status(), CertificateFile(directory, name)), "NO_PERMISSION",
+                        "run it as root or as the user that the controller runs as: the directory `ca` is that user's alone");
+    }
     if (!read.ok())
       return WithReason(Annotate(read.status(), CertificateFile(directory, name)), "CA_DAMAGED",
                         "put the directory `ca` back from a backup");

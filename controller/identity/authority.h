@@ -44,6 +44,9 @@ struct Issued {
   SystemTime not_after;
 };
 
+// Before certificates for years are made. Errors: kFailedPrecondition CLOCK_NOT_SET where no clock that was set says this.
+absl::Status CheckClock(SystemTime now);
+
 class Authority {
  public:
   // Makes everything but the server certificate. REQUIRES: `directory` is missing or empty. A crash leaves a directory that Open

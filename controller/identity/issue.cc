@@ -6,6 +6,7 @@
 #include <openssl/x509v3.h>
 
 #include <array>
+#include <ctime>
 
 #include "common/base/status.h"
 
@@ -34,6 +35,15 @@ bool SetSerial(X509& certificate) {
   const bool set = number != nullptr && BN_to_ASN1_INTEGER(number, X509_get_serialNumber(&certificate)) != nullptr;
   BN_free(number);
   return set;
+}
+
+// As text: OpenSSL's own time_t has 32 bits in the packages of 32-bit machines, ours has 64.
+bool SetTime(ASN1_TIME* to, SystemTime at) {
+  const auto seconds = static_cast<time_t>(std::chrono::floor<std::chrono::seconds>(at.time_since_epoch()).count());
+  struct tm utc {};
+  std::array<char, 32> text{};
+  return gmtime_r(&seconds, &utc) != nullptr && std::strftime(text.data(), text.size(), "%Y%m%d%H%M%SZ", &utc) > 0 &&
+         ASN1_TIME_set_string_X509(to, text.data()) == 1;
 }
 
 bool SetNames(X509& certificate, const std::string& common_name, X509* issuer) {
@@ -75,11 +85,9 @@ std::vector<std::pair<int, std::string>> ExtensionsOf(const CertificateWish& wis
 
 absl::StatusOr<crypto::Certificate> Issue(const CertificateWish& wish, EVP_PKEY& subject, X509* issuer, EVP_PKEY& signer) {
   crypto::Certificate certificate(X509_new());
-  const auto end = static_cast<time_t>(std::chrono::floor<std::chrono::seconds>(wish.not_after.time_since_epoch()).count());
   if (certificate == nullptr || X509_set_version(certificate.get(), X509_VERSION_3) != 1 || !SetSerial(*certificate) ||
-      ASN1_TIME_set(X509_getm_notBefore(certificate.get()), 0) == nullptr ||
-      ASN1_TIME_set(X509_getm_notAfter(certificate.get()), end) == nullptr || !SetNames(*certificate, wish.common_name, issuer) ||
-      X509_set_pubkey(certificate.get(), &subject) != 1) {
+      !SetTime(X509_getm_notBefore(certificate.get()), SystemTime{}) || !SetTime(X509_getm_notAfter(certificate.get()), wish.not_after) ||
+      !SetNames(*certificate, wish.common_name, issuer) || X509_set_pubkey(certificate.get(), &subject) != 1) {
     return Failed("build a certificate");
   }
   for (const auto& [nid, value] : ExtensionsOf(wish, issuer == nullptr)) {

@@ -132,6 +132,16 @@ absl::Status DeltaBuilder::Take(const v1::ChunkOffer& offer) {
   return absl::OkStatus();
 }
 
+absl::Status DeltaBuilder::SetPageCount(uint32_t page_count) {
+  const auto beyond = [&](const Run& run) { return uint64_t{run.first_page} + run.page_count > uint64_t{page_count} + 1; };
+  if (page_count > page_count_ || std::any_of(runs_.begin(), runs_.end(), beyond)) {
+    return Error(absl::StatusCode::kInvalidArgument, "COMMIT_INVALID",
+                 fmt::format("the commit says {} pages, which is less than was offered or more than is accepted", page_count));
+  }
+  page_count_ = page_count;
+  return absl::OkStatus();
+}
+
 size_t DeltaBuilder::LayersToKeep() const {
   const std::vector<catalog::ManifestLayer>& layers = base_.layout().layers;
   // About what the new layer takes: names of chunks, runs, names of extents.

@@ -57,6 +57,10 @@ class DeltaBuilder {
   // Of the pages that the base has in the extent of a comparable offer.
   absl::StatusOr<std::string> DigestPrefixes(const v1::ChunkOffer& offer);
 
+  // Where only the end told it: it was begun with the most that there may be. REQUIRES: it lies on nothing; before Finish. Errors:
+  // kInvalidArgument COMMIT_INVALID where more was offered, or it is more than that.
+  absl::Status SetPageCount(uint32_t page_count);
+
   // Chunks that came and are not in the catalog yet; the caller holds their packs until Finish has returned.
   void Arrived(const catalog::ArrivedChunk& chunk);
   // Proves the root and writes the layer. REQUIRES: all chunks that were taken are in the catalog, or Arrived. Once.
@@ -105,7 +109,7 @@ class DeltaBuilder {
   Scratch<WriteScratch>& scratch_;
   const SnapshotId snapshot_;
   const uint32_t page_size_;
-  const uint32_t page_count_;
+  uint32_t page_count_;
   manifest::ManifestReader base_;
   const bool compacts_;
   manifest::ChunkReader chunks_reader_;

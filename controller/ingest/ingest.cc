@@ -9,7 +9,8 @@
 namespace litefleet::ingest {
 namespace {
 
-constexpr auto kReplaceWait = std::chrono::seconds(5);
+// Uploads of an operation that was cancelled expire at the epoch (catalog/operation_catalog), whatever time it is.
+constexpr SystemTime kCancelledOnly{std::chrono::milliseconds(1)};
 
 size_t SlotOf(const DeviceId& device, const std::string& database) {
   const std::hash<std::string> hash;
@@ -42,7 +43,27 @@ size_t Ingest::uploads() const {
   return uploads_;
 }
 
-absl::Status Ingest::Maintain() { return deps_.catalog.RemoveExpiredSessions(deps_.clock.Now()).status(); }
+absl::StatusOr<ControllerNow> Ingest::Now() const {
+  if (deps_.now) return deps_.now();
+  return ControllerNow{.time = deps_.clock.Now()};
+}
+
+void Ingest::NoteRemoval() {
+  MutexLock lock(mu_);
+  ++removals_;
+}
+
+absl::Status Ingest::Maintain() {
+  LF_ASSIGN_OR_RETURN(const ControllerNow now, Now());
+  NoteRemoval();
+  return deps_.catalog.RemoveExpiredSessions(now.on_hold ? kCancelledOnly : now.time).status();
+}
+
+absl::Status Ingest::RemoveIfOver(int64_t session, bool alone) {
+  LF_ASSIGN_OR_RETURN(const ControllerNow now, Now());
+  NoteRemoval();
+  return deps_.catalog.RemoveSession(session, now.on_hold ? kCancelledOnly : now.time, /*empty_too=*/alone).status();
+}
 
 void Ingest::Register(const SessionId& id, const std::shared_ptr<UploadSession>& session) {
   std::shared_ptr<UploadSession> older;
@@ -54,7 +75,13 @@ void Ingest::Register(const SessionId& id, const std::shared_ptr<UploadSession>&
   if (older == nullptr) return;
   older->Abort(
       Error(absl::StatusCode::kAborted, "REPLACED_BY_NEWER_STREAM", fmt::format("upload {} goes on in another stream", id.value())));
-  older->WaitEnded(std::chrono::steady_clock::now() + kReplaceWait);
+  older->WaitEnded(std::chrono::steady_clock::now() + limits_.replace_wait);
+}
+
+bool Ingest::IsRegistered(const SessionId& id, const UploadSession* session) const {
+  MutexLock lock(mu_);
+  const auto it = running_.find(id.value());
+  return it != running_.end() && it->second.get() == session;
 }
 
 void Ingest::Unregister(const SessionId& id, UploadSession* session) {
@@ -74,7 +101,7 @@ void Ingest::BeginCommit(int64_t database) {
 
 uint64_t Ingest::commits(const DeviceId& device, const std::string& database) const {
   MutexLock lock(mu_);
-  return commits_[SlotOf(device, database) % commits_.size()];
+  return commits_[SlotOf(device, database) % commits_.size()] + removals_;
 }
 
 void Ingest::EndCommit(int64_t database, const DeviceId& device, const std::string& name) {

@@ -41,9 +41,10 @@ struct IngestLimits {
   size_t entries_per_part = 4096;        // of the manifest; about 50 bytes each where it is stored, 300 in memory
   size_t digest_cache_bytes = 32 << 20;  // page digests of chunks, for all uploads together
   uint64_t max_database_bytes = 16ull << 40;
-  size_t max_uploads = 256;                 // at once
-  std::chrono::hours session_life{24 * 7};  // of an upload that nobody continues
-  std::chrono::hours sync_life{6};          // the same, of a sync of continuous capture
+  size_t max_uploads = 256;                      // at once
+  std::chrono::hours session_life{24 * 7};       // of an upload that nobody continues
+  std::chrono::hours sync_life{6};               // the same, of a sync of continuous capture
+  std::chrono::milliseconds replace_wait{5000};  // of a newer stream of a session, for the older one to end
 };
 
 struct CommittedSnapshot {
@@ -59,6 +60,14 @@ struct DeviceContact {
   std::optional<SystemTime> heard_before;  // last, before it connected this time
 };
 
+inline constexpr SystemTime kNoClockBefore{std::chrono::seconds(1'735'689'600)};  // 2025: no clock that was set says less
+
+// The controller's own time (retention/controller_time): it never goes back, and follows no clock that has jumped.
+struct ControllerNow {
+  SystemTime time;
+  bool on_hold = false;  // a clock has jumped: nothing expires
+};
+
 struct IngestDeps {
   store::Store& store;
   catalog::IngestCatalog& catalog;
@@ -71,6 +80,8 @@ struct IngestDeps {
   std::function<DeviceContact(const DeviceId&)> contact;
   // Whether the device may store more; an error refuses the upload. `goes_on`: one that has begun. May be empty.
   std::function<absl::Status(const DeviceId&, bool goes_on)> check_quota = nullptr;
+  // What receipts are stamped with and expiry goes by; empty: the clock's time, whatever it says.
+  std::function<absl::StatusOr<ControllerNow>()> now = nullptr;
   // After a commit, on an executor's thread, once a snapshot; may be empty.
   std::function<void(const CommittedSnapshot&)> on_committed;
 };
@@ -82,6 +93,11 @@ class UploadSink {
   virtual void Send(const v1::UploadResponse& response) = 0;
   // The upload has ended: OK after `committed`. Called once at most, and nothing is sent afterwards.
   virtual void Close(const absl::Status& status) = 0;
+  // The last answer, and OK, as Send and Close.
+  virtual void CloseWith(const v1::UploadResponse& response) {
+    Send(response);
+    Close(absl::OkStatus());
+  }
   // Where what is uploaded is no backup but a file that an operator brought: what it was, and who brought it, for people. Its times are the
   // controller's, and IngestDeps::on_committed is not told of the snapshot. A device has no word for this, so that nothing that comes over
   // the wire can be taken for an import. Constant.
@@ -100,7 +116,7 @@ class Ingest {
   // Errors: kUnavailable TOO_MANY_UPLOADS.
   absl::StatusOr<std::shared_ptr<UploadSession>> NewUpload(const DeviceId& device, std::shared_ptr<UploadSink> sink);
 
-  // Removes upload sessions past their expiry: at start and hourly.
+  // Removes upload sessions past their expiry, but while time is on hold only those that were cancelled: at start and once a minute.
   absl::Status Maintain();
   // Uploads that run now.
   size_t uploads() const;
@@ -108,20 +124,29 @@ class Ingest {
   // ---- for UploadSession
   const IngestDeps& deps() const { return deps_; }
   const IngestLimits& limits() const { return limits_; }
+  absl::StatusOr<ControllerNow> Now() const;
+  // As Maintain, this session alone (UploadSessionRow.id), where it was not committed. `alone`: no newer stream has it; then it goes also
+  // where nothing of it is durable.
+  absl::Status RemoveIfOver(int64_t session, bool alone);
   manifest::DigestCache& digests() { return digests_; }
   Scratch<OpenScratch>& to_open() { return to_open_; }
   Scratch<WriteScratch>& to_write() { return to_write_; }
-  // Changes with every commit of the database, and with those of some others: what was read of it before is still so where this is.
+  // Changes with every commit of the database, with those of some others, and where sessions past their expiry may have been removed: what
+  // was read of it before is still so where this is.
   uint64_t commits(const DeviceId& device, const std::string& database) const;
-  // One stream a session: a newer one ends the older one, and waits (5 s at most) until it has.
+  // One stream a session: a newer one ends the older one, and waits (limits.replace_wait at most) until it has.
   void Register(const SessionId& id, const std::shared_ptr<UploadSession>& session);
   void Unregister(const SessionId& id, UploadSession* session);
+  bool IsRegistered(const SessionId& id, const UploadSession* session) const;
   // One commit a database at a time, so that a sequence number can be written before it is committed.
   void BeginCommit(int64_t database);
   void EndCommit(int64_t database, const DeviceId& device, const std::string& name);
   void UploadEnded();
 
  private:
+  // Before sessions are removed: one that begins afterwards has not expired.
+  void NoteRemoval();
+
   const IngestDeps deps_;
   const IngestLimits limits_;
   manifest::DigestCache digests_;
@@ -132,6 +157,7 @@ class Ingest {
   std::map<std::string, std::shared_ptr<UploadSession>> running_ ABSL_GUARDED_BY(mu_);
   std::set<int64_t> committing_ ABSL_GUARDED_BY(mu_);
   std::array<uint64_t, 4096> commits_ ABSL_GUARDED_BY(mu_){};  // by the hash of device and database
+  uint64_t removals_ ABSL_GUARDED_BY(mu_) = 0;
   size_t uploads_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

@@ -1,6 +1,7 @@
 #include "controller/ingest/snapshot_record.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 namespace litefleet::ingest {
 namespace {
@@ -13,11 +14,16 @@ int64_t Millis(const google::protobuf::Duration& duration) {
   return seconds * 1000 + std::clamp(duration.nanos(), 0, 999'999'999) / 1'000'000;
 }
 
-// Years 1970 to 9999, as RFC 3339 and protobuf have them.
+// Years 1 to 9999, as protobuf has them: what a device counts back from a clock that stands in 1970 is before that, until its offset is
+// added.
 int64_t Millis(const google::protobuf::Timestamp& time) {
-  const int64_t seconds = std::clamp<int64_t>(time.seconds(), 0, 253'402'300'799);
+  const int64_t seconds = std::clamp<int64_t>(time.seconds(), -62'135'596'800, 253'402'300'799);
   return seconds * 1000 + std::clamp(time.nanos(), 0, 999'999'999) / 1'000'000;
 }
+
+constexpr int64_t kClockWasSetMs = 30'000;
+// No clock that says less was set.
+constexpr int64_t kNoClockBeforeMs = 1'704'067'200'000;  // 2024
 
 std::string Shortened(std::string text) {
   if (text.size() <= kMaxMessage) return text;
@@ -31,10 +37,22 @@ std::string Shortened(std::string text) {
 
 storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, const v1::UploadCommit& commit, const RecordFacts& facts) {
   const int64_t received = ToUnixMillis(facts.received_at);
-  const int64_t taken = commit.has_taken_at() ? std::max<int64_t>(Millis(commit.taken_at()) + facts.clock_offset_ms, 0) : received;
+  int64_t taken = commit.has_taken_at() ? std::max<int64_t>(Millis(commit.taken_at()) + facts.clock_offset_ms, 0) : received;
   const int64_t claimed = commit.has_age() ? received - Millis(commit.age()) : taken;
+  // The device's clock has been set since it was measured: its age says more. That is late by what the link took, which makes the state
+  // look newer than it is, and by no more than the stream has lasted: within that the clock is believed. An import has no device: its time
+  // is that of the file.
+  const int64_t later = claimed - taken;
+  const bool was_set = later < -kClockWasSetMs || later > kClockWasSetMs + std::max<int64_t>(facts.streamed.count(), 0);
+  // A receipt on hold may be far off. Where the device agrees with the system clock the two are believed.
+  const bool agreed =
+      facts.system_time.has_value() && std::abs(ToUnixMillis(*facts.system_time) - Millis(commit.age()) - taken) <= kClockWasSetMs;
+  if (facts.provenance.empty() && commit.has_age() && was_set && !agreed) taken = std::clamp<int64_t>(claimed, 0, received);
   const int64_t not_before =
       facts.not_before.has_value() ? std::min(ToUnixMillis(*facts.not_before), received) : std::min(claimed, received);
+  const int64_t effective = std::clamp(claimed, not_before, received);
+  // It has no age, and a clock that was not set: of all that is known the next to it is when something was heard of the device before.
+  if (facts.provenance.empty() && !commit.has_age() && taken < kNoClockBeforeMs) taken = effective;
   storage::v1::SnapshotRecord record;
   record.set_snapshot_id(facts.snapshot.value());
   record.set_device_id(facts.device.value());
@@ -49,7 +67,7 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   record.set_manifest_parts(static_cast<uint32_t>(facts.manifest.own.size()));
   record.set_taken_at_ms(taken);
   record.set_received_at_ms(received);
-  record.set_effective_at_ms(std::clamp(claimed, not_before, received));
+  record.set_effective_at_ms(effective);
   record.set_journal_mode(v1::JournalMode_IsValid(commit.journal_mode()) ? commit.journal_mode() : v1::JOURNAL_MODE_UNSPECIFIED);
   const bool damaged = commit.source_check() == v1::CHECK_STATE_DAMAGED;
   const bool known = v1::CheckState_IsValid(commit.source_check()) && commit.source_check() != v1::CHECK_STATE_UNSPECIFIED;
@@ -80,6 +98,7 @@ storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, con
   record.set_commits(commit.commits());
   record.set_provenance(facts.provenance);
   if (begin.content() == v1::SNAPSHOT_CONTENT_SQL) record.set_part(Shortened(commit.part()));
+  record.set_compatible(begin.content() == v1::SNAPSHOT_CONTENT_SQL && commit.compatible());
   return record;
 }
 

@@ -2,6 +2,7 @@
 #ifndef LITEFLEET_CONTROLLER_INGEST_SNAPSHOT_RECORD_H_
 #define LITEFLEET_CONTROLLER_INGEST_SNAPSHOT_RECORD_H_
 
+#include <chrono>
 #include <cstdint>
 #include <optional>
 
@@ -20,15 +21,18 @@ struct RecordFacts {
   catalog::NewManifest manifest;
   uint32_t pages_changed = 0;
   SystemTime received_at;
-  int64_t clock_offset_ms = 0;           // controller time minus device time
-  std::optional<SystemTime> not_before;  // effective time is not before this: the previous contact, the previous snapshot
+  std::optional<SystemTime> system_time;  // where the controller's own time is on hold: what the system clock says
+  int64_t clock_offset_ms = 0;            // controller time minus device time
+  std::chrono::milliseconds streamed{0};  // since the stream began that brought the commit
+  std::optional<SystemTime> not_before;   // effective time is not before this: the previous contact, the previous snapshot
   int64_t wire_bytes = 0;
   int64_t stored_bytes = 0;
   std::string provenance;  // of an import
 };
 
-// taken_at: device time plus offset. effective_at: receipt less the age by the boot clock (without an age: taken_at), clamped between
-// not_before and receipt (design section 7, "Time").
+// taken_at: device time plus offset; where that and the age are further apart than a slow link explains, receipt less the age; where there
+// is no age, and the device's clock was not set (before 2024), the effective time. effective_at: receipt less the age by the boot clock
+// (without an age: taken_at), clamped between not_before and receipt (design section 7, "Time").
 storage::v1::SnapshotRecord MakeSnapshotRecord(const v1::UploadBegin& begin, const v1::UploadCommit& commit, const RecordFacts& facts);
 
 }  // namespace litefleet::ingest

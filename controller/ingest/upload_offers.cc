@@ -1,4 +1,5 @@
 // The part of UploadSession that decides what an upload is compared with, and what of it is wanted.
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -11,6 +12,7 @@ namespace litefleet::ingest {
 namespace {
 
 constexpr int kMaxChunksPerOffer = 256;
+constexpr int kMaxChunksOfWhole = 8;
 
 absl::Status Invalid(std::string_view reason, const std::string& message) {
   return Error(absl::StatusCode::kInvalidArgument, reason, message);
@@ -22,6 +24,8 @@ v1::SnapshotContent ContentOf(const v1::UploadBegin& begin) {
 
 absl::Status CheckContent(const v1::UploadBegin& begin) {
   if (!v1::SnapshotContent_IsValid(begin.content())) return Invalid("BEGIN_INVALID", "the content is unknown");
+  if (begin.size_at_commit() && (ContentOf(begin) == v1::SNAPSHOT_CONTENT_DATABASE || begin.page_count() != 0))
+    return Invalid("BEGIN_INVALID", "how many pages there are is told once, and of a database with the begin");
   if (ContentOf(begin) == v1::SNAPSHOT_CONTENT_DATABASE) return absl::OkStatus();
   if (begin.page_size() != format::kContentPageBytes)
     return Invalid("BEGIN_INVALID", fmt::format("content that is not a database has pages of {} bytes", format::kContentPageBytes));
@@ -32,7 +36,50 @@ absl::Status CheckContent(const v1::UploadBegin& begin) {
 
 }  // namespace
 
-absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
+absl::Status UploadSession::Whole(v1::UploadWhole& whole) {
+  if (whole.begin().base_snapshot_id().empty() || whole.begin().compare() || !whole.has_commit())
+    return Invalid("WHOLE_INVALID", "an upload in one message is on a base, and has a commit");
+  if (whole.offer().chunks_size() > kMaxChunksOfWhole) {
+    return Invalid("WHOLE_INVALID", fmt::format("an upload in one message offers {} chunks, {} are allowed", whole.offer().chunks_size(),
+                                                kMaxChunksOfWhole));
+  }
+  // Others than those that it offers are of no use.
+  if (whole.chunks().chunks_size() > kMaxChunksOfWhole) {
+    return Invalid("WHOLE_INVALID", fmt::format("an upload in one message brings {} chunks, {} are allowed", whole.chunks().chunks_size(),
+                                                kMaxChunksOfWhole));
+  }
+  std::vector<format::ChunkName> offered;
+  for (const v1::ChunkOffer& chunk : whole.offer().chunks()) {
+    if (const auto name = format::ChunkName::FromBytes(chunk.name()); name.has_value()) offered.push_back(*name);
+  }
+  holds_answers_ = true;
+  LF_RETURN_IF_ERROR(Begin(whole.begin(), offered));
+  if (state_ != State::kRunning) return absl::OkStatus();
+  const bool on_base = delta_.has_value();
+  if (on_base && whole.offer().chunks_size() > 0) LF_RETURN_IF_ERROR(Offer(whole.offer()));
+  v1::UploadChunks wanted;
+  size_t found = 0;
+  for (v1::ChunkData& chunk : *whole.mutable_chunks()->mutable_chunks()) {
+    if (found == expected_.size() || chunk.name() != expected_[found].name.AsString()) continue;
+    wanted.add_chunks()->Swap(&chunk);
+    ++found;
+  }
+  if (on_base && found == expected_.size()) {
+    if (found > 0) LF_RETURN_IF_ERROR(Chunks(wanted));
+    return Commit(whole.commit());
+  }
+  holds_answers_ = false;
+  for (v1::UploadResponse& answer : held_answers_) sink_->Send(answer);
+  held_answers_.clear();
+  return absl::OkStatus();
+}
+
+void UploadSession::Tell(v1::UploadResponse response) {
+  if (!holds_answers_) return sink_->Send(response);
+  held_answers_.push_back(std::move(response));
+}
+
+absl::Status UploadSession::Begin(const v1::UploadBegin& begin, std::span<const format::ChunkName> offered) {
   const IngestLimits& limits = ingest_.limits();
   if (!IsUlid(begin.session_id())) return Invalid("BEGIN_INVALID", "the session id is no ULID");
   if (!begin.operation_id().empty() && !IsUlid(begin.operation_id())) return Invalid("BEGIN_INVALID", "the operation id is no ULID");
@@ -48,6 +95,11 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   }
   if (!begin.base_snapshot_id().empty() && !IsUlid(begin.base_snapshot_id())) return Invalid("BEGIN_INVALID", "the base's id is no ULID");
   LF_RETURN_IF_ERROR(CheckContent(begin));
+  LF_ASSIGN_OR_RETURN(const ControllerNow now, ingest_.Now());
+  if (now.time < kNoClockBefore) {
+    return Error(absl::StatusCode::kUnavailable, "CLOCK_NOT_SET",
+                 "the controller's clock was never set: nobody could say later how old a snapshot is", "set the controller's clock");
+  }
   LF_RETURN_IF_ERROR(ingest_.deps().store.CheckSpace());
   const SessionId session(begin.session_id());
   // First the older stream of this session ends, so that what it received is claimed.
@@ -60,7 +112,7 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   LF_ASSIGN_OR_RETURN(const catalog::UploadSessionRow row,
                       ingest_.deps().catalog.BeginSession(
                           device_, session, begin.database(), begin.timeline(), SnapshotId(begin.base_snapshot_id()),
-                          ingest_.deps().clock.Now() + (sync ? limits.sync_life : limits.session_life), begin.operation_id(), &facts_));
+                          now.time + (sync ? limits.sync_life : limits.session_life), begin.operation_id(), &facts_, offered));
   {
     MutexLock lock(mu_);
     row_ = row;
@@ -71,21 +123,17 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
   accepted.set_window_bytes(limits.window_bytes);
   accepted.set_max_offered_chunks(limits.max_offered_chunks);
   accepted.set_can_precopy(true);
+  accepted.set_can_size_at_commit(true);
+  accepted.set_takes_whole(true);
   if (row.committed) {
     accepted.set_base_snapshot_id(begin.base_snapshot_id());  // nothing will be compared: what follows is the answer
   } else {
     if (ingest_.deps().check_quota) LF_RETURN_IF_ERROR(ingest_.deps().check_quota(device_, /*goes_on=*/false));
     LF_RETURN_IF_ERROR(ChooseBase(begin, row, accepted));
   }
-  sink_->Send(response);
+  Tell(std::move(response));
   if (row.committed) {
-    state_ = State::kCommitted;
-    claims_left_ = true;  // where a crash came before they were dropped
-    v1::UploadResponse committed;
-    committed.mutable_committed()->set_snapshot_id(row.snapshot.value());
-    committed.mutable_committed()->set_precopied(row.precopied);
-    sink_->Send(committed);
-    Fail(absl::OkStatus());
+    TellCommitted({.snapshot = row.snapshot, .claims_left = true}, row.precopied);  // where a crash came before they were dropped
     return absl::OkStatus();
   }
   state_ = State::kRunning;
@@ -95,7 +143,10 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin) {
 absl::Status UploadSession::ChooseBase(const v1::UploadBegin& begin, const catalog::UploadSessionRow& row, v1::UploadAccepted& accepted) {
   const IngestDeps& deps = ingest_.deps();
   if (ContentOf(begin) != v1::SNAPSHOT_CONTENT_DATABASE) {
-    delta_.emplace(deps.catalog, deps.store, ingest_.digests(), ingest_.to_write(), snapshot_, begin.page_size(), begin.page_count());
+    const auto most = static_cast<uint32_t>(
+        std::min<uint64_t>(format::kMaxPageCount, static_cast<uint64_t>(ingest_.limits().max_database_bytes) / begin.page_size()));
+    delta_.emplace(deps.catalog, deps.store, ingest_.digests(), ingest_.to_write(), snapshot_, begin.page_size(),
+                   begin.size_at_commit() ? most : begin.page_count());
     return absl::OkStatus();
   }
   if (!row.pinned.value().empty() && (begin.compare() || !begin.base_snapshot_id().empty())) {
@@ -133,7 +184,7 @@ absl::Status UploadSession::Offer(const v1::UploadOffer& offer) {
   v1::UploadMissing& missing = *response.mutable_missing();
   missing.set_offer_id(offer.offer_id());
   LF_RETURN_IF_ERROR(delta_.has_value() ? OfferOnBase(offer, missing) : OfferWithoutBase(offer, missing));
-  sink_->Send(response);
+  Tell(std::move(response));
   return absl::OkStatus();
 }
 
@@ -177,8 +228,14 @@ absl::Status UploadSession::OfferOnBase(const v1::UploadOffer& offer, v1::Upload
     MutexLock lock(mu_);
     row = row_;
   }
-  LF_ASSIGN_OR_RETURN(const std::vector<catalog::Presence> presence,
-                      ingest_.deps().catalog.ClaimOffered(row, names, std::vector<bool>(names.size(), false)));
+  // What the store did not have a moment ago needs no claim; should it come meanwhile, the commit finds it.
+  std::vector<catalog::Presence> presence;
+  if (facts_.all_missing) {
+    presence.assign(names.size(), catalog::Presence::kMissing);
+  } else {
+    LF_ASSIGN_OR_RETURN(presence, ingest_.deps().catalog.ClaimOffered(row, names, std::vector<bool>(names.size(), false)));
+  }
+  facts_.all_missing = false;
   for (size_t i = 0; i < names.size(); ++i) {
     const v1::ChunkOffer& chunk = offer.chunks(positions[i]);
     const DeltaBuilder::Checked& about = checked[static_cast<size_t>(positions[i])];

@@ -51,7 +51,11 @@ std::vector<catalog::ArrivedChunk> UploadSession::ChunksOf(const std::deque<Slot
 }
 
 UploadSession::UploadSession(Ingest& ingest, DeviceId device, std::shared_ptr<UploadSink> sink)
-    : ingest_(ingest), device_(std::move(device)), sink_(std::move(sink)), snapshot_(NewUlid(ingest.deps().clock.Now())) {}
+    : ingest_(ingest),
+      device_(std::move(device)),
+      sink_(std::move(sink)),
+      snapshot_(NewUlid(ingest.deps().clock.Now())),
+      opened_at_(ingest.deps().clock.Steady()) {}
 
 UploadSession::~UploadSession() { ingest_.UploadEnded(); }
 
@@ -94,6 +98,8 @@ absl::Status UploadSession::Dispatch(v1::UploadRequest& request) {
       return state_ == State::kRunning ? Chunks(*request.mutable_chunks()) : OutOfOrder("a chunk");
     case v1::UploadRequest::kCommit:
       return state_ == State::kRunning ? Commit(request.commit()) : OutOfOrder("a commit");
+    case v1::UploadRequest::kWhole:
+      return state_ == State::kNew ? Whole(*request.mutable_whole()) : OutOfOrder("a whole upload");
     case v1::UploadRequest::MESSAGE_NOT_SET:
       break;
   }
@@ -316,9 +322,10 @@ absl::Status UploadSession::MakeDurable(const std::deque<Slot>& slots, bool tell
 
 absl::Status UploadSession::Commit(const v1::UploadCommit& commit) {
   if (!expected_.empty()) return Invalid("CHUNKS_MISSING", fmt::format("{} chunks are wanted and were not sent", expected_.size()));
-  if (commit.page_size() != begin_.page_size() || commit.page_count() != begin_.page_count()) {
+  if (commit.page_size() != begin_.page_size() || (commit.page_count() != begin_.page_count() && !begin_.size_at_commit())) {
     return Invalid("COMMIT_INVALID", "the commit's geometry is not the one that the upload began with");
   }
+  if (begin_.size_at_commit()) LF_RETURN_IF_ERROR(delta_->SetPageCount(commit.page_count()));
   if (commit.precopied() && begin_.content() > v1::SNAPSHOT_CONTENT_DATABASE)
     return Invalid("COMMIT_INVALID", "only a database is uploaded ahead");
   if (commit.root_version() != format::kRootVersion)
@@ -354,8 +361,14 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   ingest_.BeginCommit(row.database);
   const auto end_commit = absl::MakeCleanup([this, &row] { ingest_.EndCommit(row.database, device_, begin_.database()); });
   catalog::CommitFacts facts = facts_.commit;
-  if (ingest_.commits(device_, begin_.database()) != commits_at_begin_) {
+  // An operation may have been cancelled since, and its record would be found by a rebuild.
+  if (!begin_.operation_id().empty() || ingest_.commits(device_, begin_.database()) != commits_at_begin_) {
     LF_ASSIGN_OR_RETURN(facts, deps.catalog.GetCommitFacts(row, begin_.operation_id()));
+    // Another stream of this session was faster. A record of it with a higher number would outlive the mark of its deletion (FORMAT.md).
+    if (!facts.committed.value().empty()) {
+      TellCommitted({.snapshot = facts.committed, .claims_left = true}, facts.precopied);
+      return absl::OkStatus();
+    }
   }
 
   RecordFacts about;
@@ -364,12 +377,21 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
   about.sequence = facts.next_sequence;
   about.manifest = delta_.has_value() ? delta_->TakeManifest() : manifest_->TakeManifest();
   about.pages_changed = delta_.has_value() ? delta_->pages_changed() : commit.page_count();
-  about.received_at = deps.clock.Now();
+  LF_ASSIGN_OR_RETURN(const ControllerNow now, ingest_.Now());
+  about.received_at = now.time;
+  if (now.on_hold) about.system_time = deps.clock.Now();
+  about.streamed = std::chrono::duration_cast<std::chrono::milliseconds>(deps.clock.Steady() - opened_at_);
   about.provenance = sink_->provenance();
-  const DeviceContact contact = deps.contact ? deps.contact(device_) : DeviceContact();
+  DeviceContact contact;
+  if (facts_.contact.has_value()) {
+    contact = {.clock_offset_ms = facts_.contact->clock_offset_ms, .heard_before = facts_.contact->heard_before};
+  } else if (deps.contact) {
+    contact = deps.contact(device_);
+  }
   if (about.provenance.empty()) about.clock_offset_ms = contact.clock_offset_ms;
   about.not_before = facts.previous_effective_at;
-  if (contact.heard_before.has_value())
+  // A contact that is not over yet was stamped by a clock that has jumped: it tells nothing.
+  if (contact.heard_before.has_value() && *contact.heard_before <= about.received_at)
     about.not_before = std::max(about.not_before.value_or(*contact.heard_before), *contact.heard_before);
   about.wire_bytes = facts.ahead_wire_bytes + row.durable_bytes;
   about.stored_bytes = facts.ahead_stored_bytes + row.stored_bytes;
@@ -389,22 +411,29 @@ absl::Status UploadSession::CommitWithMark(const v1::UploadCommit& commit, const
                       deps.catalog.Commit(row, record, {.pack = placed.location.pack, .offset = placed.location.offset}, about.manifest,
                                           ChunksOf(slots), own));
   LF_CRASH_POINT("ingest.after_commit_tx");
-  state_ = State::kCommitted;
-  claims_left_ = committed.claims_left;
-  const bool created = committed.snapshot == snapshot_;
-  v1::UploadResponse response;
-  response.mutable_committed()->set_snapshot_id(committed.snapshot.value());
-  response.mutable_committed()->set_created(created);
-  response.mutable_committed()->set_precopied(record.precopied());
-  sink_->Send(response);
-  Fail(absl::OkStatus());  // closes the stream well
-  if (created && !record.precopied() && about.provenance.empty() && deps.on_committed)
+  TellCommitted(committed, record.precopied());
+  if (committed.snapshot == snapshot_ && !record.precopied() && about.provenance.empty() && deps.on_committed)
     deps.on_committed({.snapshot = committed.snapshot,
                        .device = device_,
                        .database = begin_.database(),
                        .method = begin_.method(),
                        .part = !record.part().empty()});
   return absl::OkStatus();
+}
+
+void UploadSession::TellCommitted(const catalog::CommitDone& committed, bool precopied) {
+  state_ = State::kCommitted;
+  claims_left_ = committed.claims_left;
+  v1::UploadResponse response;
+  response.mutable_committed()->set_snapshot_id(committed.snapshot.value());
+  response.mutable_committed()->set_created(committed.snapshot == snapshot_);
+  response.mutable_committed()->set_precopied(precopied);
+  {
+    MutexLock lock(mu_);
+    changed_.SignalAll();
+    if (std::exchange(closed_, true)) return;
+  }
+  sink_->CloseWith(response);
 }
 
 void UploadSession::End() {
@@ -421,18 +450,19 @@ void UploadSession::End() {
     GiveMark();
   }
   Fail(Error(absl::StatusCode::kCancelled, "UPLOAD_CANCELLED", "the stream ended before the commit"));
-  // Where its operation was cancelled, nothing of it stays.
-  if (began && !committed) {
-    if (const absl::Status removed = ingest_.Maintain(); !removed.ok()) spdlog::error("remove upload sessions: {}", MessageOf(removed));
+  int64_t session;
+  {
+    MutexLock lock(mu_);
+    session = row_.id;
   }
-  if (committed && claims_left_) {
-    int64_t session;
-    {
-      MutexLock lock(mu_);
-      session = row_.id;
-    }
-    ingest_.deps().catalog.DropClaims(session).IgnoreError();  // else they go with the session's row
+  // Where its operation was cancelled, or nothing of it is durable, nothing of it stays; also of one that was refused after its row was
+  // made.
+  if (session != 0 && !committed) {
+    const bool alone = ingest_.IsRegistered(SessionId(begin_.session_id()), this);
+    if (const absl::Status removed = ingest_.RemoveIfOver(session, alone); !removed.ok())
+      spdlog::error("remove an upload session: {}", MessageOf(removed));
   }
+  if (committed && claims_left_) ingest_.deps().catalog.DropClaims(session).IgnoreError();  // else they go with the session's row
   if (registered_) ingest_.Unregister(SessionId(begin_.session_id()), this);
   MutexLock lock(mu_);
   ended_ = true;

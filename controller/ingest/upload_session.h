@@ -3,6 +3,7 @@
 //   state      begin      offer, chunks   commit        End / Abort
 //   kNew       kRunning   error           error         kEnded
 //   kRunning   error      kRunning        kCommitted    kEnded, what was received is made durable and claimed
+//   (a `whole` is a begin with what follows it)
 //   kCommitted error      error           error         kEnded
 // Any error ends the upload as End does. Nothing is visible to a snapshot before the commit.
 //
@@ -22,6 +23,7 @@
 #include <deque>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -78,7 +80,10 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   };
 
   absl::Status Dispatch(v1::UploadRequest& request);
-  absl::Status Begin(const v1::UploadBegin& begin);
+  absl::Status Begin(const v1::UploadBegin& begin, std::span<const format::ChunkName> offered = {});
+  // All of them in one message. Answers are held back meanwhile: mostly the last one says everything.
+  absl::Status Whole(v1::UploadWhole& whole);
+  void Tell(v1::UploadResponse response);
   // Decides what the upload is compared with, and makes the builders.
   absl::Status ChooseBase(const v1::UploadBegin& begin, const catalog::UploadSessionRow& row, v1::UploadAccepted& accepted);
   absl::Status Offer(const v1::UploadOffer& offer);
@@ -110,6 +115,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   // REQUIRES: the mark; `slots` are what TakeSlots gave. After an error they are not recorded.
   absl::Status CommitWithMark(const v1::UploadCommit& commit, const format::RootDigest& root, const std::deque<Slot>& slots)
       ABSL_LOCKS_EXCLUDED(mu_);
+  // The snapshot of this session is there: the device is told, and the stream closed well.
+  void TellCommitted(const catalog::CommitDone& committed, bool precopied) ABSL_LOCKS_EXCLUDED(mu_);
   // That of all records of the slots, which must be the same; `epoch` is that of others, if any.
   static absl::Status AddEpochs(const std::deque<Slot>& slots, std::optional<uint64_t>& epoch);
   static std::vector<catalog::ArrivedChunk> ChunksOf(const std::deque<Slot>& slots);
@@ -121,6 +128,7 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   const DeviceId device_;
   const std::shared_ptr<UploadSink> sink_;
   const SnapshotId snapshot_;
+  const SteadyTime opened_at_;
 
   // Handle's and End's alone.
   State state_ = State::kNew;
@@ -131,6 +139,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   uint64_t next_offer_ = 1;
   std::deque<Expected> expected_;
   catalog::BeginFacts facts_;
+  bool holds_answers_ = false;
+  std::vector<v1::UploadResponse> held_answers_;
   uint64_t commits_at_begin_ = 0;  // Ingest::commits of the database, before facts_ were read
   bool registered_ = false;
   bool claims_left_ = false;  // of a committed session

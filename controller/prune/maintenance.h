@@ -1,8 +1,8 @@
 // The one thread that removes data: retention every hour, prune every day or when an operator says so, one after the other.
 //
 // Prunes are operations in the catalog; one that a restart of the controller cut off is begun anew, with what it had done kept. A cancel
-// takes effect at the next step (some thousand rows, or a pack). Thread safety: all members may be called from any thread. Ownership:
-// borrows everything, which must outlive it. The destructor ends the run that goes on.
+// takes effect at the next step (some thousand rows, or a record of a pack). Thread safety: all members may be called from any thread.
+// Ownership: borrows everything, which must outlive it. The destructor ends the run that goes on.
 #ifndef LITEFLEET_CONTROLLER_PRUNE_MAINTENANCE_H_
 #define LITEFLEET_CONTROLLER_PRUNE_MAINTENANCE_H_
 

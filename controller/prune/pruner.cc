@@ -56,8 +56,9 @@ absl::Status Pruner::RemoveSnapshots(const PruneOptions& options, SystemTime now
   LF_RETURN_IF_ERROR(deps_.marks.WriteDue());
   int64_t after = 0;
   for (;;) {
+    const std::vector<store::PackInfo> packs = deps_.store.Packs();
     LF_ASSIGN_OR_RETURN(const catalog::DeletionCatalog::Removed removed,
-                        deps_.deletions.RemoveSome(now - options.snapshot_grace, after, deps_.held));
+                        deps_.deletions.RemoveSome(now - options.snapshot_grace, after, packs.empty() ? 0 : packs.back().id, deps_.held));
     after = removed.last_key;
     report.set_snapshots_removed(report.snapshots_removed() + removed.snapshots);
     report.set_snapshots_held(report.snapshots_held() + removed.kept);
@@ -68,6 +69,7 @@ absl::Status Pruner::RemoveSnapshots(const PruneOptions& options, SystemTime now
 
 absl::Status Pruner::MarkAndSweep(const PruneOptions& options, SystemTime now, const PruneProgress& progress, v1::PruneReport& report) {
   record_bytes_.clear();
+  would_go_.clear();
   PruneCatalog::Run run;
   const auto end = absl::MakeCleanup([&] {
     // What stays when this fails goes at the next run or start.
@@ -121,6 +123,7 @@ absl::Status Pruner::TrashWindow(const Window& window, int64_t newest, const Pru
                                  const PruneProgress& progress, v1::PruneReport& report) {
   const int64_t last = std::min(newest, window.first + window.count - 1);
   std::vector<int64_t> unneeded;
+  std::vector<PruneCatalog::Chunk> would_go;
   std::vector<int64_t> needed;
   const auto flush = [&](bool all) -> absl::Status {
     while (unneeded.size() >= (all ? 1u : static_cast<size_t>(PruneCatalog::kAtOnce))) {
@@ -148,15 +151,13 @@ absl::Status Pruner::TrashWindow(const Window& window, int64_t newest, const Pru
       const bool marked = window.Has(chunk.id);
       if (marked) report.set_chunks_marked(report.chunks_marked() + 1);
       if (options.dry_run) {
-        if (!marked && chunk.state == catalog::kChunkGood) {
-          report.set_chunks_trashed(report.chunks_trashed() + 1);
-          report.set_bytes_trashed(report.bytes_trashed() + chunk.stored_bytes);
-        }
+        if (!marked && chunk.state != catalog::kChunkTrash) would_go.push_back(chunk);
         continue;
       }
       if (!marked && chunk.state != catalog::kChunkTrash) unneeded.push_back(chunk.id);
       if (marked && chunk.state == catalog::kChunkTrash) needed.push_back(chunk.id);
     }
+    LF_RETURN_IF_ERROR(CountUnneeded(std::exchange(would_go, {}), /*from_trash=*/false, options, report));
     LF_RETURN_IF_ERROR(flush(false));
   }
   return flush(true);
@@ -170,21 +171,49 @@ absl::Status Pruner::SweepWindow(const Window& window, const PruneOptions& optio
     if (chunks.empty()) return absl::OkStatus();
     after = chunks.back().id;
     std::vector<int64_t> ids;
+    std::vector<PruneCatalog::Chunk> would_go;
+    bool last = false;
     for (const PruneCatalog::Chunk& chunk : chunks) {
-      if (chunk.id >= window.first + window.count) return absl::OkStatus();
+      last = chunk.id >= window.first + window.count;
+      if (last) break;
       if (window.Has(chunk.id)) continue;
       ids.push_back(chunk.id);
-      if (options.dry_run) report.set_bytes_swept(report.bytes_swept() + chunk.stored_bytes);
+      if (options.dry_run) would_go.push_back(chunk);
     }
     if (options.dry_run) {
-      report.set_chunks_swept(report.chunks_swept() + static_cast<int64_t>(ids.size()));
+      LF_RETURN_IF_ERROR(CountUnneeded(would_go, /*from_trash=*/true, options, report));
+      if (last) return absl::OkStatus();
       continue;
     }
     LF_ASSIGN_OR_RETURN(const PruneCatalog::Changed swept, deps_.catalog.Sweep(ids));
     report.set_chunks_swept(report.chunks_swept() + swept.chunks);
     report.set_bytes_swept(report.bytes_swept() + swept.bytes);
     LF_CRASH_POINT("prune.after_sweep");
+    if (last) return absl::OkStatus();
   }
+}
+
+absl::Status Pruner::CountUnneeded(std::span<const PruneCatalog::Chunk> chunks, bool from_trash, const PruneOptions& options,
+                                   v1::PruneReport& report) {
+  if (chunks.empty()) return absl::OkStatus();
+  const bool at_once = options.chunk_grace.count() <= 0 && options.sweeps <= 0;  // what is trashed is swept by the same run
+  LF_ASSIGN_OR_RETURN(const std::vector<PruneCatalog::Chunk> unclaimed, deps_.catalog.Unclaimed(chunks));
+  for (const PruneCatalog::Chunk& chunk : unclaimed) {
+    const bool quarantined = chunk.state == catalog::kChunkQuarantined;  // those go without a trash
+    if (!from_trash && !quarantined) {
+      report.set_chunks_trashed(report.chunks_trashed() + 1);
+      report.set_bytes_trashed(report.bytes_trashed() + chunk.stored_bytes);
+    }
+    if (!from_trash && !quarantined && !at_once) continue;
+    if (!quarantined) {
+      report.set_chunks_swept(report.chunks_swept() + 1);
+      report.set_bytes_swept(report.bytes_swept() + chunk.stored_bytes);
+    }
+    Gone& gone = would_go_[chunk.pack];
+    ++gone.chunks;
+    gone.bytes += chunk.stored_bytes;
+  }
+  return absl::OkStatus();
 }
 
 absl::Status Pruner::DropRights() {

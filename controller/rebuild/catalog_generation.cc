@@ -81,8 +81,12 @@ absl::Status CatalogGeneration::CheckNewest() const {
       return verdict;
     });
     LF_RETURN_IF_ERROR(verdict);
-    // A pack that cannot be read is a matter for scrub; it is no proof.
-    if (!scan.ok() && !absl::IsDataLoss(scan.status()) && !absl::IsFailedPrecondition(scan.status())) return scan.status();
+    // A pack that is damaged is a matter for scrub; it is no proof.
+    if (scan.ok() || absl::IsDataLoss(scan.status()) || absl::IsFailedPrecondition(scan.status())) continue;
+    return Error(scan.status().code(), ReasonOf(scan.status()),
+                 fmt::format("pack {:016x} cannot be read, and whether the catalog is an older copy is said there: {}", pack.id,
+                             MessageOf(scan.status())),
+                 "make it readable for the controller's user (chown, chmod; or look at the disk), and start again");
   }
   return absl::OkStatus();
 }

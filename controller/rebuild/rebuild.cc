@@ -7,6 +7,7 @@
 #include "common/base/status.h"
 #include "common/format/digest.h"
 #include "common/format/extent.h"
+#include "common/format/pack_record.h"
 #include "controller/manifest/manifest_reader.h"
 #include "fmt/format.h"
 #include "litefleet/storage/v1/records.pb.h"
@@ -16,6 +17,9 @@ namespace {
 
 constexpr size_t kMaxProblems = 1000;
 constexpr uint32_t kPartsAtOnce = 64;
+constexpr size_t kMostNeeded = 1 << 16;  // chunks of a snapshot that are kept in memory while it is proven
+// No snapshot record is smaller: its header, two ids and the root digest.
+constexpr uint64_t kLeastSnapshotRecord = format::kRecordHeaderBytes + 26 + 36 + format::kDigestBytes;
 constexpr uint32_t kOneLayer = 1, kLayers = 2;  // SnapshotRecord.manifest_kind
 
 class Rebuilder {
@@ -25,9 +29,10 @@ class Rebuilder {
 
   absl::StatusOr<RebuildReport> Run() {
     LF_RETURN_IF_ERROR(Scan());
-    LF_RETURN_IF_ERROR(catalog_.Index());
+    LF_RETURN_IF_ERROR(catalog_.Index(newest_pack_));
     LF_RETURN_IF_ERROR(catalog_.ForEachSnapshot([&](const catalog::RebuildCatalog::Found& found) { return ProveAndKeep(found); }));
-    LF_ASSIGN_OR_RETURN(report_.things, catalog_.AddThings(options_.keep_certificates, clock_.Now()));
+    LF_ASSIGN_OR_RETURN(const int64_t lost_records, LostRecords());
+    LF_ASSIGN_OR_RETURN(report_.things, catalog_.AddThings(options_.keep_certificates, clock_.Now(), lost_records));
     return std::move(report_);
   }
 
@@ -36,10 +41,23 @@ class Rebuilder {
     if (report_.problems.size() < kMaxProblems) report_.problems.push_back(std::move(text));
   }
 
+  // How many records of snapshots may have stood in what could not be read, at most. A number that was acknowledged is not given again.
+  absl::StatusOr<int64_t> LostRecords() {
+    LF_ASSIGN_OR_RETURN(const store::StoreStats stats, store_.Stats());
+    const uint64_t unknown = unknown_bytes_ + stats.cut_bytes;
+    const auto lost = static_cast<int64_t>((unknown + kLeastSnapshotRecord - 1) / kLeastSnapshotRecord) + strange_snapshots_;
+    if (lost > 0) {
+      Problem(fmt::format("{} bytes of packs could not be read and may have held snapshots: the numbers of snapshots go on {} higher",
+                          unknown, lost));
+    }
+    return lost;
+  }
+
   absl::Status Scan() {
     const std::vector<store::PackInfo> packs = store_.Packs();
     uint64_t total = 0;
     for (const store::PackInfo& pack : packs) total += pack.size;
+    if (!packs.empty()) newest_pack_ = packs.back().id;
     for (const store::PackInfo& pack : packs) {
       absl::Status visited = absl::OkStatus();
       const auto scan = store_.ScanPack(pack.id, [&](const store::Location& location, const format::ScannedRecord& record) {
@@ -50,8 +68,10 @@ class Rebuilder {
       if (scan.ok()) {
         report_.records += scan->records;
         report_.damaged_bytes += scan->damaged_bytes;
+        unknown_bytes_ += scan->unknown_bytes;
         if (scan->damaged_bytes > 0) Problem(fmt::format("pack {:016x} has {} damaged bytes", pack.id, scan->damaged_bytes));
       } else {
+        unknown_bytes_ += pack.size;
         Problem(fmt::format("pack {:016x} could not be read: {}", pack.id, MessageOf(scan.status())));
       }
       ++report_.packs;
@@ -81,7 +101,11 @@ class Rebuilder {
         const bool sound = Parse(record, snapshot) && IsUlid(snapshot.snapshot_id()) && IsUuid(snapshot.device_id()) &&
                            IsName(snapshot.database()) && snapshot.root_digest().size() == format::kDigestBytes &&
                            format::IsPageSize(snapshot.page_size()) && snapshot.sequence() > 0;
-        if (!sound) return Strange(location, "a snapshot");
+        if (!sound) {
+          ++strange_snapshots_;
+          return Strange(location, "a snapshot");
+        }
+        LF_RETURN_IF_ERROR(catalog_.AddNumber(snapshot));
         // What was uploaded ahead of a backup is none.
         return snapshot.precopied() ? absl::OkStatus() : catalog_.AddSnapshot(snapshot, place);
       }
@@ -140,6 +164,7 @@ class Rebuilder {
     const storage::v1::SnapshotRecord& record = found.record;
     std::string why;
     std::vector<catalog::ManifestPlace> places;
+    needed_.clear();
     LF_RETURN_IF_ERROR(Prove(record, places, why));
     if (!why.empty()) {
       ++report_.snapshots_lost;
@@ -148,9 +173,14 @@ class Rebuilder {
     }
     LF_RETURN_IF_ERROR(catalog_.Keep(found));
     LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), 0, places));
-    // The second walk over the manifest, since nothing may be left of one that fails.
+    // Nothing may be left of one that fails. Of one with more chunks the manifest is walked again.
+    if (needed_.size() < kMostNeeded) {
+      std::sort(needed_.begin(), needed_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
+      for (const catalog::RebuildCatalog::FoundChunk& chunk : needed_) LF_RETURN_IF_ERROR(catalog_.AddRight(record.device_id(), chunk));
+      return absl::OkStatus();
+    }
     return WalkManifest(record, why, [&](const catalog::RebuildCatalog::FoundChunk& chunk) -> absl::Status {
-      return catalog_.AddRight(record.device_id(), chunk.id);
+      return catalog_.AddRight(record.device_id(), chunk);
     });
   }
 
@@ -232,8 +262,11 @@ class Rebuilder {
       why = "a newer controller made it";
       return absl::OkStatus();
     }
-    LF_RETURN_IF_ERROR(WalkManifest(
-        record, why, [](const catalog::RebuildCatalog::FoundChunk&) { return absl::OkStatus(); }, &places));
+    const auto keep = [this](const catalog::RebuildCatalog::FoundChunk& chunk) {
+      if (needed_.size() < kMostNeeded) needed_.push_back(chunk);
+      return absl::OkStatus();
+    };
+    LF_RETURN_IF_ERROR(WalkManifest(record, why, keep, &places));
     if (!why.empty()) return absl::OkStatus();
     const absl::Status proven = ProveRoot(record, places);
     if (proven.ok()) return absl::OkStatus();
@@ -289,6 +322,10 @@ class Rebuilder {
   catalog::RebuildCatalog& catalog_;
   const Clock& clock_;
   const RebuildOptions& options_;
+  std::vector<catalog::RebuildCatalog::FoundChunk> needed_;  // by the snapshot that is proven, kMostNeeded at most
+  uint64_t newest_pack_ = 0;
+  int64_t strange_snapshots_ = 0;
+  uint64_t unknown_bytes_ = 0;  // where records of any kind may have stood
   RebuildReport report_;
 };
 

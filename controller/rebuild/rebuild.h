@@ -5,7 +5,7 @@
 // Nothing that was revoked or forgotten comes back; tokens are in no record, so all are void.
 //
 // Thread safety: none. Memory: one record, a part of each layer and the places of all parts (24 bytes for 256 KiB of manifest) of one
-// snapshot, and what RebuildCatalog says. Ownership: borrows everything.
+// snapshot, 1.5 MiB of its chunks, and what RebuildCatalog says. Ownership: borrows everything.
 #ifndef LITEFLEET_CONTROLLER_REBUILD_REBUILD_H_
 #define LITEFLEET_CONTROLLER_REBUILD_REBUILD_H_
 

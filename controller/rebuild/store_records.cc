@@ -22,11 +22,16 @@ struct Overloaded : F... {
 template <class... F>
 Overloaded(F...) -> Overloaded<F...>;
 
-// Without this record an older one would count, and who was shut out would be let in again.
+// Without this record an older one would count, and who was shut out would be let in again, or what is kept be thinned or dropped.
 bool TakesRightsAway(const catalog::DueRecord& due) {
-  if (const auto* device = std::get_if<storage::v1::DeviceRecord>(&due.record))
-    return device->forgotten() || device->state() == v1::DEVICE_STATE_REVOKED;
-  return std::holds_alternative<storage::v1::OperatorRecord>(due.record);
+  if (const auto* device = std::get_if<storage::v1::DeviceRecord>(&due.record)) {
+    const auto& certificates = device->certificates();
+    return device->forgotten() || device->state() == v1::DEVICE_STATE_REVOKED ||
+           std::any_of(certificates.begin(), certificates.end(), [](const auto& each) { return each.revoked_at_ms() != 0; });
+  }
+  if (const auto* database = std::get_if<storage::v1::DatabaseRecord>(&due.record)) return !database->gone().empty();
+  return std::holds_alternative<storage::v1::OperatorRecord>(due.record) || std::holds_alternative<storage::v1::PolicyRecord>(due.record) ||
+         std::holds_alternative<storage::v1::RetentionHoldRecord>(due.record);
 }
 
 }  // namespace

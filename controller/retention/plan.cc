@@ -17,10 +17,11 @@ using std::chrono::milliseconds;
 constexpr size_t kBaseline = 20;      // snapshots that a new one is compared with
 constexpr size_t kLeastBaseline = 5;  // with fewer nobody knows what is usual
 constexpr int64_t kTimes = 8;         // so much larger or smaller is strange
-constexpr int64_t kLeastChange = 1 << 20;
+constexpr int64_t kLeastChange = 64 << 10;
 constexpr size_t kLeastMany = 100;  // in a day
 constexpr size_t kTimesMany = 10;
 constexpr size_t kMostParts = 16;
+constexpr std::chrono::minutes kForgotten{1};  // far more than a power cut takes of what a device knows
 constexpr std::string_view kOtherParts = "others";
 
 milliseconds SinceEpoch(SystemTime time) { return milliseconds(ToUnixMillis(time)); }
@@ -74,6 +75,10 @@ std::vector<Verdict> PlanAlike(std::span<const Snapshot> snapshots, const Policy
     keep(i, "floor");
     ++kept;
   }
+  for (size_t i = snapshots.size(); i-- > 0 && whole && snapshots.back().continuous;) {
+    if (snapshots[i].effective_at + kForgotten < snapshots.back().effective_at) break;
+    if (!verdicts[i].keep && snapshots[i].good && snapshots[i].continuous) keep(i, "the device may build on it");
+  }
   for (size_t i = 0; i < snapshots.size(); ++i) {
     if (verdicts[i].keep) continue;
     const bool outside = std::all_of(policy.tiers.begin(), policy.tiers.end(),
@@ -83,6 +88,58 @@ std::vector<Verdict> PlanAlike(std::span<const Snapshot> snapshots, const Policy
                                                           : "another one stands for its interval");
   }
   return verdicts;
+}
+
+struct Rate {
+  size_t snapshots = 0;
+  size_t a_day = 0;
+};
+
+// Of the two weeks before `day`. How many were made say the numbers: tiers have thinned them. Where none is missing between two and more
+// than a day lies there, the device made none, and days without any are not usual ones. Numbers that were left out (a rebuild does, where
+// records were lost) are told from snapshots that were made by their being far more than between others.
+std::optional<Rate> UsualRate(std::span<const Snapshot> snapshots, SystemTime day) {
+  const SystemTime weeks = day - hours(24 * 14);
+  struct Step {
+    int64_t numbers;
+    std::chrono::duration<double> time;
+  };
+  std::vector<Step> steps;
+  const Snapshot* first = nullptr;
+  const Snapshot* last = nullptr;
+  const Snapshot* next = nullptr;  // after the last
+  for (const Snapshot& snapshot : snapshots) {
+    if (snapshot.effective_at > day) {
+      if (next == nullptr) next = &snapshot;
+      continue;
+    }
+    if (snapshot.effective_at <= weeks) continue;
+    if (last != nullptr) steps.push_back({snapshot.sequence - last->sequence, snapshot.effective_at - last->effective_at});
+    if (first == nullptr) first = &snapshot;
+    last = &snapshot;
+    next = nullptr;
+  }
+  if (first == nullptr || day - first->effective_at < hours(24)) return std::nullopt;
+  std::vector<double> rates;
+  for (const Step& step : steps)
+    if (step.time.count() > 0) rates.push_back(static_cast<double>(step.numbers) / step.time.count());
+  double usual = 0;
+  if (!rates.empty()) {
+    const auto middle = rates.begin() + static_cast<std::ptrdiff_t>(rates.size() / 2);
+    std::nth_element(rates.begin(), middle, rates.end());
+    usual = *middle;
+  }
+  constexpr std::chrono::duration<double> kDay = hours(24);
+  std::chrono::duration<double> made = day - first->effective_at;
+  double count = 1;
+  for (const Step& step : steps) {
+    const double most = static_cast<double>(kTimesMany) * usual * step.time.count();
+    count += std::min(static_cast<double>(step.numbers), std::max(most, 1.0));
+    if (step.numbers == 1 && step.time > kDay) made -= step.time - kDay;
+  }
+  const std::chrono::duration<double> since = day - last->effective_at;
+  if (next != nullptr && next->sequence == last->sequence + 1 && since > kDay) made -= since - kDay;
+  return Rate{.snapshots = static_cast<size_t>(count), .a_day = static_cast<size_t>(count / std::max(made / kDay, 1.0))};
 }
 
 }  // namespace
@@ -106,7 +163,7 @@ std::vector<Verdict> Plan(std::span<const Snapshot> snapshots, const Policy& pol
   return verdicts;
 }
 
-std::optional<Anomaly> FindAnomaly(std::span<const Snapshot> snapshots, int64_t seen) {
+std::optional<Anomaly> FindAnomaly(std::span<const Snapshot> snapshots, int64_t seen, int keep_last) {
   std::vector<int64_t> sizes;
   std::deque<int64_t> before_it;  // of whole snapshots: a part is smaller, and that is no wonder
   for (const Snapshot& snapshot : snapshots) {
@@ -129,21 +186,15 @@ std::optional<Anomaly> FindAnomaly(std::span<const Snapshot> snapshots, int64_t 
   if (snapshots.empty() || snapshots.back().sequence <= seen) return std::nullopt;
   // The day before the newest against the two weeks before that day.
   const SystemTime day = snapshots.back().effective_at - hours(24);
-  const SystemTime weeks = day - hours(24 * 14);
   size_t recent = 0;
-  size_t before = 0;
-  SystemTime oldest = day;
-  for (const Snapshot& snapshot : snapshots) {
-    if (snapshot.effective_at > day) {
-      recent += snapshot.sequence > seen ? 1 : 0;
-    } else if (snapshot.effective_at > weeks) {
-      ++before;
-      oldest = std::min(oldest, snapshot.effective_at);
-    }
-  }
-  const auto days = std::max<int64_t>(1, std::chrono::duration_cast<hours>(day - oldest).count() / 24 + 1);
-  const size_t usual = before / static_cast<size_t>(days);
-  if (before >= kLeastBaseline && recent >= kLeastMany && recent > kTimesMany * std::max<size_t>(usual, 1)) {
+  for (const Snapshot& snapshot : snapshots) recent += snapshot.effective_at > day && snapshot.sequence > seen ? 1 : 0;
+  const std::optional<Rate> rate = UsualRate(snapshots, day);
+  // With less than a day nobody knows what is usual.
+  if (!rate.has_value()) return std::nullopt;
+  const auto [before, usual] = *rate;
+  // Fewer are enough where they are all that keep_last leaves.
+  const size_t least = keep_last > 0 ? std::min(kLeastMany, static_cast<size_t>(keep_last)) : kLeastMany;
+  if (before >= kLeastBaseline && recent >= least && recent > kTimesMany * std::max<size_t>(usual, 1)) {
     return Anomaly{"SUDDENLY_MANY", fmt::format("{} snapshots in a day, where {} were usual", recent, usual)};
   }
   return std::nullopt;

@@ -43,7 +43,7 @@ absl::StatusOr<DatabasePlan> Retention::PlanFor(const catalog::RetainedDatabase&
     plan.hold = fmt::format("POLICY_TIE: {}", MessageOf(chosen.status()));
   } else if (database.held) {
     plan.hold = fmt::format("{}: {}", database.hold_reason, database.hold_message);
-  } else if (const auto anomaly = FindAnomaly(plan.snapshots, database.released_sequence); anomaly.has_value()) {
+  } else if (const auto anomaly = FindAnomaly(plan.snapshots, database.released_sequence, (*chosen)->keep_last); anomaly.has_value()) {
     plan.hold = fmt::format("{}: {}", anomaly->reason, anomaly->message);
   }
   const Policy none;
@@ -96,6 +96,14 @@ absl::StatusOr<RunTotals> Retention::Run(SystemTime now, absl::FunctionRef<bool(
 }
 
 absl::Status Retention::CheckTies(const std::vector<Policy>& policies) const {
+  for (std::string after;;) {
+    LF_ASSIGN_OR_RETURN(const std::vector<catalog::LabelledDevice> devices, policies_.DevicesAfter(after, kDatabasesAtOnce));
+    if (devices.empty()) break;
+    after = devices.back().id;
+    for (const catalog::LabelledDevice& device : devices)
+      LF_RETURN_IF_ERROR(Annotate(Choose(policies, device.labels).status(), "device " + device.name));
+  }
+  // Also of those that are active no more.
   for (int64_t after = 0;;) {
     LF_ASSIGN_OR_RETURN(const std::vector<catalog::RetainedDatabase> databases, policies_.DatabasesAfter(after, kDatabasesAtOnce));
     if (databases.empty()) return absl::OkStatus();

@@ -136,7 +136,9 @@ absl::Status AdminHandlers::DeleteDataOf(const DeviceId& device, const std::stri
   // What somebody reads just now stays until the next prune.
   LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
   for (int64_t after = 0;;) {
-    LF_ASSIGN_OR_RETURN(const catalog::DeletionCatalog::Removed removed, deletions.RemoveSome(FromUnixMillis(0), after, deps_.is_read));
+    const std::vector<store::PackInfo> packs = deps_.store->Packs();
+    LF_ASSIGN_OR_RETURN(const catalog::DeletionCatalog::Removed removed,
+                        deletions.RemoveSome(FromUnixMillis(0), after, packs.empty() ? 0 : packs.back().id, deps_.is_read));
     after = removed.last_key;
     if (!removed.more) break;
   }

@@ -137,6 +137,7 @@ class AdminHandlers {
   // As PlanRestore.
   void PlanUndo(const v1::PlanUndoRequest& request, absl::AnyInvocable<void(Answer<v1::PlanUndoResponse>)> done) const;
   Answer<v1::StartUndoResponse> StartUndo(const v1::StartUndoRequest& request, const std::string& ordered_by) const;
+  Answer<v1::StartDropUndoResponse> StartDropUndo(const v1::StartDropUndoRequest& request, const std::string& ordered_by) const;
 
   Answer<v1::ListOperationsResponse> ListOperations(const v1::ListOperationsRequest& request) const;
   Answer<v1::GetOperationResponse> GetOperation(const v1::GetOperationRequest& request) const;

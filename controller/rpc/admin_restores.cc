@@ -3,6 +3,7 @@
 #include "absl/strings/match.h"
 
 #include "common/base/error_detail.h"
+#include "common/base/ids.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/format/digest.h"
@@ -19,6 +20,12 @@ constexpr int kMaxTables = 1000;
 constexpr size_t kMaxTableName = 1000;
 constexpr size_t kMaxSignature = 256;
 constexpr int64_t kReserveBytes = 64 << 20;  // what a plan without the device assumes that stays free
+
+// One that was ordered on the device itself, or its undo after a hook that failed.
+bool IsOperationOfAgent(std::string_view id) {
+  constexpr size_t kUlid = 26;
+  return IsUlid(id.substr(0, kUlid)) && (id.size() == kUlid || id.substr(kUlid) == "-undo");
+}
 
 // What the checks after the restore may not fall behind: the verdict on the stored copy, else what was seen of the source.
 v1::CheckState RecordedVerdict(const v1::Snapshot& snapshot) {
@@ -295,19 +302,37 @@ absl::StatusOr<v1::StartUndoResponse> AdminHandlers::StartUndo(const v1::StartUn
   LF_ASSIGN_OR_RETURN(ResolvedUndo resolved, ResolveUndo(request.database(), request.restore_operation()));
   const std::string request_id = request.request_id().empty() ? NewUlid(deps_.clock->Now()) : request.request_id();
   const DeviceId device(resolved.device.id());
+  LF_ASSIGN_OR_RETURN(const uint64_t timeline, deps_.snapshots->ReserveTimeline(device, resolved.order.database(),
+                                                                                OperationId(fmt::format("{}/{}", ordered_by, request_id))));
+  resolved.order.set_new_timeline(timeline);
   v1::StartUndoResponse response;
-  if (request.drop()) {
-    v1::DropUndoOrder drop;
-    drop.set_database(resolved.order.database());
-    drop.set_restore_operation_id(resolved.order.restore_operation_id());
-    LF_ASSIGN_OR_RETURN(*response.mutable_operation(), deps_.fleet->StartDropUndo(device, drop, expire, request_id, ordered_by));
-  } else {
-    LF_ASSIGN_OR_RETURN(
-        const uint64_t timeline,
-        deps_.snapshots->ReserveTimeline(device, resolved.order.database(), OperationId(fmt::format("{}/{}", ordered_by, request_id))));
-    resolved.order.set_new_timeline(timeline);
-    LF_ASSIGN_OR_RETURN(*response.mutable_operation(), deps_.fleet->StartUndo(device, resolved.order, expire, request_id, ordered_by));
+  LF_ASSIGN_OR_RETURN(*response.mutable_operation(), deps_.fleet->StartUndo(device, resolved.order, expire, request_id, ordered_by));
+  Complete(*response.mutable_operation());
+  return response;
+}
+
+absl::StatusOr<v1::StartDropUndoResponse> AdminHandlers::StartDropUndo(const v1::StartDropUndoRequest& request,
+                                                                       const std::string& ordered_by) const {
+  LF_RETURN_IF_ERROR(CheckRequestId(request.request_id()));
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, CheckedDuration(request.has_expire(), request.expire(), std::chrono::seconds(1),
+                                                                         kMaxExpire, kDefaultExpire, "expire"));
+  const std::string& restore = request.restore_operation();
+  // By the time that the device fetches the order another restore may be its last.
+  if (restore.empty()) return Invalid("RESTORE_UNNAMED", "the restore whose previous state goes is not named");
+  absl::StatusOr<ResolvedUndo> resolved = ResolveUndo(request.database(), restore);
+  // One that was begun on the device is not known here; the device looks whether it is its last.
+  if (ReasonOf(resolved.status()) == "OPERATION_NOT_FOUND" && IsOperationOfAgent(restore)) {
+    resolved = ResolveUndo(request.database(), "");
+    if (resolved.ok()) resolved->order.set_restore_operation_id(restore);
   }
+  LF_RETURN_IF_ERROR(resolved.status());
+  v1::DropUndoOrder drop;
+  drop.set_database(resolved->order.database());
+  drop.set_restore_operation_id(resolved->order.restore_operation_id());
+  const std::string request_id = request.request_id().empty() ? NewUlid(deps_.clock->Now()) : request.request_id();
+  v1::StartDropUndoResponse response;
+  LF_ASSIGN_OR_RETURN(*response.mutable_operation(),
+                      deps_.fleet->StartDropUndo(DeviceId(resolved->device.id()), drop, expire, request_id, ordered_by));
   Complete(*response.mutable_operation());
   return response;
 }

@@ -83,6 +83,7 @@ class AdminServiceImpl final : public v1::AdminService::CallbackService {
   LF_ADMIN_ORDER(DrillSnapshot)
   LF_ADMIN_ORDER(StartRestore)
   LF_ADMIN_ORDER(StartUndo)
+  LF_ADMIN_ORDER(StartDropUndo)
   LF_ADMIN_ORDER(DeleteSnapshot)
   LF_ADMIN_CALL(PinSnapshot)
   LF_ADMIN_CALL(UnpinSnapshot)

@@ -34,10 +34,11 @@ constexpr hours kCloneAlarm{24};      // after it was noticed last; two that run
 constexpr int64_t kLowDiskBytes = int64_t{1} << 30;
 
 // In the order of their gravity.
-constexpr std::array<std::string_view, 18> kGravity = {
-    "DEVICE_CLONED", "STORE_DAMAGED",   "CHAIN_DIFFERS",  "DISK_LOW",       "QUOTA_EXCEEDED",      "SNAPSHOT_DAMAGED",
-    "BACKUP_FAILED", "NEVER_BACKED_UP", "COVERAGE_GAP",   "SOURCE_DAMAGED", "DEVICE_NOT_SEEN",     "RUN_WAITS",
-    "UNPROVEN",      "EXPORT_FAILED",   "CATALOG_BACKUP", "RETENTION_HELD", "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
+constexpr std::array<std::string_view, 19> kGravity = {"DEVICE_CLONED",  "STORE_DAMAGED",       "CHAIN_DIFFERS",   "DISK_LOW",
+                                                       "QUOTA_EXCEEDED", "SNAPSHOT_DAMAGED",    "BACKUP_FAILED",   "NEVER_BACKED_UP",
+                                                       "COVERAGE_GAP",   "SOURCE_DAMAGED",      "DEVICE_NOT_SEEN", "RUN_WAITS",
+                                                       "UNPROVEN",       "CHAIN_UNCHECKED",     "EXPORT_FAILED",   "CATALOG_BACKUP",
+                                                       "RETENTION_HELD", "CERTIFICATE_EXPIRES", "CLOCK_OFF"};
 
 std::string Age(std::chrono::seconds age) {
   if (age >= hours(48)) return fmt::format("{} days", age / hours(24));
@@ -132,6 +133,11 @@ void LookAtDatabase(const v1::Database& database, SystemTime now, AlarmList& ala
   }
   if (waits > kRunWaits)
     alarms.Add("RUN_WAITS", subject, fmt::format("the run that is due waits since {}: {}", Age(waits), health.waits_for()));
+  if (health.capture().has_chain_overdue_since()) {
+    alarms.Add("CHAIN_UNCHECKED", subject,
+               fmt::format("what was captured could not be compared with all of the database since it was due, {} ago",
+                           Age(Since(health.capture().chain_overdue_since(), now))));
+  }
   const v1::Snapshot& newest = database.newest_snapshot();
   if (newest.state() == v1::SNAPSHOT_STATE_DAMAGED) {
     alarms.Add("SNAPSHOT_DAMAGED", subject, fmt::format("the store lost parts of its newest snapshot {}", newest.id()));

@@ -8,7 +8,6 @@
 namespace litefleet::rpc {
 namespace {
 
-constexpr std::chrono::hours kGrowthOver{24 * 7};
 constexpr int64_t kMinScrubRate = int64_t{1} << 20;
 constexpr std::chrono::seconds kMaxGrace = std::chrono::hours(24 * 366);
 
@@ -79,7 +78,7 @@ absl::StatusOr<v1::CatalogBackups> AdminHandlers::GetCatalogBackups() const {
 }
 
 absl::StatusOr<v1::GetStoreStatsResponse> AdminHandlers::GetStoreStats(const v1::GetStoreStatsRequest&) const {
-  LF_ASSIGN_OR_RETURN(v1::GetStoreStatsResponse stats, deps_.pruning->Stats(deps_.clock->Now() - kGrowthOver));
+  LF_ASSIGN_OR_RETURN(v1::GetStoreStatsResponse stats, deps_.pruning->Stats(deps_.clock->Now() - catalog::PruneCatalog::kGrowthOver));
   LF_ASSIGN_OR_RETURN(const store::StoreStats store, deps_.store->Stats());
   stats.set_store_bytes(static_cast<int64_t>(store.stored_bytes));
   stats.set_packs(static_cast<int64_t>(store.packs));

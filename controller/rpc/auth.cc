@@ -64,6 +64,7 @@ constexpr Method kMethods[] = {
     {"/litefleet.v1.AdminService/StartRestore", Role::kOperator},
     {"/litefleet.v1.AdminService/PlanUndo", Role::kViewer},
     {"/litefleet.v1.AdminService/StartUndo", Role::kOperator},
+    {"/litefleet.v1.AdminService/StartDropUndo", Role::kOperator},
     {"/litefleet.v1.AdminService/ListOperations", Role::kViewer},
     {"/litefleet.v1.AdminService/GetOperation", Role::kViewer},
     {"/litefleet.v1.AdminService/WatchOperation", Role::kViewer},

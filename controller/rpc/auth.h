@@ -1,6 +1,6 @@
 // Who calls, and whether they may: the first thing that every handler asks. Default deny.
 //
-// Thread safety: all members may be called from any thread. Reads cached state, never blocks on the catalog.
+// Thread safety: all members may be called from any thread. Reads cached state, never waits for the catalog's writer.
 #ifndef LITEFLEET_CONTROLLER_RPC_AUTH_H_
 #define LITEFLEET_CONTROLLER_RPC_AUTH_H_
 

@@ -4,6 +4,8 @@
 #include <openssl/x509.h>
 #include <spdlog/spdlog.h>
 
+#include <chrono>
+#include <optional>
 #include <set>
 
 #include "common/base/status.h"
@@ -115,6 +117,23 @@ absl::StatusOr<CertificateAuthenticator::Shown> CertificateAuthenticator::Look(s
   return shown;
 }
 
+absl::Status CertificateAuthenticator::LookInCatalog(const std::string& serial) {
+  {
+    MutexLock lock(mu_);
+    if (by_serial_.contains(serial)) return absl::OkStatus();
+    const SteadyTime now = clock_.Steady();
+    if (looks_ == 0 || now - looks_since_ >= std::chrono::seconds(1)) {
+      looks_since_ = now;
+      looks_ = 0;
+    }
+    if (looks_ >= kLooksPerSecond) return absl::OkStatus();
+    ++looks_;
+  }
+  LF_ASSIGN_OR_RETURN(const std::optional<catalog::CertificateRow> row, catalog_.FindCertificate(serial));
+  if (row.has_value() && row->not_after >= clock_.Now()) OnCertificates({*row});
+  return absl::OkStatus();
+}
+
 absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, Role wanted) {
   LF_ASSIGN_OR_RETURN(const Shown shown, Look(pem));
   Caller caller;
@@ -128,6 +147,8 @@ absl::StatusOr<Caller> CertificateAuthenticator::Identify(std::string_view pem, 
                  "enrol the device anew, or use another identity file");
   };
   if (caller.role == Role::kNone) return unknown();
+  // Those of devices are issued here, and heard of as they are.
+  if (caller.role == Role::kOperator) LF_RETURN_IF_ERROR(LookInCatalog(caller.certificate_serial));
   bool first_use = false;
   {
     MutexLock lock(mu_);

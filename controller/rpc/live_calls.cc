@@ -8,6 +8,7 @@ class LiveCalls::Hold final : public CallHold {
       : calls_(std::move(calls)), device_(std::move(device)), number_(number) {}
   ~Hold() override { Ended(); }
   void Ended() override { calls_->Remove(device_, number_); }
+  void Cancel() override { calls_->Cancel(device_, number_); }
 
  private:
   const std::shared_ptr<LiveCalls> calls_;
@@ -31,6 +32,16 @@ void LiveCalls::Remove(const std::string& device, uint64_t number) {
   if (of_device == calls_.end()) return;
   of_device->second.erase(number);
   if (of_device->second.empty()) calls_.erase(of_device);
+}
+
+void LiveCalls::Cancel(const std::string& device, uint64_t number) {
+  const std::lock_guard lock(mu_);
+  const auto of_device = calls_.find(device);
+  if (of_device == calls_.end()) return;
+  const auto call = of_device->second.find(number);
+  if (call == of_device->second.end()) return;
+  call->second.cancelled = true;
+  call->second.context->TryCancel();
 }
 
 void LiveCalls::CancelAllOf(const std::string& device) {

@@ -28,6 +28,7 @@ class LiveCalls : public std::enable_shared_from_this<LiveCalls> {
     bool cancelled = false;
   };
   void Remove(const std::string& device, uint64_t number);
+  void Cancel(const std::string& device, uint64_t number);
 
   // Recursive, and held while gRPC is told to cancel: the call's context must not go in between, and gRPC may end the call, and so
   // remove it here, before it returns. Nothing else is locked under it.

@@ -1,5 +1,6 @@
 #include "controller/rpc/upload_reactor.h"
 
+#include <atomic>
 #include <memory>
 #include <utility>
 
@@ -20,11 +21,7 @@ class Upload final : public Base {
     KeepUntilDone(caller.live_call);
   }
 
-  ~Upload() override {
-    if (!has_slot_) return;
-    session_.reset();
-    deps_.slots->GiveBack(caller_.device.value());
-  }
+  ~Upload() override { GiveBackAll(); }
 
   void Begin() {
     if (deps_.slots == nullptr) return Admit();
@@ -56,6 +53,9 @@ class Upload final : public Base {
     }
     void Close(const absl::Status& status) override {
       if (const std::shared_ptr<Upload> stream = stream_.lock(); stream != nullptr) stream->End(status);
+    }
+    void CloseWith(const v1::UploadResponse& response) override {
+      if (const std::shared_ptr<Upload> stream = stream_.lock(); stream != nullptr) stream->EndWith(response);
     }
 
    private:
@@ -95,7 +95,10 @@ class Upload final : public Base {
     const int64_t bytes = limited ? static_cast<int64_t>(message().ByteSizeLong()) : 0;
     const absl::Status status = session_->Handle(message());
     message().Clear();
-    if (EndsHere()) return session_->End();
+    if (EndsHere()) {
+      session_->End();
+      return GiveBackAll();
+    }
     if (!status.ok()) return;
     if (!limited) return ReadNext();
     deps_.rate->Charge(caller_.device.value(), bytes, [weak = weak_from_this()] {
@@ -122,15 +125,31 @@ class Upload final : public Base {
 
   void PostEnd() {
     // Here and now only where the executor has no room: it blocks for a moment, but nothing that was received may be forgotten.
-    if (!deps_.executor->TryPost([session = session_] { session->End(); })) session_->End();
+    const auto end = [self = shared_from_this(), this] {
+      session_->End();
+      GiveBackAll();
+    };
+    if (!deps_.executor->TryPost(end)) end();
+  }
+
+  // Once the session has ended. The stream may live longer: its peer does not read the last message.
+  void GiveBackAll() {
+    std::shared_ptr<ingest::UploadSession> session;
+    {
+      MutexLock lock(turn_mu_);
+      session.swap(session_);
+    }
+    session.reset();
+    if (has_slot_.exchange(false)) deps_.slots->GiveBack(caller_.device.value());
   }
 
   const UploadDeps deps_;
   const Caller caller_;
-  bool has_slot_ = false;  // constant before Admit
+  std::atomic<bool> has_slot_{false};
 
   Mutex turn_mu_;
-  // Set by Admit, under turn_mu_, since the peer may go meanwhile; constant afterwards, and what is done with a message comes afterwards.
+  // Set by Admit, under turn_mu_, since the peer may go meanwhile; constant until it has ended, and what is done with a message comes
+  // between.
   std::shared_ptr<ingest::UploadSession> session_;
   bool handling_ ABSL_GUARDED_BY(turn_mu_) = false;  // a task handles a message
   bool ending_ ABSL_GUARDED_BY(turn_mu_) = false;    // End runs, or follows the task

@@ -1,6 +1,7 @@
 #include "controller/scrub/pack_scrubber.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/base/status.h"
@@ -18,11 +19,14 @@ bool IsDamage(const absl::Status& status) { return absl::IsDataLoss(status); }
 
 absl::StatusOr<PackFindings> PackScrubber::Scrub(uint64_t pack, const Pace& pace) {
   PackFindings findings;
-  uint64_t end = 0;
-  for (const store::PackInfo& info : store_.Packs()) end = info.id == pack ? info.size : end;
+  const std::optional<uint64_t> size = SizeOf(pack);
+  findings.gone = !size.has_value();
+  if (findings.gone) return findings;
+  const uint64_t end = *size;
   // Before the scan: what is appended meanwhile is not missed.
   LF_ASSIGN_OR_RETURN(const int64_t expected, catalog_.CountChunks(pack));
   std::vector<Seen> seen;
+  std::vector<uint64_t> records;
   int64_t here = 0;
   absl::Status ended = absl::OkStatus();
   store_.ForgetCached(pack);
@@ -39,14 +43,25 @@ absl::StatusOr<PackFindings> PackScrubber::Scrub(uint64_t pack, const Pace& pace
       seen.push_back({.name = record.header.name, .offset = location.offset, .sound = sound});
       if (seen.size() >= kComparedAtOnce) ended = Compare(pack, seen, findings, here);
     }
+    if (record.header.type == format::RecordType::kSnapshot) records.push_back(location.offset);
     if (ended.ok()) ended = pace(bytes);
     return ended;
   });
   LF_RETURN_IF_ERROR(ended);
   if (!scan.ok() && !IsDamage(scan.status())) return scan.status();
+  findings.gone = !scan.ok() && !SizeOf(pack).has_value();
+  if (findings.gone) return findings;
   LF_RETURN_IF_ERROR(Compare(pack, seen, findings, here));
   if (!scan.ok() || scan->damaged_bytes > 0 || here < expected) LF_RETURN_IF_ERROR(LookAtRows(pack, end, pace, findings));
+  LF_RETURN_IF_ERROR(LookAtRecords(pack, end, records, findings));
+  findings.damaged_bytes = scan.ok() ? scan->damaged_bytes : end;
   return findings;
+}
+
+std::optional<uint64_t> PackScrubber::SizeOf(uint64_t pack) {
+  for (const store::PackInfo& info : store_.Packs())
+    if (info.id == pack) return info.size;
+  return std::nullopt;
 }
 
 absl::Status PackScrubber::Compare(uint64_t pack, std::vector<Seen>& seen, PackFindings& findings, int64_t& here) {
@@ -70,6 +85,24 @@ absl::Status PackScrubber::LookAtChunk(const catalog::ScrubCatalog::PlacedChunk&
     return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", "another record stands there");
   return decompressor_.Open(record.header.codec, AsBytes(record.payload), record.header.raw_bytes, record.header.page_size, chunk.name,
                             raw_);
+}
+
+absl::Status PackScrubber::LookAtRecords(uint64_t pack, uint64_t end, const std::vector<uint64_t>& found, PackFindings& findings) {
+  for (int64_t after = -1;;) {
+    LF_ASSIGN_OR_RETURN(const auto rows, catalog_.RecordsIn(pack, after, kRowsAtOnce));
+    for (const auto& row : rows) {
+      after = static_cast<int64_t>(row.place.offset);
+      if (row.place.offset >= end) return absl::OkStatus();
+      if (std::binary_search(found.begin(), found.end(), row.place.offset)) continue;
+      const auto record = store_.Read({.pack = pack, .offset = row.place.offset});
+      if (!record.ok() && !IsDamage(record.status())) return record.status();
+      storage::v1::SnapshotRecord snapshot;
+      const bool sound = record.ok() && record->header.type == format::RecordType::kSnapshot && snapshot.ParseFromString(record->payload) &&
+                         snapshot.snapshot_id() == row.snapshot.value();
+      if (!sound) findings.without_record.push_back(row);
+    }
+    if (rows.size() < kRowsAtOnce) return absl::OkStatus();
+  }
 }
 
 absl::Status PackScrubber::LookAtRows(uint64_t pack, uint64_t end, const Pace& pace, PackFindings& findings) {

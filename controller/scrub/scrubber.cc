@@ -10,6 +10,7 @@
 #include "common/base/error_detail.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "controller/scrub/pacer.h"
 #include "fmt/format.h"
 #include "spdlog/spdlog.h"
 
@@ -25,35 +26,6 @@ constexpr std::string_view kSchedule = "schedule";
 constexpr auto kBetweenLooks = std::chrono::seconds(1);  // for what commits have changed
 
 absl::Status Cancelled() { return Error(Code::kCancelled, "CANCELLED", "the scrub was cancelled"); }
-
-// Keeps a stream of bytes below a rate, by sleeping in slices that a cancel interrupts.
-class Pacer {
- public:
-  explicit Pacer(int64_t rate) : rate_(rate), begun_(steady_clock::now()) {}
-  // False: interrupted.
-  bool Spend(uint64_t bytes, const std::function<bool()>& stop) {
-    spent_ += bytes;
-    if (stop()) return false;
-    if (rate_ <= 0) return true;
-    const auto due =
-        begun_ + std::chrono::microseconds(static_cast<int64_t>(static_cast<double>(spent_) * 1e6 / static_cast<double>(rate_)));
-    // What was not used is not saved up.
-    if (const auto now = steady_clock::now(); now > due + std::chrono::seconds(1)) {
-      begun_ = now;
-      spent_ = 0;
-    }
-    while (steady_clock::now() < due) {
-      if (stop()) return false;
-      std::this_thread::sleep_for(std::min<steady_clock::duration>(std::chrono::milliseconds(50), due - steady_clock::now()));
-    }
-    return true;
-  }
-
- private:
-  const int64_t rate_;
-  steady_clock::time_point begun_;
-  uint64_t spent_ = 0;
-};
 
 }  // namespace
 
@@ -73,6 +45,11 @@ Scrubber::~Scrubber() {
 bool Scrubber::stopping() const {
   MutexLock lock(mu_);
   return stop_;
+}
+
+absl::StatusOr<ScrubTime> Scrubber::Now() const {
+  if (options_.now) return options_.now();
+  return ScrubTime{.time = clock_.Now()};
 }
 
 absl::Status Scrubber::Begin() {
@@ -196,6 +173,8 @@ void Scrubber::RunJob(Job job) {
   said.set_logical_bytes(static_cast<int64_t>(report.logical_bytes));
   said.set_chunks_quarantined(static_cast<int64_t>(report.chunks_quarantined));
   said.set_snapshots_damaged(static_cast<int64_t>(report.snapshots_damaged));
+  said.set_records_rewritten(static_cast<int64_t>(report.records_rewritten));
+  said.set_damaged_bytes(static_cast<int64_t>(report.damaged_bytes));
   operation.mutable_progress()->set_total_bytes(static_cast<int64_t>(whole));
   if (status.ok()) operation.mutable_progress()->set_done_bytes(static_cast<int64_t>(whole));
   operation.mutable_progress()->set_phase("done");
@@ -204,6 +183,11 @@ void Scrubber::RunJob(Job job) {
                    fmt::format("{} chunks are not what they were and are quarantined; {} more snapshots are damaged by it",
                                report.chunks_quarantined, report.snapshots_damaged),
                    "the devices are asked for what was lost: `litefleet operation list --active`; look at the disk");
+  } else if (status.ok() && report.records_rewritten > 0) {
+    status =
+        Error(Code::kDataLoss, "DAMAGE_FOUND",
+              fmt::format("{} records of snapshots could not be read and were written anew; nothing is lost", report.records_rewritten),
+              "look at the disk");
   }
   fleet::SetLocalEnd(operation, status);
   fleet_.UpdateLocal(operation).IgnoreError();  // what could not be written down is found and run again at the next start
@@ -212,11 +196,15 @@ void Scrubber::RunJob(Job job) {
 
 absl::StatusOr<Scrubber::DueList> Scrubber::DuePacks(const Scope& scope) const {
   LF_ASSIGN_OR_RETURN(const auto proven, catalog_.ProvenPacks());
-  const SystemTime before = scope.all ? scope.proven_before : clock_.Now() - options_.every;
+  LF_ASSIGN_OR_RETURN(const ScrubTime reading, Now());
+  const SystemTime now = reading.time;
+  const SystemTime before = scope.all ? scope.proven_before : now - options_.every;
   DueList due;
+  if (!scope.all && reading.on_hold) return due;
   for (const store::PackInfo& pack : store_.Packs()) {
     const auto at = proven.find(pack.id);
-    const bool is_due = at == proven.end() || at->second < before;
+    // What was proven in the future was so under a clock that was wrong.
+    const bool is_due = at == proven.end() || at->second < before || (!scope.all && at->second > now);
     // A pack that may still grow is looked at when somebody asks for it.
     if (is_due && (scope.all || pack.sealed)) due.packs.push_back(pack);
     if (!is_due && scope.all) due.left_out_bytes += pack.size;
@@ -239,9 +227,10 @@ absl::Status Scrubber::Run(const Scope& scope, const CancelToken& cancel, Report
   uint64_t done = due.left_out_bytes;
   uint64_t total = done;
   for (const store::PackInfo& pack : due.packs) total += pack.size;
-  Pacer pacer(scope.bytes_per_second);
+  Pacer pacer(scope.bytes_per_second, clock_, options_.wait);
   PackScrubber scrubber(store_, chunks_, catalog_);
   const std::function<bool()> stop = [&] { return cancel.cancelled() || stopping(); };
+  absl::Status failed = absl::OkStatus();
   progress(done, total);
   for (const store::PackInfo& pack : due.packs) {
     LF_ASSIGN_OR_RETURN(const PackFindings findings, scrubber.Scrub(pack.id, [&](uint64_t bytes) -> absl::Status {
@@ -250,9 +239,12 @@ absl::Status Scrubber::Run(const Scope& scope, const CancelToken& cancel, Report
       progress(done, total);
       return absl::OkStatus();
     }));
+    if (findings.gone) continue;
     ++report.packs;
     report.stored_bytes += findings.stored_bytes;
     report.logical_bytes += findings.logical_bytes;
+    report.damaged_bytes += findings.damaged_bytes;
+    if (findings.damaged_bytes > 0) spdlog::warn("scrub: pack {:016x} has {} damaged bytes", pack.id, findings.damaged_bytes);
     if (!findings.bad.empty()) {
       // Once more, in case the file went away between the first look and now.
       LF_RETURN_IF_ERROR(store_.Stats().status());
@@ -266,10 +258,33 @@ absl::Status Scrubber::Run(const Scope& scope, const CancelToken& cancel, Report
       LF_ASSIGN_OR_RETURN(const bool newly, catalog_.SetDamaged(snapshot, true));
       report.snapshots_damaged += newly ? 1 : 0;
     }
-    if (pack.sealed) LF_RETURN_IF_ERROR(catalog_.SetProven(pack.id, clock_.Now()));
+    const absl::StatusOr<uint64_t> written = WriteAnew(findings.without_record);
+    report.records_rewritten += written.value_or(0);
+    // The others are looked at all the same; this one is due again.
+    if (!written.ok()) failed.Update(Annotate(written.status(), "write the records of snapshots anew"));
+    if (pack.sealed && written.ok()) {
+      LF_ASSIGN_OR_RETURN(const ScrubTime now, Now());
+      LF_RETURN_IF_ERROR(catalog_.SetProven(pack.id, now.time));
+    }
     LF_CRASH_POINT("scrub.after_pack");
   }
-  return absl::OkStatus();
+  return failed;
+}
+
+absl::StatusOr<uint64_t> Scrubber::WriteAnew(const std::vector<catalog::ScrubCatalog::PlacedRecord>& records) {
+  uint64_t written = 0;
+  for (const catalog::ScrubCatalog::PlacedRecord& bad : records) {
+    LF_RETURN_IF_ERROR(store_.Stats().status());  // the directory may have gone away since it was read
+    LF_ASSIGN_OR_RETURN(const auto record, catalog_.RecordOf(bad));
+    if (!record.has_value()) continue;
+    LF_ASSIGN_OR_RETURN(const store::Placed placed, store_.PutRecord(format::RecordType::kSnapshot, AsBytes(record->SerializeAsString())));
+    LF_RETURN_IF_ERROR(store_.Sync(placed.epoch));
+    LF_CRASH_POINT("scrub.after_record_write");
+    LF_ASSIGN_OR_RETURN(const bool moved,
+                        catalog_.MoveRecord(bad, *record, {.pack = placed.location.pack, .offset = placed.location.offset}));
+    written += moved ? 1 : 0;
+  }
+  return written;
 }
 
 absl::StatusOr<bool> Scrubber::IsWhole(const SnapshotId& snapshot) {

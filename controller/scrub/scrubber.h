@@ -5,8 +5,12 @@
 // quarantined chunk until it is done, also after a cancel or a crash. When a quarantined chunk arrives again, Heal finds the snapshots
 // that are whole again. A run that was interrupted by the end of the process is taken up at the next start with the packs that are left.
 //
+// The record of a snapshot that cannot be read is written anew out of the catalog's row (crash point scrub.after_record_write): a rebuild
+// would not know of the snapshot without it. Of other records nothing but marks are of use to a rebuild alone, and those stand twice.
+//
 // Thread safety: all members may be called from any thread. Ownership: borrows everything. The destructor ends the run.
-// Errors of an operation: DAMAGE_FOUND (kDataLoss: chunks were quarantined; nothing else failed), CANCELLED, those of the store.
+// Errors of an operation: DAMAGE_FOUND (kDataLoss: chunks were quarantined or records written anew; nothing else failed), CANCELLED, those
+// of the store.
 #ifndef LITEFLEET_CONTROLLER_SCRUB_SCRUBBER_H_
 #define LITEFLEET_CONTROLLER_SCRUB_SCRUBBER_H_
 
@@ -32,10 +36,18 @@
 
 namespace litefleet::scrub {
 
+struct ScrubTime {
+  SystemTime time;
+  bool on_hold = false;  // a clock has jumped: nothing is due by itself
+};
+
 struct ScrubberOptions {
   int64_t bytes_per_second = 50 << 20;  // of packs; 0: as fast as it goes
   std::chrono::hours every{24 * 30};    // a proven pack is due again
   std::chrono::hours look_every{24};    // by itself, for packs that are due
+  // The controller's own time, by which packs are due (retention/controller_time); empty: the clock's.
+  std::function<absl::StatusOr<ScrubTime>()> now = {};
+  std::function<void(std::chrono::nanoseconds)> wait = [](std::chrono::nanoseconds time) { std::this_thread::sleep_for(time); };
 };
 
 // Calls `visit` for all chunks that a reader of the snapshot needs (manifest/manifest_reader).
@@ -72,6 +84,8 @@ class Scrubber {
     uint64_t logical_bytes = 0;
     uint64_t chunks_quarantined = 0;
     uint64_t snapshots_damaged = 0;
+    uint64_t records_rewritten = 0;
+    uint64_t damaged_bytes = 0;  // of what was read, also what was known before
   };
   struct Scope {
     bool all = true;                               // else those that are due
@@ -104,7 +118,10 @@ class Scrubber {
   absl::StatusOr<uint64_t> MarkSnapshotsOf(const DeviceId& device, const absl::flat_hash_map<format::ChunkName, int64_t>& chunks,
                                            const std::function<bool()>& stop);
   absl::StatusOr<bool> IsWhole(const SnapshotId& snapshot);
+  // How many.
+  absl::StatusOr<uint64_t> WriteAnew(const std::vector<catalog::ScrubCatalog::PlacedRecord>& records);
   bool stopping() const;
+  absl::StatusOr<ScrubTime> Now() const;
 
   fleet::Fleet& fleet_;
   store::Store& store_;

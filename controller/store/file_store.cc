@@ -8,6 +8,7 @@
 #include "common/base/status.h"
 #include "common/format/crc32c.h"
 #include "common/format/store_names.h"
+#include "controller/store/pack_footer.h"
 #include "fmt/format.h"
 #include "litefleet/storage/v1/records.pb.h"
 
@@ -17,6 +18,9 @@ namespace {
 constexpr auto kFreeSpaceAge = std::chrono::milliseconds(500);
 constexpr uint64_t kFreeSpaceStretch = 1 << 20;  // others fill the disk too: after so many bytes the file system is asked again
 constexpr size_t kMaxProblems = 100;
+// A sync that so many asked for at once lets more come: each of them waits for many others anyway.
+constexpr size_t kCrowd = 8;
+constexpr auto kLinger = std::chrono::milliseconds(3);
 
 absl::Status DiskFull(uint64_t free, uint64_t reserve) {
   return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL",
@@ -48,7 +52,8 @@ std::string FileStore::PathOf(uint64_t id, bool sealed) const { return packs_dir
 
 void FileStore::Problem(std::string text) {
   MutexLock lock(mu_);
-  if (problems_.size() < kMaxProblems) problems_.push_back(std::move(text));
+  const bool told = std::find(problems_.begin(), problems_.end(), text) != problems_.end();
+  if (!told && problems_.size() < kMaxProblems) problems_.push_back(std::move(text));
 }
 
 absl::StatusOr<std::shared_ptr<FileStore::Pack>> FileStore::CreatePack(uint64_t id) {
@@ -163,7 +168,7 @@ absl::StatusOr<Placed> FileStore::AppendInTurn(const format::RecordHeader& heade
     LF_ASSIGN_OR_RETURN(pack, CreatePack(next_id));
     MutexLock lock(mu_);
     open_ = pack;
-    known_[pack->id] = {.sealed = false, .size = pack->size};
+    known_[pack->id] = {.sealed = false, .size = pack->size, .tag = pack->tag};
   }
   std::array<std::byte, format::kRecordHeaderBytes> bytes;
   format::EncodeRecordHeader(header, pack->tag, bytes);
@@ -220,13 +225,19 @@ absl::Status FileStore::WriteFooter(Pack& pack) {
 absl::Status FileStore::SyncPack(Pack& pack) {
   bool footer;
   bool new_name;
+  uint64_t size;
   {
     MutexLock lock(mu_);
     footer = pack.footer && !pack.renamed;
     new_name = pack.new_name;
+    size = pack.size;
   }
   LF_CRASH_POINT("store.before_sync");
   LF_RETURN_IF_ERROR(pack.file->Sync());
+  {
+    MutexLock lock(mu_);
+    known_[pack.id].synced = size;
+  }
   if (footer) {
     LF_CRASH_POINT("store.seal.after_sync");
     LF_RETURN_IF_ERROR(files_.Rename(PathOf(pack.id, false), PathOf(pack.id, true)));
@@ -248,14 +259,22 @@ absl::Status FileStore::Sync(uint64_t epoch) {
   {
     MutexLock lock(mu_);
     const uint64_t target = appended_;
+    ++callers_;
     for (;;) {
       if (epoch_ != epoch) return StoreFailed();
       if (durable_ >= target) return absl::OkStatus();
       if (!syncing_) break;
-      synced_.Wait(mu_);
+      synced_[(sync_number_ + (target <= sync_upto_ ? 0 : 1)) % 2].Wait(mu_);
     }
     syncing_ = true;
-    upto = appended_;
+    sync_upto_ = UINT64_MAX;
+    // Where many came together the last time some more are on their way: they share this one. Who is alone waits for nobody.
+    if (last_callers_ >= kCrowd) {
+      const auto until = std::chrono::steady_clock::now() + kLinger;
+      while (std::chrono::steady_clock::now() < until) lingering_.WaitUntil(mu_, until);
+    }
+    last_callers_ = std::exchange(callers_, 0);
+    sync_upto_ = upto = appended_;
     batch.swap(dirty_);
   }
   absl::Status status = absl::OkStatus();
@@ -263,20 +282,24 @@ absl::Status FileStore::Sync(uint64_t epoch) {
     if (status.ok()) status = SyncPack(*pack);
   }
   if (!status.ok()) Problem("sync of the store failed: " + MessageOf(status));
-  {
-    MutexLock lock(mu_);
-    syncing_ = false;
-    if (status.ok()) {
-      durable_ = upto;
-    } else {
-      // What the kernel could not write it may have forgotten: nothing of these packs is believed beyond what was durable before.
-      ++epoch_;
-      open_ = nullptr;
-      dirty_.clear();
-      durable_ = appended_;
-    }
+  MutexLock lock(mu_);
+  syncing_ = false;
+  if (status.ok()) {
+    durable_ = upto;
+  } else {
+    // What the kernel could not write it may have forgotten: nothing of these packs is believed beyond what was durable before.
+    ++epoch_;
+    if (open_ != nullptr) dirty_.push_back(std::exchange(open_, nullptr));
+    dirty_.splice(dirty_.end(), batch);
+    for (const auto& pack : dirty_)
+      if (!pack->renamed) given_up_.insert(pack->id);
+    dirty_.clear();
+    durable_ = appended_;
   }
-  synced_.SignalAll();
+  // Those that it was for; and of those that came too late for it one, who does the next for all of them.
+  synced_[sync_number_ % 2].SignalAll();
+  ++sync_number_;
+  status.ok() ? synced_[sync_number_ % 2].Signal() : synced_[sync_number_ % 2].SignalAll();
   return status.ok() ? status : Annotate(StoreFailed(), MessageOf(status));
 }
 
@@ -295,43 +318,121 @@ absl::StatusOr<FileStore::Reader> FileStore::ReaderOf(uint64_t id) {
     sealed = it == known_.end() || it->second.sealed;
   }
   absl::StatusOr<std::unique_ptr<File>> file = files_.OpenForReading(PathOf(id, sealed));
-  if (absl::IsNotFound(file.status())) file = files_.OpenForReading(PathOf(id, !sealed));  // it may be sealed at this moment
+  if (absl::IsNotFound(file.status())) {
+    sealed = !sealed;  // at this moment
+    file = files_.OpenForReading(PathOf(id, sealed));
+  }
   if (absl::IsNotFound(file.status())) {
     return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", fmt::format("pack {:016x} is not in the store", id),
                  "bring the file back, or run a scrub to see which snapshots are affected");
   }
   if (!file.ok()) return file.status();
-  std::array<std::byte, format::kPackHeaderBytes> bytes;
-  LF_ASSIGN_OR_RETURN(const size_t got, (*file)->ReadAt(0, bytes));
-  LF_ASSIGN_OR_RETURN(const format::PackHeader header, format::DecodePackHeader(ByteView(bytes).first(got)));
-  if (header.pack_id != id) {
-    return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED",
-                 fmt::format("the file of pack {:016x} holds pack {:016x}", id, header.pack_id));
-  }
+  LF_ASSIGN_OR_RETURN(const uint64_t tag, TagOf(**file, id, sealed));
   constexpr size_t kMaxReaders = 64;
-  MutexLock lock(readers_mu_);
-  if (readers_.size() >= kMaxReaders) {
-    readers_.erase(
-        std::min_element(readers_.begin(), readers_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+  Reader reader{.file = *std::move(file), .tag = tag, .used = 0};
+  {
+    MutexLock lock(readers_mu_);
+    if (readers_.size() >= kMaxReaders) {
+      readers_.erase(
+          std::min_element(readers_.begin(), readers_.end(), [](const auto& a, const auto& b) { return a.second.used < b.second.used; }));
+    }
+    reader.used = ++reader_uses_;
+    readers_[id] = reader;
   }
-  Reader reader{.file = *std::move(file), .tag = header.tag, .used = ++reader_uses_};
-  readers_[id] = reader;
+  // RemovePack may have looked for a reader before this one was there: then the pack is not known any more.
+  bool removed;
+  {
+    MutexLock lock(mu_);
+    removed = !known_.contains(id);
+  }
+  MutexLock lock(readers_mu_);
+  if (removed) readers_.erase(id);
   return reader;
+}
+
+absl::StatusOr<uint64_t> FileStore::TagOf(File& file, uint64_t id, bool sealed) {
+  std::array<std::byte, format::kPackHeaderBytes> bytes;
+  const absl::StatusOr<size_t> got = ReadSound(file, id, 0, bytes);
+  const auto header = got.ok() ? format::DecodePackHeader(ByteView(bytes).first(*got)) : absl::StatusOr<format::PackHeader>(got.status());
+  if (header.ok() && header->pack_id != id) {
+    return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED",
+                 fmt::format("the file of pack {:016x} holds pack {:016x}", id, header->pack_id));
+  }
+  if (header.ok()) return header->tag;
+  if (!absl::IsDataLoss(header.status())) return header.status();
+  std::optional<uint64_t> tag;
+  {
+    MutexLock lock(mu_);
+    if (const auto it = known_.find(id); it != known_.end()) tag = it->second.tag;
+  }
+  if (!tag.has_value() && sealed) tag = TagFromFooter(file);
+  if (!tag.has_value()) return header.status();
+  return *tag;
+}
+
+bool FileStore::Answers(File& file, uint64_t id) {
+  constexpr size_t kOthers = 4;
+  // A page of the cache, or several that it keeps together: it is let go only where none of it is to be written.
+  constexpr uint64_t kCached = 64 << 10;
+  struct Place {
+    uint64_t pack;
+    bool sealed;
+    uint64_t middle;  // a second place, where the first is bad
+  };
+  bool ask_this = true;
+  uint64_t middle = 0;
+  std::vector<Place> others;
+  {
+    MutexLock lock(mu_);
+    for (const auto& [other, known] : known_) {
+      const uint64_t on_disk = known.sealed ? known.size : known.synced;
+      const bool asked = known.sealed || on_disk >= kCached;
+      if (other == id) {
+        ask_this = asked;
+        middle = on_disk / 2;
+      } else if (asked) {
+        others.push_back({.pack = other, .sealed = known.sealed, .middle = on_disk / 2});
+      }
+    }
+  }
+  std::array<std::byte, format::kPackHeaderBytes> bytes;
+  const auto gives = [&bytes](File& asked, uint64_t second) {
+    asked.DropCache();  // the disk is asked, not the cache
+    return asked.ReadAt(0, bytes).ok() || (second > 0 && asked.ReadAt(second, bytes).ok());
+  };
+  if (ask_this && middle == 0) middle = file.Size().value_or(0) / 2;
+  if (ask_this && gives(file, middle)) return true;
+  // The bad places may be there.
+  if (others.size() > kOthers) others.erase(others.begin(), others.end() - static_cast<std::ptrdiff_t>(kOthers));
+  return std::any_of(others.begin(), others.end(), [&](const Place& place) {
+    const auto other = files_.OpenForReading(PathOf(place.pack, place.sealed));
+    return other.ok() && gives(**other, place.middle);
+  });
+}
+
+absl::StatusOr<size_t> FileStore::ReadSound(File& file, uint64_t pack, uint64_t offset, std::span<std::byte> out) {
+  Gaps gaps;
+  LF_ASSIGN_OR_RETURN(const size_t got, ReadAround(
+                                            file, offset, out, [&] { return Answers(file, pack); }, gaps));
+  if (gaps.any) return Error(absl::StatusCode::kDataLoss, "CHUNK_DAMAGED", "the disk cannot read it any more", "look at the disk");
+  return got;
 }
 
 absl::StatusOr<StoredRecord> FileStore::Read(const Location& location) {
   LF_ASSIGN_OR_RETURN(const Reader reader, ReaderOf(location.pack));
   const auto where = [&location] { return fmt::format("pack {:016x} at {}", location.pack, location.offset); };
   std::array<std::byte, format::kRecordHeaderBytes> bytes;
-  LF_ASSIGN_OR_RETURN(size_t got, reader.file->ReadAt(location.offset, bytes));
-  if (got != bytes.size()) return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", where() + " is behind the end of the file");
+  absl::StatusOr<size_t> got = ReadSound(*reader.file, location.pack, location.offset, bytes);
+  if (!got.ok()) return Annotate(got.status(), where());
+  if (*got != bytes.size()) return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", where() + " is behind the end of the file");
   StoredRecord record;
   absl::StatusOr<format::RecordHeader> header = format::DecodeRecordHeader(bytes, reader.tag);
   if (!header.ok()) return WithReason(Annotate(header.status(), where()), "CHUNK_DAMAGED");
   record.header = *header;
   record.payload.resize(record.header.stored_bytes);
-  LF_ASSIGN_OR_RETURN(got, reader.file->ReadAt(location.offset + bytes.size(), std::as_writable_bytes(std::span(record.payload))));
-  if (got != record.payload.size()) return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", where() + " is cut off");
+  got = ReadSound(*reader.file, location.pack, location.offset + bytes.size(), std::as_writable_bytes(std::span(record.payload)));
+  if (!got.ok()) return Annotate(got.status(), where());
+  if (*got != record.payload.size()) return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", where() + " is cut off");
   if (const absl::Status status = format::CheckPayload(record.header, AsBytes(record.payload)); !status.ok()) {
     return WithReason(Annotate(status, where()), "CHUNK_DAMAGED");
   }
@@ -346,6 +447,7 @@ absl::StatusOr<StoreStats> FileStore::Stats() {
   stats.packs = known_.size();
   for (const auto& [id, pack] : known_) stats.stored_bytes += pack.size;
   stats.damaged_bytes = damaged_bytes_;
+  stats.cut_bytes = cut_bytes_;
   stats.problems = problems_;
   return stats;
 }

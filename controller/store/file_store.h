@@ -4,20 +4,26 @@
 // a lock: no I/O happens under mu_. Fsync, sealing and removal of the pack from the dirty list are the syncer's, of which there is one
 // at a time: whoever finds nobody syncing does it for all.
 //
-// What a crash leaves (crash points in brackets), and what Open does about it:
+// What a crash leaves (crash points in brackets), and what Open does about it, once it has written again and synced what it found:
 //   N.open with a torn tail [store.after_append]      -> cut to the good prefix, appended to again
 //   N.open with a footer [store.seal.after_footer, store.seal.after_sync]  -> renamed
 //   N.pack whose name was not synced [store.seal.after_rename]             -> either name is fine
-//   N.open without a whole header [store.after_create]                     -> removed
+//   N.open without a whole header [store.after_create], or of nothing but zeros  -> removed
+//   N.open of which a place cannot be read                                 -> sealed as it is
+//   N.open, N.pack that cannot be opened                                   -> known, and told
 // Lock order: mu_ alone; readers_mu_ alone. Memory: a few file descriptors.
 #ifndef LITEFLEET_CONTROLLER_STORE_FILE_STORE_H_
 #define LITEFLEET_CONTROLLER_STORE_FILE_STORE_H_
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <list>
 #include <map>
 #include <memory>
+#include <optional>
+#include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -27,6 +33,7 @@
 #include "common/base/mutex.h"
 #include "common/base/turn.h"
 #include "controller/store/file_system.h"
+#include "controller/store/read_around.h"
 #include "controller/store/store.h"
 
 namespace litefleet::store {
@@ -57,6 +64,7 @@ class FileStore final : public Store {
   absl::StatusOr<PackScan> ScanPack(uint64_t pack,
                                     absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) override;
   absl::Status SealOpenPack() override;
+  void SealGivenUpPacks() override;
   absl::Status RemovePack(uint64_t pack) override;
   void ForgetCached(uint64_t pack) override;
   absl::Status CheckSpace() override;
@@ -78,6 +86,8 @@ class FileStore final : public Store {
   struct Known {
     bool sealed = false;
     uint64_t size = 0;
+    std::optional<uint64_t> tag = std::nullopt;  // of one that was open here
+    uint64_t synced = 0;  // of one that is not sealed: its first bytes, which are on the disk and not written any more
     PackHold hold = std::make_shared<char>();
     bool held() const { return hold.use_count() > 1; }
   };
@@ -89,15 +99,27 @@ class FileStore final : public Store {
 
   FileStore(FileStoreOptions options, const Clock& clock, FileSystem& files);
   absl::Status Recover();
-  absl::Status RecoverOpenPack(uint64_t id);
+  // `seal`: it is not appended to again.
+  absl::Status RecoverOpenPack(uint64_t id, bool seal);
+  // Tells it; how large the file is, or at most.
+  uint64_t CannotBeOpened(const std::string& path, const absl::Status& why);
+  absl::Status KeepOrSeal(const std::shared_ptr<Pack>& pack, bool seal);
   absl::StatusOr<std::shared_ptr<Pack>> CreatePack(uint64_t id);
-  // REQUIRES: the caller has the turn.
+  // REQUIRES: the caller has the turn, or nobody else writes to the pack any more.
   absl::Status WriteFooter(Pack& pack);
   absl::Status SyncPack(Pack& pack);
   absl::Status CheckReserve(uint64_t bytes);
   absl::StatusOr<Placed> Append(const format::RecordHeader& header, ByteView payload, bool respect_reserve);
   absl::StatusOr<Placed> AppendInTurn(const format::RecordHeader& header, ByteView payload);
   absl::StatusOr<Reader> ReaderOf(uint64_t pack);
+  // Whether the disk gives anything, of this pack's file or another: not while it is gone, whatever is cached.
+  bool Answers(File& file, uint64_t pack);
+  // As ReadAt; bytes that the disk cannot give, while it gives others, are kDataLoss CHUNK_DAMAGED.
+  absl::StatusOr<size_t> ReadSound(File& file, uint64_t pack, uint64_t offset, std::span<std::byte> out);
+  // What the disk cannot give is damage to the scanner, and `gaps` knows of it. `gaps` outlives the scanner.
+  format::PackScanner::ReadAt Around(const std::shared_ptr<File>& file, uint64_t pack, Gaps& gaps);
+  // Of a pack whose file this is; where its header is damaged, by what else says it.
+  absl::StatusOr<uint64_t> TagOf(File& file, uint64_t pack, bool sealed);
   void Problem(std::string text) ABSL_LOCKS_EXCLUDED(mu_);
   std::string PathOf(uint64_t id, bool sealed) const;
 
@@ -108,8 +130,14 @@ class FileStore final : public Store {
 
   Turn appending_;  // taken before mu_
   Mutex mu_;
-  CondVar synced_;
+  // Whoever needs the sync that runs waits on one of them, and who came too late for it on the other.
+  std::array<CondVar, 2> synced_;
+  CondVar lingering_;  // nobody signals it
   bool syncing_ ABSL_GUARDED_BY(mu_) = false;
+  uint64_t sync_number_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t sync_upto_ ABSL_GUARDED_BY(mu_) = 0;                  // what the one that runs makes durable
+  size_t callers_ ABSL_GUARDED_BY(mu_) = 0;                      // since the last one began
+  size_t last_callers_ ABSL_GUARDED_BY(mu_) = 0;                 // of the last one
   std::shared_ptr<Pack> open_ ABSL_GUARDED_BY(mu_);              // what it points to: the appender, under mu_
   std::list<std::shared_ptr<Pack>> dirty_ ABSL_GUARDED_BY(mu_);  // oldest first; holds open_ when it has unsynced bytes
   uint64_t appended_ ABSL_GUARDED_BY(mu_) = 0;                   // records, since the start
@@ -117,10 +145,12 @@ class FileStore final : public Store {
   uint64_t epoch_ ABSL_GUARDED_BY(mu_) = 1;
   uint64_t next_pack_ ABSL_GUARDED_BY(mu_) = 1;
   std::map<uint64_t, Known> known_ ABSL_GUARDED_BY(mu_);
-  uint64_t free_bytes_ ABSL_GUARDED_BY(mu_) = 0;  // estimate, refreshed by time and bytes
+  std::set<uint64_t> given_up_ ABSL_GUARDED_BY(mu_);  // not sealed, and not appended to any more
+  uint64_t free_bytes_ ABSL_GUARDED_BY(mu_) = 0;      // estimate, refreshed by time and bytes
   uint64_t free_trusted_ ABSL_GUARDED_BY(mu_) = 0;
   SteadyTime free_read_at_ ABSL_GUARDED_BY(mu_){};
   uint64_t damaged_bytes_ ABSL_GUARDED_BY(mu_) = 0;
+  uint64_t cut_bytes_ ABSL_GUARDED_BY(mu_) = 0;
   std::vector<std::string> problems_ ABSL_GUARDED_BY(mu_);
 
   Mutex readers_mu_;

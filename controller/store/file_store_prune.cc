@@ -1,5 +1,6 @@
 // What prune does to files: packs are sealed early, and removed.
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "common/base/crash_point.h"
@@ -31,24 +32,48 @@ absl::Status FileStore::SealOpenPack() {
   return Sync(epoch);
 }
 
-absl::Status FileStore::RemovePack(uint64_t id) {
+void FileStore::SealGivenUpPacks() {
+  std::set<uint64_t> packs;
   {
     MutexLock lock(mu_);
-    const auto known = known_.find(id);
-    if (known != known_.end() && !known->second.sealed) {
-      return Error(absl::StatusCode::kFailedPrecondition, "PACK_OPEN", fmt::format("pack {:016x} is still written to", id));
-    }
-    if (known != known_.end() && known->second.held()) {
-      return Error(absl::StatusCode::kFailedPrecondition, "PACK_HELD", fmt::format("an upload has written to pack {:016x}", id),
-                   "prune again when it has ended");
+    packs.swap(given_up_);
+  }
+  if (packs.empty()) return;
+  // Whoever was writing to one of them when it was given up has ended, and nobody begins again: ingest does not wait for what follows.
+  { const Turn::Holder turn(appending_); }
+  for (const uint64_t id : packs) {
+    const absl::Status sealed = RecoverOpenPack(id, true);
+    if (sealed.ok()) continue;
+    Problem(fmt::format("{} could not be sealed: {}", PathOf(id, false), MessageOf(sealed)));
+    MutexLock lock(mu_);
+    given_up_.insert(id);
+  }
+}
+
+absl::Status FileStore::RemovePack(uint64_t id) {
+  // It is not known any more before its file goes: nobody takes what is missing then for damage.
+  std::optional<Known> known;
+  {
+    MutexLock lock(mu_);
+    if (const auto at = known_.find(id); at != known_.end()) {
+      if (!at->second.sealed) {
+        return Error(absl::StatusCode::kFailedPrecondition, "PACK_OPEN", fmt::format("pack {:016x} is still written to", id));
+      }
+      if (at->second.held()) {
+        return Error(absl::StatusCode::kFailedPrecondition, "PACK_HELD", fmt::format("an upload has written to pack {:016x}", id),
+                     "prune again when it has ended");
+      }
+      known = std::move(at->second);
+      known_.erase(at);
     }
   }
-  const absl::Status removed = files_.Remove(PathOf(id, true));
-  if (!removed.ok() && !absl::IsNotFound(removed)) return removed;
-  LF_RETURN_IF_ERROR(files_.SyncDirectory(packs_directory_));
-  {
+  absl::Status removed = files_.Remove(PathOf(id, true));
+  if (absl::IsNotFound(removed)) removed = absl::OkStatus();
+  if (removed.ok()) removed = files_.SyncDirectory(packs_directory_);
+  if (!removed.ok()) {
     MutexLock lock(mu_);
-    known_.erase(id);
+    if (known.has_value()) known_[id] = *std::move(known);
+    return removed;
   }
   MutexLock lock(readers_mu_);
   readers_.erase(id);

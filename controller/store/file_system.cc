@@ -75,6 +75,11 @@ class Posix final : public FileSystem {
   absl::StatusOr<std::unique_ptr<File>> Create(const std::string& path) override { return OpenFile(path, O_RDWR | O_CREAT | O_EXCL); }
   absl::StatusOr<std::unique_ptr<File>> OpenForWriting(const std::string& path) override { return OpenFile(path, O_RDWR); }
   absl::StatusOr<std::unique_ptr<File>> OpenForReading(const std::string& path) override { return OpenFile(path, O_RDONLY); }
+  absl::StatusOr<uint64_t> SizeOf(const std::string& path) override {
+    struct stat st {};
+    if (lstat(path.c_str(), &st) != 0) return ErrnoError(errno, "stat " + path);
+    return static_cast<uint64_t>(st.st_size);
+  }
   absl::Status Rename(const std::string& from, const std::string& to) override { return io::RenameFile(from, to); }
   absl::Status Remove(const std::string& path) override {
     if (unlink(path.c_str()) != 0 && errno != ENOENT) return ErrnoError(errno, "unlink " + path);
@@ -100,6 +105,11 @@ class Posix final : public FileSystem {
 };
 
 }  // namespace
+
+absl::StatusOr<uint64_t> FileSystem::SizeOf(const std::string& path) {
+  LF_ASSIGN_OR_RETURN(const std::unique_ptr<File> file, OpenForReading(path));
+  return file->Size();
+}
 
 FileSystem& PosixFileSystem() {
   static Posix posix;

@@ -79,6 +79,7 @@ struct PackInfo {
 struct PackScan {
   uint64_t records = 0;        // that checked
   uint64_t damaged_bytes = 0;  // skipped, a torn end included
+  uint64_t unknown_bytes = 0;  // of these, those where records of any kind may have stood
 };
 
 struct StoreStats {
@@ -87,6 +88,7 @@ struct StoreStats {
   uint64_t free_bytes = 0;            // of the file system
   uint64_t reserve_bytes = 0;         // uploads are refused below this
   uint64_t damaged_bytes = 0;         // skipped when packs were recovered
+  uint64_t cut_bytes = 0;             // torn tails, cut off when packs were recovered
   std::vector<std::string> problems;  // for people: packs left alone, failures since the start
 };
 
@@ -101,7 +103,7 @@ class Store {
   // Shares one fsync with whoever else waits.
   virtual absl::Status Sync(uint64_t epoch) = 0;
 
-  // Errors: kDataLoss CHUNK_MISSING (no such pack, or it ends before), CHUNK_DAMAGED.
+  // Errors: kDataLoss CHUNK_MISSING (no such pack, or it ends before), CHUNK_DAMAGED (that the disk cannot read it, too).
   virtual absl::StatusOr<StoredRecord> Read(const Location& location) = 0;
 
   // All records of all packs, durable or not, in the order of packs and offsets; the payload is valid during the call. Damage is skipped.
@@ -109,14 +111,17 @@ class Store {
 
   // All packs, ascending.
   virtual std::vector<PackInfo> Packs() = 0;
-  // As above, of one pack, without its footer. Errors: kDataLoss CHUNK_MISSING, PACK_DAMAGED; kFailedPrecondition PACK_TOO_NEW; those of
-  // `visit`.
+  // As above, of one pack, without its footer; what the disk cannot read is damage. Errors: kDataLoss CHUNK_MISSING, CHUNK_DAMAGED,
+  // PACK_DAMAGED; kFailedPrecondition PACK_TOO_NEW; those of `visit`.
   virtual absl::StatusOr<PackScan> ScanPack(uint64_t pack,
                                             absl::FunctionRef<absl::Status(const Location&, const format::ScannedRecord&)> visit) = 0;
 
   // ---- for prune
   // The open pack is sealed where it holds anything, so that it may be rewritten.
   virtual absl::Status SealOpenPack() = 0;
+  // Packs that a failed sync ended are written again and sealed, so that they can be scrubbed and rewritten as any. What fails is among the
+  // problems of Stats, and tried again by the next call. Beside it records are put and synced as ever.
+  virtual void SealGivenUpPacks() {}
   // The file is gone, durably, when it returns; bytes that somebody reads just now stay readable to them. One that is not there is fine.
   // REQUIRES: nothing refers to the pack any more. Errors: kFailedPrecondition PACK_OPEN, PACK_HELD.
   virtual absl::Status RemovePack(uint64_t pack) = 0;

@@ -388,7 +388,12 @@ SnapshotVerifier::Verdict SnapshotVerifier::Check(Job& job, const v1::Snapshot& 
   // What SQLite says of the text is a verdict; what the machine says is none.
   const std::string of_part = snapshot.part().empty() ? "" : fmt::format("it holds a part only: {}", snapshot.part());
   if (ReasonOf(made) == "LOAD_REFUSED") {
-    return {v1::CHECK_STATE_CANNOT_TELL, of_part.empty() ? MessageOf(made) : of_part + "; " + MessageOf(made), absl::OkStatus(), took};
+    return {v1::CHECK_STATE_CANNOT_TELL,
+            fmt::format(
+                "{}; {}",
+                of_part.empty() ? "nobody but its application's own SQLite can load this text, and a restore of it is refused" : of_part,
+                MessageOf(made)),
+            absl::OkStatus(), took};
   }
   if (ReasonOf(made) == "LOAD_DAMAGED" || ReasonOf(made) == "CONTENT_DAMAGED") {
     return {v1::CHECK_STATE_DAMAGED, MessageOf(made), WithReason(made, "SNAPSHOT_DAMAGED", "look at older snapshots of the database"),

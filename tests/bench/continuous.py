@@ -1,4 +1,5 @@
 """Continuous capture: what it costs the application, the device and the store, and how late it is. Beside Litestream where it is on PATH."""
+import contextlib
 import json
 import os
 import shutil
@@ -8,6 +9,7 @@ import subprocess
 import time
 
 import lf
+from table import spread
 
 FOLLOW = 'method = "continuous"\nsync_interval = "{}"'
 
@@ -29,11 +31,6 @@ def writer_report(writer):
 def p999(values):
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(0.999 * len(ordered)))] / 1000
-
-
-def latencies(path):
-    with open(path, encoding="utf-8") as file:
-        return [int(line) for line in file]
 
 
 def cpu_seconds(pid):
@@ -69,41 +66,91 @@ def insert_commits(path, commits=8000, seconds=10, rows=5):
 
 def measure(bench, row):
     stored_beside_litestream(bench, row)
-    writer_and_wal(bench, row)
+    wal_of_one_writer(bench, row)
     two_writers(bench, row)
     lag(bench, row)
     idle(bench, row)
+    restore_in_the_middle(bench, row, bench.options.capture_seconds)
+
+
+def newest_has(fleet, rows):
+    path = fleet.download(fleet.snapshots("alpha/main")[0]["id"], "newest.db")
+    with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
+        found = db.execute("select count(*) from event").fetchone()[0]
+    os.unlink(path)
+    return found == rows
 
 
 def stored_beside_litestream(bench, row):
+    """The same commits into copies of one database, without and with the agent in turns: what they cost the writer, and what is stored of them."""
     source = bench.database(bench.options.size)
     database = bench.fresh("captured.db")
-    shutil.copyfile(source, database)
-    db = sqlite3.connect(database, isolation_level=None)
-    db.execute("pragma journal_mode=wal")
-    db.close()
-    with bench.fleet() as fleet:
-        holder = sqlite3.connect(database, isolation_level=None)
-        holder.execute("select count(*) from sqlite_schema").fetchone()
-        agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
-        following(fleet, agent)
-        before = sum(item["stored_bytes"] for item in fleet.snapshots("alpha/main"))
-        known = len(fleet.snapshots("alpha/main"))
-        writer, elapsed, _ = insert_commits(database)
-        lf.wait_until("the last sync", lambda: len(fleet.snapshots("alpha/main")) > known, 60, 0.5)
-        time.sleep(3)
-        items = fleet.snapshots("alpha/main")
-        stored = sum(item["stored_bytes"] for item in items) - before
-        peak = agent.process.peak_kib() / 1024
-        resident = resident_mib(agent.process.pid)
-        writer.close()
-        holder.close()
+    rates, taken, stores, residents, peaks = ([], []), ([], []), [], [], []
+    for _ in range(bench.rounds):
+        for capture in (False, True):
+            bench.fresh("captured.db-wal"), bench.fresh("captured.db-shm")
+            shutil.copyfile(source, database)
+            db = sqlite3.connect(database, isolation_level=None)
+            db.execute("pragma journal_mode=wal")
+            db.close()
+            subprocess.run(["sync"], check=True)
+            with bench.fleet() as fleet:
+                holder = sqlite3.connect(database, isolation_level=None)
+                holder.execute("select count(*) from sqlite_schema").fetchone()
+                if capture:
+                    agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
+                    following(fleet, agent)
+                    before = {item["id"] for item in fleet.snapshots("alpha/main")}
+                writer, elapsed, times = insert_commits(database)
+                rates[capture].append(8000 / elapsed)
+                taken[capture].extend(times)
+                if capture:
+                    lf.wait_until("all rows are stored", lambda: newest_has(fleet, 8000 * 5), 120, 1)  # pylint: disable=cell-var-from-loop
+                    stores.append(sum(item["stored_bytes"] for item in fleet.snapshots("alpha/main") if item["id"] not in before))
+                    residents.append(resident_mib(agent.process.pid))
+                    peaks.append(agent.process.peak_kib() / 1024)
+                writer.close()
+                holder.close()
     litestream = shutil.which("litestream")
     beside = litestream_bytes(bench, litestream, source) if litestream else 206e6
     name = "Litestream" if litestream else "Litestream 0.3.13, measured before"
-    row(f"8,000 commits of 5 small rows in {elapsed:.1f} s into {bench.options.size}: bytes stored", f"{stored / 1e6:.1f} MB in {len(items) - known} snapshots",
-        f"{name}: {beside / 1e6:.0f} MB", f"{stored / beside:.2f}", "at most 0.25", stored <= 0.25 * beside)
-    row(f"agent's resident memory, one database of {bench.options.size}", f"{resident:.1f} MiB", f"peak {peak:.1f} MiB", "", "at most 40 MiB", resident <= 40)
+    stored = statistics.median(stores)
+    row(f"8,000 commits of 5 small rows in 10 s into {bench.options.size}: bytes stored, all rows in the newest state", f"{spread([each / 1e6 for each in stores], 2)} MB", f"{name}: {beside / 1e6:.0f} MB",
+        f"{stored / beside:.2f}", "at most 0.25", stored <= 0.25 * beside)
+    ratio = statistics.median(rates[1]) / statistics.median(rates[0])
+    row("the same: commits a second", spread(rates[1], 1), f"without the agent: {spread(rates[0], 1)}", f"{ratio:.3f}", "at least 0.97", ratio >= 0.97)
+    row("the same: p99.9 of a commit", f"{p999(taken[1]):.2f} ms", f"without: {p999(taken[0]):.2f} ms", f"{p999(taken[1]) / p999(taken[0]):.2f}", "at most 1.5",
+        p999(taken[1]) <= 1.5 * p999(taken[0]))
+    row(f"agent's resident memory, one database of {bench.options.size}", f"{spread(residents, 1)} MiB", f"peak {spread(peaks, 1)} MiB", "", "at most 40 MiB", max(residents) <= 40)
+
+
+def restore_in_the_middle(bench, row, seconds):
+    """To a second in the middle of a capture of so many seconds, beside a restore of the first snapshot: both to a new file on another device."""
+    database = bench.fresh("restored-from.db")
+    shutil.copyfile(bench.database(bench.options.size), database)
+    db = sqlite3.connect(database, isolation_level=None)
+    db.execute("pragma journal_mode=wal")
+    with bench.fleet() as fleet:
+        agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
+        target = fleet.path("copy.db")
+        fleet.agent("beta", {"copy": target})
+        following(fleet, agent)
+        writer, _, _ = insert_commits(database, commits=20 * seconds, seconds=seconds)
+        items = sorted((item for item in fleet.snapshots("alpha/main")), key=lambda item: item["taken_at"])
+        middle = items[len(items) // 2]["taken_at"]
+        took = {"first": [], "middle": []}
+        for _ in range(bench.rounds):
+            for what, which in (("first", ("--snapshot", items[0]["id"])), ("middle", ("--at", middle))):
+                subprocess.run(["sync"], check=True)
+                begun = time.monotonic()
+                fleet.cli("restore", "alpha/main", "--to", "beta/copy", *which, "--yes", timeout=900)
+                took[what].append(time.monotonic() - begun)
+                os.unlink(target)
+        writer.close()
+        db.close()
+    ratio = statistics.median(took["middle"]) / statistics.median(took["first"])
+    row(f"restore to a second in the middle of {seconds} s of capture, {len(items)} snapshots, {bench.options.size}", f"{spread(took['middle'])} s",
+        f"the first, a full one: {spread(took['first'])} s", f"{ratio:.2f}", "at most 1.3", ratio <= 1.3)
 
 
 def litestream_bytes(bench, program, source):
@@ -126,63 +173,50 @@ def litestream_bytes(bench, program, source):
     return after - before
 
 
-def writer_and_wal(bench, row):
-    """One writer with and without the agent, in turns; the size of its WAL beside the agent."""
-    without, beside, rates, busy, largest = [], [], ([], []), 0, 0
-    for _ in range(bench.rounds):
+def wal_of_one_writer(bench, row, seconds=60):
+    largest = 0
+    with bench.fleet() as fleet:
+        database = fleet.path("w.db")
+        fleet.writer(database, "--rate", 100, "--seconds", 0.3, "--fill", "64MiB", name="first").process.wait(120)
+        holder = sqlite3.connect(database, isolation_level=None)
+        holder.execute("select 1 from sqlite_schema").fetchone()
+        agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
+        following(fleet, agent)
+        writer = fleet.writer(database, "--rate", 500, "--seconds", seconds, "--busy-timeout-ms", 0)
+        while writer.running():
+            if os.path.exists(database + "-wal"):
+                largest = max(largest, os.path.getsize(database + "-wal"))
+            time.sleep(0.05)
+        report = writer_report(writer)
+        holder.close()
+    row(f"one writer, 500 commits/s for {seconds} s: WAL, and SQLITE_BUSY with busy_timeout 0", f"{largest / 2**20:.1f} MiB, {report['busy']}", f"{report['rate']:.0f} commits/s",
+        f"{largest / 2**22:.2f}", "at most 2 times 4 MiB, none", largest <= 2 * 2**22 and report["busy"] == 0)
+
+
+def two_writers(bench, row, seconds=60):
+    """Without any pause between their transactions, checkpointing themselves as SQLite does by default, or not at all: then nobody can start the WAL over but with
+    the write lock."""
+    for what, pages in (("", 1000), (" that never checkpoint", 0)):
+        largest, rates = {}, {}
         for capture in (False, True):
             with bench.fleet() as fleet:
                 database = fleet.path("w.db")
                 fleet.writer(database, "--rate", 100, "--seconds", 0.3, "--fill", "64MiB", name="first").process.wait(120)
-                log = fleet.path("latencies")
                 holder = sqlite3.connect(database, isolation_level=None)
                 holder.execute("select 1 from sqlite_schema").fetchone()
                 if capture:
-                    agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s"))})
+                    agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s") + "\nallow_restart_checkpoint = true")})
                     following(fleet, agent)
-                writer = fleet.writer(database, "--rate", 500, "--seconds", 15, "--latencies", log, "--busy-timeout-ms", 0)
-                while writer.running():
-                    if capture and os.path.exists(database + "-wal"):
-                        largest = max(largest, os.path.getsize(database + "-wal"))
-                    time.sleep(0.05)
-                report = writer_report(writer)
-                rates[capture].append(report["rate"])
-                (beside if capture else without).extend(latencies(log))
-                if capture:
-                    busy += report["busy"]
+                writers = [fleet.writer(database, "--rate", 0, "--seconds", seconds, "--autocheckpoint", pages, name=name) for name in ("one", "two")]
+                size = 0
+                while any(writer.running() for writer in writers):
+                    size = max(size, os.path.getsize(database + "-wal"))
+                    time.sleep(0.02)
+                largest[capture] = size
+                rates[capture] = sum(writer_report(writer)["rate"] for writer in writers)
                 holder.close()
-    ratio = statistics.median(rates[1]) / statistics.median(rates[0])
-    row("writer, 500 commits/s, synchronous=FULL: throughput", f"{statistics.median(rates[1]):.1f}/s", f"without: {statistics.median(rates[0]):.1f}/s", f"{ratio:.3f}", "at least 0.97",
-        ratio >= 0.97)
-    row("the same: p99.9 of a commit", f"{p999(beside):.1f} ms", f"without: {p999(without):.1f} ms", f"{p999(beside) / p999(without):.2f}", "at most 1.5",
-        p999(beside) <= 1.5 * p999(without))
-    row("the same: WAL, and SQLITE_BUSY with busy_timeout 0", f"{largest / 2**20:.1f} MiB, {busy}", "threshold 4 MiB", f"{largest / 2**22:.2f}", "at most 2, none",
-        largest <= 2 * 2**22 and busy == 0)
-
-
-def two_writers(bench, row, seconds=60):
-    """Without any pause between their transactions nobody can start the WAL over but with the write lock."""
-    largest = {}
-    for capture in (False, True):
-        with bench.fleet() as fleet:
-            database = fleet.path("w.db")
-            fleet.writer(database, "--rate", 100, "--seconds", 0.3, "--fill", "64MiB", name="first").process.wait(120)
-            holder = sqlite3.connect(database, isolation_level=None)
-            holder.execute("select 1 from sqlite_schema").fetchone()
-            if capture:
-                agent = fleet.agent("alpha", {"main": (database, FOLLOW.format("1s") + "\nallow_restart_checkpoint = true")})
-                following(fleet, agent)
-            writers = [fleet.writer(database, "--rate", 0, "--seconds", seconds, name=name) for name in ("one", "two")]
-            size = 0
-            while any(writer.running() for writer in writers):
-                size = max(size, os.path.getsize(database + "-wal"))
-                time.sleep(0.02)
-            largest[capture] = size
-            for writer in writers:
-                writer_report(writer)
-            holder.close()
-    row(f"two writers without any pause, {seconds} s, RESTART allowed: WAL", f"{largest[True] / 2**20:.1f} MiB", f"without: {largest[False] / 2**20:.1f} MiB",
-        f"{largest[True] / 2**22:.2f}", "at most 12 times 4 MiB", largest[True] <= 12 * 2**22)
+        row(f"two writers without any pause{what}, {seconds} s, RESTART allowed: WAL", f"{largest[True] / 2**20:.1f} MiB, {rates[True]:.0f} commits/s",
+            f"without: {largest[False] / 2**20:.1f} MiB, {rates[False]:.0f}", f"{largest[True] / 2**22:.2f}", "at most 12 times 4 MiB", largest[True] <= 12 * 2**22)
 
 
 def lag(bench, row):

@@ -1,9 +1,13 @@
 """What all measures need: a command with its time and memory, a warm cache, the pages in which two databases differ."""
 import datetime
+import json
 import os
 import subprocess
 import sys
+import threading
 import time
+
+import lf
 
 
 def timed(work):
@@ -47,7 +51,25 @@ def changed_pages(old, new, out, page_size=4096):
     return count
 
 
-def seconds_of(operation):
-    """From the order to its end, as the operation's document says."""
-    ordered, ended = (datetime.datetime.fromisoformat(operation[name].replace("Z", "+00:00")) for name in ("created_at", "ended_at"))
-    return (ended - ordered).total_seconds()
+def ordered_backup(fleet, target, timeout=300):
+    """Orders a backup and waits for it: the operation's document, and the seconds from the order until the controller says to who watches that it has ended.
+
+    Not until `ended_at`, which is when the device had done its part, before its result was on its way. The clock of the order is the controller's, of this machine."""
+    args = [os.path.join(lf.BIN, "litefleet"), "-o", "json", "backup", target]
+    with subprocess.Popen(args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env={**os.environ, "LITEFLEET_DATA": fleet.data}) as program:
+        watchdog = threading.Timer(timeout, program.kill)
+        watchdog.start()
+        line = program.stdout.readline()
+        said = time.time()
+        code = program.wait()
+        watchdog.cancel()
+    if code != 0 or not line:
+        sys.exit(f"bench: {' '.join(args)}: exit {code}")
+    operation = json.loads(line)
+    return operation, said - datetime.datetime.fromisoformat(operation["created_at"].replace("Z", "+00:00")).timestamp()
+
+
+def read_seconds(path, times=3):
+    """Reading a cached file whole and hashing it with SHA-256, as often as that: each run's seconds."""
+    cache(path)
+    return [timed(lambda: lf.sha256(path) and None)[0] for _ in range(times)]

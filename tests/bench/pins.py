@@ -1,7 +1,9 @@
-"""How long a process keeps one state of a WAL database, seen from outside: by its locks on the wal-index and the read marks in it.
+"""How long a process keeps one state of a database, seen from outside: by its locks, every few milliseconds; too long rather than too short.
 
-A reader holds one of five bytes of the -shm file (120 + 3 + i) and the mark beside it says which state it reads. As long as neither changes it is taken for
-one transaction; a writer at work gives each later one another mark. Looked at every few milliseconds, so what is measured is too long rather than too short.
+WAL mode: a reader holds one of five bytes of the -shm file (120 + 3 + i) and the mark beside it says which state it reads. As long as neither changes it is
+taken for one transaction; a writer at work gives each later one another mark.
+Rollback mode: a reader holds a shared lock on bytes of the database, and nobody can commit meanwhile: as long as there is one and the change counter in the
+header stays the same it is taken for one transaction.
 """
 import os
 import struct
@@ -10,27 +12,43 @@ import time
 
 FIRST_MARK_AT, FIRST_LOCK = 100, 123
 MARKS = 5
+SHARED_FIRST, SHARED_LAST = 0x40000002, 0x40000002 + 509
+CHANGE_COUNTER_AT = 24
 
 
-def held_marks(pid, inode):
-    """Which read marks the process holds, by /proc/locks."""
-    held = set()
+def locked(pid, inode):
+    """The ranges (first, last byte) of the file that the process has locked, by /proc/locks."""
     with open("/proc/locks", encoding="utf-8") as locks:
         for line in locks:
             fields = line.split()
             if "->" in fields or fields[1] != "POSIX" or int(fields[4]) != pid or int(fields[5].rsplit(":", 1)[1]) != inode:
                 continue
-            first, last = int(fields[6]), FIRST_LOCK + MARKS if fields[7] == "EOF" else int(fields[7])
-            held.update(mark for mark in range(MARKS) if first <= FIRST_LOCK + mark <= last)
-    return held
+            yield int(fields[6]), float("inf") if fields[7] == "EOF" else int(fields[7])
+
+
+def held_in_wal_mode(pid, database):
+    """The read marks that the process holds, each with what it says."""
+    with open(database + "-shm", "rb") as index:
+        inode = os.fstat(index.fileno()).st_ino
+        marks = struct.unpack(f"={MARKS}I", os.pread(index.fileno(), 4 * MARKS, FIRST_MARK_AT))
+    return {(mark, marks[mark]) for first, last in locked(pid, inode) for mark in range(MARKS) if first <= FIRST_LOCK + mark <= last}
+
+
+def held_in_rollback_mode(pid, database):
+    """The change counter, where the process holds a shared lock."""
+    with open(database, "rb") as file:
+        inode = os.fstat(file.fileno()).st_ino
+        holds = any(first <= SHARED_LAST and last >= SHARED_FIRST for first, last in locked(pid, inode))
+        return {os.pread(file.fileno(), 4, CHANGE_COUNTER_AT)} if holds else set()
 
 
 class PinWatch(threading.Thread):
     """`longest`: seconds. `wal`: the largest size of the WAL. `disk`: the largest size of all files below `directory`, less those it began with."""
 
-    def __init__(self, pid, database, directory):
+    def __init__(self, pid, database, directory, journal="wal"):
         super().__init__(daemon=True)
         self.pid, self.database, self.directory = pid, database, directory
+        self.held = held_in_wal_mode if journal == "wal" else held_in_rollback_mode
         self.longest, self.wal, self.disk, self.begun_with = 0.0, 0, 0, self.below()
         self.ended = threading.Event()
         self.start()
@@ -47,15 +65,12 @@ class PinWatch(threading.Thread):
 
     def look(self, since):
         try:
-            with open(self.database + "-shm", "rb") as index:
-                inode = os.fstat(index.fileno()).st_ino
-                marks = struct.unpack(f"={MARKS}I", os.pread(index.fileno(), 4 * MARKS, FIRST_MARK_AT))
-            self.wal = max(self.wal, os.path.getsize(self.database + "-wal"))
+            held = self.held(self.pid, self.database)
+            if os.path.exists(self.database + "-wal"):
+                self.wal = max(self.wal, os.path.getsize(self.database + "-wal"))
         except FileNotFoundError:
-            since.clear()
-            return
+            held = set()
         now = time.monotonic()
-        held = {(mark, marks[mark]) for mark in held_marks(self.pid, inode)}
         for gone in set(since) - held:
             del since[gone]
         for one in held:

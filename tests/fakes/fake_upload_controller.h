@@ -18,9 +18,6 @@
 #include "agent/upload/transport.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
-#include "common/format/chunk_codec.h"
-#include "common/format/digest.h"
-#include "common/format/extent.h"
 #include "tests/fakes/fake_upload_link.h"
 
 namespace litefleet::fakes {
@@ -30,19 +27,13 @@ class FakeUploadController final : public upload::UploadTransport {
   // Asked for each request. Not OK: the stream ends with it.
   std::function<absl::Status(const v1::UploadRequest&)> on_request;
   std::atomic<bool> connected{true};
-  bool can_precopy = true;
+  bool can_precopy = true, can_size_at_commit = true;
+  bool takes_whole = false;
+  bool says_takes_whole = false;                              // of one that was replaced by an older one
+  bool drops_chunks_of_whole = false;                         // all are missing, as where some were left out
   std::function<bool(const v1::UploadRequest&)> swallow;      // from the one on for which this says so
   std::function<bool(const v1::UploadRequest&)> lose_answer;  // it is done, and the stream ends without an answer
   int64_t window_bytes = 8 << 20;
-
-  ~FakeUploadController() override {
-    {
-      MutexLock lock(mu_);
-      stop_ = true;
-    }
-    work_.SignalAll();
-    thread_.join();
-  }
 
   absl::Status WaitConnected(SteadyTime deadline, const CancelToken& cancel) override {
     while (!connected) {
@@ -82,7 +73,7 @@ class FakeUploadController final : public upload::UploadTransport {
       ++controller_.streams_;
     }
     void Write(v1::UploadRequest request) override {
-      controller_.Post(
+      controller_.jobs_.Post(
           [this_link = link_, &controller = controller_, request = std::move(request)] { controller.Handle(*this_link, request); });
     }
     void Finish() override { Close(absl::OkStatus()); }
@@ -90,31 +81,11 @@ class FakeUploadController final : public upload::UploadTransport {
 
    private:
     void Close(const absl::Status& status) {
-      controller_.Post([link = link_, &controller = controller_, status] { controller.Close(*link, status); });
+      controller_.jobs_.Post([link = link_, &controller = controller_, status] { controller.Close(*link, status); });
     }
     FakeUploadController& controller_;
     const std::shared_ptr<Link> link_;
   };
-
-  void Post(std::function<void()> job) {
-    MutexLock lock(mu_);
-    jobs_.push_back(std::move(job));
-    work_.SignalAll();
-  }
-
-  void Run() {
-    for (;;) {
-      std::function<void()> job;
-      {
-        MutexLock lock(mu_);
-        while (jobs_.empty() && !stop_) work_.Wait(mu_);
-        if (jobs_.empty()) return;
-        job = std::move(jobs_.front());
-        jobs_.pop_front();
-      }
-      job();
-    }
-  }
 
   void Close(Link& link, const absl::Status& status) {
     if (std::exchange(link.closed, true)) return;
@@ -151,6 +122,7 @@ class FakeUploadController final : public upload::UploadTransport {
     }
     v1::UploadResponse response;
     std::optional<v1::UploadCommitted> committed;
+    std::optional<v1::UploadMissing> missing;
     switch (request.message_case()) {
       case v1::UploadRequest::kBegin: {
         link.session = request.begin().session_id();
@@ -158,6 +130,8 @@ class FakeUploadController final : public upload::UploadTransport {
         MutexLock lock(mu_);
         response.mutable_accepted()->set_durable_chunks(durable_[link.session]);
         response.mutable_accepted()->set_can_precopy(can_precopy);
+        response.mutable_accepted()->set_can_size_at_commit(can_size_at_commit);
+        response.mutable_accepted()->set_takes_whole(takes_whole || says_takes_whole);
         if (images_.contains(request.begin().base_snapshot_id())) link.base = request.begin().base_snapshot_id();
         response.mutable_accepted()->set_base_snapshot_id(link.base);
         if (const auto before = committed_.find(link.session); before != committed_.end()) committed = before->second;
@@ -180,17 +154,35 @@ class FakeUploadController final : public upload::UploadTransport {
         link.events->OnWritten();
         if (link.undurable >= window_bytes / 2 || link.expected.empty()) MakeDurable(link, true);
         return;
-      case v1::UploadRequest::kCommit: {
-        MakeDurable(link, false);
-        MutexLock lock(mu_);
-        content_ = ImageOf(link, images_[link.base], request.commit().page_count(), store_);
-        commits_.push_back(request.commit());
-        v1::UploadCommitted& done = *response.mutable_committed();
-        done.set_snapshot_id("01JDANYSNAPSH0T000000000" + std::to_string(10 + commits_.size()));
-        images_[done.snapshot_id()] = content_;
-        done.set_precopied(request.commit().precopied());
-        committed_[link.session] = done;
-        done.set_created(true);
+      case v1::UploadRequest::kCommit:
+        Commit(link, request.commit(), *response.mutable_committed());
+        break;
+      case v1::UploadRequest::kWhole: {
+        const v1::UploadWhole& whole = request.whole();
+        if (!takes_whole) return Close(link, Error(absl::StatusCode::kInvalidArgument, "UPLOAD_OUT_OF_ORDER", "unknown"));
+        link.session = whole.begin().session_id();
+        link.page_size = whole.begin().page_size();
+        response.mutable_accepted()->set_takes_whole(true);
+        {
+          MutexLock lock(mu_);
+          if (const auto before = committed_.find(link.session); before != committed_.end()) {
+            *response.mutable_committed() = before->second;
+            break;
+          }
+          if (!images_.contains(whole.begin().base_snapshot_id())) break;
+        }
+        link.base = whole.begin().base_snapshot_id();
+        link.manifest.assign(whole.offer().chunks().begin(), whole.offer().chunks().end());
+        for (const v1::ChunkOffer& chunk : whole.offer().chunks()) link.expected.push_back(chunk.name());
+        if (drops_chunks_of_whole) {
+          response.mutable_accepted()->set_base_snapshot_id(link.base);
+          missing.emplace();
+          missing->set_offer_id(whole.offer().offer_id());
+          for (int i = 0; i < whole.offer().chunks_size(); ++i) missing->add_positions(static_cast<uint32_t>(i));
+          break;
+        }
+        if (!Take(link, whole.chunks())) return Close(link, Error(absl::StatusCode::kInvalidArgument, "CHUNK_INVALID", "a wrong chunk"));
+        Commit(link, whole.commit(), *response.mutable_committed());
         break;
       }
       case v1::UploadRequest::MESSAGE_NOT_SET:
@@ -203,35 +195,33 @@ class FakeUploadController final : public upload::UploadTransport {
     }
     link.events->OnWritten();
     link.events->OnResponse(response);
+    if (missing) {
+      *response.mutable_missing() = *missing;
+      link.events->OnResponse(response);
+    }
     if (!committed) return;
     *response.mutable_committed() = *committed;
     link.events->OnResponse(response);
   }
+  void Commit(Link& link, const v1::UploadCommit& commit, v1::UploadCommitted& done) {
+    MakeDurable(link, false);
+    MutexLock lock(mu_);
+    content_ = ImageOf(link, images_[link.base], commit.page_count(), store_);
+    commits_.push_back(commit);
+    done.set_snapshot_id("01JDANYSNAPSH0T000000000" + std::to_string(10 + commits_.size()));
+    images_[done.snapshot_id()] = content_;
+    done.set_precopied(commit.precopied());
+    committed_[link.session] = done;
+    done.set_created(true);
+  }
   bool Take(Link& link, const v1::UploadChunks& chunks) {
-    format::ChunkDecompressor decompressor;
-    for (const v1::ChunkData& chunk : chunks.chunks()) {
-      if (link.expected.empty() || link.expected.front() != chunk.name()) return false;
-      link.expected.pop_front();
-      const auto name = format::ChunkName::FromBytes(chunk.name());
-      Bytes raw;
-      if (!name ||
-          !decompressor
-               .Open(static_cast<format::Codec>(chunk.codec()), AsBytes(chunk.data()), chunk.raw_bytes(), link.page_size, *name, raw)
-               .ok()) {
-        return false;
-      }
-      link.undurable += static_cast<int64_t>(chunk.data().size());
-      link.arrived.emplace_back(chunk.name(), std::string(AsText(raw)));
-      MutexLock lock(mu_);
-      ++received_chunks_;
-      max_undurable_ = std::max(max_undurable_, link.undurable);
-    }
+    if (!ReadChunks(link, chunks)) return false;
+    MutexLock lock(mu_);
+    received_chunks_ += chunks.chunks_size();
+    max_undurable_ = std::max(max_undurable_, link.undurable);
     return true;
   }
   mutable Mutex mu_;
-  CondVar work_;
-  std::deque<std::function<void()>> jobs_ ABSL_GUARDED_BY(mu_);
-  bool stop_ ABSL_GUARDED_BY(mu_) = false;
   std::map<std::string, std::string> store_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, uint64_t> durable_ ABSL_GUARDED_BY(mu_);
   int streams_ ABSL_GUARDED_BY(mu_) = 0;
@@ -242,7 +232,7 @@ class FakeUploadController final : public upload::UploadTransport {
   std::string content_ ABSL_GUARDED_BY(mu_);
   std::map<std::string, std::string> images_ ABSL_GUARDED_BY(mu_);             // by snapshot
   std::map<std::string, v1::UploadCommitted> committed_ ABSL_GUARDED_BY(mu_);  // by session
-  std::thread thread_{[this] { Run(); }};
+  JobThread jobs_;                                                             // ends before the rest goes
 };
 
 }  // namespace litefleet::fakes

@@ -104,6 +104,7 @@ struct UploadPlan {
   int64_t age_seconds = 1;
   size_t chunks_per_offer = 64;
   size_t stop_after_chunks = SIZE_MAX;  // then the stream ends without a commit
+  v1::Method method = v1::METHOD_ONLINE;
 };
 
 inline v1::UploadRequest BeginRequest(const FakeDatabase& database, const UploadPlan& plan) {
@@ -112,7 +113,7 @@ inline v1::UploadRequest BeginRequest(const FakeDatabase& database, const Upload
   begin.set_session_id(plan.session_id);
   begin.set_database(plan.database);
   begin.set_timeline(plan.timeline);
-  begin.set_method(v1::METHOD_ONLINE);
+  begin.set_method(plan.method);
   begin.set_page_size(database.page_size);
   begin.set_page_count(database.page_count);
   return request;

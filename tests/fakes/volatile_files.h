@@ -21,12 +21,10 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "controller/store/file_system.h"
+#include "tests/fakes/file_fault.h"
+#include "tests/fakes/spoilt_places.h"
 
 namespace litefleet::fakes {
-
-enum class FileCall { kCreate, kOpen, kRead, kWrite, kTruncate, kSync, kRename, kRemove, kSyncDirectory, kMakeDirectory, kList, kFree };
-// kShort: of a write a part arrives, else as kFull. kDenied: a right was taken away.
-enum class FileFault { kNone, kIo, kFull, kShort, kDenied };
 
 class VolatileFiles final : public store::FileSystem {
  public:
@@ -44,6 +42,8 @@ class VolatileFiles final : public store::FileSystem {
     if (offset < inode->durable.size()) inode->durable[offset] = inode->data[offset];
     Put(*inode, offset, 1, inode->data.size());
   }
+  // The 4 KiB around this place cannot be read any more.
+  void Spoil(const std::string& path, uint64_t offset) { spoilt_.Add(path, offset); }
   // A power cut: what was not synced is gone. REQUIRES: nothing is open.
   void Forget() {
     MutexLock lock(mu_);
@@ -138,6 +138,7 @@ class VolatileFiles final : public store::FileSystem {
         : owner_(owner), inode_(std::move(inode)), path_(std::move(path)) {}
     absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) override {
       LF_RETURN_IF_ERROR(owner_.Ask(FileCall::kRead, path_));
+      if (owner_.spoilt_.Has(path_, offset, out.size())) return Fail(FileFault::kIo, "read " + path_);
       MutexLock lock(owner_.mu_);
       if (offset >= inode_->data.size()) return 0;
       const size_t some = std::min(out.size(), inode_->data.size() - static_cast<size_t>(offset));
@@ -196,10 +197,6 @@ class VolatileFiles final : public store::FileSystem {
     const std::string path_;
   };
 
-  static absl::Status Fail(FileFault fault, const std::string& what) {
-    if (fault == FileFault::kNone) return absl::OkStatus();
-    return ErrnoError(fault == FileFault::kIo ? EIO : fault == FileFault::kDenied ? EACCES : ENOSPC, what);
-  }
   absl::Status Ask(FileCall call, const std::string& path) { return Fail(decide_ ? decide_(call) : FileFault::kNone, "use " + path); }
   bool Lucky() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) { return static_cast<int>(random_() % 100) < writeback_; }
   std::shared_ptr<Inode> Find(const std::string& path) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_) {
@@ -236,6 +233,7 @@ class VolatileFiles final : public store::FileSystem {
     inode.on_disk.clear();
   }
 
+  SpoiltPlaces spoilt_;
   Mutex mu_;
   std::minstd_rand random_ ABSL_GUARDED_BY(mu_);
   const int writeback_;

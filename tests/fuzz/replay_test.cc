@@ -24,7 +24,7 @@ TEST(FuzzReplay, EveryInputOfTheCorpus) {
       std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
       target.run(AsBytes(text));
       ++inputs;
-      const size_t step = text.size() / 64 + 1;
+      const size_t step = text.size() / target.places + 1;
       for (size_t at = 0; at < text.size(); at += step) {
         target.run(AsBytes(std::string_view(text).substr(0, at)));
         text[at] = static_cast<char>(text[at] ^ (1 << (at % 8)));

@@ -118,6 +118,7 @@ void Records(ByteView input) {
   Reparse<storage::v1::PolicyRecord>(input);
   Reparse<storage::v1::RetentionHoldRecord>(input);
   Reparse<storage::v1::CatalogGenerationRecord>(input);
+  Reparse<storage::v1::GapRecord>(input);
   Reparse<storage::v1::PackFooter>(input);
 }
 
@@ -366,24 +367,29 @@ void FilesFrames(ByteView input) {
 }  // namespace
 
 const std::vector<Target>& Targets() {
-  static const std::vector<Target> targets = {
-      {"pack", Pack},
-      {"pack_record", PackRecord},
-      {"chunk", ChunkFrame},
-      {"records", Records},
-      {"text", Text},
-      {"toml", Toml},
-      {"keys", Keys},
-      {"database_header", DatabaseHeader},
-      {"foreign_file", ForeignFile},
-      {"wal_index", WalIndex},
-      {"wal_frames", WalFrames},
-      {"catalog_backup", CatalogBackup},
-      {"spooled", Spooled},
-      {"segments", Segments},
-      {"files_archive", FilesArchive},
-      {"files_frames", FilesFrames},
-  };
+  static const std::vector<Target> targets = [] {
+    std::vector<Target> all = {
+        {"pack", Pack},
+        {"pack_record", PackRecord},
+        {"chunk", ChunkFrame},
+        {"records", Records},
+        {"text", Text},
+        {"toml", Toml},
+        {"keys", Keys},
+        {"database_header", DatabaseHeader},
+        {"foreign_file", ForeignFile},
+        {"wal_index", WalIndex},
+        {"wal_frames", WalFrames},
+        {"catalog_backup", CatalogBackup},
+        {"spooled", Spooled},
+        {"segments", Segments},
+        {"files_archive", FilesArchive},
+        {"files_frames", FilesFrames},
+    };
+    AddStoreTargets(all);
+    AddLedgerTarget(all);
+    return all;
+  }();
   return targets;
 }
 

@@ -15,9 +15,14 @@ namespace litefleet::fuzz {
 struct Target {
   std::string_view name;  // of its folder in tests/fuzz/corpus
   void (*run)(ByteView input);
+  size_t places = 64;  // of an input that the normal tests cut and flip
 };
 
 const std::vector<Target>& Targets();
+// store_targets.cc
+void AddStoreTargets(std::vector<Target>& targets);
+// ledger_target.cc
+void AddLedgerTarget(std::vector<Target>& targets);
 
 // Where a target finds that something is not as it must be.
 void Require(bool holds, const char* what);

@@ -27,7 +27,8 @@ void Model::Apply(const std::string& line) {
   std::string what, text;
   size_t device = 0;
   in >> what;
-  if (what == "now" || what == "begin" || what == "ack" || what == "drop" || what == "lose") {
+  if (what == "now" || what == "begin" || what == "ack" || what == "drop" || what == "lose" || what == "forgetting" ||
+      what == "forgotten") {
     in >> device;
     Device& its = devices.at(device);
     if (what == "now") {
@@ -43,6 +44,11 @@ void Model::Apply(const std::string& line) {
       its.base = text;
       its.base_state = its.session_state;
       its.session.clear();
+    } else if (what == "forgetting" || what == "forgotten") {
+      its.forgetting = what == "forgetting";
+      if (in >> text) its.id = DeviceId(text);
+      its.session.clear();
+      its.base.clear();
     } else if (what == "drop") {
       its.session.clear();
     } else {
@@ -54,6 +60,8 @@ void Model::Apply(const std::string& line) {
     violation = line.substr(10);
   } else if (what == "end") {
     ended = true;
+  } else if (what == "rebuilt") {
+    outdated = false;
   } else if (what == "scrubbed") {
     flipped.clear();
   } else if (what == "counted") {
@@ -73,6 +81,7 @@ void Model::Apply(const std::string& line) {
     if (what == "alive") snapshot.fate = Fate::kAlive;
     if (what == "gone") snapshot.fate = Fate::kGone;
     if (what == "harm") snapshot.harmed = true;
+    if (what == "whole") snapshot.harmed = false;
     if (what == "pin") {
       int pinned = 0;
       in >> pinned;

@@ -39,6 +39,7 @@ struct Device {
   // An upload that was begun and not acknowledged.
   std::string session;
   fakes::PagedDatabase session_state;
+  bool forgetting = false;  // it was begun, and is finished by the next process where this one is killed
 };
 
 struct Model {
@@ -47,14 +48,15 @@ struct Model {
   std::vector<std::string> order;  // of their acknowledgements: ids are random, and a seed must choose the same one again
   std::set<std::string> flipped;   // names of chunks that no scrub has looked at since
   bool ever_flipped = false;
-  int64_t clock_ms = 0;  // passed
-  int counted = 0;       // how often the catalog counted on, durable in the packs
-  bool ended = false;    // the process said that it has done all it wanted
+  int64_t clock_ms = 0;   // passed
+  int counted = 0;        // how often the catalog counted on, durable in the packs
+  bool outdated = false;  // an older copy of the catalog was put in its place, and no rebuild has ended since
+  bool ended = false;     // the process said that it has done all it wanted
   std::string violation;
   std::vector<std::string> last;  // events, for people
 
-  // Events: now D PAGES | begin D SESSION PAGES | ack D SNAPSHOT | drop D | lose D | open S | alive S | gone S | pin S 0|1 | harm S |
-  // flip CHUNK | scrubbed | clock MS | counted | violation TEXT | end
+  // Events: now D PAGES | begin D SESSION PAGES | ack D SNAPSHOT | drop D | lose D | forgetting D | forgotten D ID | open S | alive S |
+  // gone S | pin S 0|1 | harm S | whole S | flip CHUNK | scrubbed | rebuilt | clock MS | counted | violation TEXT | end
   void Apply(const std::string& line);
 };
 

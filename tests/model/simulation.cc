@@ -5,11 +5,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <random>
 
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "tests/fakes/faulty_vfs.h"
 #include "tests/model/world.h"
 
 namespace litefleet::model {
@@ -26,7 +28,8 @@ constexpr const char* kCrashPoints[] = {
 // How an epoch ends.
 struct End {
   std::string point;      // a crash point, with its count
-  unsigned calls = 0;     // or so many calls of the file system; 0: by itself
+  unsigned calls = 0;     // or so many calls of the file system, of the store; 0: by itself
+  unsigned catalog = 0;   // or of the catalog
   bool rebuild = false;   // before it begins
   bool put_back = false;  // an older copy of the catalog was, before it begins: a rebuild follows
   int writeback = 0;
@@ -37,7 +40,9 @@ End ChooseEnd(std::minstd_rand& random, bool may_rebuild) {
   end.rebuild = may_rebuild && random() % 4 == 0;
   end.writeback = random() % 3 == 0 ? 0 : static_cast<int>(random() % 60);
   const unsigned how = random() % 10;
-  if (how < 5) end.calls = 1 + static_cast<unsigned>(random() % (random() % 2 == 0 ? 60 : 1500));
+  const auto calls = 1 + static_cast<unsigned>(random() % (random() % 2 == 0 ? 60 : 1500));
+  if (how < 3) end.calls = calls;
+  if (how >= 3 && how < 5) end.catalog = calls;
   if (how >= 5 && how < 8) end.point = fmt::format("{}:{}", kCrashPoints[random() % std::size(kCrashPoints)], 1 + random() % 6);
   return end;
 }
@@ -54,6 +59,14 @@ End ChooseEnd(std::minstd_rand& random, bool may_rebuild) {
     if (++calls == end.calls) kill(getpid(), SIGKILL);
     return fakes::FileFault::kNone;
   });
+  std::atomic<unsigned> catalog_calls{0};  // the catalog's writer is a thread of its own
+  const fakes::FaultyVfs vfs(
+      "/catalog.db",
+      [&](fakes::FileCall call) {
+        if (call != fakes::FileCall::kRead && ++catalog_calls == end.catalog) kill(getpid(), SIGKILL);
+        return fakes::FileFault::kNone;
+      },
+      seed, end.writeback);
   if (!end.point.empty()) setenv("LITEFLEET_CRASH_AT", end.point.c_str(), 1);
   if (end.rebuild) {
     FakeClock clock;
@@ -64,6 +77,7 @@ End ChooseEnd(std::minstd_rand& random, bool may_rebuild) {
     }
     if (const absl::Status status = World::Rebuild(directory, clock, files); !status.ok())
       tell("violation rebuild: " + std::string(status.message()));
+    tell("rebuilt");
   }
   {
     World world(model, directory, files, seed, tell);
@@ -121,9 +135,11 @@ SimulationResult Simulate(const SimulationOptions& options) {
   if (directory.empty()) return {.violation = "no scratch directory"};
   for (int epoch = 0; epoch < options.epochs && model.violation.empty(); ++epoch) {
     End end = ChooseEnd(random, epoch > 0 && !model.ever_flipped);
-    if (random() % 3 == 0 && epoch > 0 && !model.ever_flipped && copied > 0 && model.counted > copied) {
+    if (model.outdated) {
+      end.rebuild = end.put_back = true;  // the process was killed before it had rebuilt
+    } else if (random() % 3 == 0 && epoch > 0 && !model.ever_flipped && copied > 0 && model.counted > copied) {
       CopyCatalog(directory + "/older", directory);
-      end.rebuild = end.put_back = true;
+      end.rebuild = end.put_back = model.outdated = true;
       ++result.put_back;
     } else if (random() % 3 == 0 && epoch > 0) {
       CopyCatalog(directory, directory + "/older");
@@ -135,7 +151,9 @@ SimulationResult Simulate(const SimulationOptions& options) {
     model.ended = false;
     model.last.push_back(fmt::format("epoch {}: {}{}{}", epoch,
                                      end.put_back ? "an older catalog, rebuild, " : (end.rebuild ? "rebuild, " : ""), end.point,
-                                     end.calls > 0 ? fmt::format("killed at call {}", end.calls) : ""));
+                                     end.calls > 0     ? fmt::format("killed at call {}", end.calls)
+                                     : end.catalog > 0 ? fmt::format("killed at call {} of the catalog", end.catalog)
+                                                       : ""));
     result.rebuilds += end.rebuild ? 1 : 0;
     const pid_t child = fork();
     if (child < 0) return {.violation = "no process"};

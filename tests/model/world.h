@@ -1,4 +1,4 @@
-// The real store, catalog, ingest, prune, retention and scrub over a file system that forgets, driven by one thread in random order.
+// The real store, catalog, ingest, prune, retention, scrub and heal over a file system that forgets, driven by one thread in random order.
 //
 // Uploads and readers advance message by message, and go on in the middle of a prune or a scrub, so that everything runs beside everything
 // without a thread: what a seed does it does again. Thread safety: none.
@@ -13,6 +13,7 @@
 
 #include "controller/backup/catalog_backups.h"
 #include "controller/catalog/generation_catalog.h"
+#include "controller/catalog/heal_catalog.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/operation_catalog.h"
 #include "controller/catalog/policy_catalog.h"
@@ -20,6 +21,7 @@
 #include "controller/catalog/quota_catalog.h"
 #include "controller/catalog/scrub_catalog.h"
 #include "controller/fleet/device_fleet.h"
+#include "controller/heal/healer.h"
 #include "controller/prune/mark_writer.h"
 #include "controller/prune/pruner.h"
 #include "controller/rebuild/catalog_generation.h"
@@ -83,6 +85,12 @@ class World {
   void SetQuota();
   void CheckHoldings();
 
+  // world_devices.cc
+  void OpenHealer();
+  void Heal();
+  void AnswerHealOrder(const DeviceId& device, const fakes::PagedDatabase& has, const OperationId& operation);
+  void Forget(int device);
+
   void Check(const std::string& id, const Snapshot& snapshot);
   bool Affected(const std::string& id);
 
@@ -110,6 +118,8 @@ class World {
   backup::CatalogBackups backups_;
   catalog::QuotaCatalog holdings_;
   retention::Quota quota_;
+  catalog::HealCatalog heals_;
+  std::unique_ptr<heal::Healer> healer_;
   std::vector<std::unique_ptr<fakes::PagedUpload>> uploads_;  // one a device, or none
   std::vector<Reading> readers_;
   bool pruning_now_ = false;

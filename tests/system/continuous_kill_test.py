@@ -51,15 +51,15 @@ def test_killed_around_checkpoints_and_while_it_stands_aside():
         fleet.init()
         fleet.serve()
         database, log = fleet.path("ledger.db"), fleet.path("commits.log")
-        # Without a pause that a sync would fit into: only the writer itself can start its WAL over.
-        writer = fleet.writer(database, "--rate", 1500, "--synchronous", "normal", "--log", log, "--accounts", 50)
+        # Without a pause that a sync would fit into, and none of them checkpoints: in the end nobody can start the WAL over but with the write lock.
+        without_pause = ("--rate", 1500, "--synchronous", "normal", "--accounts", 50, "--autocheckpoint", 0)
+        writer = fleet.writer(database, *without_pause, "--log", log)
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
         for point in ("follow.before_checkpoint", "follow.stood_aside"):
             killed(agent, point)
             goes_on(fleet, agent, point)
             agent.process.stop()
-        # Two of them: nobody can any more, but with the write lock.
-        second = fleet.writer(database, "--rate", 1500, "--synchronous", "normal", name="second")
+        second = fleet.writer(database, *without_pause, name="second")
         agent.databases["ledger"] = (database, INTERVAL + "\nallow_restart_checkpoint = true")
         killed(agent, "follow.restart_advanced", timeout=120)
         goes_on(fleet, agent, "follow.restart_advanced")
@@ -75,7 +75,7 @@ def test_killed_as_it_leaves():
         fleet.serve()
         database = fleet.path("ledger.db")
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
-        writer = fleet.writer(database, "--rate", 200)
+        writer = fleet.writer(database, "--rate", 20)  # no checkpoint is due, so that it is followed all the while
         process = agent.start(env={"LITEFLEET_CRASH_AT": "follow.before_leave"})
         wait_following(fleet, agent)
         lf.expect_equal(writer.stop(), 0, "exit of the writer")

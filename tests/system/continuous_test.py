@@ -25,6 +25,16 @@ def log_of(path):
     return []
 
 
+def last_of(path):
+    """The newest transfer in the writer's log, 0 without one."""
+    with contextlib.suppress(FileNotFoundError):
+        with open(path, "rb") as file:
+            file.seek(max(0, os.path.getsize(path) - 4096))
+            whole = [line.split() for line in file.read().decode().split("\n")[:-1]]
+            return max((int(line[0]) for line in whole if len(line) == 2 and line[0].isdigit()), default=0)
+    return 0
+
+
 def status(fleet, agent):
     return {item["name"]: item for item in fleet.program("litefleet-agent", "status", "--config", agent.config, "-o", "json").json["databases"]}
 
@@ -78,11 +88,16 @@ def test_every_second_of_a_busy_database_can_be_restored():
         fleet.init()
         fleet.serve()
         database, log = fleet.path("ledger.db"), fleet.path("commits.log")
-        writer = fleet.writer(database, "--rate", 300, "--log", log, "--fill", "4MiB")
+        fleet.writer(database, "--rate", 100, "--seconds", 0.3, "--log", log, "--fill", "4MiB", name="first").process.wait(60)
+        # Somebody is there before the writer is: who is attached in the midst of what is written stands aside once without being sure of its end.
+        holder = sqlite3.connect(database, isolation_level=None)
+        holder.execute("select count(*) from sqlite_schema").fetchone()
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
         wait_following(fleet, agent)
+        writer = fleet.writer(database, "--rate", 300, "--log", log)
         start = len(syncs(fleet))
         lf.wait_until("syncs", lambda: len(syncs(fleet)) >= start + 20, 60, 0.3)
+        holder.close()
         lf.expect_equal(writer.stop(), 0, "exit of the writer")
         report = json.loads(writer.text().strip().splitlines()[-1])
         lf.expect_equal(report["busy"], 0, "commits that gave up")
@@ -90,15 +105,17 @@ def test_every_second_of_a_busy_database_can_be_restored():
         items = syncs(fleet)
         check_states(fleet, some(items, 8), log_of(log))
         lf.expect(all(item["parent"] for item in items[:-1]), "each but the first has a parent")
+        # Where the disk is busy the agent stands aside, and the end of a WAL that was never longer is not certain: that costs a reading, no more.
         following = status(fleet, agent)["ledger"]["capture"]
-        lf.expect_equal(following["doubts"], 0, "times in doubt")
+        aside = agent.process.text().count("(END_NOT_CERTAIN)")
+        lf.expect_equal(following["doubts"] - aside, 0, "times in doubt, but for the ends of a WAL beside a busy disk")
         # The writer was the only one: the agent is gone as well, and left nothing.
         lf.wait_until("the agent lets go", lambda: not os.path.exists(database + "-wal"), 30)
         # Not operations.
         listed = fleet.cli("-o", "json", "operation", "list").json["items"]
         lf.expect(not any(item["kind"] == "backup" for item in listed), f"no operations: {listed[:2]}")
-        # A moment in the middle.
-        place = len(items) // 2
+        # A moment in the middle; after a reading of all pages nobody knows how many commits there were.
+        place = next(at for at in range(len(items) // 2, 0, -1) if items[at]["commits"] is not None)
         middle = items[place]
         wanted = lf.check_ledger(fleet.download(middle["id"]))
         # The writer commits one transfer at a time.
@@ -124,7 +141,8 @@ def test_a_restart_bounds_the_wal_of_two_writers_without_any_pause():
         fleet.init()
         fleet.serve()
         database, log, passed = fleet.path("ledger.db"), fleet.path("commits.log"), fleet.path("passed")
-        without_pause = ("--rate", 1500, "--synchronous", "normal", "--accounts", 50)
+        # Where one of them checkpoints while the other has no turn of the processor, nobody needs a RESTART.
+        without_pause = ("--rate", 1500, "--synchronous", "normal", "--accounts", 50, "--autocheckpoint", 0)
         writer = fleet.writer(database, *without_pause, "--log", log)
         second = fleet.writer(database, *without_pause, name="second")
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL + "\nallow_restart_checkpoint = true")}, start=False)
@@ -139,10 +157,13 @@ def test_a_restart_bounds_the_wal_of_two_writers_without_any_pause():
             with open(database + "-wal", "rb") as wal:
                 generations.add(wal.read(24)[16:])
             # Two frames a commit, at least.
-            written = 2 * 4120 * max((seq for seq, _ in log_of(log)[-1:]), default=0)
+            written = 2 * 4120 * last_of(log)
             return restarts() >= 4 and len(generations) >= 3 and written > 2 * largest
 
-        lf.wait_until("the WAL is started over, and small beside what was written", look, 120, 0.1)
+        try:
+            lf.wait_until("the WAL is started over, and small beside what was written", look, 120, 0.1)
+        finally:
+            print(f"{restarts()} times advanced, {len(generations)} generations, the WAL was {largest >> 20} MiB at most, {last_of(log)} commits")
         for process in (second, writer):
             lf.expect_equal(process.stop(), 0, "exit of a writer")
         newest_holds(fleet, lf.check_ledger(database), 60)
@@ -164,9 +185,9 @@ def test_idle_is_free_and_nothing_of_the_users_changes():
         count = len(fleet.snapshots("alpha/ledger"))
         time.sleep(2)
         lf.expect_equal(len(fleet.snapshots("alpha/ledger")), count, "snapshots of an idle database")
-        descriptors = [os.readlink(f"/proc/{agent.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{agent.process.pid}/fd")
-                       if os.path.lexists(f"/proc/{agent.process.pid}/fd/{fd}")]
-        lf.expect(sum(database in name for name in descriptors) <= 6, f"descriptors of the database: {descriptors}")
+        folder = f"/proc/{agent.process.pid}/fd"
+        descriptors = lambda: [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}")]
+        lf.wait_until("four descriptors of the database", lambda: sum(database in name for name in descriptors()) <= 4, 30, 0.5)
         lf.expect_equal(holder.execute("select group_concat(sql) from sqlite_schema").fetchone(), schema, "schema")
         content = lf.content(database)
         holder.close()

@@ -68,7 +68,7 @@ def test_figures_of_a_backup():
         # The snapshot says the same, for as long as it is kept.
         shown = fleet.cli("snapshot", "show", operation["snapshot"]).out
         pages = operation["changed_bytes"] // 4096
-        for words in (rf"changed: .* in {pages} pages", r"sent: .* for [1-8] pages, 1 byte for [0-9.]+", r"stored: .*, 1 byte for [0-9.]+"):
+        for words in (r"read: .*[0-9]", rf"changed: .* in {pages} pages", r"sent: .* for [1-8] pages, 1 byte for [0-9.]+", r"stored: .*, 1 byte for [0-9.]+"):
             lf.expect(re.search(words, shown), f"`snapshot show` says {words!r}\n{shown}")
         facts = device.facts(operation["snapshot"])
         lf.expect_equal((facts["pages_changed"], facts["stored_bytes"]), (pages, operation["stored_bytes"]), "pages changed, bytes stored")

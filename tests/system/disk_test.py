@@ -49,6 +49,34 @@ def test_full_store_refuses_uploads_and_recovers():
         lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/large"))), lf.content(large), "content once there is space")
 
 
+def test_a_scheduled_backup_is_refused_shown_and_tried_again():
+    with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "200m") as disk:
+        fleet.data = os.path.join(disk, "controller")
+        with open(fleet.path("controller.toml"), "w", encoding="utf-8") as file:
+            file.write('[store]\nreserve = "16MiB"\n')
+        fleet.init()
+        fleet.serve(extra=("--config", fleet.path("controller.toml")))
+        database = lf.make_database(fleet.path("x.db"), rows=3000)
+        agent = fleet.agent("alpha", {"main": (database, 'schedule = "1s"')})
+        shown = lambda: fleet.program("litefleet-agent", "status", "--config", agent.config, "-o", "json").json["databases"][0]
+        lf.wait_until("a scheduled backup", lambda: fleet.snapshots("alpha/main"), 30, 0.2)
+        fill(disk, 12 << 20)
+        lf.run_sql(database, "update item set data = randomblob(300)")
+        lf.wait_until("the agent shows why it fails", lambda: (shown()["last_error"] or {}).get("reason") == "DISK_FULL", 60, 0.3)
+        kept = fleet.snapshots("alpha/main")
+        said = fleet.program("litefleet-agent", "status", "--config", agent.config).out
+        lf.expect("DISK_FULL" in said and "failed:" in said, f"for people\n{said}")
+        newest = fleet.cli("-o", "json", "operation", "list").json["items"][0]
+        lf.expect_equal((newest["state"], newest["ordered_by"]), (lf.AnyOf("failed", "running", "queued"), "schedule"), "at the controller")
+        lf.expect(agent.process.running() and fleet.controller.running(), "both go on")
+        lf.expect_equal(len(fleet.snapshots("alpha/main")), len(kept), "snapshots on a full disk")
+
+        os.unlink(os.path.join(disk, "ballast"))
+        lf.wait_until("it is tried again without an order", lambda: len(fleet.snapshots("alpha/main")) > len(kept), 60, 0.3)
+        lf.wait_until("the reason is gone", lambda: shown()["last_error"] is None, 60, 0.3)
+        lf.wait_until("the state of now is there", lambda: lf.content(fleet.download(max(fleet.snapshots("alpha/main"), key=lambda one: one["sequence"])["id"])) == lf.content(database), 60, 0.5)
+
+
 def test_a_download_to_a_full_disk_leaves_nothing():
     with lf.Fleet() as fleet, small_disk(fleet.path("disk"), "8m") as disk:
         fleet.init()
@@ -93,9 +121,12 @@ def test_full_state_directory_is_reported_and_the_agent_goes_on():
         agent.start()
         agent.wait_connected()
         fill(disk, 1 << 20)
-        done = fleet.cli("-o", "json", "backup", "alpha/main", check=False)
-        lf.expect(done.code in (0, 1), f"ends\n{done}")
+        done = fleet.cli("-o", "json", "backup", "alpha/main", check=1)
+        lf.expect_equal(done.json["error"]["reason"], "DISK_FULL", "reason")
+        lf.expect("disk_reserve" in done.json["error"]["hint"] or "disk_reserve" in done.json["error"]["message"], f"what to do: {done}")
         lf.expect(agent.process.running(), "the agent goes on")
+        known = fleet.program("litefleet-agent", "status", "--config", agent.config).out
+        lf.expect("DISK_FULL" in known or "full" in known, f"the device says it too\n{known}")
         os.unlink(os.path.join(disk, "ballast"))
         lf.expect_equal(lf.content(fleet.download(fleet.snapshot("alpha/main"))), lf.content(path), "content once there is space")
 

@@ -152,6 +152,59 @@ def test_there_and_back():
         agent.process.stop()
 
 
+def test_local():
+    """Without the controller: the archive is carried to the device."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        root = make(fleet.path("app"))
+        database = lf.make_database(fleet.path("app.db"))
+        agent = fleet.agent("alpha", {"main": database}, settings(root, exclude=("later",)))
+        before = tree(root)
+        snapshot = fleet.snapshot("alpha/conf")
+        digest = fleet.cli("-o", "json", "snapshot", "show", snapshot).json["root_digest"]
+        archive = fleet.path("conf.tar")
+        fleet.cli("snapshot", "download", snapshot, "--output", archive)
+        write(f"{root}/app.conf", b"port = 2\n")
+        shutil.rmtree(f"{root}/att")
+        write(f"{root}/later", b"not in the snapshot")
+        changed = tree(root)
+        local = ["restore-local", "conf", "--config", agent.config, "--from", archive]
+        running = fleet.program("litefleet-agent", *local, "--yes", check=6)
+        lf.expect("stop the agent first" in running.err, running)
+        agent.process.stop()
+        fleet.program("litefleet-agent", *local, check=2)
+        fleet.program("litefleet-agent", *local, "--root", "00" * 32, "--yes", check=8)
+        fleet.program("litefleet-agent", *local, "--mode", "live", "--yes", check=2)
+        plan = fleet.program("litefleet-agent", *local, "--plan")
+        lf.expect("rename each file to its place" in plan.err and "not kept" in plan.err, plan)
+        wrong = fleet.path("wrong.tar")
+        with open(wrong, "wb") as out:
+            out.write(b"\x1f\x8b" + b"z" * 1000)
+        refused = fleet.program("litefleet-agent", "restore-local", "conf", "--config", agent.config, "--from", wrong, "--yes", check=2)
+        lf.expect("no tar archive" in refused.err and "unpacked" in refused.err, refused)
+        # Neither may stand for the other.
+        fleet.program("litefleet-agent", "restore-local", "main", "--config", agent.config, "--from", archive, "--yes", check=2)
+        fleet.program("litefleet-agent", "restore-local", "conf", "--config", agent.config, "--from", database, "--yes", check=2)
+        outside = fleet.path("outside.tar")
+        with tarfile.open(outside, "w", format=tarfile.PAX_FORMAT) as made:
+            made.add(archive, arcname="../outside")
+        fleet.program("litefleet-agent", "restore-local", "conf", "--config", agent.config, "--from", outside, "--yes", check=lf.AnyOf(2, 6, 8))
+        lf.expect_equal(tree(root), changed, "nothing was done")
+        lf.expect(not os.path.exists(fleet.path("outside")), "nothing outside")
+
+        fleet.program("litefleet-agent", *local, "--root", digest, "--yes")
+        after = tree(root)
+        lf.expect_equal(after.pop("later")[0], b"not in the snapshot", "what is not in the snapshot stays")
+        lf.expect_equal(after, before, "the files")
+        undone = fleet.program("litefleet-agent", "undo", "conf", "--config", agent.config, "--yes", check=6)
+        lf.expect("it is files" in undone.err, undone)
+        agent.start()
+        agent.wait_connected()
+        lf.wait_until("the controller hears of it", lambda: [item for item in fleet.cli("-o", "json", "operation", "list").json["items"]
+                                                             if item["kind"] == "restore" and item["state"] == "succeeded"], 60, 0.2)
+
+
 def test_by_schedule():
     with lf.Fleet() as fleet:
         fleet.init()

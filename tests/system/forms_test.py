@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """Restores that are undone, hooked, confirmed on the device, signed, local, and done in waves: with real programs, as operators and devices do it."""
+import contextlib
 import os
 import re
+import shutil
 import sqlite3
+import threading
 
 import lf
 from lf import Fleet, expect, expect_equal, wait_until
@@ -85,7 +88,11 @@ def test_undo_and_hooks():
         dropped = fleet.cli(*drop, "--yes").json
         expect_equal((dropped["kind"], dropped["state"], dropped["steps"]), ("drop_undo", "succeeded", [f"removed {kept}"]), "the drop of the undo")
         expect(not os.path.exists(kept), "dropped")
-        expect_equal(fleet.cli(*drop, "--yes").json["steps"], ["nothing was kept of it"], "once more")
+        expect_equal(fleet.cli(*drop, "--restore", undone["id"], "--yes").json["steps"], ["nothing was kept of it"], "once more")
+        plain = fleet.cli("undo", "kiosk/app", "--drop", "--restore", undone["id"], "--yes")
+        expect("nothing was kept of it" in plain.out, f"no word of what was removed\n{plain}")
+        nothing = fleet.cli(*drop, "--yes", check=4)
+        expect("UNDO_MISSING" in nothing.err, f"there is nothing to drop\n{nothing}")
         expect_equal(label(path), "first", "the database is as it was")
         with open(log, encoding="utf-8") as file:
             said = file.read().split("\n")
@@ -168,7 +175,11 @@ def test_local():
         local = ["--config", agent.config, "--from", file]
         running = fleet.program("litefleet-agent", "restore-local", "app", *local, "--yes", check=6)
         expect("stop the agent first" in running.err, str(running))
+        # An order that waits for the device while the device goes on without it.
+        remote = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", snapshot, "--yes").json
+        relabel(path, "new")
         agent.process.stop()
+        waiting = fleet.cli("-o", "json", "undo", "kiosk/app", "--drop", "--restore", remote["id"], "--yes", "--detach").json
         fleet.program("litefleet-agent", "restore-local", "nothing", *local, "--yes", check=4)
         fleet.program("litefleet-agent", "restore-local", "app", *local, "--root", "00" * 32, "--yes", check=8)
         fleet.program("litefleet-agent", "restore-local", "app", *local, check=2)
@@ -203,7 +214,10 @@ def test_local():
         agent.start()
         agent.wait_connected()
         wait_until("the controller hears of both", lambda: sorted(item["kind"] for item in fleet.cli("-o", "json", "operation", "list").json["items"]
-                                                                  if item["kind"] in ("restore", "undo")) == ["restore", "restore", "undo"])
+                                                                  if item["kind"] in ("restore", "undo")) == ["restore", "restore", "restore", "undo"])
+        late = fleet.cli("-o", "json", "operation", "watch", waiting["id"], check=6).json
+        expect_equal((late["state"], late["error"]["reason"]), ("failed", "UNDO_SUPERSEDED"), "a drop that was ordered before other restores")
+        expect(os.path.exists(kept), "what the last restore kept")
         fleet.snapshot("kiosk/app")
 
 
@@ -239,6 +253,239 @@ def test_waves():
         expect_equal(fleet.cli("restore", *targets, "--wave-size", "2", "--detach", "--yes", check=2).code, 2, "waves wait")
         plans = fleet.cli("-o", "json", "restore", *targets, "--plan").json
         expect_equal(len(plans["items"]), 4, "plans")
+
+
+def test_waves_of_a_selector_bear_some_failures():
+    with Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        paths = {}
+        for device in ("kiosk-1", "kiosk-2", "other"):
+            databases = {}
+            for name in ("a", "b", "c") if device != "other" else ("a",):
+                path = paths[f"{device}/{name}"] = make(fleet.path(f"{device}-{name}.db"), "old")
+                databases[name] = (path, 'push_restore = "never"' if f"{device}/{name}" in ("kiosk-1/a", "kiosk-1/c") else "")
+            fleet.agent(device, databases)
+            if device != "other":
+                fleet.cli("device", "label", device, "site=oslo")
+        for name, path in paths.items():
+            fleet.snapshot(name)
+            relabel(path, "new")
+
+        def restored():
+            return [name for name, path in paths.items() if label(path) == "old"]
+
+        def restore(failures):
+            return fleet.cli("restore", "--selector", "site=oslo", "--wave-size", "2", "--max-failures", failures, "--yes", "--request-id", f"f{failures}", check=3)
+
+        stopped = restore(1)
+        expect("4 databases were left as they are: 1 failures were reached" in stopped.err, str(stopped))
+        expect_equal(restored(), ["kiosk-1/b"], "after the first wave")
+        # The first failure is borne, the second is in the second wave.
+        stopped = restore(2)
+        expect("2 databases were left as they are: 2 failures were reached" in stopped.err, str(stopped))
+        expect_equal(restored(), ["kiosk-1/b", "kiosk-2/a"], "after the second wave")
+        ended = restore(3)
+        expect("were left as they are" not in ended.err, str(ended))
+        expect_equal(restored(), ["kiosk-1/b", "kiosk-2/a", "kiosk-2/b", "kiosk-2/c"], "all that may be, and nothing of a device without the label")
+
+        # What was labelled since is not restored by a command that only goes on.
+        selected = re.search(r"--selected (6-[0-9a-f]{12})", ended.err)
+        expect(selected, str(ended))
+        fleet.cli("device", "label", "other", "site=oslo")
+        again = ["restore", "--selector", "site=oslo", "--wave-size", "2", "--max-failures", "9", "--yes", "--request-id", "f3", "--selected", selected.group(1)]
+        refused = fleet.cli("-o", "json", *again, check=6)
+        expect("SELECTION_CHANGED" in refused.err and "matched 6 databases when the command began, and matches 7 now, of which at least 1 came since" in refused.err, str(refused))
+        expect_equal(label(paths["other/a"]), "new", "a device that was labelled since")
+        fleet.cli("device", "label", "other", "site-")
+        fleet.cli(*again, check=3)
+        fleet.cli("restore", "kiosk-1/b", "--yes", "--selected", selected.group(1), check=2)
+
+
+def test_signed_waves_bear_failures_and_are_signed_one_after_the_other():
+    with Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        keys, key = fleet.path("order-keys"), fleet.path("ada.key")
+        with open(keys, "w", encoding="utf-8") as file:
+            file.write(fleet.cli("key", "create", "--output", key).out)
+        hooks = fleet.path("hooks")
+        os.mkdir(hooks, 0o700)
+        # The first wave takes longer than an order lives.
+        script(f"{hooks}/slow", "sleep 16")
+        paths = {}
+        for number, rule in enumerate(("signed", "never", "signed"), 1):
+            paths[number] = make(fleet.path(f"app{number}.db"), "old")
+            slow = f'\n[hooks]\ndirectory = "{hooks}"\nbefore_restore = "{hooks}/slow"' if number == 1 else ""
+            agent = fleet.agent(f"kiosk-{number}", {"app": (paths[number], f'push_restore = "{rule}"')}, settings=f'[restore]\norder_keys = "{keys}"{slow}', start=False)
+            agent.write_config()
+            os.chmod(agent.config, 0o600)
+            agent.start()
+            agent.wait_connected()
+            fleet.cli("device", "label", f"kiosk-{number}", "site=oslo")
+            fleet.snapshot(f"kiosk-{number}/app")
+            relabel(paths[number], "new")
+        whole = ["restore", "--selector", "site=oslo", "--wave-size", "1", "--max-failures", "2", "--expire", "15s", "--sign", key, "--yes", "--request-id", "one"]
+        borne = fleet.cli(*whole, check=3)
+        expect("PUSH_RESTORE_REFUSED" in borne.out and "were left as they are" not in borne.err, str(borne))
+        expect_equal([label(paths[number]) for number in paths], ["old", "new", "old"], "one refusal is borne")
+        for number in paths:
+            relabel(paths[number], "newer")
+        fleet.cli(*whole, check=3)
+        expect_equal([label(paths[number]) for number in paths], ["newer"] * 3, "a command that goes on restores nothing twice")
+
+
+class Service:
+    """A ledger_writer that is stopped and started by who writes a word into a file, as a service manager does it for hooks."""
+
+    def __init__(self, fleet, path, *args):
+        self.fleet, self.path, self.args = fleet, path, args
+        self.wanted, self.is_ = fleet.path("service.wanted"), fleet.path("service.is")
+        self.runs, self.ended, self.error = None, threading.Event(), None
+        self.change("start")
+        self.loop = threading.Thread(target=self.follow)
+        self.loop.start()
+
+    def change(self, word):
+        if word == "start" and self.runs is None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self.fleet.path("service.ready"))
+            self.runs = self.fleet.writer(self.path, *self.args, name="service")
+        elif word == "stop" and self.runs is not None:
+            expect_equal(self.runs.stop(), 0, "exit of the writer")
+            self.runs = None
+        with open(self.is_ + ".new", "w", encoding="utf-8") as file:
+            file.write(word)
+        os.rename(self.is_ + ".new", self.is_)
+
+    def follow(self):
+        done = None
+        while not self.ended.is_set():
+            try:
+                with open(self.wanted, encoding="utf-8") as file:
+                    number, word = file.read().split()
+                if number != done:
+                    self.change(word)
+                    done = number
+            except (FileNotFoundError, ValueError):  # nobody has asked yet, or not to the end
+                pass
+            except Exception as error:  # told at the end
+                self.error = error
+                return
+            self.ended.wait(0.02)
+
+    def hook(self, name, word):
+        """A program that asks for it, and waits until it is so."""
+        return script(name, f"""printf '%s %s\\n' "$$" {word} > {self.wanted}
+n=0
+until [ "$(cat {self.is_})" = {word} ]; do
+  n=$((n + 1))
+  [ "$n" -lt 300 ] || exit 1
+  sleep 0.1
+done""")
+
+    def end(self):
+        self.ended.set()
+        self.loop.join(60)
+        if self.error:
+            raise self.error
+        self.change("stop")
+
+
+def hooks_stop_and_start_a_service(journal):
+    with Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path, log, hooks = fleet.path("ledger.db"), fleet.path("commits.log"), fleet.path("hooks")
+        os.mkdir(hooks, 0o700)
+
+        def all_committed():
+            with open(log, encoding="utf-8") as file:
+                return [int(line.split()[0]) for line in file.read().split("\n")[:-1]]
+
+        def committed():
+            return all_committed()[-1]
+
+        service = Service(fleet, path, "--rate", 100, "--journal", journal, "--log", log)
+        try:
+            before, after = service.hook(f"{hooks}/stop", "stop"), service.hook(f"{hooks}/start", "start")
+            fleet.agent("kiosk", {"app": (path, f'before_restore = "{before}"\nafter_restore = "{after}"')}, settings=f'[hooks]\ndirectory = "{hooks}"')
+            snapshot = fleet.snapshot("kiosk/app")
+            taken = committed()
+            wait_until("it goes on", lambda: committed() > taken + 50)
+            first = service.runs.pid
+            latest = committed()
+            done = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", snapshot, "--mode", "replace", "--yes").json
+            expect_equal([(run["hook"], run["exit_code"]) for run in done["hooks"]], [("before-restore", 0), ("after-restore", 0)], "the hooks")
+            expect(service.runs and service.runs.pid != first, "another process is the service now")
+            shutil.copy(done["undo"], fleet.path("kept.db"))
+            kept = lf.check_ledger(fleet.path("kept.db"), latest)
+            begun = committed()
+            wait_until("it writes to the restored database", lambda: committed() != begun)
+            written = all_committed()
+            back = [i for i in range(1, len(written)) if written[i] <= written[i - 1]]
+            expect_equal([written[i - 1] for i in back], [kept], "it went back once, behind all that it had committed, which is kept")
+            expect(written[back[0]] - 1 <= taken, f"it goes on from the snapshot: {written[back[0]]}, {taken} were committed then")
+            fleet.cli("undo", "kiosk/app", "--yes")
+            wait_until("it writes to what was there before", lambda: committed() > kept and len(all_committed()) > len(written))
+        finally:
+            service.end()
+        expect_equal(sorted(name for name in os.listdir(fleet.directory) if name.startswith("ledger.db")), ["ledger.db", "ledger.db.litefleet-undo"], "what lies there")
+        lf.check_ledger(path, kept)
+
+
+def test_the_hooks_stop_and_start_a_service_in_wal_mode():
+    hooks_stop_and_start_a_service("wal")
+
+
+def test_the_hooks_stop_and_start_a_service_in_rollback_mode():
+    hooks_stop_and_start_a_service("delete")
+
+
+def test_a_snapshot_is_taken_first():
+    with Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        path, other = make(fleet.path("app.db"), "first"), make(fleet.path("other.db"), "first")
+        agent = fleet.agent("kiosk", {"app": path, "other": other})
+        first = fleet.snapshot("kiosk/app")
+        fleet.snapshot("kiosk/other")
+        relabel(path, "second")
+        relabel(other, "second")
+        fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--detach", "--yes", check=2)
+        expect("a snapshot of it is taken and pinned first" in fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--plan").out, "the plan says so")
+        expect_equal(len(fleet.snapshots("kiosk/app")), 1, "a plan takes none")
+        done = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", "--request-id", "one")
+        before = done.json["before_snapshot"]
+        expect_equal(label(path), "first", "restored")
+        expect(f"litefleet restore kiosk/app --snapshot {before}" in done.err and f"litefleet snapshot unpin {before}" in done.err, str(done))
+        expect(fleet.cli("-o", "json", "snapshot", "show", before).json["pinned"], "it is pinned")
+        expect_equal(label(fleet.download(before)), "second", "it is the state of before")
+        # The file on the device goes with the next restore, the snapshot stays.
+        fleet.cli("restore", "kiosk/app", "--snapshot", before, "--yes")
+        expect_equal(label(path), "second", "back")
+        # The same command again restores nothing twice and takes nothing twice.
+        again = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", "--request-id", "one").json
+        expect_equal((again["id"], again["before_snapshot"]), (done.json["id"], before), "the same again")
+        expect_equal(label(path), "second", "what was restored is left alone")
+        # Where it cannot be taken nothing is restored.
+        agent.databases["app"] = (path, 'method = "dump"\n[database.dump]\ntables = ["label"]')
+        agent.write_config()
+        agent.process.stop()
+        agent.start()
+        agent.wait_connected()
+        refused = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", check=6)
+        expect("SNAPSHOT_OF_PART" in refused.err, str(refused))
+        expect_equal(label(path), "second", "nothing was restored")
+        expect_equal([item["id"] for item in fleet.snapshots("kiosk/app") if item["pinned"]], [before], "what is pinned")
+        # Several: one that cannot be had does not stop the other.
+        both = fleet.cli("restore", "kiosk/app", "kiosk/other", "--snapshot-first", "--yes", check=3)
+        expect("snapshot_first" not in both.err and "that is no way back" in both.err, str(both))
+        expect_equal((label(path), label(other)), ("second", "first"), "the other one is restored")
+        # Nothing is there that could be overwritten.
+        os.rename(other, other + ".gone")
+        new = fleet.cli("-o", "json", "restore", "kiosk/other", "--snapshot-first", "--yes").json
+        expect_equal((new["restore_mode"], new["before_snapshot"]), ("new", None), "into nothing")
 
 
 if __name__ == "__main__":

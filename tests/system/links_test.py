@@ -80,9 +80,9 @@ def test_link_cut_again_and_again_during_a_backup():
         lf.expect_equal(lf.content(fleet.download(newest["id"])), lf.content(fleet.path("x.db")), "content")
 
 
-def test_first_backups_through_a_link_that_ends_at_any_byte():
-    """Each position of a sweep on a database of its own: the stream ends there once, for the controller or for the agent, by FIN or by a reset."""
-    mib = 3
+def through_a_link_that_ends_at_any_byte(mib, prepare):
+    """Each position of a sweep on a database of its own: the stream ends there once, for the controller or for the agent, by FIN or by a reset.
+    `prepare` gives the number of snapshots that it made before. What one sends that is not cut."""
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
@@ -92,6 +92,7 @@ def test_first_backups_through_a_link_that_ends_at_any_byte():
         databases = {f"d{i}": random_database(fleet.path(f"d{i}.db"), mib) for i in range(len(positions))}
         databases["uncut"] = random_database(fleet.path("uncut.db"), mib)
         agent = fleet.agent("alpha", databases, controller=f"127.0.0.1:{proxy.port}")
+        before = prepare(fleet, databases)
         proxy.rate = 16 << 20
 
         def backed_up(name):
@@ -100,7 +101,6 @@ def test_first_backups_through_a_link_that_ends_at_any_byte():
             return snapshot, proxy.up - up, proxy.down - down
 
         _, whole_up, whole_down = backed_up("uncut")
-        lf.expect(whole_up > mib * 900_000, f"{whole_up} bytes are less than the data")
         most = 0
         ended_early = 0
         for i, (upward, share) in enumerate(positions):
@@ -118,7 +118,25 @@ def test_first_backups_through_a_link_that_ends_at_any_byte():
         print(f"{ended_early} of {len(positions)} ended early; at most {most} bytes up, uncut {whole_up}")
         lf.expect(ended_early >= len(positions) - 2, f"only {ended_early} of {len(positions)} streams were cut")
         lf.expect(agent.process.running(), "the agent runs")
-        lf.expect_equal(len(fleet.snapshots()), len(databases), "snapshots")
+        lf.expect_equal(len(fleet.snapshots()), before + len(databases), "snapshots")
+        return whole_up
+
+
+def test_first_backups_through_a_link_that_ends_at_any_byte():
+    whole = through_a_link_that_ends_at_any_byte(3, lambda fleet, databases: 0)
+    lf.expect(whole > 3 * 900_000, f"{whole} bytes are less than the data")
+
+
+def test_increments_through_a_link_that_ends_at_any_byte():
+    def change(fleet, databases):
+        for name, path in databases.items():
+            fleet.backup(f"alpha/{name}")
+            # About every other page.
+            lf.run_sql(path, "update item set data = randomblob(300) where id / 12 % 4 = 0")
+        return len(databases)
+
+    whole = through_a_link_that_ends_at_any_byte(6, change)
+    lf.expect(2 << 20 < whole < 5 << 20, f"{whole} bytes are not those of the pages that changed")
 
 
 def test_connections_that_are_duplicated():
@@ -229,6 +247,7 @@ def test_cancel_ends_within_two_seconds_and_leaves_nothing():
         fleet.backup("alpha/main")
         lf.expect_equal(len(fleet.snapshots()), 1, "snapshots: what was cancelled was not gone on with")
         lf.expect_equal(fleet.cli("-o", "json", "operation", "show", order).json["state"], "cancelled", "state")
+        lf.expect_equal(count_rows(fleet, "upload_session where state = 1"), 0, "sessions that were begun again for what was cancelled")
         agent.process.stop()
 
 

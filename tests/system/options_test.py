@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Options and manners that no other test has: what each does is looked at by what it changes."""
+import fcntl
 import glob
 import os
 import pty
@@ -8,6 +9,7 @@ import select
 import signal
 import socket
 import subprocess
+import termios
 import time
 
 import lf
@@ -22,10 +24,12 @@ def fleet_of_one(fleet, rows=1000, **options):
 class Terminal:
     """A command of litefleet at a terminal of its own."""
 
-    def __init__(self, fleet, *args, env=None):
+    def __init__(self, fleet, *args, env=None, controls=False):
+        """`controls`: it is the terminal of a session, whose Ctrl-C and whose end are told by signals."""
         self.ours, theirs = pty.openpty()
         self.process = subprocess.Popen([os.path.join(lf.BIN, "litefleet"), *args], stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-                                        env={**os.environ, "TERM": "xterm", "LITEFLEET_DATA": fleet.data, **(env or {})})
+                                        env={**os.environ, "TERM": "xterm", "LITEFLEET_DATA": fleet.data, **(env or {})},
+                                        preexec_fn=(lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0)) if controls else None)
         os.close(theirs)
         self.text = ""
 
@@ -43,10 +47,72 @@ class Terminal:
                 break
         return self.text
 
+    def type(self, text):
+        os.write(self.ours, text.encode())
+
     def end(self):
         self.read_until(None)
         os.close(self.ours)
         return self.process.wait(30), self.text
+
+
+def test_the_shell_of_a_snapshot():
+    """At a terminal Ctrl-C is its own; however it ends, the copy goes."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs the tests may ignore it (nohup), and with that the shell would
+    with lf.Fleet() as fleet:
+        fleet_of_one(fleet)
+        snapshot = fleet.snapshot("alpha/main")
+        temporary = fleet.path("tmp")
+        os.mkdir(temporary)
+
+        def children(pid):
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="utf-8") as file:
+                return file.read().split()
+
+        def shell():
+            terminal = Terminal(fleet, "snapshot", "open", snapshot, env={"TMPDIR": temporary}, controls=True)
+            terminal.read_until("sqlite> ")
+            lf.expect_equal(len(os.listdir(temporary)), 1, "the copy, meanwhile")
+            return terminal
+
+        terminal = shell()
+        terminal.type("select 'beg' || 'un'; with recursive c(i) as (select 1 union all select i + 1 from c) select count(*) from c;\n")
+        terminal.read_until("begun")
+        terminal.type("\x03")
+        terminal.read_until("interrupted")
+        terminal.type("select 'rows: ' || count(*) from item;\n")
+        terminal.read_until("rows: 1000")
+        terminal.type("delete from item;\n")
+        terminal.read_until("readonly")
+        terminal.type(".quit\n")
+        code, text = terminal.end()
+        lf.expect_equal((code, os.listdir(temporary)), (1, []), f"the end, with errors before it: {text!r}")
+        terminal = shell()
+        terminal.type("\x04")
+        code, text = terminal.end()
+        lf.expect_equal((code, os.listdir(temporary)), (0, []), f"the end: {text!r}")
+        # A signal to the program ends the shell with it.
+        terminal = shell()
+        terminal.process.send_signal(signal.SIGTERM)
+        code, text = terminal.end()
+        lf.expect_equal((code, os.listdir(temporary)), (130, []), f"SIGTERM: {text!r}")
+        # So does the end of the terminal, whatever the shell is at.
+        terminal = shell()
+        terminal.type("select 'beg' || 'un'; with recursive c(i) as (select 1 union all select i + 1 from c) select count(*) from c;\n")
+        terminal.read_until("begun")
+        os.close(terminal.ours)
+        terminal.process.wait(30)
+        lf.expect_equal(os.listdir(temporary), [], "the terminal was closed")
+        # Standard input that is no terminal is SQL.
+        args = [os.path.join(lf.BIN, "litefleet"), "snapshot", "open", snapshot]
+        environment = {**os.environ, "LITEFLEET_DATA": fleet.data, "TMPDIR": temporary}
+        done = subprocess.run(args, input="select count(*) from item;\nselect 6 * 7;\n", env=environment, capture_output=True, text=True, timeout=60, check=False)
+        lf.expect_equal((done.returncode, done.stdout), (0, "1000\n42\n"), f"standard input: {done.stderr}")
+        process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
+        lf.wait_until("the shell runs", lambda: children(process.pid))
+        process.send_signal(signal.SIGTERM)
+        lf.expect_equal((process.wait(30), os.listdir(temporary)), (130, []), "SIGTERM beside a pipe")
+        process.stdin.close()
 
 
 def test_questions_progress_and_colours_at_a_terminal():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Databases with a collation and a function of their application, which nobody else has: every method, every form of restore."""
+"""Databases with a collation, a function and a module of their application, which nobody else has: every method, every form of restore."""
 import sqlite3
 
 import lf
@@ -18,6 +18,9 @@ def make(path, journal):
     db.execute(f"pragma journal_mode={journal}")
     db.executescript("create table t(a text collate german, b check (own(b) > 0)); create index i on t(a); create index j on t(own(b));"
                      "create table plain(x); insert into plain values (1), (2)")
+    # A table of a module, which Python cannot register: it is in the schema, and nothing here asks it for rows.
+    db.executescript("pragma writable_schema=on; insert into sqlite_schema values('table', 'own', 'own', 0, 'CREATE VIRTUAL TABLE own USING own_module(a)');"
+                     "pragma writable_schema=off")
     db.executemany("insert into t values (?, ?)", [(f"{'Ab'[n % 2]}{n % 977}", n * 7919) for n in range(3000)])
     db.close()
     return path
@@ -27,7 +30,7 @@ def rows(path):
     db = connect(path)
     try:
         lf.expect_equal(db.execute("pragma integrity_check").fetchone()[0], "ok", f"{path}: as its application checks it")
-        return db.execute("select a, b, own(b) from t order by a, b").fetchall()
+        return db.execute("select a, b, own(b) from t order by a, b").fetchall() + db.execute("select * from sqlite_schema where name = 'own'").fetchall()
     finally:
         db.close()
 
@@ -71,10 +74,14 @@ def test_a_dump_says_that_nobody_else_can_load_it():
         path = make(fleet.path("app.db"), "wal")
         fleet.agent("alpha", {"app": path})
         wanted = rows(path)
-        snapshot = fleet.snapshot("alpha/app", "--method", "dump")
+        done = fleet.backup("alpha/app", "--method", "dump")
+        snapshot = done["snapshot"]
+        steps = fleet.cli("-o", "json", "operation", "show", done["id"]).json["steps"]
+        lf.expect(any("nobody but its application" in step and ("german" in step or "own" in step) for step in steps), f"told at the backup: {steps}")
         fleet.cli("snapshot", "check", snapshot)
         shown = fleet.cli("-o", "json", "snapshot", "show", snapshot).json
         lf.expect_equal((shown["check"], shown["source_check"]), ("cannot_tell", "unknown"), "verdicts")
+        lf.expect("nobody but its application" in shown["check_message"], f"told by the check: {shown['check_message']}")
         refused = fleet.cli("restore", "alpha/app", "--snapshot", snapshot, "--mode", "replace", "--yes", check=False)
         lf.expect(refused.code != 0 and "LOAD_REFUSED" in refused.out + refused.err, f"refused by name\n{refused}")
         lf.expect(rows(path) == wanted, "nothing has changed")

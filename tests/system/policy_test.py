@@ -11,6 +11,7 @@ POLICY = """name = "shops"
 selector = "site=oslo"
 [backup]
 schedule = "1s"
+compression_level = 7
 [[backup.database]]
 name = "quiet"
 schedule = "never"
@@ -60,6 +61,9 @@ def test_a_policy_reaches_the_device_and_stays_without_a_controller():
         lf.expect_equal(schedules(fleet, agent), {"main": "1s", "quiet": None, "own": "300d"}, "schedules")
         lf.expect_equal(fleet.snapshots("alpha/quiet"), [], "never means never")
         lf.wait_until("the limit counts", lambda: "uploads may take 8388608 bytes a second" in agent.process.text(), 20)
+
+        shown = fleet.cli("-o", "json", "policy", "show", "shops").json
+        lf.expect_equal(shown["backup"]["compression_level"], 7, "the level that it carries")
 
         # A change is carried too; the version only grows.
         changed = apply(fleet, upload="4MiB")

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """A device that is offline keeps its schedule: snapshots wait in its spool, arrive in their order, and what is missing is told."""
+import calendar
 import glob
 import os
 import sqlite3
+import threading
 import time
 
 import lf
@@ -23,6 +25,31 @@ def change(path, step):
         db.execute("insert into step values (?)", (step,))
         db.execute("update item set data = randomblob(300) where id % 397 = 7")  # always the same pages
     db.close()
+
+
+class SpoolWatch(threading.Thread):
+    """The largest size that the spooled states of an agent had together while this ran, those that are being written and moved aside included,
+    and the largest one's. Ledgers and hooks, which lie beside them, are not counted."""
+
+    def __init__(self, agent):
+        super().__init__(daemon=True)
+        self.root, self.most, self.largest, self.looks, self.ended = os.path.join(agent.state, "spooled"), 0, 0, 0, threading.Event()
+        self.start()
+
+    def run(self):
+        while not self.ended.wait(0.002):
+            sizes = {}  # by inode: one that is renamed meanwhile counts once
+            for path in glob.glob(os.path.join(self.root, "*", "*.spooled*")):
+                try:
+                    of = os.stat(path)
+                except FileNotFoundError:
+                    continue
+                sizes[of.st_ino] = of.st_size
+            self.most, self.largest, self.looks = max(self.most, sum(sizes.values())), max([self.largest, *sizes.values()]), self.looks + 1
+
+    def stop(self):
+        self.ended.set()
+        self.join()
 
 
 def listed_gaps(fleet):
@@ -47,14 +74,17 @@ class Steady:
         self.agent = fleet.agent("alpha", {"app": (self.database, SCHEDULE)}, settings=settings)
         lf.wait_until("the first scheduled backup", lambda: fleet.snapshots("alpha/app"), 60, 0.2)
         self.step, self.contents = 0, []
+        self.between = []  # for each content: when it was made, and when it was seen in the spool
 
     def spool(self, count):
         """Until so many snapshots more were spooled; the content of each."""
         for _ in range(count):
             seen = set(spooled(self.agent))
             self.step += 1
+            began = time.time()
             change(self.database, self.step)
             lf.wait_until("a snapshot is spooled", lambda seen=seen: set(spooled(self.agent)) - seen, 60, 0.05)
+            self.between.append((began, time.time()))
             self.contents.append(lf.content(self.database))
 
     def arrived(self):
@@ -74,6 +104,9 @@ def test_snapshots_of_an_offline_device_arrive_in_their_order():
         device.spool(4)
         status = agent_status(fleet, device.agent)
         lf.expect(status["spooled_snapshots"] >= 4 and status["spooled_bytes"] > 0, f"status {status}")
+        # What the hook of a run says that is cut before it ended nobody knows.
+        said = lambda: glob.glob(os.path.join(device.agent.state, "spooled", "*", "*.hooks"))
+        lf.wait_until("the hooks have ended", lambda: len(said()) == len(spooled(device.agent)), 60, 0.05)
         # A power cut in the middle: what was spooled is there, and the schedule goes on.
         device.agent.process.kill()
         device.agent.start()
@@ -95,6 +128,11 @@ def test_snapshots_of_an_offline_device_arrive_in_their_order():
             lf.expect(content in states, f"state {number + 1} of {len(device.contents)} is missing")
         places = [states.index(content) for content in device.contents]
         lf.expect_equal(places, sorted(places), "the order of the states")
+        # Also when it was taken: after it was made, and before it was seen in the spool. A second for what the clocks are measured by.
+        for place, (made, seen) in zip(places, device.between):
+            for name in ("taken_at", "effective_at"):
+                at = seconds_of(new[place][name])
+                lf.expect(made - 1 <= at <= seen + 1, f"{name} {at} is not between {made} and {seen}: {new[place]}")
         # The operations are there, with the times that they had on the device.
         operations = {operation["snapshot"]: operation for operation in fleet.cli("-o", "json", "operation", "list").json["items"]}
         for place in places:
@@ -109,6 +147,7 @@ def test_a_full_spool_merges_and_tells_the_gap():
     with lf.Fleet() as fleet:
         device = Steady(fleet, settings='[limits]\nspool_bytes = "1MiB"\n', rows=20000)
         go_offline(fleet)
+        watch = SpoolWatch(device.agent)
         # Each step changes 50 pages, 200 KiB that do not compress.
         merged = False
         for _ in range(14):
@@ -117,7 +156,11 @@ def test_a_full_spool_merges_and_tells_the_gap():
                 merged = True
                 if len(device.contents) >= 5:
                     break
+        watch.stop()
         lf.expect(merged, "the spool was never full")
+        print(f"at most {watch.most >> 10} KiB in a spool of 1 MiB, the largest state {watch.largest >> 10} KiB, by {watch.looks} looks")
+        # While two are merged the third lies beside them: up to nine eighths of both, and 64 KiB.
+        lf.expect(watch.most <= (1 << 20) + 2 * watch.largest * 9 // 8 + (64 << 10), f"{watch.most} bytes in a spool of 1 MiB, the largest state has {watch.largest}")
         total = sum(os.path.getsize(path) for path in spooled(device.agent))
         lf.expect(total <= 1 << 20, f"{total} bytes in a spool of 1 MiB")
         fleet.serve()
@@ -169,9 +212,29 @@ def test_a_full_spool_merges_what_other_databases_have():
             lf.expect_equal(lf.content(fleet.download(newest["id"])), lf.content(path), f"the newest state of {database}")
 
 
+def test_what_is_not_configured_any_more_arrives_all_the_same():
+    with lf.Fleet() as fleet:
+        device = Steady(fleet)
+        other = lf.make_database(fleet.path("other.db"), rows=100)
+        go_offline(fleet)
+        device.spool(2)
+        device.agent.process.stop()
+        del device.agent.databases["app"]
+        device.agent.databases["other"] = (other, "")
+        device.agent.start()
+        fleet.serve()
+        lf.wait_until("the spool is empty", device.arrived, 90, 0.2)
+        lf.expect_equal(os.listdir(os.path.join(device.agent.state, "spooled", "app")), ["state"], "what is left")
+        newest = max(fleet.snapshots("alpha/app"), key=lambda snapshot: snapshot["taken_at"])
+        lf.expect_equal(lf.content(fleet.download(newest["id"])), device.contents[-1], "the newest state")
+
+
+def seconds_of(text):
+    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:-1])
+
+
 def middle(begin, end):
-    parse = lambda text: time.mktime(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone + float("0" + text[19:-1])
-    at = (parse(begin) + parse(end)) / 2
+    at = (seconds_of(begin) + seconds_of(end)) / 2
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
 
 

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 
 import lf
 from lf import Fleet, expect, expect_equal
@@ -100,7 +101,7 @@ def test_work_within_the_unit():
         home = fleet.path("app")
         os.mkdir(home, 0o700)
         os.chown(home, APP_UID, APP_UID)
-        path, ready = os.path.join(home, "app.db"), os.path.join(home, "ready")
+        path, idle, ready = (os.path.join(home, name) for name in ("app.db", "idle.db", "ready"))
 
         def start_application(log):
             if os.path.exists(ready):
@@ -116,7 +117,7 @@ def test_work_within_the_unit():
         before = owner(path)
         expect_equal(before, (APP_UID, APP_UID, "0o600"), "owner and mode of the database")
 
-        agent = fleet.agent("device", {"app": path}, start=False)
+        agent = fleet.agent("device", {"app": path, "idle": idle}, start=False)
         agent.write_config()
         agent.process = lf.Process(confined(fleet, [agent.state, home], [os.path.join(lf.BIN, "litefleet-agent"), "run", "--config", agent.config]),
                                    fleet.path("device.log"))
@@ -157,6 +158,30 @@ def test_work_within_the_unit():
         for one in (snapshot, again):
             lf.check_ledger(fleet.download(one))
         start_application("fourth.log").stop()
+
+        # In rollback mode, with the file open and no lock: of another user's process the agent sees no more than that the lease is refused.
+        program = ("import os, sqlite3, sys, time\ndb = sqlite3.connect(sys.argv[1])\ndb.execute('create table if not exists t(a)')\n"
+                   "db.execute('select * from t').fetchall()\nopen(sys.argv[2], 'w').close()\ntime.sleep(600)")
+
+        def start_idle(log):
+            if os.path.exists(ready):
+                os.unlink(ready)
+            process = lf.Process(as_application(sys.executable, "-c", program, idle, ready), fleet.path(log))
+            fleet.processes.append(process)
+            lf.wait_until("the idle application runs", lambda: os.path.exists(ready) or not process.running())
+            expect(process.running(), process.tail())
+            return process
+
+        start_idle("idle.log").stop()
+        snapshot = fleet.snapshot("device/idle")
+        application = start_idle("idle2.log")
+        inode = os.stat(idle).st_ino
+        refused = fleet.cli("restore", "device/idle", "--snapshot", snapshot, "--mode", "replace", "--yes", check=6)
+        expect("a process that is not visible from here" in refused.err, f"no word of its being open\n{refused}")
+        expect_equal(os.stat(idle).st_ino, inode, "the file at the path")
+        application.stop()
+        fleet.cli("restore", "device/idle", "--snapshot", snapshot, "--mode", "replace", "--yes")
+        expect(os.stat(idle).st_ino != inode, "nobody has it open, and it is replaced")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """Writers in other processes with invariants, at 500 commits a second in both journal modes, while backups and restores run."""
+import ctypes
 import json
 import os
 import shutil
@@ -27,6 +28,9 @@ def backups_under_writer(journal, seconds):
                 continue  # the contract for a busy rollback database: it lets go and says so
             lf.expect_equal(done.code, 0, f"exit of backup\n{done}")
             taken.append((done.json["snapshot"], committed))
+            shown = fleet.cli("-o", "json", "snapshot", "show", done.json["snapshot"]).json
+            lf.expect(0 < shown["pinned_ms"] <= shown["duration_ms"], f"for how long the database was held is measured: {shown}")
+            lf.expect("of which the database was held for" in fleet.cli("snapshot", "show", done.json["snapshot"]).out, "and shown")
         lf.expect_equal(writer.stop(), 0, "exit of the writer")
         report = json.loads(writer.text().strip().splitlines()[-1])
         lf.expect_equal(report["busy"], 0, "commits that gave up after a minute of waiting")
@@ -39,18 +43,50 @@ def backups_under_writer(journal, seconds):
         print(f"{journal}: {len(taken)} snapshots, {given_up} given up, beside {last} commits, longest commit {report['max_ms']} ms, p99.9 {report['p999_ms']} ms")
 
 
+IOPRIO_GET = {"x86_64": 252, "aarch64": 31, "armv7l": 315, "i686": 290, "riscv64": 31}  # ioprio_set is the number before
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def disk_priority(thread):
+    """Class (0: none, 2: best effort, 3: idle) and level in the disk's queues, as ionice(1) shows them; nothing of a thread that has ended."""
+    value = LIBC.syscall(IOPRIO_GET[os.uname().machine], 1, thread)
+    return None if value < 0 else (value >> 13, value & 7)
+
+
 def test_the_agent_stands_back():
-    """All threads of an agent, at whose start nobody asked for more, have the nice value of its configuration."""
+    """All threads of an agent, at whose start nobody asked for more, have the nice value of its configuration, and the level of the disk's queues
+    that belongs to it."""
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
         agent = fleet.agent("alpha", {"app": lf.make_database(fleet.path("app.db"))})
-        fleet.cli("backup", "alpha/app")
-        values = set()
-        for thread in os.listdir(f"/proc/{agent.process.pid}/task"):
-            with open(f"/proc/{agent.process.pid}/task/{thread}/stat", encoding="utf-8") as file:
-                values.add(int(file.read().rsplit(")", 1)[1].split()[16]))
-        lf.expect_equal(values, {10}, "nice values of the agent's threads")
+        for settings, nice, level in (("", 10, 6), ("[limits]\nnice = 19\n", 19, 7)):
+            agent.process.stop()
+            agent.settings = settings
+            agent.start()
+            agent.wait_connected()
+            fleet.cli("backup", "alpha/app", "--full")
+            values, disk = set(), set()
+            for thread in os.listdir(f"/proc/{agent.process.pid}/task"):
+                with open(f"/proc/{agent.process.pid}/task/{thread}/stat", encoding="utf-8") as file:
+                    values.add(int(file.read().rsplit(")", 1)[1].split()[16]))
+                disk.add(disk_priority(int(thread)))
+            lf.expect_equal(values, {nice}, "nice values of the agent's threads")
+            lf.expect_equal(disk - {None}, {(2, level)}, "their class and level at the disk")
+
+
+def test_what_stands_further_back_at_the_disk_already_stays_there():
+    """As the shipped unit has it (best effort, 7), and as ionice -c 3."""
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        agent = fleet.agent("alpha", {"app": lf.make_database(fleet.path("app.db"))}, start=False)
+        for wanted in ((2, 7), (3, 0)):
+            agent.start(preexec_fn=lambda wanted=wanted: LIBC.syscall(IOPRIO_GET[os.uname().machine] - 1, 1, 0, wanted[0] << 13 | wanted[1]))
+            agent.wait_connected()
+            threads = {disk_priority(int(thread)) for thread in os.listdir(f"/proc/{agent.process.pid}/task")}
+            lf.expect_equal(threads - {None}, {wanted}, "class and level at the disk")
+            agent.process.stop()
 
 
 def test_backups_beside_500_commits_a_second_in_wal_mode():

@@ -4,7 +4,8 @@
 //   fleet_load idle    --controller HOST:PORT --token-file FILE --devices 2000 --seconds 60  each holds a control stream
 //
 // Prints a line {"ready":N} when all are set up and the measured time begins, and at the end one line of results. Messages go as the agent
-// sends them: begin, offer, chunks, commit, each after the answer that it needs. Only `committed` counts.
+// sends them: a first backup as begin, offer, chunks, commit, each after the answer that it needs; deltas as one message, or with --parts
+// as an older agent does. Only `committed` counts.
 #include <grpcpp/grpcpp.h>
 #include <sys/resource.h>
 
@@ -59,6 +60,7 @@ struct Options {
   uint32_t base_pages = 1024;
   uint32_t delta_pages = 3;
   std::string prefix = "load";
+  bool parts = false;
 };
 
 struct Device {
@@ -193,28 +195,50 @@ struct Uploaded {
 // One upload from begin to committed.
 class Upload final : public QueuedStream<v1::UploadRequest, v1::UploadResponse> {
  public:
-  Upload(v1::AgentService::Stub& stub, v1::UploadRequest begin, std::vector<Content> contents, v1::UploadRequest commit,
+  Upload(v1::AgentService::Stub& stub, v1::UploadRequest begin, std::vector<Content> contents, v1::UploadRequest commit, bool parts,
          std::function<void(Uploaded)> done)
-      : stub_(stub), begin_(std::move(begin)), contents_(std::move(contents)), commit_(std::move(commit)), done_(std::move(done)) {}
+      : stub_(stub),
+        begin_(std::move(begin)),
+        contents_(std::move(contents)),
+        commit_(std::move(commit)),
+        whole_(!parts && !begin_base_.empty()),
+        done_(std::move(done)) {}
 
   void Start() {
     context()->set_deadline(std::chrono::system_clock::now() + kTimeout);
     stub_.async()->Upload(context(), this);
     Begin();
+    if (whole_) return PostWhole();
     Post(std::move(begin_));
+    if (!begin_base_.empty()) Offer();  // as an agent does that has a base
   }
 
  private:
+  void FillOffer(v1::UploadOffer& offer) {
+    offer.set_offer_id(1);
+    for (const Content& content : contents_) *offer.add_chunks() = content.offer;
+  }
+  void Offer() {
+    v1::UploadRequest request;
+    FillOffer(*request.mutable_offer());
+    Post(std::move(request));
+  }
+  void PostWhole() {
+    v1::UploadRequest request;
+    v1::UploadWhole& whole = *request.mutable_whole();
+    *whole.mutable_begin() = std::move(*begin_.mutable_begin());
+    FillOffer(*whole.mutable_offer());
+    for (Content& content : contents_) *whole.mutable_chunks()->add_chunks() = std::move(content.data);
+    *whole.mutable_commit() = std::move(*commit_.mutable_commit());
+    Post(std::move(request));
+  }
   bool Received(v1::UploadResponse& response) override {
     switch (response.message_case()) {
-      case v1::UploadResponse::kAccepted: {
+      case v1::UploadResponse::kAccepted:
+        if (whole_) return Stop("did not take an upload as a whole");
         if (response.accepted().base_snapshot_id() != begin_base_) return Stop("took another base");
-        v1::UploadRequest request;
-        request.mutable_offer()->set_offer_id(1);
-        for (const Content& content : contents_) *request.mutable_offer()->add_chunks() = content.offer;
-        Post(std::move(request));
+        if (begin_base_.empty()) Offer();
         break;
-      }
       case v1::UploadResponse::kMissing:
         for (const uint32_t position : response.missing().positions()) {
           v1::UploadRequest request;
@@ -226,7 +250,7 @@ class Upload final : public QueuedStream<v1::UploadRequest, v1::UploadResponse> 
         break;
       case v1::UploadResponse::kCommitted:
         snapshot_ = response.committed().snapshot_id();
-        CloseSending();
+        Leave();
         break;
       default:
         break;
@@ -248,6 +272,7 @@ class Upload final : public QueuedStream<v1::UploadRequest, v1::UploadResponse> 
   const std::string begin_base_ = begin_.begin().base_snapshot_id();
   std::vector<Content> contents_;
   v1::UploadRequest commit_;
+  const bool whole_;
   const std::function<void(Uploaded)> done_;
   std::string snapshot_;
   std::string failure_;
@@ -277,7 +302,8 @@ class Uploader {
     begin.mutable_begin()->set_session_id(NewUlid(clock_.Now()));
     begin.mutable_begin()->set_database("main");
     begin.mutable_begin()->set_timeline(1);
-    begin.mutable_begin()->set_method(v1::METHOD_ONLINE);
+    // The first is a backup, the deltas are syncs of continuous capture: nobody else sends such small ones so often.
+    begin.mutable_begin()->set_method(first ? v1::METHOD_ONLINE : v1::METHOD_CONTINUOUS);
     begin.mutable_begin()->set_page_size(kPageSize);
     begin.mutable_begin()->set_page_count(database_.page_count());
     begin.mutable_begin()->set_base_snapshot_id(snapshot_);
@@ -296,7 +322,7 @@ class Uploader {
     const bool measured = load_.measuring;
     const SteadyTime start = clock_.Steady();
     const auto done = [this, first, measured, start](Uploaded uploaded) { Done(first, measured, start, std::move(uploaded)); };
-    std::make_shared<Upload>(*device_.stub, std::move(begin), std::move(contents), std::move(commit), done)->Start();
+    std::make_shared<Upload>(*device_.stub, std::move(begin), std::move(contents), std::move(commit), load_.options.parts, done)->Start();
   }
 
  private:
@@ -470,6 +496,7 @@ int Main(int argc, char** argv) {
     command->add_option("--prefix", options.prefix, "of the devices' names");
   }
   commits->add_option("--warm", options.warm_seconds, "seconds before the measured time");
+  commits->add_flag("--parts", options.parts, "deltas as an older agent sends them");
   commits->add_option("--every-seconds", options.every_seconds, "print what was committed in so many, in place of all together");
   commits->add_option("--base-pages", options.base_pages);
   commits->add_option("--pages", options.delta_pages, "of a delta");

@@ -1,7 +1,7 @@
 // An application that keeps writing, with invariants that any torn, mixed or lost state breaks, and a check of them.
 //
-//   ledger_writer run PATH [--journal wal|delete] [--synchronous full] [--rate 200] [--seconds 0] [--accounts 1000] [--fill 0]
-//                          [--busy-timeout-ms 60000] [--log FILE] [--latencies FILE] [--ready-file FILE]
+//   ledger_writer run PATH [--journal wal|delete] [--synchronous full] [--autocheckpoint PAGES] [--rate 200] [--seconds 0]
+//                          [--accounts 1000] [--fill 0] [--busy-timeout-ms 60000] [--log FILE] [--latencies FILE] [--ready-file FILE]
 //   ledger_writer check PATH [--at-least SEQ]
 //
 // `run` makes the tables where they are missing and commits one transfer between two accounts at a time, until SIGTERM or for so many
@@ -44,6 +44,7 @@ struct Options {
   std::string path;
   std::string journal = "wal";
   std::string synchronous = "full";
+  int autocheckpoint = 1000;
   double rate = 200;
   double seconds = 0;
   int accounts = 1000;
@@ -143,8 +144,9 @@ double Percentile(const std::vector<int64_t>& sorted_us, double share) {
 
 absl::Status Run(const Options& options) {
   LF_ASSIGN_OR_RETURN(const sqlite::DatabaseHandle db, sqlite::Open(options.path, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE));
-  LF_RETURN_IF_ERROR(sqlite::Execute(db.get(), fmt::format("pragma busy_timeout={}; pragma journal_mode={}; pragma synchronous={}",
-                                                           options.busy_timeout_ms, options.journal, options.synchronous)));
+  LF_RETURN_IF_ERROR(sqlite::Execute(
+      db.get(), fmt::format("pragma busy_timeout={}; pragma journal_mode={}; pragma synchronous={}; pragma wal_autocheckpoint={}",
+                            options.busy_timeout_ms, options.journal, options.synchronous, options.autocheckpoint)));
   LF_RETURN_IF_ERROR(MakeTables(db.get(), options));
   std::FILE* log = options.log.empty() ? nullptr : std::fopen(options.log.c_str(), "ae");
   if (!options.ready_file.empty()) {
@@ -243,6 +245,7 @@ int Main(int argc, char** argv) {
   run->add_option("path", options.path)->required();
   run->add_option("--journal", options.journal)->check(CLI::IsMember({"wal", "delete", "truncate", "persist"}));
   run->add_option("--synchronous", options.synchronous);
+  run->add_option("--autocheckpoint", options.autocheckpoint, "pages of WAL; 0: it never checkpoints");
   run->add_option("--rate", options.rate, "commits a second; 0: as fast as it goes");
   run->add_option("--seconds", options.seconds, "0: until SIGTERM");
   run->add_option("--accounts", options.accounts);

@@ -16,10 +16,11 @@ import time
 
 
 class Proxy:
-    def __init__(self, host, port, rate=None, delay=0.0, listen="127.0.0.1"):
+    def __init__(self, host, port, rate=None, delay=0.0, listen="127.0.0.1", narrow=False):
         self.target = (host, port)
         self.rate = rate  # bytes a second, each direction of each connection
         self.delay = delay  # seconds, each direction
+        self.narrow = narrow  # what is on its way is some KiB, as on a slow line, and not what this machine's buffers take
         self.up = 0  # bytes from clients to the target
         self.down = 0
         self.connections = 0
@@ -33,6 +34,9 @@ class Proxy:
         self._lock = threading.Lock()
         self._open = set()
         self._listener = socket.create_server((listen, 0))
+        if narrow:
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -92,6 +96,8 @@ class Proxy:
                 self._open.update((client, server))
             for one in (client, server):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                if self.narrow:
+                    one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16384)
             second = self._second() if self.duplicate else None
             threading.Thread(target=self._pump, args=(client, server, True, second), daemon=True).start()
             threading.Thread(target=self._pump, args=(server, client, False), daemon=True).start()
@@ -120,7 +126,7 @@ class Proxy:
 
     def _pump(self, source, sink, upward, second=None):
         """Takes what comes at once, and lets another thread deliver it: a delay is that of a long line, not of every piece."""
-        line = queue.Queue(maxsize=256)
+        line = queue.Queue(maxsize=4 if self.narrow else 256)
         threading.Thread(target=self._deliver, args=(line, source, sink, upward, second), daemon=True).start()
         try:
             while data := source.recv(65536 if not self.rate else max(1024, min(65536, self.rate // 20))):

@@ -1,6 +1,6 @@
 // Every call of the file system fails once, one after the other, under uploads, deletion, prune and pack rewrite, in the files of the store
 // and in those of the catalog: the error has a reason, nothing that was acknowledged is lost, and the store goes on when the fault is gone,
-// also after a power cut.
+// also after a power cut, which takes of the store and of the catalog what was not synced.
 #include <gtest/gtest.h>
 
 #include <atomic>
@@ -37,7 +37,9 @@ class Story {
         kind_(kind),
         at_(at),
         files_(1, 0, [this](FileCall) { return kind_.catalog ? FileFault::kNone : Decide(); }),
-        vfs_("/catalog.db", [this](FileCall) { return kind_.catalog ? Decide() : FileFault::kNone; }) {
+        vfs_(
+            "/catalog.db", [this](FileCall) { return kind_.catalog ? Decide() : FileFault::kNone; }, static_cast<unsigned>(at),
+            /*writeback=*/at % 3 * 40) {
     for (unsigned i = 0; i < 75; ++i) now_.pages.push_back(i);
   }
   // How many calls there were while faults could come.
@@ -56,7 +58,9 @@ class Story {
     EXPECT_TRUE(BackUp()) << "the fault is gone";
     Prune(/*must=*/true);
     Look("beside it");
+    vfs_.Cut();
     Close();
+    vfs_.Forget();
     files_.Forget();
     Open();
     Look("after a power cut");

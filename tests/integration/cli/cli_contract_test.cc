@@ -111,6 +111,16 @@ class FakeAdmin final : public v1::AdminService::Service {
     return Status::OK;
   }
 
+  Status PlanUndo(ServerContext*, const v1::PlanUndoRequest*, v1::PlanUndoResponse* response) override {
+    response->set_target("kiosk/orders");
+    response->mutable_plan()->set_kept_by(kOperation);
+    return Status::OK;
+  }
+  Status StartUndo(ServerContext*, const v1::StartUndoRequest*, v1::StartUndoResponse*) override {
+    ++undos;
+    return Failure(absl::StatusCode::kInternal, "UNDONE");
+  }
+
   Status status;
   int devices = 0;
   v1::Operation operation;
@@ -118,6 +128,7 @@ class FakeAdmin final : public v1::AdminService::Service {
   std::string data;
   std::atomic<int> watches = 0;
   std::atomic<int> restores = 0;
+  std::atomic<int> undos = 0;
   v1::RestoreMode mode = v1::RESTORE_MODE_UNSPECIFIED;
   std::function<Status(int, ServerContext&, grpc::ServerWriter<v1::WatchOperationResponse>&)> watch;
 };
@@ -255,6 +266,18 @@ TEST_F(CliContract, AnOperationsEndIsTheExitCode) {
   result = Run({"operation", "watch", kOperation, "-o", "json"});
   EXPECT_EQ(result.code, 6);
   EXPECT_EQ(std::count(result.out.begin(), result.out.end(), '\n'), 1) << result.out;
+}
+
+// A controller that knows undos alone is not taken to undo instead: the call has a name of its own.
+TEST_F(CliContract, AnOlderControllerDropsNoUndoAndUndoesNothing) {
+  for (const bool named : {true, false}) {
+    std::vector<std::string> args{"undo", "kiosk/orders", "--drop", "--yes", "-o", "json"};
+    if (named) args.insert(args.end(), {"--restore", kOperation});
+    const Result result = Run(args);
+    EXPECT_NE(result.code, 0);
+    EXPECT_NE(result.err.find("VERSION_MISMATCH"), std::string::npos) << result.err;
+  }
+  EXPECT_EQ(admin_.undos, 0);
 }
 
 TEST_F(CliContract, AnOfflineDeviceEndsTheWaitNotTheOperation) {

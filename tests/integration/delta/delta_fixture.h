@@ -10,6 +10,8 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <string_view>
+#include <unordered_set>
 
 #include "agent/capture/online_source.h"
 #include "agent/ledger/ledger.h"
@@ -21,6 +23,12 @@
 #include "tests/unit/controller/ingest/ingest_fixture.h"
 
 namespace litefleet::upload {
+
+// Of the environment.
+inline unsigned Number(const char* name, unsigned otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
+}
 
 struct Shape {
   int page_size = 4096;
@@ -108,7 +116,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     job.ledger = ledger_.get();
     job.full = full;
     job.offline_after = offline_after;
-    job.give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    job.give_up_at = std::chrono::steady_clock::now() + give_up_after_;
     job.open = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> { return OpenSource(); };
     BackupOptions options = Options();
     if (index_entries_ > 0) options.index_entries = index_entries_;
@@ -152,6 +160,17 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
     std::ifstream file(copy, std::ios::binary);
     const std::string all{std::istreambuf_iterator<char>(file), {}};
     return {AsBytes(all).begin(), AsBytes(all).end()};
+  }
+  // Pages of `after` whose content `before` has nowhere: what any way of sending the one to who has the other has to send.
+  static uint32_t New(const Bytes& before, const Bytes& after, size_t page_size) {
+    std::unordered_set<std::string_view> known;
+    const auto pages = [page_size](const Bytes& all, const auto& visit) {
+      for (size_t at = 0; at < all.size(); at += page_size) visit(AsText(ByteView(all).subspan(at, page_size)));
+    };
+    pages(before, [&](std::string_view page) { known.insert(page); });
+    uint32_t count = 0;
+    pages(after, [&](std::string_view page) { count += known.contains(page) ? 0 : 1; });
+    return count;
   }
   v1::Snapshot Snapshot(const std::string& id) { return *path_->snapshots->Resolve(id); }
 
@@ -201,6 +220,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   std::unique_ptr<fakes::IngestTransport> transport_;
   uint32_t index_entries_ = 0;  // of BackupOptions; 0: its own
   size_t max_runs_ = 0;         // the same
+  std::chrono::seconds give_up_after_{60};
   RateLimit rate_{0};
   CancelToken cancel_;
 };

@@ -80,6 +80,23 @@ TEST_P(ResumeTest, ANewOperationGoesOnAlsoWhereTheDatabaseHasChanged) {
   ExpectExact(rest.snapshot_id);
 }
 
+// Chunks of pages that lie apart: one page more among the first of them does not make all of them others.
+TEST_P(ResumeTest, AnIncrementGoesOnAlsoWhereTheDatabaseHasChanged) {
+  Fill();
+  Fill();
+  for (const bool knows : {true, false}) {
+    ASSERT_TRUE(Back().status.ok());
+    Sql("update t set v = randomblob(4000) where id % 2 = 0");
+    ASSERT_TRUE(knows || ledger_->Remove().ok());
+    CutAtNineTenths();
+    Sql("update t set v = randomblob(4000) where id = 101");
+    const BackupOutcome rest = Back();
+    ASSERT_TRUE(rest.status.ok()) << rest.status;
+    EXPECT_LT(transport_->up, kBytes / 5) << (knows ? "by the ledger" : "compared by the controller");
+    ExpectExact(rest.snapshot_id);
+  }
+}
+
 TEST_P(ResumeTest, AnIncrementGoesOnFromTheSpool) {
   ASSERT_TRUE(Back().status.ok());
   Fill();

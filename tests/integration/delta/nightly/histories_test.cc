@@ -1,16 +1,9 @@
-// More than a thousand histories of databases: page sizes, auto_vacuum modes, journal modes and encodings in every combination, eleven
-// times, twelve snapshots each. LITEFLEET_DELTA_SEED repeats a run, LITEFLEET_DELTA_ROUNDS makes it shorter or longer.
-#include <cstdlib>
-
+// Thousands of histories of databases: page sizes, auto_vacuum modes, journal modes and encodings in every combination, 22 times,
+// twelve snapshots each. LITEFLEET_DELTA_SEED repeats a run, LITEFLEET_DELTA_ROUNDS makes it shorter or longer.
 #include "tests/integration/delta/delta_fixture.h"
 
 namespace litefleet::upload {
 namespace {
-
-unsigned Number(const char* name, unsigned otherwise) {
-  const char* text = std::getenv(name);
-  return text == nullptr ? otherwise : static_cast<unsigned>(std::strtoul(text, nullptr, 10));
-}
 
 class NightlyHistoryTest : public DeltaBackupTest {};
 
@@ -22,7 +15,7 @@ TEST_P(NightlyHistoryTest, RandomHistories) {
 
 std::vector<Shape> Shapes() {
   std::vector<Shape> shapes;
-  for (unsigned round = 0; round < Number("LITEFLEET_DELTA_ROUNDS", 11); ++round) {
+  for (unsigned round = 0; round < Number("LITEFLEET_DELTA_ROUNDS", 22); ++round) {
     for (int page_size = 512; page_size <= 65536; page_size *= 2) {
       for (const char* journal : {"wal", "delete", "truncate", "persist"}) {
         for (int auto_vacuum = 0; auto_vacuum < 3; ++auto_vacuum) {

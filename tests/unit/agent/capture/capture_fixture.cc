@@ -90,10 +90,17 @@ int Shell(const std::string& command) {
 
 namespace {
 
+// A word of the shell.
+std::string Quoted(const std::string& path) {
+  std::string word = "'";
+  for (const char c : path) word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return word + "'";
+}
+
 std::optional<Bytes> BytesIfThere(const std::string& path) {
   char name[] = "/tmp/lf-bytes-XXXXXX";
   close(mkstemp(name));
-  const bool copied = Shell(fmt::format("cp '{}' {} 2>/dev/null", path, name)) == 0;
+  const bool copied = Shell(fmt::format("cp {} {} 2>/dev/null", Quoted(path), name)) == 0;
   std::ifstream file(name, std::ios::binary);
   const std::string content{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
   unlink(name);
@@ -114,7 +121,7 @@ Bytes CheckpointedBytes(const std::string& path) {
   char name[] = "/tmp/lf-checkpoint-XXXXXX";
   if (mkdtemp(name) == nullptr) std::abort();
   const std::string copy = std::string(name) + "/copy.db";
-  EXPECT_EQ(Shell(fmt::format("cp '{0}' {1} && if [ -e '{0}-wal' ]; then cp '{0}-wal' {1}-wal; fi", path, copy)), 0);
+  EXPECT_EQ(Shell(fmt::format("cp {0} {1} && if [ -e {0}-wal ]; then cp {0}-wal {1}-wal; fi", Quoted(path), copy)), 0);
   Connection(copy).Run("select count(*) from sqlite_schema");
   const Bytes bytes = FileBytes(copy);
   std::filesystem::remove_all(name);

@@ -116,6 +116,25 @@ TEST_F(DumpSourceTest, RollbackModeHoldsWritersUpWithinTheBudgetOnly) {
   EXPECT_EQ(ReasonOf((*source)->Next().status()), "WRITER_STALL");
 }
 
+// A helper that is long at one row asks for no page and writes no text.
+TEST_F(DumpSourceTest, ASilentHelperHoldsNobodyUpForLonger) {
+  const std::string path = Make("delete");
+  Shell("printf '#!/bin/sh\nexec sleep 1000\n' > " + Path("silent") + " && chmod 755 " + Path("silent"));
+  FakeClock clock;
+  OnlineOptions options = Options(path);
+  options.clock = &clock;
+  dump::HelperOptions helper;
+  helper.helper = Path("silent");
+  helper.time = std::chrono::seconds(1);
+  auto source = OpenDumpSource(options, {}, helper);
+  ASSERT_TRUE(source.ok()) << source.status();
+  clock.Advance(milliseconds(2001));
+  const absl::Status stalled = (*source)->Next().status();
+  EXPECT_EQ(ReasonOf(stalled), "WRITER_STALL") << stalled;
+  Sql(path, "insert into t(x) values('goes on')");
+  EXPECT_EQ(ReasonOf((*source)->Next().status()), "WRITER_STALL");
+}
+
 TEST_F(DumpSourceTest, ACancelEndsIt) {
   const std::string path = Make("wal", 40'000);
   bool cancelled = false;

@@ -15,7 +15,7 @@
 #include "common/base/status.h"
 #include "fmt/format.h"
 #include "gmock/gmock.h"
-#include "tests/fakes/xfs_mount.h"
+#include "tests/fakes/loop_mount.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
 
 namespace litefleet::capture {
@@ -36,8 +36,8 @@ class FileSourceTest : public CaptureTest, public testing::WithParamInterface<co
     Mount().reset();
     std::filesystem::remove(directory);
   }
-  static std::unique_ptr<XfsMount>& Mount() {
-    static std::unique_ptr<XfsMount> mount;
+  static std::unique_ptr<LoopMount>& Mount() {
+    static std::unique_ptr<LoopMount> mount;
     return mount;
   }
   bool Shares() const { return GetParam() == std::string("shared"); }
@@ -48,7 +48,7 @@ class FileSourceTest : public CaptureTest, public testing::WithParamInterface<co
       if (Mount() == nullptr) {
         char pattern[] = "/tmp/lf-xfs-XXXXXX";
         ASSERT_NE(mkdtemp(pattern), nullptr);
-        Mount() = std::make_unique<XfsMount>(pattern);
+        Mount() = std::make_unique<LoopMount>(pattern, kXfs);
       }
       if (!Mount()->mounted()) GTEST_SKIP() << Mount()->why();
       place_ = Mount()->directory() + "/" + testing::UnitTest::GetInstance()->current_test_info()->name();

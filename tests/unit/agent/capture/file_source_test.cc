@@ -282,6 +282,30 @@ TEST_P(FileSourceTest, SaysWhatCannotBeDone) {
   EXPECT_EQ(ReasonOf(Take(Way::kRollback).status), "NOT_A_DATABASE");
 }
 
+// Whenever it comes, in the middle of the copy too: no lock stays, and no file.
+TEST_P(FileSourceTest, ACancelIsHeardThroughout) {
+  Sql(path_, kRows);
+  const std::string before = Files();
+  int ended = 0;
+  for (int at = 1;; at += 1 + at / 4) {
+    int asked = 0;
+    FileOptions options = Options();
+    options.database.cancelled = [&] { return ++asked >= at; };
+    absl::Status status;
+    {
+      const auto taken = FileCopy::Take(options);
+      status = taken.ok() ? ReadCopy(**taken).status : taken.status();
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(Path("scratch"))) << at;
+    EXPECT_EQ(Files(), before) << at;
+    Sql(path_, "begin exclusive; rollback");
+    if (status.ok()) break;
+    ++ended;
+    ASSERT_EQ(ReasonOf(status), "CANCELLED") << at << status;
+  }
+  EXPECT_GE(ended, 3);
+}
+
 TEST_P(FileSourceTest, LetsGoWhereTheReserveIsTouched) {
   if (!Shares()) GTEST_SKIP() << "what is copied has its space before anything is read";
   Sql(path_, kRows);
@@ -323,13 +347,111 @@ TEST_P(FileSourceTest, DamageIsCopiedAndNamedAsOnlineDoes) {
   EXPECT_EQ(ReasonOf(put(image).status), "DATABASE_DAMAGED");
 }
 
+absl::StatusOr<std::string> TextOf(absl::StatusOr<std::unique_ptr<TextSource>> source) {
+  LF_RETURN_IF_ERROR(source.status());
+  std::string text;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const ByteView piece, (*source)->Next());
+    if (piece.empty()) return text;
+    text += AsText(piece);
+  }
+}
+
+TEST_P(FileSourceTest, HasTheTextOfADump) {
+  for (const char* mode : {"delete", "truncate", "persist", "wal"}) {
+    SCOPED_TRACE(mode);
+    for (const char* suffix : {"-journal", "-wal", "-shm", ""}) std::filesystem::remove(path_ + suffix);
+    Child application([&](const auto& ready, const auto& stop) {
+      Connection db(path_);
+      db.Run(fmt::format("pragma journal_mode={}; pragma wal_autocheckpoint=0; {}; update t set x = 'new' where id % 5 = 0", mode, kRows));
+      ready();
+      while (!stop()) usleep(1000);
+      db.Run("update t set x = 'later'");
+      return 0;
+    });
+    const absl::StatusOr<std::string> dump = TextOf(OpenDumpSource(CaptureTest::Options(path_), {}));
+    ASSERT_TRUE(dump.ok()) << dump.status();
+    const std::string before = Files();
+    const auto taken = FileCopy::Take(Options());
+    ASSERT_TRUE(taken.ok()) << taken.status();
+    EXPECT_EQ(Files(), before);
+    EXPECT_EQ(application.Stop(), 0);
+    // As often as wanted, and as it was.
+    for (int round = 0; round < 2; ++round) {
+      auto source = (*taken)->OpenDump({});
+      ASSERT_TRUE(source.ok()) << source.status();
+      EXPECT_TRUE((*source)->info().detached);
+      EXPECT_EQ((*source)->info().wal, mode == std::string("wal"));
+      EXPECT_EQ((*source)->pinned_for(), (*taken)->held());
+      EXPECT_TRUE(TextOf(std::move(source)).value() == *dump);
+    }
+    EXPECT_NE(TextOf((*taken)->OpenDump({.schema_only = true})).value(), *dump);
+  }
+}
+
+TEST_P(FileSourceTest, ADumpIsOfWhatAHotJournalLeaves) {
+  const Bytes before = KillInATransaction();
+  const Bytes torn = FileBytes(path_);
+  const auto taken = FileCopy::Take(Options());
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  const absl::StatusOr<std::string> text = TextOf((*taken)->OpenDump({}));
+  ASSERT_TRUE(text.ok()) << text.status();
+  EXPECT_TRUE(FileBytes(path_) == torn) << "the journal was rolled back in the copy alone";
+  std::ofstream(place_ + "/before.db", std::ios::binary)
+      .write(reinterpret_cast<const char*>(before.data()), static_cast<std::streamsize>(before.size()));
+  EXPECT_TRUE(*text == TextOf(OpenDumpSource(CaptureTest::Options(place_ + "/before.db"), {})).value());
+}
+
+TEST_P(FileSourceTest, ADumpOfACopyEndsWithAReason) {
+  Sql(path_, kRows);
+  bool cancelled = false;
+  FileOptions options = Options();
+  options.database.cancelled = [&] { return cancelled; };
+  const auto taken = FileCopy::Take(options);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  const absl::Status missing = TextOf((*taken)->OpenDump({.tables = {"nothing"}})).status();
+  EXPECT_EQ(ReasonOf(missing), "TABLE_NOT_FOUND");
+  EXPECT_THAT(MessageOf(missing), HasSubstr(path_));
+  auto source = (*taken)->OpenDump({});
+  ASSERT_TRUE(source.ok()) << source.status();
+  ASSERT_TRUE((*source)->Next().ok());
+  cancelled = true;
+  absl::Status ended;
+  while (ended.ok()) {
+    const auto next = (*source)->Next();
+    ended = next.status();
+    ASSERT_FALSE(next.ok() && next->empty()) << "it came to its end";
+  }
+  EXPECT_EQ(ReasonOf(ended), "CANCELLED");
+  EXPECT_EQ(ReasonOf((*source)->Next().status()), "CANCELLED");
+  cancelled = false;
+  // Of an empty file, too.
+  std::filesystem::remove(path_);
+  std::ofstream(path_).flush();
+  const auto empty = FileCopy::Take(options);
+  ASSERT_TRUE(empty.ok()) << empty.status();
+  EXPECT_TRUE(TextOf((*empty)->OpenDump({})).value() == TextOf(OpenDumpSource(CaptureTest::Options(path_), {})).value());
+}
+
+TEST_P(FileSourceTest, ADumpLetsGoWhereTheReserveIsTouched) {
+  if (!Shares()) GTEST_SKIP() << "what is copied has its space before anything is read";
+  Sql(path_, kRows);
+  FileOptions options = Options();
+  options.database.reserve = io::DiskReserve(*io::FreeBytes(place_) - (1 << 20));
+  const auto taken = FileCopy::Take(options);
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  ASSERT_TRUE(TextOf((*taken)->OpenDump({})).ok());
+  ASSERT_EQ(Shell(fmt::format("head -c 4000000 /dev/zero > '{0}/other' && sync '{0}/other'", place_)), 0);
+  EXPECT_EQ(ReasonOf(TextOf((*taken)->OpenDump({})).status()), "COPY_GROWTH");
+}
+
 INSTANTIATE_TEST_SUITE_P(By, FileSourceTest, testing::Values("shared", "bytes"), [](const auto& test) { return std::string(test.param); });
 
 TEST(SharedBlocks, AreTried) {
   char pattern[] = "/tmp/lf-xfs-XXXXXX";
   ASSERT_NE(mkdtemp(pattern), nullptr);
   {
-    const XfsMount mount(pattern);
+    const LoopMount mount(pattern, kXfs);
     if (!mount.mounted()) GTEST_SKIP() << mount.why();
     EXPECT_TRUE(CanShareBlocks(mount.directory()));
     EXPECT_TRUE(std::filesystem::is_empty(mount.directory()));

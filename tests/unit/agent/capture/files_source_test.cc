@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
 #include <functional>
@@ -97,6 +98,22 @@ TEST_F(FilesSourceTest, ACancelEndsIt) {
   Write("a", std::string(1 << 20, 'a'));
   options_.helper.cancelled = [] { return true; };
   EXPECT_TRUE(absl::IsCancelled(Read()));
+}
+
+// In the middle of a file, when some of the archive has been handed on.
+TEST_F(FilesSourceTest, ACancelEndsAnArchiveThatIsRead) {
+  Write("a", std::string(8 << 20, 'a'));
+  std::atomic<bool> cancelled{false};
+  options_.helper.cancelled = [&] { return cancelled.load(); };
+  auto source = OpenFilesSource(options_);
+  ASSERT_TRUE(source.ok()) << source.status();
+  absl::StatusOr<ByteView> piece = (*source)->Next();
+  ASSERT_TRUE(piece.ok()) << piece.status();
+  ASSERT_FALSE(piece->empty());
+  cancelled = true;
+  while (piece.ok() && !piece->empty()) piece = (*source)->Next();
+  EXPECT_TRUE(absl::IsCancelled(piece.status())) << piece.status();
+  EXPECT_LT((*source)->read_bytes(), 8 << 20);
 }
 
 TEST_F(FilesSourceTest, FactsTellWhatChanged) {

@@ -15,12 +15,9 @@
 #include "fmt/format.h"
 #include "gtest/gtest.h"
 #include "tests/unit/agent/capture/capture_fixture.h"
+#include "tests/unit/agent/capture/kinds.h"
 
 namespace litefleet::capture {
-
-inline constexpr char kSixHundredRows[] =
-    "create table t(id integer primary key, i, x); create index by_i on t(i, id);"
-    "with recursive n(i) as (select 1 union all select i + 1 from n where i < 600) insert into t select i, 0, zeroblob(200) from n;";
 
 struct Cell {
   std::string method;

@@ -91,8 +91,20 @@ std::optional<int> ApplicationTest::Arrange() {
   return std::nullopt;
 }
 
+// What a crash left: the last transaction is in the WAL, or a journal takes it back.
+void ExpectLog(const std::string& path, bool wal) {
+  const std::string log = path + (wal ? "-wal" : "-journal");
+  std::error_code missing;
+  ASSERT_GT(std::filesystem::file_size(log, missing), 0u) << log;
+  ASSERT_FALSE(missing) << log;
+  if (!wal) {
+    ASSERT_NE(std::ifstream(log, std::ios::binary).get(), 0) << log << " is not hot";
+  }
+}
+
 TEST_P(ApplicationTest, State) {
   const std::optional<int> expected = Arrange();
+  if (GetParam().state == "crashed_midway" || (GetParam().state == "crashed_committed" && Wal())) ExpectLog(path_, Wal());
   const int rounds = expected ? 1 : 5;
   for (int round = 0; round < rounds; ++round) {
     const std::string stored = fmt::format("stored-{}.db", round);
@@ -153,6 +165,7 @@ TEST_P(ReadOnlyMediumTest, State) {
     });
     application.Kill();
   }
+  if (state != "clean") ExpectLog(path_, Wal());
   ASSERT_EQ(mount(nullptr, Path("place").c_str(), nullptr, MS_REMOUNT | MS_RDONLY, nullptr), 0);
   ASSERT_EQ(Take("stored.db"), GetParam().reason) << said_;
   if (GetParam().reason.empty()) {
@@ -175,6 +188,7 @@ class KindTest : public MethodsTest {
   void StartApplication() {
     const std::string& what = GetParam().application;
     if (what == "stopped") return;
+    if (what == "reading" || crashed()) return StartWithChange();
     application_.emplace([what, this](const auto& ready, const auto& stop) {
       Connection db(path_, 20'000);
       db.Run("pragma synchronous=off; select count(*) from sqlite_schema");
@@ -186,94 +200,38 @@ class KindTest : public MethodsTest {
       return 0;
     });
   }
+  // The last transaction is not in the database itself: in the WAL, or in a journal that takes it back.
+  void StartWithChange() {
+    const std::string change = KindOf(GetParam().state).change;
+    application_.emplace([change, this](const auto& ready, const auto& stop) {
+      Connection db(path_, 20'000);
+      if (GetParam().application == "crashed_midway") {
+        db.Run("pragma cache_size=3; begin;" + change + "; create table more as select randomblob(200000); select count(*) from t");
+      } else {
+        db.Run("pragma wal_autocheckpoint=0;" + change + "; begin; select count(*) from sqlite_schema");
+      }
+      ready();
+      while (!stop()) usleep(2000);
+      return 0;
+    });
+    if (crashed()) application_->Kill();
+  }
+  bool crashed() const { return GetParam().application.starts_with("crashed"); }
   std::optional<Child> application_;
 };
 
-// Each kind with a question whose answer the snapshot has to give as the original does.
-struct Kind {
-  std::string sql;
-  std::string question = "select count(*) || ' ' || total(id) || ' ' || group_concat(hex(substr(x, 1, 3))) from t";
-};
-
-Kind KindOf(const std::string& name) {
-  const std::string rows = kSixHundredRows;
-  if (name == "empty_file") return {"", "select count(*) from sqlite_schema"};
-  if (name == "no_tables") return {"create table t(x); drop table t;", "select count(*) from sqlite_schema"};
-  if (name.starts_with("pages_of_")) return {fmt::format("pragma page_size={}; {}", name.substr(9), rows)};
-  if (name == "utf16le") return {"pragma encoding='UTF-16le'; create table t(id, x); insert into t values (1, 'grün ☂'), (2, 'x')"};
-  if (name == "utf16be") return {"pragma encoding='UTF-16be'; create table t(id, x); insert into t values (1, 'grün ☂'), (2, 'x')"};
-  if (name == "auto_vacuum") return {"pragma auto_vacuum=full; " + rows + "delete from t where id % 3 = 0;"};
-  if (name == "incremental_vacuum") return {"pragma auto_vacuum=incremental; " + rows + "delete from t where id % 3 = 0;"};
-  if (name == "free_pages") return {rows + "create table g as select randomblob(2000) from t; drop table g;"};
-  if (name == "without_rowid")
-    return {"create table t(id text, x blob, primary key(id, x)) without rowid; insert into t values ('1', 'a'), ('1', 'b'), ('2', 'c')"};
-  if (name == "strict_and_generated")
-    return {
-        "create table t(id int, x text, y int generated always as (id * 2) stored, z int as (id + 1)) strict; insert into t(id, x) values "
-        "(1, "
-        "'a'), (2, 'b')",
-        "select group_concat(id || x || y || z) from t"};
-  if (name == "foreign_key_cycle")
-    return {
-        "create table t(id integer primary key, x references u(id)); create table u(id integer primary key, t references t(id));"
-        "insert into t values (1, 2); insert into u values (2, 1)"};
-  if (name == "views_and_triggers")
-    return {rows + "create view v as select * from t; create trigger r after delete on t begin insert into t(i) values (9); end;",
-            "select count(*) || ' ' || (select group_concat(name) from sqlite_schema) from v"};
-  if (name == "reserved_bytes") return {rows};
-  if (name == "full_text")
-    return {"create virtual table f using fts5(body); insert into f values ('one two'), ('two three')",
-            "select group_concat(body) from f where f match 'two'"};
-  if (name == "full_text_4")
-    return {
-        "create virtual table f using fts4(body); insert into f values ('one two'), ('two three'); create virtual table g using fts3(x)",
-        "select group_concat(body) from f where f match 'two'"};
-  if (name == "rtree")
-    return {"create virtual table r using rtree(id, a, b); insert into r values (1, 2, 3), (4, 5, 6)",
-            "select group_concat(id || ':' || a || ':' || b) from r"};
-  if (name == "large_values")
-    return {"create table t(id, x); insert into t values (1, randomblob(300000)), (2, zeroblob(1000000))",
-            "select group_concat(id || length(x)) || hex(substr(max(x), 1, 64)) from t"};
-  if (name == "settings")
-    return {"pragma user_version=77; pragma application_id=1234; create table t(id, x)",
-            "select (select user_version from pragma_user_version) || ' ' || (select application_id from pragma_application_id)"};
-  return {};
-}
-
-// As an extension that keeps something of its own in each page would have it.
-void Reserve(const std::string& path, int wanted) {
-  sqlite3* db = nullptr;
-  ASSERT_EQ(sqlite3_open(path.c_str(), &db), SQLITE_OK);
-  int bytes = wanted;  // SQLite gives the former number back in it
-  ASSERT_EQ(sqlite3_file_control(db, "main", SQLITE_FCNTL_RESERVE_BYTES, &bytes), SQLITE_OK);
-  ASSERT_EQ(sqlite3_exec(db, "vacuum", nullptr, nullptr, nullptr), SQLITE_OK);
-  sqlite3_close(db);
-  ASSERT_EQ(std::to_integer<int>(FileBytes(path).at(20)), wanted);
-}
-
 TEST_P(KindTest, Kind) {
   const Kind kind = KindOf(GetParam().state);
-  if (GetParam().state == "empty_file") {
-    Shell("touch '" + path_ + "'");
-  } else if (GetParam().state == "reserved_bytes") {
-    Sql(path_, kind.sql);
-    Reserve(path_, 16);
-    Sql(path_, Mode());
-  } else {
-    Sql(path_, Mode() + " " + kind.sql);
-    // The page size is the file's before its mode.
-    if (GetParam().state.starts_with("pages_of_") || GetParam().state.starts_with("utf16") || GetParam().state.ends_with("_vacuum")) {
-      for (const char* suffix : {"", "-wal", "-shm"}) std::filesystem::remove(path_ + suffix);
-      Sql(path_, kind.sql + ";" + Mode());
-    }
-  }
+  MakeKind(path_, GetParam().state, Mode());
   StartApplication();
+  if (crashed()) ExpectLog(path_, Wal());
   const std::string before = Listing(Path("place"));
   ASSERT_EQ(Take("stored.db"), "") << said_;
-  if (GetParam().application != "writing") {
+  // To read a WAL or a journal after a crash is to recover it; the method file leaves both as they are.
+  if (GetParam().application != "writing" && !(crashed() && GetParam().method != "file")) {
     EXPECT_EQ(Listing(Path("place")), before);
   }
-  if (application_) {
+  if (application_ && !crashed()) {
     EXPECT_EQ(application_->Stop(), 0);
   }
   if (!std::filesystem::exists(Path("stored.db"))) Shell("touch '" + Path("stored.db") + "'");
@@ -289,36 +247,21 @@ std::vector<Cell> KindCells() {
   std::vector<Cell> cells;
   for (const char* method : {"online", "file", "dump"}) {
     for (const char* mode : {"delete", "wal"}) {
-      for (const char* kind : {"empty_file",
-                               "no_tables",
-                               "pages_of_512",
-                               "pages_of_1024",
-                               "pages_of_8192",
-                               "pages_of_65536",
-                               "utf16le",
-                               "utf16be",
-                               "auto_vacuum",
-                               "incremental_vacuum",
-                               "free_pages",
-                               "without_rowid",
-                               "strict_and_generated",
-                               "foreign_key_cycle",
-                               "views_and_triggers",
-                               "full_text",
-                               "full_text_4",
-                               "rtree",
-                               "large_values",
-                               "settings",
-                               "reserved_bytes"}) {
-        if (kind == std::string("empty_file") && mode == std::string("wal")) continue;  // it has no mode
+      for (const std::string& kind : Kinds()) {
+        if (kind == "empty_file" && mode == std::string("wal")) continue;  // it has no mode
         for (const char* application : {"stopped", "idle", "writing"}) {
           // A write would make it a database, and the settings those of the application.
-          const bool only_still = kind == std::string("empty_file") || kind == std::string("settings");
-          if (only_still && application == std::string("writing")) continue;
+          if ((kind == "empty_file" || kind == "settings") && application == std::string("writing")) continue;
           cells.push_back({method, mode, kind, "", application});
         }
+        // What is in the WAL is of the kind, too.
+        if (mode == std::string("delete")) continue;
+        for (const char* application : {"reading", "crashed_committed"}) cells.push_back({method, mode, kind, "", application});
       }
     }
+    // A hot journal has pages of the database's.
+    for (const char* kind : {"pages_of_512", "pages_of_65536", "utf16le", "auto_vacuum", "incremental_vacuum", "reserved_bytes"})
+      cells.push_back({method, "delete", kind, "", "crashed_midway"});
   }
   return cells;
 }

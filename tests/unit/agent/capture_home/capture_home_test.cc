@@ -46,6 +46,15 @@ class CaptureHomeTest : public testing::Test {
     std::filesystem::remove_all(path_);
   }
   void Begin() { home_ = std::make_unique<CaptureHome>(*state_, clock_, "device", controller_, rate_, *gaps_); }
+  // What an agent that has ended left of its database.
+  void Remember(const v1::CaptureHealth& health) {
+    storage::v1::AgentCaptures captures;
+    captures.set_format(1);
+    storage::v1::AgentCapture& one = *captures.add_captures();
+    one.set_database("app");
+    one.set_health(health.SerializeAsString());
+    ASSERT_TRUE(state_->WriteCaptures(captures.SerializeAsString()).ok());
+  }
 
   const std::string path_;
   RealClock clock_;
@@ -65,12 +74,7 @@ TEST_F(CaptureHomeTest, TheTimeOfTheLastSyncIsThatOfWhatWasCommitted) {
     health.set_state(capture_state);
     *health.mutable_last_sync_at() = ToProtoTime(acknowledged);
     *health.mutable_lag() = ToProtoDuration(std::chrono::milliseconds(7300));
-    storage::v1::AgentCaptures captures;
-    captures.set_format(1);
-    storage::v1::AgentCapture& one = *captures.add_captures();
-    one.set_database("app");
-    one.set_health(health.SerializeAsString());
-    ASSERT_TRUE(state_->WriteCaptures(captures.SerializeAsString()).ok());
+    Remember(health);
     Begin();
     const auto rested = home_->Remembered("app");
     EXPECT_EQ(rested.synced_at, acknowledged - std::chrono::milliseconds(7300));
@@ -99,6 +103,8 @@ TEST_F(CaptureHomeTest, AnEndInOrderKnowsHowFarItWasComplete) {
     return status->health.state() == v1::CAPTURE_STATE_FOLLOWING && status->health.has_last_sync_at();
   });
   const SystemTime synced = FromProtoTime(home_->StatusOf("app")->health.last_sync_at());
+  home_->Tick(config_);
+  EXPECT_TRUE(home_->Remembered("app").synced_at.has_value()) << "an agent that is killed now could not tell that it was down";
   until([&] { return home_->StatusOf("app")->unchanged_at > synced; });
   for (int i = 0; i < 2; ++i) home_->Stop();  // as the agent does
   Begin();
@@ -112,8 +118,93 @@ TEST_F(CaptureHomeTest, AReleaseMayOutlastTheAgent) {
   ASSERT_TRUE(home_->Follow(config_).ok());
   ASSERT_TRUE(io::WriteFileAtomic(state_->ReleaseFile("app"), "3600").ok());
   home_->Tick(config_);
-  ASSERT_EQ(io::ReadFile(state_->ReleaseFile("app"), 64).value_or(""), "released");
+  ASSERT_TRUE(io::ReadFile(state_->ReleaseFile("app"), 64).value_or("").starts_with("released "));
   home_.reset();
+  // The next start keeps to it before anything is attached.
+  Begin();
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  EXPECT_EQ(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+  home_->Tick(config_);
+  EXPECT_EQ(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+  EXPECT_TRUE(std::filesystem::exists(state_->ReleaseFile("app")));
+}
+
+TEST_F(CaptureHomeTest, AReleaseThatIsOverIsNotTakenUpAgain) {
+  const std::string file = state_->ReleaseFile("app");
+  ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {}", ToUnixMillis(clock_.Now()) - 1000)).ok());
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  EXPECT_NE(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+  EXPECT_FALSE(std::filesystem::exists(file));
+}
+
+// Asked for once more while it runs, it begins anew.
+TEST_F(CaptureHomeTest, AReleaseCanBeMadeLonger) {
+  const std::string file = state_->ReleaseFile("app");
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  const auto until_after = [&](const char* asked) -> int64_t {
+    EXPECT_TRUE(io::WriteFileAtomic(file, asked).ok());
+    home_->Tick(config_);
+    const std::string text = io::ReadFile(file, 64).value_or("");
+    return text.starts_with("released ") ? std::stoll(text.substr(9)) : 0;
+  };
+  const int64_t first = until_after("600");
+  EXPECT_GT(first, ToUnixMillis(clock_.Now()) + 500'000);
+  EXPECT_GT(until_after("3000"), first + 2'000'000);
+  EXPECT_EQ(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+}
+
+// The clock was put back while the gap lasted: it begins at the earlier of its two times, and not when it was told first.
+TEST_F(CaptureHomeTest, AGapThatEndsBeforeItBeganIsAllOfBoth) {
+  const SystemTime told = FromUnixMillis(1'795'348'800'000), back = told - std::chrono::hours(1);
+  home_->Gap("app", {told}, std::nullopt, "LEASE_EXPIRED", "why");
+  home_->Gap("app", {back}, follow::Moment{told}, "LEASE_EXPIRED", "why");
+  EXPECT_TRUE(gaps_->OpenGaps("app").empty());
+  const auto gap = gaps_->NextUnrecorded();
+  ASSERT_TRUE(gap.has_value());
+  EXPECT_EQ(FromProtoTime(gap->from()), back);
+  EXPECT_EQ(FromProtoTime(gap->until()), told);
+}
+
+// A machine without a battery begins in 1970, captures, and lets go; then its clock is set. Both ends are of this boot.
+TEST_F(CaptureHomeTest, TheTimesOfAGapAreThoseOfTheClockThatWasSetMeanwhile) {
+  constexpr std::chrono::hours kSet(24 * 365 * 56);
+  for (const bool told_at_once : {true, false}) {
+    FakeClock clock;
+    std::vector<std::string> damaged;
+    const std::string folder = path_ + (told_at_once ? "/told" : "/not-told");
+    std::filesystem::create_directory(folder);
+    auto gaps = state::GapBook::Open(folder, damaged, &clock);
+    ASSERT_TRUE(gaps.ok()) << gaps.status();
+    CaptureHome home(*state_, clock, "device", controller_, rate_, **gaps);
+    const auto from = follow::Moment::Now(clock);
+    clock.Advance(std::chrono::minutes(3));
+    if (told_at_once) home.Gap("app", from, std::nullopt, "LEASE_EXPIRED", "why");
+    clock.JumpSystem(kSet);
+    if (told_at_once) {
+      const auto open = (*gaps)->NextUnrecorded();
+      ASSERT_TRUE(open.has_value());
+      EXPECT_EQ(FromProtoTime((*gaps)->OnThisClock(*open).from()), from.at + kSet);
+    }
+    clock.Advance(std::chrono::minutes(2));
+    const auto until = follow::Moment::Now(clock);
+    // A page diff ends it: the clock is set once more before it is acknowledged.
+    clock.JumpSystem(std::chrono::hours(1));
+    home.Gap("app", from, until, "LEASE_EXPIRED", "why");
+    const auto gap = (*gaps)->NextUnrecorded();
+    ASSERT_TRUE(gap.has_value() && gap->has_until());
+    const v1::CoverageGap told = (*gaps)->OnThisClock(*gap);
+    EXPECT_EQ(FromProtoTime(told.from()), from.at + kSet + std::chrono::hours(1));
+    EXPECT_EQ(FromProtoTime(told.until()), until.at + std::chrono::hours(1));
+  }
+}
+
+TEST_F(CaptureHomeTest, WhenTheChainWasCheckedOutlivesTheAgent) {
+  v1::CaptureHealth health;
+  const SystemTime checked = FromUnixMillis(1'795'348'800'000);
+  *health.mutable_chain_checked_at() = ToProtoTime(checked);
+  Remember(health);
+  Begin();
+  EXPECT_EQ(home_->Remembered("app").chain_checked_at, checked);
 }
 
 }  // namespace

@@ -135,6 +135,10 @@ TEST(ConfigTest, ContinuousCaptureHasAnInterval) {
   EXPECT_EQ(config->databases[0].chain_check, std::chrono::hours(24));
   EXPECT_FALSE(config->databases[0].allow_restart_checkpoint);
   EXPECT_THAT(ErrorOf(WithDatabase("chain_check = \"500ms\"\n")), HasSubstr("chain_check"));
+  EXPECT_EQ(config->databases[0].checkpoint_size, 4u << 20);
+  EXPECT_EQ(ParseConfig(WithDatabase("checkpoint_size = \"64MiB\"\n"), "agent.toml")->databases[0].checkpoint_size, 64u << 20);
+  for (const char* bad : {"1023KiB", "2GiB"})
+    EXPECT_THAT(ErrorOf(WithDatabase(std::string("checkpoint_size = \"") + bad + "\"\n")), HasSubstr("checkpoint_size"));
   const auto faster = ParseConfig(WithDatabase("method = \"continuous\"\nsync_interval = \"100ms\"\n"), "agent.toml");
   ASSERT_TRUE(faster.ok()) << faster.status();
   EXPECT_EQ(faster->databases[0].sync_interval, std::chrono::milliseconds(100));

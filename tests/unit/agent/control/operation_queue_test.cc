@@ -11,172 +11,15 @@
 #include <set>
 #include <thread>
 
-#include "absl/cleanup/cleanup.h"
-#include "common/base/error_detail.h"
 #include "common/base/status.h"
 #include "fmt/format.h"
+#include "tests/unit/agent/control/operation_queue_fixture.h"
 
 namespace litefleet::control {
 namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-
-v1::Order Order(int number, const std::string& database, bool restore = false) {
-  v1::Order order;
-  order.set_operation_id(fmt::format("01JDAAAAAAAAAAAAAAAAAAAA{:02}", number));
-  if (restore) {
-    order.mutable_restore()->set_database(database);
-  } else {
-    order.mutable_backup()->set_database(database);
-  }
-  return order;
-}
-
-// Runs until told to end, or to its cancel.
-class FakeExecutor final : public OperationExecutor {
- public:
-  v1::OperationResult Execute(const storage::v1::AgentOperation& operation, const v1::Order& order, const CancelToken& cancel,
-                              const CancelToken& stop, const std::function<void(const v1::Progress&)>& progress, Turn& turn) override {
-    const bool waits = waiting.contains(DatabaseOf(order));
-    if (waits) turn.Yield();
-    const auto resume = [&] {
-      if (waits) turn.Resume(cancel);
-    };
-    const absl::Cleanup resumed = resume;
-    MutexLock lock(mu_);
-    begun.push_back(operation.operation_id());
-    sessions.push_back(operation.session_id());
-    ++running[DatabaseOf(order)];
-    EXPECT_EQ(running[DatabaseOf(order)], 1) << "one at a time for a database";
-    changed_.SignalAll();
-    v1::OperationResult result;
-    if (!spooling) {
-      result.set_state(v1::OPERATION_STATE_SUCCEEDED);
-      v1::Progress done;
-      done.set_done_bytes(1);
-      progress(done);
-    }
-    while (hold && !cancel.cancelled() && !(until_awaited && turn.Awaited()))
-      changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
-    while (ending && !stop.interrupted()) changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + milliseconds(20));
-    if (cancel.cancelled()) {
-      result.set_state(v1::OPERATION_STATE_CANCELLED);
-      *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled"));
-    }
-    --running[DatabaseOf(order)];
-    return result;
-  }
-  absl::StatusOr<v1::RestorePlan> Plan(const v1::Query&) override { return v1::RestorePlan(); }
-  std::optional<v1::OperationResult> Settle(const v1::Order& order, const CancelToken& stop) override {
-    while (settling && !stop.interrupted()) std::this_thread::sleep_for(milliseconds(5));
-    if (stop.interrupted()) {
-      v1::OperationResult result;
-      result.set_state(v1::OPERATION_STATE_CANCELLED);
-      return result;
-    }
-    if (order.operation_id() != abandoned) return std::nullopt;
-    v1::OperationResult result;
-    result.set_state(v1::OPERATION_STATE_FAILED);
-    *result.mutable_error() = ToErrorDetail(Error(absl::StatusCode::kAborted, "RESTORE_ABANDONED", "some files are new"));
-    return result;
-  }
-  bool HasBegun(const std::string& id) override { return id == abandoned; }
-  void Forget(const std::string& id) override { forgotten.push_back(id); }
-
-  void Release() {
-    MutexLock lock(mu_);
-    hold = false;
-    changed_.SignalAll();
-  }
-  bool WaitBegun(size_t count) {
-    MutexLock lock(mu_);
-    const auto until = std::chrono::steady_clock::now() + seconds(10);
-    while (begun.size() < count) {
-      if (!changed_.WaitUntil(mu_, until)) return false;
-    }
-    return true;
-  }
-  size_t Begun() {
-    MutexLock lock(mu_);
-    return begun.size();
-  }
-
-  bool hold = true;
-  bool until_awaited = false;     // goes on when something ordered stands behind it
-  bool spooling = false;          // what it makes waits in the spool
-  std::set<std::string> waiting;  // databases whose operations only wait
-  std::atomic<bool> settling = false;
-  bool ending = false;    // it ends what it had begun, which no cancel ends
-  std::string abandoned;  // what a former run had begun to change
-  std::vector<std::string> begun, sessions, forgotten;
-  std::map<std::string, int> running;
-
- private:
-  Mutex mu_;
-  CondVar changed_;
-};
-
-class FakeListener final : public OperationListener {
- public:
-  void OnProgress(const v1::OperationProgress& progress) override {
-    MutexLock lock(mu_);
-    progress_.push_back(progress);
-  }
-  void OnDropped(const std::string& id) override {
-    MutexLock lock(mu_);
-    dropped_.push_back(id);
-    changed_.SignalAll();
-  }
-  std::vector<std::string> WaitDropped(size_t count) {
-    MutexLock lock(mu_);
-    const auto until = std::chrono::steady_clock::now() + seconds(10);
-    while (dropped_.size() < count) {
-      if (!changed_.WaitUntil(mu_, until)) break;
-    }
-    return dropped_;
-  }
-  void OnResult(const v1::OperationResult& result) override {
-    MutexLock lock(mu_);
-    results_.push_back(result);
-    changed_.SignalAll();
-  }
-  std::vector<v1::OperationResult> Wait(size_t count, milliseconds limit = seconds(10)) {
-    MutexLock lock(mu_);
-    const auto until = std::chrono::steady_clock::now() + limit;
-    while (results_.size() < count) {
-      if (!changed_.WaitUntil(mu_, until)) break;
-    }
-    return results_;
-  }
-  std::vector<v1::OperationProgress> progress() {
-    MutexLock lock(mu_);
-    return progress_;
-  }
-
- private:
-  Mutex mu_;
-  CondVar changed_;
-  std::vector<v1::OperationResult> results_;
-  std::vector<v1::OperationProgress> progress_;
-  std::vector<std::string> dropped_;
-};
-
-class OperationQueueTest : public testing::Test {
- protected:
-  OperationQueueTest() : path_(testing::TempDir() + fmt::format("/lf-queue-{}", getpid())), state_(*state::StateDirectory::Open(path_)) {}
-  ~OperationQueueTest() override { std::filesystem::remove_all(path_); }
-
-  bool OnDisk(const char* folder, const v1::Order& order) const {
-    return std::filesystem::exists(fmt::format("{}/{}/{}", path_, folder, order.operation_id()));
-  }
-
-  const std::string path_;
-  const state::StateDirectory state_;
-  RealClock clock_;
-  FakeExecutor executor_;
-  FakeListener listener_;
-};
 
 TEST_F(OperationQueueTest, AnOrderEndsWithOneDurableResultUntilItIsRecorded) {
   OperationQueue queue(state_, executor_, clock_, {});
@@ -223,6 +66,30 @@ TEST_F(OperationQueueTest, AResultThatTheDiskRefusedLeavesNoOrderOnceItIsRecorde
   OperationQueue queue(state_, executor_, clock_, {});
   ASSERT_TRUE(queue.Start(listener_).ok());
   EXPECT_TRUE(queue.ActiveIds().empty());
+}
+
+// A signed order could be carried out again.
+TEST_F(OperationQueueTest, WhatCannotBeForgottenIsKnownToHaveEnded) {
+  const v1::Order order = Order(1, "app", true);
+  executor_.hold = false;
+  executor_.forgets = false;
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(order).ok());
+    ASSERT_EQ(listener_.Wait(1).size(), 1U);
+    queue.ResultRecorded(order.operation_id());
+    EXPECT_TRUE(OnDisk("results", order));
+    ASSERT_TRUE(queue.Accept(order).ok());
+    EXPECT_FALSE(OnDisk("orders", order));
+  }
+  executor_.forgets = true;
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  ASSERT_EQ(listener_.Wait(2).size(), 2U) << "told again";
+  queue.ResultRecorded(order.operation_id());
+  EXPECT_FALSE(OnDisk("results", order));
+  EXPECT_EQ(executor_.begun.size(), 1U);
 }
 
 TEST_F(OperationQueueTest, OneBackupAtATimeAndOneOperationADatabase) {
@@ -332,6 +199,31 @@ TEST_F(OperationQueueTest, ACancelDoesNotWaitForWhatASettledRestoreTakes) {
   const auto results = later.Wait(2);  // the first was not recorded
   ASSERT_EQ(results.size(), 2u);
   EXPECT_EQ(results[1].error().info().reason(), "RESTORE_ABANDONED");
+}
+
+// What a former run has begun is ended beside those that run, however long they take: before and after a restart.
+TEST_F(OperationQueueTest, ACancelOfWhatHasBegunNeedsNoPlace) {
+  const v1::Order order = Order(3, "db3", true);
+  executor_.abandoned = order.operation_id();
+  executor_.settling = true;
+  {
+    OperationQueue queue(state_, executor_, clock_, {});
+    ASSERT_TRUE(queue.Start(listener_).ok());
+    ASSERT_TRUE(queue.Accept(Order(1, "db1")).ok());
+    ASSERT_TRUE(queue.Accept(Order(2, "db2", true)).ok());
+    ASSERT_TRUE(executor_.WaitBegun(2));
+    ASSERT_TRUE(queue.Accept(order).ok());
+    queue.Cancel(order.operation_id());
+    while (executor_.settles == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  ASSERT_TRUE(OnDisk("orders", order));
+  executor_.settling = false;
+  OperationQueue queue(state_, executor_, clock_, {});
+  ASSERT_TRUE(queue.Start(listener_).ok());
+  const auto results = listener_.Wait(1);
+  ASSERT_EQ(results.size(), 1u);
+  EXPECT_EQ(results[0].error().info().reason(), "RESTORE_ABANDONED");
+  ASSERT_TRUE(executor_.WaitBegun(4));  // both go on, and none was left out for it
 }
 
 // It ends what it had begun, in a hook for an hour perhaps: the end of the program reaches that as well, and the next start goes on.

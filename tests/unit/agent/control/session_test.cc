@@ -281,9 +281,9 @@ class GapSessionTest : public ControlSessionTest {
     EXPECT_NE(mkdtemp(path.data()), nullptr);
     return path;
   }
-  static std::unique_ptr<state::GapBook> OpenBook(const std::string& path) {
+  static std::unique_ptr<state::GapBook> OpenBook(const std::string& path, const Clock* clock) {
     std::vector<std::string> damaged;
-    return std::move(state::GapBook::Open(path, damaged).value());
+    return std::move(state::GapBook::Open(path, damaged, clock).value());
   }
   ~GapSessionTest() override { std::filesystem::remove_all(path_); }
   void Connect(int64_t offset_ms) {
@@ -300,13 +300,15 @@ class GapSessionTest : public ControlSessionTest {
     ASSERT_TRUE(gap_session_.OnResponse(response, now_).ok());
   }
   std::string Begin(int64_t at_ms, const std::string& database) {
-    return gaps_->Begin({.database = database, .from = FromUnixMillis(at_ms), .reason = "SPOOL_FULL", .message = "", .snapshots = 0})
-        .value();
+    state::GapBook::Begun begun{.database = database, .from = FromUnixMillis(at_ms), .reason = "SPOOL_FULL", .message = ""};
+    if (begun.from == clock_.Now()) begun.from_since_boot = clock_.SinceBoot();
+    return gaps_->Begin(begun).value();
   }
 
   const std::string path_ = MakeDirectory();
-  const std::unique_ptr<state::GapBook> gaps_ = OpenBook(path_);
-  ControlSession gap_session_{runner_, health_, [](uint64_t, v1::QueryResult) {}, gaps_.get()};
+  FakeClock clock_;
+  const std::unique_ptr<state::GapBook> gaps_ = OpenBook(path_, &clock_);
+  ControlSession gap_session_{runner_, health_, [](uint64_t, v1::QueryResult) {}, gaps_.get(), &clock_};
 };
 
 TEST_F(GapSessionTest, GapsGoOutOneAfterTheOtherByTheControllersClock) {
@@ -344,6 +346,34 @@ TEST_F(GapSessionTest, WhatWasNotRecordedIsToldOnTheNextStream) {
   GapRecorded(id);
   EXPECT_TRUE(gap_session_.idle());
   EXPECT_TRUE(std::filesystem::is_empty(path_));
+}
+
+// A machine without a battery: it has connected before its clock was set, to the right time.
+TEST_F(GapSessionTest, AClockThatIsSetAfterTheWelcomeMovesNoGap) {
+  const int64_t year_ms = int64_t{365} * 86'400'000;
+  const int64_t before_ms = ToUnixMillis(clock_.Now());
+  const std::string before = Begin(before_ms, "a");
+  Connect(year_ms);
+  clock_.Advance(std::chrono::minutes(10));
+  clock_.JumpSystem(std::chrono::hours(24 * 365));
+  const int64_t after_ms = ToUnixMillis(clock_.Now());
+  const std::string after = Begin(after_ms, "b");
+  ASSERT_TRUE(gaps_->End(before, FromUnixMillis(after_ms)).ok());
+  const auto first = gap_session_.NextRequest(now_);
+  ASSERT_TRUE(first && first->has_gap());
+  ASSERT_EQ(first->gap().gap().id(), before);
+  EXPECT_EQ(TimestampMillis(first->gap().gap().from()), before_ms + year_ms) << "by a clock that was a year behind";
+  EXPECT_EQ(TimestampMillis(first->gap().gap().until()), after_ms) << "by one that is right";
+  GapRecorded(before);
+  const auto second = gap_session_.NextRequest(now_);
+  ASSERT_TRUE(second && second->has_gap());
+  EXPECT_EQ(TimestampMillis(second->gap().gap().from()), after_ms);
+  // The next hello is by the clock as it is now.
+  gap_session_.OnDisconnected();
+  Connect(0);
+  const auto again = gap_session_.NextRequest(now_);
+  ASSERT_TRUE(again && again->has_gap());
+  EXPECT_EQ(TimestampMillis(again->gap().gap().from()), after_ms);
 }
 
 }  // namespace

@@ -119,7 +119,7 @@ TEST_F(DoctorTest, EverythingButTheControllerIsWell) {
   const auto found = Look();
   for (const char* check :
        {"configuration", "configuration-trust", "state", "state-space", "identity", "certificate", "name-resolution", "tls", "clock",
-        "check-helper", "database-directory", "database-opens", "database-journal-mode", "database-space"}) {
+        "check-helper", "database-directory", "database-locks", "database-opens", "database-journal-mode", "database-space"}) {
     ASSERT_TRUE(found.contains(check)) << check;
     const Level expected = std::string(check) == "tls" ? Level::kFail : Level::kOk;
     EXPECT_EQ(static_cast<int>(found.at(check).level), static_cast<int>(expected)) << check << ": " << found.at(check).message;

@@ -33,7 +33,7 @@ class Application {
   Application(const Application&) = delete;
   Application& operator=(const Application&) = delete;
 
-  // SQLite's result code; "close" closes the connection, "open" opens it again.
+  // SQLite's result code; "close" closes the connection, "open" opens it again, "checkpoint full" (restart, truncate) is one.
   int Try(const std::string& sql) {
     Begin(sql);
     return End();
@@ -74,6 +74,9 @@ class Application {
         db = nullptr;
       } else if (std::string(sql) == "open") {
         rc = open();
+      } else if (std::string(sql).starts_with("checkpoint ")) {
+        const int mode = sql[11] == 'f' ? SQLITE_CHECKPOINT_FULL : sql[11] == 'r' ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_TRUNCATE;
+        rc = sqlite3_wal_checkpoint_v2(db, "main", mode, nullptr, nullptr);
       } else {
         rc = sqlite3_exec(db, sql, nullptr, nullptr, nullptr);
       }

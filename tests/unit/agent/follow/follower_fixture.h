@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -24,6 +25,40 @@ namespace litefleet::follow {
 using capture::CaptureTest;
 using std::chrono::milliseconds;
 
+// The real one, which a test may put forward.
+class TestClock final : public Clock {
+ public:
+  SystemTime Now() const override { return real_.Now() + ahead() + std::chrono::nanoseconds(jumped_ns_.load()); }
+  SteadyTime Steady() const override {
+    ahead_ns_ += each_look_ns_;
+    // Not within itself, nor by two threads at once.
+    if (each_look_ns_ != 0 && on_look && !looking_.exchange(true)) {
+      on_look();
+      looking_ = false;
+    }
+    return real_.Steady() + ahead() + std::chrono::nanoseconds(steady_ahead_ns_.load());
+  }
+  std::chrono::nanoseconds SinceBoot() const override { return real_.SinceBoot() + ahead(); }
+  void Advance(std::chrono::nanoseconds by) { ahead_ns_ += by.count(); }
+  // Beside the times of files, which are real.
+  void AdvanceSteady(std::chrono::nanoseconds by) { steady_ahead_ns_ += by.count(); }
+  // The system time alone: somebody sets the clock.
+  void JumpSystem(std::chrono::nanoseconds by) { jumped_ns_ += by.count(); }
+  // It goes by that much each time it is looked at; 0: by itself.
+  void EachLook(std::chrono::nanoseconds by) { each_look_ns_ = by.count(); }
+  std::chrono::nanoseconds ahead() const { return std::chrono::nanoseconds(ahead_ns_.load()); }
+
+  std::function<void()> on_look;  // while EachLook is set
+
+ private:
+  RealClock real_;
+  mutable std::atomic<int64_t> ahead_ns_{0};
+  std::atomic<int64_t> steady_ahead_ns_{0};
+  std::atomic<int64_t> jumped_ns_{0};
+  std::atomic<int64_t> each_look_ns_{0};
+  mutable std::atomic<bool> looking_{false};
+};
+
 class Home final : public FollowerHome {
  public:
   uint64_t Timeline(const std::string&) override {
@@ -31,28 +66,36 @@ class Home final : public FollowerHome {
     return 1;
   }
   Rested Remembered(const std::string&) override { return rested; }
-  void Remember(const std::string&, const Rested& now) override { rested = now; }
-  void Gap(const std::string&, SystemTime, std::optional<SystemTime> until, std::string_view reason, const std::string&) override {
+  void Remember(const std::string&, const Rested& now) override {
+    rested = now;
+    ++remembered;
+  }
+  void Gap(const std::string&, const Moment& from, const std::optional<Moment>& until, std::string_view reason,
+           const std::string&) override {
+    last_gap = {from, until};
     gaps.push_back(fmt::format("{}{}", reason, until.has_value() ? " ended" : ""));
   }
   void CheckChain(const v1::ChainCheck& check) override { chain_checks.push_back(check); }
-  bool BeginCompare() override {
+  bool BeginTurn(Turn turn) override {
+    if (turn == Turn::kDrain) return may_drain;
     if (on_begin_compare) std::exchange(on_begin_compare, nullptr)();
     return may_compare;
   }
-  void EndCompare() override {}
+  void EndTurn(Turn) override {}
 
   Rested rested;
+  int remembered = 0;
   std::vector<std::string> gaps;
+  std::pair<Moment, std::optional<Moment>> last_gap;
   std::vector<v1::ChainCheck> chain_checks;
-  bool may_compare = true;
+  bool may_compare = true, may_drain = true;
   // Once: just before pages are compared or a database is proven, and before what is attached is read or sent.
   std::function<void()> on_begin_compare, on_timeline;
 };
 
 class FollowerTest : public CaptureTest {
  protected:
-  FollowerTest() : path_(Path("app.db")) { std::filesystem::create_directory(Path("state")); }
+  explicit FollowerTest(const std::string& name = "app.db") : path_(Path(name)) { std::filesystem::create_directory(Path("state")); }
 
   void Make(uint32_t page_size = 4096, const std::string& more = "") {
     Sql(path_,
@@ -66,12 +109,18 @@ class FollowerTest : public CaptureTest {
     shipper.ledger_file = Path("state/app.ledger");
     shipper.names_file = Path("state/app.names");
     shipper.spool_file = Path("state/app.spool");
-    shipper.backup.attempt.no_progress = milliseconds(2000);
+    shipper.backup.attempt.no_progress = no_progress_;
+    shipper.backup.spool.max_bytes = spool_bytes_;
+    shipper.snapshots = snapshots_;
+    shipper.spool_age = spool_age_;
+    shipper.most_spooled = most_spooled_;
     shipper_ = std::make_unique<Shipper>(shipper, controller_, rate_, saved_turns_, clock_);
     FollowOptions options;
     options.database = "app";
-    options.source = Options(path_);
-    options.interval = milliseconds(100);
+    options.source = Options(configured_path_.empty() ? path_ : configured_path_);
+    options.source.clock = &clock_;
+    options.interval = interval_;
+    options.attach_after = attach_after_;
     options.lease = lease_;
     options.checkpoint_bytes = checkpoint_bytes_;
     options.compare_rest = 0;
@@ -80,6 +129,7 @@ class FollowerTest : public CaptureTest {
     options.prove_every = prove_every_;
     options.short_gap = short_gap_;
     options.never_settles = never_settles_;
+    options.spool_after = spool_after_;
     options.allow_restart = allow_restart_;
     options.while_aside = [this] {
       if (const auto now = while_aside_) now();  // it may take itself away
@@ -143,6 +193,10 @@ class FollowerTest : public CaptureTest {
   }
 
   const std::string path_;
+  std::string configured_path_;  // where it leads to path_ by a link
+  TestClock clock_;
+  milliseconds interval_{100};
+  milliseconds attach_after_{0};
   std::chrono::seconds lease_{30};
   uint64_t checkpoint_bytes_ = 4 << 20;
   milliseconds prove_every_ = std::chrono::hours(24);
@@ -151,6 +205,12 @@ class FollowerTest : public CaptureTest {
   milliseconds short_gap_{15'000};
   milliseconds never_settles_{10'000};
   uint64_t most_behind_ = 0;  // 0: as users have it
+  spool::SnapshotSpool* snapshots_ = nullptr;
+  uint64_t spool_bytes_ = 256 << 20;
+  uint32_t most_spooled_ = 4096;
+  milliseconds spool_age_{0};
+  milliseconds no_progress_{2000};
+  milliseconds spool_after_{10'000};
   std::function<void()> while_aside_;
   fakes::FakeUploadController controller_;
   RateLimit rate_{0};

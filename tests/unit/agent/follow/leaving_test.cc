@@ -106,6 +106,41 @@ TEST_F(ReplacedTest, TheWalIsRemovedUnderItAndItLeaves) {
   ExpectShipped();
 }
 
+// The same where frames had come faster than they were shipped, so that a checkpoint is due: it would copy the old WAL into the new file.
+TEST_F(ReplacedTest, TheWalIsRemovedUnderItWhileItIsBehind) {
+  allow_restart_ = true;
+  checkpoint_bytes_ = 2 * uint64_t{4120};
+  most_behind_ = 1;
+  behind_rest_ = milliseconds(60'000);
+  Make();
+  Application app(path_);
+  ASSERT_NO_FATAL_FAILURE(StopAndReplace(app));
+  follower_->Step(cancel_);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_EQ(doubts(), 1u);
+  EXPECT_EQ(Query(path_, "pragma integrity_check"), "ok");
+  EXPECT_EQ(Query(path_, "select group_concat(v) from t"), "good");
+}
+
+// Nobody writes any more: what is behind is not worth a checkpoint.
+TEST_F(FollowerTest, WhoIsGoneIsLeftAlsoWhereItIsBehind) {
+  allow_restart_ = true;
+  checkpoint_bytes_ = 2 * uint64_t{4120};
+  most_behind_ = 1;
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  app.Run("insert into t values(3, randomblob(60000))");
+  app.Run("close");
+  follower_->Step(cancel_);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_TRUE(home_.gaps.empty());
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
+  Settle();
+  ExpectShipped();
+}
+
 // What it commits is in no file any more: nothing that is seen at the path is taken for it.
 TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
   Make();
@@ -121,6 +156,10 @@ TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
   EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
   EXPECT_THAT(follower_->status().health.message(), testing::HasSubstr("was removed while an application (process "));
   EXPECT_THAT(home_.gaps, testing::ElementsAre("WAL_REMOVED"));
+  follower_->Notice();
+  EXPECT_FALSE(follower_->Glance()) << "what the agent itself opens and closes is noticed, too, and such a look is long";
+  clock_.Advance(std::chrono::seconds(30));
+  EXPECT_TRUE(follower_->Glance());
   app.Run("close");
   app.Run("open");
   app.Run("insert into t values(4, 'd')");

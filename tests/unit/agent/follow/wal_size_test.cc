@@ -49,6 +49,38 @@ TEST_F(FollowerTest, TheWalStaysSmallBesideAWriterThatNeverCheckpoints) {
 }
 
 // Pages come and go within what is kept in memory: no more is kept than may be.
+// Somebody reads what is old for long: nothing that the agent does makes the WAL smaller, and it does it seldom.
+TEST_F(FollowerTest, CheckpointsThatAReaderHoldsBackAreTriedSeldom) {
+  Make();
+  Application app(path_), reader(path_);
+  checkpoint_bytes_ = 100 << 10;
+  app.Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
+  reader.Run("begin; select count(*) from t");
+  Attach();
+  int aside = 0;
+  std::chrono::nanoseconds longest{0};
+  while_aside_ = [&] { ++aside; };
+  for (int i = 0; i < 400; ++i) {
+    app.Run("insert into t values(null, randomblob(3000))");
+    clock_.AdvanceSteady(milliseconds(50));
+    if (follower_->Glance()) follower_->Step(cancel_);
+    if (follower_->peek_at() != SteadyTime::max()) longest = std::max(longest, follower_->peek_at() - clock_.Steady());
+  }
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  EXPECT_LE(aside, 8) << "it stands aside for nothing";
+  EXPECT_GT(longest, std::chrono::seconds(2));
+  EXPECT_LE(longest, std::chrono::seconds(5));
+  // When he has gone it is found soon.
+  reader.Run("commit");
+  const auto size_before = capture::FileBytes(path_).size();
+  clock_.AdvanceSteady(std::chrono::seconds(5));
+  ASSERT_TRUE(follower_->Glance() || follower_->Peek());
+  follower_->Step(cancel_);
+  Settle();
+  EXPECT_GT(capture::FileBytes(path_).size(), size_before) << "nothing was copied";
+  ExpectShipped();
+}
+
 TEST_F(FollowerTest, PagesWithoutAFrameThatCameBackAreNotKeptInMemory) {
   Make(4096, "pragma auto_vacuum=incremental;");
   Application app(path_, 0);
@@ -220,7 +252,7 @@ class SlowLinkTest : public FollowerTest {
       }
     });
     uint64_t largest = 0;
-    for (int i = 0; i < 20'000 && !done(largest); ++i) {
+    for (int i = 0; i < 60'000 && !done(largest); ++i) {
       app_->Run("insert into t values(null, randomblob(9000))");
       largest = std::max<uint64_t>(largest, std::filesystem::file_size(path_ + "-wal"));
     }
@@ -230,6 +262,7 @@ class SlowLinkTest : public FollowerTest {
   }
   void ExpectAllInTheEnd() {
     slow_.store(false);
+    clock_.Advance(behind_rest_);
     ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
     EXPECT_EQ(home_.gaps[1], "BEHIND ended");
     Settle();
@@ -241,7 +274,7 @@ class SlowLinkTest : public FollowerTest {
 };
 
 TEST_F(SlowLinkTest, TheHoldEndsWhereFramesComeFasterThanTheyAreShipped) {
-  behind_rest_ = milliseconds(2000);
+  behind_rest_ = milliseconds(60'000);
   Begin(false);
   WriteUntil([this](uint64_t) { return state() != v1::CAPTURE_STATE_FOLLOWING; });
   ASSERT_EQ(home_.gaps.size(), 1u);
@@ -251,8 +284,34 @@ TEST_F(SlowLinkTest, TheHoldEndsWhereFramesComeFasterThanTheyAreShipped) {
   ExpectAllInTheEnd();
 }
 
+// Each sync arrives, and brings more than is kept in memory meanwhile: no checkpoint ever comes about.
+TEST_F(SlowLinkTest, TheHoldEndsWhereWhatComesDuringASyncIsNeverSmallEnoughToBeSaved) {
+  behind_rest_ = milliseconds(60'000);
+  most_behind_ = 300;  // times 20 frames: more than ever wait to be shipped
+  slow_.store(false);
+  Begin(false);
+  std::atomic<int64_t> pages{0};
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    const int64_t from = pages.load();
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (request.has_commit() && pages.load() < from + 1200 && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(milliseconds(1));
+    if (request.has_commit()) clock_.Advance(milliseconds(3000));
+    return absl::OkStatus();
+  };
+  WriteUntil([&](uint64_t) {
+    pages += 3;
+    return state() != v1::CAPTURE_STATE_FOLLOWING;
+  });
+  controller_.on_request = nullptr;
+  ASSERT_EQ(home_.gaps.size(), 1u);
+  EXPECT_EQ(home_.gaps[0], "BEHIND");
+  EXPECT_EQ(app_->Try("pragma wal_checkpoint(truncate)"), SQLITE_OK);
+  ExpectAllInTheEnd();
+}
+
 TEST_F(SlowLinkTest, ARestartBoundsTheWalAlsoWhereNothingCanBeShipped) {
-  behind_rest_ = milliseconds(2000);
+  behind_rest_ = milliseconds(60'000);
   Begin(true);
   const CrashLog passed(Path("passed"));
   uint64_t written = 0;

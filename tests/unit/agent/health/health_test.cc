@@ -135,6 +135,21 @@ TEST_F(HealthTest, TellsTheLastRunAndItsError) {
   EXPECT_FALSE(health.databases(1).has_last_run_at()) << "each database has its own";
 }
 
+TEST_F(HealthTest, ASnapshotThatIsGoneIsNoBaseOfWhatIsSpooled) {
+  storage::v1::AgentDatabase kept;
+  kept.set_name("app");
+  kept.set_last_snapshot_id("01JDAAAAAAAAAAAAAAAAAAAAAB");
+  kept.set_unchanged_at_ms(5);
+  ASSERT_TRUE(state_->WriteDatabase(kept).ok());
+  health_->SnapshotGone("app", "01JDAAAAAAAAAAAAAAAAAAAAAC");
+  EXPECT_EQ(state_->ReadDatabase("app")->last_snapshot_id(), "01JDAAAAAAAAAAAAAAAAAAAAAB") << "another one";
+  health_->SnapshotGone("app", "01JDAAAAAAAAAAAAAAAAAAAAAB");
+  kept = state_->ReadDatabase("app").value();
+  EXPECT_EQ(kept.last_snapshot_id(), "");
+  EXPECT_EQ(kept.gone_snapshot_id(), "01JDAAAAAAAAAAAAAAAAAAAAAB");
+  EXPECT_EQ(kept.unchanged_at_ms(), 0);
+}
+
 TEST_F(HealthTest, TellsWhatARunThatIsDueWaitsFor) {
   EXPECT_EQ(health_->MakeHealth().databases(0).waits_for(), "");
   waiting_ = {.phrase = "this device runs on its battery", .since = FromUnixMillis(1'800'000'000'789)};

@@ -1,5 +1,6 @@
 #include "agent/ledger/ledger.h"
 
+#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -11,8 +12,10 @@
 #include <random>
 
 #include "agent/ledger/page_index.h"
+#include "common/base/bytes.h"
 #include "common/base/ids.h"
 #include "common/base/status.h"
+#include "common/format/crc32c.h"
 
 namespace litefleet::ledger {
 namespace {
@@ -46,8 +49,9 @@ class LedgerTest : public testing::Test {
   }
   void TearDown() override { std::filesystem::remove_all(directory_); }
 
-  std::unique_ptr<Ledger> Open(const std::string& device = "device") {
-    auto ledger = Ledger::Open(path_, LedgerIdentity(device, "main", "/srv/main.db"));
+  std::unique_ptr<Ledger> Open(const std::string& device = "device", const std::string& name = "main",
+                               const std::string& database = "/srv/main.db") {
+    auto ledger = Ledger::Open(path_, LedgerIdentity(device, name, database));
     EXPECT_TRUE(ledger.ok()) << ledger.status();
     return ledger.ok() ? *std::move(ledger) : nullptr;
   }
@@ -177,7 +181,7 @@ uint64_t BytesRead() {
 }
 
 TEST_F(LedgerTest, TheLogIsReadOnceHoweverManyGroupsThereAre) {
-  constexpr uint32_t kPages = 8 * Ledger::kGroupPages;
+  constexpr uint32_t kPages = 32 * Ledger::kGroupPages;
   const std::vector<uint64_t> pages = Pages(kPages);
   WriteAll(*Open(), pages, 1, 512);
   // Each in a snapshot of its own: more than the map of the log has places for.
@@ -225,8 +229,10 @@ TEST_F(LedgerTest, DamageAndStrangersAreNoticed) {
     ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
     ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
   }
-  EXPECT_FALSE(Open("another device")->state().has_value());
-  EXPECT_NE(Open("another device")->problem(), "");
+  for (const auto& stranger : {Open("another device"), Open("device", "other"), Open("device", "main", "/srv/other.db")}) {
+    EXPECT_FALSE(stranger->state().has_value());
+    EXPECT_THAT(stranger->problem(), testing::HasSubstr("of another database or device"));
+  }
   const auto flip = [&](const std::string& path, uint64_t at) {
     std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
     file.seekg(static_cast<std::streamoff>(at));
@@ -245,9 +251,6 @@ TEST_F(LedgerTest, DamageAndStrangersAreNoticed) {
   flip(path_, 60);  // the header
   EXPECT_FALSE(Open()->state().has_value());
   flip(path_, 60);
-  flip(path_, 8);  // a later version
-  EXPECT_FALSE(Open()->state().has_value());
-  flip(path_, 8);
   flip(path_ + "-log", 50);  // a record: what follows does not count, the base does
   EXPECT_TRUE(Holds(*Open(), pages));
   EXPECT_EQ(Open()->state()->snapshot_id, SnapshotName(1));
@@ -260,6 +263,115 @@ TEST_F(LedgerTest, DamageAndStrangersAreNoticed) {
   ASSERT_TRUE(cut->Remove().ok());
   EXPECT_FALSE(Open()->state().has_value());
   EXPECT_EQ(Open()->problem(), "");
+}
+
+TEST_F(LedgerTest, WhatALaterVersionHasWrittenIsNotReadAndCanBeWrittenAnew) {
+  const std::vector<uint64_t> pages = Pages(3000);
+  std::vector<uint64_t> changed = pages;
+  changed[7] = 99;
+  const std::string log = path_ + "-log";
+  // A number of so many bits in the header, whose checksum is right.
+  const auto set = [](const std::string& path, uint64_t at, uint32_t number, size_t header_bytes) {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    Bytes header(header_bytes);
+    file.read(reinterpret_cast<char*>(header.data()), static_cast<std::streamsize>(header.size()));
+    StoreLittleEndian<uint32_t>(number, &header[at]);
+    StoreLittleEndian<uint32_t>(format::Crc32c(ByteView(header).first(header_bytes - 4)), &header[header_bytes - 4]);
+    file.seekp(0);
+    file.write(reinterpret_cast<const char*>(header.data()), static_cast<std::streamsize>(header.size()));
+    ASSERT_TRUE(file.good());
+  };
+  const auto write = [&] {
+    auto ledger = Open();
+    WriteAll(*ledger, pages, 1);
+    ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
+    ASSERT_TRUE(Holds(*Open(), changed));
+  };
+  struct Later {
+    std::string file;
+    uint64_t at;
+    uint32_t number;
+    size_t header_bytes;
+  };
+  for (const Later& later : {Later{path_, 8, 2, 256}, Later{path_, 16, 1, 256}, Later{path_, 20, 1u << 31, 256}, Later{log, 8, 2, 32}}) {
+    write();
+    set(later.file, later.at, later.number, later.header_bytes);
+    auto ledger = Open();
+    EXPECT_FALSE(ledger->state().has_value()) << later.file << " " << later.at;
+    EXPECT_THAT(ledger->problem(), testing::HasSubstr("later version")) << later.file << " " << later.at;
+    WriteAll(*ledger, pages, 3);
+    EXPECT_TRUE(Holds(*ledger, pages));
+    EXPECT_TRUE(Holds(*Open(), pages));
+    EXPECT_EQ(Open()->state()->snapshot_id, SnapshotName(3));
+  }
+}
+
+// As a sector that fails while the ledger is open: the bytes do not come back.
+TEST_F(LedgerTest, WhatCannotBeReadIsDamage) {
+  const std::vector<uint64_t> pages = Pages(5000);
+  std::vector<uint64_t> changed = pages;
+  for (size_t i = 0; i < 500; ++i) changed[i * 3] += 50'000;
+  {
+    auto ledger = Open();
+    WriteAll(*ledger, pages, 1);
+    ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
+  }
+  std::vector<format::PageDigest> read(64);
+  const std::string kept = directory_ + "/kept";
+  for (const std::string& file : {path_, path_ + "-log"}) {
+    std::filesystem::copy(file, kept);
+    auto ledger = Open();
+    ASSERT_TRUE(ledger->state().has_value()) << ledger->problem();
+    std::filesystem::resize_file(file, 1000);
+    const absl::Status status = ledger->Read(1, read);
+    EXPECT_TRUE(absl::IsDataLoss(status)) << status;
+    EXPECT_EQ(ReasonOf(status), "LEDGER_DAMAGED") << file;
+    EXPECT_EQ(ReasonOf(ledger->ReadAside(1).status()), "LEDGER_DAMAGED") << file;
+    std::filesystem::rename(kept, file);
+  }
+  EXPECT_TRUE(Holds(*Open(), changed));
+  // A directory can be opened, and not read; to write, not even that.
+  for (const std::string& file : {path_ + "-log", path_}) {
+    std::filesystem::rename(file, kept);
+    std::filesystem::create_directory(file);
+    auto ledger = Open();
+    ASSERT_NE(ledger, nullptr) << file;
+    EXPECT_FALSE(ledger->state().has_value()) << file;
+    EXPECT_NE(ledger->problem(), "") << file;
+    std::filesystem::remove(file);
+    std::filesystem::rename(kept, file);
+  }
+  EXPECT_TRUE(Holds(*Open(), changed));
+}
+
+TEST_F(LedgerTest, WhatIsCommittedStaysWhereItCannotBeFolded) {
+  std::vector<uint64_t> before = Pages(8000);
+  auto ledger = Open();
+  WriteAll(*ledger, before, 1);
+  std::filesystem::create_directory(path_ + "-new");
+  uint64_t number = 1;
+  const auto change = [&](size_t count) {
+    std::vector<uint64_t> pages = before;
+    for (size_t i = 0; i < count; ++i) pages[i * 2] += 50'000;
+    ++number;
+    EXPECT_TRUE(WriteChanges(*ledger, before, pages).ok());
+    const absl::Status committed = ledger->Commit(SnapshotName(number), Root(number));
+    EXPECT_TRUE(committed.ok()) << committed;
+    before = pages;
+  };
+  change(3500);
+  EXPECT_TRUE(Holds(*ledger, before));
+  EXPECT_EQ(ledger->state()->snapshot_id, SnapshotName(2));
+  EXPECT_TRUE(Holds(*Open(), before)) << "durably";
+  std::filesystem::remove(path_ + "-new");
+  change(10);
+  EXPECT_TRUE(std::filesystem::exists(path_ + "-log")) << "not with every commit";
+  change(3500);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-log")) << "folded after all";
+  EXPECT_TRUE(Holds(*ledger, before));
+  EXPECT_TRUE(Holds(*Open(), before));
 }
 
 class LedgerKillTest : public LedgerTest, public testing::WithParamInterface<const char*> {};
@@ -281,6 +393,7 @@ TEST_P(LedgerKillTest, OldOrNew) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFSIGNALED(status)) << status;
   auto ledger = Open();
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-new")) << "what was being made goes";
   ASSERT_TRUE(ledger->state().has_value()) << ledger->problem();
   const bool advanced = ledger->state()->snapshot_id == SnapshotName(2);
   EXPECT_TRUE(Holds(*ledger, advanced ? changed : pages));
@@ -298,6 +411,57 @@ INSTANTIATE_TEST_SUITE_P(Points, LedgerKillTest,
                            for (char& c : name) c = c == '.' ? '_' : c;
                            return name;
                          });
+
+TEST_F(LedgerTest, ALogOfALostBaseIsNotThatOfTheNextOne) {
+  const std::vector<uint64_t> pages = Pages(4000);
+  std::vector<uint64_t> changed = pages;
+  changed[7] = 77'000;
+  WriteAll(*Open(), pages, 1);
+  {
+    auto ledger = Open();
+    ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2)).ok());
+  }
+  std::ofstream(path_, std::ios::trunc) << "rubbish";
+  const std::vector<uint64_t> others = Pages(3000);
+  const pid_t child = fork();
+  if (child == 0) {
+    setenv("LITEFLEET_CRASH_AT", "ledger.renamed", 1);
+    WriteAll(*Open(), others, 3);
+    _exit(4);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_TRUE(WIFSIGNALED(status)) << status;
+  auto ledger = Open();
+  ASSERT_TRUE(ledger->state().has_value()) << ledger->problem();
+  EXPECT_EQ(ledger->state()->snapshot_id, SnapshotName(3));
+  EXPECT_TRUE(Holds(*ledger, others));
+}
+
+TEST_F(LedgerTest, ALogThatNeverReachedTheDiskLeavesTheBase) {
+  const std::vector<uint64_t> pages = Pages(4000);
+  std::vector<uint64_t> changed = pages;
+  changed[7] = 77'000;
+  WriteAll(*Open(), pages, 1);
+  {
+    auto ledger = Open();
+    ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+    ASSERT_TRUE(ledger->Commit(SnapshotName(2), Root(2), /*lazily=*/true).ok());
+  }
+  // As after a power cut: its length is there, its bytes are not.
+  const uint64_t bytes = std::filesystem::file_size(path_ + "-log");
+  std::filesystem::resize_file(path_ + "-log", 0);
+  std::filesystem::resize_file(path_ + "-log", bytes);
+  auto ledger = Open();
+  ASSERT_TRUE(ledger->state().has_value()) << ledger->problem();
+  EXPECT_EQ(ledger->state()->snapshot_id, SnapshotName(1));
+  EXPECT_TRUE(Holds(*ledger, pages));
+  // And it goes on from there.
+  ASSERT_TRUE(WriteChanges(*ledger, pages, changed).ok());
+  ASSERT_TRUE(ledger->Commit(SnapshotName(4), Root(4)).ok());
+  EXPECT_TRUE(Holds(*Open(), changed));
+}
 
 TEST_F(LedgerTest, AnIndexFindsPagesByTheirDigests) {
   auto ledger = Open();

@@ -19,15 +19,15 @@ namespace litefleet::restore {
 class Application {
  public:
   enum Kind { kIdle, kWriting, kReading };
-  // Returns when it has begun.
-  Application(const std::string& path, Kind kind) {
+  // Returns when it has begun. A journal mode is set where it is named: truncate and persist are of a connection.
+  Application(const std::string& path, Kind kind, const std::string& journal = {}) {
     int ready[2], stop[2];
     EXPECT_EQ(pipe(ready), 0);
     EXPECT_EQ(pipe(stop), 0);
     pid_ = fork();
     if (pid_ == 0) {
       close(stop[1]);
-      _exit(Live(path, kind, ready[1], stop[0]));
+      _exit(Live(path, kind, journal, ready[1], stop[0]));
     }
     close(ready[1]);
     close(stop[0]);
@@ -60,10 +60,11 @@ class Application {
   pid_t pid() const { return pid_; }
 
  private:
-  static int Live(const std::string& path, Kind kind, int ready, int stop) {
+  static int Live(const std::string& path, Kind kind, const std::string& journal, int ready, int stop) {
     auto db = sqlite::Open(path, SQLITE_OPEN_READWRITE);
     if (!db.ok()) return 2;
     sqlite3_busy_timeout(db->get(), 20'000);
+    if (!journal.empty() && !sqlite::Execute(db->get(), "pragma journal_mode=" + journal).ok()) return 8;
     if (!sqlite::QueryInt(db->get(), "select count(*) from log").ok()) return 3;
     if (kind == kReading && !sqlite::Execute(db->get(), "begin; select count(*) from log").ok()) return 4;
     if (kind == kWriting && !sqlite::Execute(db->get(), "insert into log values(1)").ok()) return 5;

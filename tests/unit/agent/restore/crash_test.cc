@@ -1,7 +1,15 @@
 // A restore that is killed at each of its steps: the old state or the new one, and then the end.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/resource.h>
 
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "tests/unit/agent/restore/kill_points.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -11,106 +19,128 @@ using ::testing::HasSubstr;
 
 class RestoreCrashTest : public RestoreFixture {};
 
-struct CrashCase {
-  const char* point;
-  v1::RestoreMode mode;
-  const char* journal;
-};
-
-class CrashTest : public RestoreFixture, public ::testing::WithParamInterface<CrashCase> {};
-
-TEST_P(CrashTest, OldOrNewThenFinished) {
-  const CrashCase& c = GetParam();
-  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
-  MakeSnapshot("wal", 6000);
-  order_.set_mode(c.mode);
-  ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
-  // As an application finds it at its next start, on a copy so that recovery starts from what the crash left.
-  const std::string copy = folder_ + "/copy";
-  std::filesystem::copy(data_, copy, std::filesystem::copy_options::recursive);
-  if (std::filesystem::exists(copy + "/app.db")) {
-    EXPECT_THAT(Label(copy + "/app.db"), ::testing::AnyOf("old", "new")) << c.point;
-  } else {
-    EXPECT_EQ(c.mode, v1::RESTORE_MODE_NEW);
-  }
-  const Outcome outcome = Run();
-  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  EXPECT_EQ(Label(path_), "new");
-  if (c.mode != v1::RESTORE_MODE_NEW) {
-    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
-  }
-  EXPECT_EQ(LeftOver(), "");
-}
-
-TEST_P(CrashTest, OperationWithoutAnOrderIsFinishedOrRolledBackOffline) {
-  const CrashCase& c = GetParam();
-  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", c.journal, 3000);
-  MakeSnapshot("wal", 6000);
-  order_.set_mode(c.mode);
-  ASSERT_TRUE(RunAndCrashAt(c.point)) << "never came to " << c.point;
-  const auto recovery = Open()->Recover({});
-  EXPECT_EQ(recovery.said.size(), 1u);
-  EXPECT_EQ(LeftOver(), "") << c.point;
-  EXPECT_EQ(fetcher_.calls, 0) << "nothing is fetched";
-  const std::string label = std::filesystem::exists(path_) ? Label(path_) : "none";
-  const std::string before = c.mode == v1::RESTORE_MODE_NEW ? "none" : "old";
-  if (recovery.ended.empty()) {
-    EXPECT_EQ(label, before) << c.point;
-    EXPECT_THAT(recovery.said[0], HasSubstr("rolled")) << c.point;
-  } else {
-    EXPECT_EQ(label, "new") << c.point << recovery.said[0];
-    EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
-    EXPECT_TRUE(recovery.ended[0].outcome.applied);
-    EXPECT_EQ(recovery.ended[0].order.new_timeline(), 2u);
-    if (before == "old") {
-      EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
-    }
-    ASSERT_TRUE(Open()->Forget(kOperation).ok());
-  }
-  EXPECT_TRUE(Open()->Recover({}).said.empty()) << "once";
-  if (!recovery.ended.empty()) return;
-  // The same order again begins anew.
-  EXPECT_TRUE(Run().status.ok());
-  EXPECT_EQ(Label(path_), "new");
-}
-
 constexpr auto kNew = v1::RESTORE_MODE_NEW;
 constexpr auto kLive = v1::RESTORE_MODE_LIVE;
 constexpr auto kReplace = v1::RESTORE_MODE_REPLACE;
 
-INSTANTIATE_TEST_SUITE_P(
-    All, CrashTest,
-    ::testing::Values(CrashCase{"restore.prepared", kNew, ""}, CrashCase{"restore.staging_created", kNew, ""},
-                      CrashCase{"restore.fetching:2", kNew, ""}, CrashCase{"restore.staged", kNew, ""},
-                      CrashCase{"restore.checked", kNew, ""}, CrashCase{"restore.new.before_move", kNew, ""},
-                      CrashCase{"restore.new.before_rename", kNew, ""}, CrashCase{"restore.new.after_rename", kNew, ""},
-                      CrashCase{"restore.undo_installed", kNew, ""}, CrashCase{"restore.before_done", kNew, ""},
-                      CrashCase{"restore.done", kNew, ""}, CrashCase{"restore.live.before_versions", kLive, "wal"},
-                      CrashCase{"restore.live.undo_created", kLive, "wal"}, CrashCase{"restore.live.before_lock", kLive, "wal"},
-                      CrashCase{"restore.live.locked", kLive, "wal"}, CrashCase{"restore.live.undo_complete", kLive, "wal"},
-                      CrashCase{"restore.live.copying", kLive, "wal"}, CrashCase{"restore.live.before_commit", kLive, "wal"},
-                      CrashCase{"restore.live.after_commit", kLive, "wal"}, CrashCase{"restore.live.applied", kLive, "wal"},
-                      CrashCase{"restore.undo_part_installed", kLive, "wal"}, CrashCase{"restore.undo_installed", kLive, "wal"},
-                      CrashCase{"restore.checkpointed", kLive, "wal"}, CrashCase{"restore.done", kLive, "wal"},
-                      CrashCase{"restore.live.before_versions", kLive, "delete"}, CrashCase{"restore.live.locked", kLive, "delete"},
-                      CrashCase{"restore.live.undo_complete", kLive, "delete"}, CrashCase{"restore.live.copying", kLive, "delete"},
-                      CrashCase{"restore.live.before_commit", kLive, "delete"}, CrashCase{"restore.live.after_commit", kLive, "delete"},
-                      CrashCase{"restore.checkpointed", kLive, "delete"}, CrashCase{"restore.replace.checkpointed", kReplace, "wal"},
-                      CrashCase{"restore.replace.folded", kReplace, "wal"}, CrashCase{"restore.replace.before_link", kReplace, "wal"},
-                      CrashCase{"restore.replace.linked", kReplace, "wal"}, CrashCase{"restore.replace.before_rename", kReplace, "wal"},
-                      CrashCase{"restore.replace.after_rename", kReplace, "wal"}, CrashCase{"restore.undo_part_installed", kReplace, "wal"},
-                      CrashCase{"restore.undo_installed", kReplace, "wal"}, CrashCase{"restore.before_done", kReplace, "wal"},
-                      CrashCase{"restore.replace.folded", kReplace, "delete"}, CrashCase{"restore.prepared", kLive, "wal"},
-                      CrashCase{"restore.fetching:2", kLive, "delete"}, CrashCase{"restore.staged", kLive, "wal"},
-                      CrashCase{"restore.checked", kLive, "delete"}, CrashCase{"restore.prepared", kReplace, "delete"},
-                      CrashCase{"restore.fetching:2", kReplace, "wal"}, CrashCase{"restore.staged", kReplace, "delete"},
-                      CrashCase{"restore.checked", kReplace, "wal"}, CrashCase{"restore.live.undo_created", kLive, "delete"},
-                      CrashCase{"restore.live.before_lock", kLive, "delete"}, CrashCase{"restore.live.applied", kLive, "delete"},
-                      CrashCase{"restore.undo_installed", kLive, "delete"}, CrashCase{"restore.replace.before_link", kReplace, "delete"},
-                      CrashCase{"restore.replace.linked", kReplace, "delete"},
-                      CrashCase{"restore.replace.before_rename", kReplace, "delete"},
-                      CrashCase{"restore.undo_part_installed", kReplace, "delete"}, CrashCase{"restore.undo_installed", kReplace, "delete"},
-                      CrashCase{"restore.before_done", kReplace, "delete"}, CrashCase{"restore.replace.after_rename", kReplace, "delete"}));
+// The target's and the snapshot's journal mode; the target's is empty where nothing is there.
+struct CrashCell {
+  v1::RestoreMode mode;
+  const char* journal;
+  const char* snapshot;
+};
+
+std::string CellName(const ::testing::TestParamInfo<CrashCell>& info) {
+  const std::string mode = info.param.mode == kNew ? "new" : info.param.mode == kLive ? "live" : "replace";
+  return fmt::format("{}_{}{}from_{}", mode, info.param.journal, *info.param.journal == 0 ? "" : "_", info.param.snapshot);
+}
+
+// At each point of a whole restore.
+class CrashTest : public RestoreFixture, public ::testing::WithParamInterface<CrashCell> {
+ protected:
+  void SetUp() override {
+    RestoreFixture::SetUp();
+    MakeSnapshot(GetParam().snapshot, 6000);
+    order_.set_mode(GetParam().mode);
+    StartAnew(GetParam().journal);
+    points_ = KillPointsOf(folder_ + "/points", [this] { return Run().status.ok(); });
+    for (const KillPoint& point : points_) {
+      if (point.at == "restore.prepared") prepared_ = point.position;
+    }
+  }
+  std::string Parent() const override { return InMemory(); }
+  bool from_nothing() const { return GetParam().mode == kNew; }
+
+  std::vector<KillPoint> points_;
+  size_t prepared_ = 0;
+};
+
+TEST_P(CrashTest, AWholeRestorePassesTheseAtLeast) {
+  const std::vector<std::string> passed = NamesOf(points_);
+  std::vector<std::string> wanted = {"restore.prepared",     "restore.staging_created", "restore.fetching",
+                                     "restore.staged",       "restore.checked",         "restore.undo_installed",
+                                     "restore.checkpointed", "restore.before_done",     "restore.done"};
+  const std::vector<std::string> placed = {"restore.new.before_move", "restore.new.before_rename", "restore.new.after_rename"};
+  const std::vector<std::string> copied = {"restore.live.before_versions", "restore.live.undo_created",  "restore.live.before_lock",
+                                           "restore.live.locked",          "restore.live.undo_complete", "restore.live.copying",
+                                           "restore.live.before_commit",   "restore.live.after_commit",  "restore.live.applied",
+                                           "restore.undo_part_installed"};
+  const std::vector<std::string> renamed = {"restore.replace.folded",        "restore.replace.before_link",  "restore.replace.linked",
+                                            "restore.replace.before_rename", "restore.replace.after_rename", "restore.undo_part_installed"};
+  const auto& own = GetParam().mode == kNew ? placed : GetParam().mode == kLive ? copied : renamed;
+  wanted.insert(wanted.end(), own.begin(), own.end());
+  if (GetParam().mode == kReplace && std::string_view(GetParam().journal) == "wal") wanted.emplace_back("restore.replace.checkpointed");
+  EXPECT_THAT(passed, ::testing::IsSupersetOf(wanted));
+}
+
+TEST_P(CrashTest, OldOrNewThenFinished) {
+  for (const KillPoint& point : points_) {
+    SCOPED_TRACE(point.at);
+    StartAnew(GetParam().journal);
+    ASSERT_TRUE(RunAndCrashAt(point.at)) << "never came there";
+    // As an application finds it at its next start, on a copy so that recovery starts from what the crash left.
+    const std::string copy = folder_ + "/copy";
+    std::filesystem::copy(data_, copy, std::filesystem::copy_options::recursive);
+    if (std::filesystem::exists(copy + "/app.db")) {
+      EXPECT_THAT(Label(copy + "/app.db"), ::testing::AnyOf("old", "new"));
+    } else {
+      EXPECT_TRUE(from_nothing());
+    }
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(Label(path_), "new");
+    if (!from_nothing()) {
+      EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+    }
+    if (GetParam().mode == kLive) {
+      EXPECT_EQ(JournalMode(path_), GetParam().journal);
+    }
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_P(CrashTest, OperationWithoutAnOrderIsFinishedOrRolledBackOffline) {
+  for (const KillPoint& point : points_) {
+    SCOPED_TRACE(point.at);
+    StartAnew(GetParam().journal);
+    ASSERT_TRUE(RunAndCrashAt(point.at)) << "never came there";
+    fetcher_.calls = 0;
+    const auto recovery = Open()->Recover({});
+    ASSERT_EQ(recovery.said.size(), point.position < prepared_ ? 0u : 1u) << "nothing is known of it before it is written down";
+    EXPECT_EQ(LeftOver(), "");
+    EXPECT_EQ(fetcher_.calls, 0) << "nothing is fetched";
+    const std::string label = std::filesystem::exists(path_) ? Label(path_) : "none";
+    const std::string before = from_nothing() ? "none" : "old";
+    if (recovery.ended.empty()) {
+      EXPECT_EQ(label, before);
+      if (!recovery.said.empty()) {
+        EXPECT_THAT(recovery.said[0], HasSubstr("rolled"));
+      }
+    } else {
+      EXPECT_EQ(label, "new") << recovery.said[0];
+      EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
+      EXPECT_TRUE(recovery.ended[0].outcome.applied);
+      EXPECT_EQ(recovery.ended[0].order.new_timeline(), 2u);
+      if (before == "old") {
+        EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+      }
+      ASSERT_TRUE(Open()->Forget(kOperation).ok());
+    }
+    EXPECT_TRUE(Open()->Recover({}).said.empty()) << "once";
+    if (!recovery.ended.empty()) continue;
+    // The same order again begins anew.
+    EXPECT_TRUE(Run().status.ok());
+    EXPECT_EQ(Label(path_), "new");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, CrashTest,
+                         ::testing::Values(CrashCell{kNew, "", "wal"}, CrashCell{kNew, "", "delete"}, CrashCell{kLive, "wal", "wal"},
+                                           CrashCell{kLive, "wal", "delete"}, CrashCell{kLive, "delete", "wal"},
+                                           CrashCell{kLive, "delete", "delete"}, CrashCell{kReplace, "wal", "wal"},
+                                           CrashCell{kReplace, "wal", "delete"}, CrashCell{kReplace, "delete", "wal"},
+                                           CrashCell{kReplace, "delete", "delete"}),
+                         CellName);
 
 TEST_F(RestoreCrashTest, CrashWhileGarbageIsMovedAsideIsFinished) {
   for (const char* point : {"restore.replace.linked", "restore.companion_moved", "restore.replace.before_rename",
@@ -129,6 +159,118 @@ TEST_F(RestoreCrashTest, CrashWhileGarbageIsMovedAsideIsFinished) {
     EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo"), std::string(8192, 'x')) << point;
     EXPECT_EQ(LeftOver(), "") << point;
   }
+}
+
+// A process that has a file open, whatever is in it.
+class Holder {
+ public:
+  explicit Holder(const std::string& path) {
+    int ready[2];
+    EXPECT_EQ(pipe(ready), 0);
+    pid_ = fork();
+    if (pid_ == 0) {
+      if (open(path.c_str(), O_RDONLY | O_CLOEXEC) < 0 || write(ready[1], "r", 1) != 1) _exit(1);
+      for (;;) pause();
+    }
+    close(ready[1]);
+    char byte;
+    EXPECT_EQ(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+  }
+  ~Holder() {
+    kill(pid_, SIGKILL);
+    waitpid(pid_, nullptr, 0);
+  }
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+
+ private:
+  pid_t pid_ = -1;
+};
+
+// The log belongs to the file that stays.
+TEST_F(RestoreCrashTest, WhatWasMovedAsideComesBackWhereTheNextRunFails) {
+  for (const auto& [mode, reason] : {std::pair(kReplace, "CANCELLED"), std::pair(kReplace, "IN_USE"), std::pair(kNew, "CANCELLED")}) {
+    SCOPED_TRACE(fmt::format("{} {}", static_cast<int>(mode), reason));
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    if (mode == kReplace) {
+      ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+    }
+    ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+    MakeSnapshot("wal");
+    order_.set_mode(mode);
+    ASSERT_TRUE(RunAndCrashAt("restore.companion_moved"));
+    ASSERT_FALSE(io::Exists(path_ + "-wal"));
+    std::optional<Holder> holder;
+    CancelToken cancel;
+    if (std::string(reason) == "IN_USE") {
+      holder.emplace(path_);
+    } else {
+      cancel.Cancel();
+    }
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, [](const v1::Progress&) {});
+    EXPECT_EQ(ReasonOf(outcome.status), reason) << outcome.status;
+    EXPECT_FALSE(outcome.applied);
+    EXPECT_EQ(io::ReadFile(path_ + "-wal").value_or("gone"), "its log");
+    EXPECT_EQ(io::Exists(path_), mode == kReplace);
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+// Somebody has made a database meanwhile: the log is not put beside it.
+TEST_F(RestoreCrashTest, WhatWasMovedAsideIsKeptBesideADatabaseThatCame) {
+  ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+  MakeSnapshot("wal");
+  order_.set_mode(kNew);
+  ASSERT_TRUE(RunAndCrashAt("restore.companion_moved"));
+  Make(path_, "old", "delete", 100);
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "TARGET_EXISTS") << outcome.status;
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_FALSE(io::Exists(path_ + "-wal"));
+  EXPECT_EQ(io::ReadFile(path_ + ".litefleet-undo-wal").value_or("gone"), "its log");
+  EXPECT_THAT(outcome.steps, ::testing::Contains(HasSubstr("kept the left-over -wal")).Times(1));
+  EXPECT_EQ(LeftOver(), "");
+}
+
+// The disk with the state is full when the agent comes back behind the rename: what was replaced is no failure's to remove.
+TEST_F(RestoreCrashTest, WhatWasReplacedIsKeptWhereTheStateCannotBeWritten) {
+  Make(path_, "old", "delete", 300);
+  MakeSnapshot("delete", 300);
+  order_.set_mode(kReplace);
+  ASSERT_TRUE(RunAndCrashAt("restore.replace.after_rename"));
+  const pid_t child = fork();
+  if (child == 0) {
+    signal(SIGXFSZ, SIG_IGN);
+    const rlimit none{0, 0};
+    if (setrlimit(RLIMIT_FSIZE, &none) != 0) _exit(2);
+    const Outcome outcome = Run();
+    _exit(outcome.status.ok() && outcome.applied ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  const Outcome outcome = Run();
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+// The journal that our own copy has left is rolled back, though a directory lies there as the VFS unix-dotfile makes one.
+TEST_F(RestoreCrashTest, AnOwnJournalBesideADirectoryOfAnother) {
+  Make(path_, "old", "delete", 3000);
+  MakeSnapshot("delete", 40'000);  // more than the cache of the copy holds
+  std::filesystem::create_directory(path_ + ".lock");
+  ASSERT_TRUE(RunAndCrashAt("restore.live.copying:12"));
+  const std::string journal = io::ReadFile(path_ + "-journal", 1 << 30).value_or("");
+  ASSERT_TRUE(!journal.empty() && journal[0] != 0) << "nothing had got to the disk";
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_EQ(LeftOver(), "");
 }
 
 TEST_F(RestoreCrashTest, CommitsAfterAnInterruptedLiveRestoreAreKept) {

@@ -475,7 +475,7 @@ TEST_F(FilesRestoreTest, OrdersThatDoNotFit) {
   fs::remove_all(folder_ + "/state");
   EXPECT_EQ(reason([&] { order_.set_snapshot_id(std::string(128 << 10, 'S')); }), "ORDER_INVALID");
   fs::remove_all(folder_ + "/state");
-  EXPECT_EQ(reason([&] { order_.clear_snapshot_id(); }), "ORDER_INVALID");
+  EXPECT_EQ(reason([&] { order_.set_snapshot_id("no id"); }), "ORDER_INVALID");
   fs::remove_all(folder_ + "/state");
   EXPECT_EQ(reason([&] { fetcher_.spoil = true; }), "ROOT_MISMATCH");
   fetcher_.spoil = false;

@@ -2,10 +2,17 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <fstream>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "agent/hooks/hook_runner.h"
+#include "tests/unit/agent/restore/kill_points.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -81,21 +88,48 @@ class HooksTest : public RestoreFixture {
   ScriptedRunner runner_;
 };
 
+// A service as hooks stop and start it: an application that has the database open meanwhile.
+class Service {
+ public:
+  Service(ScriptedRunner& runner, std::string path) : path_(std::move(path)) {
+    runner.during = [this](const std::string& hook) {
+      if (hook == "before-restore") {
+        EXPECT_TRUE(!application_.has_value() || application_->Stop() == 0);
+        application_.reset();
+      } else if (std::filesystem::exists(path_)) {
+        application_.emplace(path_, Application::kIdle);
+      }
+    };
+    if (std::filesystem::exists(path_)) application_.emplace(path_, Application::kIdle);
+  }
+  bool runs() const { return application_.has_value(); }
+
+ private:
+  const std::string path_;
+  std::optional<Application> application_;
+};
+
 TEST_F(HooksTest, RunAroundTheChangeAndAreRecorded) {
-  Make(path_, "old", "wal", 300);
-  MakeSnapshot("wal", 300);
-  order_.set_mode(v1::RESTORE_MODE_REPLACE);
-  std::unique_ptr<Application> application = std::make_unique<Application>(path_, Application::kIdle);
-  runner_.during = [&](const std::string& hook) {
-    EXPECT_EQ(Label(path_), hook == "before-restore" ? "old" : "new");
-    if (hook == "before-restore") application.reset();  // it stops the service
-  };
-  const Outcome outcome = Restore();
-  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  EXPECT_THAT(Ran(), ElementsAre("restore before-restore", "restore after-restore succeeded"));
-  ASSERT_EQ(outcome.hooks.size(), 2u);
-  EXPECT_EQ(outcome.hooks[0].hook(), "before-restore");
-  EXPECT_EQ(Label(path_), "new");
+  for (const char* journal : {"wal", "delete"}) {
+    SCOPED_TRACE(journal);
+    StartAnew(journal, 300);
+    std::filesystem::remove(runner_.log);
+    MakeSnapshot("wal", 300);
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    Service service(runner_, path_);
+    const auto stop_and_start = runner_.during;
+    runner_.during = [&](const std::string& hook) {
+      EXPECT_EQ(Label(path_), hook == "before-restore" ? "old" : "new");
+      stop_and_start(hook);
+    };
+    const Outcome outcome = Restore();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_THAT(Ran(), ElementsAre("restore before-restore", "restore after-restore succeeded"));
+    ASSERT_EQ(outcome.hooks.size(), 2u);
+    EXPECT_EQ(outcome.hooks[0].hook(), "before-restore");
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_TRUE(service.runs());
+  }
 }
 
 TEST_F(HooksTest, AFailureBeforeChangesNothingAndStartsTheApplicationAgain) {
@@ -108,6 +142,21 @@ TEST_F(HooksTest, AFailureBeforeChangesNothingAndStartsTheApplicationAgain) {
   EXPECT_EQ(Label(path_), "old");
   EXPECT_EQ(LeftOver(), "");
   EXPECT_THAT(Ran(), ElementsAre("restore before-restore", "restore after-restore failed"));
+}
+
+// A run before it was killed when it had moved the log of a file that cannot be opened aside.
+TEST_F(HooksTest, AFailureBeforePutsBackWhatAnEarlierRunHadMovedAside) {
+  ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+  ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+  MakeSnapshot("wal", 300);
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  ASSERT_TRUE(RestoreAndCrashAt("restore.companion_moved"));
+  ASSERT_FALSE(io::Exists(path_ + "-wal"));
+  runner_.fails = "restore before-restore";
+  const Outcome outcome = Restore();
+  EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED") << outcome.status;
+  EXPECT_EQ(io::ReadFile(path_ + "-wal").value_or("gone"), "its log");
+  EXPECT_EQ(LeftOver(), "");
 }
 
 TEST_F(HooksTest, ARefusedRestoreStartsTheApplicationAgain) {
@@ -131,26 +180,34 @@ TEST_F(HooksTest, WhatEndsBeforeTheChangeStopsNothing) {
 class HooksModeTest : public HooksTest, public ::testing::WithParamInterface<v1::RestoreMode> {};
 
 TEST_P(HooksModeTest, AFailureAfterwardsIsUndone) {
-  if (GetParam() != v1::RESTORE_MODE_NEW) Make(path_, "old", "wal", 300);
-  MakeSnapshot("wal", 300);
-  order_.set_mode(GetParam());
-  runner_.fails = "restore after-restore";
-  const Outcome outcome = Restore();
-  EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED");
-  EXPECT_THAT(MessageOf(outcome.status), HasSubstr("its previous state was put back"));
-  EXPECT_FALSE(outcome.applied) << "the database is on its old timeline";
-  if (GetParam() == v1::RESTORE_MODE_NEW) {
-    EXPECT_FALSE(io::Exists(path_));
-  } else {
-    EXPECT_EQ(Label(path_), "old");
+  const bool is_new = GetParam() == v1::RESTORE_MODE_NEW;
+  for (const char* journal : {"wal", "delete"}) {
+    SCOPED_TRACE(journal);
+    StartAnew(is_new ? "" : journal, 300);
+    std::filesystem::remove(runner_.log);
+    MakeSnapshot("wal", 300);
+    order_.set_mode(GetParam());
+    runner_.fails = "restore after-restore";
+    const Service service(runner_, path_);
+    const Outcome outcome = Restore();
+    EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED");
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("its previous state was put back"));
+    EXPECT_FALSE(outcome.applied) << "the database is on its old timeline";
+    EXPECT_EQ(service.runs(), !is_new) << "started again, on what is there";
+    if (is_new) {
+      EXPECT_FALSE(io::Exists(path_));
+    } else {
+      EXPECT_EQ(Label(path_), "old");
+      EXPECT_EQ(JournalMode(path_), journal);
+    }
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "new");
+    EXPECT_THAT(Ran(), ElementsAre("restore before-restore", "restore after-restore succeeded", "undo before-restore",
+                                   "undo after-restore succeeded"));
+    EXPECT_EQ(outcome.hooks.size(), 4u);
+    EXPECT_EQ(LeftOver(), "");
+    ASSERT_TRUE(OpenWithHooks()->Forget(kOperation).ok());
+    EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ + "/state"), {}), 1) << "the record of the undo alone";
   }
-  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "new");
-  EXPECT_THAT(Ran(), ElementsAre("restore before-restore", "restore after-restore succeeded", "undo before-restore",
-                                 "undo after-restore succeeded"));
-  EXPECT_EQ(outcome.hooks.size(), 4u);
-  EXPECT_EQ(LeftOver(), "");
-  ASSERT_TRUE(OpenWithHooks()->Forget(kOperation).ok());
-  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_ + "/state"), {}), 1) << "the record of the undo alone";
 }
 INSTANTIATE_TEST_SUITE_P(Modes, HooksModeTest, ::testing::Values(v1::RESTORE_MODE_NEW, v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE));
 
@@ -237,57 +294,116 @@ TEST_F(HooksTest, AnUndoIsTheLastWord) {
   EXPECT_EQ(Label(path_), "new");
 }
 
-struct HookCrash {
-  const char* point;
-  bool fails;  // the one afterwards
-  v1::RestoreMode mode = v1::RESTORE_MODE_REPLACE;
-};
-class HooksCrashTest : public HooksTest, public ::testing::WithParamInterface<HookCrash> {};
-
-TEST_P(HooksCrashTest, TheApplicationIsStartedAndOneStateIsThere) {
+// Between the record of what is kept and the state that says so lies a crash, and then nobody comes to the directory any more.
+TEST_F(HooksTest, WhatWasKeptIsToldBehindALinkThatIsNotFollowed) {
   Make(path_, "old", "wal", 300);
   MakeSnapshot("wal", 300);
-  order_.set_mode(GetParam().mode);
-  if (GetParam().fails) runner_.fails = "restore after-restore";
-  ASSERT_TRUE(RestoreAndCrashAt(GetParam().point));
-  EXPECT_THAT(Label(path_), AnyOf("old", "new"));
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  ASSERT_TRUE(RestoreAndCrashAt("restore.undo_installed"));
+  std::filesystem::rename(data_, folder_ + "/moved");
+  std::filesystem::create_symlink(folder_ + "/moved", data_);
   const Outcome outcome = Restore();
-  EXPECT_EQ(ReasonOf(outcome.status), GetParam().fails ? "HOOK_FAILED" : "");
-  EXPECT_EQ(Label(path_), GetParam().fails ? "old" : "new");
-  EXPECT_EQ(outcome.applied, !GetParam().fails);
-  EXPECT_THAT(Ran().back(), HasSubstr("after-restore succeeded"));
-  EXPECT_EQ(LeftOver(), "");
+  EXPECT_EQ(ReasonOf(outcome.status), "FILE_REPLACED") << outcome.status;
+  EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+  EXPECT_EQ(Open()->ListUndos()->size(), 1u);
+}
+
+struct HooksCell {
+  v1::RestoreMode mode;
+  const char* journal;  // of the target; empty: nothing is there
+  const char* snapshot;
+  bool fails;  // the one afterwards
+};
+
+std::string HooksCellName(const ::testing::TestParamInfo<HooksCell>& info) {
+  const v1::RestoreMode mode = info.param.mode;
+  return fmt::format("{}_{}{}from_{}{}",
+                     mode == v1::RESTORE_MODE_NEW    ? "new"
+                     : mode == v1::RESTORE_MODE_LIVE ? "live"
+                                                     : "replace",
+                     info.param.journal, *info.param.journal == 0 ? "" : "_", info.param.snapshot, info.param.fails ? "_fails" : "");
+}
+
+// At each point of a whole restore with hooks, and of the undo by itself where the one afterwards fails.
+class HooksCrashTest : public HooksTest, public ::testing::WithParamInterface<HooksCell> {
+ protected:
+  void SetUp() override {
+    HooksTest::SetUp();
+    MakeSnapshot(GetParam().snapshot, 300);
+    order_.set_mode(GetParam().mode);
+    if (GetParam().fails) runner_.fails = "restore after-restore";
+    Again();
+    points_ = KillPointsOf(folder_ + "/points", [this] { return ReasonOf(Restore().status) == (GetParam().fails ? "HOOK_FAILED" : ""); });
+    for (const KillPoint& point : points_) {
+      if (point.at == "restore.hook.begun") begun_ = point.position;
+    }
+  }
+  void Again() {
+    StartAnew(GetParam().journal, 300);
+    std::filesystem::remove(runner_.log);
+  }
+  std::string Parent() const override { return InMemory(); }
+  std::string Found() const { return io::Exists(path_) ? Label(path_) : "none"; }
+  std::string Before() const { return GetParam().mode == v1::RESTORE_MODE_NEW ? "none" : "old"; }
+
+  std::vector<KillPoint> points_;
+  size_t begun_ = SIZE_MAX;
+};
+
+TEST_P(HooksCrashTest, AWholeRestorePassesTheseAtLeast) {
+  const std::vector<std::string> passed = NamesOf(points_);
+  EXPECT_THAT(passed, ::testing::IsSupersetOf(std::vector<std::string>{"restore.hook.begun", "restore.hook.before_ran",
+                                                                       "restore.hook.after_ran", "restore.before_done"}));
+  if (GetParam().fails) {
+    EXPECT_THAT(passed, ::testing::IsSupersetOf(std::vector<std::string>{"restore.hook.undoing", "restore.hook.undone"}));
+    EXPECT_EQ(std::count(passed.begin(), passed.end(), "restore.undo.taken"), GetParam().mode == v1::RESTORE_MODE_NEW ? 0 : 1);
+  }
+}
+
+TEST_P(HooksCrashTest, TheApplicationIsStartedAndOneStateIsThere) {
+  for (const KillPoint& point : points_) {
+    SCOPED_TRACE(point.at);
+    Again();
+    ASSERT_TRUE(RestoreAndCrashAt(point.at));
+    EXPECT_THAT(Found(), AnyOf(Before(), "new"));
+    const Outcome outcome = Restore();
+    EXPECT_EQ(ReasonOf(outcome.status), GetParam().fails ? "HOOK_FAILED" : "") << outcome.status;
+    EXPECT_EQ(Found(), GetParam().fails ? Before() : "new");
+    EXPECT_EQ(outcome.applied, !GetParam().fails);
+    const std::vector<std::string> ran = Ran();
+    ASSERT_FALSE(ran.empty());
+    EXPECT_THAT(ran.back(), HasSubstr("after-restore succeeded"));
+    EXPECT_EQ(LeftOver(), "");
+  }
 }
 
 TEST_P(HooksCrashTest, AlsoWhereNobodyAsksForItAnyMore) {
-  Make(path_, "old", "wal", 300);
-  MakeSnapshot("wal", 300);
-  order_.set_mode(GetParam().mode);
-  if (GetParam().fails) runner_.fails = "restore after-restore";
-  ASSERT_TRUE(RestoreAndCrashAt(GetParam().point));
-  const auto recovery = OpenWithHooks()->Recover({});
-  for (const auto& ended : recovery.ended) EXPECT_EQ(ended.operation_id, kOperation) << "nothing is told of the undo by itself";
-  EXPECT_THAT(Ran().back(), HasSubstr("after-restore"));
-  EXPECT_THAT(Label(path_), AnyOf("old", "new"));
-  EXPECT_EQ(LeftOver(), "");
+  for (const KillPoint& point : points_) {
+    SCOPED_TRACE(point.at);
+    Again();
+    ASSERT_TRUE(RestoreAndCrashAt(point.at));
+    const auto recovery = OpenWithHooks()->Recover({});
+    for (const auto& ended : recovery.ended) EXPECT_EQ(ended.operation_id, kOperation) << "nothing is told of the undo by itself";
+    const std::vector<std::string> ran = Ran();
+    EXPECT_EQ(ran.empty(), point.position < begun_) << "what was stopped is started again, and nothing else";
+    if (!ran.empty()) {
+      EXPECT_THAT(ran.back(), HasSubstr("after-restore"));
+    }
+    EXPECT_THAT(Found(), AnyOf(Before(), "new"));
+    EXPECT_EQ(LeftOver(), "");
+  }
 }
-INSTANTIATE_TEST_SUITE_P(Points, HooksCrashTest,
-                         ::testing::Values(HookCrash{"restore.hook.begun", false}, HookCrash{"restore.hook.before_ran", false},
-                                           HookCrash{"restore.replace.linked", false}, HookCrash{"restore.replace.after_rename", false},
-                                           HookCrash{"restore.hook.after_ran", false}, HookCrash{"restore.hook.undoing", true},
-                                           HookCrash{"restore.undo.taken", true}, HookCrash{"restore.hook.undone", true},
-                                           HookCrash{"restore.before_done", true}));
-INSTANTIATE_TEST_SUITE_P(LivePoints, HooksCrashTest,
-                         ::testing::Values(HookCrash{"restore.hook.begun", false, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.hook.before_ran", false, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.live.undo_complete", false, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.live.after_commit", true, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.checkpointed", true, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.hook.after_ran", false, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.hook.undoing", true, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.undo.taken", true, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.hook.undone", true, v1::RESTORE_MODE_LIVE},
-                                           HookCrash{"restore.before_done", true, v1::RESTORE_MODE_LIVE}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Cells, HooksCrashTest,
+    ::testing::Values(HooksCell{v1::RESTORE_MODE_NEW, "", "wal", false}, HooksCell{v1::RESTORE_MODE_NEW, "", "delete", true},
+                      HooksCell{v1::RESTORE_MODE_NEW, "", "wal", true}, HooksCell{v1::RESTORE_MODE_LIVE, "wal", "delete", false},
+                      HooksCell{v1::RESTORE_MODE_LIVE, "wal", "wal", true}, HooksCell{v1::RESTORE_MODE_LIVE, "delete", "wal", false},
+                      HooksCell{v1::RESTORE_MODE_LIVE, "delete", "delete", true},
+                      HooksCell{v1::RESTORE_MODE_REPLACE, "wal", "delete", false}, HooksCell{v1::RESTORE_MODE_REPLACE, "wal", "wal", true},
+                      HooksCell{v1::RESTORE_MODE_REPLACE, "delete", "wal", false},
+                      HooksCell{v1::RESTORE_MODE_REPLACE, "delete", "delete", true}),
+    HooksCellName);
 
 }  // namespace
 }  // namespace litefleet::restore

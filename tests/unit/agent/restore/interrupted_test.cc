@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cerrno>
 #include <cstdlib>
 
+#include "agent/restore/in_use.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -111,6 +113,23 @@ TEST_F(InterruptedTest, TheEndOfTheProgramKeepsWhatWasFetched) {
   EXPECT_EQ(fetcher_.sent_pages, fetched);
   EXPECT_GT(fetched, 0);
   EXPECT_EQ(LeftOver(), "");
+}
+
+// The start of a program that is told to end meanwhile: what is left is the next one's.
+TEST_F(InterruptedTest, ARecoveryThatIsInterruptedGoesOnAtTheNextStart) {
+  Make(path_, "old", "wal", 100);
+  MakeSnapshot("wal", 5000);
+  order_.set_mode(v1::RESTORE_MODE_LIVE);
+  ASSERT_TRUE(RunAndCrashAt("restore.live.after_commit"));
+  CancelToken ending;
+  ending.Interrupt();
+  LocalRestorer::Recovery recovery = Open()->Recover({}, ending);
+  EXPECT_TRUE(recovery.ended.empty());
+  EXPECT_TRUE(Open()->HasBegun(kOperation));
+  recovery = Open()->Recover({});
+  ASSERT_EQ(recovery.ended.size(), 1U);
+  EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
+  EXPECT_EQ(Label(path_), "new");
 }
 
 TEST_F(InterruptedTest, ACancelAfterTheProgramsEndLeavesNothing) {
@@ -259,6 +278,108 @@ TEST_P(ReadBackTest, ACrashWhileUndoingIsFinished) {
 }
 
 INSTANTIATE_TEST_SUITE_P(All, ReadBackTest, ::testing::Values("wal", "delete"));
+
+// What was renamed to the path is read back while a lease keeps everybody away.
+class ReplacedReadBackTest : public InterruptedTest, public ::testing::WithParamInterface<const char*> {
+ protected:
+  void SetUp() override {
+    InterruptedTest::SetUp();
+    const std::string probe = folder_ + "/probe";
+    ASSERT_TRUE(io::WriteFileAtomic(probe, "x").ok());
+    const auto fd = io::Open(probe, O_RDWR);
+    if (!OwnLease(fd->get()).held()) GTEST_SKIP() << "no leases are to be had on this file system";
+    MakeSnapshot("wal", 6000);
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    StartAnew(GetParam());
+    at_point_ = [this](std::string_view point) {
+      if (point == "renaming" && spoils_) Spoil();
+      if (point == come_at_) Come();
+    };
+  }
+  void Spoil() const {
+    auto fd = io::Open(Staging(), O_RDWR);
+    ASSERT_TRUE(io::PwriteAll(fd->get(), AsBytes(std::string("damage")), 40 * 4096 + 200, "staging").ok());
+  }
+  // As an application that is started: it would wait, and here it does not want to.
+  void Come() const {
+    EXPECT_LT(open(path_.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC), 0);
+    EXPECT_EQ(errno, EWOULDBLOCK);
+  }
+
+  bool spoils_ = true;
+  std::string come_at_;
+};
+
+TEST_P(ReplacedReadBackTest, WhatIsTheSnapshotStays) {
+  spoils_ = false;
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("read the database back: it is the snapshot")));
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_P(ReplacedReadBackTest, ADifferenceIsTakenBack) {
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+  EXPECT_THAT(MessageOf(outcome.status), HasSubstr("the previous state was put back"));
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_EQ(outcome.undo, "");
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(JournalMode(path_), GetParam());
+  EXPECT_EQ(LeftOver(), "");
+  EXPECT_FALSE(io::Exists(path_ + ".litefleet-undo"));
+  // The storage is as it should be again.
+  spoils_ = false;
+  ASSERT_TRUE(Open()->Forget(kOperation).ok());
+  EXPECT_TRUE(Run().status.ok());
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_P(ReplacedReadBackTest, WhoComesMeanwhileIsLetIn) {
+  come_at_ = "renamed";
+  spoils_ = false;
+  const Outcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("the read-back was left out: somebody opens the database already")));
+  EXPECT_EQ(Label(path_), "new");
+}
+
+TEST_P(ReplacedReadBackTest, NothingIsTakenAwayFromWhoComes) {
+  come_at_ = "differs";
+  const Outcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+  EXPECT_THAT(HintOf(outcome.status), HasSubstr(path_ + ".litefleet-undo"));
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+// Also of a database that cannot be opened, whose log comes back with it.
+TEST_P(ReplacedReadBackTest, ACrashWhileItIsTakenBackIsFinished) {
+  for (const bool garbage : {false, true}) {
+    for (const char* point : {"restore.replace.undoing", "restore.replace.undone"}) {
+      SCOPED_TRACE(fmt::format("{} {}", point, garbage));
+      StartAnew(garbage ? "" : GetParam());
+      if (garbage) {
+        ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+        ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+      }
+      const auto old = [&](const std::string& path) {
+        return garbage ? io::ReadFile(path).value_or("") == std::string(8192, 'x') && io::ReadFile(path + "-wal").value_or("") == "its log"
+                       : Label(path) == "old";
+      };
+      ASSERT_TRUE(RunAndCrashAt(point));
+      const Outcome outcome = Run();
+      EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+      EXPECT_EQ(outcome.applied, std::string_view(point) == "restore.replace.undoing");
+      EXPECT_TRUE(old(outcome.applied ? path_ + ".litefleet-undo" : path_));
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ReplacedReadBackTest, ::testing::Values("wal", "delete"));
 
 }  // namespace
 }  // namespace litefleet::restore

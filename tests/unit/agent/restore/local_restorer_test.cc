@@ -3,7 +3,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mount.h>
-#include <sys/xattr.h>
 
 #include <optional>
 
@@ -90,10 +89,21 @@ TEST_F(LocalRestorerTest, AnEmptySnapshotIsNotRestoredLive) {
 
 TEST_F(LocalRestorerTest, NewRefusesAnExistingDatabase) {
   MakeSnapshot("wal");
-  Make(path_, "old", "wal", 10);
   order_.set_mode(v1::RESTORE_MODE_NEW);
-  EXPECT_EQ(ReasonOf(Run().status), "TARGET_EXISTS");
-  EXPECT_EQ(Label(path_), "old");
+  for (const char* journal : {"wal", "delete"}) {
+    for (const bool open : {false, true}) {
+      SCOPED_TRACE(fmt::format("{} {}", journal, open ? "idle" : "stopped"));
+      StartAnew(journal, 10);
+      std::optional<Application> application;
+      if (open) application.emplace(path_, Application::kIdle);
+      EXPECT_EQ(ReasonOf(Run().status), "TARGET_EXISTS");
+      EXPECT_EQ(Label(path_), "old");
+      if (open) {
+        EXPECT_EQ(application->Stop(), 0);
+      }
+      EXPECT_EQ(LeftOver(), "");
+    }
+  }
 }
 
 TEST_F(LocalRestorerTest, DatabaseThatAppearsDuringTheFetchIsNotOverwritten) {
@@ -238,53 +248,6 @@ TEST_F(LocalRestorerTest, FullDiskLeavesNothing) {
 }
 
 // ---- live
-
-struct LiveCase {
-  const char* target_mode;
-  const char* snapshot_mode;
-  Application::Kind application;
-};
-
-class LiveRestoreTest : public RestoreFixture, public ::testing::WithParamInterface<LiveCase> {};
-
-TEST_P(LiveRestoreTest, KeepsModeAndTheNextWrite) {
-  const LiveCase& c = GetParam();
-  Make(path_, "old", c.target_mode, 3000);
-  MakeSnapshot(c.snapshot_mode, 6000);
-  const bool blocked = c.application == Application::kReading && std::string(c.target_mode) == "delete";
-  {
-    Application application(path_, c.application);
-    const Outcome outcome = Run();
-    if (blocked) {
-      EXPECT_EQ(ReasonOf(outcome.status), "DATABASE_BUSY");
-    } else {
-      ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-      EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_LIVE);
-      EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
-      if (c.application == Application::kIdle) {
-        EXPECT_THAT(outcome.steps, Contains(HasSubstr("read the committed state back")));
-      }
-      if (c.application == Application::kWriting) {
-        const int64_t before = LogRows(path_);
-        for (int i = 0; i < 500 && LogRows(path_) <= before; ++i) usleep(10'000);
-        EXPECT_GT(LogRows(path_), before);
-      }
-    }
-    EXPECT_EQ(application.Stop(), 0);
-  }
-  EXPECT_EQ(Label(path_), blocked ? "old" : "new");
-  EXPECT_EQ(JournalMode(path_), c.target_mode);
-  if (!blocked) {
-    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
-  }
-  EXPECT_EQ(LeftOver(), "");
-}
-
-INSTANTIATE_TEST_SUITE_P(All, LiveRestoreTest,
-                         ::testing::Values(LiveCase{"wal", "wal", Application::kIdle}, LiveCase{"wal", "delete", Application::kWriting},
-                                           LiveCase{"wal", "wal", Application::kReading}, LiveCase{"delete", "wal", Application::kIdle},
-                                           LiveCase{"delete", "delete", Application::kWriting},
-                                           LiveCase{"delete", "wal", Application::kReading}));
 
 TEST_F(LocalRestorerTest, LiveWithNobodyThereLeavesNoFilesBeside) {
   for (const char* mode : {"wal", "delete"}) {
@@ -481,39 +444,6 @@ TEST_F(LocalRestorerTest, ReplaceOfGarbageMovesItAsideWithItsLog) {
   EXPECT_EQ(LogRows(path_), 0);
   EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo", 1 << 30), garbage);
   EXPECT_EQ(*io::ReadFile(path_ + ".litefleet-undo-wal", 1 << 30), wal);
-}
-
-TEST_F(LocalRestorerTest, ReplaceKeepsOwnerModeAndAttributes) {
-  Make(path_, "old", "wal", 100);
-  ASSERT_EQ(chmod(path_.c_str(), 0640), 0);
-  const bool root = geteuid() == 0;
-  if (root) {
-    ASSERT_EQ(chown(path_.c_str(), 1234, 2345), 0);
-  }
-  const bool attributes = setxattr(path_.c_str(), "user.litefleet", "kept", 4, 0) == 0;
-  // Root may set it where no security module minds: then it is an attribute as any other.
-  constexpr std::string_view kLabel = "system_u:object_r:mysqld_db_t:s0";
-  const bool label = setxattr(path_.c_str(), "security.selinux", kLabel.data(), kLabel.size() + 1, 0) == 0;
-  MakeSnapshot("wal");
-  order_.set_mode(v1::RESTORE_MODE_REPLACE);
-  const Outcome outcome = Run();
-  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  struct stat st {};
-  ASSERT_EQ(stat(path_.c_str(), &st), 0);
-  EXPECT_EQ(st.st_mode & 07777, 0640u);
-  if (root) {
-    EXPECT_EQ(st.st_uid, 1234u);
-    EXPECT_EQ(st.st_gid, 2345u);
-  }
-  if (attributes) {
-    char value[8] = {};
-    EXPECT_EQ(getxattr(path_.c_str(), "user.litefleet", value, sizeof value), 4);
-  }
-  if (label) {
-    char value[64] = {};
-    EXPECT_EQ(getxattr(path_.c_str(), "security.selinux", value, sizeof value), static_cast<ssize_t>(kLabel.size() + 1));
-    EXPECT_EQ(std::string_view(value), kLabel);
-  }
 }
 
 TEST_F(LocalRestorerTest, UndoIsReplacedByTheNextRestoreAndDroppedOnRequest) {

@@ -2,7 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "tests/unit/agent/restore/restore_fixture.h"
+#include "tests/unit/agent/restore/text_fixture.h"
 
 namespace litefleet::restore {
 namespace {
@@ -43,40 +43,72 @@ INSTANTIATE_TEST_SUITE_P(Odd, NamesTest,
                                            "ber.db",
                                            "a?mode=memory&x#y%41.db", "file:x.db", ":memory:", "app.db-wal.db", "..db", "$(x).db"));
 
-class PlantedTest : public RestoreFixture {
+class PlantedTest : public TextFixture {
  protected:
   void SetUp() override {
-    RestoreFixture::SetUp();
+    TextFixture::SetUp();
     victim_ = folder_ + "/victim";
     ASSERT_TRUE(io::WriteFileAtomic(victim_, std::string(1 << 20, 'v')).ok());
   }
-  void ExpectUntouched(const std::string& what) const {
-    EXPECT_EQ(*io::ReadFile(victim_, 1 << 21), std::string(1 << 20, 'v')) << what;
+  void ExpectUntouched() const {
+    EXPECT_TRUE(*io::ReadFile(victim_, 1 << 21) == std::string(1 << 20, 'v'));
     struct stat st {};
     ASSERT_EQ(stat(victim_.c_str(), &st), 0);
-    EXPECT_EQ(st.st_mode & 0777, 0600u) << what;
+    EXPECT_EQ(st.st_mode & 0777, 0600u);
+    EXPECT_EQ(st.st_nlink, 1u);
   }
   std::string victim_;
 };
 
-TEST_F(PlantedTest, LinksAtTheNamesThatARestoreMakesAreNotFollowed) {
-  for (const v1::RestoreMode mode : {v1::RESTORE_MODE_NEW, v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
-    std::filesystem::remove_all(data_);
-    std::filesystem::remove_all(folder_ + "/state");
-    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
-    if (mode != v1::RESTORE_MODE_NEW) Make(path_, "old", "wal", 300);
+struct Planted {
+  const char* what;
+  v1::RestoreMode mode;
+  bool text = false;
+  bool tables = false;
+};
+class PlantedLinksTest : public PlantedTest, public ::testing::WithParamInterface<Planted> {};
+
+// They are in the place of files of ours, and go for them.
+TEST_P(PlantedLinksTest, AtTheNamesThatARestoreMakesAreNotFollowed) {
+  const Planted& c = GetParam();
+  if (c.mode != v1::RESTORE_MODE_NEW) Make(path_, "old", "wal", 300);
+  if (c.text) {
+    MakeTextSnapshot(Text("new", 300));
+  } else {
     MakeSnapshot("wal", 300);
-    order_.set_mode(mode);
-    for (const std::string& name : {data_ + "/.litefleet-" + kOperation + ".staging", data_ + "/.litefleet-" + kOperation + ".undo",
-                                    path_ + ".litefleet-undo", path_ + ".litefleet-undo-wal"})
-      std::filesystem::create_symlink(victim_, name);
-    const Outcome outcome = Run();
-    ExpectUntouched(v1::RestoreMode_Name(mode));
-    if (outcome.status.ok()) {
-      EXPECT_EQ(Label(path_), "new");
-    }
   }
+  if (c.tables) order_.add_tables("t");
+  if (c.tables) order_.add_tables("label");
+  if (c.tables) order_.add_tables("log");
+  order_.set_mode(c.mode);
+  const std::string ours = data_ + "/.litefleet-" + kOperation, kept = path_ + ".litefleet-undo";
+  std::vector<std::string> planted = {ours + ".staging-load"};
+  for (const std::string& name : {ours + ".staging", ours + ".undo", kept}) {
+    planted.push_back(name);
+    for (const std::string_view suffix : kCompanions) planted.push_back(name + std::string(suffix));
+  }
+  for (const std::string& name : planted) std::filesystem::create_symlink(victim_, name);
+  const Outcome outcome = Run();
+  ExpectUntouched();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.mode, c.mode);
+  EXPECT_FALSE(std::filesystem::is_symlink(path_));
+  EXPECT_EQ(Label(path_), "new");
+  for (const std::string_view suffix : kCompanions) EXPECT_FALSE(std::filesystem::is_symlink(kept + std::string(suffix))) << suffix;
+  EXPECT_FALSE(std::filesystem::is_symlink(kept));
+  if (c.mode != v1::RESTORE_MODE_NEW) {
+    EXPECT_EQ(Label(kept), "old");
+  }
+  ExpectUntouched();
 }
+
+INSTANTIATE_TEST_SUITE_P(Restore, PlantedLinksTest,
+                         ::testing::Values(Planted{"new", v1::RESTORE_MODE_NEW}, Planted{"live", v1::RESTORE_MODE_LIVE},
+                                           Planted{"replace", v1::RESTORE_MODE_REPLACE}, Planted{"text_new", v1::RESTORE_MODE_NEW, true},
+                                           Planted{"text_live", v1::RESTORE_MODE_LIVE, true},
+                                           Planted{"tables_new", v1::RESTORE_MODE_NEW, false, true},
+                                           Planted{"tables_live", v1::RESTORE_MODE_LIVE, false, true}),
+                         [](const auto& each) { return each.param.what; });
 
 TEST_F(PlantedTest, WhatIsNoFileIsNoTarget) {
   MakeSnapshot("wal", 300);

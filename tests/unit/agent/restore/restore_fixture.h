@@ -33,7 +33,7 @@ inline const std::string kOperation = "01JD0000000000000000000001";
 class RestoreFixture : public ::testing::Test {
  protected:
   void SetUp() override {
-    std::string pattern = ::testing::TempDir() + "restore-XXXXXX";
+    std::string pattern = Parent() + "restore-XXXXXX";
     ASSERT_NE(mkdtemp(pattern.data()), nullptr);
     folder_ = pattern;
     data_ = folder_ + "/data";
@@ -42,6 +42,10 @@ class RestoreFixture : public ::testing::Test {
     fetcher_.path = folder_ + "/snapshot.db";
     target_ = {"app", path_, "allow", io::DiskReserve(1 << 20), {}};
   }
+  // Where all of it is made.
+  virtual std::string Parent() const { return ::testing::TempDir(); }
+  // For tests that kill again and again: what a process leaves when it is killed is the same in memory, and nothing has to be synced.
+  static std::string InMemory() { return access("/dev/shm", W_OK) == 0 ? "/dev/shm/" : ::testing::TempDir(); }
   void TearDown() override {
     if (folder_.empty()) return;
     // Directories that nobody but root may enter are left by some.
@@ -62,6 +66,16 @@ class RestoreFixture : public ::testing::Test {
             "'{}' || hex(zeroblob(100)) || n from c;",
             page_size, journal, label, rows, label));
     ASSERT_TRUE(made.ok()) << made;
+  }
+  // As at the beginning, with a database of "old" at the path again where `journal` is named. It is made once.
+  void StartAnew(const std::string& journal, int rows = 3000) {
+    for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove_all(entry.path());
+    std::filesystem::remove_all(folder_ + "/state");
+    std::filesystem::remove_all(folder_ + "/copy");
+    if (journal.empty()) return;
+    const std::string made = fmt::format("{}/old-{}-{}.db", folder_, journal, rows);
+    if (!io::Exists(made)) Make(made, "old", journal, rows);
+    std::filesystem::copy(made, path_);
   }
   void MakeSnapshot(const std::string& journal, int rows = 5000, int page_size = 4096) {
     std::filesystem::remove(fetcher_.path);

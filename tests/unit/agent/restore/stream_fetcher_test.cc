@@ -32,8 +32,8 @@ class ScriptedTransport final : public FetchTransport {
 
   class Stream final : public FetchStream {
    public:
-    Stream(std::deque<v1::FetchResponse> messages, absl::StatusOr<bool> end, std::atomic<bool>& cancelled)
-        : messages_(std::move(messages)), end_(std::move(end)), cancelled_(cancelled) {}
+    Stream(std::deque<v1::FetchResponse> messages, absl::StatusOr<bool> end, std::atomic<bool>& cancelled, std::atomic<bool>& waiting)
+        : messages_(std::move(messages)), end_(std::move(end)), cancelled_(cancelled), waiting_(waiting) {}
     absl::StatusOr<bool> Read(v1::FetchResponse& response, SteadyTime deadline) override {
       if (!messages_.empty()) {
         response = std::move(messages_.front());
@@ -42,6 +42,7 @@ class ScriptedTransport final : public FetchTransport {
       }
       // "true" at the end means: nothing more comes, and the stream stays open.
       if (!end_.ok() || !*end_) return end_;
+      waiting_ = true;
       while (!cancelled_ && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
       return Error(absl::StatusCode::kDeadlineExceeded, "FETCH_STALLED", "nothing");
     }
@@ -51,6 +52,7 @@ class ScriptedTransport final : public FetchTransport {
     std::deque<v1::FetchResponse> messages_;
     absl::StatusOr<bool> end_;
     std::atomic<bool>& cancelled_;
+    std::atomic<bool>& waiting_;
   };
 
   absl::StatusOr<std::unique_ptr<FetchStream>> Open(const v1::FetchRequest& request, SteadyTime, const CancelToken&) override {
@@ -78,8 +80,8 @@ class ScriptedTransport final : public FetchTransport {
       run.set_page_count(pages);
     }
     if (spoil) spoil(messages);
-    cancelled_ = false;
-    return std::make_unique<Stream>(std::move(messages), end, cancelled_);
+    cancelled_ = waiting = false;
+    return std::make_unique<Stream>(std::move(messages), end, cancelled_, waiting);
   }
 
   const v1::RestoreOrder order_;
@@ -87,6 +89,7 @@ class ScriptedTransport final : public FetchTransport {
   std::function<void(std::deque<v1::FetchResponse>&)> spoil;
   absl::StatusOr<bool> end = false;
   std::atomic<bool> cancelled_{false};
+  std::atomic<bool> waiting{false};  // for a message
 };
 
 class StreamFetcherTest : public ::testing::Test {
@@ -168,6 +171,25 @@ TEST_F(StreamFetcherTest, CancelIsSeenWhileNothingComes) {
   EXPECT_EQ(Fetch().code(), absl::StatusCode::kCancelled);
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::milliseconds(800));
   canceller.join();
+}
+
+TEST_F(StreamFetcherTest, CancelIsSeenWhileNoNamesCome) {
+  for (const size_t messages : {0, 1}) {
+    CancelToken cancel;
+    transport_->spoil = [messages](auto& all) { all.resize(messages); };
+    transport_->end = true;
+    transport_->waiting = false;
+    std::thread canceller([&] {
+      while (!transport_->waiting) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      cancel.Cancel();
+    });
+    StreamFetcher fetcher(*transport_, {.connect_timeout = std::chrono::seconds(1), .message_timeout = std::chrono::seconds(20)});
+    const absl::Status status =
+        fetcher.FetchNames("O", order_, cancel, [](std::span<const format::ChunkName>) { return absl::OkStatus(); });
+    EXPECT_EQ(status.code(), absl::StatusCode::kCancelled) << status;
+    EXPECT_TRUE(transport_->cancelled_);
+    canceller.join();
+  }
 }
 
 TEST_F(StreamFetcherTest, ErrorOfTheSinkEndsIt) {

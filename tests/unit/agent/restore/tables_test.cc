@@ -99,6 +99,27 @@ TEST_F(TablesTest, AWritingApplicationLosesNothing) {
   }
 }
 
+// In rollback mode whoever reads holds writers up: nothing of the database is copied before its lock is had.
+TEST_F(TablesTest, InRollbackModeTheDatabaseIsReadUnderTheLockAlone) {
+  for (const char* journal : {"wal", "delete"}) {
+    SCOPED_TRACE(journal);
+    Begin(journal, 1024);
+    const auto whole = std::filesystem::file_size(path_);
+    ASSERT_TRUE(RunAndCrashAt("restore.live.before_lock"));
+    const auto ahead = std::filesystem::file_size(fmt::format("{}/{}", data_, TargetPlace::StagingName(kOperation)));
+    if (journal == std::string("wal")) {
+      EXPECT_GE(ahead, whole);
+    } else {
+      EXPECT_EQ(ahead, 1024U) << "one page, to lock with";
+    }
+    const Outcome outcome = Run();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(LogRows(path_), 3);
+    EXPECT_EQ(Count(path_, "pragma page_size"), 1024);
+  }
+}
+
 // What is merged may have far fewer pages than there were when the lock was had.
 TEST_F(TablesTest, AMergeThatShrinksTheDatabase) {
   for (const char* journal : {"wal", "delete"}) {

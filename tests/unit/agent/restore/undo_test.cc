@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <cstdlib>
+#include <string>
+#include <vector>
 
+#include "tests/unit/agent/restore/kill_points.h"
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -37,9 +40,9 @@ class UndoTest : public RestoreFixture {
     waitpid(pid, &status, 0);
     return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
   }
-  void Restore(v1::RestoreMode mode, const char* journal = "wal") {
+  void Restore(v1::RestoreMode mode, const char* journal = "wal", const char* snapshot = "wal") {
     if (mode != v1::RESTORE_MODE_NEW) Make(path_, "old", journal, 3000);
-    MakeSnapshot("wal", 6000);
+    MakeSnapshot(snapshot, 6000);
     order_.set_mode(mode);
     const Outcome outcome = Run();
     ASSERT_TRUE(outcome.status.ok()) << outcome.status;
@@ -131,6 +134,30 @@ TEST_F(UndoTest, AHotJournalIsRolledBackIntoTheNextUndo) {
     ASSERT_TRUE(undone.status.ok()) << undone.status;
     EXPECT_EQ(Label(path_), "old");
     EXPECT_EQ(Label(Kept()), "new");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(UndoTest, TheLogOfACrashedApplicationGoesIntoTheNextUndo) {
+  for (const v1::RestoreMode mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    SCOPED_TRACE(v1::RestoreMode_Name(mode));
+    std::filesystem::remove_all(data_);
+    std::filesystem::remove_all(folder_ + "/state");
+    ASSERT_TRUE(io::MakeDirectory(data_, 0755).ok());
+    Restore(mode);
+    {
+      Application application(path_, Application::kWriting);
+      application.Kill();
+    }
+    ASSERT_TRUE(io::Exists(path_ + "-wal"));
+    const Outcome undone = Undo();
+    ASSERT_TRUE(undone.status.ok()) << undone.status;
+    EXPECT_FALSE(io::Exists(path_ + "-wal"));
+    EXPECT_FALSE(io::Exists(Kept() + "-wal"));
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(LogRows(path_), 0) << "no log of the restored database was taken for one of the old";
+    EXPECT_EQ(Label(Kept()), "new");
+    EXPECT_GT(LogRows(Kept()), 0) << "what it had committed";
     EXPECT_EQ(LeftOver(), "");
   }
 }
@@ -245,6 +272,63 @@ TEST_F(UndoTest, RefusalsSayWhy) {
   EXPECT_EQ(Reason(), "UNDO_MISSING") << "keep_previous really drops it";
 }
 
+// What was kept is removed by a descriptor of its directory. Where it cannot be proven that it is there the record stays.
+TEST_F(UndoTest, ACancelLeavesTheKeptStateWhereItWas) {
+  for (const auto mode : {v1::RESTORE_MODE_LIVE, v1::RESTORE_MODE_REPLACE}) {
+    StartAnew("");
+    Restore(mode);
+    for (const char* phase : {"checking", "applying"}) {
+      SCOPED_TRACE(fmt::format("{} {}", static_cast<int>(mode), phase));
+      v1::UndoOrder order;
+      order.set_database("app");
+      order.set_new_timeline(3);
+      CancelToken cancel;
+      const std::string operation = fmt::format("01JD0000000000000000000{}{}2", static_cast<int>(mode), phase[0]);
+      const Outcome outcome = Open()->Undo(operation, order, target_, cancel, [&](const v1::Progress& progress) {
+        if (progress.phase() == phase) cancel.Cancel();
+      });
+      EXPECT_TRUE(cancel.cancelled());
+      EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
+      EXPECT_TRUE(io::Exists(Kept()));
+      EXPECT_EQ(Label(path_), "new");
+      EXPECT_EQ(LeftOver(), "");
+    }
+    const Outcome undone = Undo();
+    EXPECT_TRUE(undone.status.ok()) << undone.status;
+    EXPECT_EQ(Label(path_), "old");
+  }
+}
+
+TEST_F(UndoTest, ADropRemovesNothingButWhatWasKept) {
+  Restore(v1::RESTORE_MODE_LIVE);
+  const auto restorer = Open();
+  const auto reason = [&] { return ReasonOf(restorer->DropUndo("app").status()); };
+  const std::string moved = folder_ + "/moved";
+  std::filesystem::rename(data_, moved);
+  EXPECT_EQ(reason(), "DIRECTORY_MISSING") << "not mounted, for instance";
+  std::filesystem::create_symlink(moved, data_);
+  EXPECT_EQ(reason(), "FILE_REPLACED");
+  std::filesystem::remove(data_);
+  std::filesystem::rename(moved, data_);
+  std::filesystem::rename(Kept(), folder_ + "/aside");
+  Make(Kept(), "planted", "delete", 10);
+  EXPECT_EQ(reason(), "UNDO_CHANGED");
+  EXPECT_TRUE(io::Exists(Kept()));
+  std::filesystem::rename(folder_ + "/aside", Kept());
+  ASSERT_EQ(restorer->ListUndos()->size(), 1u) << "it is told as long as it is there";
+  EXPECT_EQ(restorer->DropUndo("app", "01JD00000000000000000000ZZ").status().code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_EQ(restorer->DropUndo("app", kOperation).value_or("?"), Kept());
+  EXPECT_FALSE(io::Exists(Kept()));
+  EXPECT_EQ(restorer->DropUndo("app").value_or("?"), "") << "nothing is kept";
+}
+
+TEST_F(UndoTest, ADropThatFindsNothingOnItsFileSystemForgetsIt) {
+  Restore(v1::RESTORE_MODE_LIVE);
+  std::filesystem::remove(Kept());
+  EXPECT_EQ(Open()->DropUndo("app").value_or("?"), "");
+  EXPECT_TRUE(Open()->ListUndos()->empty());
+}
+
 // A device without a clock of its own restores in 1970, and then its clock is set.
 TEST_F(UndoTest, KeepPreviousCountsTheTimeThatTheMachineHasRun) {
   Restore(v1::RESTORE_MODE_LIVE);
@@ -297,94 +381,125 @@ TEST_F(UndoTest, ThePlanSaysWhatWouldHappenAndChangesNothing) {
   EXPECT_EQ(plan.mode(), v1::RESTORE_MODE_LIVE);
   EXPECT_EQ(plan.size_bytes(), static_cast<int64_t>(std::filesystem::file_size(Kept())));
   EXPECT_EQ(plan.staging_bytes(), 0);
+  EXPECT_EQ(plan.kept_by(), kOperation);
+  EXPECT_EQ(plan.kept_path(), Kept());
   EXPECT_THAT(plan.steps(), Contains(HasSubstr("copy the kept state into")));
   EXPECT_EQ(Label(Kept()), "old");
 }
 
-struct UndoCrash {
-  const char* point;
+// The journal modes of the target before the restore and of the snapshot; the first is empty where nothing was there.
+struct UndoCell {
   v1::RestoreMode mode;  // of the restore
-  const char* journal = "wal";
+  const char* journal;
+  const char* snapshot;
 };
 
-class UndoCrashTest : public UndoTest, public ::testing::WithParamInterface<UndoCrash> {};
+std::string UndoCellName(const ::testing::TestParamInfo<UndoCell>& info) {
+  const v1::RestoreMode mode = info.param.mode;
+  return fmt::format("{}_{}{}from_{}",
+                     mode == v1::RESTORE_MODE_NEW    ? "removal"
+                     : mode == v1::RESTORE_MODE_LIVE ? "live"
+                                                     : "replace",
+                     info.param.journal, *info.param.journal == 0 ? "" : "_", info.param.snapshot);
+}
+
+// At each point of a whole undo.
+class UndoCrashTest : public UndoTest, public ::testing::WithParamInterface<UndoCell> {
+ protected:
+  void SetUp() override {
+    UndoTest::SetUp();
+    Restore(GetParam().mode, GetParam().journal, GetParam().snapshot);
+    points_ = KillPointsOf(folder_ + "/points", [this] { return Undo().status.ok(); });
+  }
+  void Again() {
+    StartAnew(GetParam().journal);
+    ASSERT_TRUE(Run().status.ok());
+  }
+  std::string Parent() const override { return InMemory(); }
+  bool removes() const { return GetParam().mode == v1::RESTORE_MODE_NEW; }
+
+  std::vector<KillPoint> points_;
+};
+
+TEST_P(UndoCrashTest, AWholeUndoPassesTheseAtLeast) {
+  const std::vector<std::string> passed = NamesOf(points_);
+  std::vector<std::string> wanted = {"restore.prepared",     "restore.undo_part_installed", "restore.undo_installed",
+                                     "restore.checkpointed", "restore.before_done",         "restore.done"};
+  const std::vector<std::string> copied = {"restore.undo.taken",         "restore.checked",          "restore.live.before_versions",
+                                           "restore.live.undo_created",  "restore.live.before_lock", "restore.live.locked",
+                                           "restore.live.undo_complete", "restore.live.copying",     "restore.live.before_commit",
+                                           "restore.live.after_commit",  "restore.live.applied"};
+  const std::vector<std::string> renamed = {"restore.replace.folded", "restore.replace.before_link", "restore.replace.linked",
+                                            "restore.replace.before_rename", "restore.replace.after_rename"};
+  const auto& own = GetParam().mode == v1::RESTORE_MODE_LIVE ? copied : renamed;
+  wanted.insert(wanted.end(), own.begin(), own.end());
+  if (GetParam().mode == v1::RESTORE_MODE_REPLACE) wanted.insert(wanted.end(), {"restore.undo.taken", "restore.checked"});
+  EXPECT_THAT(passed, ::testing::IsSupersetOf(wanted));
+}
 
 TEST_P(UndoCrashTest, OneOfTheTwoStatesThenFinished) {
-  const UndoCrash& c = GetParam();
-  Restore(c.mode, c.journal);
-  ASSERT_TRUE(UndoAndCrashAt(c.point)) << "never came to " << c.point;
-  const std::string copy = folder_ + "/copy";
-  std::filesystem::copy(data_, copy, std::filesystem::copy_options::recursive);
-  if (std::filesystem::exists(copy + "/app.db")) {
-    EXPECT_THAT(Label(copy + "/app.db"), AnyOf("old", "new"));
-  } else {
-    EXPECT_EQ(c.mode, v1::RESTORE_MODE_NEW) << "a database that was there has gone";
+  for (const KillPoint& point : points_) {
+    SCOPED_TRACE(point.at);
+    Again();
+    ASSERT_TRUE(UndoAndCrashAt(point.at)) << "never came there";
+    const std::string copy = folder_ + "/copy";
+    std::filesystem::copy(data_, copy, std::filesystem::copy_options::recursive);
+    if (std::filesystem::exists(copy + "/app.db")) {
+      EXPECT_THAT(Label(copy + "/app.db"), AnyOf("old", "new"));
+    } else {
+      EXPECT_TRUE(removes()) << "a database that was there has gone";
+    }
+    const Outcome outcome = Undo();
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_TRUE(outcome.applied);
+    if (removes()) {
+      EXPECT_FALSE(io::Exists(path_));
+    } else {
+      EXPECT_EQ(Label(path_), "old");
+      EXPECT_EQ(JournalMode(path_), GetParam().journal);
+    }
+    EXPECT_EQ(Label(Kept()), "new");
+    EXPECT_EQ(LeftOver(), "");
+    ASSERT_TRUE(Open()->Forget(kUndoing).ok());
   }
-  const Outcome outcome = Undo();
-  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
-  EXPECT_TRUE(outcome.applied);
-  if (c.mode == v1::RESTORE_MODE_NEW) {
-    EXPECT_FALSE(io::Exists(path_));
-  } else {
-    EXPECT_EQ(Label(path_), "old");
-  }
-  EXPECT_EQ(Label(Kept()), "new");
-  EXPECT_EQ(LeftOver(), "");
-  ASSERT_TRUE(Open()->Forget(kUndoing).ok());
 }
 
 // Nobody asks for it any more: what has reached the database stays, everything else is as it was, and can be undone again.
 TEST_P(UndoCrashTest, AbandonedIsOneOfTheTwoStates) {
-  const UndoCrash& c = GetParam();
-  Restore(c.mode, c.journal);
-  ASSERT_TRUE(UndoAndCrashAt(c.point));
-  const auto restorer = Open();
-  const LocalRestorer::Recovery recovery = restorer->Recover({kOperation});
-  const bool undone = !recovery.ended.empty();
-  if (undone) {
-    EXPECT_TRUE(recovery.ended[0].undo);
-    EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
-    EXPECT_EQ(recovery.ended[0].order.new_timeline(), 3u);
-    EXPECT_EQ(io::Exists(path_) ? Label(path_) : "none", c.mode == v1::RESTORE_MODE_NEW ? "none" : "old");
-    EXPECT_EQ(Label(Kept()), "new");
-  } else {
-    EXPECT_EQ(Label(path_), "new");
-    if (c.mode != v1::RESTORE_MODE_NEW) {
-      EXPECT_EQ(Label(Kept()), "old");
+  for (const KillPoint& point : points_) {
+    SCOPED_TRACE(point.at);
+    Again();
+    ASSERT_TRUE(UndoAndCrashAt(point.at));
+    const auto restorer = Open();
+    const LocalRestorer::Recovery recovery = restorer->Recover({kOperation});
+    const bool undone = !recovery.ended.empty();
+    if (undone) {
+      EXPECT_TRUE(recovery.ended[0].undo);
+      EXPECT_TRUE(recovery.ended[0].outcome.status.ok()) << recovery.ended[0].outcome.status;
+      EXPECT_EQ(recovery.ended[0].order.new_timeline(), 3u);
+      EXPECT_EQ(io::Exists(path_) ? Label(path_) : "none", removes() ? "none" : "old");
+      EXPECT_EQ(Label(Kept()), "new");
+    } else {
+      EXPECT_EQ(Label(path_), "new");
+      if (!removes()) {
+        EXPECT_EQ(Label(Kept()), "old");
+      }
     }
+    EXPECT_EQ(LeftOver(), "");
+    const Outcome again = Undo(kUndoingAgain);
+    ASSERT_TRUE(again.status.ok()) << again.status;
+    EXPECT_EQ(io::Exists(path_) ? Label(path_) : "none", undone ? "new" : removes() ? "none" : "old");
   }
-  EXPECT_EQ(LeftOver(), "");
-  const Outcome again = Undo(kUndoingAgain);
-  ASSERT_TRUE(again.status.ok()) << again.status;
-  EXPECT_EQ(io::Exists(path_) ? Label(path_) : "none", undone ? "new" : c.mode == v1::RESTORE_MODE_NEW ? "none" : "old");
 }
 
 INSTANTIATE_TEST_SUITE_P(
-    Live, UndoCrashTest,
-    ::testing::Values(
-        UndoCrash{"restore.prepared", v1::RESTORE_MODE_LIVE}, UndoCrash{"restore.undo.taken", v1::RESTORE_MODE_LIVE},
-        UndoCrash{"restore.checked", v1::RESTORE_MODE_LIVE}, UndoCrash{"restore.live.before_versions", v1::RESTORE_MODE_LIVE},
-        UndoCrash{"restore.live.undo_created", v1::RESTORE_MODE_LIVE}, UndoCrash{"restore.live.locked", v1::RESTORE_MODE_LIVE},
-        UndoCrash{"restore.live.before_commit", v1::RESTORE_MODE_LIVE}, UndoCrash{"restore.live.after_commit", v1::RESTORE_MODE_LIVE},
-        UndoCrash{"restore.live.applied", v1::RESTORE_MODE_LIVE}, UndoCrash{"restore.undo_part_installed", v1::RESTORE_MODE_LIVE},
-        UndoCrash{"restore.undo_installed", v1::RESTORE_MODE_LIVE}, UndoCrash{"restore.checkpointed", v1::RESTORE_MODE_LIVE},
-        UndoCrash{"restore.live.before_commit", v1::RESTORE_MODE_LIVE, "delete"},
-        UndoCrash{"restore.live.after_commit", v1::RESTORE_MODE_LIVE, "delete"}));
-INSTANTIATE_TEST_SUITE_P(Replace, UndoCrashTest,
-                         ::testing::Values(UndoCrash{"restore.undo.taken", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.checked", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.replace.folded", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.replace.before_link", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.replace.linked", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.replace.before_rename", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.replace.after_rename", v1::RESTORE_MODE_REPLACE},
-                                           UndoCrash{"restore.undo_installed", v1::RESTORE_MODE_REPLACE}));
-INSTANTIATE_TEST_SUITE_P(Removal, UndoCrashTest,
-                         ::testing::Values(UndoCrash{"restore.prepared", v1::RESTORE_MODE_NEW},
-                                           UndoCrash{"restore.replace.folded", v1::RESTORE_MODE_NEW},
-                                           UndoCrash{"restore.replace.linked", v1::RESTORE_MODE_NEW},
-                                           UndoCrash{"restore.replace.after_rename", v1::RESTORE_MODE_NEW},
-                                           UndoCrash{"restore.undo_installed", v1::RESTORE_MODE_NEW}));
+    All, UndoCrashTest,
+    ::testing::Values(UndoCell{v1::RESTORE_MODE_NEW, "", "wal"}, UndoCell{v1::RESTORE_MODE_NEW, "", "delete"},
+                      UndoCell{v1::RESTORE_MODE_LIVE, "wal", "wal"}, UndoCell{v1::RESTORE_MODE_LIVE, "wal", "delete"},
+                      UndoCell{v1::RESTORE_MODE_LIVE, "delete", "wal"}, UndoCell{v1::RESTORE_MODE_LIVE, "delete", "delete"},
+                      UndoCell{v1::RESTORE_MODE_REPLACE, "wal", "wal"}, UndoCell{v1::RESTORE_MODE_REPLACE, "wal", "delete"},
+                      UndoCell{v1::RESTORE_MODE_REPLACE, "delete", "wal"}, UndoCell{v1::RESTORE_MODE_REPLACE, "delete", "delete"}),
+    UndoCellName);
 
 }  // namespace
 }  // namespace litefleet::restore

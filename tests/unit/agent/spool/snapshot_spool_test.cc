@@ -187,6 +187,19 @@ TEST_F(SnapshotSpoolTest, AFullSpoolMergesWhatOtherDatabasesHaveTheOldestFirst) 
   EXPECT_TRUE(controller_->Content() == content_);
 }
 
+TEST_F(SnapshotSpoolTest, OfSeveralOtherDatabasesTheOneWithTheOldestStatesGivesWay) {
+  BackUp();
+  // The first by name has the newer ones.
+  for (int i = 0; i < 6; ++i) ASSERT_TRUE(TakeOther("mail", 30, 20).status.ok());
+  for (int i = 0; i < 2; ++i) ASSERT_TRUE(TakeOther("log", 30, 20).status.ok());
+  Change(60, 40);
+  // More room than that is made by what `mail` has alone.
+  ASSERT_TRUE(TakeNow(static_cast<uint64_t>(spool_->Total().bytes) + (30 << 10)).status.ok());
+  EXPECT_LT(spool_->UsageOf("mail").snapshots, 6U);
+  EXPECT_EQ(spool_->UsageOf("log").snapshots, 2U);
+  for (const v1::CoverageGap& gap : Gaps()) EXPECT_EQ(gap.database(), "mail");
+}
+
 TEST_F(SnapshotSpoolTest, ChunksAreCompressedAtTheLevelThatIsConfigured) {
   std::string text;
   while (text.size() < size_t{200} * kPage) text += fmt::format("{} items of kind {}\n", dice_() % 1000, dice_() % 50);
@@ -278,12 +291,18 @@ TEST_F(SnapshotSpoolTest, WhatCannotBeReadIsMovedAsideWithWhatIsBuiltOnIt) {
   EXPECT_EQ(said_.size(), 2U);
   EXPECT_EQ(gaps_->OpenGaps("app").size(), 1U);
   EXPECT_EQ(gaps_->OpenGaps("app")[0].reason(), "SPOOLED_DAMAGED");
+  EXPECT_EQ(FromProtoTime(gaps_->OpenGaps("app")[0].from()), chain[0].taken_at());
   EXPECT_TRUE(std::filesystem::exists(chain[1].path + ".damaged"));
   EXPECT_TRUE(std::filesystem::exists(chain[2].path + ".damaged"));
   Change(200);
-  ASSERT_TRUE(TakeNow().status.ok()) << "what is left can be gone on from";
+  const Taken next = TakeNow();
+  ASSERT_TRUE(next.status.ok()) << "what is left can be gone on from";
   ASSERT_TRUE(DrainNow().ok());
   EXPECT_TRUE(controller_->Content() == content_);
+  const auto gaps = Gaps();
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(FromProtoTime(gaps[0].from()), chain[0].taken_at()) << "also when that had arrived";
+  EXPECT_EQ(FromProtoTime(gaps[0].until()), next.taken_at);
 }
 
 TEST_F(SnapshotSpoolTest, AChunkThatWentBadIsNeverUploaded) {
@@ -451,10 +470,15 @@ TEST_P(SpoolCutTest, LeavesAChainThatArrives) {
       EXPECT_EQ(spool_->ReadState("app").acknowledged_spooled_id(), chain[0].header.base_spooled_id());
       return;
     }
+    if (const auto state = spool_->ReadState("app"); state.acknowledged_spooled_id() == chain[0].id()) {
+      // It is not uploaded again: this controller has what that of the child had.
+      controller_->Know(state.acknowledged_snapshot_id(), wanted_[chain[0].header.taken_at_ms()]);
+      check_content_ = false;
+    }
   }
   ASSERT_TRUE(DrainNow().ok());
   EXPECT_EQ(spool_->Total().snapshots, 0U);
-  EXPECT_EQ(order_.size(), chain.size());
+  EXPECT_EQ(order_.size(), check_content_ ? chain.size() : 0U);
   // And the spool goes on.
   Change(200, 4);
   ASSERT_TRUE(TakeNow().status.ok());

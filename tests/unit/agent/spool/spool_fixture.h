@@ -18,6 +18,7 @@
 #include "agent/spool/snapshot_spool.h"
 #include "agent/spool/take.h"
 #include "agent/upload/chunk_feed.h"
+#include "common/base/ids.h"
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
 #include "common/format/extent.h"
@@ -55,6 +56,30 @@ class ContentSource final : public capture::PageSource {
   size_t next_ = 0;
 };
 
+// A machine's clocks, and its boots.
+class DeviceClock final : public Clock {
+ public:
+  SystemTime Now() const override { return clock_.Now(); }
+  SteadyTime Steady() const override { return clock_.Steady(); }
+  std::chrono::nanoseconds SinceBoot() const override { return clock_.SinceBoot() - booted_; }
+  void Advance(std::chrono::nanoseconds by) { clock_.Advance(by); }
+  void JumpSystem(std::chrono::nanoseconds by) { clock_.JumpSystem(by); }
+  // It is off for so long, and then its clock says this.
+  void Reboot(std::chrono::nanoseconds off, SystemTime says) {
+    clock_.Advance(off);
+    booted_ = clock_.SinceBoot();
+    Set(says);
+  }
+  void Set(SystemTime says) { clock_.JumpSystem(says - Now()); }
+  // What a clock says that was never wrong.
+  SystemTime True() const { return began_ + std::chrono::duration_cast<SystemTime::duration>(clock_.SinceBoot()); }
+
+ private:
+  FakeClock clock_;
+  const SystemTime began_ = clock_.Now() - std::chrono::duration_cast<SystemTime::duration>(clock_.SinceBoot());
+  std::chrono::nanoseconds booted_{0};
+};
+
 class SpoolTest : public testing::Test {
  protected:
   SpoolTest() : directory_(testing::TempDir() + "/lf-spool-XXXXXX") {
@@ -77,7 +102,7 @@ class SpoolTest : public testing::Test {
     ASSERT_TRUE(gaps.ok()) << gaps.status();
     gaps_ = *std::move(gaps);
     said_.clear();
-    auto spool = SnapshotSpool::Open(directory_ + "/spooled", *gaps_, clock_, said_);
+    auto spool = SnapshotSpool::Open(directory_ + "/spooled", *gaps_, clock_, said_, boot_id_);
     ASSERT_TRUE(spool.ok()) << spool.status();
     spool_ = *std::move(spool);
     auto ledger = ledger::Ledger::Open(ledger_file(), identity_);
@@ -128,6 +153,7 @@ class SpoolTest : public testing::Test {
     job.acknowledged_taken_at_ms = acknowledged_at_ms_;
     job.spool_bytes = spool_bytes;
     job.compression_level = level_;
+    job.method = method_;
     job.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> { return std::make_unique<ContentSource>(content_, clock_); };
     Taken taken = Take(*spool_, job, cancel_);
     if (taken.status.ok() && !taken.id.empty()) wanted_[ToUnixMillis(taken.taken_at)] = content_;
@@ -180,10 +206,12 @@ class SpoolTest : public testing::Test {
   }
 
   std::string directory_;
-  FakeClock clock_;
+  DeviceClock clock_;
+  std::string boot_id_ = BootId();
   std::mt19937_64 dice_{7};
   std::string content_;
   int level_ = 1;
+  v1::Method method_ = v1::METHOD_ONLINE;
   std::map<std::string, std::string> others_;  // content by database
   std::map<int64_t, std::string> wanted_;      // by taken_at
   std::vector<int64_t> order_;                 // of acknowledgements

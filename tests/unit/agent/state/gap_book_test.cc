@@ -108,15 +108,23 @@ TEST_F(GapBookTest, OneOfAKindIsOpenAtATime) {
   EXPECT_EQ(Text(*book), "10-25(3) 15-(0) 15-(0)");
 }
 
+TEST_F(GapBookTest, AnOpenOneBeginsWithTheEarliest) {
+  auto book = Open();
+  const std::string id = book->Begin(Of(10)).value();
+  ASSERT_TRUE(book->Recorded(*book->NextUnrecorded()).ok());
+  EXPECT_EQ(book->Begin(Of(5)).value(), id);
+  EXPECT_EQ(Text(*Open()), "5-(0)") << "and that is told";
+}
+
 TEST_F(GapBookTest, GapsThatTouchAreOne) {
   auto book = Open();
-  ASSERT_TRUE(book->Add(Of(10, "app", "SPOOL_FULL", 1), At(20)).ok());
-  ASSERT_TRUE(book->Add(Of(10, "app", "SPOOL_FULL", 1), At(30)).ok());
-  ASSERT_TRUE(book->Add(Of(30, "app", "SPOOL_FULL", 1), At(40)).ok());
+  ASSERT_TRUE(book->Add(Of(10, "app", "SPOOL_FULL", 1), At(20), {}).ok());
+  ASSERT_TRUE(book->Add(Of(10, "app", "SPOOL_FULL", 1), At(30), {}).ok());
+  ASSERT_TRUE(book->Add(Of(30, "app", "SPOOL_FULL", 1), At(40), {}).ok());
   EXPECT_EQ(Text(*book), "10-40(3)");
-  ASSERT_TRUE(book->Add(Of(41, "app", "SPOOL_FULL", 1), At(50)).ok());
-  ASSERT_TRUE(book->Add(Of(20, "other", "SPOOL_FULL", 1), At(40)).ok());
-  ASSERT_TRUE(book->Add(Of(20, "app", "AGENT_DOWN"), At(40)).ok());
+  ASSERT_TRUE(book->Add(Of(41, "app", "SPOOL_FULL", 1), At(50), {}).ok());
+  ASSERT_TRUE(book->Add(Of(20, "other", "SPOOL_FULL", 1), At(40), {}).ok());
+  ASSERT_TRUE(book->Add(Of(20, "app", "AGENT_DOWN"), At(40), {}).ok());
   EXPECT_EQ(Text(*book), "10-40(3) 20-40(0) 20-40(1) 41-50(1)");
 }
 
@@ -130,7 +138,7 @@ TEST_F(GapBookTest, AClockThatWasSetBackDoesNotTurnAGapAround) {
 TEST_F(GapBookTest, IsBounded) {
   auto book = Open();
   const int many = static_cast<int>(GapBook::kMaxPerDatabase) * 3;
-  for (int i = 0; i < many; ++i) ASSERT_TRUE(book->Add(Of(10 * i, "app", "SPOOL_FULL", 1), At(10 * i + 5)).ok());
+  for (int i = 0; i < many; ++i) ASSERT_TRUE(book->Add(Of(10 * i, "app", "SPOOL_FULL", 1), At(10 * i + 5), {}).ok());
   size_t files = 0;
   for (const auto& entry : std::filesystem::directory_iterator(path_)) files += entry.is_regular_file() ? 1 : 0;
   EXPECT_EQ(files, GapBook::kMaxPerDatabase);
@@ -146,6 +154,17 @@ TEST_F(GapBookTest, WhatCannotBeReadIsMovedAside) {
   EXPECT_EQ(damaged_.size(), 1U);
   EXPECT_FALSE(book->NextUnrecorded());
   EXPECT_TRUE(std::filesystem::exists(path_ + "/" + id + ".damaged"));
+}
+
+// A directory stands for a sector that fails: it can be opened, and not read.
+TEST_F(GapBookTest, WhatTheDiskDoesNotGiveBackIsMovedAsideToo) {
+  const std::string id = Open()->Begin(Of(10)).value();
+  std::filesystem::create_directory(path_ + "/01JDAAAAAAAAAAAAAAAAAAAAAA");
+  std::ofstream(path_ + "/01JDBBBBBBBBBBBBBBBBBBBBBB") << std::string(100 << 10, 'x');
+  const auto book = Open();
+  EXPECT_EQ(damaged_.size(), 2U);
+  EXPECT_EQ(book->OpenGaps("app").size(), 1U);
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/01JDAAAAAAAAAAAAAAAAAAAAAA.damaged"));
 }
 
 TEST_F(GapBookTest, ACutLeavesTheOldOneOrTheNew) {
@@ -165,13 +184,82 @@ TEST_F(GapBookTest, ACutLeavesTheOldOneOrTheNew) {
   EXPECT_EQ(Text(*book), "10-20(0)");
 }
 
+TEST_F(GapBookTest, AClockThatIsSetDoesNotMakeAGapADecadeLong) {
+  FakeClock clock;
+  const auto open = [&] { return std::move(GapBook::Open(path_, damaged_, &clock).value()); };
+  auto book = open();
+  const SystemTime began = clock.Now();
+  const std::string id =
+      book->Begin({.database = "app", .from = began, .reason = "SPOOL_FULL", .message = "", .from_since_boot = clock.SinceBoot()}).value();
+  clock.Advance(std::chrono::minutes(5));
+  clock.JumpSystem(std::chrono::hours(24 * 365 * 10));
+  book = open();
+  ASSERT_TRUE(book->End(id, clock.Now()).ok());
+  book = open();
+  const v1::CoverageGap told = book->OnThisClock(*book->NextUnrecorded());
+  EXPECT_EQ(TimestampMillis(told.until()) - TimestampMillis(told.from()), 300'000);
+  EXPECT_EQ(FromProtoTime(told.until()), clock.Now());
+  ASSERT_TRUE(book->Recorded(*book->NextUnrecorded()).ok()) << "it is recorded as the book has it";
+  EXPECT_FALSE(book->NextUnrecorded());
+}
+
+// The clock stood still while the machine was off, eight hours long.
+TEST_F(GapBookTest, WhatIsRememberedFromABootBeforeIsNotMovedWithTheClock) {
+  FakeClock clock;
+  const auto book = std::move(GapBook::Open(path_, damaged_, &clock).value());
+  const SystemTime off = clock.Now();
+  clock.Advance(std::chrono::seconds(30));
+  const GapBook::Begun begun{.database = "app", .from = off, .reason = "AGENT_DOWN", .message = ""};
+  const std::string id = book->Begin(begun).value();
+  const SystemTime until = clock.Now();
+  ASSERT_TRUE(book->Add({.database = "b", .from = off, .reason = "AGENT_DOWN", .message = ""}, until, clock.SinceBoot()).ok());
+  clock.JumpSystem(std::chrono::hours(8));
+  EXPECT_EQ(book->Begin(begun).value(), id);
+  clock.Advance(std::chrono::minutes(5));
+  ASSERT_TRUE(book->End(id, clock.Now()).ok());
+  for (int i = 0; i < 2; ++i) {
+    const v1::CoverageGap gap = *book->NextUnrecorded(), told = book->OnThisClock(gap);
+    EXPECT_EQ(FromProtoTime(told.from()), off);
+    EXPECT_EQ(FromProtoTime(told.until()), gap.id() == id ? clock.Now() : until + std::chrono::hours(8));
+    ASSERT_TRUE(book->Recorded(gap).ok());
+  }
+}
+
+// A machine without a battery, half a century behind. It ends after its clock was set, and before.
+TEST_F(GapBookTest, WhatIsRememberedIsNotOfAClockThatIsNotSet) {
+  constexpr std::chrono::hours kBehind(24 * 365 * 56);
+  for (const bool ends_before : {false, true}) {
+    FakeClock clock;
+    const auto book = std::move(GapBook::Open(path_, damaged_, &clock).value());
+    const SystemTime off = clock.Now();
+    clock.Advance(std::chrono::hours(1));
+    clock.JumpSystem(-kBehind);
+    const std::string id = book->Begin({.database = "app", .from = off, .reason = "RUN_FAILED", .message = ""}).value();
+    EXPECT_EQ(FromProtoTime(book->OnThisClock(*book->NextUnrecorded(), kBehind).from()), off) << "told before the clock is set";
+    if (ends_before) {
+      ASSERT_TRUE(book->End(id, clock.Now()).ok());
+      const v1::CoverageGap told = book->OnThisClock(*book->NextUnrecorded(), kBehind);
+      EXPECT_EQ(FromProtoTime(told.from()), off);
+      EXPECT_EQ(FromProtoTime(told.until()), off + std::chrono::hours(1));
+    }
+    clock.JumpSystem(kBehind);
+    if (!ends_before) {
+      ASSERT_TRUE(book->End(id, clock.Now()).ok());
+    }
+    const v1::CoverageGap told = book->OnThisClock(*book->NextUnrecorded());
+    EXPECT_EQ(FromProtoTime(told.from()), off);
+    EXPECT_EQ(FromProtoTime(told.until()), off + std::chrono::hours(1));
+    ASSERT_TRUE(book->Recorded(*book->NextUnrecorded()).ok());
+  }
+}
+
 TEST_F(GapBookTest, TellsOfChanges) {
   auto book = Open();
   int told = 0;
   book->OnChange([&] { ++told; });
   const std::string id = book->Begin(Of(10)).value();
   ASSERT_TRUE(book->End(id, At(12)).ok());
-  ASSERT_TRUE(book->Add(Of(20), At(21)).ok());
+  ASSERT_TRUE(book->Add(Of(20), At(21), {}).ok());
   EXPECT_EQ(told, 3);
 }
 

@@ -95,6 +95,43 @@ TEST_F(StateDirectoryTest, DamagedFilesAreMovedAsideAndTheRestIsRead) {
   EXPECT_TRUE(std::filesystem::exists(path_ + "/orders/notes.txt"));
 }
 
+// A directory stands for a sector that fails: it can be opened, and not read.
+TEST_F(StateDirectoryTest, WhatTheDiskDoesNotGiveBackIsMovedAside) {
+  const StateDirectory state = Open();
+  ASSERT_TRUE(state.WriteOperation(Operation(kId)).ok());
+  std::filesystem::create_directory(path_ + "/orders/" + kOther);
+  std::filesystem::create_directory(path_ + "/results/" + kOther);
+  std::filesystem::create_directory(path_ + "/databases/app.state");
+  std::filesystem::create_directory(path_ + "/policy.state");
+  const auto operations = state.ReadOperations(damaged_);
+  ASSERT_TRUE(operations.ok()) << operations.status();
+  EXPECT_EQ(operations->size(), 1u);
+  const auto results = state.ReadResults(damaged_);
+  ASSERT_TRUE(results.ok()) << results.status();
+  EXPECT_TRUE(results->empty());
+  EXPECT_EQ(damaged_.size(), 2u);
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/orders/" + kOther + ".damaged"));
+  EXPECT_TRUE(absl::IsDataLoss(state.ReadDatabase("app").status()));
+  EXPECT_TRUE(absl::IsDataLoss(state.ReadPolicy().status()));
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/policy.state.damaged"));
+  EXPECT_FALSE(state.ReadPolicy()->has_value()) << "it is sent again";
+}
+
+TEST_F(StateDirectoryTest, AConfirmationOfWhatIsNoOperationGoesAtStart) {
+  const StateDirectory state = Open();
+  ASSERT_TRUE(state.WriteOperation(Operation(kId)).ok());
+  v1::Order waiting, ended;
+  waiting.set_operation_id(kId);
+  ended.set_operation_id(kOther);
+  ASSERT_TRUE(state.WriteConfirmation(waiting).ok());
+  ASSERT_TRUE(state.WriteConfirmation(ended).ok());
+  ASSERT_TRUE(state.ClearSpool().ok());
+  EXPECT_TRUE(state.IsConfirmed(waiting));
+  EXPECT_FALSE(state.IsConfirmed(ended));
+  EXPECT_TRUE(state.HasOperation(kId));
+  EXPECT_FALSE(state.HasOperation(kOther));
+}
+
 TEST_F(StateDirectoryTest, AnOrderOfAnotherNameIsDamage) {
   const StateDirectory state = Open();
   ASSERT_TRUE(state.WriteOperation(Operation(kId)).ok());
@@ -134,7 +171,12 @@ TEST_F(StateDirectoryTest, LeftOverTemporaryFilesGo) {
   Open();
   Write(std::string("orders/") + kId + ".tmp", "half");
   Write("databases/app.state.tmp", "half");
-  Open();
+  // A command beside the agent leaves alone what the agent may be writing.
+  const StateDirectory state = Open();
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/orders/" + kId + ".tmp"));
+  EXPECT_TRUE(std::filesystem::exists(path_ + "/databases/app.state.tmp"));
+  const auto lock = state.Lock();
+  ASSERT_TRUE(lock.ok()) << lock.status();
   EXPECT_FALSE(std::filesystem::exists(path_ + "/orders/" + kId + ".tmp"));
   EXPECT_FALSE(std::filesystem::exists(path_ + "/databases/app.state.tmp"));
 }

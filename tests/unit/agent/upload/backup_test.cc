@@ -7,6 +7,7 @@
 #include <atomic>
 #include <filesystem>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "agent/capture/online_source.h"
@@ -104,6 +105,7 @@ class BackupTest : public testing::Test {
     };
   }
   BackupOutcome Run() {
+    last_ = {};
     return RunBackup(job_, options_, controller_, rate_, clock_, cancel_, [this](const v1::Progress& progress) {
       EXPECT_GE(progress.done_bytes(), last_.done_bytes());
       EXPECT_LE(progress.done_bytes(), progress.total_bytes());
@@ -122,7 +124,10 @@ class BackupTest : public testing::Test {
     EXPECT_EQ(controller_.commits().back().root_digest(), root.Finish().AsString());
   }
   // A silence ends an attempt soon. On a slow machine this may also end one that was merely slow, so attempts are not counted exactly.
-  void SoonTiredOfSilence() { options_.attempt.no_progress = options_.attempt.commit_wait = milliseconds(400); }
+  void SoonTiredOfSilence() {
+    options_.attempt.no_progress = options_.attempt.commit_wait = milliseconds(400);
+    options_.attempt.slowest_link = int64_t{1} << 30;
+  }
   // Cancels once `state` was reached; the backup must end soon.
   void CancelAfter(milliseconds delay) {
     std::thread canceller([this, delay] {
@@ -261,6 +266,33 @@ TEST_F(BackupTest, ASilentControllerIsLeftAndTriedAgain) {
   EXPECT_GE(controller_.streams(), 2);
 }
 
+// A message takes longer than a silence may last: it is waited for as long as it takes on the slowest link.
+TEST_F(BackupTest, ASlowLinkIsNoSilence) {
+  Content(RandomContent(1, 4), true);
+  options_.attempt.no_progress = milliseconds(1500);
+  controller_.on_request = [this](const v1::UploadRequest& request) {
+    if (request.has_chunks()) std::this_thread::sleep_for(2 * options_.attempt.no_progress);
+    return absl::OkStatus();
+  };
+  ExpectDone(Run());
+  EXPECT_EQ(controller_.streams(), 1);
+}
+
+// How long ago the state was is true when the commit leaves, and not when the last page was read: chunks go before it.
+TEST_F(BackupTest, TheAgeGrowsWhileChunksGoBeforeTheCommit) {
+  FakeClock clock;
+  std::atomic<int64_t> left_at{0};
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (request.has_chunks()) clock.Advance(std::chrono::seconds(10));
+    if (request.has_commit()) left_at = std::chrono::duration_cast<std::chrono::seconds>(clock.SinceBoot()).count();
+    return absl::OkStatus();
+  };
+  const BackupOutcome outcome = RunBackup(job_, options_, controller_, rate_, clock, cancel_, [](const v1::Progress&) {});
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  // The source was pinned when the machine started.
+  EXPECT_EQ(controller_.commits()[0].age().seconds(), left_at.load());
+}
+
 TEST_F(BackupTest, GivesUpInTheEnd) {
   job_.give_up_at = std::chrono::steady_clock::now() + milliseconds(300);
   controller_.on_request = [](const v1::UploadRequest&) { return Error(absl::StatusCode::kUnavailable, "DOWN", "down"); };
@@ -289,6 +321,28 @@ TEST_F(BackupTest, AnErrorOfTheSourceIsFinalAndKeepsItsReason) {
   EXPECT_TRUE(controller_.commits().empty());
 }
 
+// The next run of a schedule may be a night away, and the lock a transaction of six seconds.
+TEST_F(BackupTest, AScheduledRunComesBackToALockedDatabase) {
+  job_.waits_for_locks = true;
+  const auto busy = Error(absl::StatusCode::kUnavailable, "DATABASE_BUSY", "busy");
+  const auto open = job_.open;
+  job_.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
+    if (opened_ == 3) return open();
+    ++opened_;
+    return busy;
+  };
+  ExpectDone(Run());
+  EXPECT_EQ(opened_, 4);
+  opened_ = 0;
+  last_ = {};
+  job_.open = [&]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
+    ++opened_;
+    return busy;
+  };
+  EXPECT_EQ(ReasonOf(Run().status), "DATABASE_BUSY");
+  EXPECT_EQ(opened_, 6);
+}
+
 TEST_F(BackupTest, DamageIsReportedWithTheSnapshot) {
   prepare_ = [](FakeSource& source) { source.damage_text = "page 3 is odd"; };
   ExpectDone(Run());
@@ -306,6 +360,64 @@ TEST_F(BackupTest, RollbackModeLetsGoBeforeAnythingIsSent) {
   ExpectDone(Run());
   EXPECT_EQ(open_at_begin, 0);
   EXPECT_EQ(controller_.commits()[0].journal_mode(), v1::JOURNAL_MODE_ROLLBACK);
+}
+
+// A file of the device that does not come back is none of the link's errors, which are tried again for a day.
+TEST_F(BackupTest, WhatIsLostOnTheDeviceIsReadAgainOnce) {
+  Content(RandomContent(40, 3), false);
+  controller_.on_request = [this, once = false](const v1::UploadRequest& request) mutable {
+    if (request.has_begin() && !std::exchange(once, true)) std::filesystem::resize_file(job_.spool_file, 0);
+    return absl::OkStatus();
+  };
+  ExpectDone(Run());
+  EXPECT_EQ(opened_, 2);
+  last_.Clear();
+  opened_ = 0;
+  job_.session_id = "01JDCCCCCCCCCCCCCCCCCCCCCC";
+  Content(RandomContent(40, 4), false);
+  controller_.on_request = [this](const v1::UploadRequest& request) {
+    if (request.has_begin()) std::filesystem::resize_file(job_.spool_file, 0);
+    return absl::OkStatus();
+  };
+  EXPECT_EQ(ReasonOf(Run().status), "FILE_TOO_SHORT");
+  EXPECT_EQ(opened_, 2);
+}
+
+// One chunk that the controller wants, and that the device cannot read.
+class UnreadableFeed final : public ChunkFeed {
+ public:
+  absl::StatusOr<std::optional<Chunk>> Next() override {
+    if (std::exchange(given_, true)) return std::nullopt;
+    Chunk chunk;
+    chunk.runs = {{.first_page = 1, .page_count = 1}};
+    chunk.raw_bytes = kPage;
+    chunk.payload = std::make_shared<Unreadable>();
+    return chunk;
+  }
+  v1::UploadCommit Commit() override { return {}; }
+  std::chrono::nanoseconds pinned_since_boot() const override { return {}; }
+  uint32_t page_size() const override { return kPage; }
+  uint32_t page_count() const override { return 1; }
+  int64_t read_bytes() const override { return 0; }
+
+ private:
+  struct Unreadable final : PackablePayload {
+    absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor&) override { return ErrnoError(EIO, "read /spooled"); }
+    absl::StatusOr<std::string> Raw() const override { return ErrnoError(EIO, "read /spooled"); }
+  };
+  bool given_ = false;
+};
+
+TEST_F(BackupTest, WhatWasSpooledAndCannotBeReadEndsAtOnce) {
+  SpooledSource spooled;
+  int opened = 0;
+  spooled.open = [&]() -> absl::StatusOr<std::unique_ptr<ChunkFeed>> {
+    ++opened;
+    return std::make_unique<UnreadableFeed>();
+  };
+  job_.spooled = &spooled;
+  EXPECT_EQ(ReasonOf(Run().status), "IO_ERROR");
+  EXPECT_EQ(opened, 1);
 }
 
 TEST_F(BackupTest, RollbackModeReadsOnceHoweverOftenTheLinkIsCut) {
@@ -345,6 +457,24 @@ TEST_F(BackupTest, ProgressGrowsUnderARateLimit) {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count();
   EXPECT_GE(seconds, static_cast<double>(outcome.progress.wire_bytes()) / (4 << 20) - 0.6);
   EXPECT_GE(reports.load(), 3);
+}
+
+TEST_F(BackupTest, ProgressGrowsWhileADatabaseInRollbackModeIsSpooled) {
+  Content(RandomContent(40, 3), false);
+  prepare_ = [](FakeSource& source) { source.pause = milliseconds(25); };
+  std::set<int64_t> read, sent;
+  const BackupOutcome outcome = RunBackup(job_, options_, controller_, rate_, clock_, cancel_, [&](const v1::Progress& progress) {
+    EXPECT_GE(progress.done_bytes(), last_.done_bytes());
+    EXPECT_LE(progress.done_bytes(), progress.total_bytes());
+    last_ = progress;
+    if (progress.phase() == "reading") read.insert(progress.done_bytes());
+    if (progress.phase() == "uploading") sent.insert(progress.done_bytes());
+  });
+  ExpectDone(outcome);
+  EXPECT_GE(read.size(), 3u);
+  EXPECT_LE(*read.rbegin(), outcome.progress.total_bytes() / 2);
+  ASSERT_FALSE(sent.empty());
+  EXPECT_GE(*sent.rbegin(), outcome.progress.total_bytes() / 2);
 }
 
 TEST_F(BackupTest, CancelWhileOffline) {

@@ -64,6 +64,7 @@ class Source final : public capture::PageSource {
     const auto began = std::chrono::steady_clock::now();
     const absl::Cleanup counted = [&] { reading += std::chrono::steady_clock::now() - began; };
     std::this_thread::sleep_for(pause);
+    if (pinned_ && on_next) on_next();
     if (next_ * format::kExtentBytes >= state_.size()) return std::nullopt;
     if (!pinned_) state_ = database_.Content();
     return capture::ExtentPages{static_cast<uint32_t>(next_),
@@ -85,6 +86,7 @@ class Source final : public capture::PageSource {
   static inline std::atomic<int> open{0};
   static inline std::chrono::nanoseconds reading{0};  // by all of them
   milliseconds pause{0};                              // of each extent
+  std::function<void()> on_next;                      // the same, where it is pinned
 
  private:
   const Changing& database_;
@@ -119,6 +121,7 @@ class PrecopyTest : public testing::TestWithParam<bool> {
       pinned_ = database_.Content();
       auto source = std::make_unique<Source>(database_, GetParam(), true);
       if (pins_ == 1) source->pause = first_pause_;
+      source->on_next = [this] { LookAtSpool(); };
       return source;
     };
     job_.open_precopy = [this]() -> absl::StatusOr<std::unique_ptr<capture::PageSource>> {
@@ -130,8 +133,7 @@ class PrecopyTest : public testing::TestWithParam<bool> {
       const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(15);
       while (Source::open.load() > 0 && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(milliseconds(1));
       held_ += Source::open.load();
-      struct stat st {};
-      if (stat(job_.spool_file.c_str(), &st) == 0) largest_spool_ = std::max<int64_t>(largest_spool_.load(), st.st_size);
+      LookAtSpool();
       if (on_request_) return on_request_(request);
       return absl::OkStatus();
     };
@@ -141,6 +143,12 @@ class PrecopyTest : public testing::TestWithParam<bool> {
     EXPECT_EQ(held_.load(), 0) << "the network was waited for while the database was pinned";
     EXPECT_FALSE(std::filesystem::exists(job_.spool_file));
     std::filesystem::remove_all(directory_);
+  }
+  void LookAtSpool() {
+    struct stat st {};
+    if (stat(job_.spool_file.c_str(), &st) != 0) return;
+    int64_t seen = largest_spool_;
+    while (seen < st.st_size && !largest_spool_.compare_exchange_weak(seen, st.st_size)) continue;
   }
   BackupOutcome Run() {
     last_.Clear();
@@ -229,6 +237,17 @@ TEST_P(PrecopyTest, MoreThanTheSpoolHoldsIsUploadedAheadAndTheSnapshotIsExact) {
   EXPECT_TRUE(controller_.commits().front().precopied());
   ASSERT_EQ(outcome.steps.size(), 1u);
   EXPECT_THAT(outcome.steps[0], testing::HasSubstr("pre-copied"));
+}
+
+// More than twice what the spool holds: seen in what the first part takes, and not only when it is full.
+TEST_P(PrecopyTest, WhatWillNotFitIsNotWritten) {
+  options_.spool.max_bytes = 2 << 20;
+  first_pause_ = milliseconds(5);  // the compressors keep up, so that nothing is spooled as it is
+  const BackupOutcome outcome = Run();
+  ExpectExact(outcome);
+  EXPECT_GE(rounds_, 1);
+  EXPECT_GT(largest_spool_.load(), 0);
+  EXPECT_LT(largest_spool_.load(), 3 << 19);
 }
 
 TEST_P(PrecopyTest, ALargeChangeOfAKnownDatabaseToo) {

@@ -116,33 +116,53 @@ TEST_F(UploadSessionTest, SendsOnlyWhatIsMissingInTheOrderOfTheOffers) {
   const auto c = session_.TakeWanted();
   ASSERT_TRUE(a && b && c);
   EXPECT_FALSE(session_.TakeWanted());
-  session_.GivePacked(b->number, Packed(200));
+  session_.GivePacked(b->number, Packed(140));
   EXPECT_FALSE(session_.NextRequest()) << "the first one is not packed yet";
-  session_.GivePacked(a->number, Packed(200));
-  session_.GivePacked(c->number, Packed(200));
+  session_.GivePacked(a->number, Packed(140));
+  session_.GivePacked(c->number, Packed(140));
   const auto chunks = session_.NextRequest();
   ASSERT_TRUE(chunks && chunks->has_chunks());
-  ASSERT_EQ(chunks->chunks().chunks_size(), 3);
+  ASSERT_EQ(chunks->chunks().chunks_size(), 2) << "300 bytes are a message";
   EXPECT_EQ(chunks->chunks().chunks(0).name()[0], 1);
-  EXPECT_EQ(chunks->chunks().chunks(2).name()[0], 3);
-  EXPECT_EQ(session_.counts().wire_bytes, 600);
+  EXPECT_EQ(chunks->chunks().chunks(1).name()[0], 2);
+  const auto last = session_.NextRequest();
+  ASSERT_TRUE(last && last->has_chunks());
+  ASSERT_EQ(last->chunks().chunks_size(), 1);
+  EXPECT_EQ(last->chunks().chunks(0).name()[0], 3);
+  EXPECT_EQ(session_.counts().wire_bytes, 420);
   EXPECT_EQ(session_.counts().dealt_bytes, 4 * kPage);
 }
 
 TEST_F(UploadSessionTest, TheWindowHoldsUntilMarksCome) {
-  Accept(/*window=*/500);
+  Accept(/*window=*/290);
   for (uint32_t i = 0; i < 4; ++i) session_.Offer(MakeChunk(i));
   ASSERT_TRUE(session_.NextRequest()->has_offer());
   ASSERT_TRUE(Answer(1, {0, 1, 2, 3}).ok());
-  for (int i = 0; i < 4; ++i) session_.GivePacked(session_.TakeWanted()->number, Packed(240));
+  for (int i = 0; i < 4; ++i) session_.GivePacked(session_.TakeWanted()->number, Packed(140));
   const auto first = session_.NextRequest();
   ASSERT_TRUE(first && first->chunks().chunks_size() == 2) << "two fit into the window";
   EXPECT_FALSE(session_.NextRequest());
   ASSERT_TRUE(Durable(7).ok());
   EXPECT_FALSE(session_.NextRequest()) << "those are of an earlier stream";
   ASSERT_TRUE(Durable(9).ok());
-  EXPECT_EQ(session_.counts().durable_bytes, 480);
+  EXPECT_EQ(session_.counts().durable_bytes, 280);
   EXPECT_EQ(session_.NextRequest()->chunks().chunks_size(), 2);
+}
+
+// Two that are nearly as large as a message may be are not one: on a slow link it would outlast the answer to a ping.
+TEST_F(UploadSessionTest, AMessageDoesNotGrowBeyondItsSize) {
+  Accept();
+  for (uint32_t i = 0; i < 4; ++i) session_.Offer(MakeChunk(i));
+  ASSERT_TRUE(session_.NextRequest()->has_offer());
+  ASSERT_TRUE(Answer(1, {0, 1, 2, 3}).ok());
+  for (const size_t size : {290, 290, 10, 1}) {
+    const auto wanted = session_.TakeWanted();
+    ASSERT_TRUE(wanted.has_value());
+    session_.GivePacked(wanted->number, Packed(size));
+  }
+  EXPECT_EQ(session_.NextRequest()->chunks().chunks_size(), 1);
+  EXPECT_EQ(session_.NextRequest()->chunks().chunks_size(), 2) << "300 bytes";
+  EXPECT_EQ(session_.NextRequest()->chunks().chunks_size(), 1);
 }
 
 TEST_F(UploadSessionTest, OneChunkFitsIntoEveryWindow) {

@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <random>
+#include <thread>
+#include <vector>
 
 #include "agent/upload/backup.h"
 #include "agent/upload/text_feed.h"
@@ -18,9 +20,15 @@ using std::chrono::milliseconds;
 
 class FakeText final : public capture::TextSource {
  public:
-  explicit FakeText(const std::string& text) : text_(text) { info_.wal = true; }
+  FakeText(const std::string& text, bool wal, uint64_t database_bytes) : text_(text) {
+    info_.wal = wal;
+    info_.page_size = 4096;
+    info_.page_count = static_cast<uint32_t>(database_bytes / 4096);
+  }
   const capture::SourceInfo& info() const override { return info_; }
   absl::StatusOr<ByteView> Next() override {
+    std::this_thread::sleep_for(slow);
+    if (pieces != nullptr) ++*pieces;
     LF_RETURN_IF_ERROR(failure);
     const ByteView piece = AsBytes(text_).subspan(at_, std::min<size_t>(10'000, text_.size() - at_));
     at_ += piece.size();
@@ -31,7 +39,12 @@ class FakeText final : public capture::TextSource {
   std::chrono::nanoseconds pinned_for() const override { return milliseconds(5); }
   int64_t read_bytes() const override { return 4096; }
 
+  void Detach() { info_.detached = true; }
+  std::string note() const override { return at_ == text_.size() ? "it needs its application" : ""; }
+
   absl::Status failure;
+  milliseconds slow{0};
+  int* pieces = nullptr;
 
  private:
   const std::string text_;
@@ -61,8 +74,20 @@ class TextBackup : public testing::Test {
     job_.give_up_at = std::chrono::steady_clock::now() + std::chrono::seconds(20);
     job_.open_text = [this]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
       ++opened_;
-      auto source = std::make_unique<FakeText>(text_);
+      auto source = std::make_unique<FakeText>(text_, wal_, database_bytes_);
       source->failure = failure_;
+      source->slow = slow_;
+      source->pieces = &pieces_;
+      return source;
+    };
+  }
+  // From now on there can be a copy.
+  void MayCopy() {
+    job_.open_text_of_copy = [this]() -> absl::StatusOr<std::unique_ptr<capture::TextSource>> {
+      ++copies_;
+      LF_RETURN_IF_ERROR(copy_failure_);
+      auto source = std::make_unique<FakeText>(text_, wal_, database_bytes_);
+      source->Detach();
       return source;
     };
   }
@@ -87,7 +112,13 @@ class TextBackup : public testing::Test {
   const std::string directory_;
   std::string text_ = Rows(2'000'000);
   absl::Status failure_;
+  absl::Status copy_failure_;
+  milliseconds slow_{0};  // a piece
   int opened_ = 0;
+  int pieces_ = 0;  // read of the database itself
+  int copies_ = 0;
+  uint64_t database_bytes_ = 64 << 20;
+  bool wal_ = true;
   BackupJob job_;
   BackupOptions options_;
   fakes::FakeUploadController controller_;
@@ -98,6 +129,7 @@ class TextBackup : public testing::Test {
 
 TEST_F(TextBackup, TheControllerGetsTheTextAndWhatItIs) {
   job_.part = "tables a, b";
+  job_.compatible = true;
   v1::UploadBegin begin;
   controller_.on_request = [&](const v1::UploadRequest& request) {
     if (request.has_begin()) begin = request.begin();
@@ -114,8 +146,32 @@ TEST_F(TextBackup, TheControllerGetsTheTextAndWhatItIs) {
   const v1::UploadCommit commit = controller_.commits()[0];
   EXPECT_EQ(commit.content_bytes(), static_cast<int64_t>(text_.size()));
   EXPECT_EQ(commit.part(), "tables a, b");
+  EXPECT_TRUE(commit.compatible());
   EXPECT_EQ(commit.page_count(), begin.page_count());
   EXPECT_EQ(commit.journal_mode(), v1::JOURNAL_MODE_WAL);
+  EXPECT_EQ(outcome.progress.done_bytes(), outcome.progress.total_bytes());
+  EXPECT_EQ(outcome.steps, std::vector<std::string>{"it needs its application"});
+}
+
+// A dump of minutes is not silent: what is read into the spool is half of the way.
+TEST_F(TextBackup, ProgressGrowsWhileTheSpoolIsFilled) {
+  slow_ = milliseconds(5);
+  std::vector<v1::Progress> seen;
+  const BackupOutcome outcome =
+      RunBackup(job_, options_, controller_, rate_, clock_, cancel_, [&](const v1::Progress& progress) { seen.push_back(progress); });
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  int64_t done = 0;
+  int steps = 0;
+  for (const v1::Progress& progress : seen) {
+    EXPECT_GE(progress.done_bytes(), done);
+    if (progress.phase() == "reading" && progress.done_bytes() > done) {
+      ++steps;
+      EXPECT_EQ(progress.total_bytes(), 0) << "not known yet";
+      EXPECT_LE(progress.done_bytes(), outcome.progress.total_bytes() / 2);
+    }
+    done = progress.done_bytes();
+  }
+  EXPECT_GE(steps, 2);
   EXPECT_EQ(outcome.progress.done_bytes(), outcome.progress.total_bytes());
 }
 
@@ -142,12 +198,201 @@ TEST_F(TextBackup, ACutLinkDoesNotReadTheDatabaseAgain) {
   EXPECT_EQ(Stored(), text_);
 }
 
-TEST_F(TextBackup, WhatTheSpoolCannotHoldIsSaid) {
+// Whoever reads in rollback mode keeps writers out: nobody waits for the network then.
+TEST_F(TextBackup, WhatTheSpoolCannotHoldOfADatabaseInRollbackModeIsSaid) {
+  wal_ = false;
   options_.spool.max_bytes = 100'000;
-  job_.open_precopy = {};
   const BackupOutcome outcome = Run();
   EXPECT_EQ(ReasonOf(outcome.status), "SPOOL_FULL") << outcome.status;
   EXPECT_NE(HintOf(outcome.status).find("spool_bytes"), std::string::npos);
+  EXPECT_TRUE(outcome.outgrew_spool);
+  EXPECT_EQ(outcome.outgrown_database_bytes, database_bytes_);
+  EXPECT_EQ(opened_, 1);
+  EXPECT_EQ(controller_.streams(), 0) << "nobody was told of what cannot be";
+}
+
+// The spool is not filled for nothing once more, nor a writer held up.
+TEST_F(TextBackup, WhatDidNotFitIsNotReadAgainInRollbackMode) {
+  wal_ = false;
+  options_.spool.max_bytes = 100'000;
+  job_.stream_text = true;
+  job_.outgrown_database_bytes = 70 << 20;
+  const BackupOutcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "SPOOL_FULL") << outcome.status;
+  EXPECT_NE(HintOf(outcome.status).find("spool_bytes"), std::string::npos);
+  EXPECT_TRUE(outcome.outgrew_spool);
+  EXPECT_EQ(outcome.outgrown_database_bytes, uint64_t{70} << 20) << "as it was when it was tried";
+  EXPECT_EQ(opened_, 1);
+  EXPECT_EQ(pieces_, 0);
+  EXPECT_EQ(controller_.streams(), 0);
+
+  // Smaller by an eighth it may fit.
+  database_bytes_ = 60 << 20;
+  EXPECT_EQ(ReasonOf(Run().status), "SPOOL_FULL");
+  EXPECT_GT(pieces_, 0);
+  options_.spool.max_bytes = 100 << 20;
+  const BackupOutcome fits = Run();
+  ASSERT_TRUE(fits.status.ok()) << fits.status;
+  EXPECT_FALSE(fits.outgrew_spool);
+  EXPECT_EQ(Stored(), text_);
+}
+
+// It was sent in WAL mode, where that holds nobody up.
+TEST_F(TextBackup, WhatWasSentWhileItWasReadIsNotSpooledWhenTheModeHasChanged) {
+  options_.spool.max_bytes = 100'000;
+  const BackupOutcome sent = Run();
+  ASSERT_TRUE(sent.status.ok()) << sent.status;
+  ASSERT_TRUE(sent.outgrew_spool);
+  job_.stream_text = true;
+  job_.outgrown_database_bytes = sent.outgrown_database_bytes;
+  wal_ = false;
+  pieces_ = 0;
+  EXPECT_EQ(ReasonOf(Run().status), "SPOOL_FULL");
+  EXPECT_EQ(pieces_, 0);
+}
+
+TEST_F(TextBackup, InRollbackModeACopyIsReadOfWhatTheSpoolCannotHold) {
+  wal_ = false;
+  options_.spool.max_bytes = 100'000;
+  MayCopy();
+  v1::UploadBegin begin;
+  int chunks = 0;
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (request.has_begin()) begin = request.begin();
+    if (request.has_chunks() && ++chunks == 2) return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
+    return absl::OkStatus();
+  };
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.outgrew_spool);
+  EXPECT_EQ(outcome.outgrown_database_bytes, database_bytes_);
+  EXPECT_EQ(outcome.steps.size(), 3U);
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(opened_, 1);
+  EXPECT_EQ(copies_, 2) << "opened again after the cut";
+  EXPECT_TRUE(begin.size_at_commit());
+  EXPECT_EQ(begin.method(), v1::METHOD_DUMP);
+  EXPECT_EQ(controller_.commits()[0].journal_mode(), v1::JOURNAL_MODE_ROLLBACK);
+
+  // The next one reads nothing of the database itself.
+  job_.stream_text = true;
+  job_.outgrown_database_bytes = outcome.outgrown_database_bytes;
+  job_.session_id = "01JDCCCCCCCCCCCCCCCCCCCCCC";
+  pieces_ = 0;
+  text_.insert(900'000, "-- a line more\n");
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(pieces_, 0);
+}
+
+TEST_F(TextBackup, WhatCannotBeCopiedEitherIsSaid) {
+  wal_ = false;
+  options_.spool.max_bytes = 100'000;
+  MayCopy();
+  copy_failure_ = Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL", "the copy is too large", "use the method online");
+  BackupOutcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "SPOOL_FULL") << outcome.status;
+  EXPECT_NE(MessageOf(outcome.status).find("the copy is too large"), std::string::npos) << outcome.status;
+  EXPECT_NE(HintOf(outcome.status).find("spool_bytes"), std::string::npos);
+  EXPECT_TRUE(outcome.outgrew_spool);
+  EXPECT_EQ(copies_, 1);
+  copy_failure_ = Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "no space");
+  EXPECT_EQ(ReasonOf(Run().status), "DISK_FULL");
+}
+
+TEST_F(TextBackup, ACopyIsReadWhereWritersWouldWaitForTooLong) {
+  wal_ = false;
+  MayCopy();
+  failure_ = Error(absl::StatusCode::kAborted, "WRITER_STALL", "too long");
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_FALSE(outcome.outgrew_spool) << "nothing is known of that";
+  EXPECT_EQ(outcome.steps.size(), 2U);
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(opened_, 1);
+  EXPECT_EQ(copies_, 1);
+}
+
+TEST_F(TextBackup, WithoutACopyItIsTriedAgainWhereWritersWouldWaitForTooLong) {
+  wal_ = false;
+  MayCopy();
+  copy_failure_ = Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL", "the copy is too large");
+  failure_ = Error(absl::StatusCode::kAborted, "WRITER_STALL", "too long");
+  options_.stall_retries = 2;
+  EXPECT_EQ(ReasonOf(Run().status), "WRITER_STALL");
+  EXPECT_EQ(opened_, 3);
+  EXPECT_EQ(copies_, 1);
+}
+
+TEST_F(TextBackup, WhatTheSpoolCannotHoldIsSentWhileItIsRead) {
+  options_.spool.max_bytes = 100'000;
+  v1::UploadBegin begin;
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (request.has_begin()) begin = request.begin();
+    return absl::OkStatus();
+  };
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.outgrew_spool);
+  EXPECT_EQ(outcome.steps.size(), 2U);
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(opened_, 2);
+  EXPECT_TRUE(begin.size_at_commit());
+  EXPECT_EQ(begin.page_count(), 0U);
+  EXPECT_GE(int64_t{controller_.commits()[0].page_count()} * 512, static_cast<int64_t>(text_.size()));
+  EXPECT_EQ(outcome.progress.done_bytes(), outcome.progress.total_bytes());
+  EXPECT_GE(outcome.progress.total_bytes(), static_cast<int64_t>(text_.size()));
+
+  // The next one does not try it again, and shares what it has in common.
+  const int64_t before = controller_.received_chunks();
+  job_.stream_text = true;
+  job_.session_id = "01JDCCCCCCCCCCCCCCCCCCCCCC";
+  text_.insert(900'000, "-- a line more\n");
+  ASSERT_TRUE(Run().status.ok());
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(opened_, 3);
+  EXPECT_LE(controller_.received_chunks() - before, 3);
+}
+
+TEST_F(TextBackup, FilesPinNothingAndAreSentWhileTheyAreRead) {
+  wal_ = false;
+  job_.text = v1::SNAPSHOT_CONTENT_FILES;
+  job_.stream_text = true;
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(opened_, 1);
+}
+
+TEST_F(TextBackup, ACutLinkReadsAgainWhatNobodyKeeps) {
+  job_.stream_text = true;
+  int chunks = 0;
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (request.has_chunks() && ++chunks == 2) return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
+    return absl::OkStatus();
+  };
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(opened_, 2);
+  EXPECT_EQ(Stored(), text_);
+}
+
+TEST_F(TextBackup, AnOlderControllerCannotBeSentWhatHasNoSizeYet) {
+  controller_.can_size_at_commit = false;
+  options_.spool.max_bytes = 100'000;
+  int offers = 0;
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    offers += request.has_offer() ? 1 : 0;
+    return absl::OkStatus();
+  };
+  const BackupOutcome outcome = Run();
+  EXPECT_EQ(ReasonOf(outcome.status), "CONTROLLER_TOO_OLD") << outcome.status;
+  EXPECT_EQ(offers, 0);
+}
+
+TEST_F(TextBackup, AnErrorOfTheSourceEndsWhatIsSentWhileItIsRead) {
+  job_.stream_text = true;
+  failure_ = Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED", "malformed");
+  EXPECT_EQ(ReasonOf(Run().status), "DATABASE_DAMAGED");
   EXPECT_EQ(opened_, 1);
 }
 

@@ -39,6 +39,7 @@ TEST(StatusTest, ErrnoHasItsReason) {
   EXPECT_EQ(ReasonOf(ErrnoError(ENOSPC, "write /a")), "DISK_FULL");
   EXPECT_EQ(ErrnoError(ENOENT, "open /a").code(), absl::StatusCode::kNotFound);
   EXPECT_EQ(ReasonOf(ErrnoError(EIO, "read /a")), "IO_ERROR");
+  EXPECT_EQ(ReasonOf(ErrnoError(EMFILE, "open /a")), "SYSTEM_LIMIT");
 }
 
 TEST(StatusTest, MacrosHandOn) {

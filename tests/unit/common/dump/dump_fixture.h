@@ -57,6 +57,14 @@ class DumpTest : public testing::Test {
   static bool HasCli() { return system("command -v sqlite3 >/dev/null") == 0; }
   // What the sqlite3 CLI writes; REQUIRES: HasCli().
   std::string CliDump(const std::string& name) { return Run("sqlite3 '" + Path(name) + "' .dump"); }
+  std::string DumpOfWhatTheCliLoads(const std::string& text) {
+    std::filesystem::remove(Path("c.db"));
+    std::ofstream(Path("dump.sql"), std::ios::binary) << text;
+    Run("sqlite3 -cmd 'pragma synchronous=off' '" + Path("c.db") + "' < '" + Path("dump.sql") + "'");
+    const auto loaded = sqlite::Open(Path("c.db"), SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE);
+    EXPECT_TRUE(loaded.ok());
+    return loaded.ok() ? Dump(loaded->get()) : std::string();
+  }
   static std::string Run(const std::string& command) {
     FILE* pipe = popen((command + " 2>&1").c_str(), "r");
     std::string output;
@@ -65,12 +73,17 @@ class DumpTest : public testing::Test {
     EXPECT_EQ(pclose(pipe), 0) << command << ": " << output.substr(0, 500);
     return output;
   }
+  // "ok", what SQLite finds, or why it cannot look.
   static std::string Check(sqlite3* db) {
     std::string found;
     Query check(db, "pragma integrity_check");
     while (check.Step()) found += check.Text(0);
-    EXPECT_TRUE(check.ok());
-    return found;
+    return found + check.Result("the check").message;
+  }
+  // By a connection that ignores nothing.
+  std::string Check(const std::string& name) const {
+    const auto db = sqlite::Open(Path(name), SQLITE_OPEN_READWRITE);
+    return db.ok() ? Check(db->get()) : db.status().ToString();
   }
 
   std::string folder_;

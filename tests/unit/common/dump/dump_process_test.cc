@@ -18,6 +18,7 @@
 namespace litefleet::dump {
 namespace {
 
+using ::testing::AllOf;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::SizeIs;
@@ -272,6 +273,35 @@ TEST_F(ProcessTest, TheTimeOfTablesIsNotOneOfViews) {
   EXPECT_LT(std::chrono::steady_clock::now() - began, std::chrono::seconds(20));
   EXPECT_THAT(files->names, SizeIs(30));
   EXPECT_THAT(files->left_out, SizeIs(1));
+}
+
+// Whoever takes the text is told by it.
+TEST_F(ProcessTest, WhatOnlyItsApplicationCanLoadIsSaid) {
+  const auto said = [&](const std::string& sql, const DumpOptions& what) {
+    auto db = Make("a.db", "create table t(a)");
+    sqlite3_create_collation(db.get(), "german", SQLITE_UTF8, nullptr, [](void*, int, const void*, int, const void*) { return 0; });
+    sqlite3_create_function(
+        db.get(), "own", 1, SQLITE_UTF8 | SQLITE_DETERMINISTIC, nullptr,
+        [](sqlite3_context* context, int, sqlite3_value**) { sqlite3_result_int(context, 1); }, nullptr, nullptr);
+    EXPECT_TRUE(sqlite::Execute(db.get(), sql).ok());
+    db.reset();
+    const auto fd = io::Open(Path("a.db"), O_RDONLY);
+    const auto dump = DumpProcess::Sql({}, {.fd = fd->get(), .bytes = 0, .read = {}}, what);
+    EXPECT_TRUE(dump.ok()) << dump.status();
+    for (;;) {
+      const auto piece = (*dump)->Next();
+      EXPECT_TRUE(piece.ok()) << piece.status();
+      if (!piece.ok() || piece->empty()) return (*dump)->said();
+    }
+  };
+  EXPECT_THAT(said("create index i on t(a collate german)", {}), AllOf(HasSubstr("german"), HasSubstr("CREATE INDEX i"), HasSubstr("t(a")));
+  EXPECT_THAT(said("create table u(a check(own(a) > 0))", {}), HasSubstr("own"));
+  EXPECT_THAT(said("create index i on t(a collate german)", {.compatible = true}), HasSubstr("german"));
+  EXPECT_THAT(said("create index i on t(a collate german)", {.schema_only = true}), HasSubstr("german"));
+  EXPECT_EQ(said("create index i on t(a collate german)", {.data_only = true}), "") << "there are no statements of the schema";
+  EXPECT_EQ(said("create table u(a); create index i on u(a collate german)", {.tables = {"t"}}), "");
+  EXPECT_EQ(said("create view v as select own(a) from missing; create index j on t(a); create virtual table f using fts5(a); analyze", {}),
+            "");
 }
 
 TEST_F(ProcessTest, AHelperThatNamesNonsenseIsNotBelieved) {

@@ -88,5 +88,37 @@ TEST_F(LoaderTest, RowsThatBreakAConstraintOfTheirTableComeBack) {
   EXPECT_EQ(sqlite::QueryInt(loaded.get(), "select a from t").value(), -1);
 }
 
+// What the CLI of an SQLite with SQLITE_ENABLE_STAT4 writes, whose ANALYZE makes the table.
+TEST_F(LoaderTest, StatisticsOfOtherSqlitesComeAlong) {
+  const auto load = [&](const std::string& text) {
+    const auto loaded = Make("b.db", "");
+    const Ended ended = Load(loaded.get(), text);
+    EXPECT_EQ(ended.end, End::kOk) << ended.message;
+    const auto again = sqlite::Open(Path("b.db"), SQLITE_OPEN_READWRITE);
+    EXPECT_EQ(Check(again->get()), "ok");
+    Query rows(again->get(), "select group_concat(sample) from sqlite_stat4");
+    return rows.Step() ? std::string(rows.Text(0)) : "nothing";
+  };
+  const std::string table =
+      "PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\nCREATE TABLE t(a);\nINSERT INTO t VALUES(1);\nANALYZE sqlite_schema;\n";
+  const std::string rows =
+      "INSERT INTO sqlite_stat4 VALUES('t','i','1','0','0','s1');\nINSERT INTO sqlite_stat4 VALUES('t','i','1','1','1','s2');\n";
+  EXPECT_EQ(load(table + "INSERT INTO sqlite_stat1 VALUES('t',NULL,'1');\n" + rows + "COMMIT;\n"), "s1,s2");
+  EXPECT_EQ(load(table + "INSERT INTO \"main\".\"sqlite_stat4\" VALUES('t','i','1','0','0','s1');\nCOMMIT;\n"), "s1");
+  // No other table is made, and writing the schema is as it was.
+  EXPECT_EQ(Load(Make("b.db", "").get(), table + "INSERT INTO sqlite_stat5 VALUES(1);\nCOMMIT;\n").end, End::kRefused);
+  EXPECT_EQ(Load(Make("b.db", "").get(), table + rows + "CREATE TABLE sqlite_x(a);\nCOMMIT;\n").end, End::kRefused);
+  EXPECT_EQ(Load(Make("b.db", "").get(), table + "INSERT INTO sqlite_stat4 VALUES(1,2);\nCOMMIT;\n").end, End::kRefused);
+}
+
+// It is the database's, and not the cache of whoever loads it.
+TEST_F(LoaderTest, TheSizeOfTheCacheIsForTheDatabase) {
+  const auto loaded = Make("b.db", "pragma cache_size=-1000");
+  EXPECT_EQ(Load(loaded.get(), "PRAGMA default_cache_size=100000000;\nBEGIN;\nCREATE TABLE t(a);\nCOMMIT;\n").end, End::kOk);
+  EXPECT_EQ(sqlite::QueryInt(loaded.get(), "pragma cache_size").value(), -1000);
+  const auto again = sqlite::Open(Path("b.db"), SQLITE_OPEN_READWRITE);
+  EXPECT_EQ(sqlite::QueryInt(again->get(), "pragma default_cache_size").value(), 100000000);
+}
+
 }  // namespace
 }  // namespace litefleet::dump

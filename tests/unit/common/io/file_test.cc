@@ -114,6 +114,17 @@ TEST_F(FileTest, WhoLooksWhetherTheOwnerRunsDoesNotKeepItFromStarting) {
   EXPECT_EQ(ReasonOf(LockPatiently([&] { return ProcessLock::Acquire(path); }).status()), "ALREADY_RUNNING") << "an owner stays one";
 }
 
+TEST_F(FileTest, WhoMayHaveToWaitLongerSaysSo) {
+  int tries = 6;
+  const auto acquire = [&]() -> absl::StatusOr<ProcessLock> {
+    if (tries-- > 0) return Error(absl::StatusCode::kFailedPrecondition, "ALREADY_RUNNING", "somebody changes something");
+    return ProcessLock::Acquire(directory_ + "/lock");
+  };
+  EXPECT_EQ(ReasonOf(LockPatiently(acquire).status()), "ALREADY_RUNNING");
+  tries = 6;
+  EXPECT_TRUE(LockPatiently(acquire, std::chrono::milliseconds(600)).ok());
+}
+
 TEST_F(FileTest, LocalFileSystemsAreNoNetworkOnes) {
   EXPECT_EQ(NetworkFileSystemName(directory_), "");
   EXPECT_EQ(NetworkFileSystemName("/proc/self/status"), "");

@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -35,12 +36,32 @@ struct Fate {
   std::shared_ptr<int> pinned = std::make_shared<int>();
 };
 
+// As a server keeps one of each call.
+class Hold final : public CallHold {
+ public:
+  explicit Hold(grpc::CallbackServerContext* context) : context_(context) {}
+  void Ended() override {
+    const std::lock_guard lock(mu_);
+    context_ = nullptr;
+  }
+  void Cancel() override {
+    const std::lock_guard lock(mu_);
+    if (context_ != nullptr) context_->TryCancel();
+  }
+
+ private:
+  std::recursive_mutex mu_;  // gRPC may end the call before TryCancel returns
+  grpc::CallbackServerContext* context_;
+};
+
 using Base = OutboundStream<grpc::ServerWriteReactor<v1::FetchResponse>, v1::FetchResponse>;
 
 class Pour final : public Base {
  public:
-  Pour(grpc::CallbackServerContext* context, StreamLimits limits, int messages, Fate& fate)
-      : Base(context, limits), left_(messages), fate_(fate), pinned_(fate.pinned) {}
+  Pour(grpc::CallbackServerContext* context, StreamLimits limits, int messages, bool ends_with, Fate& fate)
+      : Base(context, limits), left_(messages), ends_with_(ends_with), fate_(fate), pinned_(fate.pinned) {
+    KeepUntilDone(std::make_shared<Hold>(context));
+  }
   void Begin() { OnRoom(); }
 
  private:
@@ -50,6 +71,7 @@ class Pour final : public Base {
       if (!next_.has_value()) {
         if (left_-- == 0) return End(absl::OkStatus());
         next_.emplace().mutable_header()->set_root_digest(std::string(256 << 10, 'x'));
+        if (left_ == 0 && ends_with_) return EndWith(*std::move(next_));
       }
       if (!TryPush(*next_)) return;
       next_.reset();
@@ -62,6 +84,7 @@ class Pour final : public Base {
   }
 
   int left_;
+  const bool ends_with_;
   std::optional<v1::FetchResponse> next_;
   Fate& fate_;
   const std::shared_ptr<int> pinned_;
@@ -79,11 +102,12 @@ class ServerStreamTest : public testing::Test, private v1::AgentService::Callbac
   void TearDown() override { server_->Shutdown(std::chrono::system_clock::now() + std::chrono::seconds(5)); }
 
   grpc::ServerWriteReactor<v1::FetchResponse>* Fetch(grpc::CallbackServerContext* context, const v1::FetchRequest*) override {
-    return LaunchStream<Pour>(context, StreamLimits{.max_messages = 2, .write_timeout = timeout_}, messages_, fate_);
+    return LaunchStream<Pour>(context, StreamLimits{.max_messages = 2, .write_timeout = timeout_}, messages_, ends_with_, fate_);
   }
 
   milliseconds timeout_{300};
   int messages_ = 100;
+  bool ends_with_ = false;  // the last message goes with the end
   Fate fate_;
   std::unique_ptr<grpc::Server> server_;
   std::unique_ptr<v1::AgentService::Stub> stub_;
@@ -104,6 +128,46 @@ TEST_F(ServerStreamTest, APeerThatDoesNotReadIsCutOff) {
   while (stream->Read(&message)) ++more;
   EXPECT_LT(more, messages_ - 1);
   EXPECT_EQ(stream->Finish().error_code(), grpc::StatusCode::CANCELLED);
+}
+
+TEST_F(ServerStreamTest, TheLastMessageGoesWithTheEnd) {
+  ends_with_ = true;
+  for (messages_ = 1; messages_ <= 8; ++messages_) {
+    Fate& fate = fate_;
+    {
+      MutexLock lock(fate.mu);
+      fate.done = false;
+    }
+    grpc::ClientContext context;
+    const auto stream = stub_->Fetch(&context, v1::FetchRequest());
+    v1::FetchResponse message;
+    int seen = 0;
+    while (stream->Read(&message)) ++seen;
+    EXPECT_EQ(seen, messages_);
+    EXPECT_TRUE(stream->Finish().ok());
+    EXPECT_TRUE(fate.AwaitDone());
+  }
+}
+
+TEST_F(ServerStreamTest, APeerThatDoesNotReadTheLastMessageIsCutOff) {
+  ends_with_ = true;
+  messages_ = 1;
+  grpc::ClientContext context;
+  const auto stream = stub_->Fetch(&context, v1::FetchRequest());
+  EXPECT_TRUE(fate_.AwaitDone()) << "its connection is up";
+  EXPECT_FALSE(stream->Finish().ok());
+}
+
+TEST_F(ServerStreamTest, APeerThatGoesBeforeTheLastMessageEndsTheCall) {
+  ends_with_ = true;
+  messages_ = 1;
+  {
+    grpc::ClientContext context;
+    const auto stream = stub_->Fetch(&context, v1::FetchRequest());
+    context.TryCancel();
+    EXPECT_FALSE(stream->Finish().ok());
+  }
+  EXPECT_TRUE(fate_.AwaitDone());
 }
 
 TEST_F(ServerStreamTest, APeerThatReadsSlowlyIsNot) {

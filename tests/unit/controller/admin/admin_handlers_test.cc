@@ -182,12 +182,6 @@ TEST_F(AdminTest, UndosNameTheRestoreAndGetATimeline) {
   EXPECT_EQ(fleet_.undos[0].new_timeline(), 2U);
   EXPECT_EQ(fleet_.undos[1].new_timeline(), 2U) << "the same request has the same timeline";
   EXPECT_EQ(fleet_.undos[0].restore_operation_id(), "");
-  request.set_drop(true);
-  ASSERT_TRUE(admin_->StartUndo(request, "operator:test").ok());
-  EXPECT_EQ(fleet_.undos.size(), 2U) << "dropped, and not undone";
-  ASSERT_EQ(fleet_.dropped_undos.size(), 1U);
-  EXPECT_EQ(fleet_.dropped_undos[0].database(), "orders");
-  request.clear_drop();
   request.set_restore_operation("01JD00000000000000000000ZZ");
   EXPECT_EQ(ReasonOf(admin_->StartUndo(request, "operator:test").status()), "OPERATION_NOT_FOUND");
   request.clear_restore_operation();
@@ -205,6 +199,27 @@ TEST_F(AdminTest, UndosNameTheRestoreAndGetATimeline) {
   EXPECT_TRUE(answered.ok()) << answered;
   EXPECT_EQ(fleet_.asked_undo.new_timeline(), 3U);
   EXPECT_EQ(snapshots_->HighestTimeline(device, "orders").value(), 2U) << "a plan reserves nothing";
+}
+
+TEST_F(AdminTest, DropsOfUndosAreBoundToARestore) {
+  Enrol("kiosk", {}, {"orders"});
+  v1::StartDropUndoRequest request;
+  request.set_database("kiosk/orders");
+  const auto reason = [&] { return ReasonOf(admin_->StartDropUndo(request, "operator:test").status()); };
+  EXPECT_EQ(reason(), "RESTORE_UNNAMED");
+  request.set_restore_operation("01JD");
+  EXPECT_EQ(reason(), "OPERATION_NOT_FOUND") << "a part of an id that is not known here";
+  // Of a restore that was begun on the device, and of the undo after its hook.
+  for (const char* id : {"01JD00000000000000000000ZZ", "01JD00000000000000000000ZZ-undo"}) {
+    request.set_restore_operation(id);
+    ASSERT_EQ(reason(), "");
+    EXPECT_EQ(fleet_.dropped_undos.back().database(), "orders");
+    EXPECT_EQ(fleet_.dropped_undos.back().restore_operation_id(), id);
+  }
+  EXPECT_EQ(fleet_.dropped_undos.size(), 2U);
+  EXPECT_TRUE(fleet_.undos.empty());
+  request.set_database("nobody/orders");
+  EXPECT_EQ(reason(), "DEVICE_NOT_FOUND");
 }
 
 TEST_F(AdminTest, RestoreTargetsAreResolved) {
@@ -457,6 +472,9 @@ TEST_F(AdminTest, StatusNamesWhatSomebodyShouldLookAt) {
   ASSERT_TRUE(snapshots_->ReportDatabases(device, clock_.Now(), std::vector<v1::DatabaseHealth>{failed, waiting}).ok());
   EXPECT_EQ(Reasons(admin_->GetStatus({}).value()),
             (std::vector<std::string>{"BACKUP_FAILED kiosk/stock", "RUN_WAITS kiosk/orders", "UNPROVEN kiosk/stock"}));
+  *failed.mutable_capture()->mutable_chain_overdue_since() = ToProtoTime(clock_.Now() - std::chrono::hours(80));
+  ASSERT_TRUE(snapshots_->ReportDatabases(device, clock_.Now(), std::vector<v1::DatabaseHealth>{failed, waiting}).ok());
+  EXPECT_EQ(Reasons(admin_->GetStatus({}).value()).back(), "CHAIN_UNCHECKED kiosk/stock");
   EXPECT_EQ(status.devices(), 1);
   EXPECT_EQ(status.devices_connected(), 1);
   EXPECT_EQ(status.snapshots(), 2);

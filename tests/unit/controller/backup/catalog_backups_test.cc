@@ -410,6 +410,25 @@ TEST_F(CatalogHistoryTest, OperationsAndVerdictsComeBackAndNoRights) {
   EXPECT_EQ(Take().operations, 0) << "a second time brings nothing twice";
 }
 
+TEST_F(CatalogHistoryTest, NumbersThatThePacksDoNotKnowAreNotGivenAgain) {
+  const std::string device = "11111111-1111-4111-8111-111111111111";
+  const std::string gone = "22222222-2222-4222-8222-222222222222";
+  MakeDevice(*db_, device, "S1", "aa");
+  MakeDevice(*db_, gone, "S2", "bb");
+  Run(*db_,
+      "update database set sequence = 9; insert into database (device, name, sequence) values "
+      "('11111111-1111-4111-8111-111111111111', 'lost', 4)");
+  MakeDevice(*rebuilt_, device, "S1", "aa");
+  Take();
+  EXPECT_EQ(Count("select sequence from database where name = 'db'"), 9);
+  EXPECT_EQ(Count("select sequence from database where name = 'lost'"), 4);
+  EXPECT_EQ(Count("select count(*) from database"), 2) << "not of a device that is gone";
+  EXPECT_EQ(Count("select count(*) from record_due where kind = 2"), 2) << "the packs are told";
+  Run(*rebuilt_, "update database set sequence = 20");
+  Take();
+  EXPECT_EQ(Count("select min(sequence) from database"), 20);
+}
+
 TEST_F(CatalogHistoryTest, AVerdictIsOfOneContent) {
   const std::string device = "11111111-1111-4111-8111-111111111111";
   MakeDevice(*db_, device, "S1", "aa");

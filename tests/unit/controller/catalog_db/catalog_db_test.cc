@@ -11,6 +11,7 @@
 
 #include "common/base/status.h"
 #include "tests/fakes/counted_syncs.h"
+#include "tests/fakes/faulty_vfs.h"
 
 namespace litefleet::catalog {
 namespace {
@@ -32,6 +33,14 @@ class CatalogDbTest : public testing::Test {
       LF_ASSIGN_OR_RETURN(auto insert, sqlite::Statement::Prepare(raw, "insert into t values(?)"));
       return insert.Bind(1, x).Run();
     });
+  }
+  static absl::Status Insert(CatalogDb& db, int64_t x, Durability durability) {
+    return db.Write(
+        [x](sqlite::Connection raw) -> absl::Status {
+          LF_ASSIGN_OR_RETURN(auto statement, sqlite::Statement::Prepare(raw, "insert into t values(?)"));
+          return statement.Bind(1, x).Run();
+        },
+        durability);
   }
   static int64_t Count(const CatalogDb& db) {
     int64_t count = -1;
@@ -134,26 +143,208 @@ TEST_F(CatalogDbTest, RelaxedChangesAreNotSyncedUntilADurableOneIs) {
   const fakes::CountedSyncs counted;
   auto db = CatalogDb::Open(path_, true, kOne);
   ASSERT_TRUE(db.ok()) << db.status();
-  const auto insert = [&](int64_t x, Durability durability) {
-    return (*db)->Write(
-        [x](sqlite::Connection raw) -> absl::Status {
-          LF_ASSIGN_OR_RETURN(auto statement, sqlite::Statement::Prepare(raw, "insert into t values(?)"));
-          return statement.Bind(1, x).Run();
-        },
-        durability);
-  };
-  ASSERT_TRUE(insert(0, Durability::kDurable).ok());
+  ASSERT_TRUE(Insert(**db, 0, Durability::kDurable).ok());
   int before = fakes::CountedSyncs::Count();
-  for (int64_t x = 1; x <= 20; ++x) ASSERT_TRUE(insert(x, Durability::kRelaxed).ok());
+  for (int64_t x = 1; x <= 20; ++x) ASSERT_TRUE(Insert(**db, x, Durability::kRelaxed).ok());
   EXPECT_EQ(fakes::CountedSyncs::Count(), before);
   EXPECT_EQ(Count(**db), 21) << "everybody sees it";
   for (int64_t x = 21; x <= 25; ++x) {
     before = fakes::CountedSyncs::Count();
-    ASSERT_TRUE(insert(x, Durability::kDurable).ok());
+    ASSERT_TRUE(Insert(**db, x, Durability::kDurable).ok());
     EXPECT_GT(fakes::CountedSyncs::Count(), before) << "durable again after relaxed ones";
-    ASSERT_TRUE(insert(-x, Durability::kRelaxed).ok());
+    ASSERT_TRUE(Insert(**db, -x, Durability::kRelaxed).ok());
   }
   EXPECT_EQ(Count(**db), 31);
+}
+
+TEST_F(CatalogDbTest, APowerCutTakesRelaxedChangesAndNothingBeforeThem) {
+  fakes::FaultyVfs disk("/catalog.db");
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  const auto cut = [&] {
+    disk.Cut();
+    db->reset();
+    disk.Forget();
+    db = CatalogDb::Open(path_, false, kOne);
+    ASSERT_TRUE(db.ok()) << db.status();
+  };
+  for (int64_t x = 0; x < 3; ++x) ASSERT_TRUE(Insert(**db, x, Durability::kDurable).ok());
+  for (int64_t x = 3; x < 5; ++x) ASSERT_TRUE(Insert(**db, x, Durability::kRelaxed).ok());
+  EXPECT_EQ(Count(**db), 5);
+  cut();
+  EXPECT_EQ(Count(**db), 3);
+  ASSERT_TRUE(Insert(**db, 5, Durability::kRelaxed).ok() && Insert(**db, 6, Durability::kDurable).ok());
+  cut();
+  EXPECT_EQ(Count(**db), 5) << "what is durable makes durable what was before it";
+}
+
+// The kernel tells of a failed sync once, and what it should have covered is then taken for written.
+TEST_F(CatalogDbTest, NothingThatIsAnsweredStandsBehindWhatAFailedSyncLost) {
+  std::atomic<int> fail{0};
+  fakes::FaultyVfs disk("/catalog.db", [&](fakes::FileCall call) {
+    return call == fakes::FileCall::kSync && fail > 0 && --fail == 0 ? fakes::FileFault::kIo : fakes::FileFault::kNone;
+  });
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  const auto expect_after_a_cut = [&](int64_t count) {
+    disk.Cut();
+    db->reset();
+    disk.Forget();
+    db = CatalogDb::Open(path_, false, kOne);
+    ASSERT_TRUE(db.ok()) << db.status();
+    EXPECT_EQ(Count(**db), count);
+    EXPECT_TRUE((*db)->CheckIntegrity().value().empty());
+  };
+  ASSERT_TRUE(Insert(**db, 0, Durability::kRelaxed).ok());
+  fail = 1;
+  EXPECT_EQ(ReasonOf(Insert(**db, 1, Durability::kDurable)), "IO_ERROR");
+  ASSERT_TRUE(Insert(**db, 2, Durability::kDurable).ok());
+  expect_after_a_cut(2);
+  // The sync of an automatic checkpoint, of which no change is told.
+  fail = 1;
+  for (int64_t x = 3; x < 4500; ++x) ASSERT_TRUE(Insert(**db, x, Durability::kRelaxed).ok());
+  EXPECT_EQ(fail, 0);
+  ASSERT_TRUE(Insert(**db, 4500, Durability::kDurable).ok());
+  expect_after_a_cut(4500);
+  // With the end of the program close by.
+  ASSERT_TRUE(Insert(**db, 4501, Durability::kRelaxed).ok());
+  fail = 1;
+  EXPECT_FALSE(Insert(**db, 4502, Durability::kDurable).ok());
+  db->reset();
+  disk.Forget();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), 4501);
+}
+
+// A checkpoint that a reader keeps from going to the end copies pages and does not sync them. No later one copies them again.
+TEST_F(CatalogDbTest, WhatAPartialCheckpointCopiedOutlivesAFailedSync) {
+  std::atomic<int> fail{0};
+  fakes::FaultyVfs disk("/catalog.db", [&](fakes::FileCall call) {
+    return call == fakes::FileCall::kSync && fail > 0 && --fail == 0 ? fakes::FileFault::kIo : fakes::FileFault::kNone;
+  });
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  int64_t x = 0;
+  const auto insert = [&](int many) {
+    for (const int64_t end = x + many; x < end; ++x) ASSERT_TRUE(Insert(**db, x, Durability::kRelaxed).ok()) << x;
+  };
+  insert(2500);
+  ASSERT_TRUE((*db)
+                  ->Read([&](sqlite3* raw) -> absl::Status {
+                    LF_RETURN_IF_ERROR(sqlite::QueryInt(raw, "select count(*) from t").status());
+                    insert(2500);  // past the first checkpoint
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  fail = 2;   // of the next checkpoint: first the WAL is synced, then the database
+  insert(2);  // the second waits for what comes after the first
+  EXPECT_EQ(fail, 0);
+  insert(5000);  // the WAL begins anew
+  ASSERT_TRUE(Insert(**db, x++, Durability::kDurable).ok());
+  disk.Cut();
+  db->reset();
+  disk.Forget();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_TRUE((*db)->CheckIntegrity().value().empty());
+  EXPECT_EQ(Count(**db), x);
+}
+
+// The end of the program leaves the page cache as it is: the next start finds what no disk has.
+TEST_F(CatalogDbTest, WhatAFailedSyncLostIsWrittenAgainByTheNextStart) {
+  std::atomic<bool> fail{false};
+  fakes::FaultyVfs disk("/catalog.db", [&](fakes::FileCall call) {
+    return call == fakes::FileCall::kSync && fail ? fakes::FileFault::kIo : fakes::FileFault::kNone;
+  });
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  ASSERT_TRUE(Insert(**db, 1, Durability::kDurable).ok());
+  ASSERT_TRUE(Insert(**db, 2, Durability::kRelaxed).ok());
+  fail = true;
+  EXPECT_EQ(ReasonOf(Insert(**db, 3, Durability::kDurable)), "IO_ERROR");
+  EXPECT_EQ(ReasonOf(Insert(**db, 4, Durability::kDurable)), "IO_ERROR");
+  db->reset();
+  fail = false;
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  ASSERT_TRUE(Insert(**db, 5, Durability::kDurable).ok());
+  const int64_t there = Count(**db);
+  EXPECT_GE(there, 3);
+  disk.Cut();
+  db->reset();
+  disk.Forget();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), there);
+  EXPECT_TRUE((*db)->CheckIntegrity().value().empty());
+}
+
+// A command beside a server has no reason to write its WAL again, and the server's commits would wait for that.
+TEST_F(CatalogDbTest, WhoIsNotAloneWritesNothingAnew) {
+  std::atomic<int> writes{0};
+  fakes::FaultyVfs disk("/catalog.db", [&](fakes::FileCall call) {
+    writes += call == fakes::FileCall::kWrite ? 1 : 0;
+    return fakes::FileFault::kNone;
+  });
+  auto server = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(server.ok()) << server.status();
+  for (int64_t x = 0; x < 100; ++x) ASSERT_TRUE(Insert(**server, x, Durability::kDurable).ok());
+  writes = 0;
+  auto beside = CatalogDb::Open(path_, false, kOne, /*alone=*/false);
+  ASSERT_TRUE(beside.ok()) << beside.status();
+  EXPECT_EQ(writes, 0);
+  ASSERT_TRUE(Insert(**beside, 100, Durability::kDurable).ok());
+  EXPECT_EQ(Count(**server), 101);
+  beside->reset();
+  writes = 0;
+  beside = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(beside.ok()) << beside.status();
+  EXPECT_GT(writes, 100) << "all of the WAL";
+}
+
+TEST_F(CatalogDbTest, NothingIsWrittenBehindWhatIsGoneFromTheCacheToo) {
+  std::atomic<int> fail{0};
+  fakes::FaultyVfs disk("/catalog.db", [&](fakes::FileCall call) {
+    return call == fakes::FileCall::kSync && fail > 0 && --fail == 0 ? fakes::FileFault::kIo : fakes::FileFault::kNone;
+  });
+  disk.EvictWhatIsLost();
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  ASSERT_TRUE(Insert(**db, 1, Durability::kDurable).ok());
+  ASSERT_TRUE(Insert(**db, 2, Durability::kRelaxed).ok());
+  fail = 1;
+  EXPECT_EQ(ReasonOf(Insert(**db, 3, Durability::kDurable)), "IO_ERROR");
+  for (int64_t x = 4; x < 6; ++x) {
+    const absl::Status refused = Insert(**db, x, Durability::kDurable);
+    EXPECT_EQ(ReasonOf(refused), "CATALOG_DAMAGED") << refused;
+    EXPECT_NE(HintOf(refused), "");
+  }
+  db->reset();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), 1) << "what was durable";
+  ASSERT_TRUE(Insert(**db, 6, Durability::kDurable).ok());
+  disk.Cut();
+  db->reset();
+  disk.Forget();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), 2);
+}
+
+TEST_F(CatalogDbTest, ADurableChangeThatChangesNothingMakesDurableWhatWasBeforeIt) {
+  fakes::FaultyVfs disk("/catalog.db");
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  ASSERT_TRUE(Insert(**db, 1, Durability::kRelaxed).ok());
+  ASSERT_TRUE((*db)->Write([](sqlite3* raw) { return sqlite::Execute(raw, "delete from t where x = 7"); }).ok());
+  disk.Cut();
+  db->reset();
+  disk.Forget();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), 1);
 }
 
 TEST_F(CatalogDbTest, KeepsStatementsAndGivesEachUserHisOwn) {

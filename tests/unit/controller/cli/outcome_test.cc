@@ -33,6 +33,24 @@ TEST(ExitCodes, OfCalls) {
   EXPECT_EQ(CodeName(absl::StatusCode::kUnauthenticated), "unauthenticated");
 }
 
+TEST(Operations, ACancelledRestoreOfADeviceThatIsAwaySaysWhatIsWaitedFor) {
+  v1::Operation operation;
+  operation.set_kind(v1::OPERATION_KIND_RESTORE);
+  operation.set_state(v1::OPERATION_STATE_CANCELLING);
+  operation.set_device_name("kiosk");
+  operation.mutable_cancel_ends_at()->set_seconds(1'800'000'000);
+  const std::string told = WaitsForDevice(operation);
+  EXPECT_NE(told.find("kiosk is offline, and may have changed the database"), std::string::npos) << told;
+  EXPECT_NE(told.find("at most until 2027-01-1"), std::string::npos) << told;
+  EXPECT_NE(ProgressLine(operation, 0).find("cancelling, the device is offline"), std::string::npos);
+  EXPECT_NE(ToJson(operation).Text().find("\"cancel_ends_at\":\"2027-01-15T08:00:00"), std::string::npos) << ToJson(operation).Text();
+  operation.set_device_connected(true);
+  EXPECT_EQ(WaitsForDevice(operation), "") << "it answers at once";
+  operation.set_device_connected(false);
+  operation.clear_cancel_ends_at();
+  EXPECT_EQ(WaitsForDevice(operation), "");
+}
+
 TEST(ExitCodes, OfOperations) {
   v1::Operation operation;
   operation.set_state(v1::OPERATION_STATE_SUCCEEDED);

@@ -18,6 +18,20 @@ TEST(ControllerExampleTest, HasTheKeysOfTheParser) {
   EXPECT_EQ(KeysOfExample(ReadSource("deploy/etc/controller.toml")), keys);
 }
 
+// What a reload takes up; all other settings need a restart, and have to say so.
+TEST(ControllerConfigTest, ASettingThatNeedsARestartIsToldAtAReload) {
+  const std::string source = ReadSource("controller/config/config.cc");
+  std::set<std::string> settings = testing_config::AllOf(source, "config\\.([a-z_]+) = ");
+  EXPECT_GT(settings.size(), 20u);
+  EXPECT_EQ(settings.erase("log_level") + settings.erase("log_format"), 2u);
+  EXPECT_EQ(testing_config::AllOf(source, "wanted\\.([a-z_]+) != running\\."), settings);
+  ControllerConfig changed;
+  changed.drill_every += std::chrono::hours(1);
+  changed.workers = 7;
+  EXPECT_EQ(NeedRestart({}, changed), (std::vector<std::string>{"limits.workers", "drill.every"}));
+  EXPECT_EQ(NeedRestart(changed, changed), std::vector<std::string>());
+}
+
 TEST(ControllerExampleTest, ShowsTheDefaults) {
   const std::string text = ReadSource("deploy/etc/controller.toml");
   ASSERT_NE(Uncommented(text), text);

@@ -61,6 +61,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
     options.look = look_;
     options.again = again_;
     if (free_bytes_) options.free_bytes = free_bytes_;
+    if (sync_directory_) options.sync_directory = sync_directory_;
     exports_ = std::make_unique<Exports>(ExportDeps{.fleet = *fleet_,
                                                     .readers = *path_->readers,
                                                     .clock = clock_,
@@ -142,6 +143,7 @@ class ExportsTest : public fleet::OwnOperationsTest {
   Rule rule_;
   uint64_t reserve_ = 0;
   io::FreeBytesOf free_bytes_;
+  std::function<absl::Status(const std::string&)> sync_directory_;
   std::chrono::milliseconds look_ = std::chrono::hours(1);
   std::chrono::milliseconds again_ = std::chrono::hours(1);
   std::vector<std::string> databases_ = {"main"};
@@ -388,6 +390,32 @@ TEST_F(ExportsTest, AFailureIsKnownUntilOneWorks) {
   std::filesystem::remove(Root());
   ASSERT_EQ(WaitFor(Backup("create table t(a, b, c)")).state(), v1::OPERATION_STATE_SUCCEEDED);
   EXPECT_THAT(exports_->Failures(), SizeIs(0));
+}
+
+// The export has its name by then, and is not made anew: what is left to do is done at another look.
+TEST_F(ExportsTest, WhatFailsAfterTheRenameIsDoneLater) {
+  rule_.keep = 1;
+  look_ = again_ = std::chrono::milliseconds(20);
+  std::atomic<bool> broken = false;
+  std::atomic<int> tries = 0;
+  sync_directory_ = [&](const std::string& path) -> absl::Status {
+    if (!broken) return io::SyncDirectory(path);
+    ++tries;
+    return absl::InternalError("the disk is ill");
+  };
+  StartAll();
+  ASSERT_EQ(WaitFor(Backup("create table t(a)")).state(), v1::OPERATION_STATE_SUCCEEDED);
+  broken = true;
+  const SnapshotId second = Backup("create table t(a, b)");
+  ASSERT_EQ(WaitFor(second).state(), v1::OPERATION_STATE_FAILED);
+  for (int i = 0; i < 3000 && tries < 3; ++i) usleep(10'000);
+  EXPECT_GE(tries, 3);
+  EXPECT_THAT(exports_->Failures(), SizeIs(1));
+  EXPECT_THAT(Names(Place()), SizeIs(2)) << "not durable yet";
+  broken = false;
+  for (int i = 0; i < 3000 && (!exports_->Failures().empty() || Names(Place()).size() > 1); ++i) usleep(10'000);
+  EXPECT_THAT(exports_->Failures(), SizeIs(0));
+  EXPECT_THAT(Names(Place()), ElementsAre(HasSubstr(second.value())));
 }
 
 TEST_F(ExportsTest, OfWhatNoPolicyExportsNothingIsWrong) {

@@ -249,7 +249,6 @@ TEST_F(DeviceFleetTest, GarbageEndsTheStreamAndChangesNothing) {
   for (const int state : {0, 1, 2, 3, 4, 9, 77}) {
     EXPECT_EQ(ReasonOf(Result(*link, id, static_cast<v1::OperationState>(state), kDevice)), "BAD_MESSAGE");
   }
-  EXPECT_EQ(ReasonOf(Progress(*link, NewUlid(clock_.Now()), 1, 2, kDevice, v1::OPERATION_KIND_PRUNE)), "BAD_MESSAGE");
   v1::ControlRequest hello;
   hello.mutable_hello()->set_protocol_version(1);
   EXPECT_EQ(ReasonOf(fleet_->Received(kDevice, *link, hello)), "BAD_MESSAGE");
@@ -261,12 +260,15 @@ TEST_F(DeviceFleetTest, GarbageEndsTheStreamAndChangesNothing) {
 TEST_F(DeviceFleetTest, ReportsAboutUnknownOperationsAreAnswered) {
   const auto link = Connect(kDevice);
   link->Take();
-  const std::string id = NewUlid(clock_.Now());
-  ASSERT_TRUE(Accept(*link, id, kDevice).ok());
-  ASSERT_TRUE(Progress(*link, id, 1, 2, kDevice).ok());
-  ASSERT_TRUE(Result(*link, id, OPERATION_STATE_SUCCEEDED, kDevice).ok());
-  EXPECT_EQ(link->TakeWords(), (Words{"cancel " + id, "cancel " + id, "recorded " + id}));
-  EXPECT_FALSE(operations_->Get(OperationId(id)).ok());
+  for (const v1::OperationKind kind :
+       {v1::OPERATION_KIND_UNSPECIFIED, v1::OPERATION_KIND_HEAL, v1::OPERATION_KIND_DROP_UNDO, v1::OPERATION_KIND_PRUNE}) {
+    const std::string id = NewUlid(clock_.Now());
+    ASSERT_TRUE(Accept(*link, id, kDevice).ok());
+    ASSERT_TRUE(Progress(*link, id, 1, 2, kDevice, kind).ok());
+    ASSERT_TRUE(Result(*link, id, OPERATION_STATE_SUCCEEDED, kDevice, kind).ok());
+    EXPECT_EQ(link->TakeWords(), (Words{"cancel " + id, "cancel " + id, "recorded " + id})) << kind;
+    EXPECT_FALSE(operations_->Get(OperationId(id)).ok());
+  }
 }
 
 TEST_F(DeviceFleetTest, WhatADeviceMayBeginIsBounded) {

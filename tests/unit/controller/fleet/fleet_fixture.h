@@ -110,7 +110,6 @@ class FakeReports final : public DeviceReports {
     if (gap_status.ok()) gaps.push_back(gap);
     return gap_status;
   }
-
   absl::StatusOr<std::optional<bool>> CheckChain(const DeviceId&, const v1::ChainCheck&, SystemTime) override { return chain_equal; }
   Mutex mu_;
   std::optional<bool> chain_equal;
@@ -157,7 +156,8 @@ class FleetTest : public testing::Test {
                                       .reports = &reports_,
                                       .clock = &clock_,
                                       .controller_version = "test",
-                                      .policy_of = [this](const DeviceId& device) { return PolicyOf(device); }},
+                                      .policy_of = [this](const DeviceId& device) { return PolicyOf(device); },
+                                      .time = time_},
                                      options_);
     ASSERT_TRUE(fleet.ok()) << fleet.status();
     fleet_ = *std::move(fleet);
@@ -238,11 +238,11 @@ class FleetTest : public testing::Test {
   std::map<DeviceId, v1::DevicePolicy> policies_;
   absl::Status policy_error_;
   DeviceFleetOptions options_;
+  std::function<SystemTime()> time_;  // before Start; empty: the clock's
   std::unique_ptr<catalog::CatalogDb> db_;
   std::optional<catalog::OperationCatalog> operations_;
   std::unique_ptr<DeviceFleet> fleet_;
 };
-
 using Words = std::vector<std::string>;
 
 }  // namespace litefleet::fleet

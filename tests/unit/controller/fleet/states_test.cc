@@ -1,6 +1,7 @@
 // The table of states in controller/fleet/README.md, cell by cell, and again after a restart of the controller in each state.
 #include <gtest/gtest.h>
 
+#include "common/base/error_detail.h"
 #include "tests/unit/controller/fleet/fleet_fixture.h"
 
 namespace litefleet::fleet {
@@ -182,6 +183,19 @@ TEST_P(StatesTest, ResultReplacesACancelThatWasNotHeard) {
   }
 }
 
+// The controller refuses what is uploaded for it, which a device may hear before the cancel.
+TEST_P(StatesTest, AnUploadThatACancelRefusedIsCancelled) {
+  for (const auto state : {OPERATION_STATE_RUNNING, OPERATION_STATE_CANCELLING}) {
+    const std::string id = In(state);
+    v1::ControlRequest message;
+    message.mutable_result()->set_operation_id(id);
+    message.mutable_result()->set_state(OPERATION_STATE_FAILED);
+    *message.mutable_result()->mutable_error() = ToErrorDetail(Error(absl::StatusCode::kFailedPrecondition, "OPERATION_CANCELLED", "no"));
+    ASSERT_TRUE(fleet_->Received(kDevice, *link_, message).ok());
+    EXPECT_EQ(State(id), state == OPERATION_STATE_RUNNING ? OPERATION_STATE_FAILED : OPERATION_STATE_CANCELLED);
+  }
+}
+
 // It may be in the step that changes the database: nothing is claimed of it for a day.
 TEST_P(StatesTest, CancelOfARestoreWaitsForTheDevicesWord) {
   link_ = Connect(kDevice);
@@ -208,6 +222,50 @@ TEST_P(StatesTest, CancelOfARestoreWaitsForTheDevicesWord) {
   link_ = Connect(kDevice);
   ASSERT_TRUE(FleetTest::Result(*link_, lost, OPERATION_STATE_SUCCEEDED, kDevice).ok());
   EXPECT_EQ(State(lost), OPERATION_STATE_SUCCEEDED);
+}
+
+// Who looks at it, or watches it, is told until when that may last; then it has an end that says what is not known.
+TEST_P(StatesTest, ACancelledRestoreSaysUntilWhenItWaitsForItsDevice) {
+  v1::RestoreOrder order;
+  order.set_database("db");
+  order.set_snapshot_id(kSnapshot.value());
+  for (const auto& [expire, waits] :
+       {std::pair(std::chrono::hours(1), std::chrono::hours(24)), {std::chrono::hours(72), std::chrono::hours(72)}}) {
+    link_ = Connect(kDevice);
+    const auto made = fleet_->StartRestore(kDevice, order, expire, "", "operator:ada");
+    ASSERT_TRUE(made.ok()) << made.status();
+    const std::string id = made->id();
+    EXPECT_FALSE(made->has_cancel_ends_at());
+    ASSERT_TRUE(Accept(*link_, id, kDevice).ok());
+    fleet_->Disconnected(kDevice, *link_);
+    const SystemTime ends = clock_.Now() + waits;
+    clock_.Advance(std::chrono::minutes(5));
+    const auto cancelled = fleet_->Cancel(OperationId(id));
+    ASSERT_TRUE(cancelled.ok()) << cancelled.status();
+    EXPECT_EQ(cancelled->state(), OPERATION_STATE_CANCELLING);
+    EXPECT_EQ(ToUnixMillis(FromProtoTime(cancelled->cancel_ends_at())), ToUnixMillis(ends));
+    if (GetParam()) Start();
+    std::vector<v1::Operation> seen;
+    ASSERT_TRUE(fleet_->Watch(OperationId(id), [&](const v1::Operation& now) { seen.push_back(now); }).ok());
+    clock_.Advance(waits - std::chrono::minutes(5) - std::chrono::seconds(1));
+    fleet_->Tick();
+    v1::Operation shown = Stored(id);
+    fleet_->FillLive(shown);
+    EXPECT_EQ(shown.state(), OPERATION_STATE_CANCELLING);
+    EXPECT_EQ(ToUnixMillis(FromProtoTime(shown.cancel_ends_at())), ToUnixMillis(ends));
+    ASSERT_EQ(seen.size(), 1U);
+    EXPECT_EQ(ToUnixMillis(FromProtoTime(seen[0].cancel_ends_at())), ToUnixMillis(ends));
+    clock_.Advance(std::chrono::seconds(1));
+    fleet_->Tick();
+    shown = Stored(id);
+    fleet_->FillLive(shown);
+    EXPECT_EQ(shown.state(), OPERATION_STATE_CANCELLED);
+    EXPECT_FALSE(shown.has_cancel_ends_at());
+    EXPECT_EQ(shown.error().info().reason(), "CANCELLED_UNHEARD");
+    EXPECT_NE(shown.error().message().find("not known"), std::string::npos) << shown.error().message();
+    ASSERT_EQ(seen.size(), 2U) << "whoever watches sees the end";
+    EXPECT_EQ(seen[1].state(), OPERATION_STATE_CANCELLED);
+  }
 }
 
 TEST_P(StatesTest, HelloSendsAgain) {

@@ -7,13 +7,10 @@
 
 #include <fstream>
 
-#include "agent/heal/wanted_gatherer.h"
-#include "controller/fleet/device_fleet.h"
 #include "controller/heal/wanted_list.h"
 #include "controller/manifest/manifest_reader.h"
-#include "controller/scrub/scrubber.h"
-#include "tests/fakes/paged_device.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/fakes/wanted_answer.h"
+#include "tests/unit/controller/scrub/scrub_parts.h"
 
 namespace litefleet::heal {
 namespace {
@@ -53,45 +50,26 @@ class HealerTest : public ingest::IngestTest {
                     .ok());
   }
   void TearDown() override {
-    healer_.reset();
-    scrubber_.reset();
-    fleet_.reset();
+    CloseParts();
     IngestTest::TearDown();
   }
   void OpenParts() {
-    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
-    identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
-    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots, catalog::GapCatalog(*path_->db), *path_->db);
-    auto fleet = fleet::DeviceFleet::Create({operations_.get(), reports_.get(), &clock_, "test"}, {.own_ticker = false});
-    ASSERT_TRUE(fleet.ok()) << fleet.status();
-    fleet_ = *std::move(fleet);
-    scrub_catalog_ = std::make_unique<catalog::ScrubCatalog>(*path_->db);
+    parts_ = std::make_unique<scrub::ScrubParts>(*path_, clock_, scrub::ScrubberOptions{.bytes_per_second = 0});
     catalog_ = std::make_unique<catalog::HealCatalog>(*path_->db);
-    scrubber_ = std::make_unique<scrub::Scrubber>(
-        *fleet_, *path_->store, *path_->ingest_catalog, *scrub_catalog_,
-        [this](const SnapshotId& snapshot, const auto& visit) {
-          return manifest::ForEachNeededChunk(*path_->ingest_catalog, *path_->store, snapshot,
-                                              [&](std::span<const manifest::ChunkRef> chunks) -> absl::Status {
-                                                std::vector<format::ChunkName> names;
-                                                for (const auto& chunk : chunks) names.push_back(chunk.name);
-                                                return visit(names);
-                                              });
-        },
-        clock_, scrub::ScrubberOptions{.bytes_per_second = 0});
     healer_ = std::make_unique<Healer>(
-        HealerDeps{
-            .catalog = *catalog_,
-            .chunks = *path_->ingest_catalog,
-            .store = *path_->store,
-            .clock = clock_,
-            .start = [this](const DeviceId& device, const v1::HealOrder& order) -> absl::Status {
-              LF_ASSIGN_OR_RETURN(const v1::Operation operation, fleet_->StartHeal(device, order, "scrub"));
-              operation_ = operation.id();
-              return absl::OkStatus();
-            },
-            .order_of = [this](const DeviceId& device, const OperationId& operation) { return fleet_->HealOrderOf(device, operation); },
-            .set_whole = [this](const SnapshotId& snapshot) { return scrub_catalog_->SetDamaged(snapshot, false).status(); },
-            .changed = [] {}},
+        HealerDeps{.catalog = *catalog_,
+                   .chunks = *path_->ingest_catalog,
+                   .store = *path_->store,
+                   .clock = clock_,
+                   .start = [this](const DeviceId& device, const v1::HealOrder& order) -> absl::Status {
+                     LF_ASSIGN_OR_RETURN(const v1::Operation operation, parts_->fleet->StartHeal(device, order, "scrub"));
+                     operation_ = operation.id();
+                     return absl::OkStatus();
+                   },
+                   .order_of = [this](const DeviceId& device,
+                                      const OperationId& operation) { return parts_->fleet->HealOrderOf(device, operation); },
+                   .set_whole = [this](const SnapshotId& snapshot) { return parts_->catalog.SetDamaged(snapshot, false).status(); },
+                   .changed = [] {}},
         HealerOptions{});
   }
 
@@ -111,13 +89,7 @@ class HealerTest : public ingest::IngestTest {
       }
     }
   }
-  scrub::Scrubber::Report Scrub() {
-    scrub::Scrubber::Report report;
-    const CancelToken cancel;
-    const absl::Status status = scrubber_->Run({}, cancel, report, [](uint64_t, uint64_t) {});
-    EXPECT_TRUE(status.ok()) << status;
-    return report;
-  }
+  scrub::Scrubber::Report Scrub() { return parts_->Run(); }
   // The chunks that a snapshot shows pages of.
   std::vector<format::ChunkName> ChunksOf(const std::string& snapshot) {
     std::vector<format::ChunkName> names;
@@ -135,35 +107,14 @@ class HealerTest : public ingest::IngestTest {
     EXPECT_TRUE(orders.ok()) << orders.status();
     if (orders.value_or(0) == 0) {
       // One that was given before a restart is answered all the same.
-      const auto active = operations_->ActiveOf(device_);
+      const auto active = parts_->operations.ActiveOf(device_);
       if (!active.ok() || active->empty()) return false;
       operation_ = active->front().operation.id();
     }
-    const auto order = fleet_->HealOrderOf(device_, OperationId(operation_));
+    const auto order = parts_->fleet->HealOrderOf(device_, OperationId(operation_));
     EXPECT_TRUE(order.ok()) << order.status();
     EXPECT_TRUE(WantedGatherer::Check(*order).ok()) << WantedGatherer::Check(*order);
-    std::vector<uint32_t> positions;
-    for (int i = 0; i < order->wanted_size(); ++i) positions.push_back(static_cast<uint32_t>(i));
-    v1::SendWantedRequest request;
-    request.set_operation_id(operation_);
-    while (!positions.empty()) {
-      WantedGatherer gatherer(*order, positions);
-      for (uint32_t extent = 0; extent < now.extents(); ++extent) {
-        const Bytes raw = now.Extent(extent);
-        std::vector<format::PageDigest> digests;
-        format::DigestPages(now.page_size, raw, digests);
-        gatherer.Look(format::FirstPageOf(now.page_size, extent), raw, digests);
-        while (auto found = gatherer.TakeFound()) {
-          v1::WantedContent& content = *request.add_contents();
-          content.set_position(found->position);
-          content.mutable_chunk()->set_name(std::string(found->name.AsString()));
-          content.mutable_chunk()->set_codec(v1::CODEC_RAW);
-          content.mutable_chunk()->set_raw_bytes(static_cast<uint32_t>(found->raw.size()));
-          content.mutable_chunk()->set_data(std::string(AsText(found->raw)));
-        }
-      }
-      positions = gatherer.skipped();
-    }
+    const v1::SendWantedRequest request = fakes::AnswerOf(operation_, *order, now);
     const auto taken = healer_->Accept(device_, request);
     EXPECT_TRUE(taken.ok()) << taken.status();
     EXPECT_TRUE(healer_->Accept(device_, request).ok()) << "it may be repeated";
@@ -172,19 +123,17 @@ class HealerTest : public ingest::IngestTest {
     last.set_last(true);
     const auto ended = healer_->Accept(device_, last);
     EXPECT_TRUE(ended.ok()) << ended.status();
-    EXPECT_TRUE(fleet_->Cancel(OperationId(operation_)).ok());
-    EXPECT_TRUE(scrubber_->Heal().ok());
+    EXPECT_TRUE(parts_->fleet->Cancel(OperationId(operation_)).ok());
+    EXPECT_TRUE(parts_->scrubber->Heal().ok());
     return true;
   }
-  void CloseAll() {
+  void CloseParts() {
     healer_.reset();
-    scrubber_.reset();
     catalog_.reset();
-    scrub_catalog_.reset();
-    fleet_.reset();
-    reports_.reset();
-    identities_.reset();
-    operations_.reset();
+    parts_.reset();
+  }
+  void CloseAll() {
+    CloseParts();
     path_.reset();
   }
   v1::SnapshotState StateOf(const std::string& id) { return path_->snapshots->Resolve(id)->state(); }
@@ -194,13 +143,8 @@ class HealerTest : public ingest::IngestTest {
     return database;
   }
 
-  std::unique_ptr<catalog::OperationCatalog> operations_;
-  std::unique_ptr<catalog::IdentityCatalog> identities_;
-  std::unique_ptr<fleet::CatalogReports> reports_;
-  std::unique_ptr<fleet::DeviceFleet> fleet_;
-  std::unique_ptr<catalog::ScrubCatalog> scrub_catalog_;
+  std::unique_ptr<scrub::ScrubParts> parts_;
   std::unique_ptr<catalog::HealCatalog> catalog_;
-  std::unique_ptr<scrub::Scrubber> scrubber_;
   std::unique_ptr<Healer> healer_;
   std::string operation_;
 };
@@ -295,7 +239,7 @@ TEST_P(HealerKillTest, TheNextStartHealsAsMuch) {
 
   Open();
   OpenParts();
-  ASSERT_TRUE(scrubber_->MarkDue([] { return false; }).ok()) << "as the start does it";
+  ASSERT_TRUE(parts_->scrubber->MarkDue([] { return false; }).ok()) << "as the start does it";
   Scrub();
   for (size_t i = 1; i < snapshots.size(); ++i) {
     if (StateOf(snapshots[i]) == v1::SNAPSHOT_STATE_COMMITTED) ExpectReadsBack(snapshots[i], states[i]);  // healed before the end
@@ -359,10 +303,10 @@ TEST_F(HealerTest, MarksAreOwedUntilTheyAreMadeAndHoldInTheTrash) {
                    .place = {.pack = static_cast<uint64_t>(path_->Count("select pack" + row)),
                              .offset = static_cast<uint64_t>(path_->Count("select offset" + row))}});
   }
-  ASSERT_TRUE(scrub_catalog_->Quarantine(bad, "test", clock_.Now()).ok());
+  ASSERT_TRUE(parts_->catalog.Quarantine(bad, "test", clock_.Now()).ok());
   EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_COMMITTED);
-  EXPECT_EQ(scrubber_->MarkDue([] { return true; }).status().code(), absl::StatusCode::kCancelled);
-  EXPECT_EQ(scrubber_->MarkDue([] { return false; }).value(), 2U);
+  EXPECT_EQ(parts_->scrubber->MarkDue([] { return true; }).status().code(), absl::StatusCode::kCancelled);
+  EXPECT_EQ(parts_->scrubber->MarkDue([] { return false; }).value(), 2U);
   EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
   EXPECT_EQ(path_->Count("select trashed_from from snapshot where id = '" + one.snapshot + "'"), 2) << "as it comes out of the trash";
   for (int orders = 0; Answer(first); ++orders) ASSERT_LT(orders, 5);

@@ -18,6 +18,7 @@
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
 #include "controller/identity/enrollment.h"
+#include "controller/identity/issue.h"
 #include "fmt/format.h"
 
 namespace litefleet::identity {
@@ -140,6 +141,11 @@ TEST_F(IdentityTest, DeviceCertificateIsAClientsAndNamesTheDeviceAlone) {
 }
 
 // As the documents say them, whatever the constants are.
+TEST_F(IdentityTest, NoAuthorityIsMadeByAClockThatWasNeverSet) {
+  EXPECT_EQ(ReasonOf(Authority::Create(root_ + "/unset", {"backup.example"}, FromUnixMillis(3'600'000))), "CLOCK_NOT_SET");
+  EXPECT_FALSE(std::filesystem::exists(root_ + "/unset"));
+}
+
 TEST_F(IdentityTest, LivesAreTwentyYearsOneYearAndNinetyDays) {
   const auto days_left = [&](SystemTime not_after) { return std::chrono::duration<double>(not_after - clock_.Now()).count() / 86'400; };
   EXPECT_NEAR(days_left(authority_->root_not_after()), 20 * 365.25, 6);
@@ -150,6 +156,20 @@ TEST_F(IdentityTest, LivesAreTwentyYearsOneYearAndNinetyDays) {
   const auto enrolled = Enroll(NewToken(), *key, "pump-1");
   ASSERT_TRUE(enrolled.ok()) << enrolled.status();
   EXPECT_NEAR(days_left(crypto::NotAfter(**crypto::CertificateFromPem(enrolled->certificate_chain()))), 90, 0.01);
+}
+
+// X.509 writes a time before 2050 in another form than one after it.
+TEST_F(IdentityTest, CertificatesBeginIn1970AndEndToTheSecond) {
+  const auto key = NewKey();
+  for (const int64_t end : {int64_t{2'147'483'648}, int64_t{2'524'607'999}, int64_t{2'524'608'000}, int64_t{4'102'444'801}}) {
+    const auto issued =
+        Issue({.common_name = "pump-1", .alternative_names = {}, .not_after = SystemTime(std::chrono::seconds(end))}, *key, nullptr, *key);
+    ASSERT_TRUE(issued.ok()) << issued.status();
+    EXPECT_EQ(crypto::NotAfter(**issued), SystemTime(std::chrono::seconds(end)));
+    struct tm begin {};
+    ASSERT_EQ(ASN1_TIME_to_tm(X509_get0_notBefore(issued->get()), &begin), 1);
+    EXPECT_EQ(timegm(&begin), 0);
+  }
 }
 
 // Whoever reads the catalog, its log or a copy of both cannot enrol with what is there.

@@ -50,6 +50,47 @@ TEST_F(Content, TextComesBackAndTheCatalogSaysWhatItIs) {
   EXPECT_EQ(TextOf(*pages), text);
 }
 
+// As a device sends it that keeps nothing of it: how much it was it knows in the end.
+TEST_F(Content, HowMuchTextThereIsMayBeToldWithTheCommit) {
+  Open();
+  const std::string text = Rows(3'000'000, 5);
+  const auto unsized = [](v1::UploadRequest& r) {
+    if (!r.has_begin()) return;
+    r.mutable_begin()->set_page_count(0);
+    r.mutable_begin()->set_size_at_commit(true);
+  };
+  const Sent sent = UploadText(*path_->ingest, device_, text, unsized);
+  ASSERT_TRUE(sent.status.ok()) << sent.status;
+  EXPECT_EQ(TextOf(*path_->ReadBack(sent.snapshot)), text);
+  const Sent known = UploadText(*path_->ingest, device_, text);
+  EXPECT_EQ(known.sent, 0U) << "the same text is the same chunks";
+  EXPECT_EQ(path_->snapshots->Resolve(sent.snapshot)->root_digest(), path_->snapshots->Resolve(known.snapshot)->root_digest());
+  EXPECT_TRUE(UploadText(*path_->ingest, device_, "", unsized).status.ok());
+
+  const auto refused = [&](const std::string& reason, const std::function<void(v1::UploadRequest&)>& change) {
+    const Sent wrong = UploadText(*path_->ingest, device_, text, [&](v1::UploadRequest& r) {
+      unsized(r);
+      change(r);
+    });
+    EXPECT_EQ(ReasonOf(wrong.status), reason) << wrong.status;
+  };
+  refused("COMMIT_INVALID", [](v1::UploadRequest& r) {
+    if (r.has_commit()) r.mutable_commit()->set_page_count(r.commit().page_count() - 1);
+  });
+  refused("MANIFEST_INCOMPLETE", [](v1::UploadRequest& r) {
+    if (r.has_commit()) r.mutable_commit()->set_page_count(r.commit().page_count() + 1);
+  });
+  refused("COMMIT_INVALID", [](v1::UploadRequest& r) {
+    if (r.has_commit()) r.mutable_commit()->set_page_count(UINT32_MAX);
+  });
+  refused("BEGIN_INVALID", [](v1::UploadRequest& r) {
+    if (r.has_begin()) r.mutable_begin()->set_page_count(7);
+  });
+  refused("BEGIN_INVALID", [](v1::UploadRequest& r) {
+    if (r.has_begin()) r.mutable_begin()->set_content(v1::SNAPSHOT_CONTENT_DATABASE);
+  });
+}
+
 TEST_F(Content, SuccessiveTextsShareWhatTheyHaveInCommon) {
   Open();
   std::string text = Rows(6'000'000, 2);

@@ -197,7 +197,7 @@ TEST_F(DeltaTest, WhatWasUploadedAheadIsABaseAndNothingElse) {
   EXPECT_EQ(path_->SnapshotCount(), 3u);
   // The grace is over with the backup, and what it stands on stays.
   EXPECT_EQ(path_->Count("select count(*) from snapshot where state = 3 and trashed_at = 0"), 2);
-  const auto removed = deletions.RemoveSome(FromUnixMillis(1), 0, [](const SnapshotId&) { return false; });
+  const auto removed = deletions.RemoveSome(FromUnixMillis(1), 0, /*newest_pack=*/1, [](const SnapshotId&) { return false; });
   ASSERT_TRUE(removed.ok()) << removed.status();
   EXPECT_EQ(removed->snapshots, 2);
   ExpectReadsBack(backup.snapshot, now);

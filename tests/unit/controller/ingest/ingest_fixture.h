@@ -61,6 +61,7 @@ struct DataPath {
                 [this](const DeviceId&) { return DeviceContact{.clock_offset_ms = clock_offset_ms, .heard_before = previous_contact}; },
             .check_quota = [this](const DeviceId& device,
                                   bool goes_on) { return check_quota ? check_quota(device, goes_on) : absl::OkStatus(); },
+            .now = [this, &clock]() -> absl::StatusOr<ControllerNow> { return now ? now() : ControllerNow{.time = clock.Now()}; },
             .on_committed =
                 [this](const CommittedSnapshot& snapshot) {
                   const std::scoped_lock lock(committed_mu);
@@ -102,6 +103,7 @@ struct DataPath {
   int64_t clock_offset_ms = 0;
   std::optional<SystemTime> previous_contact;
   std::function<absl::Status(const DeviceId&, bool)> check_quota;
+  std::function<absl::StatusOr<ControllerNow>()> now;  // empty: the clock's
   std::mutex committed_mu;
   std::vector<CommittedSnapshot> committed;  // read when no upload runs
   std::unique_ptr<catalog::CatalogDb> db;
@@ -136,7 +138,7 @@ class IngestTest : public testing::Test {
   }
   void Open(IngestLimits limits = {}) {
     path_.reset();
-    path_ = std::make_unique<DataPath>(directory_, clock_, limits);
+    path_ = std::make_unique<DataPath>(directory_, clock_, limits, 4 << 20, *disk_);
   }
   static std::string NewSession() { return NewUlid(RealClock().Now()); }
   fakes::UploadOutcome Upload(const fakes::FakeDatabase& database, const DeviceId& device, std::string session = NewSession()) {
@@ -147,6 +149,7 @@ class IngestTest : public testing::Test {
   const DeviceId other_{"22222222-2222-4222-8222-222222222222"};
   std::string directory_;
   FakeClock clock_;
+  store::FileSystem* disk_ = &store::PosixFileSystem();  // of the store
   std::unique_ptr<DataPath> path_;
 };
 

@@ -6,6 +6,7 @@
 #include <fstream>
 #include <thread>
 
+#include "common/base/proto_time.h"
 #include "controller/restore/materialise.h"
 #include "fmt/format.h"
 #include "tests/unit/controller/ingest/ingest_fixture.h"
@@ -99,7 +100,7 @@ TEST_F(IngestTest, OnlyWhatThePinnedSnapshotDoesNotHoldIsClaimed) {
   FakeDatabase moved = database;
   std::swap(moved.seeds[3], moved.seeds[15]);
   EXPECT_EQ(claims(moved), 2);
-  EXPECT_EQ(path_->Count("select count(*) from upload_session where state = 1 and pinned <> ''"), 3);
+  EXPECT_EQ(path_->Count("select count(*) from upload_session where state = 1 and pinned <> ''"), 1) << "that with claims";
 }
 
 // Design law 7: what another device has must be shown to be had, and is stored once.
@@ -294,6 +295,39 @@ TEST_F(IngestTest, FlippedBitsInAPackAreNoticedWhenRead) {
   EXPECT_EQ(path_->ReadBack(outcome.snapshot_id).status().code(), absl::StatusCode::kDataLoss);
 }
 
+// What stands in the socket before the commit makes the age late, and the state look newer than it is: the clock, which is right, is
+// believed. Where it looks older, or newer than the stream has lasted, the clock was set.
+TEST_F(IngestTest, ASlowLinkDoesNotMoveWhenAStateWasTaken) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
+  const auto upload = [&](std::chrono::seconds lasts, std::chrono::seconds late, std::chrono::seconds clock_set) {
+    auto sink = std::make_shared<RecordingSink>();
+    auto session = *path_->ingest->NewUpload(device_, sink);
+    v1::UploadRequest request = BeginRequest(database, {.session_id = NewSession()});
+    EXPECT_TRUE(session->Handle(request).ok());
+    const SystemTime taken = clock_.Now();
+    request = OfferRequest(database, 1, 0, 1);
+    EXPECT_TRUE(session->Handle(request).ok());
+    if (sink->Next(v1::UploadResponse::kMissing)->missing().positions_size() > 0) {
+      request = ChunkRequest(database, 0);
+      EXPECT_TRUE(session->Handle(request).ok());
+    }
+    clock_.Advance(lasts);
+    request = CommitRequest(database);
+    *request.mutable_commit()->mutable_taken_at() = ToProtoTime(taken + clock_set);
+    *request.mutable_commit()->mutable_age() = ToProtoDuration(std::chrono::duration_cast<std::chrono::milliseconds>(lasts - late));
+    EXPECT_TRUE(session->Handle(request).ok());
+    session->End();
+    const v1::Snapshot snapshot = *path_->snapshots->Resolve(sink->Next(v1::UploadResponse::kCommitted)->committed().snapshot_id());
+    return (TimestampMillis(snapshot.taken_at()) - ToUnixMillis(taken)) / 1000;
+  };
+  using std::chrono::seconds;
+  EXPECT_EQ(upload(seconds(120), seconds(90), seconds(0)), 0) << "90 s in the socket";
+  EXPECT_EQ(upload(seconds(120), seconds(0), seconds(40)), 0) << "set forward";
+  EXPECT_EQ(upload(seconds(120), seconds(0), seconds(-200)), 0) << "set back";
+  EXPECT_EQ(upload(seconds(120), seconds(10), seconds(-100'000)), 10);
+}
+
 TEST_F(IngestTest, TimesAreCorrectedAndClamped) {
   Open();
   const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
@@ -324,8 +358,16 @@ TEST_F(IngestTest, TimesAreCorrectedAndClamped) {
   EXPECT_EQ(first.taken_at().seconds(), now_s - 100);
   EXPECT_EQ(first.effective_at().seconds(), now_s - 100);
   EXPECT_EQ(first.received_at().seconds(), now_s);
+  // The device's clock was set after it had been measured: in which year it was taken says the age.
+  for (const int64_t jump : {-1'500'000'000, 90'000}) {
+    const v1::Snapshot jumped = upload([&](v1::UploadCommit& commit) {
+      commit.mutable_taken_at()->set_seconds(now_s - 55 + jump);
+      commit.mutable_age()->set_seconds(50);
+    });
+    EXPECT_EQ(jumped.taken_at().seconds(), now_s - 50) << jump;
+  }
   // Not before the snapshot before, whatever is claimed.
-  EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(1'000'000); }).effective_at().seconds(), now_s - 100);
+  EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(1'000'000); }).effective_at().seconds(), now_s - 50);
   // Not before the device was heard last.
   path_->previous_contact = now - std::chrono::seconds(20);
   EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(50); }).effective_at().seconds(), now_s - 20);
@@ -391,6 +433,85 @@ TEST_F(IngestTest, ExpiredSessionsAreRemovedWithTheirRights) {
   EXPECT_EQ(path_->Count("select count(*) from upload_session"), 0);
   EXPECT_EQ(Upload(kept, device_).chunks_sent, 0u) << "what a snapshot holds may still be referred to";
   EXPECT_EQ(Upload(database, device_, session).chunks_sent, 4u);
+}
+
+// One a second of each database: nobody asks about any but the newest, whose answer may be lost with an agent that is away for weeks.
+TEST_F(IngestTest, SessionsOfSyncsAreForgottenAfterADayButForTheNewest) {
+  Open();
+  FakeDatabase database = FakeDatabase::Make(4096, 64 * 2, 1);
+  fakes::UploadPlan plan{.session_id = NewSession(), .method = v1::METHOD_CONTINUOUS};
+  for (int i = 0; i < 3; ++i) {
+    plan.session_id = NewSession();
+    database.seeds[0] = 5000 + i;
+    ASSERT_TRUE(fakes::RunUpload(*path_->ingest, device_, database, plan).status.ok());
+  }
+  const auto sessions = [&] { return path_->Count("select count(*) from upload_session"); };
+  clock_.Advance(std::chrono::hours(23));
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(sessions(), 3);
+  for (int day = 0; day < 40; ++day) {
+    clock_.Advance(std::chrono::hours(25));
+    ASSERT_TRUE(path_->ingest->Maintain().ok());
+    EXPECT_EQ(sessions(), 1);
+  }
+  const auto again = fakes::RunUpload(*path_->ingest, device_, database, plan);
+  ASSERT_TRUE(again.status.ok()) << again.status;
+  EXPECT_FALSE(again.created);
+  EXPECT_EQ(path_->SnapshotCount(), 3U);
+  plan.session_id = NewSession();
+  ASSERT_TRUE(fakes::RunUpload(*path_->ingest, device_, database, plan).created);
+  clock_.Advance(std::chrono::hours(25));
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(sessions(), 1);
+}
+
+// What a long hold of the time has left is not removed on one call's time.
+TEST_F(IngestTest, ManyExpiredSessionsGoInPortions) {
+  Open();
+  ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 10, 1), device_).status.ok());
+  const auto fill = [&](int state, int count) {
+    ASSERT_TRUE(path_->db
+                    ->Write([&](sqlite::Connection db) -> absl::Status {
+                      return sqlite::Execute(
+                          db, "with recursive n(i) as (select 1 union all select i + 1 from n where i < " + std::to_string(count) +
+                                  ") insert into upload_session (session, owner, database, state, expires_at) select 'x' || " +
+                                  std::to_string(state) + " || '-' || i, 1, (select id from database), " + std::to_string(state) +
+                                  ", 1 from n");
+                    })
+                    .ok());
+  };
+  const auto left = [&](int state) {
+    return path_->Count("select count(*) from upload_session where expires_at = 1 and state = " + std::to_string(state));
+  };
+  fill(2, 50'700);
+  fill(1, 50'300);
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(left(2), 700);
+  EXPECT_EQ(left(1), 300);
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(left(2) + left(1), 0);
+  // Those with claims go one by one, as many as there is time for.
+  fill(1, 250);
+  ASSERT_TRUE(path_->db
+                  ->Write([](sqlite::Connection db) {
+                    return sqlite::Execute(db, "insert into claim (session, chunk) select id, 1 from upload_session where expires_at = 1");
+                  })
+                  .ok());
+  for (int call = 0; call < 250 && left(1) > 0; ++call) ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(left(1), 0);
+  EXPECT_EQ(path_->Count("select count(*) from claim"), 0);
+}
+
+// The stream that ends has its own session to remove, and not those of the whole fleet.
+TEST_F(IngestTest, AStreamThatEndsRemovesNoOtherSession) {
+  Open();
+  const FakeDatabase database = FakeDatabase::Make(4096, 64 * 4, 1);
+  EXPECT_FALSE(fakes::RunUpload(*path_->ingest, device_, database, {.session_id = NewSession(), .stop_after_chunks = 3}).status.ok());
+  clock_.Advance(std::chrono::hours(24 * 8));
+  EXPECT_FALSE(fakes::RunUpload(*path_->ingest, other_, database, {.session_id = NewSession(), .stop_after_chunks = 3}).status.ok());
+  EXPECT_EQ(path_->Count("select count(*) from upload_session"), 2);
+  ASSERT_TRUE(path_->ingest->Maintain().ok());
+  EXPECT_EQ(path_->Count("select count(*) from upload_session"), 1);
 }
 
 TEST_F(IngestTest, ANewerStreamEndsTheOlderOne) {

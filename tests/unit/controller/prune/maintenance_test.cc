@@ -1,6 +1,9 @@
 // Prunes as operations: one that the end of the controller cut off is taken up as it was meant.
 #include "controller/prune/maintenance.h"
 
+#include <atomic>
+#include <functional>
+
 #include "common/base/error_detail.h"
 #include "common/base/status.h"
 #include "controller/catalog/identity_catalog.h"
@@ -17,7 +20,7 @@ class MaintenanceTest : public ingest::IngestTest {
  protected:
   // A life of the controller.
   struct Controller {
-    Controller(ingest::DataPath& path, const Clock& clock)
+    Controller(ingest::DataPath& path, const Clock& clock, MaintenanceOptions options = MaintenanceOptions())
         : operations(*path.db),
           identities(*path.db),
           reports(identities, *path.snapshots, catalog::GapCatalog(*path.db), *path.db),
@@ -29,7 +32,11 @@ class MaintenanceTest : public ingest::IngestTest {
                   .deletions = deletions,
                   .marks = marks,
                   .store = *path.store,
-                  .held = [](const SnapshotId&) { return false; }}),
+                  .held = [](const SnapshotId&) { return false; },
+                  .count_generation = [this]() -> absl::StatusOr<uint64_t> {
+                    if (before_rewrite) before_rewrite();
+                    return 1;
+                  }}),
           time(policies, clock, "boot"),
           retention(policies, deletions, [this] { return marks.WriteDue(); }) {
       auto made = fleet::DeviceFleet::Create({&operations, &reports, &clock, "test"}, {.own_ticker = false});
@@ -41,7 +48,7 @@ class MaintenanceTest : public ingest::IngestTest {
                                                                   .fleet = *fleet,
                                                                   .store = *path.store,
                                                                   .last_prune = [this] { return pruning.LastPrune(); }},
-                                                  MaintenanceOptions());
+                                                  options);
     }
     v1::Operation End(const std::string& id) {
       const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
@@ -53,6 +60,7 @@ class MaintenanceTest : public ingest::IngestTest {
         std::this_thread::yield();
       }
     }
+    std::function<void()> before_rewrite;  // of the first pack; set before anything runs
     catalog::OperationCatalog operations;
     catalog::IdentityCatalog identities;
     fleet::CatalogReports reports;
@@ -107,6 +115,47 @@ TEST_F(MaintenanceTest, ADryRunThatWasCutOffDeletesNothing) {
   EXPECT_EQ(operation.state(), v1::OPERATION_STATE_SUCCEEDED) << operation.DebugString();
   EXPECT_TRUE(operation.prune().dry_run());
   EXPECT_EQ(path_->Count("select count(*) from snapshot"), 2);
+}
+
+// It is cancelled in the middle of a pack: that stays, and so does what was done before.
+TEST_F(MaintenanceTest, ARunningPruneIsCancelled) {
+  Open();
+  const auto older = Upload(FakeDatabase::Make(4096, 64 * 3, 1), device_);
+  ASSERT_TRUE(older.status.ok());
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  const uint64_t pack = path_->store->Packs().front().id;
+  Controller controller(*path_, clock_);
+  ASSERT_TRUE(controller.deletions.Trash(SnapshotId(older.snapshot_id), true, "operator:x", clock_.Now()).ok());
+  std::string id;
+  std::atomic<bool> asked{false};
+  controller.before_rewrite = [&] {
+    asked = true;
+    EXPECT_TRUE(controller.fleet->Cancel(OperationId(id)).ok());
+  };
+  const auto started = controller.maintenance->StartPrune(false, std::chrono::milliseconds(0), "request", "operator:x");
+  ASSERT_TRUE(started.ok()) << started.status();
+  id = started->id();
+  ASSERT_TRUE(controller.maintenance->Begin().ok());
+  const v1::Operation operation = controller.End(id);
+  EXPECT_TRUE(asked.load());
+  EXPECT_EQ(operation.state(), v1::OPERATION_STATE_CANCELLED) << operation.DebugString();
+  EXPECT_EQ(path_->Count("select count(*) from snapshot"), 0);
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 0) << "the sweep came before it";
+  EXPECT_EQ(path_->store->Packs().front().id, pack);
+}
+
+// An operator confirmed a clock that was a year ahead, and then that it was not.
+TEST_F(MaintenanceTest, APruneThatEndedInTheFutureIsNoReasonToWait) {
+  Open();
+  MaintenanceOptions options;
+  options.retention_every = std::chrono::milliseconds(10);
+  Controller controller(*path_, clock_, options);
+  const SystemTime ahead = clock_.Now() + std::chrono::hours(24 * 365);
+  ASSERT_TRUE(controller.pruning.SaveReport(v1::PruneReport(), ahead).ok());
+  ASSERT_TRUE(controller.maintenance->Begin().ok());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (*controller.pruning.LastPrune() == ahead && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  EXPECT_EQ(ToUnixMillis(**controller.pruning.LastPrune()), ToUnixMillis(clock_.Now()));
 }
 
 TEST_F(MaintenanceTest, OneOfWhichNobodyKnowsHowItWasMeantFails) {

@@ -5,63 +5,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <random>
 
 #include "fmt/format.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/fakes/closed_files.h"
+#include "tests/unit/controller/prune/prune_fixture.h"
 
 namespace litefleet::prune {
 namespace {
 
 using fakes::FakeDatabase;
 using std::chrono::hours;
-
-struct Rig {
-  explicit Rig(ingest::DataPath& data, const Clock& clock)
-      : path(data), deletions(*data.db), catalog(*data.db), marks(deletions, *data.store, clock) {}
-  Pruner Make() {
-    return Pruner({.catalog = catalog, .deletions = deletions, .marks = marks, .store = *path.store, .held = [this](const SnapshotId& id) {
-                     return path.readers->pins().IsPinned(id);
-                   }});
-  }
-  absl::StatusOr<v1::PruneReport> Run(SystemTime now, PruneOptions options = {}) {
-    return Make().Run(options, now, [](std::string_view, double) { return absl::OkStatus(); });
-  }
-  ingest::DataPath& path;
-  catalog::DeletionCatalog deletions;
-  catalog::PruneCatalog catalog;
-  MarkWriter marks;
-};
-
-PruneOptions AtOnce() {
-  PruneOptions options;
-  options.snapshot_grace = options.chunk_grace = std::chrono::milliseconds(0);
-  options.sweeps = 0;
-  return options;
-}
-
-FakeDatabase DatabaseOf(unsigned seed) {
-  FakeDatabase database = FakeDatabase::Make(4096, 64 * 6 + 1, 1);
-  for (unsigned i = 0; i < 4; ++i) database.seeds[i] = seed / 3 * 10 + i;  // neighbours share extents
-  return database;
-}
-
-class PrunerTest : public ingest::IngestTest {
- protected:
-  void SetUp() override {
-    IngestTest::SetUp();
-    Open();
-  }
-  std::string Take(unsigned seed) {
-    const auto outcome = Upload(DatabaseOf(seed), device_);
-    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
-    return outcome.snapshot_id;
-  }
-  int64_t Chunks(const std::string& where) { return path_->Count("select count(*) from chunk where " + where); }
-};
 
 TEST_F(PrunerTest, GoesThroughTheTrashTwiceAndKeepsWhatIsShared) {
   Rig rig(*path_, clock_);
@@ -112,7 +70,7 @@ TEST_F(PrunerTest, ADedupHitTakesAChunkOutOfTheTrashWithTheClaim) {
   EXPECT_TRUE(path_->ReadBack(again).ok());
 }
 
-TEST_F(PrunerTest, WhatIsReadOrPinnedByASessionIsNotRemoved) {
+TEST_F(PrunerTest, WhatIsReadIsNotRemoved) {
   Rig rig(*path_, clock_);
   const std::string first = Take(1);
   Take(4);
@@ -162,7 +120,65 @@ TEST_F(PrunerTest, APackIsRewrittenUnderAReader) {
   EXPECT_EQ(path_->Count("select count(*) from pack_removal"), 0);
 }
 
+// Asked at each record, and not between two packs alone, which have 128 MiB. What was copied until then is dead; another run does it all.
+TEST_F(PrunerTest, ACancelEndsTheRewriteOfAPack) {
+  const std::string gone = Take(0);
+  const std::string kept = Take(3);
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  Rig rig(*path_, clock_);
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(gone), true, "operator:x", clock_.Now()).ok());
+  PruneOptions options = AtOnce();
+  options.rewrite_percent = 1;
+  int asked = 0;
+  const auto cancelled_at = [&](int when) {
+    asked = 0;
+    return rig.Make().Run(options, clock_.Now(), [&](std::string_view phase, double) {
+      if (phase != "rewriting packs" || ++asked != when) return absl::OkStatus();
+      return absl::CancelledError("cancelled");
+    });
+  };
+  // The first question is before the pack; behind it come its records, to be counted and then to be copied.
+  int when = 2;
+  for (;; ++when) {
+    const auto report = cancelled_at(when);
+    if (report.ok()) break;
+    EXPECT_TRUE(absl::IsCancelled(report.status())) << report.status();
+    EXPECT_EQ(asked, when) << "nothing was done after it";
+    EXPECT_TRUE(path_->ReadBack(kept).ok()) << when;
+  }
+  EXPECT_GT(when, 8);
+  EXPECT_TRUE(path_->ReadBack(kept).ok());
+}
+
 // What can be read of a damaged pack moves out of it; the pack goes when nothing points to the rest, or when the devices do not have it.
+// What the rewrite of one copies is not dead to the next.
+TEST_F(PrunerTest, APackOfMarksIsNotCopiedByEachPrune) {
+  Rig rig(*path_, clock_);
+  Pruner pruner = rig.Make();
+  const auto prune = [&] {
+    const auto report = pruner.Run(AtOnce(), clock_.Now(), [](std::string_view, double) { return absl::OkStatus(); });
+    EXPECT_TRUE(report.ok()) << report.status();
+    return report.value_or(v1::PruneReport());
+  };
+  Take(0);  // as long as its pack stays, so do the marks
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  for (unsigned i = 0; i < 20; ++i) {
+    const auto outcome = Upload(fakes::FakeDatabase::Make(4096, 2, 100 + i), other_);
+    ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+    ASSERT_TRUE(rig.deletions.Trash(SnapshotId(outcome.snapshot_id), true, "operator:x", clock_.Now()).ok());
+  }
+  const v1::PruneReport first = prune();
+  EXPECT_EQ(first.snapshots_removed(), 20);
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  EXPECT_GT(prune().bytes_copied() + first.bytes_copied(), 0) << "the marks moved out of what was dead around them";
+  for (int round = 0; round < 3; ++round) {
+    ASSERT_TRUE(path_->store->SealOpenPack().ok());
+    const v1::PruneReport report = prune();
+    EXPECT_EQ(report.bytes_copied(), 0);
+    EXPECT_EQ(report.packs_rewritten() + report.packs_removed(), 0);
+  }
+}
+
 class DamagedPackTest : public PrunerTest {
  protected:
   void SetUp() override {
@@ -256,11 +272,13 @@ TEST_F(DamagedPackTest, NothingGoesWhileDevicesAreAsked) {
   EXPECT_EQ(path_->ReadBack(hurt_).status().code(), absl::StatusCode::kDataLoss);
 }
 
-TEST_F(DamagedPackTest, OneWithoutAHeaderDoesNotEndTheRun) {
+TEST_F(DamagedPackTest, OneThatIsAnotherDoesNotEndTheRun) {
   for (const auto& entry : std::filesystem::directory_iterator(directory_ + "/store/packs")) {
     if (std::stoll(entry.path().stem().string(), nullptr, 16) != pack_) continue;
     std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-    file.put('\x55');
+    std::array<std::byte, format::kPackHeaderBytes> header;
+    format::EncodePackHeader({.features = 0, .pack_id = 77, .tag = 5, .created_at_ms = 0}, header);
+    file.write(AsText(header).data(), static_cast<std::streamsize>(header.size()));
   }
   path_->store->ForgetCached(static_cast<uint64_t>(pack_));
   Trash(hurt_);
@@ -272,6 +290,43 @@ TEST_F(DamagedPackTest, OneWithoutAHeaderDoesNotEndTheRun) {
   EXPECT_EQ(report->snapshots_removed(), 3);
   EXPECT_EQ(report->packs_damaged(), 1);
   EXPECT_TRUE(IsThere()) << "nobody can say what stands in it";
+}
+
+class ClosedPackTest : public PrunerTest {
+ protected:
+  void SetUp() override {
+    disk_ = &files_;
+    PrunerTest::SetUp();
+  }
+  fakes::ClosedFiles files_;
+};
+
+TEST_F(ClosedPackTest, OneThatMayNotBeOpenedDoesNotEndTheRun) {
+  Rig rig(*path_, clock_);
+  const std::string mine = Take(0);
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  const std::string other = Take(30);
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  for (const std::string& id : {mine, other}) ASSERT_TRUE(rig.deletions.Trash(SnapshotId(id), true, "operator:x", clock_.Now()).ok());
+  ASSERT_TRUE(rig.marks.WriteDue().ok());
+  files_.closed = {"0000000000000001.pack"};
+  path_->store->ForgetCached(1);
+  PruneOptions options = AtOnce();
+  options.rewrite_percent = 1;
+  auto report = rig.Run(clock_.Now(), options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->packs_damaged(), 1);
+  const auto there = [&](uint64_t id) {
+    const auto packs = path_->store->Packs();
+    return std::any_of(packs.begin(), packs.end(), [&](const auto& pack) { return pack.id == id; });
+  };
+  EXPECT_TRUE(there(1));
+  EXPECT_FALSE(there(2)) << "the others go";
+  files_.closed.clear();
+  report = rig.Run(clock_.Now(), options);
+  ASSERT_TRUE(report.ok()) << report.status();
+  EXPECT_EQ(report->packs_damaged(), 0);
+  EXPECT_FALSE(there(1));
 }
 
 class PruneKillTest : public PrunerTest, public testing::WithParamInterface<const char*> {};

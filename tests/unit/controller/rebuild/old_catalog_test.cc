@@ -11,6 +11,7 @@
 #include "controller/prune/mark_writer.h"
 #include "controller/prune/pruner.h"
 #include "controller/rebuild/catalog_generation.h"
+#include "tests/fakes/closed_files.h"
 #include "tests/unit/controller/rebuild/rebuild_fixture.h"
 
 namespace litefleet::rebuild {
@@ -102,6 +103,22 @@ TEST_F(OldCatalogTest, ACountThatOnlyTheCatalogHasIsFine) {
   EXPECT_TRUE(Check().ok());
   ASSERT_TRUE(Count().ok());
   EXPECT_TRUE(Check().ok());
+}
+
+// Only there it is said whether this catalog is the newest.
+TEST_F(OldCatalogTest, ANewestPackThatMayNotBeOpenedIsNamedAndNotServed) {
+  fakes::ClosedFiles files;
+  disk_ = &files;
+  files.closed = {"0000000000000001.open"};
+  CloseAll();
+  OpenAll();
+  const absl::Status refused = Check();
+  EXPECT_EQ(ReasonOf(refused), "NO_PERMISSION") << refused;
+  EXPECT_THAT(MessageOf(refused), HasSubstr("0000000000000001"));
+  EXPECT_THAT(HintOf(refused), HasSubstr("chown"));
+  files.closed.clear();
+  EXPECT_TRUE(Check().ok()) << Check();
+  CloseAll();
 }
 
 class CountKillTest : public OldCatalogTest, public testing::WithParamInterface<const char*> {};

@@ -3,6 +3,10 @@
 
 #include <gmock/gmock.h>
 
+#include <atomic>
+#include <future>
+#include <thread>
+
 #include "common/base/proto_time.h"
 #include "common/io/file.h"
 #include "controller/catalog/deletion_catalog.h"
@@ -46,11 +50,18 @@ TEST_F(RebuildTest, EverySnapshotComesBackAndUploadsGoOn) {
   ASSERT_TRUE(after.ok()) << after.status();
   EXPECT_EQ(after->SerializeAsString(), before->SerializeAsString()) << after->DebugString() << before->DebugString();
   EXPECT_EQ(path_->snapshots->Newest(device, "main")->id(), second.snapshot_id);
+  const auto miscounted = [&] {
+    return path_->Count(
+        "select count(*) from owner o where held_bytes <> (select coalesce(sum(c.stored_bytes), 0) from device_chunk d join chunk c on "
+        "c.id = d.chunk where d.owner = o.id)");
+  };
+  EXPECT_EQ(miscounted(), 0) << "what quotas go by";
 
   database.seeds[4] = 778;
   const auto third = Upload(database, device);
   ASSERT_TRUE(third.status.ok()) << third.status;
   EXPECT_EQ(third.chunks_sent, 1U) << "the device may still refer to what its snapshots hold";
+  EXPECT_EQ(miscounted(), 0) << "and what comes later counts";
   EXPECT_EQ(path_->ReadBack(third.snapshot_id).value(), ingest::WholeOf(database));
 }
 
@@ -403,11 +414,76 @@ TEST_F(RebuildTest, GapsComeBackAsTheyWereToldLastAndOnlyOfDevicesThatAreThere) 
   EXPECT_EQ(path_->Count("select snapshots from gap"), 9);
 }
 
+// The older stream is in its commit for longer than the newer one waits for its end. A second record, of a higher number, would come back
+// after the snapshot was deleted: the mark names the number of the first.
+TEST_F(RebuildTest, TwoStreamsThatCommitOneSessionWriteOneRecord) {
+  CloseAll();
+  ingest::IngestLimits limits;
+  limits.replace_wait = std::chrono::milliseconds(0);
+  Open(limits);
+  const FakeDatabase database = FakeDatabase::Make(4096, 64, 1);
+  const fakes::UploadPlan plan{.session_id = NewSession()};
+  struct Stream {
+    std::shared_ptr<fakes::RecordingSink> sink = std::make_shared<fakes::RecordingSink>();
+    std::shared_ptr<ingest::UploadSession> session;
+  };
+  const auto upload = [&](Stream& stream) {
+    stream.session = *path_->ingest->NewUpload(device_, stream.sink);
+    for (v1::UploadRequest request :
+         {fakes::BeginRequest(database, plan), fakes::OfferRequest(database, 1, 0, 1), fakes::ChunkRequest(database, 0)}) {
+      const absl::Status handled = stream.session->Handle(request);
+      EXPECT_TRUE(handled.ok()) << handled;
+    }
+  };
+  Stream older, newer;
+  upload(older);
+  std::atomic<bool> first = true;
+  std::promise<void> committing, go_on;
+  path_->now = [&]() -> absl::StatusOr<ingest::ControllerNow> {
+    if (first.exchange(false)) {
+      committing.set_value();
+      go_on.get_future().wait();
+    }
+    return ingest::ControllerNow{.time = clock_.Now()};
+  };
+  std::thread commits([&] {
+    v1::UploadRequest commit = fakes::CommitRequest(database);
+    EXPECT_TRUE(older.session->Handle(commit).ok());
+    older.session->End();
+  });
+  committing.get_future().wait();
+  upload(newer);
+  EXPECT_EQ(ReasonOf(older.sink->closed().value_or(absl::OkStatus())), "REPLACED_BY_NEWER_STREAM");
+  go_on.set_value();
+  v1::UploadRequest commit = fakes::CommitRequest(database);
+  EXPECT_TRUE(newer.session->Handle(commit).ok());
+  newer.session->End();
+  commits.join();
+  const auto answer = newer.sink->Next(v1::UploadResponse::kCommitted);
+  ASSERT_TRUE(answer.has_value());
+  EXPECT_FALSE(answer->committed().created());
+  EXPECT_EQ(path_->committed.size(), 1U);
+  int records = 0;
+  ASSERT_TRUE(path_->store
+                  ->ForEachRecord([&](const store::Location&, const format::ScannedRecord& scanned) {
+                    records += scanned.header.type == format::RecordType::kSnapshot ? 1 : 0;
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  EXPECT_EQ(records, 1);
+  catalog::DeletionCatalog deletions(*path_->db);
+  ASSERT_TRUE(deletions.Trash(SnapshotId(answer->committed().snapshot_id()), true, "operator:test", clock_.Now()).ok());
+  prune::MarkWriter marks(deletions, *path_->store, clock_);
+  ASSERT_TRUE(marks.WriteDue().ok());
+  older = newer = {};  // before what they borrow
+  EXPECT_EQ(Rebuild().things.snapshots, 0);
+}
+
 TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {
   const DeviceId device = Enroll("alpha", "aa01");
   const auto uploaded = Upload(FakeDatabase::Make(4096, 70, 1), device);
   ASSERT_TRUE(uploaded.status.ok());
-  // The record once more, and one of a commit that was cut off before its transaction and whose number was given again.
+  // Those of commits that were cut off before their transaction, whose number or whose session was acknowledged later; then its own.
   storage::v1::SnapshotRecord record;
   ASSERT_TRUE(path_->store
                   ->ForEachRecord([&](const store::Location&, const format::ScannedRecord& scanned) {
@@ -416,12 +492,15 @@ TEST_F(RebuildTest, ARepeatedCommitIsOneSnapshot) {
                     return absl::OkStatus();
                   })
                   .ok());
-  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
   storage::v1::SnapshotRecord cut = record;
   cut.set_session_id(NewSession());
   cut.set_snapshot_id(NewSession());
-  cut.set_received_at_ms(record.received_at_ms() - 1000);
+  cut.set_received_at_ms(record.received_at_ms() + 3'600'000);  // the clock was set back between the two
   ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(cut.SerializeAsString())).ok());
+  cut.set_session_id(record.session_id());
+  cut.set_snapshot_id(NewSession());
+  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(cut.SerializeAsString())).ok());
+  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
   const RebuildReport report = Rebuild();
   EXPECT_EQ(report.things.snapshots, 1);
   EXPECT_TRUE(path_->snapshots->Resolve(uploaded.snapshot_id).ok());

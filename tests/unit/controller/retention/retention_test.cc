@@ -118,6 +118,30 @@ TEST(PlanTest, NeverTheNewestCheckedNorBelowTheFloor) {
   EXPECT_EQ(Kept(verdicts), 4u);
 }
 
+// What the device knows of may be as much older as a power cut takes; it tells when it is heard again.
+TEST(PlanTest, WhatASilentDeviceMayBuildOnStays) {
+  Policy policy;
+  policy.tiers = {{.every = minutes(10), .keep_for = hours(24), .text = "10m for 1d"}};
+  std::vector<Snapshot> snapshots = Every(minutes(5), 20);
+  for (int second = 1; second <= 300; ++second) {
+    snapshots.push_back({.id = SnapshotId("s" + std::to_string(second)),
+                         .sequence = 20 + second,
+                         .effective_at = kNow + std::chrono::seconds(second),
+                         .good = true,
+                         .continuous = true});
+  }
+  const SystemTime later = kNow + hours(24 * 7);
+  auto verdicts = Plan(snapshots, policy, later, "");
+  EXPECT_EQ(Kept(verdicts), 61u);
+  for (size_t i = snapshots.size() - 61; i < snapshots.size(); ++i) EXPECT_TRUE(verdicts[i].keep) << i;
+  EXPECT_EQ(verdicts[snapshots.size() - 61].reasons, std::vector<std::string>{"the device may build on it"});
+  // It was heard again.
+  snapshots.push_back({.id = SnapshotId("later"), .sequence = 1000, .effective_at = later, .good = true, .continuous = true});
+  verdicts = Plan(snapshots, policy, later, "");
+  EXPECT_EQ(Kept(verdicts), 1u);
+  EXPECT_TRUE(verdicts.back().keep);
+}
+
 TEST(PlanTest, PartsAreCountedApart) {
   Policy policy;
   policy.keep_last = 1;

@@ -1,89 +1,13 @@
 // Bits are flipped in packs: scrub finds them, marks what needs them, and the next backup heals it.
 #include "controller/scrub/scrubber.h"
 
-#include <gmock/gmock.h>
-
-#include <fstream>
-
-#include "controller/fleet/device_fleet.h"
-#include "controller/manifest/manifest_reader.h"
-#include "tests/unit/controller/ingest/ingest_fixture.h"
+#include "tests/unit/controller/scrub/scrub_fixture.h"
 
 namespace litefleet::scrub {
 namespace {
 
 namespace fs = std::filesystem;
 using fakes::FakeDatabase;
-
-class ScrubberTest : public ingest::IngestTest {
- protected:
-  void SetUp() override {
-    IngestTest::SetUp();
-    OpenAll();
-  }
-  void TearDown() override {
-    CloseAll();
-    IngestTest::TearDown();
-  }
-  void OpenAll() {
-    Open();
-    operations_ = std::make_unique<catalog::OperationCatalog>(*path_->db);
-    identities_ = std::make_unique<catalog::IdentityCatalog>(*path_->db);
-    reports_ = std::make_unique<fleet::CatalogReports>(*identities_, *path_->snapshots, catalog::GapCatalog(*path_->db), *path_->db);
-    auto fleet = fleet::DeviceFleet::Create({operations_.get(), reports_.get(), &clock_, "test"}, {.own_ticker = false});
-    ASSERT_TRUE(fleet.ok()) << fleet.status();
-    fleet_ = *std::move(fleet);
-    catalog_ = std::make_unique<catalog::ScrubCatalog>(*path_->db);
-    scrubber_ = std::make_unique<Scrubber>(
-        *fleet_, *path_->store, *path_->ingest_catalog, *catalog_,
-        [this](const SnapshotId& snapshot, const auto& visit) {
-          return manifest::ForEachNeededChunk(*path_->ingest_catalog, *path_->store, snapshot,
-                                              [&](std::span<const manifest::ChunkRef> chunks) -> absl::Status {
-                                                std::vector<format::ChunkName> names;
-                                                for (const auto& chunk : chunks) names.push_back(chunk.name);
-                                                return visit(names);
-                                              });
-        },
-        clock_, ScrubberOptions{.bytes_per_second = 0});
-  }
-  void CloseAll() {
-    scrubber_.reset();
-    catalog_.reset();
-    fleet_.reset();
-    reports_.reset();
-    identities_.reset();
-    operations_.reset();
-    path_.reset();
-  }
-  Scrubber::Report Run() {
-    const CancelToken cancel;
-    Scrubber::Report report;
-    const absl::Status status = scrubber_->Run({}, cancel, report, [](uint64_t, uint64_t) {});
-    EXPECT_TRUE(status.ok()) << status;
-    return report;
-  }
-  std::string PackFile() {
-    for (const auto& entry : fs::directory_iterator(directory_ + "/store/packs")) return entry.path();
-    return {};
-  }
-  void FlipChunk(const FakeDatabase& database, uint32_t extent) {
-    const int64_t offset = path_->Count("select offset from chunk where name = x'" + database.Name(extent).Hex() + "'");
-    ASSERT_GT(offset, 0);
-    std::fstream file(PackFile(), std::ios::in | std::ios::out | std::ios::binary);
-    file.seekg(offset + 200);
-    const char c = static_cast<char>(file.get() ^ 1);
-    file.seekp(offset + 200);
-    file.put(c);
-  }
-  v1::SnapshotState StateOf(const std::string& id) { return path_->snapshots->Resolve(id)->state(); }
-
-  std::unique_ptr<catalog::IdentityCatalog> identities_;
-  std::unique_ptr<fleet::CatalogReports> reports_;
-  std::unique_ptr<catalog::OperationCatalog> operations_;
-  std::unique_ptr<fleet::DeviceFleet> fleet_;
-  std::unique_ptr<catalog::ScrubCatalog> catalog_;
-  std::unique_ptr<Scrubber> scrubber_;
-};
 
 TEST_F(ScrubberTest, ASoundStoreIsFoundSound) {
   const FakeDatabase database = FakeDatabase::Make(4096, 64 * 4 + 1, 1);
@@ -112,7 +36,7 @@ TEST_F(ScrubberTest, AFlippedBitIsFoundMarkedAndHealedByTheNextBackup) {
   EXPECT_EQ(StateOf(first.snapshot_id), v1::SNAPSHOT_STATE_DAMAGED);
   EXPECT_EQ(StateOf(second.snapshot_id), v1::SNAPSHOT_STATE_DAMAGED);
   EXPECT_EQ(StateOf(other.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED);
-  EXPECT_EQ(catalog_->GetFigures()->damaged_snapshots, 2);
+  EXPECT_EQ(parts_->catalog.GetFigures()->damaged_snapshots, 2);
   EXPECT_EQ(Run().chunks_quarantined, 0U) << "found once";
 
   const auto third = Upload(database, device_);
@@ -128,7 +52,7 @@ TEST_F(ScrubberTest, AFlippedBitIsFoundMarkedAndHealedByTheNextBackup) {
   EXPECT_EQ(scrubber_->Heal().value(), 1);
   EXPECT_EQ(StateOf(first.snapshot_id), v1::SNAPSHOT_STATE_COMMITTED);
   EXPECT_EQ(path_->ReadBack(first.snapshot_id).value(), ingest::WholeOf(old));
-  EXPECT_EQ(catalog_->GetFigures()->quarantined_chunks, 0);
+  EXPECT_EQ(parts_->catalog.GetFigures()->quarantined_chunks, 0);
   EXPECT_EQ(Run().chunks_quarantined, 0U);
 }
 
@@ -181,12 +105,12 @@ TEST_F(ScrubberTest, ARunIsAnOperationThatCanBeCancelled) {
   const auto operation = scrubber_->Start(0, "", "operator:test");
   ASSERT_TRUE(operation.ok()) << operation.status();
   const auto ended = [&] {
-    const auto row = operations_->Get(OperationId(operation->id()));
+    const auto row = parts_->operations.Get(OperationId(operation->id()));
     return row.ok() && !catalog::IsActive(row->operation.state());
   };
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
   while (!ended() && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
-  const auto row = operations_->Get(OperationId(operation->id()));
+  const auto row = parts_->operations.Get(OperationId(operation->id()));
   ASSERT_TRUE(row.ok());
   EXPECT_EQ(row->operation.state(), v1::OPERATION_STATE_SUCCEEDED) << row->operation.DebugString();
 

@@ -9,12 +9,15 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <random>
 #include <thread>
+#include <utility>
 
 #include "common/base/status.h"
 #include "common/format/crc32c.h"
 #include "common/format/store_names.h"
+#include "tests/fakes/closed_files.h"
 
 namespace litefleet::store {
 namespace {
@@ -34,11 +37,15 @@ class FaultyFiles final : public FileSystem {
   std::atomic<int> fail_syncs{0};
   std::atomic<int> fail_writes{0};
   std::atomic<uint64_t> free_bytes{UINT64_MAX / 2};
+  std::atomic<bool> read_only{false};
   std::atomic<int> syncs{0};
+  std::atomic<int> open{0};  // files
+  std::function<void()> after_open_for_reading;
 
   class Wrapped final : public File {
    public:
-    Wrapped(std::unique_ptr<File> file, FaultyFiles& owner) : file_(std::move(file)), owner_(owner) {}
+    Wrapped(std::unique_ptr<File> file, FaultyFiles& owner) : file_(std::move(file)), owner_(owner) { ++owner_.open; }
+    ~Wrapped() override { --owner_.open; }
     absl::StatusOr<size_t> ReadAt(uint64_t offset, std::span<std::byte> out) override { return file_->ReadAt(offset, out); }
     absl::Status WriteAt(uint64_t offset, ByteView first, ByteView second) override {
       if (owner_.fail_writes > 0 && owner_.fail_writes-- > 0) {
@@ -63,13 +70,18 @@ class FaultyFiles final : public FileSystem {
 
   absl::StatusOr<std::unique_ptr<File>> Create(const std::string& path) override { return Wrap(PosixFileSystem().Create(path)); }
   absl::StatusOr<std::unique_ptr<File>> OpenForWriting(const std::string& path) override {
+    if (read_only) return ErrnoError(EROFS, "open " + path);
     return Wrap(PosixFileSystem().OpenForWriting(path));
   }
   absl::StatusOr<std::unique_ptr<File>> OpenForReading(const std::string& path) override {
-    return Wrap(PosixFileSystem().OpenForReading(path));
+    auto file = Wrap(PosixFileSystem().OpenForReading(path));
+    if (const auto hook = std::exchange(after_open_for_reading, nullptr)) hook();
+    return file;
   }
   absl::Status Rename(const std::string& from, const std::string& to) override { return PosixFileSystem().Rename(from, to); }
-  absl::Status Remove(const std::string& path) override { return PosixFileSystem().Remove(path); }
+  absl::Status Remove(const std::string& path) override {
+    return read_only ? ErrnoError(EROFS, "unlink " + path) : PosixFileSystem().Remove(path);
+  }
   absl::Status SyncDirectory(const std::string& path) override { return PosixFileSystem().SyncDirectory(path); }
   absl::Status MakeDirectory(const std::string& path) override { return PosixFileSystem().MakeDirectory(path); }
   absl::StatusOr<std::vector<std::string>> List(const std::string& path) override { return PosixFileSystem().List(path); }
@@ -144,6 +156,35 @@ TEST_F(FileStoreTest, PutSyncReadReopen) {
   const auto more = Put(*store_, Content(512, 99));
   ASSERT_TRUE(more.ok());
   EXPECT_EQ(more->location.pack, chunks[0].first.pack) << "a pack that was not full is appended to again";
+}
+
+// Each thread asks as soon as it has its answer: who comes too late for a sync is taken along by the next one, and none is forgotten.
+TEST_F(FileStoreTest, ManyWhoAskAtOnceShareASync) {
+  constexpr int kThreads = 24;
+  constexpr int kEach = 40;
+  Open();
+  const int before = files_.syncs;
+  std::atomic<int> failed{0};
+  std::vector<std::thread> threads;
+  for (int number = 0; number < kThreads; ++number) {
+    threads.emplace_back([&, number] {
+      for (int i = 0; i < kEach; ++i) {
+        const auto placed = Put(*store_, Content(512, static_cast<unsigned>(number * kEach + i)));
+        if (!placed.ok() || !store_->Sync(placed->epoch).ok()) ++failed;
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_LE(files_.syncs - before, kThreads * kEach / 4);
+  // Who is alone afterwards has a sync for each.
+  const int then = files_.syncs;
+  for (unsigned i = 0; i < 5; ++i) {
+    const auto placed = Put(*store_, Content(512, 1'000'000 + i));
+    ASSERT_TRUE(placed.ok());
+    ASSERT_TRUE(store_->Sync(placed->epoch).ok());
+  }
+  EXPECT_EQ(files_.syncs - then, 5);
 }
 
 TEST_F(FileStoreTest, SealsByRenameAndGoesOn) {
@@ -229,6 +270,68 @@ TEST_F(FileStoreTest, ForeignFilesAndUnreadablePacksAreLeftAlone) {
   EXPECT_EQ(Put(*store_, Content(512, 1))->location.pack, 7u);
 }
 
+// A file system that errors=remount-ro has made read-only, or files of another user.
+TEST_F(FileStoreTest, AStoreThatCannotBeWrittenToIsRead) {
+  Open();
+  const auto there = Put(*store_, Content(4096, 1));
+  ASSERT_TRUE(there.ok());
+  ASSERT_TRUE(store_->Sync(there->epoch).ok());
+  store_.reset();
+  std::ofstream(directory_ + "/packs/0000000000000005.open") << "short";
+  std::ofstream(directory_ + "/packs/0000000000000006.open") << std::string(300'000, '\0');
+  files_.read_only = true;
+  Open();
+  ExpectHolds(there->location, Content(4096, 1));
+  ASSERT_EQ(store_->Packs().size(), 1u);
+  EXPECT_FALSE(store_->Packs()[0].sealed);
+  EXPECT_GT(store_->Packs()[0].size, 4096u);
+  EXPECT_EQ(store_->Stats()->problems.size(), 4u) << "one is not appended to, one had more, and two cannot be removed";
+  store_->SealGivenUpPacks();
+  EXPECT_FALSE(store_->Packs()[0].sealed);
+  files_.read_only = false;
+  store_->SealGivenUpPacks();
+  EXPECT_TRUE(store_->Packs()[0].sealed);
+  EXPECT_EQ(Put(*store_, Content(512, 2))->location.pack, 7u);
+  ExpectHolds(there->location, Content(4096, 1));
+}
+
+// Files of another user, after a rebuild or a copy.
+TEST_F(FileStoreTest, PacksThatCannotBeOpenedRefuseNoStart) {
+  fakes::ClosedFiles files;
+  const auto open = [&] {
+    store_.reset();
+    auto store = FileStore::Open(options_, clock_, files);
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = *std::move(store);
+  };
+  open();
+  std::vector<Location> at;
+  for (unsigned i = 0; i < 3; ++i) {
+    at.push_back(Put(*store_, Content(4096, i))->location);
+    ASSERT_TRUE(i == 2 ? store_->Sync(1).ok() : store_->SealOpenPack().ok());
+  }
+  const std::vector<PackInfo> before = store_->Packs();
+  files.closed = {"0000000000000001.pack", "0000000000000003.open"};
+  open();
+  EXPECT_EQ(ReasonOf(store_->Read(at[0]).status()), "NO_PERMISSION") << "no damage";
+  ExpectHolds(at[1], Content(4096, 1));
+  EXPECT_EQ(ReasonOf(store_->Read(at[2]).status()), "NO_PERMISSION");
+  EXPECT_EQ(store_->Stats()->problems.size(), 2U);
+  store_->SealGivenUpPacks();
+  EXPECT_EQ(store_->Stats()->problems.size(), 2U) << "told once";
+  const std::vector<PackInfo> packs = store_->Packs();
+  ASSERT_EQ(packs.size(), 3U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(packs[i].size, before[i].size) << "what there may be in it counts";
+  EXPECT_FALSE(packs[2].sealed);
+  EXPECT_EQ(Put(*store_, Content(512, 9))->location.pack, 4U);
+  // Once the mode is right they are as any, without a start.
+  files.closed.clear();
+  ExpectHolds(at[0], Content(4096, 0));
+  store_->SealGivenUpPacks();
+  EXPECT_TRUE(store_->Packs()[2].sealed);
+  ExpectHolds(at[2], Content(4096, 2));
+}
+
 TEST_F(FileStoreTest, IdsThatTheCatalogKnowsAreNotUsedAgain) {
   options_.first_pack_id = 12;
   Open();
@@ -284,6 +387,26 @@ TEST_F(FileStoreTest, FailedSyncIsNeverForgotten) {
   EXPECT_TRUE(store_->Sync(next->epoch).ok());
   EXPECT_FALSE(store_->Sync(lost->epoch).ok());
   ExpectHolds(durable->location, Content(512, 0));
+}
+
+// A prune removes a pack in the moment in which somebody opens it: who reads it reads on, and then its bytes are free.
+TEST_F(FileStoreTest, AReaderThatIsOpenedWhileItsPackIsRemovedIsNotKept) {
+  Open();
+  Location location;
+  {
+    const auto placed = Put(*store_, Content(2048, 1));
+    ASSERT_TRUE(placed.ok() && store_->Sync(placed->epoch).ok());
+    location = placed->location;
+  }
+  ASSERT_TRUE(store_->SealOpenPack().ok());
+  const int before = files_.open;
+  files_.after_open_for_reading = [&] {
+    const absl::Status removed = store_->RemovePack(location.pack);
+    EXPECT_TRUE(removed.ok()) << removed;
+  };
+  ExpectHolds(location, Content(2048, 1));
+  EXPECT_EQ(files_.open, before);
+  EXPECT_EQ(ReasonOf(store_->Read(location).status()), "CHUNK_MISSING");
 }
 
 TEST_F(FileStoreTest, ManyThreadsShareFsyncs) {

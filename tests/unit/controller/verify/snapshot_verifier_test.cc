@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <filesystem>
+#include <set>
 
 #include "common/base/status.h"
 #include "common/format/extent.h"
@@ -429,6 +430,44 @@ TEST_F(SnapshotVerifierTest, TheNewestSnapshotIsDrilledByItselfAndNewOnesAreChec
   const auto operations = operations_->List(DeviceId(), false, 10, "");
   ASSERT_TRUE(operations.ok());
   EXPECT_EQ(operations->items.at(0).ordered_by(), "schedule");
+}
+
+TEST_F(SnapshotVerifierTest, TheNewestOfEveryDatabaseIsDrilledBeforeAnyOther) {
+  StopAll();
+  std::set<std::string> newest;
+  for (const DeviceId& device : {device_, other_}) {
+    for (const char* database : {"orders", "stock"}) {
+      std::string last;
+      for (unsigned seed = 1; seed < 3; ++seed) {
+        const auto outcome = fakes::RunUpload(*path_->ingest, device, fakes::FakeDatabase::Make(4096, 70, seed),
+                                              {.session_id = NewSession(), .database = database});
+        ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+        last = outcome.snapshot_id;
+      }
+      newest.insert(last);
+    }
+  }
+  // Received and checked long ago, whatever the clocks say.
+  ASSERT_TRUE(path_->db
+                  ->Write([](sqlite3* db) {
+                    return sqlite::Execute(db, fmt::format("update snapshot set received_at = 1, checked_at = 1, check_state = {}",
+                                                           static_cast<int>(v1::CHECK_STATE_OK)));
+                  })
+                  .ok());
+  drill_every_ = std::chrono::hours(1);
+  drill_look_ = std::chrono::milliseconds(5);
+  StartAll();
+  const auto drilled = [&] { return path_->Count("select count(*) from snapshot where drilled_at > 0"); };
+  for (int i = 0; i < 3000 && drilled() < 5; ++i) usleep(5'000);
+  ASSERT_GE(drilled(), 5);
+  verifier_.reset();
+  const auto operations = operations_->List(DeviceId(), false, 100, "");
+  ASSERT_TRUE(operations.ok() && operations->items.size() >= 5);
+  // The newest operation comes first.
+  std::set<std::string> first_four;
+  for (size_t i = 0; i < 4; ++i) first_four.insert((operations->items.rbegin() + static_cast<std::ptrdiff_t>(i))->snapshot_id());
+  EXPECT_EQ(first_four, newest);
+  EXPECT_FALSE(newest.contains((operations->items.rbegin() + 4)->snapshot_id())) << "then the others";
 }
 
 }  // namespace

@@ -1,0 +1,48 @@
+// A snapshot of what a restore is going to replace: taken just before it, and pinned, so that it is there until an operator drops it.
+//
+// The device keeps the state of before a restore too, as a file, but on its own disk and until the next restore. This one is at the
+// controller, and any restore puts it back. What is committed between the snapshot and the restore is in the device's file alone.
+// Thread safety: none. `session` and `client` outlive it.
+#ifndef LITEFLEET_CONTROLLER_CLI_SNAPSHOT_FIRST_H_
+#define LITEFLEET_CONTROLLER_CLI_SNAPSHOT_FIRST_H_
+
+#include <chrono>
+#include <map>
+#include <string>
+
+#include "absl/status/status.h"
+#include "controller/cli/admin_client.h"
+#include "controller/cli/json.h"
+#include "controller/cli/session.h"
+#include "controller/cli/waves.h"
+
+namespace litefleet::cli {
+
+class SnapshotFirst {
+ public:
+  SnapshotFirst(Session& session, AdminClient& client, std::chrono::seconds expire)
+      : session_(session), client_(client), expire_(expire), began_(session.clock().Now()) {}
+
+  // `item` begins only after a snapshot of `target` ("DEVICE/DATABASE").
+  void AddTo(WaveItem& item, const std::string& target);
+
+  // What FinishOperations puts into a restore's document: before_snapshot.
+  void AddTo(const v1::Operation& restore, Json& item) const;
+  // How to go back, and how to drop it; of all of them.
+  void TellHowToGoBack() const;
+
+ private:
+  absl::StatusOr<v1::Operation> Begin(const std::string& target, const std::string& request_id);
+  // Pins it. SNAPSHOT_OF_PART where the device backs up a part of the database alone.
+  absl::Status Keep(const std::string& target, const v1::Operation& backup);
+
+  Session& session_;
+  AdminClient& client_;
+  const std::chrono::seconds expire_;
+  const SystemTime began_;
+  std::map<std::string, std::string> snapshots_;  // by target
+};
+
+}  // namespace litefleet::cli
+
+#endif  // LITEFLEET_CONTROLLER_CLI_SNAPSHOT_FIRST_H_
