@@ -104,6 +104,7 @@ class FileStore final : public Store {
   // Tells it; how large the file is, or at most.
   uint64_t CannotBeOpened(const std::string& path, const absl::Status& why);
   absl::Status KeepOrSeal(const std::shared_ptr<Pack>& pack, bool seal);
+  void GiveUp(const Pack& pack, const absl::Status& why);
   absl::StatusOr<std::shared_ptr<Pack>> CreatePack(uint64_t id);
   // REQUIRES: the caller has the turn, or nobody else writes to the pack any more.
   absl::Status WriteFooter(Pack& pack);

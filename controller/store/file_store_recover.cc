@@ -60,6 +60,9 @@ absl::Status FileStore::Recover() {
   }
   std::sort(open.begin(), open.end());
   for (const uint64_t id : open) LF_RETURN_IF_ERROR(Annotate(RecoverOpenPack(id, false), "recover " + PathOf(id, false)));
+  // What is newer stands behind what is older: nothing is appended to a pack while there is a larger one.
+  MutexLock lock(mu_);
+  if (open_ != nullptr && open_->id != known_.rbegin()->first) given_up_.insert(std::exchange(open_, nullptr)->id);
   return absl::OkStatus();
 }
 
@@ -149,12 +152,15 @@ absl::Status FileStore::RecoverOpenPack(uint64_t id, bool seal) {
     known_[id].tag = pack->tag;
   }
   if (written.ok()) written = KeepOrSeal(pack, seal || damaged > 0);
-  if (written.ok()) return absl::OkStatus();
-  // It is read, as one that a failed sync ended.
-  Problem(fmt::format("{} is not appended to: {}", path, MessageOf(written)));
-  MutexLock lock(mu_);
-  given_up_.insert(id);
+  if (!written.ok()) GiveUp(*pack, written);
   return absl::OkStatus();
+}
+
+// It is read, as one that a failed sync ended.
+void FileStore::GiveUp(const Pack& pack, const absl::Status& why) {
+  Problem(fmt::format("{} is not appended to: {}", PathOf(pack.id, false), MessageOf(why)));
+  MutexLock lock(mu_);
+  if (!pack.renamed) given_up_.insert(pack.id);
 }
 
 absl::Status FileStore::KeepOrSeal(const std::shared_ptr<Pack>& pack, bool seal) {
@@ -166,8 +172,11 @@ absl::Status FileStore::KeepOrSeal(const std::shared_ptr<Pack>& pack, bool seal)
     std::swap(open_, to_seal);
   }
   if (to_seal == nullptr) return absl::OkStatus();
-  if (!to_seal->footer) LF_RETURN_IF_ERROR(WriteFooter(*to_seal));
-  return SyncPack(*to_seal);
+  absl::Status sealed = to_seal->footer ? absl::OkStatus() : WriteFooter(*to_seal);
+  if (sealed.ok()) sealed = SyncPack(*to_seal);
+  if (sealed.ok() || to_seal == pack) return sealed;
+  GiveUp(*to_seal, sealed);  // that is the older one's trouble: this one is open
+  return absl::OkStatus();
 }
 
 std::vector<PackInfo> FileStore::Packs() {

@@ -69,11 +69,13 @@ class BadDiskTest : public testing::Test {
   int fail_syncs_ = 0;
   bool no_reads_ = false;
   bool no_writes_ = false;
+  bool no_opens_ = false;
   fakes::VolatileFiles files_{1, 0, [this](FileCall call) {
                                 if (call == FileCall::kSync && at_sync_ != nullptr) std::exchange(at_sync_, nullptr)();
                                 if (call == FileCall::kSync && fail_syncs_ > 0 && fail_syncs_-- > 0) return FileFault::kIo;
                                 if (call == FileCall::kRead && no_reads_) return FileFault::kIo;
                                 if (call == FileCall::kWrite && no_writes_) return FileFault::kFull;
+                                if (call == FileCall::kOpen && no_opens_) return FileFault::kDenied;
                                 return FileFault::kNone;
                               }};
   std::unique_ptr<FileStore> store_;
@@ -165,6 +167,56 @@ TEST_F(BadDiskTest, WhilePacksThatWereGivenUpAreSealedIngestGoesOn) {
   CutPower();
   EXPECT_EQ(ReasonOfRead(lost), "") << "it was found, so it counts";
   EXPECT_EQ(ReasonOfRead(beside), "");
+}
+
+// A start finds two open packs, and the disk fills up between them: the older one cannot be sealed, and the newer one goes on.
+TEST_F(BadDiskTest, WhereTheOlderOfTwoPacksCannotBeSealedTheNewerOneIsAppendedToAndLeftAlone) {
+  Open();
+  const Placed there = PutDurably(1);
+  fail_syncs_ = 1;
+  EXPECT_EQ(ReasonOf(store_->Sync(Put(2).epoch)), "STORE_FAILED");
+  const Placed newer = PutDurably(3);
+  ASSERT_NE(newer.location.pack, there.location.pack);
+  at_sync_ = [&] { at_sync_ = [&] { no_writes_ = true; }; };
+  Open();
+  no_writes_ = false;
+  EXPECT_EQ(store_->Stats()->problems.size(), 1U);
+  const Placed before = PutDurably(4);
+  store_->SealGivenUpPacks();
+  const Placed behind = PutDurably(5);
+  EXPECT_EQ(before.location.pack, newer.location.pack);
+  EXPECT_EQ(behind.location.pack, newer.location.pack);
+  const std::vector<PackInfo> packs = store_->Packs();
+  ASSERT_EQ(packs.size(), 2U);
+  EXPECT_TRUE(packs[0].sealed);
+  EXPECT_FALSE(packs[1].sealed);
+  CutPower();
+  for (const Placed& placed : {there, newer, before, behind}) EXPECT_EQ(ReasonOfRead(placed), "");
+  for (const PackInfo& pack : store_->Packs()) {
+    const auto scan = store_->ScanPack(pack.id, [](const Location&, const format::ScannedRecord&) { return absl::OkStatus(); });
+    ASSERT_TRUE(scan.ok()) << scan.status();
+    EXPECT_EQ(scan->damaged_bytes, 0U);
+  }
+}
+
+// What was acknowledged last stands last: a rebuild goes by that.
+TEST_F(BadDiskTest, NothingIsAppendedToAnOlderPackThanTheNewest) {
+  Open();
+  const Placed there = PutDurably(1);
+  fail_syncs_ = 1;
+  EXPECT_EQ(ReasonOf(store_->Sync(Put(2).epoch)), "STORE_FAILED");
+  const Placed newer = PutDurably(3);
+  at_sync_ = [&] { no_opens_ = true; };  // of the older one
+  Open();
+  no_opens_ = false;
+  const Placed next = PutDurably(4);
+  EXPECT_GT(next.location.pack, newer.location.pack);
+  store_->SealGivenUpPacks();
+  ASSERT_EQ(store_->Packs().size(), 3U);
+  EXPECT_TRUE(store_->Packs()[0].sealed);
+  EXPECT_TRUE(store_->Packs()[1].sealed);
+  EXPECT_EQ(PutDurably(5).location.pack, next.location.pack);
+  for (const Placed& placed : {there, newer, next}) EXPECT_EQ(ReasonOfRead(placed), "");
 }
 
 TEST_F(BadDiskTest, ABadPlaceIsDamageOfWhatStandsThereAndOfNothingElse) {
