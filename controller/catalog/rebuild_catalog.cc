@@ -31,7 +31,7 @@ create table found.chunk (name blob, page_size integer, page_count integer, code
 create table found.part (snapshot text, part integer, first_page integer, pack integer, offset integer, primary key (snapshot, part))
   without rowid;
 create table found.snapshot (session text primary key, device text, database text, sequence integer, received_at integer, record blob,
-  pack integer, offset integer, id text);
+  pack integer, offset integer, id text, layers integer);
 create table found.mark (id text primary key, revision integer, deleted integer, pinned integer, session text, sequence integer, last_pack integer)
   without rowid;
 create table found.gone (device text, database text, first integer, last integer, last_pack integer,
@@ -96,15 +96,17 @@ absl::Status RebuildCatalog::AddManifestPart(const std::string& snapshot, uint32
 }
 
 absl::Status RebuildCatalog::AddSnapshot(const storage::v1::SnapshotRecord& record, PackPlace place) {
+  // Of one snapshot the record with more layers counts, wherever a rewrite has put a copy of an older one.
   LF_ASSIGN_OR_RETURN(Statement * insert,
-                      Cached("insert into found.snapshot values (?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (session) do update set "
+                      Cached("insert into found.snapshot values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (session) do update set "
                              "device = excluded.device, database = excluded.database, sequence = excluded.sequence, "
                              "received_at = excluded.received_at, record = excluded.record, pack = excluded.pack, "
-                             "offset = excluded.offset, id = excluded.id where (excluded.pack, excluded.offset) >= (pack, offset)"));
+                             "offset = excluded.offset, id = excluded.id, layers = excluded.layers where (case when excluded.id = id then "
+                             "excluded.layers - layers else 0 end, excluded.pack, excluded.offset) >= (0, pack, offset)"));
   insert->Bind(1, record.session_id().empty() ? record.snapshot_id() : record.session_id()).Bind(2, record.device_id());
   insert->Bind(3, record.database()).Bind(4, static_cast<int64_t>(record.sequence())).Bind(5, record.received_at_ms());
   insert->BindBlob(6, AsBytes(record.SerializeAsString())).Bind(7, static_cast<int64_t>(place.pack));
-  return insert->Bind(8, static_cast<int64_t>(place.offset)).Bind(9, record.snapshot_id()).Run();
+  return insert->Bind(8, static_cast<int64_t>(place.offset)).Bind(9, record.snapshot_id()).Bind(10, int64_t{record.layers_size()}).Run();
 }
 
 absl::Status RebuildCatalog::AddNumber(const storage::v1::SnapshotRecord& record) {

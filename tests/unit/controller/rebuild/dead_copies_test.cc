@@ -1,10 +1,12 @@
 // Copies of a record that nobody points to: what was deleted stays away as long as one of them is in a pack.
+#include <gmock/gmock.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdlib>
 
+#include "tests/fakes/paged_device.h"
 #include "tests/unit/controller/prune/prune_fixture.h"
 #include "tests/unit/controller/rebuild/rebuild_fixture.h"
 
@@ -111,6 +113,38 @@ TEST_F(DeadCopiesTest, OneThatWasMovedInTheTrashKeepsTheMarkThroughRebuilds) {
   Rebuild();
   EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(deleted).status())) << "it is back";
   EXPECT_TRUE(path_->ReadBack(kept).ok());
+}
+
+// A heal wrote the record with a layer more while a rewrite copied the one before it, which so stands behind.
+TEST_F(DeadCopiesTest, OneOfBeforeAHealDoesNotCountForItStandsBehind) {
+  fakes::PagedDatabase now{.page_size = 4096, .pages = std::vector<unsigned>(64 * 20, 1)};
+  std::string healed;
+  for (unsigned changed = 0; changed < 2; ++changed) {
+    fakes::PagedWish wish{.session_id = NewSession(), .base = healed, .base_state = now};
+    now.pages[7] += changed;
+    fakes::PagedUpload upload(*path_->ingest, device_, now, std::move(wish));
+    while (upload.Step()) {}
+    upload.End();
+    ASSERT_TRUE(upload.outcome().status.ok()) << upload.outcome().status;
+    healed = upload.outcome().snapshot;
+  }
+  storage::v1::SnapshotRecord record;
+  ASSERT_TRUE(path_->store
+                  ->ForEachRecord([&](const store::Location&, const format::ScannedRecord& scanned) {
+                    storage::v1::SnapshotRecord one;
+                    if (scanned.header.type == format::RecordType::kSnapshot &&
+                        one.ParseFromArray(scanned.payload.data(), static_cast<int>(scanned.payload.size())) && one.snapshot_id() == healed)
+                      record = one;
+                    return absl::OkStatus();
+                  })
+                  .ok());
+  ASSERT_EQ(record.layers_size(), 2);
+  record.mutable_layers()->RemoveLast();
+  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
+  const RebuildReport report = Rebuild();
+  EXPECT_THAT(report.problems, testing::ElementsAre());
+  EXPECT_EQ(report.snapshots_lost, 0U);
+  EXPECT_TRUE(path_->ReadBack(healed).value() == now.Run(1, now.count()));
 }
 
 TEST_F(DeadCopiesTest, MarksOfAnOlderCatalogOutliveEveryPackThatThereIs) {
