@@ -54,6 +54,8 @@ struct ApplyContext {
   absl::Status read_back;
   // A former run of it was interrupted: a journal at the target may be of its copy.
   bool resumed = false;
+  // The read-back found a difference, and the previous state is in place again.
+  bool put_back = false;
 
   // An undo puts the kept file itself in its place: it has its owner and mode, and must not be lost.
   bool undoes() const { return state.has_undoes(); }

@@ -289,12 +289,19 @@ absl::Status LiveCopy::Copy() {
     LF_CRASH_POINT("restore.live.copying");
   }
   if (const absl::Status entered = context_.Enter(storage::v1::RESTORE_STEP_APPLYING); !entered.ok()) {
-    if (!committed) return entered;
+    if (!committed) {
+      context_.state.set_step(storage::v1::RESTORE_STEP_CHECKED);
+      return entered;
+    }
     context_.Say(MessageOf(entered));
   }
   LF_CRASH_POINT("restore.live.before_commit");
   const int rc = sqlite3_backup_step(backup_.get(), -1);
-  if (rc != SQLITE_DONE) return destination_->ErrorFor(rc, "commit the copy into");
+  if (rc != SQLITE_DONE) {
+    // SQLite rolls it back. Only of a disk that fails nobody knows what of the commit it has: in this step the undo is kept.
+    if ((rc & 0xff) != SQLITE_IOERR) context_.state.set_step(storage::v1::RESTORE_STEP_CHECKED);
+    return destination_->ErrorFor(rc, "commit the copy into");
+  }
   LF_CRASH_POINT("restore.live.after_commit");
   sqlite3_backup_finish(backup_.release());
   context_.state.set_stall_bytes(static_cast<int64_t>(BytesToCopy(target_, context_.staging->bytes(), merges())));
@@ -353,6 +360,7 @@ absl::Status LiveCopy::ReadBack() {
 absl::Status LiveCopy::PutBack(const absl::Status& difference) {
   const absl::Status undone = CopyUndo();
   if (undone.ok()) {
+    context_.put_back = true;
     context_.Say("put the previous state back: nobody had committed since");
     return Error(Code::kDataLoss, "READ_BACK_DIFFERS",
                  fmt::format("what was committed was not what was ordered ({}): the previous state was put back", MessageOf(difference)),

@@ -170,6 +170,7 @@ absl::Status PutBack(ApplyContext& context, const OwnLease& lease, const absl::S
   if (undone.ok()) undone = TakeBack(context, /*removed=*/false);
   LF_CRASH_POINT("restore.replace.undone");
   if (undone.ok()) {
+    context.put_back = true;
     context.Say("put the previous state back: nobody had opened the database since");
     return Error(Code::kDataLoss, "READ_BACK_DIFFERS",
                  fmt::format("what was put at {} was not what was ordered ({}): the previous state was put back", context.place.path(),

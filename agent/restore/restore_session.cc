@@ -30,6 +30,15 @@ bool IsInode(const std::optional<struct stat>& st, const RestoreState& state) {
   return st.has_value() && state.staging_inode() != 0 && st->st_ino == state.staging_inode() && st->st_dev == state.staging_device();
 }
 
+// Looks at what a former run may have committed. A cancel that comes meanwhile is behind the point of no return, and does not end it.
+template <class Look>
+auto LookToTheEnd(const CancelToken& cancel, const Look& look) {
+  auto seen = look(cancel);
+  if (seen.ok() || !cancel.cancelled() || cancel.interrupted()) return seen;
+  const CancelToken never;
+  return look(never);
+}
+
 }  // namespace
 
 std::string HookUndoId(const std::string& operation_id) { return operation_id + std::string(kHookUndoSuffix); }
@@ -241,7 +250,8 @@ absl::Status RestoreSession::Continue() {
     return EnterApplied();
   }
   if (state_.step() == storage::v1::RESTORE_STEP_PREPARED || state_.step() == storage::v1::RESTORE_STEP_APPLIED) return absl::OkStatus();
-  if (!abandoned_.ok() && (state_.step() != storage::v1::RESTORE_STEP_APPLYING || !live())) return absl::OkStatus();
+  const bool copies = state_.step() == storage::v1::RESTORE_STEP_APPLYING && live();
+  if (!abandoned_.ok() && !copies) return absl::OkStatus();
   if (removes()) return absl::OkStatus();
 
   auto staging = undoes() ? StagingFile::Take(*place_, staging_name())
@@ -249,10 +259,11 @@ absl::Status RestoreSession::Continue() {
   absl::Status usable = staging.status();
   if (usable.ok()) {
     staging_ = *std::move(staging);
-    if (!undoes()) usable = staging_->Verify(root_, state_.versions(), cancel_);
+    const auto verify = [this](const CancelToken& cancel) { return staging_->Verify(root_, state_.versions(), cancel); };
+    if (!undoes()) usable = copies ? LookToTheEnd(cancel_, verify) : verify(cancel_);
   }
   if (absl::IsCancelled(usable)) return usable;
-  if (state_.step() == storage::v1::RESTORE_STEP_APPLYING && live()) return ContinueLive(usable);
+  if (copies) return ContinueLive(usable);
   if (usable.ok()) return absl::OkStatus();
   if (undoes()) return Annotate(usable, "the state that was kept for the undo");
   // The staging file is lost: fetched again as far as it is, with whatever was moved aside back in its place.
@@ -266,8 +277,7 @@ absl::Status RestoreSession::Continue() {
 }
 
 absl::Status RestoreSession::ContinueLive(const absl::Status& staging) {
-  const absl::StatusOr<LiveDifference> difference =
-      staging.ok() ? CompareLive(*place_, parts_.options.apply, *staging_, state_, cancel_) : absl::StatusOr<LiveDifference>(staging);
+  const absl::StatusOr<LiveDifference> difference = staging.ok() ? LookAtCopy(*staging_) : absl::StatusOr<LiveDifference>(staging);
   if (absl::IsCancelled(difference.status())) return difference.status();
   if (!difference.ok()) {
     // Whatever the database holds now, the former state is kept.
@@ -283,6 +293,11 @@ absl::Status RestoreSession::ContinueLive(const absl::Status& staging) {
   return Enter(storage::v1::RESTORE_STEP_PREPARED);
 }
 
+absl::StatusOr<LiveDifference> RestoreSession::LookAtCopy(const StagingFile& staging) {
+  return LookToTheEnd(cancel_,
+                      [&](const CancelToken& cancel) { return CompareLive(*place_, parts_.options.apply, staging, state_, cancel); });
+}
+
 // The read-back had found a difference, nobody had committed, and the former state was on its way back: in one transaction, or by one
 // rename.
 absl::Status RestoreSession::ContinueUndoing() {
@@ -290,6 +305,7 @@ absl::Status RestoreSession::ContinueUndoing() {
   const absl::StatusOr<bool> back = live() ? IsUndone() : IsTakenBack();
   if (absl::IsCancelled(back.status()) || (!live() && !back.ok())) return back.status();
   if (back.ok() && *back) {
+    put_back_ = true;
     state_.set_applied(false);
     return Error(Code::kDataLoss, "READ_BACK_DIFFERS", fmt::format("{}: the previous state was put back", what),
                  "look at the storage of that machine, then restore again");
@@ -310,7 +326,7 @@ absl::StatusOr<bool> RestoreSession::IsTakenBack() {
 
 absl::StatusOr<bool> RestoreSession::IsUndone() {
   LF_ASSIGN_OR_RETURN(const auto staging, StagingFile::Reopen(*place_, staging_name(), order_.page_size(), order_.page_count()));
-  LF_ASSIGN_OR_RETURN(const LiveDifference difference, CompareLive(*place_, parts_.options.apply, *staging, state_, cancel_));
+  LF_ASSIGN_OR_RETURN(const LiveDifference difference, LookAtCopy(*staging));
   return difference.from_old == 0;
 }
 
@@ -496,6 +512,7 @@ absl::Status RestoreSession::Apply() {
       break;
   }
   read_back_ = context.read_back;
+  put_back_ = context.put_back;
   return status;
 }
 
@@ -515,6 +532,11 @@ void RestoreSession::RemoveStaging() {
   if (const absl::Status removed = place_->Remove(staging_name()); !removed.ok()) state_.add_steps(MessageOf(removed));
 }
 
+bool RestoreSession::MayHaveReached() const {
+  if (put_back_) return false;
+  return state_.step() == storage::v1::RESTORE_STEP_UNDOING || (state_.step() == storage::v1::RESTORE_STEP_APPLYING && live());
+}
+
 // After an error: the old state is in place, what the restore made goes.
 void RestoreSession::CleanUp() {
   staging_.reset();
@@ -524,9 +546,15 @@ void RestoreSession::CleanUp() {
   if (state_.mode() != v1::RESTORE_MODE_NEW && (!target.ok() || !target->has_value())) return;  // then the undo is all there is
   if (const absl::Status back = PutAsideBack(); !back.ok()) state_.add_steps("what was moved aside did not come back: " + MessageOf(back));
   if (state_.step() == storage::v1::RESTORE_STEP_UNDOING && live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
+  const std::string undo = TargetPlace::TemporaryUndoName(state_.operation_id());
+  const bool reached = MayHaveReached();
+  if (const auto kept = place_->Stat(undo); reached && kept.ok() && kept->has_value()) {
+    if (const absl::Status installed = InstallUndo(*place_, parts_.journal, state_); !installed.ok())
+      state_.add_steps(fmt::format("the previous state stays as {}: {}", place_->PathOf(undo), MessageOf(installed)));
+  }
   if (undoes()) PutUndoBack();
-  for (const std::string& name : {staging_name(), load_name(), TargetPlace::TemporaryUndoName(state_.operation_id())}) {
-    if (undoes() && name == staging_name()) continue;
+  for (const std::string& name : {staging_name(), load_name(), undo}) {
+    if ((undoes() && name == staging_name()) || (reached && name == undo)) continue;
     if (const absl::Status removed = place_->Remove(name); !removed.ok()) state_.add_steps(MessageOf(removed));
   }
   static_cast<void>(place_->Sync());

@@ -55,6 +55,8 @@ class RestoreSession {
   absl::Status TakeUp(storage::v1::RestoreState before);
   absl::Status Continue();
   absl::Status ContinueLive(const absl::Status& staging);
+  // What the target holds after an interrupted copy.
+  absl::StatusOr<LiveDifference> LookAtCopy(const StagingFile& staging);
   absl::Status ContinueUndoing();
   // The previous state is back: of a live copy by its content, of a replacement by its name.
   absl::StatusOr<bool> IsUndone();
@@ -87,6 +89,8 @@ class RestoreSession {
   absl::Status Apply();
   absl::Status Finish();
   void CleanUp();
+  // After an error: the target may hold the new state, and what is kept is the only copy of the previous one then.
+  bool MayHaveReached() const;
   void RemoveStaging();
   // What the device runs before the database is changed, and afterwards, however that ended.
   absl::Status BeforeApply();
@@ -130,6 +134,7 @@ class RestoreSession {
   bool kept_ = false;
   bool resumed_ = false;  // a former run was interrupted
   absl::Status read_back_;
+  bool put_back_ = false;  // the previous state, where the read-back had found a difference
 };
 
 // Of the undo that follows where what runs after a restore failed: part of that restore, never reported by itself.

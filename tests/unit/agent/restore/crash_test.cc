@@ -273,6 +273,42 @@ TEST_F(RestoreCrashTest, AnOwnJournalBesideADirectoryOfAnother) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// The commit is behind the point of no return, whoever asks for what before the next run has seen that it was made.
+TEST_F(RestoreCrashTest, ACancelAfterTheCommitOfAnInterruptedLiveRestoreKeepsItsUndo) {
+  for (const bool during : {false, true}) {
+    SCOPED_TRACE(during);
+    StartAnew("wal");
+    MakeSnapshot("wal", 6000);
+    order_.set_mode(kLive);
+    ASSERT_TRUE(RunAndCrashAt("restore.live.after_commit"));
+    CancelToken cancel;
+    if (!during) cancel.Cancel();
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, [&](const v1::Progress&) { cancel.Cancel(); });
+    EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+    EXPECT_TRUE(outcome.applied);
+    EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(RestoreCrashTest, ACancelBeforeTheCommitOfAnInterruptedLiveRestoreLeavesNothing) {
+  StartAnew("wal");
+  MakeSnapshot("wal", 6000);
+  order_.set_mode(kLive);
+  ASSERT_TRUE(RunAndCrashAt("restore.live.before_commit"));
+  CancelToken cancel;
+  cancel.Cancel();
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, nullptr);
+  EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_EQ(outcome.undo, "");
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_FALSE(io::Exists(path_ + ".litefleet-undo"));
+  EXPECT_EQ(LeftOver(), "");
+}
+
 TEST_F(RestoreCrashTest, CommitsAfterAnInterruptedLiveRestoreAreKept) {
   for (const char* point : {"restore.live.before_commit", "restore.live.after_commit"}) {
     for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove(entry.path());
