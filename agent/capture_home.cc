@@ -72,6 +72,7 @@ absl::Status CaptureHome::Follow(const config::AgentConfig& config, const Cancel
   std::set<std::string> names;
   for (const follow::Followed& one : followed) names.insert(one.follow.database);
   TakeReleases(config);  // those that outlived the agent too, before anything is attached
+  NoteTakenUp(followed);
   LF_RETURN_IF_ERROR(capturing_.Set(std::move(followed), cancel));
   followed_ = true;
   // Nobody else ends what a follower has begun.
@@ -99,6 +100,30 @@ uint64_t CaptureHome::Timeline(const std::string& database) {
   return kept.ok() ? kept->timeline() : 1;
 }
 
+void CaptureHome::NoteTakenUp(const std::vector<follow::Followed>& followed) {
+  storage::v1::AgentCaptures captures = state_.ReadCaptures().value_or(storage::v1::AgentCaptures());
+  captures.set_format(1);
+  const int64_t now = ToUnixMillis(clock_.Now());
+  bool any = false;
+  for (const follow::Followed& one : followed) {
+    const std::string& name = one.follow.database;
+    if (taken_up_.contains(name)) continue;
+    const auto found = std::find_if(captures.mutable_captures()->begin(), captures.mutable_captures()->end(),
+                                    [&](const storage::v1::AgentCapture& capture) { return capture.database() == name; });
+    storage::v1::AgentCapture& kept = found != captures.mutable_captures()->end() ? *found : *captures.add_captures();
+    const bool anew = kept.known_until_ms() == 0;
+    taken_up_[name] = {anew ? now : kept.known_until_ms(), anew};
+    v1::CaptureHealth health;
+    if (!anew || (health.ParseFromString(kept.health()) && health.has_last_sync_at())) continue;
+    kept.set_database(name);
+    kept.set_known_until_ms(now);
+    any = true;
+  }
+  if (!any) return;
+  if (const absl::Status written = state_.WriteCaptures(captures.SerializeAsString()); !written.ok())
+    spdlog::warn("{}", MessageOf(written));
+}
+
 follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database) {
   follow::FollowerHome::Rested rested;
   if (const auto kept = state_.ReadDatabase(database); kept.ok()) {
@@ -116,7 +141,9 @@ follow::FollowerHome::Rested CaptureHome::Remembered(const std::string& database
   for (const storage::v1::AgentCapture& capture : captures->captures()) {
     v1::CaptureHealth health;
     if (capture.database() != database || !health.ParseFromString(capture.health())) continue;
-    if (capture.known_until_ms() != 0) rested.known_until = FromUnixMillis(capture.known_until_ms());
+    const auto taken_up = taken_up_.find(database);
+    const bool just_now = taken_up != taken_up_.end() && taken_up->second.now && capture.known_until_ms() == taken_up->second.at_ms;
+    if (capture.known_until_ms() != 0 && !just_now) rested.known_until = FromUnixMillis(capture.known_until_ms());
     if (health.has_chain_checked_at()) rested.chain_checked_at = FromProtoTime(health.chain_checked_at());
     if (!health.has_last_sync_at()) continue;
     // When it was acknowledged; what was committed in between is not in it.
@@ -243,7 +270,8 @@ void CaptureHome::WriteStates(const config::AgentConfig& config) {
     one.set_database(database.name);
     one.set_health(status->health.SerializeAsString());
     one.set_snapshot_id(status->snapshot_id);
-    // That there was a first sync, too: an agent that is killed before the next writing tells from when on it was down.
+    const auto taken_up = taken_up_.find(database.name);
+    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at()) one.set_known_until_ms(taken_up->second.at_ms);
     states += fmt::format("{} {} {} {}\n", database.name, static_cast<int>(status->health.state()), status->health.has_last_sync_at(),
                           status->health.message());
   }

@@ -1,9 +1,8 @@
 // Continuous capture as part of the agent: what of the configuration is followed, what is kept of it in the state directory, and what other
 // processes ask for by files there (`litefleet-agent release`, `status`).
 //
-//   release/NAME     written by `release`: seconds; then by the agent: "released ", and until when (ms since 1970), which it keeps to after
-//   a
-//                    start as well; removed by it when it follows again
+//   release/NAME     written by `release`: seconds; then by the agent: "released ", and until when (ms since 1970), which it keeps to
+//                    after a start as well; removed by it when it follows again
 //   capture.state    storage.v1.AgentCaptures: what `status` shows; not synced, since a start makes it anew
 //
 // Thread safety: Follow, Tick and Stop: the main thread; everything else any thread.
@@ -15,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -75,6 +75,8 @@ class CaptureHome final : public follow::CaptureMemory {
   };
   void TakeReleases(const config::AgentConfig& config);
   void TakeRelease(const std::string& database);
+  // Before anything of them is sent: since when they were to be captured is known then, whenever the agent is killed.
+  void NoteTakenUp(const std::vector<follow::Followed>& followed);
   void WriteStates(const config::AgentConfig& config);
 
   const state::StateDirectory& state_;
@@ -84,6 +86,12 @@ class CaptureHome final : public follow::CaptureMemory {
   spool::SnapshotSpool* const snapshots_;
   std::function<void(const v1::ChainCheck&)> send_chain_check_;
   bool followed_ = false;
+  // Of databases without a sync so far.
+  struct TakenUp {
+    int64_t at_ms = 0;
+    bool now = false;  // not by an agent before this one
+  };
+  std::map<std::string, TakenUp> taken_up_;
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last
   std::string written_;                                       // of capture.state
   std::string states_;                                        // what of it is no time

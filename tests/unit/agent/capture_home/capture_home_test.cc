@@ -114,6 +114,25 @@ TEST_F(CaptureHomeTest, AnEndInOrderKnowsHowFarItWasComplete) {
 }
 
 // A release that runs when the agent ends is given back to what it is of.
+// The first snapshot may be at the controller, and the agent is killed before it hears of it.
+TEST_F(CaptureHomeTest, BeforeTheFirstSyncAnAgentThatIsKilledWasDownSinceItTookTheDatabaseUp) {
+  const SystemTime before = FromUnixMillis(ToUnixMillis(clock_.Now()));
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  EXPECT_FALSE(home_->Remembered("app").known_until.has_value()) << "this agent was not down";
+  home_->Tick(config_);
+  for (int i = 0; i < 2; ++i) {
+    Begin();  // as one that was killed, and one that was killed before its first sync too
+    const auto rested = home_->Remembered("app");
+    ASSERT_TRUE(rested.known_until.has_value());
+    EXPECT_GE(*rested.known_until, before);
+    EXPECT_LE(*rested.known_until, clock_.Now());
+    EXPECT_FALSE(rested.synced_at.has_value());
+    ASSERT_TRUE(home_->Follow(config_).ok());
+    home_->Tick(config_);
+    EXPECT_EQ(home_->Remembered("app").known_until, rested.known_until);
+  }
+}
+
 TEST_F(CaptureHomeTest, AReleaseMayOutlastTheAgent) {
   ASSERT_TRUE(home_->Follow(config_).ok());
   ASSERT_TRUE(io::WriteFileAtomic(state_->ReleaseFile("app"), "3600").ok());
