@@ -47,12 +47,12 @@ class PromptController final : public UploadTransport {
       if (request.has_commit()) controller_.after_commit();
       events_->OnWritten();
     }
-    void Finish() override {}
-    void Cancel() override {}
+    void Finish() override { events_.reset(); }  // which have this stream
+    void Cancel() override { events_.reset(); }
 
    private:
     PromptController& controller_;
-    const std::shared_ptr<StreamEvents> events_;
+    std::shared_ptr<StreamEvents> events_;
   };
 };
 
