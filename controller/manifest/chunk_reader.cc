@@ -62,25 +62,42 @@ absl::Status ChunkReader::OpenInto(const ChunkRef& chunk, Bytes& raw, std::vecto
   return decompressor_.Open(record.header.codec, AsBytes(record.payload), record.header.raw_bytes, page_size_, chunk.name, raw, digests);
 }
 
-absl::StatusOr<const OpenChunk*> ChunkReader::Open(const ChunkRef& chunk) {
-  if (const auto it = index_.find(chunk.name); it != index_.end()) {
-    opened_.splice(opened_.begin(), opened_, it->second);
-    return &*it->second;
+const OpenChunk* ChunkReader::Opened(const ChunkRef& chunk) {
+  const auto it = index_.find(chunk.name);
+  if (it == index_.end()) return nullptr;
+  opened_.splice(opened_.begin(), opened_, it->second);
+  return &*it->second;
+}
+
+const OpenChunk* ChunkReader::Keep(OpenChunk opened) {
+  opened_bytes_ += opened.raw.size();
+  const format::ChunkName name = opened.name;
+  opened_.push_front(std::move(opened));
+  index_.insert_or_assign(name, opened_.begin());
+  while (opened_bytes_ > kOpenedCap && opened_.size() > 1) {
+    opened_bytes_ -= opened_.back().raw.size();
+    if (const auto it = index_.find(opened_.back().name); it != index_.end() && &*it->second == &opened_.back()) index_.erase(it);
+    opened_.pop_back();
   }
+  return &opened_.front();
+}
+
+absl::StatusOr<const OpenChunk*> ChunkReader::Open(const ChunkRef& chunk) {
+  if (const OpenChunk* const known = Opened(chunk); known != nullptr && known->digests != nullptr) return known;
   OpenChunk opened{.name = chunk.name, .raw = {}, .digests = nullptr};
   auto digests = std::make_shared<std::vector<format::PageDigest>>();
   LF_RETURN_IF_ERROR(OpenInto(chunk, opened.raw, digests.get()));
   opened.digests = std::move(digests);
   if (cache_ != nullptr) cache_->Put(chunk.name, opened.digests);
-  opened_bytes_ += opened.raw.size();
-  opened_.push_front(std::move(opened));
-  index_.emplace(chunk.name, opened_.begin());
-  while (opened_bytes_ > kOpenedCap && opened_.size() > 1) {
-    opened_bytes_ -= opened_.back().raw.size();
-    index_.erase(opened_.back().name);
-    opened_.pop_back();
-  }
-  return &opened_.front();
+  return Keep(std::move(opened));
+}
+
+absl::StatusOr<const OpenChunk*> ChunkReader::Content(const ChunkRef& chunk) {
+  if (const OpenChunk* const known = Opened(chunk); known != nullptr) return known;
+  OpenChunk opened{.name = chunk.name, .raw = {}, .digests = nullptr};
+  LF_ASSIGN_OR_RETURN(const store::StoredRecord record, ReadStored(chunk));
+  LF_RETURN_IF_ERROR(decompressor_.Decompress(record.header.codec, AsBytes(record.payload), record.header.raw_bytes, opened.raw));
+  return Keep(std::move(opened));
 }
 
 PageDigests ChunkReader::CachedDigests(const ChunkRef& chunk) {

@@ -26,7 +26,7 @@ namespace litefleet::manifest {
 struct OpenChunk {
   format::ChunkName name;
   Bytes raw;
-  PageDigests digests;
+  PageDigests digests;  // null where the content was not proven
 };
 
 class ChunkReader {
@@ -43,12 +43,16 @@ class ChunkReader {
   PageDigests CachedDigests(const ChunkRef& chunk);
   // As stored; its content is not looked at. REQUIRES for this and the others: located or known.
   absl::StatusOr<store::StoredRecord> ReadStored(const ChunkRef& chunk);
-  // The content, proven. Valid until the next call of Open or Locate.
+  // The content, proven. Valid until the next call of Open, Content or Locate.
   absl::StatusOr<const OpenChunk*> Open(const ChunkRef& chunk);
+  // The same for who hands it on: of what is stored the checksum is compared, and whoever uses it proves it.
+  absl::StatusOr<const OpenChunk*> Content(const ChunkRef& chunk);
   absl::StatusOr<PageDigests> Digests(const ChunkRef& chunk);
 
  private:
   absl::Status OpenInto(const ChunkRef& chunk, Bytes& raw, std::vector<format::PageDigest>* digests);
+  const OpenChunk* Opened(const ChunkRef& chunk);
+  const OpenChunk* Keep(OpenChunk opened);
 
   const catalog::IngestCatalog& catalog_;
   store::Store& store_;

@@ -41,7 +41,7 @@ struct StoredChunk {
   format::Codec codec = format::Codec::kRaw;
   uint32_t raw_bytes = 0;
   std::string data;         // as stored; empty where it was put together: Pack makes it
-  Bytes raw;                // decompressed and verified; empty where it is as stored: Unpack makes it
+  Bytes raw;                // decompressed; empty where it is as stored: Unpack makes it
   uint32_t first_page = 0;  // full snapshots: one run, ascending, without holes
   uint32_t page_count = 0;
   std::vector<WantedRun> runs;  // where its pages belong, if they are not one run
@@ -49,7 +49,7 @@ struct StoredChunk {
 
 // Makes `data` of what was put together; nothing is done for others.
 absl::Status Pack(StoredChunk& chunk, format::ChunkCompressor& compressor);
-// Makes `raw` of what is as stored, and compares it with `name`. Errors: kDataLoss CHUNK_DAMAGED.
+// Makes `raw` of what is as stored, and compares it with `name` in any case. Errors: kDataLoss CHUNK_DAMAGED.
 absl::Status Unpack(StoredChunk& chunk, uint32_t page_size, format::ChunkDecompressor& decompressor);
 
 class SnapshotReader {

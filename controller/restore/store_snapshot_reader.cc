@@ -30,6 +30,12 @@ absl::StatusOr<uint64_t> CheckRuns(const catalog::SnapshotLayout& layout, std::s
   return pages;
 }
 
+format::ChunkName NameOf(ByteView raw, uint32_t page_size) {
+  std::vector<format::PageDigest> digests;
+  format::DigestPages(page_size, raw, digests);
+  return format::NameChunk(page_size, digests);
+}
+
 class StoreSnapshotReader final : public SnapshotReader {
  public:
   StoreSnapshotReader(ReaderSource source, std::span<const WantedRun> wanted)
@@ -92,23 +98,20 @@ class StoreSnapshotReader final : public SnapshotReader {
   }
 
   absl::Status PutTogether(uint32_t extent, StoredChunk& chunk) {
-    chunk.raw_bytes = chunk.page_count * layout_.page_size;
+    const uint32_t page_size = layout_.page_size;
+    chunk.raw_bytes = chunk.page_count * page_size;
     chunk.raw.reserve(chunk.raw_bytes);
-    std::vector<format::PageDigest> digests;
-    digests.reserve(chunk.page_count);
     const uint32_t first = stretch_.FirstOf(extent);
     for (uint32_t at = first; at < first + chunk.page_count; ++at) {
-      LF_ASSIGN_OR_RETURN(const manifest::OpenChunk* const open, chunks_.Open(stretch_.chunk_of(at)));
-      const uint32_t index = stretch_.page(at).index;
-      if (index >= open->digests->size())
+      LF_ASSIGN_OR_RETURN(const manifest::OpenChunk* const open, chunks_.Content(stretch_.chunk_of(at)));
+      const size_t begin = size_t{stretch_.page(at).index} * page_size;
+      if (begin + page_size > open->raw.size())
         return Damaged("CHUNK_DAMAGED", fmt::format("chunk {} does not have the page that the manifest names", open->name.Hex()));
-      const auto page = open->raw.begin() + static_cast<std::ptrdiff_t>(size_t{index} * layout_.page_size);
-      chunk.raw.insert(chunk.raw.end(), page, page + layout_.page_size);
-      digests.push_back((*open->digests)[index]);
+      const auto page = open->raw.begin() + static_cast<std::ptrdiff_t>(begin);
+      chunk.raw.insert(chunk.raw.end(), page, page + page_size);
     }
-    chunk.name = format::NameChunk(layout_.page_size, digests);
-    if (const auto& given = stretch_.given_name(extent); given.has_value() && *given != chunk.name)
-      return Damaged("CHUNK_DAMAGED", fmt::format("the extent from page {} on is not what its name says", chunk.first_page));
+    const auto& given = stretch_.given_name(extent);
+    chunk.name = given.has_value() ? *given : NameOf(chunk.raw, page_size);
     return absl::OkStatus();
   }
 
@@ -144,7 +147,10 @@ absl::Status Pack(StoredChunk& chunk, format::ChunkCompressor& compressor) {
 }
 
 absl::Status Unpack(StoredChunk& chunk, uint32_t page_size, format::ChunkDecompressor& decompressor) {
-  if (!chunk.raw.empty()) return absl::OkStatus();
+  if (!chunk.raw.empty()) {
+    if (NameOf(chunk.raw, page_size) == chunk.name) return absl::OkStatus();
+    return Damaged("CHUNK_DAMAGED", fmt::format("the extent from page {} on is not what its name says", chunk.first_page));
+  }
   return decompressor.Open(chunk.codec, AsBytes(chunk.data), chunk.raw_bytes, page_size, chunk.name, chunk.raw);
 }
 
