@@ -49,7 +49,7 @@ absl::StatusOr<PackFindings> PackScrubber::Scrub(uint64_t pack, const Pace& pace
   });
   LF_RETURN_IF_ERROR(ended);
   if (!scan.ok() && !IsDamage(scan.status())) return scan.status();
-  findings.gone = !scan.ok() && !SizeOf(pack).has_value();
+  findings.gone = !SizeOf(pack).has_value();  // a scan may have come to its end all the same
   if (findings.gone) return findings;
   LF_RETURN_IF_ERROR(Compare(pack, seen, findings, here));
   if (!scan.ok() || scan->damaged_bytes > 0 || here < expected) LF_RETURN_IF_ERROR(LookAtRows(pack, end, pace, findings));

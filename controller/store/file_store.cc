@@ -303,6 +303,11 @@ absl::Status FileStore::Sync(uint64_t epoch) {
   return status.ok() ? status : Annotate(StoreFailed(), MessageOf(status));
 }
 
+absl::Status FileStore::NoSuchPack(uint64_t id) {
+  return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", fmt::format("pack {:016x} is not in the store", id),
+               "bring the file back, or run a scrub to see which snapshots are affected");
+}
+
 absl::StatusOr<FileStore::Reader> FileStore::ReaderOf(uint64_t id) {
   {
     MutexLock lock(readers_mu_);
@@ -322,10 +327,7 @@ absl::StatusOr<FileStore::Reader> FileStore::ReaderOf(uint64_t id) {
     sealed = !sealed;  // at this moment
     file = files_.OpenForReading(PathOf(id, sealed));
   }
-  if (absl::IsNotFound(file.status())) {
-    return Error(absl::StatusCode::kDataLoss, "CHUNK_MISSING", fmt::format("pack {:016x} is not in the store", id),
-                 "bring the file back, or run a scrub to see which snapshots are affected");
-  }
+  if (absl::IsNotFound(file.status())) return NoSuchPack(id);
   if (!file.ok()) return file.status();
   LF_ASSIGN_OR_RETURN(const uint64_t tag, TagOf(**file, id, sealed));
   constexpr size_t kMaxReaders = 64;

@@ -87,7 +87,8 @@ class FileStore final : public Store {
     bool sealed = false;
     uint64_t size = 0;
     std::optional<uint64_t> tag = std::nullopt;  // of one that was open here
-    uint64_t synced = 0;  // of one that is not sealed: its first bytes, which are on the disk and not written any more
+    uint64_t synced = 0;   // of one that is not sealed: its first bytes, which are on the disk and not written any more
+    bool counted = false;  // what is damaged in it, or was cut off it, is among the bytes below
     PackHold hold = std::make_shared<char>();
     bool held() const { return hold.use_count() > 1; }
   };
@@ -105,6 +106,8 @@ class FileStore final : public Store {
   uint64_t CannotBeOpened(const std::string& path, const absl::Status& why);
   absl::Status KeepOrSeal(const std::shared_ptr<Pack>& pack, bool seal);
   void GiveUp(const Pack& pack, const absl::Status& why);
+  static absl::Status NoSuchPack(uint64_t id);
+  bool IsUnsealed(uint64_t pack) ABSL_LOCKS_EXCLUDED(mu_);
   absl::StatusOr<std::shared_ptr<Pack>> CreatePack(uint64_t id);
   // REQUIRES: the caller has the turn, or nobody else writes to the pack any more.
   absl::Status WriteFooter(Pack& pack);

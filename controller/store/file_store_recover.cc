@@ -82,6 +82,7 @@ absl::Status FileStore::RecoverOpenPack(uint64_t id, bool seal) {
   if (!written.ok()) file = files_.OpenForReading(path);
   absl::StatusOr<uint64_t> opened = file.ok() ? (*file)->Size() : file.status();
   if (!opened.ok()) {
+    if (seal && !IsUnsealed(id)) return absl::OkStatus();  // it was sealed or removed meanwhile
     const uint64_t size = CannotBeOpened(path, opened.status());
     MutexLock lock(mu_);
     known_[id].size = size;
@@ -146,14 +147,23 @@ absl::Status FileStore::RecoverOpenPack(uint64_t id, bool seal) {
   if (written.ok() && pack->size < file_bytes) written = pack->file->Truncate(pack->size);
   {
     MutexLock lock(mu_);
-    damaged_bytes_ += damaged;
-    cut_bytes_ += file_bytes - pack->size;
-    known_[id].size = pack->size;  // who holds it goes on
-    known_[id].tag = pack->tag;
+    Known& known = known_[id];  // who holds it goes on
+    if (!std::exchange(known.counted, true)) {
+      damaged_bytes_ += damaged;
+      cut_bytes_ += file_bytes - pack->size;
+    }
+    known.size = pack->size;
+    known.tag = pack->tag;
   }
   if (written.ok()) written = KeepOrSeal(pack, seal || damaged > 0);
   if (!written.ok()) GiveUp(*pack, written);
   return absl::OkStatus();
+}
+
+bool FileStore::IsUnsealed(uint64_t id) {
+  MutexLock lock(mu_);
+  const auto at = known_.find(id);
+  return at != known_.end() && !at->second.sealed;
 }
 
 // It is read, as one that a failed sync ended.
@@ -192,7 +202,9 @@ absl::StatusOr<PackScan> FileStore::ScanPack(uint64_t pack,
   uint64_t size = 0;
   {
     MutexLock lock(mu_);
-    if (const auto it = known_.find(pack); it != known_.end()) size = it->second.size;
+    const auto it = known_.find(pack);
+    if (it == known_.end()) return NoSuchPack(pack);
+    size = it->second.size;
   }
   LF_ASSIGN_OR_RETURN(const Reader reader, ReaderOf(pack));
   Gaps gaps;  // they are damage, and counted as such

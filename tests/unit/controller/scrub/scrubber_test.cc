@@ -56,6 +56,16 @@ TEST_F(ScrubberTest, AFlippedBitIsFoundMarkedAndHealedByTheNextBackup) {
   EXPECT_EQ(Run().chunks_quarantined, 0U);
 }
 
+TEST_F(ScrubberTest, OfAPackThatAPruneRemovesMeanwhileNothingIsConcluded) {
+  ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 64 * 4, 1), device_).status.ok());
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  const uint64_t pack = path_->store->Packs()[0].id;
+  PackScrubber scrubber(*path_->store, *path_->ingest_catalog, parts_->catalog);
+  const auto findings = scrubber.Scrub(pack, [&](uint64_t) { return path_->store->RemovePack(pack); });
+  ASSERT_TRUE(findings.ok()) << findings.status();
+  EXPECT_TRUE(findings->gone);
+}
+
 TEST_F(ScrubberTest, AnUploadThatBeganBeforeAQuarantineIsNotCommittedOnIt) {
   const FakeDatabase database = FakeDatabase::Make(4096, 64 * 3, 1);
   ASSERT_TRUE(Upload(database, device_).status.ok());

@@ -61,18 +61,25 @@ class BadDiskTest : public testing::Test {
     return placed;
   }
   std::string Path(uint64_t pack, const char* ending) { return directory_ + "/packs/000000000000000" + std::to_string(pack) + ending; }
+  absl::StatusOr<PackScan> Scan(uint64_t pack) {
+    return store_->ScanPack(pack, [](const Location&, const format::ScannedRecord&) { return absl::OkStatus(); });
+  }
   std::string ReasonOfRead(const Placed& placed) { return ReasonOf(store_->Read(placed.location).status()); }
 
   std::string directory_;
   FakeClock clock_;
-  std::function<void()> at_sync_;  // once
+  std::function<void()> at_sync_, at_remove_;  // once
   int fail_syncs_ = 0;
+  int fail_directory_syncs_ = 0;
   bool no_reads_ = false;
   bool no_writes_ = false;
   bool no_opens_ = false;
   fakes::VolatileFiles files_{1, 0, [this](FileCall call) {
                                 if (call == FileCall::kSync && at_sync_ != nullptr) std::exchange(at_sync_, nullptr)();
                                 if (call == FileCall::kSync && fail_syncs_ > 0 && fail_syncs_-- > 0) return FileFault::kIo;
+                                if (call == FileCall::kRemove && at_remove_ != nullptr) std::exchange(at_remove_, nullptr)();
+                                if (call == FileCall::kSyncDirectory && fail_directory_syncs_ > 0 && fail_directory_syncs_-- > 0)
+                                  return FileFault::kIo;
                                 if (call == FileCall::kRead && no_reads_) return FileFault::kIo;
                                 if (call == FileCall::kWrite && no_writes_) return FileFault::kFull;
                                 if (call == FileCall::kOpen && no_opens_) return FileFault::kDenied;
@@ -109,7 +116,7 @@ TEST_F(BadDiskTest, APackThatIsSealedByTheNextStartIsWrittenAgainToo) {
   EXPECT_EQ(ReasonOfRead(next), "");
   // What is sealed is whole: a scrub would find fault with anything else for ever.
   for (const PackInfo& pack : store_->Packs()) {
-    const auto scan = store_->ScanPack(pack.id, [](const Location&, const format::ScannedRecord&) { return absl::OkStatus(); });
+    const auto scan = Scan(pack.id);
     ASSERT_TRUE(scan.ok()) << scan.status();
     EXPECT_EQ(scan->damaged_bytes, 0U);
   }
@@ -193,7 +200,7 @@ TEST_F(BadDiskTest, WhereTheOlderOfTwoPacksCannotBeSealedTheNewerOneIsAppendedTo
   CutPower();
   for (const Placed& placed : {there, newer, before, behind}) EXPECT_EQ(ReasonOfRead(placed), "");
   for (const PackInfo& pack : store_->Packs()) {
-    const auto scan = store_->ScanPack(pack.id, [](const Location&, const format::ScannedRecord&) { return absl::OkStatus(); });
+    const auto scan = Scan(pack.id);
     ASSERT_TRUE(scan.ok()) << scan.status();
     EXPECT_EQ(scan->damaged_bytes, 0U);
   }
@@ -217,6 +224,55 @@ TEST_F(BadDiskTest, NothingIsAppendedToAnOlderPackThanTheNewest) {
   EXPECT_TRUE(store_->Packs()[1].sealed);
   EXPECT_EQ(PutDurably(5).location.pack, next.location.pack);
   for (const Placed& placed : {there, newer, next}) EXPECT_EQ(ReasonOfRead(placed), "");
+}
+
+// Its footer was written by the process before; the rename is all that was missing.
+TEST_F(BadDiskTest, APackWhoseNewNameCouldNotBeSyncedIsSealedAndStaysRemoved) {
+  Open();
+  const Placed there = PutDurably(1);
+  ASSERT_TRUE(store_->SealOpenPack().ok());
+  const uint64_t size = store_->Packs()[0].size;
+  store_.reset();
+  files_.Forget();
+  std::filesystem::rename(Path(1, ".pack"), Path(1, ".open"));
+  fail_directory_syncs_ = 1;
+  Open();
+  for (int round = 0; round < 2; ++round) {
+    store_->SealGivenUpPacks();
+    ASSERT_EQ(store_->Packs().size(), 1U);
+    EXPECT_TRUE(store_->Packs()[0].sealed);
+    EXPECT_EQ(store_->Packs()[0].size, size);
+  }
+  EXPECT_EQ(ReasonOfRead(there), "");
+  ASSERT_TRUE(store_->RemovePack(1).ok());
+  store_->SealGivenUpPacks();
+  EXPECT_TRUE(store_->Packs().empty());
+}
+
+TEST_F(BadDiskTest, DamageIsCountedOnceHoweverOftenAPackIsTriedAgain) {
+  Open();
+  const Placed first = PutDurably(1);
+  PutDurably(2);
+  files_.Flip(Path(1, ".open"), first.location.offset + 10'000);
+  no_writes_ = true;
+  Open();
+  const uint64_t damaged = store_->Stats()->damaged_bytes;
+  EXPECT_GT(damaged, 0U);
+  for (int round = 0; round < 2; ++round) store_->SealGivenUpPacks();
+  no_writes_ = false;
+  store_->SealGivenUpPacks();
+  EXPECT_TRUE(store_->Packs()[0].sealed);
+  EXPECT_EQ(store_->Stats()->damaged_bytes, damaged);
+}
+
+TEST_F(BadDiskTest, APackThatIsJustBeingRemovedIsMissingAndNotDamaged) {
+  Open();
+  PutDurably(1);
+  ASSERT_TRUE(store_->SealOpenPack().ok());
+  std::string reason;
+  at_remove_ = [&] { reason = ReasonOf(Scan(1).status()); };
+  ASSERT_TRUE(store_->RemovePack(1).ok());
+  EXPECT_EQ(reason, "CHUNK_MISSING");
 }
 
 TEST_F(BadDiskTest, ABadPlaceIsDamageOfWhatStandsThereAndOfNothingElse) {
@@ -316,8 +372,7 @@ TEST_F(BadDiskTest, ADiskThatGivesNothingProvesNothing) {
   ASSERT_EQ(ReasonOfRead(there), "");
   no_reads_ = true;
   EXPECT_EQ(ReasonOfRead(there), "IO_ERROR");
-  EXPECT_EQ(ReasonOf(store_->ScanPack(1, [](const Location&, const format::ScannedRecord&) { return absl::OkStatus(); }).status()),
-            "IO_ERROR");
+  EXPECT_EQ(ReasonOf(Scan(1).status()), "IO_ERROR");
   store_.reset();
   EXPECT_EQ(ReasonOf(FileStore::Open({.directory = directory_, .reserve_bytes = 0}, clock_, files_).status()), "IO_ERROR");
   no_reads_ = false;
