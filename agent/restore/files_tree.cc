@@ -250,6 +250,7 @@ absl::Status FilesTree::FinishFile() {
   }
   const timespec times[2] = {TimeOf(entry), TimeOf(entry)};
   if (futimens(file_.get(), times) != 0) return ErrnoError(errno, "set the time of " + Shown(entry));
+  LF_RETURN_IF_ERROR(writeback_.status(Shown(entry)));
   LF_RETURN_IF_ERROR(io::Sync(file_.get(), Shown(entry)));
   file_ = io::UniqueFd();
   LF_CRASH_POINT("files.staged");

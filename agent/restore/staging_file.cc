@@ -162,6 +162,7 @@ absl::Status StagingFile::Verify(const format::RootDigest& expected, std::string
 }
 
 absl::Status StagingFile::Sync(const CancelToken& cancel) {
+  LF_RETURN_IF_ERROR(writeback_.status(path()));
   return io::SyncInStretches(fd(), path(), [&] { return cancel.cancelled(); });
 }
 

@@ -49,6 +49,7 @@ absl::Status UndoCopy::TakeRaw(capture::UserDatabase& database, const CancelToke
     LF_RETURN_IF_ERROR(io::PwriteAll(fd_.get(), ByteView(buffer).first(static_cast<size_t>(size)), at, path()));
     writeback.Wrote(fd_.get(), at + static_cast<uint64_t>(size));
   }
+  LF_RETURN_IF_ERROR(writeback.status(path()));
   return Truncate(bytes);
 }
 

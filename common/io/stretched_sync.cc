@@ -26,6 +26,7 @@ absl::Status SyncInStretches(int fd, std::string_view path, const std::function<
     if (end >= static_cast<uint64_t>(st.st_size)) break;
     writeback.Wrote(fd, end);
   }
+  LF_RETURN_IF_ERROR(writeback.status(path));
   return Sync(fd, path);
 }
 

@@ -3,8 +3,8 @@
 //   LF_RETURN_IF_ERROR(io::SyncInStretches(fd, path, [&] { return cancel.cancelled(); }));
 //
 // Not for small files, nor for what must be on the disk whatever is asked: io::Sync. A stretch is 8 MiB, and one more is on its way; what
-// fails in one fails at the sync at the end, which counts. Where a file system writes nothing by itself (sync_file_range), that sync is
-// all.
+// fails in one is the result, since the sync at the end would not say it again. Where a file system writes nothing by itself
+// (sync_file_range), that sync is all.
 #ifndef LITEFLEET_COMMON_IO_STRETCHED_SYNC_H_
 #define LITEFLEET_COMMON_IO_STRETCHED_SYNC_H_
 

@@ -74,6 +74,7 @@ absl::Status UncachedWriter::Finish() {
   thread_.join();
   // Whoever gets the file is not to find it in a mode that he did not ask for.
   if (uncached_) SetUncached(fd_, false);
+  LF_RETURN_IF_ERROR(writeback_.status(path_));
   MutexLock lock(mu_);
   return status_;
 }

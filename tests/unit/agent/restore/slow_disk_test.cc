@@ -1,4 +1,4 @@
-// Cancels while the disk is at work: what hears them, and what is behind the point of no return.
+// Cancels while the disk is at work: what hears them, and what is behind the point of no return. And a disk that refuses what it was given.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -6,6 +6,7 @@
 
 #include "tests/fakes/hooked_syncs.h"
 #include "tests/fakes/hooked_vfs.h"
+#include "tests/unit/agent/restore/files_fixture.h"
 #include "tests/unit/agent/restore/text_fixture.h"
 
 namespace litefleet::restore {
@@ -145,6 +146,75 @@ TEST_F(SlowDiskTest, TheUndoCopyIsWrittenBackWhileItIsTakenAndItsSyncHearsACance
     EXPECT_EQ(Label(path_), "old");
     EXPECT_EQ(LeftOver(), "");
   }
+}
+
+// The kernel says of a write-back that failed to whoever waits for it, once, and the sync at the end is well.
+class RefusingDiskTest : public SlowDiskTest {
+ protected:
+  void TearDown() override {
+    g_wait_error = nullptr;
+    SlowDiskTest::TearDown();
+  }
+  // The first wait for a file of that name fails.
+  void RefuseOnce(const std::string& suffix) {
+    refused_ = false;
+    g_wait_error = [this, suffix](std::string_view path) {
+      if (refused_ || !path.ends_with(suffix)) return 0;
+      refused_ = true;
+      return EIO;
+    };
+  }
+  bool refused_ = false;
+};
+
+TEST_F(RefusingDiskTest, ALiveRestoreFailsAndTheOldStateStays) {
+  for (const auto& [journal, suffix] :
+       {std::pair("delete", ".undo"), std::pair("wal", ".undo"), std::pair("delete", ".staging"), std::pair("wal", ".staging")}) {
+    SCOPED_TRACE(fmt::format("{} {}", journal, suffix));
+    MakeSnapshot("delete", kManyRows);
+    StartAnew(journal, kManyRows);
+    order_.set_mode(v1::RESTORE_MODE_LIVE);
+    RefuseOnce(suffix);
+    const Outcome outcome = Run(kOperation, CancelToken());
+    g_wait_error = nullptr;
+    EXPECT_TRUE(refused_);
+    EXPECT_EQ(ReasonOf(outcome.status), "IO_ERROR") << outcome.status;
+    EXPECT_FALSE(outcome.applied);
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+TEST_F(RefusingDiskTest, WhatIsFetchedInOrderIsNotPlaced) {
+  MakeSnapshot("delete", kManyRows);
+  order_.set_mode(v1::RESTORE_MODE_NEW);
+  RefuseOnce(".staging");
+  const Outcome outcome = Run(kOperation, CancelToken());
+  EXPECT_TRUE(refused_);
+  EXPECT_EQ(ReasonOf(outcome.status), "IO_ERROR") << outcome.status;
+  EXPECT_FALSE(io::Exists(path_));
+  EXPECT_EQ(LeftOver(), "");
+}
+
+class FilesOnARefusingDiskTest : public FilesRestoreTest {
+ protected:
+  void TearDown() override {
+    g_wait_error = nullptr;
+    FilesRestoreTest::TearDown();
+  }
+};
+
+TEST_F(FilesOnARefusingDiskTest, NoFileIsReplaced) {
+  bool refused = false;
+  g_wait_error = [&](std::string_view path) {
+    if (refused || path.find(".staging-files/") == std::string_view::npos) return 0;
+    refused = true;
+    return EIO;
+  };
+  const Outcome outcome = RunArchive({{"a.conf", "new"}, {"large", std::string(40 << 20, 'l')}});
+  EXPECT_TRUE(refused);
+  EXPECT_EQ(ReasonOf(outcome.status), "IO_ERROR") << outcome.status;
+  ExpectUntouched();
 }
 
 // The helper is at work on a constraint that does not end.
