@@ -30,6 +30,10 @@ bool IsInode(const std::optional<struct stat>& st, const RestoreState& state) {
   return st.has_value() && state.staging_inode() != 0 && st->st_ino == state.staging_inode() && st->st_dev == state.staging_device();
 }
 
+bool IsSame(const std::optional<struct stat>& a, const std::optional<struct stat>& b) {
+  return a.has_value() && b.has_value() && a->st_ino == b->st_ino && a->st_dev == b->st_dev;
+}
+
 // Looks at what a former run may have committed. A cancel that comes meanwhile is behind the point of no return, and does not end it.
 template <class Look>
 auto LookToTheEnd(const CancelToken& cancel, const Look& look) {
@@ -318,8 +322,11 @@ absl::Status RestoreSession::ContinueUndoing() {
 }
 
 absl::StatusOr<bool> RestoreSession::IsTakenBack() {
+  // Its own name says nothing where it is gone: a run between may have installed the undo.
+  LF_ASSIGN_OR_RETURN(const auto target, place_->Stat(place_->name()));
+  if (!target.has_value() || IsInode(target, state_)) return false;
   LF_ASSIGN_OR_RETURN(const auto kept, place_->Stat(TargetPlace::TemporaryUndoName(state_.operation_id())));
-  if (kept.has_value()) return false;
+  if (kept.has_value() && !IsSame(kept, target)) return false;
   PutCompanionsBack(*place_, state_);
   return true;
 }

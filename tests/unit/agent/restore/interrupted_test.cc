@@ -366,8 +366,13 @@ TEST_P(ReplacedReadBackTest, NothingIsTakenAwayFromWhoComes) {
 // Also of a database that cannot be opened, whose log comes back with it.
 TEST_P(ReplacedReadBackTest, ACrashWhileItIsTakenBackIsFinished) {
   for (const bool garbage : {false, true}) {
-    for (const char* point : {"restore.replace.undoing", "restore.replace.undone"}) {
-      SCOPED_TRACE(fmt::format("{} {}", point, garbage));
+    // The third: of a run that comes then, and has just given the undo its name.
+    const std::string installed = garbage ? "restore.undo_part_installed:4" : "restore.undo_part_installed";
+    for (const auto& [point, again] : {std::pair<std::string, std::string>("restore.replace.undoing", ""),
+                                       {"restore.replace.undone", ""},
+                                       {"restore.replace.undoing", installed},
+                                       {"restore.replace.undoing", "restore.before_done"}}) {
+      SCOPED_TRACE(fmt::format("{} {} {}", point, again, garbage));
       StartAnew(garbage ? "" : GetParam());
       if (garbage) {
         ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
@@ -378,9 +383,14 @@ TEST_P(ReplacedReadBackTest, ACrashWhileItIsTakenBackIsFinished) {
                        : Label(path) == "old";
       };
       ASSERT_TRUE(RunAndCrashAt(point));
+      if (!again.empty()) {
+        ASSERT_TRUE(RunAndCrashAt(again));
+      }
       const Outcome outcome = Run();
       EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
-      EXPECT_EQ(outcome.applied, std::string_view(point) == "restore.replace.undoing");
+      EXPECT_EQ(outcome.applied, point == "restore.replace.undoing");
+      EXPECT_EQ(outcome.undo, outcome.applied ? path_ + ".litefleet-undo" : "");
+      EXPECT_THAT(MessageOf(outcome.status), HasSubstr(outcome.applied ? "was interrupted" : "the previous state was put back"));
       EXPECT_TRUE(old(outcome.applied ? path_ + ".litefleet-undo" : path_));
       EXPECT_EQ(LeftOver(), "");
     }
