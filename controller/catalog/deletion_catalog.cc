@@ -195,6 +195,12 @@ absl::StatusOr<int> DeletionCatalog::TrashPlanned(SeenDatabase& seen, std::span<
 
 absl::Status DeletionCatalog::BeginForget(const DeviceId& device) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement active, Statement::Prepare(db, "select name from device where id = ? and state <> ?"));
+    LF_ASSIGN_OR_RETURN(const bool is_active, active.Bind(1, device.value()).Bind(2, int64_t{v1::DEVICE_STATE_REVOKED}).Step());
+    if (is_active) {
+      return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_ACTIVE", fmt::format("device {} is active", active.Text(0)),
+                   fmt::format("revoke it first: litefleet device revoke {}", active.Text(0)));
+    }
     LF_ASSIGN_OR_RETURN(const bool ordered, Exists(db,
                                                    "select 1 from operation o join snapshot s on s.id = o.snapshot where o.active = 1 and "
                                                    "o.snapshot <> '' and s.device = ?1 limit 1",
@@ -273,7 +279,9 @@ absl::Status DeletionCatalog::DropForgottenDatabases() {
                           sqlite::QueryInt(db,
                                            "select coalesce(min(id), 0) from database d where forgotten = 1 and not exists "
                                            "(select 1 from snapshot where database = d.id) and not exists "
-                                           "(select 1 from upload_session where database = d.id)"));
+                                           "(select 1 from upload_session where database = d.id) and not exists "
+                                           "(select 1 from device where id = d.device) and not exists "
+                                           "(select 1 from record_due where kind = 1 and subject = d.device)"));
       if (id == 0) return absl::OkStatus();
       for (const std::string_view sql :
            {"delete from retention_hold where (device, database) = (select device, name from database where id = ?)",

@@ -58,15 +58,16 @@ class DeletionCatalog {
   // moves `seen` on. Errors: kAborted PLAN_VOID. REQUIRES: at most kAtOnce, all of that database.
   absl::StatusOr<int> TrashPlanned(SeenDatabase& seen, std::span<const SnapshotId> snapshots, const std::string& by, SystemTime now);
 
-  // ---- forgetting a device: Begin, then TrashSome until 0, the marks, Remove as below with before = the epoch, DropSome until 0
-  // Its upload sessions are marked as removed, its databases as forgotten. Errors: kFailedPrecondition DEVICE_ACTIVE, SNAPSHOT_IN_USE
-  // (another device is being given one of its snapshots).
+  // ---- forgetting a device: Begin, then TrashSome until 0, the marks, Remove as below with before = the epoch, DropSome until 0, the
+  // device Its upload sessions are marked as removed, its databases as forgotten. Errors: kFailedPrecondition DEVICE_ACTIVE,
+  // SNAPSHOT_IN_USE (another device is being given one of its snapshots).
   absl::Status BeginForget(const DeviceId& device);
   // The next snapshots of the device to the trash, without grace and whether pinned or not; returns how many.
   absl::StatusOr<int> TrashSome(const DeviceId& device, const std::string& by);
   // Its claims, sessions and rights. Returns how many rows went; 0: done.
   absl::StatusOr<int> DropSome(const DeviceId& device);
-  // Databases that are forgotten and have no snapshot any more, not even in the trash.
+  // Databases that are forgotten and have no snapshot any more, not even in the trash; with them goes what is known of marks that count. So
+  // not before the device is gone and its record, which says so from then on, is in the packs.
   absl::Status DropForgottenDatabases();
 
   // ---- marks, oldest first

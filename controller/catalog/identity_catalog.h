@@ -73,14 +73,20 @@ struct EnrollmentResult {
   bool repeated = false;  // the same key with the same token came again
 };
 
+struct RevokedDevice {
+  v1::Device device;
+  absl::Status recorded;  // an error: it is revoked, and its record is not in the packs yet
+};
+
 class IdentityCatalog {
  public:
   explicit IdentityCatalog(CatalogDb& db) : db_(db) {}
 
   // Before the first change; null for none. The observer outlives this.
   void SetObserver(CertificateObserver* observer) { observer_ = observer; }
-  // The same. With one, what a changing call did is in the packs as well when it returns. A store that cannot be written fails enrolments,
-  // renewals and changes of names and labels, which may be repeated; revocations count all the same, and are written when it works again.
+  // The same. With one, what a changing call did is in the packs as well when it returns. A store that cannot be written fails it:
+  // enrolments, renewals and changes of names and labels may be repeated; what takes something away counts all the same, and is written
+  // when it works again.
   void SetRecords(RecordWriter* records) { records_ = records; }
 
   // ---- tokens
@@ -91,7 +97,7 @@ class IdentityCatalog {
   // One transaction: the token is looked up by hash and spent (unless this key spent it before), the device is made or, for a token
   // of a device, taken over with its older certificates revoked; the name is `wanted_name`. A repeat with the key that the device still
   // has is answered also after the token has expired. Errors: kUnauthenticated TOKEN_INVALID, kAlreadyExists DEVICE_NAME_TAKEN,
-  // kPermissionDenied DEVICE_REVOKED, kInvalidArgument DEVICE_NAME_INVALID.
+  // kPermissionDenied DEVICE_REVOKED, kInvalidArgument DEVICE_NAME_INVALID, kFailedPrecondition DEVICE_BEING_FORGOTTEN.
   absl::StatusOr<EnrollmentResult> Enroll(const KeyHash& token_hash, const KeyHash& key_hash, const std::string& wanted_name,
                                           SystemTime now);
 
@@ -116,8 +122,9 @@ class IdentityCatalog {
                                           const std::map<std::string, std::string>& set_labels,
                                           const std::vector<std::string>& remove_labels);
   // With all its certificates.
-  absl::StatusOr<v1::Device> RevokeDevice(const DeviceId& device);
-  // kFailedPrecondition DEVICE_ACTIVE; DEVICE_HAS_SNAPSHOTS where other tables still refer to it.
+  absl::StatusOr<RevokedDevice> RevokeDevice(const DeviceId& device);
+  // kFailedPrecondition DEVICE_ACTIVE; DEVICE_HAS_SNAPSHOTS where other tables still refer to it. Where its record could not be written it
+  // is forgotten nevertheless.
   absl::Status ForgetDevice(const DeviceId& device);
   struct Contact {
     int64_t clock_offset_ms = 0;            // controller time minus device time, as measured at hello

@@ -38,6 +38,8 @@ absl::Status NotFound(std::string_view reference) {
                "`litefleet device list` shows the devices");
 }
 
+constexpr std::string_view kNotRecorded = "but its record is not in the store yet, and will be once that works again";
+
 int64_t Millis(const google::protobuf::Duration& duration) { return duration.seconds() * 1000 + duration.nanos() / 1'000'000; }
 
 }  // namespace
@@ -136,7 +138,7 @@ absl::StatusOr<v1::Device> IdentityCatalog::UpdateDevice(const DeviceId& id, con
   return device;
 }
 
-absl::StatusOr<v1::Device> IdentityCatalog::RevokeDevice(const DeviceId& id) {
+absl::StatusOr<RevokedDevice> IdentityCatalog::RevokeDevice(const DeviceId& id) {
   v1::Device device;
   const int64_t now_ms = ToUnixMillis(RealClock().Now());
   LF_RETURN_IF_ERROR(WriteCertificates([&](sqlite3* db, std::vector<CertificateRow>& changed) -> absl::Status {
@@ -146,13 +148,14 @@ absl::StatusOr<v1::Device> IdentityCatalog::RevokeDevice(const DeviceId& id) {
     LF_ASSIGN_OR_RETURN(device, ReadDevice(db, id.value()));
     return absl::OkStatus();
   }));
-  WriteRecords().IgnoreError();  // revoked it is; the record stays due
-  return device;
+  const absl::Status recorded = Annotate(WriteRecords(), fmt::format("device {} is revoked, {}", device.name(), kNotRecorded));
+  return RevokedDevice{std::move(device), recorded};
 }
 
 absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
+  v1::Device device;
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
-    LF_ASSIGN_OR_RETURN(const v1::Device device, ReadDevice(db, id.value()));
+    LF_ASSIGN_OR_RETURN(device, ReadDevice(db, id.value()));
     if (device.state() != v1::DEVICE_STATE_REVOKED) {
       return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_ACTIVE", fmt::format("device {} is active", device.name()),
                    fmt::format("revoke it first: litefleet device revoke {}", device.name()));
@@ -169,8 +172,7 @@ absl::Status IdentityCatalog::ForgetDevice(const DeviceId& id) {
     }
     return absl::OkStatus();
   }));
-  WriteRecords().IgnoreError();
-  return absl::OkStatus();
+  return Annotate(WriteRecords(), fmt::format("device {} is forgotten, {}", device.name(), kNotRecorded));
 }
 
 absl::StatusOr<IdentityCatalog::Contact> IdentityCatalog::LastContact(const DeviceId& device) const {

@@ -102,6 +102,14 @@ absl::StatusOr<EnrollmentResult> TakeOver(sqlite3* db, const std::string& device
   LF_ASSIGN_OR_RETURN(const bool found, find.Bind(1, device).Step());
   if (!found) return TokenInvalid();
   const std::string name(find.Text(0));
+  // What it backed up would be part of what is going away.
+  LF_ASSIGN_OR_RETURN(Statement forgotten, Statement::Prepare(db, "select 1 from database where device = ? and forgotten = 1 limit 1"));
+  LF_ASSIGN_OR_RETURN(const bool being_forgotten, forgotten.Bind(1, device).Step());
+  if (being_forgotten) {
+    return Error(absl::StatusCode::kFailedPrecondition, "DEVICE_BEING_FORGOTTEN",
+                 fmt::format("device {} is being forgotten, which has not come to its end", name),
+                 fmt::format("an operator ends it: litefleet device forget {} --delete-snapshots; then enrol with a new token", name));
+  }
   LF_ASSIGN_OR_RETURN(Statement update, Statement::Prepare(db, "update device set state = ?, key_hash = ?, enrolled_ms = ? where id = ?"));
   LF_RETURN_IF_ERROR(update.Bind(1, int64_t{v1::DEVICE_STATE_ACTIVE}).BindBlob(2, View(key)).Bind(3, now_ms).Bind(4, device).Run());
   LF_RETURN_IF_ERROR(RevokeCertificates(db, device, INT64_MAX, now_ms, changed));

@@ -91,13 +91,14 @@ absl::StatusOr<v1::UpdateDeviceResponse> AdminHandlers::UpdateDevice(const v1::U
 absl::StatusOr<v1::RevokeDeviceResponse> AdminHandlers::RevokeDevice(const v1::RevokeDeviceRequest& request) const {
   LF_ASSIGN_OR_RETURN(const v1::Device found, deps_.identities->ResolveDevice(request.device()));
   const DeviceId id(found.id());
-  LF_ASSIGN_OR_RETURN(v1::Device device, deps_.identities->RevokeDevice(id));
-  deps_.fleet->Disconnect(id,
-                          Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", fmt::format("device {} was revoked", device.name()),
-                                "enrol it anew with a token of `litefleet token create --for-device`"));
-  Complete(device);
+  LF_ASSIGN_OR_RETURN(catalog::RevokedDevice revoked, deps_.identities->RevokeDevice(id));
+  deps_.fleet->Disconnect(
+      id, Error(absl::StatusCode::kPermissionDenied, "DEVICE_REVOKED", fmt::format("device {} was revoked", revoked.device.name()),
+                "enrol it anew with a token of `litefleet token create --for-device`"));
+  LF_RETURN_IF_ERROR(revoked.recorded);
+  Complete(revoked.device);
   v1::RevokeDeviceResponse response;
-  *response.mutable_device() = std::move(device);
+  *response.mutable_device() = std::move(revoked.device);
   return response;
 }
 
@@ -121,6 +122,7 @@ absl::StatusOr<v1::ForgetDeviceResponse> AdminHandlers::ForgetDevice(const v1::F
   int64_t deleted = 0;
   LF_RETURN_IF_ERROR(DeleteDataOf(id, ordered_by, deleted));
   LF_RETURN_IF_ERROR(deps_.identities->ForgetDevice(id));
+  LF_RETURN_IF_ERROR(deps_.deletions->DropForgottenDatabases());
   response.set_snapshots_deleted(deleted);
   return response;
 }
@@ -144,9 +146,8 @@ absl::Status AdminHandlers::DeleteDataOf(const DeviceId& device, const std::stri
   }
   for (;;) {
     LF_ASSIGN_OR_RETURN(const int dropped, deletions.DropSome(device));
-    if (dropped == 0) break;
+    if (dropped == 0) return absl::OkStatus();
   }
-  return deletions.DropForgottenDatabases();
 }
 
 }  // namespace litefleet::rpc

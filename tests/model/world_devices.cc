@@ -2,17 +2,23 @@
 #include <utility>
 
 #include "common/base/status.h"
+#include "controller/rebuild/store_records.h"
 #include "fmt/format.h"
-#include "litefleet/storage/v1/records.pb.h"
 #include "tests/fakes/wanted_answer.h"
 #include "tests/model/world.h"
 
 namespace litefleet::model {
+namespace {
+
+constexpr prune::PruneOptions kAtOnce{.snapshot_grace = {}, .chunk_grace = {}, .sweeps = 0, .rewrite_percent = 30};
+
+}  // namespace
 
 void World::OpenHealer() {
   // Heal asks devices that are enrolled.
   std::string sql;
   for (const Device& device : model_.devices) {
+    if (device.forgetting) continue;
     sql += fmt::format(
         "insert into device (id, name, state, key_hash, enrolled_ms) values ('{0}', '{0}', {1}, x'00', 1) "
         "on conflict (id) do update set state = {1};",
@@ -79,6 +85,7 @@ void World::Forget(int device) {
     tell_("open " + snapshot);
   }
   tell_(fmt::format("forgetting {}", device));
+  if (!Expect(identities_.RevokeDevice(id).status(), {"DEVICE_NOT_FOUND"}, "revoke it")) return;
   if (!Expect(deletions_.BeginForget(id), {}, "begin to forget")) return;
   for (int trashed = 1; trashed > 0;) {
     const auto some = deletions_.TrashSome(id, "forget:model");
@@ -100,14 +107,18 @@ void World::Forget(int device) {
     if (!Expect(some.status(), {}, "drop what is forgotten")) return;
     dropped = *some;
   }
-  // As of every device that is forgotten: marks go with its databases, and records of its snapshots may stand for longer.
-  storage::v1::DeviceRecord record;
-  record.set_device_id(id.value());
-  record.set_forgotten(true);
-  record.set_revision(1);
-  const auto placed = path_.store->PutRecord(format::RecordType::kDevice, AsBytes(record.SerializeAsString()));
-  if (!Expect(placed.status(), {}, "write that it is forgotten")) return;
-  if (!Expect(path_.store->Sync(placed->epoch), {}, "write that it is forgotten")) return;
+  // As of every device that is forgotten: marks go with its databases, and records of its snapshots may stand for longer. As long as no
+  // record says that it is forgotten a prune finds its marks, and leaves them.
+  const auto prune = [&] {
+    return pruning_now_ ? absl::OkStatus()
+                        : pruner_.Run(kAtOnce, clock_.Now(), [](std::string_view, double) { return absl::OkStatus(); }).status();
+  };
+  if (Random(3) == 0 && !Expect(prune(), {}, "prune beside a device that is half forgotten")) return;
+  if (!Expect(identities_.ForgetDevice(id), {"DEVICE_NOT_FOUND"}, "forget it")) return;
+  if (Random(3) == 0 && !Expect(prune(), {}, "prune before a record says that a device is forgotten")) return;
+  if (!Expect(deletions_.DropForgottenDatabases(), {}, "drop databases")) return;
+  catalog::RecordCatalog due(*path_.db);
+  if (!Expect(rebuild::StoreRecords(due, *path_.store, clock_).WriteDue(), {}, "write that it is forgotten")) return;
   if (!Expect(deletions_.DropForgottenDatabases(), {}, "drop databases")) return;
   const std::string next = fmt::format("{:08x}-2222-4222-8222-222222222222", static_cast<uint32_t>(random_()));
   tell_(fmt::format("forgotten {} {}", device, next));

@@ -147,6 +147,33 @@ TEST_F(DeadCopiesTest, OneOfBeforeAHealDoesNotCountForItStandsBehind) {
   EXPECT_TRUE(path_->ReadBack(healed).value() == now.Run(1, now.count()));
 }
 
+// Where forgetting a device is cut off, on each of its ways to the record that says so.
+TEST_F(DeadCopiesTest, MarksOfADeviceCountUntilARecordSaysThatItIsForgotten) {
+  const DeviceId device = Enroll("alpha", "aa01");
+  prune::Rig rig(*path_, clock_);
+  const auto uploaded = Upload(FakeDatabase::Make(4096, 70, 1), device);
+  ASSERT_TRUE(uploaded.status.ok()) << uploaded.status;
+  EXPECT_EQ(ReasonOf(rig.deletions.BeginForget(device)), "DEVICE_ACTIVE");
+  ASSERT_TRUE(identities_->RevokeDevice(device).ok());
+  ASSERT_TRUE(rig.deletions.BeginForget(device).ok());
+  ASSERT_EQ(rig.deletions.TrashSome(device, "forget:test").value(), 1);
+  ASSERT_TRUE(rig.marks.WriteDue().ok());
+  EXPECT_EQ(Prune(rig, hours(0)).snapshots_removed(), 1);
+  while (rig.deletions.DropSome(device).value() > 0) {}
+  const auto counts = [&] {
+    EXPECT_TRUE(rig.deletions.DropForgottenDatabases().ok());
+    return rig.catalog.MarkCounts(uploaded.snapshot_id, 1, 0).value();
+  };
+  EXPECT_TRUE(counts());
+  identities_->SetRecords(nullptr);  // the process ends behind the transaction
+  ASSERT_TRUE(identities_->ForgetDevice(device).ok());
+  EXPECT_TRUE(counts());
+  EXPECT_EQ(path_->Count("select count(*) from database"), 1);
+  ASSERT_TRUE(records_->WriteDue().ok());
+  EXPECT_FALSE(counts());
+  EXPECT_EQ(path_->Count("select count(*) from database"), 0);
+}
+
 TEST_F(DeadCopiesTest, MarksOfAnOlderCatalogOutliveEveryPackThatThereIs) {
   CloseAll();
   std::filesystem::remove_all(directory_);
