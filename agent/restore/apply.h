@@ -33,8 +33,9 @@ struct ApplyOptions {
   // Waiting for the lock of a live target.
   std::chrono::milliseconds lock_timeout{30'000};
   bool allow_network_fs = false;
-  // For tests of damage. A live copy: "committed", before it is read back; a replacement: "renaming", before it gets the path, and
-  // "renamed", before it is read back; both: "differs", before it is undone.
+  // For tests of damage, and of others who come. A live copy: "committed", before it is read back; a replacement: "renaming" and "placed",
+  // before it gets the path and when it has it, "renamed", before it is read back, and "taking back", before the old file gets the path
+  // again; both: "differs", before it is undone.
   std::function<void(std::string_view)> at_point = {};
   io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
 };

@@ -96,10 +96,12 @@ absl::StatusOr<std::optional<WriteLease>> ProveUnused(const ApplyContext& contex
   return lease;
 }
 
+// Long enough for an open that had found the name of before a change to arrive at the lease of its file.
+void LetThemArrive() { std::this_thread::sleep_for(std::chrono::milliseconds(20)); }
+
 // Somebody came while the names were changed: what they opened, or wait to open, is the old file.
 bool SomebodyCame(const std::optional<WriteLease>& lease, const capture::FileId& old) {
-  // Long enough for an open that had found the name to arrive at the lease.
-  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  LetThemArrive();
   if (lease.has_value()) return lease->Wanted();
   const Users users = FindUsers(std::span(&old, 1));
   return !users.pids.empty() || !users.complete;
@@ -124,12 +126,33 @@ absl::Status KeepPresent(ApplyContext& context) {
   return context.state.move_aside() ? MoveCompanionsAside(context) : context.place.Sync();
 }
 
-// The old file is at the path again.
-absl::Status TakeBack(ApplyContext& context, bool removed) {
-  // The kept state has no other name than this.
-  if (context.undoes() && !removed) LF_RETURN_IF_ERROR(context.place.Link(context.place.name(), context.staging->name()));
-  LF_RETURN_IF_ERROR(removed ? context.place.RenameNew(context.temporary_undo(), context.place.name())
-                             : context.place.Rename(context.temporary_undo(), context.place.name()));
+absl::Status OthersCame() { return Error(Code::kAborted, "OTHERS_CAME", "somebody opens the new database already"); }
+
+// The old file is at the path again, where nobody waits for the new one: he would have a file without a name, and its log would lie beside
+// the old one. OTHERS_CAME: the new file is there, as before. `own`: the lease on it, null where there is none.
+absl::Status TakeBack(ApplyContext& context, bool removed, const OwnLease* own) {
+  const TargetPlace& place = context.place;
+  if (removed) {
+    LF_RETURN_IF_ERROR(place.RenameNew(context.temporary_undo(), place.name()));
+  } else {
+    if (own != nullptr && own->Wanted()) return OthersCame();
+    // The new file keeps a name: the state that an undo puts back has no other, and somebody may be on his way to it.
+    LF_RETURN_IF_ERROR(place.Link(place.name(), context.staging->name()));
+    if (context.options.at_point) context.options.at_point("taking back");
+    const absl::Status renamed = place.Rename(context.temporary_undo(), place.name());
+    if (renamed.ok() && own != nullptr) LetThemArrive();
+    if (renamed.ok() && own != nullptr && own->Wanted()) {
+      absl::Status forth = place.Link(place.name(), context.temporary_undo());
+      LF_CRASH_POINT("restore.replace.forth_linked");
+      if (forth.ok()) forth = place.Rename(context.staging->name(), place.name());
+      LF_CRASH_POINT("restore.replace.forth");
+      if (forth.ok()) forth = place.Sync();
+      if (forth.ok()) return OthersCame();
+      context.Say("somebody opens the new database, which has no name any more: " + MessageOf(forth));
+    }
+    if (!context.undoes()) static_cast<void>(place.Remove(context.staging->name()));
+    LF_RETURN_IF_ERROR(renamed);
+  }
   if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
   static_cast<void>(context.place.Sync());
   return absl::OkStatus();
@@ -164,10 +187,9 @@ absl::Status ReadBack(const ApplyContext& context, const OwnLease& lease) {
 absl::Status PutBack(ApplyContext& context, const OwnLease& lease, const absl::Status& difference) {
   context.Say("the read-back found a difference: " + MessageOf(difference));
   if (context.options.at_point) context.options.at_point("differs");
-  absl::Status undone = lease.Wanted() ? Error(Code::kAborted, "OTHERS_CAME", "somebody opens the database already")
-                                       : context.Enter(storage::v1::RESTORE_STEP_UNDOING);
+  absl::Status undone = lease.Wanted() ? OthersCame() : context.Enter(storage::v1::RESTORE_STEP_UNDOING);
   LF_CRASH_POINT("restore.replace.undoing");
-  if (undone.ok()) undone = TakeBack(context, /*removed=*/false);
+  if (undone.ok()) undone = TakeBack(context, /*removed=*/false, &lease);
   LF_CRASH_POINT("restore.replace.undone");
   if (undone.ok()) {
     context.put_back = true;
@@ -232,8 +254,9 @@ absl::Status Swap(ApplyContext& context) {
     if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
     return status;
   }
+  if (context.options.at_point) context.options.at_point("placed");
   if (SomebodyCame(lease, {old->st_dev, old->st_ino})) {
-    const absl::Status back = TakeBack(context, removal);
+    const absl::Status back = TakeBack(context, removal, own.has_value() && own->held() ? &*own : nullptr);
     if (back.ok()) return InUse(context, ": somebody opened it, or may have, during the restore, which was taken back");
     context.Say("somebody opened the old database during the restore, which could not be taken back: " + MessageOf(back));
   }

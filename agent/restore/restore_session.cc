@@ -530,7 +530,7 @@ absl::Status RestoreSession::Finish() {
   if (live()) CheckpointLive(*place_, parts_.options.apply, state_, cancel_);
   LF_CRASH_POINT("restore.checkpointed");
   staging_.reset();
-  if ((live() || undoes()) && !staging_outlasts_hooks()) RemoveStaging();
+  if (!staging_outlasts_hooks()) RemoveStaging();  // also a second name of what was placed, which a crash has left
   static_cast<void>(place_->Sync());
   return absl::OkStatus();
 }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 
@@ -361,6 +362,83 @@ TEST_P(ReplacedReadBackTest, NothingIsTakenAwayFromWhoComes) {
   EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
   EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
   EXPECT_EQ(LeftOver(), "");
+}
+
+// An application that opens the new file while the old one is on its way back waits for it: its log will lie beside what it has opened.
+TEST_P(ReplacedReadBackTest, WhoComesWhileItIsTakenBackHasTheFileOfThePath) {
+  int fd = -1;
+  std::thread application;
+  const auto spoil = at_point_;
+  at_point_ = [&](std::string_view point) {
+    spoil(point);
+    if (point != "taking back") return;
+    std::atomic<pid_t> id{0};
+    application = std::thread([&] {
+      id = gettid();
+      fd = open(path_.c_str(), O_RDWR | O_CLOEXEC);
+    });
+    const auto waits = [&] {
+      const std::string stat = io::ReadFile(fmt::format("/proc/self/task/{}/stat", id.load())).value_or("");
+      return stat.find(") S ") != std::string::npos;
+    };
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while ((id == 0 || !waits()) && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  };
+  const Outcome outcome = Run();
+  ASSERT_TRUE(application.joinable());
+  application.join();
+  ASSERT_GE(fd, 0);
+  struct stat opened {
+  }, there{};
+  ASSERT_EQ(fstat(fd, &opened), 0);
+  ASSERT_EQ(stat(path_.c_str(), &there), 0);
+  close(fd);
+  EXPECT_EQ(opened.st_ino, there.st_ino);
+  EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(outcome.undo, path_ + ".litefleet-undo");
+  EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+  EXPECT_EQ(LeftOver(), "");
+}
+
+TEST_P(ReplacedReadBackTest, ACrashWhileTheNewFileGetsThePathAgainIsFinished) {
+  come_at_ = "taking back";
+  for (const char* point : {"restore.replace.forth_linked", "restore.replace.forth"}) {
+    SCOPED_TRACE(point);
+    StartAnew(GetParam());
+    ASSERT_TRUE(RunAndCrashAt(point));
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+    EXPECT_EQ(outcome.applied, std::string_view(point) == "restore.replace.forth");
+    EXPECT_EQ(Label(outcome.applied ? path_ + ".litefleet-undo" : path_), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+// Between the rename and the look at who came, to the old file: it gets the path back only where nobody came to the new one.
+TEST_P(ReplacedReadBackTest, WhatIsTakenBackForWhoOpenedTheOldFileIsNotTakenFromOthers) {
+  spoils_ = false;
+  for (const bool both : {false, true}) {
+    SCOPED_TRACE(both);
+    StartAnew(GetParam());
+    const auto come = at_point_;
+    at_point_ = [&](std::string_view point) {
+      if (point != "placed") return;
+      const std::string old = data_ + "/.litefleet-" + kOperation + ".undo";
+      EXPECT_LT(open(old.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC), 0);
+      if (both) Come();
+    };
+    const Outcome outcome = Run();
+    at_point_ = come;
+    EXPECT_EQ(ReasonOf(outcome.status), both ? "" : "IN_USE") << outcome.status;
+    EXPECT_EQ(outcome.applied, both);
+    EXPECT_EQ(Label(path_), both ? "new" : "old");
+    if (both) {
+      EXPECT_THAT(outcome.steps, Contains(HasSubstr("could not be taken back: somebody opens the new database already")));
+      EXPECT_EQ(Label(path_ + ".litefleet-undo"), "old");
+    }
+    EXPECT_EQ(LeftOver(), "");
+  }
 }
 
 // Also of a database that cannot be opened, whose log comes back with it.
