@@ -57,7 +57,20 @@ absl::Status MoveCompanionsAside(ApplyContext& context) {
     const std::string name = context.place.name() + std::string(suffix);
     LF_ASSIGN_OR_RETURN(const auto st, context.place.Stat(name));
     if (!st.has_value()) continue;
-    LF_RETURN_IF_ERROR(context.place.Rename(name, context.temporary_undo() + std::string(suffix)));
+    const std::string aside = context.temporary_undo() + std::string(suffix);
+    const absl::Status moved = context.place.RenameNew(name, aside);
+    if (moved.code() == Code::kAlreadyExists) {
+      // A former run was interrupted here, and since then somebody has made another. In these nothing is lost with it.
+      if (suffix != "-shm" && st->st_size > 0) {
+        return Error(Code::kFailedPrecondition, "LEFTOVER_CAME",
+                     fmt::format("{} has come since the run before had moved another one aside, which is {}", context.place.PathOf(name),
+                                 context.place.PathOf(aside)),
+                     "nothing was changed; look at both, keep what is needed, and restore again");
+      }
+      LF_RETURN_IF_ERROR(context.place.Remove(name));
+      continue;
+    }
+    LF_RETURN_IF_ERROR(moved);
     context.Say(fmt::format("moved the left-over {} aside", name));
     LF_CRASH_POINT("restore.companion_moved");
   }

@@ -37,10 +37,7 @@ absl::Status ApplyNew(ApplyContext& context) {
   LF_CRASH_POINT("restore.new.before_rename");
   if (status.ok()) status = context.place.RenameNew(context.staging->name(), context.place.name());
   if (status.code() == absl::StatusCode::kAlreadyExists) return Appeared(context);
-  if (!status.ok()) {
-    PutCompanionsBack(context.place, context.state);
-    return status;
-  }
+  LF_RETURN_IF_ERROR(status);
   LF_CRASH_POINT("restore.new.after_rename");
   context.Say(fmt::format("placed the {} database at {}", context.undoes() ? "previous" : "restored", context.place.path()));
   return context.Applied();

@@ -250,10 +250,7 @@ absl::Status Swap(ApplyContext& context) {
   if (status.ok())
     status = removal ? context.place.Remove(context.place.name()) : context.place.Rename(context.staging->name(), context.place.name());
   LF_CRASH_POINT("restore.replace.after_rename");
-  if (!status.ok()) {
-    if (context.state.move_aside()) PutCompanionsBack(context.place, context.state);
-    return status;
-  }
+  LF_RETURN_IF_ERROR(status);
   if (context.options.at_point) context.options.at_point("placed");
   if (SomebodyCame(lease, {old->st_dev, old->st_ino})) {
     const absl::Status back = TakeBack(context, removal, own.has_value() && own->held() ? &*own : nullptr);

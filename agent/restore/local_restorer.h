@@ -5,16 +5,14 @@
 // Errors of Run (reason, code):
 //   PUSH_RESTORE_DENIED   kPermissionDenied    the device's configuration does not let the controller restore this database
 //   ORDER_INVALID         kInvalidArgument     sizes, root digest or version make no sense
-//   TARGET_EXISTS, TARGET_MISSING, TARGET_NOT_OPENABLE, PAGE_SIZE_DIFFERS, IN_USE, CANNOT_PROVE_UNUSED, NO_HARD_LINKS   kFailedPrecondition
-//   FILE_REPLACED         kFailedPrecondition  somebody has put a link, or another file, at the path while the restore ran
-//   NOT_ENOUGH_SPACE      kResourceExhausted   DISK_FULL where it came as a surprise
-//   ROOT_MISMATCH, CHUNK_DAMAGED, FETCH_INVALID, SNAPSHOT_DAMAGED (SQLite's checks), READ_BACK_DIFFERS   kDataLoss
-//   CHECK_FAILED          kInternal            the checks could not be carried out
-//   FETCH_STALLED         kUnavailable         the controller could not be reached for long
-//   DATABASE_BUSY         kUnavailable         the lock of a live target was not to be had
-//   HOOK_FAILED           kFailedPrecondition  before: nothing was changed; after: the previous state is back, or the message says why not
-//   RESTORE_OUTCOME_UNKNOWN                    a crash, and then neither the snapshot nor the previous state could be compared with the
-//   target CANCELLED             kCancelled
+//   TARGET_EXISTS, TARGET_MISSING, LEFTOVER_CAME, TARGET_NOT_OPENABLE, PAGE_SIZE_DIFFERS, IN_USE, CANNOT_PROVE_UNUSED, NO_HARD_LINKS
+//   kFailedPrecondition FILE_REPLACED         kFailedPrecondition  somebody has put a link, or another file, at the path while the restore
+//   ran NOT_ENOUGH_SPACE      kResourceExhausted   DISK_FULL where it came as a surprise ROOT_MISMATCH, CHUNK_DAMAGED, FETCH_INVALID,
+//   SNAPSHOT_DAMAGED (SQLite's checks), READ_BACK_DIFFERS   kDataLoss CHECK_FAILED          kInternal            the checks could not be
+//   carried out FETCH_STALLED         kUnavailable         the controller could not be reached for long DATABASE_BUSY         kUnavailable
+//   the lock of a live target was not to be had HOOK_FAILED           kFailedPrecondition  before: nothing was changed; after: the previous
+//   state is back, or the message says why not RESTORE_OUTCOME_UNKNOWN                    a crash, and then neither the snapshot nor the
+//   previous state could be compared with the target CANCELLED             kCancelled
 #ifndef LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
 #define LITEFLEET_AGENT_RESTORE_LOCAL_RESTORER_H_
 

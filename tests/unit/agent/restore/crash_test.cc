@@ -161,6 +161,51 @@ TEST_F(RestoreCrashTest, CrashWhileGarbageIsMovedAsideIsFinished) {
   }
 }
 
+// Somebody opens the database between two runs: his log overwrites nothing, and is not overwritten.
+TEST_F(RestoreCrashTest, ALogThatComesWhileAnotherIsAsideIsKeptBesideIt) {
+  const std::string aside = data_ + "/.litefleet-" + kOperation + ".undo-wal";
+  for (const auto mode : {kReplace, kNew}) {
+    SCOPED_TRACE(static_cast<int>(mode));
+    StartAnew("");
+    if (mode == kReplace) {
+      ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+    }
+    ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+    MakeSnapshot("wal");
+    order_.set_mode(mode);
+    ASSERT_TRUE(RunAndCrashAt("restore.companion_moved"));
+    ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "other log").ok());
+    const Outcome outcome = Run();
+    EXPECT_EQ(ReasonOf(outcome.status), "LEFTOVER_CAME") << outcome.status;
+    EXPECT_FALSE(outcome.applied);
+    EXPECT_EQ(io::ReadFile(path_ + "-wal").value_or("gone"), "other log");
+    EXPECT_EQ(io::ReadFile(aside).value_or("gone"), "its log");
+    EXPECT_THAT(outcome.steps, ::testing::Contains(HasSubstr("it is kept as " + aside)).Times(1));
+    EXPECT_EQ(io::Exists(path_), mode == kReplace);
+    // Another order finds one alone.
+    const Outcome again = Run("01JD0000000000000000000002");
+    EXPECT_TRUE(again.status.ok()) << again.status;
+    EXPECT_EQ(Label(path_), "new");
+    EXPECT_EQ(io::ReadFile(path_ + ".litefleet-undo-wal").value_or("gone"), "other log");
+    EXPECT_EQ(io::ReadFile(aside).value_or("gone"), "its log");
+  }
+}
+
+TEST_F(RestoreCrashTest, WhatComesWithoutContentIsNoReasonToStop) {
+  ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+  for (const char* suffix : {"-wal", "-shm"}) ASSERT_TRUE(io::WriteFileAtomic(path_ + suffix, "its own").ok());
+  MakeSnapshot("wal");
+  order_.set_mode(kReplace);
+  ASSERT_TRUE(RunAndCrashAt("restore.replace.before_rename"));
+  ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "").ok());
+  ASSERT_TRUE(io::WriteFileAtomic(path_ + "-shm", "other").ok());
+  const Outcome outcome = Run();
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Label(path_), "new");
+  for (const char* suffix : {"-wal", "-shm"}) EXPECT_EQ(io::ReadFile(path_ + ".litefleet-undo" + suffix).value_or("gone"), "its own");
+  EXPECT_EQ(LeftOver(), "");
+}
+
 // A process that has a file open, whatever is in it.
 class Holder {
  public:
