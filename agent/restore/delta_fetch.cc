@@ -39,6 +39,7 @@ absl::Status DeltaFetch::Run(const format::RootDigest& root, Result& result) {
   LF_CRASH_POINT("restore.delta.local");
   LF_RETURN_IF_ERROR(FetchMissing(/*with_digests=*/true, result));
   LF_RETURN_IF_ERROR(FetchMissing(/*with_digests=*/false, result));
+  result.shared_bytes = parts_.staging.shared_bytes();  // less what was written over them since
   for (uint32_t extent = parts_.staging.next_extent(); extent < extents_; ++extent) {
     if (!held_[extent]) {
       return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("what the controller sent for extent {} does not have its name", extent),
@@ -131,7 +132,6 @@ absl::Status DeltaFetch::TakeLocal(Result& result) {
         }
         return absl::OkStatus();
       });
-  result.shared_bytes = parts_.staging.shared_bytes();
   if (ours || absl::IsCancelled(read)) return read;
   // What cannot be read is fetched.
   if (!read.ok()) result.note = MessageOf(read);

@@ -9,7 +9,8 @@
 // meanwhile, or whether the file is damaged. After a crash everything that has its name still counts.
 //
 // Not for a target that does not exist: then everything is fetched in order (PageFetcher::Fetch). Thread safety: none. Memory: two bits an
-// extent, 1 MiB of digests. Errors: those of the fetcher and the staging file; kDataLoss ROOT_MISMATCH, FETCH_INVALID.
+// extent, 8 bytes where it shares blocks, 1 MiB of digests. Errors: those of the fetcher and the staging file; kDataLoss ROOT_MISMATCH,
+// FETCH_INVALID.
 #ifndef LITEFLEET_AGENT_RESTORE_DELTA_FETCH_H_
 #define LITEFLEET_AGENT_RESTORE_DELTA_FETCH_H_
 

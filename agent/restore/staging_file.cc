@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cerrno>
 #include <cstring>
 
@@ -21,6 +22,11 @@ namespace {
 using Code = absl::StatusCode;
 
 constexpr uint32_t kSmallestPage = 512;
+
+// Of what shares its blocks: one word holds an extent's.
+constexpr uint64_t kBlockBytes = 4096;
+constexpr uint64_t kBlocksPerExtent = 64;
+static_assert(kBlockBytes * kBlocksPerExtent == format::kExtentBytes);
 
 absl::Status CheckRoot(const format::RootDigest& actual, const format::RootDigest& expected) {
   if (actual == expected) return absl::OkStatus();
@@ -107,7 +113,24 @@ absl::Status StagingFile::WritePages(uint32_t first_page, ByteView pages) {
   if (first_page == 0 || offset + pages.size() > bytes()) {
     return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("pages from page {} on came, the snapshot has {}", first_page, page_count_));
   }
+  SetShared(offset, pages.size(), false);
   return io::PwriteAll(fd(), pages, offset, path());
+}
+
+void StagingFile::SetShared(uint64_t offset, uint64_t size, bool shared) {
+  if (shared_.empty() && !shared) return;
+  shared_.resize(format::ExtentCount(page_size_, page_count_));
+  for (uint64_t block = offset / kBlockBytes; block * kBlockBytes < offset + size; ++block) {
+    const uint64_t bit = uint64_t{1} << (block % kBlocksPerExtent);
+    uint64_t& extent = shared_[block / kBlocksPerExtent];
+    extent = shared ? extent | bit : extent & ~bit;
+  }
+}
+
+uint64_t StagingFile::shared_bytes() const {
+  uint64_t blocks = 0;
+  for (const uint64_t extent : shared_) blocks += static_cast<uint64_t>(std::popcount(extent));
+  return std::min(blocks * kBlockBytes, bytes());  // the last one may not be whole
 }
 
 absl::Status StagingFile::SharePages(int source, uint32_t first_page, ByteView pages) {
@@ -127,7 +150,7 @@ absl::Status StagingFile::SharePages(int source, uint32_t first_page, ByteView p
   compared_.resize(pages.size());
   LF_RETURN_IF_ERROR(io::PreadAll(fd(), compared_, offset, path()));
   if (std::memcmp(compared_.data(), pages.data(), pages.size()) != 0) return WritePages(first_page, pages);
-  shared_bytes_ += pages.size();
+  SetShared(offset, pages.size(), true);
   return absl::OkStatus();
 }
 

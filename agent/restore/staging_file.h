@@ -1,6 +1,7 @@
 // The new database while it is fetched: written in ascending order, every byte part of the root digest, written back while more arrives.
 //
-// Thread safety: none. Memory: constant. Errors: ErrnoError (DISK_FULL among them), kDataLoss ROOT_MISMATCH.
+// Thread safety: none. Memory: 8 bytes for each extent of one that shares
+// blocks, else constant. Errors: ErrnoError (DISK_FULL among them), kDataLoss ROOT_MISMATCH.
 #ifndef LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
 #define LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
 
@@ -8,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
@@ -45,8 +47,8 @@ class StagingFile {
   // nothing is written. What is shared is read back and compared, and written after all where it is something else. `source` is a
   // descriptor of somebody else's, or -1.
   absl::Status SharePages(int source, uint32_t first_page, ByteView pages);
-  // Bytes that share blocks with another file.
-  uint64_t shared_bytes() const { return shared_bytes_; }
+  // Bytes that share blocks with another file: those that SharePages shared and WritePages has not touched since.
+  uint64_t shared_bytes() const;
   absl::Status ReadExtent(uint32_t extent, Bytes& out) const;
   // The next extent's content has just been read and has this name.
   void Adopt(const format::ChunkName& name);
@@ -70,6 +72,8 @@ class StagingFile {
 
  private:
   StagingFile(const TargetPlace& place, std::string name, uint32_t page_size, uint32_t page_count, io::UniqueFd fd);
+  // Of the blocks that these bytes touch.
+  void SetShared(uint64_t offset, uint64_t size, bool shared);
 
   const TargetPlace& place_;
   const std::string name_;
@@ -77,8 +81,8 @@ class StagingFile {
   const uint32_t page_count_;
   io::UniqueFd fd_;
   uint32_t next_extent_ = 0;
-  bool can_share_ = true;  // until the file system says no
-  uint64_t shared_bytes_ = 0;
+  bool can_share_ = true;         // until the file system says no
+  std::vector<uint64_t> shared_;  // a bit for each block of 4 KiB, a word for each extent; empty before the first is shared
   Bytes compared_;
   io::Writeback writeback_;
   format::RootBuilder root_;
