@@ -1,7 +1,7 @@
 // The three ways of a verified staging file into its target; README.md has the steps, `new`, `live` and `replace`.
 //
 // Each returns OK with the step APPLIED recorded, or an error with the old state in its place (step UNDOING: again in its place); what is
-// still aside then of left-overs, as of a former run, the caller puts back. They may be called again after a crash in the step APPLYING, as
+// aside then of left-overs, also of a former run's, the caller puts back. They may be called again after a crash in the step APPLYING, as
 // the README says. Thread safety: none; one restore a database at a time. Law 3:
 // nobody in this process has the target open through SQLite but what is opened here.
 #ifndef LITEFLEET_AGENT_RESTORE_APPLY_H_
@@ -33,9 +33,9 @@ struct ApplyOptions {
   // Waiting for the lock of a live target.
   std::chrono::milliseconds lock_timeout{30'000};
   bool allow_network_fs = false;
-  // For tests of damage, and of others who come. A live copy: "committed", before it is read back; a replacement: "renaming" and "placed",
-  // before it gets the path and when it has it, "renamed", before it is read back, and "taking back", before the old file gets the path
-  // again; both: "differs", before it is undone.
+  // For tests of damage, and of others who come. A live copy: "committed", before it is read back, and "undone", before that is; a
+  // replacement: "renaming" and "placed", before it gets the path and when it has it, "renamed", before it is read back, and "taking back",
+  // before the old file gets the path again; both: "differs", before it is undone.
   std::function<void(std::string_view)> at_point = {};
   io::FreeBytesOf free_bytes = &io::FreeBytes;  // for tests
 };
@@ -90,6 +90,7 @@ void CheckpointLive(const TargetPlace& place, const ApplyOptions& options, stora
 // ---- shared
 
 // -wal, -shm, -journal that lie beside the target, to the temporary undo names; recorded in undo_parts by the caller before.
+// LEFTOVER_CAME: a former run has moved another -wal or -journal there, and both stay where they are.
 absl::Status MoveCompanionsAside(ApplyContext& context);
 void PutCompanionsBack(const TargetPlace& place, storage::v1::RestoreState& state);
 // The -wal, -shm and -journal that an undo has kept, beside the database that it has just put back. May be repeated.

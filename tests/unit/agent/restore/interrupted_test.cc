@@ -246,6 +246,29 @@ TEST_P(ReadBackTest, ADifferenceIsUndoneWhileNobodyHasCommitted) {
   EXPECT_FALSE(std::filesystem::exists(path_ + ".litefleet-undo"));
 }
 
+// Its commit is behind everything that a cancel or the end of the program could still change.
+TEST_P(ReadBackTest, WhoAsksToStopAfterTheUndoIsToldOfIt) {
+  for (const bool ends : {false, true}) {
+    SCOPED_TRACE(ends);
+    StartAnew(GetParam());
+    CancelToken stop;
+    const auto spoil = at_point_;
+    at_point_ = [&](std::string_view point) {
+      spoil(point);
+      if (point == "undone") ends ? stop.Interrupt() : stop.Cancel();
+    };
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, stop, nullptr);
+    at_point_ = spoil;
+    EXPECT_TRUE(stop.cancelled());
+    EXPECT_EQ(ReasonOf(outcome.status), "READ_BACK_DIFFERS") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("the previous state was put back"));
+    EXPECT_THAT(outcome.steps, Contains(HasSubstr("the read-back of the previous state was left out")));
+    EXPECT_FALSE(outcome.applied);
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
 TEST_P(ReadBackTest, ADifferenceIsReportedAndTheUndoKeptWhereOthersHaveCommitted) {
   others_commit_ = true;
   const Outcome outcome = Run();
