@@ -5,6 +5,7 @@
 #include <optional>
 #include <set>
 
+#include "absl/cleanup/cleanup.h"
 #include "absl/strings/str_join.h"
 #include "common/base/bytes.h"
 #include "common/base/error_detail.h"
@@ -367,6 +368,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   waves.max_failures = options.max_failures;
   LF_ASSIGN_OR_RETURN(waves.wait.timeout, ParseDuration(options.timeout));
   SnapshotFirst snapshots(session, *client, expire);
+  const absl::Cleanup tell = [&snapshots] { snapshots.TellHowToGoBack(); };  // whatever becomes of the restores
   std::vector<WaveItem> items;
   for (const Wanted& wanted : all) {
     const v1::RestoreTarget& target = wanted.target;
@@ -385,7 +387,8 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
                        if (response.has_gap()) session.Warn(GapText(response.gap()));
                        return std::move(*response.mutable_operation());
                      }});
-    if (wanted.snapshot_first && wanted.no_plan.ok() && !IsNew(wanted.plan)) snapshots.AddTo(items.back(), wanted.plan.target());
+    if (wanted.snapshot_first && wanted.no_plan.ok() && !IsNew(wanted.plan))
+      snapshots.AddTo(items.back(), wanted.plan.target(), target.snapshot());
   }
   const auto add = [&](const v1::Operation& operation, Json& item) {
     if (options.snapshot_first) snapshots.AddTo(operation, item);
@@ -396,9 +399,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     if (const absl::Status stopped = StartOrFindAll(session, items, waves, begun, waited); !stopped.ok())
       return ReportWait(session, stopped, waited);
     LF_RETURN_IF_ERROR(begun.front().status());
-    const CommandResult code = FinishOperations(session, {*std::move(begun.front())}, options, true, add);
-    snapshots.TellHowToGoBack();
-    return code;
+    return FinishOperations(session, {*std::move(begun.front())}, options, true, add);
   }
   if (items.size() > 1 && !session.quiet())
     session.Show(fmt::format("request {}: the same command with {} goes on where this one is stopped\n", waves.request_id,
@@ -408,9 +409,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     return ReportWait(session, stopped, result.operations);
   std::vector<int> codes = result.refused;
   if (result.operations.empty() && result.not_begun == 0) return Combine(codes);
-  const CommandResult finished = FinishOperations(session, std::move(result.operations), options, single, add);
-  snapshots.TellHowToGoBack();
-  LF_ASSIGN_OR_RETURN(const int code, finished);
+  LF_ASSIGN_OR_RETURN(const int code, FinishOperations(session, std::move(result.operations), options, single, add));
   if (code == kInterrupted) return code;
   codes.push_back(code);
   if (result.not_begun > 0) {

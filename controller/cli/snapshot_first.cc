@@ -4,15 +4,16 @@
 
 #include "common/base/proto_time.h"
 #include "common/base/status.h"
+#include "controller/cli/command_support.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
 #include "fmt/format.h"
 
 namespace litefleet::cli {
 
-void SnapshotFirst::AddTo(WaveItem& item, const std::string& target) {
+void SnapshotFirst::AddTo(WaveItem& item, const std::string& target, const std::string& restored) {
   item.before = [this, target](const std::string& request_id) { return Begin(target, request_id); };
-  item.before_done = [this, target](const v1::Operation& backup) { return Keep(target, backup); };
+  item.before_done = [this, target, restored](const v1::Operation& backup) { return Keep(target, restored, backup); };
 }
 
 absl::StatusOr<v1::Operation> SnapshotFirst::Begin(const std::string& target, const std::string& request_id) {
@@ -25,11 +26,36 @@ absl::StatusOr<v1::Operation> SnapshotFirst::Begin(const std::string& target, co
   return std::move(*response.mutable_operations(0));
 }
 
-absl::Status SnapshotFirst::Keep(const std::string& target, const v1::Operation& backup) {
+absl::StatusOr<std::optional<v1::Operation>> SnapshotFirst::RestoreBehind(const v1::Operation& backup, const std::string& restored) {
+  std::optional<v1::Operation> found;
+  v1::ListOperationsRequest all;
+  all.set_device(backup.device_id());
+  LF_RETURN_IF_ERROR(AllPages(all, [&](const v1::ListOperationsRequest& request) -> absl::StatusOr<std::string> {
+    LF_ASSIGN_OR_RETURN(const v1::ListOperationsResponse response, client_.ListOperations(request));
+    for (const v1::Operation& each : response.operations()) {  // newest first
+      if (FromProtoTime(each.created_at()) < FromProtoTime(backup.created_at())) return std::string();
+      const bool same = each.kind() == v1::OPERATION_KIND_RESTORE && each.database() == backup.database() &&
+                        each.snapshot_id() == restored && each.ordered_by() == backup.ordered_by();
+      if (!same) continue;
+      found = each;
+      return std::string();
+    }
+    return response.next_page_token();
+  }));
+  return found;
+}
+
+absl::StatusOr<std::optional<v1::Operation>> SnapshotFirst::Keep(const std::string& target, const std::string& restored,
+                                                                 const v1::Operation& backup) {
   v1::PinSnapshotRequest request;
   request.set_snapshot(backup.snapshot_id());
-  LF_ASSIGN_OR_RETURN(const v1::PinSnapshotResponse pinned, client_.PinSnapshot(request));
-  const v1::Snapshot& snapshot = pinned.snapshot();
+  const absl::StatusOr<v1::PinSnapshotResponse> pinned = client_.PinSnapshot(request);
+  if (absl::IsNotFound(pinned.status()) || ReasonOf(pinned.status()) == "SNAPSHOT_IN_TRASH") {
+    LF_ASSIGN_OR_RETURN(std::optional<v1::Operation> found, RestoreBehind(backup, restored));
+    if (found.has_value()) return found;
+  }
+  LF_RETURN_IF_ERROR(pinned.status());
+  const v1::Snapshot& snapshot = pinned->snapshot();
   if (!snapshot.part().empty()) {
     v1::UnpinSnapshotRequest unpin;
     unpin.set_snapshot(snapshot.id());
@@ -46,7 +72,7 @@ absl::Status SnapshotFirst::Keep(const std::string& target, const v1::Operation&
         fmt::format("{}: the snapshot of before, {}, is of {}", target, snapshot.id(), LocalTimeText(FromProtoTime(snapshot.taken_at()))));
   }
   snapshots_[target] = snapshot.id();
-  return absl::OkStatus();
+  return std::nullopt;
 }
 
 void SnapshotFirst::AddTo(const v1::Operation& restore, Json& item) const {

@@ -8,6 +8,7 @@
 
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 
 #include "absl/status/status.h"
@@ -23,8 +24,8 @@ class SnapshotFirst {
   SnapshotFirst(Session& session, AdminClient& client, std::chrono::seconds expire)
       : session_(session), client_(client), expire_(expire), began_(session.clock().Now()) {}
 
-  // `item` begins only after a snapshot of `target` ("DEVICE/DATABASE").
-  void AddTo(WaveItem& item, const std::string& target);
+  // `item` puts `restored`, a snapshot's id, into `target` ("DEVICE/DATABASE"), and begins only after a snapshot of that.
+  void AddTo(WaveItem& item, const std::string& target, const std::string& restored);
 
   // What FinishOperations puts into a restore's document: before_snapshot.
   void AddTo(const v1::Operation& restore, Json& item) const;
@@ -33,8 +34,11 @@ class SnapshotFirst {
 
  private:
   absl::StatusOr<v1::Operation> Begin(const std::string& target, const std::string& request_id);
-  // Pins it. SNAPSHOT_OF_PART where the device backs up a part of the database alone.
-  absl::Status Keep(const std::string& target, const v1::Operation& backup);
+  // Pins it. SNAPSHOT_OF_PART where the device backs up a part of the database alone. Where an operator has dropped it since: the restore
+  // that it was for.
+  absl::StatusOr<std::optional<v1::Operation>> Keep(const std::string& target, const std::string& restored, const v1::Operation& backup);
+  // Nobody can be asked for a request id: what the same operator ordered of the same state into the same database, after this backup.
+  absl::StatusOr<std::optional<v1::Operation>> RestoreBehind(const v1::Operation& backup, const std::string& restored);
 
   Session& session_;
   AdminClient& client_;

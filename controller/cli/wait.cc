@@ -190,10 +190,14 @@ absl::StatusOr<std::vector<v1::Operation>> WaitForAll(Session& session, std::vec
 int ReportWait(Session& session, const absl::Status& error, const std::vector<v1::Operation>& operations) {
   if (ReasonOf(error) != "INTERRUPTED") return session.Report(error);
   session.ClearProgress();
-  const std::string id = operations.size() == 1 ? operations.front().id() : "ID";
+  std::vector<std::string> going;
+  for (const v1::Operation& operation : operations)
+    if (!HasEnded(operation)) going.push_back(operation.id());
+  if (going.empty()) return kInterrupted;
+  const std::string id = going.size() == 1 ? going.front() : "ID";
   session.Warn(fmt::format("detached: {} go{} on without this program",
-                           operations.size() == 1 ? "operation " + id : fmt::format("{} operations", operations.size()),
-                           operations.size() == 1 ? "es" : ""));
+                           going.size() == 1 ? "operation " + id : fmt::format("{} operations", going.size()),
+                           going.size() == 1 ? "es" : ""));
   session.Warn(fmt::format("watch it with `litefleet operation watch {0}`, cancel it with `litefleet operation cancel {0}`", id));
   return kInterrupted;
 }

@@ -1,6 +1,7 @@
 #include "controller/cli/waves.h"
 
 #include <algorithm>
+#include <optional>
 
 #include "common/base/bytes.h"
 #include "common/base/error_detail.h"
@@ -37,7 +38,10 @@ absl::Status Failed(const v1::Operation& before) {
 
 absl::StatusOr<v1::Operation> Start(const WaveItem& item, const std::string& request_id, int attempt, const v1::Operation* before) {
   if (before != nullptr && before->state() != v1::OPERATION_STATE_SUCCEEDED) return Failed(*before);
-  if (before != nullptr && item.before_done) LF_RETURN_IF_ERROR(item.before_done(*before));
+  if (before != nullptr && item.before_done) {
+    LF_ASSIGN_OR_RETURN(std::optional<v1::Operation> found, item.before_done(*before));
+    if (found.has_value()) return *std::move(found);
+  }
   return item.start(WaveRequestId(request_id, item.name, attempt));
 }
 
@@ -65,7 +69,14 @@ absl::Status StartOrFindAll(Session& session, std::span<const WaveItem> items, c
     if (one.before) waited.push_back(*one.operation);
   }
   if (!waited.empty()) {
-    LF_ASSIGN_OR_RETURN(waited, options.wait_for_all(session, waited, options.wait));
+    absl::StatusOr<std::vector<v1::Operation>> ended = options.wait_for_all(session, waited, options.wait);
+    if (!ended.ok()) {
+      for (const Begun& one : all) {
+        if (!one.before && one.operation.ok() && !HasEnded(*one.operation)) waited.push_back(*one.operation);
+      }
+      return ended.status();
+    }
+    waited = *std::move(ended);
   }
   size_t next = 0;
   for (size_t i = 0; i < all.size(); ++i) {

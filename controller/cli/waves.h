@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -30,9 +31,10 @@ struct WaveOptions {
 struct WaveItem {
   std::string name;  // for people, and for the request id
   std::function<absl::StatusOr<v1::Operation>(const std::string& request_id)> start;
-  // An operation that has to succeed before `start` is called, and what is done with it then; an error refuses the item. Null: none.
+  // An operation that has to succeed before `start` is called, and what is done with it then: an error refuses the item, and an operation
+  // is what an earlier call has started. Null: none.
   std::function<absl::StatusOr<v1::Operation>(const std::string& request_id)> before = nullptr;
-  std::function<absl::Status(const v1::Operation& succeeded)> before_done = nullptr;
+  std::function<absl::StatusOr<std::optional<v1::Operation>>(const v1::Operation& succeeded)> before_done = nullptr;
 };
 
 struct WaveResult {
@@ -46,7 +48,7 @@ struct WaveResult {
 absl::Status RunWaves(Session& session, const std::vector<WaveItem>& items, const WaveOptions& options, WaveResult& result);
 
 // The operations of some databases, in their order: those of an earlier call, past attempts that had failed before this one, else new ones;
-// an error is of one database. Waits for what comes before. Errors: as WaitForAll (what was begun and is waited for is in `waited`).
+// an error is of one database. Waits for what comes before. Errors: as WaitForAll (what goes on is in `waited`).
 absl::Status StartOrFindAll(Session& session, std::span<const WaveItem> items, const WaveOptions& options,
                             std::vector<absl::StatusOr<v1::Operation>>& begun, std::vector<v1::Operation>& waited);
 

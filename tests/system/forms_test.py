@@ -468,6 +468,12 @@ def test_a_snapshot_is_taken_first():
         again = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", "--request-id", "one").json
         expect_equal((again["id"], again["before_snapshot"]), (done.json["id"], before), "the same again")
         expect_equal(label(path), "second", "what was restored is left alone")
+        # Also where the snapshot of before has been dropped meanwhile.
+        other_before = fleet.cli("-o", "json", "restore", "kiosk/other", "--snapshot-first", "--yes", "--request-id", "two").json
+        fleet.cli("snapshot", "unpin", other_before["before_snapshot"])
+        fleet.cli("snapshot", "delete", other_before["before_snapshot"], "--force", "--yes")
+        again = fleet.cli("-o", "json", "restore", "kiosk/other", "--snapshot", other_before["snapshot"], "--snapshot-first", "--yes", "--request-id", "two").json
+        expect_equal((again["id"], again["before_snapshot"]), (other_before["id"], None), "the restore of then")
         # Where it cannot be taken nothing is restored.
         agent.databases["app"] = (path, 'method = "dump"\n[database.dump]\ntables = ["label"]')
         agent.write_config()

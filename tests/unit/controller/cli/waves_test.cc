@@ -182,15 +182,18 @@ class WavesAfterOthersTest : public WavesTest {
         }
         return at->second;
       };
-      item.before_done = [this, name = item.name](const v1::Operation& operation) -> absl::Status {
+      item.before_done = [this, name = item.name](const v1::Operation& operation) -> absl::StatusOr<std::optional<v1::Operation>> {
         EXPECT_EQ(operation.state(), v1::OPERATION_STATE_SUCCEEDED);
         done_.push_back(name);
-        return name == useless_ ? Error(absl::StatusCode::kFailedPrecondition, "USELESS", "of no use") : absl::OkStatus();
+        if (name == useless_) return Error(absl::StatusCode::kFailedPrecondition, "USELESS", "of no use");
+        if (const auto found = found_.find(name); found != found_.end()) return found->second;
+        return std::nullopt;
       };
     }
   }
   std::vector<std::string> done_;
   std::string useless_;
+  std::map<std::string, v1::Operation> found_;  // by what comes before
 };
 
 TEST_F(WavesAfterOthersTest, EachWaveWaitsForWhatComesBeforeIt) {
@@ -237,6 +240,30 @@ TEST_F(WavesAfterOthersTest, WhatIsWaitedForIsToldWhereTheWaitIsGivenUp) {
   wait_ = absl::OkStatus();
   Run();
   EXPECT_EQ(ordered_[0], "a") << "that was taken already";
+}
+
+// Of the first wave one item waits for what comes before it; the other one was started by an earlier call.
+TEST_F(WavesAfterOthersTest, WhatRunsAlreadyIsToldAsWellWhereTheWaitIsGivenUp) {
+  items_[0].before = nullptr;
+  wait_ = Error(absl::StatusCode::kCancelled, "INTERRUPTED", "interrupted");
+  const WaveResult interrupted = Run(absl::StatusCode::kCancelled);
+  EXPECT_THAT(ordered_, ElementsAre("a", "before b"));
+  ASSERT_THAT(interrupted.operations, SizeIs(2));
+  EXPECT_EQ(interrupted.operations[0].database(), "before b");
+  EXPECT_EQ(interrupted.operations[1].database(), "a");
+}
+
+TEST_F(WavesAfterOthersTest, WhatIsFoundByWhatComesBeforeIsNotStartedAgain) {
+  v1::Operation found;
+  found.set_id("found");
+  found.set_database("a");
+  found.set_state(v1::OPERATION_STATE_SUCCEEDED);
+  found_["a"] = found;
+  const WaveResult result = Run();
+  EXPECT_THAT(ordered_, ElementsAre("before a", "before b", "b", "before c", "before d", "c", "d", "before e", "e"));
+  ASSERT_THAT(result.operations, SizeIs(5));
+  EXPECT_EQ(result.operations[0].id(), "found");
+  EXPECT_THAT(result.refused, IsEmpty());
 }
 
 TEST_F(WavesTest, RequestIdsOfDatabasesAreTheirsAlone) {
