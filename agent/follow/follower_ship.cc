@@ -165,6 +165,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
     if (gives_way) {
       GiveWay();
       return false;
+      shipper_.SyncLedger();  // it goes into the spool, and is built on what the ledger stands for
     }
     if (ReasonOf(shipped.status()) == "WAL_INDEX_BUSY") attached_->Touch().IgnoreError();  // as where it is looked at
     spdlog::info("{}: a sync was interrupted and is tried again: {}", options_.database, MessageOf(shipped.status()));

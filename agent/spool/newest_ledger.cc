@@ -81,15 +81,19 @@ absl::StatusOr<std::unique_ptr<ledger::Ledger>> OpenNewestLedger(const SnapshotS
   for (size_t at = 0; at < chain.size(); ++at) {
     if (stands_for(chain[at].id()) || chain[at].full()) next = chain[at].full() && !stands_for(chain[at].id()) ? at : at + 1;
   }
-  if (next == chain.size() && controllers.ledger != nullptr && controllers.ledger->state().has_value()) {
+  if (next == chain.size()) {
+    const storage::v1::SpooledHeader& oldest = chain[0].header;
+    const auto is_base = [&oldest](const std::optional<ledger::LedgerState>& known, const std::string& id) {
+      return known.has_value() && !id.empty() && known->snapshot_id == id && known->root.AsString() == oldest.base_root_digest();
+    };
     // What the oldest one is built on the controller has by now.
     const storage::v1::SpoolState state = spool.ReadState(database);
-    const storage::v1::SpooledHeader& oldest = chain[0].header;
     const std::string& base = oldest.base_spooled_id().empty()                              ? oldest.base_snapshot_id()
                               : oldest.base_spooled_id() == state.acknowledged_spooled_id() ? state.acknowledged_snapshot_id()
                                                                                             : oldest.base_snapshot_id();
-    const ledger::LedgerState& known = *controllers.ledger->state();
-    if (!base.empty() && known.snapshot_id == base && known.root.AsString() == oldest.base_root_digest()) {
+    if (is_base(ledger->state(), base) || is_base(ledger->state(), oldest.base_spooled_id())) {
+      next = 0;  // as it was copied, before anything was put into it
+    } else if (controllers.ledger != nullptr && is_base(controllers.ledger->state(), base)) {
       ledger.reset();
       LF_ASSIGN_OR_RETURN(ledger, CopyControllersLedger(spool, database, controllers, identity));
       if (ledger->state().has_value()) next = 0;

@@ -1,4 +1,6 @@
 // What is known of the newest state: the copy of the controller's ledger, and one that is damaged.
+#include <array>
+#include <filesystem>
 #include <fstream>
 
 #include "agent/spool/newest_ledger.h"
@@ -57,6 +59,50 @@ TEST_F(SpoolLedgerCopyTest, ADamagedLedgerStopsNoRun) {
   EXPECT_FALSE(spool_->Newest("app")->full());
   ASSERT_TRUE(DrainNow().ok());
   EXPECT_TRUE(controller_->Content() == content_);
+}
+
+// A power cut takes what was not synced of both: the copy is what it was when it was made, and the controller's stands for what was before.
+TEST_F(SpoolTest, ACopyThatWasNeverAdvancedIsBelievedWithoutTheControllers) {
+  const auto files = [](const std::string& ledger) { return std::array{ledger, ledger + "-log"}; };
+  const auto keep = [&](const std::string& ledger, const std::string& as) {
+    for (const std::string& file : files(ledger)) {
+      if (std::filesystem::exists(file)) std::filesystem::copy_file(file, as + std::filesystem::path(file).filename().string());
+    }
+  };
+  const auto put_back = [&](const std::string& ledger, const std::string& as) {
+    for (const std::string& file : files(ledger)) {
+      const std::string kept = as + std::filesystem::path(file).filename().string();
+      std::filesystem::remove(file);
+      if (std::filesystem::exists(kept)) std::filesystem::copy_file(kept, file);
+    }
+  };
+  BackUp();
+  keep(ledger_file(), directory_ + "/older-");
+  Change(200, 20);
+  BackUp();
+  const ControllersLedger controllers{ledger_.get(), ledger_file(), {}};
+  ASSERT_TRUE(CopyControllersLedger(*spool_, "app", controllers, identity_).ok());
+  keep(spool_->LedgerFile("app"), directory_ + "/copy-");
+  for (int i = 0; i < 3; ++i) {
+    Change(200, 8);
+    ASSERT_TRUE(TakeNow().status.ok());
+  }
+  put_back(spool_->LedgerFile("app"), directory_ + "/copy-");
+  put_back(ledger_file(), directory_ + "/older-");
+  ASSERT_NO_FATAL_FAILURE(Reopen());
+  ASSERT_TRUE(ledger_->state().has_value());
+  const auto newest = spool_->Newest("app");
+  ASSERT_TRUE(newest.has_value() && ledger_->state()->snapshot_id != spool_->Oldest("app")->header.base_snapshot_id());
+  {
+    const auto opened = OpenNewestLedger(*spool_, "app", {ledger_.get(), ledger_file(), {}}, identity_);
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    ASSERT_TRUE((*opened)->state().has_value()) << "nothing is known of the newest";
+    EXPECT_EQ((*opened)->state()->snapshot_id, newest->id());
+    EXPECT_EQ((*opened)->state()->root.AsString(), newest->root);
+  }
+  Change(200, 8);
+  ASSERT_TRUE(TakeNow().status.ok());
+  EXPECT_FALSE(spool_->Newest("app")->full());
 }
 
 }  // namespace
