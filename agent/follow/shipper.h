@@ -194,9 +194,9 @@ class Shipper {
                                     const CancelToken& cancel, const std::function<void(bool)>& progress);
   storage::v1::SpooledHeader HeaderOf(const Waiting& waiting, const Stretch& stretch) const;
   // Fewer than kMostSpooled of all databases: their headers are in memory.
-  absl::Status BoundCount();
+  absl::Status BoundCount(const spool::GoesOn& goes_on);
   // Errors: kAborted SPOOL_EXPIRED, where the last one was too old: what the controller has is the newest again.
-  absl::Status ExpireSpooled();
+  absl::Status ExpireSpooled(const spool::GoesOn& goes_on);
   // The first one is about to be spooled.
   absl::Status NoteBase(SystemTime shipped_until) const;
   // A state exists again.

@@ -92,8 +92,12 @@ absl::StatusOr<Shipper::Shipped> Shipper::SpoolFeed(const Waiting& waiting, cons
   const std::string& name = options_.database;
   const auto use = draining_ ? std::nullopt : snapshots.TryUse(name);
   if (!draining_ && !use.has_value()) return Busy(name);
-  LF_RETURN_IF_ERROR(ExpireSpooled());
-  LF_RETURN_IF_ERROR(BoundCount());
+  const spool::GoesOn goes_on = [&] {
+    progress(false);
+    return cancel.cancelled() ? Cancelled() : absl::OkStatus();
+  };
+  LF_RETURN_IF_ERROR(ExpireSpooled(goes_on));
+  LF_RETURN_IF_ERROR(BoundCount(goes_on));
   const auto end = absl::MakeCleanup([&] {
     if (Spooled()) return;
     CloseLedger();
@@ -112,7 +116,7 @@ absl::StatusOr<Shipper::Shipped> Shipper::SpoolFeed(const Waiting& waiting, cons
     room.database = name;
     room.reserve = options_.backup.spool.reserve;
     room.keep_oldest = draining_;
-    room.tick = [&progress] { progress(true); };
+    room.goes_on = goes_on;
     LF_ASSIGN_OR_RETURN(const spool::Room made, spool::MakeRoom(snapshots, room, cancel));
     // What is being uploaded makes room.
     if (made == spool::Room::kNone)
@@ -183,26 +187,28 @@ absl::Status Shipper::NoteBase(SystemTime shipped_until) const {
   return options_.snapshots->WriteState(options_.database, state);
 }
 
-absl::Status Shipper::BoundCount() {
+absl::Status Shipper::BoundCount(const spool::GoesOn& goes_on) {
   spool::SnapshotSpool& snapshots = *options_.snapshots;
   const auto databases = static_cast<uint32_t>(std::max<size_t>(1, snapshots.Databases().size()));
   const uint32_t most = std::min(std::max(kMostSpooled / databases, kLeastOfOne), options_.most_spooled);
   while (snapshots.UsageOf(options_.database).snapshots >= most) {
     const auto merged =
-        snapshots.MergeSome(options_.database, spool::kSpoolFull, options_.backup.spool.reserve, spool::kMergeLevel, draining_);
+        snapshots.MergeSome(options_.database, spool::kSpoolFull, options_.backup.spool.reserve, spool::kMergeLevel, draining_, goes_on);
     if (merged.ok() && !*merged) break;
     if (merged.ok()) continue;
     if (snapshots.UsageOf(options_.database).snapshots >= 2 * most) return merged.status();
+    if (absl::IsCancelled(merged.status())) return merged.status();
     spdlog::warn("{}: spooled snapshots could not be merged: {}", options_.database, MessageOf(merged.status()));
     break;
   }
   return absl::OkStatus();
 }
 
-absl::Status Shipper::ExpireSpooled() {
+absl::Status Shipper::ExpireSpooled(const spool::GoesOn& goes_on) {
   if (draining_ || clock_.Steady() < expire_at_ || !Spooled()) return absl::OkStatus();
   expire_at_ = clock_.Steady() + kExpireAgain;
-  LF_RETURN_IF_ERROR(options_.snapshots->Expire(options_.database, options_.spool_age, options_.backup.spool.reserve));
+  LF_RETURN_IF_ERROR(
+      options_.snapshots->Expire(options_.database, options_.spool_age, options_.backup.spool.reserve, spool::kMergeLevel, goes_on));
   if (Spooled()) return absl::OkStatus();
   spool_gaps_ = true;
   CloseLedger();
@@ -221,19 +227,21 @@ absl::StatusOr<Shipper::Compared> Shipper::CompareSpooled(const Comparison& comp
   const auto use = snapshots.TryUse(options_.database);
   if (!use.has_value()) return Busy(options_.database);
   // What is dropped is what the database is compared with no more, and that is all.
-  if (const absl::Status expired = ExpireSpooled(); !expired.ok() && ReasonOf(expired) != spool::kSpoolExpired) return expired;
+  const spool::GoesOn goes_on = [&] {
+    const bool on = comparison.tick(false);
+    return on && !cancel.cancelled() ? absl::OkStatus() : Cancelled();
+  };
+  if (const absl::Status expired = ExpireSpooled(goes_on); !expired.ok() && ReasonOf(expired) != spool::kSpoolExpired) return expired;
   CloseLedger();
   LF_ASSIGN_OR_RETURN(const auto controllers, ledger::Ledger::Open(options_.ledger_file, options_.ledger_identity));
   LF_RETURN_IF_ERROR(NoteBase(comparison.shipped_until));
   Compared compared;
   capture::OnlineOptions source = comparison.source;
   source.wal_only = true;
-  source.cancelled = [&] {
-    const bool goes_on = comparison.tick(false);
-    return !goes_on || cancel.cancelled();
-  };
+  source.cancelled = [&] { return !goes_on().ok(); };
   spool::TakeJob job;
   job.database = options_.database;
+  job.goes_on = goes_on;
   job.operation_id = comparison.session_id;
   job.timeline = comparison.timeline;
   job.started_at = clock_.Now();

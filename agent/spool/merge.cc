@@ -49,13 +49,15 @@ class PageCursor {
 
 class MergedWriter {
  public:
-  MergedWriter(SpoolFileWriter& writer, uint32_t page_size, int level) : writer_(writer), gatherer_(page_size), compressor_(level) {}
+  MergedWriter(SpoolFileWriter& writer, uint32_t page_size, int level, const GoesOn& goes_on)
+      : writer_(writer), gatherer_(page_size), compressor_(level), goes_on_(goes_on) {}
   absl::Status Add(const PageCursor& page) { return Put(gatherer_.Add(page.page(), page.data(), page.digest())); }
   absl::Status Flush() { return Put(gatherer_.Flush()); }
 
  private:
   absl::Status Put(std::optional<upload::Chunk> chunk) {
     if (!chunk) return absl::OkStatus();
+    if (goes_on_) LF_RETURN_IF_ERROR(goes_on_());
     StoredChunk stored{.name = chunk->name, .runs = chunk->runs, .raw_bytes = chunk->raw_bytes};
     LF_ASSIGN_OR_RETURN(upload::PackedChunk packed, static_cast<upload::PackablePayload&>(*chunk->payload).Pack(compressor_));
     stored.codec = packed.codec;
@@ -66,11 +68,12 @@ class MergedWriter {
   SpoolFileWriter& writer_;
   upload::PageGatherer gatherer_;
   format::ChunkCompressor compressor_;
+  const GoesOn& goes_on_;
 };
 
 }  // namespace
 
-absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::DiskReserve& reserve, int level) {
+absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::DiskReserve& reserve, int level, const GoesOn& goes_on) {
   // What is before one that has all pages is in none of them.
   size_t first = 0;
   for (size_t at = 1; at < group.size(); ++at) {
@@ -105,7 +108,7 @@ absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::Disk
   // What all have, and a little: another level of compression, other neighbours.
   const SpoolFileWriter::Limits limits{.max_bytes = bytes / 8 * 9 + (64 << 10), .reserve = reserve};
   LF_ASSIGN_OR_RETURN(const auto writer, SpoolFileWriter::Create(newest.path, header, limits));
-  MergedWriter merged(*writer, header.page_size(), level);
+  MergedWriter merged(*writer, header.page_size(), level, goes_on);
   for (;;) {
     const PageCursor* last = nullptr;  // the newest of those that are at the least page
     for (const PageCursor& cursor : cursors) {

@@ -5,7 +5,6 @@
 #ifndef LITEFLEET_AGENT_SPOOL_ROOM_H_
 #define LITEFLEET_AGENT_SPOOL_ROOM_H_
 
-#include <functional>
 #include <string>
 
 #include "absl/status/statusor.h"
@@ -20,8 +19,8 @@ struct RoomJob {
   io::DiskReserve reserve;
   int compression_level = kMergeLevel;
   bool keep_oldest = false;  // it is being uploaded
-  // Called before each merge, by whoever has others to look after; it may set the token. May be empty.
-  std::function<void()> tick = {};
+  // Asked before each merge as well.
+  GoesOn goes_on = {};
 };
 
 enum class Room {
@@ -30,7 +29,7 @@ enum class Room {
   kOwn,        // snapshots of the database itself were merged: it has to be read again
 };
 
-// Errors: those of merging; CANCELLED.
+// Errors: those of merging and of `goes_on`; CANCELLED, also in the midst of a merge.
 absl::StatusOr<Room> MakeRoom(SnapshotSpool& spool, const RoomJob& job, const CancelToken& cancel);
 
 }  // namespace litefleet::spool

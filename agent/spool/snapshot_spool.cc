@@ -6,6 +6,7 @@
 #include <charconv>
 #include <filesystem>
 #include <iterator>
+#include <span>
 #include <system_error>
 #include <utility>
 
@@ -21,6 +22,7 @@ namespace litefleet::spool {
 namespace {
 
 constexpr uint32_t kFormat = 1;
+constexpr int kExpirySlack = 16;  // of the age
 constexpr std::string_view kEnding = ".spooled";
 constexpr std::string_view kHooksEnding = ".hooks";
 constexpr std::string_view kAsideEnding = ".spooled.damaged";
@@ -71,6 +73,12 @@ std::vector<AsideFile> AsideIn(const std::string& directory, const std::string& 
     files.push_back({path, database + "/" + name, static_cast<int64_t>(st.st_size)});
   }
   return files;
+}
+
+uint64_t BytesOf(std::span<const SpooledSnapshot> snapshots) {
+  uint64_t bytes = 0;
+  for (const SpooledSnapshot& snapshot : snapshots) bytes += snapshot.bytes;
+  return bytes;
 }
 
 // Nothing where the file is damaged.
@@ -316,7 +324,7 @@ absl::Status SnapshotSpool::Added(const std::string& database) {
 }
 
 absl::Status SnapshotSpool::Merge(const std::string& database, size_t first, size_t count, std::string_view reason,
-                                  const io::DiskReserve& reserve, int level) {
+                                  const io::DiskReserve& reserve, int level, const GoesOn& goes_on) {
   std::vector<SpooledSnapshot> group;
   {
     MutexLock lock(mu_);
@@ -328,7 +336,7 @@ absl::Status SnapshotSpool::Merge(const std::string& database, size_t first, siz
   if (IsAcknowledged(group.front())) return Remove(group.front());
   const SpooledSnapshot& newest = group.back();
   if (!newest.full()) {
-    LF_RETURN_IF_ERROR(MergeSpooled(group, reserve, level));
+    LF_RETURN_IF_ERROR(MergeSpooled(group, reserve, level, goes_on));
     LF_ASSIGN_OR_RETURN(std::optional<SpooledSnapshot> merged, Look(newest.path, newest.number));
     if (!merged.has_value()) {
       return Error(absl::StatusCode::kDataLoss, "SPOOLED_DAMAGED", fmt::format("{} cannot be read back", newest.path),
@@ -356,7 +364,7 @@ absl::Status SnapshotSpool::Merge(const std::string& database, size_t first, siz
 }
 
 absl::StatusOr<bool> SnapshotSpool::MergeSome(const std::string& database, std::string_view reason, const io::DiskReserve& reserve,
-                                              int level, bool keep_oldest) {
+                                              int level, bool keep_oldest, const GoesOn& goes_on) {
   bool syncs = IsAllOf(database, v1::METHOD_CONTINUOUS);
   const size_t begin = keep_oldest ? 1 : 0;
   // Of the same size are those that as many went into, in powers of kMergeAtOnce; the older ones are the larger ones.
@@ -383,7 +391,7 @@ absl::StatusOr<bool> SnapshotSpool::MergeSome(const std::string& database, std::
   if (all < begin + 2 || (keep_oldest && !syncs)) return false;
   if (!syncs || most < kMergeAtOnce) first = begin;
   const size_t count = syncs ? std::min(kMergeAtOnce, all - first) : 2;
-  LF_RETURN_IF_ERROR(Merge(database, first, count, reason, reserve, level));
+  LF_RETURN_IF_ERROR(Merge(database, first, count, reason, reserve, level, goes_on));
   return true;
 }
 
@@ -391,7 +399,8 @@ bool SnapshotSpool::IsAcknowledged(const SpooledSnapshot& snapshot) const {
   return snapshot.id() == ReadState(snapshot.header.database()).acknowledged_spooled_id();
 }
 
-absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level) {
+absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level,
+                                   const GoesOn& goes_on) {
   if (age <= std::chrono::milliseconds(0)) return absl::OkStatus();
   if (AsideBytes() > 0) {
     for (const AsideFile& file : AsideIn(directory_, database)) {
@@ -400,17 +409,29 @@ absl::Status SnapshotSpool::Expire(const std::string& database, std::chrono::mil
     CountAside();
   }
   for (;;) {
-    const std::optional<SpooledSnapshot> oldest = Oldest(database);
-    if (!oldest.has_value() || AgeOf(*oldest) <= age) return absl::OkStatus();
-    if (IsAcknowledged(*oldest)) {
-      LF_RETURN_IF_ERROR(Remove(*oldest));
+    const std::vector<SpooledSnapshot> chain = List(database);
+    const auto young = std::find_if(chain.begin(), chain.end(), [&](const SpooledSnapshot& one) { return AgeOf(one) <= age; });
+    const auto old = static_cast<size_t>(young - chain.begin());
+    if (old == 0) return absl::OkStatus();
+    if (IsAcknowledged(chain.front())) {
+      LF_RETURN_IF_ERROR(Remove(chain.front()));
       continue;
     }
-    if (UsageOf(database).snapshots == 1) {
-      return GiveUp(database, oldest->number, kSpoolExpired, "the controller could not be reached for longer than snapshots are spooled",
-                    false);
+    if (old == chain.size()) {
+      // A full one and those behind it stand for themselves, and are next.
+      LF_RETURN_IF_ERROR(GiveUp(database, chain.front().number, kSpoolExpired,
+                                "the controller could not be reached for longer than snapshots are spooled", false));
+      continue;
     }
-    LF_RETURN_IF_ERROR(MergeOldest(database, kSpoolExpired, reserve, level));
+    const bool is_large = chain.front().bytes > kMergeAtOnce * BytesOf(std::span(chain).subspan(1, old));
+    if (is_large && old < kMergeAtOnce && AgeOf(chain.front()) <= age + age / kExpirySlack) return absl::OkStatus();
+    // Neighbours first, and then what came of them: each page is written as many times as there are such rounds.
+    for (size_t left = old + 1, groups = 0; left > 1; left = std::exchange(groups, 0)) {
+      for (size_t size = 0; left > 0; left -= size, ++groups) {
+        size = std::min(kMergeAtOnce, left);
+        if (size > 1) LF_RETURN_IF_ERROR(Merge(database, groups, size, kSpoolExpired, reserve, level, goes_on));
+      }
+    }
   }
 }
 

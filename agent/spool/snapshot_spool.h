@@ -14,6 +14,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -48,6 +49,10 @@ inline constexpr std::string_view kBaseGone = "SPOOL_BASE_GONE";
 // Where nothing else is configured: no transaction is pinned meanwhile.
 inline constexpr int kMergeLevel = 3;
 inline constexpr size_t kMergeAtOnce = 8;
+
+// Asked once for each chunk that a merge writes, by whoever has others to look after: what is not OK ends it, and nothing was changed. May
+// be empty.
+using GoesOn = std::function<absl::Status()>;
 
 // One of the above.
 bool IsReason(std::string_view reason);
@@ -127,16 +132,19 @@ class SnapshotSpool {
   // The two oldest become one, compressed at this level; the state between is a gap of this reason. An oldest one that was acknowledged and
   // is not removed yet goes instead. REQUIRES: at least two.
   absl::Status MergeOldest(const std::string& database, std::string_view reason, const io::DiskReserve& reserve, int level = kMergeLevel) {
-    return Merge(database, 0, 2, reason, reserve, level);
+    return Merge(database, 0, 2, reason, reserve, level, {});
   }
   // As MergeOldest; of syncs of continuous capture kMergeAtOnce neighbours, of those of which there are most the oldest, so that what is
   // old becomes coarser step by step and each page is written a few times. `keep_oldest`: that one is being uploaded. False: there are too
   // few.
   absl::StatusOr<bool> MergeSome(const std::string& database, std::string_view reason, const io::DiskReserve& reserve,
-                                 int level = kMergeLevel, bool keep_oldest = false);
+                                 int level = kMergeLevel, bool keep_oldest = false, const GoesOn& goes_on = {});
   // All states of the database that are older than `age` are merged into the one behind them; the last one is dropped, and so is what was
-  // moved aside. How old one is says the boot clock, and of a former boot RunTime: never the device's clock, which may have been set.
-  absl::Status Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level = kMergeLevel);
+  // moved aside. Fewer than kMergeAtOnce wait for a sixteenth of the age at most where the oldest, which is written anew with them, is as
+  // many times larger than they are. How old one is says the boot clock, and of a former boot RunTime: never the device's clock, which may
+  // have been set.
+  absl::Status Expire(const std::string& database, std::chrono::milliseconds age, const io::DiskReserve& reserve, int level = kMergeLevel,
+                      const GoesOn& goes_on = {});
 
   // Called at short intervals, so that a boot that ends counts, and what was moved aside is noted; writes where there is something to
   // write. Until then it is known in memory.
@@ -196,7 +204,7 @@ class SnapshotSpool {
   absl::Status DropSuperseded(const std::string& database, std::string_view reason);
   // So many from the `first` one on (0: the oldest) become one, in the place of the last of them.
   absl::Status Merge(const std::string& database, size_t first, size_t count, std::string_view reason, const io::DiskReserve& reserve,
-                     int level);
+                     int level, const GoesOn& goes_on);
   // In the place of what has its number.
   void Put(const std::string& database, SpooledSnapshot snapshot);
   void CountAside();
@@ -222,7 +230,7 @@ class SnapshotSpool {
 
 // Writes neighbours, of which each but the first is built on the one before it, as one snapshot in the place of the last. REQUIRES: that
 // one is built on another; at most kMergeAtOnce.
-absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::DiskReserve& reserve, int level);
+absl::Status MergeSpooled(std::span<const SpooledSnapshot> group, const io::DiskReserve& reserve, int level, const GoesOn& goes_on);
 
 }  // namespace litefleet::spool
 

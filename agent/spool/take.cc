@@ -53,7 +53,8 @@ class Taking {
       }
       if (ReasonOf(status) != "SPOOL_FULL") return status;
       counts = true;
-      LF_ASSIGN_OR_RETURN(const Room made, MakeRoom(spool_, {job_.database, job_.reserve, job_.compression_level}, cancel_));
+      LF_ASSIGN_OR_RETURN(const Room made,
+                          MakeRoom(spool_, {job_.database, job_.reserve, job_.compression_level, false, job_.goes_on}, cancel_));
       if (made == Room::kElsewhere) continue;
       if (made == Room::kNone) return own.snapshots == 1 ? InPlaceOfAll(room, status) : status;
       LF_RETURN_IF_ERROR(OpenLedger());

@@ -40,6 +40,8 @@ struct TakeJob {
   uint64_t spool_bytes = 0;  // of all databases together
   io::DiskReserve reserve;
   int compression_level = 1;
+  // While room is made.
+  GoesOn goes_on = {};
 };
 
 struct Taken {

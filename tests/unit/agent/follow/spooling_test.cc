@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "agent/capture/lock_table.h"
 #include "agent/spool/drain.h"
 #include "common/base/proto_time.h"
 #include "common/io/file.h"
@@ -234,6 +235,82 @@ TEST_F(SpoolingTest, MoreSyncsThanAreKeptBecomeCoarserAndKeepTheirCommits) {
   Settle();
   ExpectShipped();
   EXPECT_EQ(doubts(), 0u);
+}
+
+// Spooled states are put together while the WAL is held: who comes in that moment does not wait for the end of it.
+class MergingTest : public SpoolingTest {
+ protected:
+  // So many are spooled that the next sync puts eight of them together, and `what` happens in the midst of that.
+  void Prepare(std::function<void()> what) {
+    most_spooled_ = 8;
+    Make();
+    for (std::unique_ptr<Application>* one : {&app_, &other_}) *one = std::make_unique<Application>(path_, 60'000);
+    app_->Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
+    other_->Run("select count(*) from t");
+    Attach();
+    controller_.connected = false;
+    for (int i = 0; i < 8; ++i) ASSERT_NO_FATAL_FAILURE(Sync(*app_, "insert into t values(null, randomblob(300000))"));
+    newest_ = spool_->Newest("app")->path;
+    clock_.on_look = [this, what = std::move(what)] {
+      if (!began_ && io::Exists(newest_ + ".tmp")) {
+        began_ = true;
+        what();
+      }
+    };
+    app_->Run("insert into t values(null, 'and on')");
+  }
+  // Until it has begun.
+  void StepIntoTheMerge(const CancelToken& cancel) {
+    clock_.EachLook(milliseconds(50));
+    for (int i = 0; i < 100 && !began_; ++i) follower_->Step(cancel);
+    clock_.EachLook(milliseconds(0));
+    ASSERT_TRUE(began_);
+    EXPECT_EQ(Spooled(), 8u) << "it went on to the end";
+    EXPECT_FALSE(io::Exists(newest_ + ".tmp"));
+  }
+  void ExpectTheRestGoesOn() {
+    for (int i = 0; i < 200 && Spooled() == 8; ++i) follower_->Step(cancel_);
+    EXPECT_EQ(Spooled(), 2u);
+    EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+    EXPECT_TRUE(home_.gaps.empty());
+    ASSERT_NO_FATAL_FAILURE(StepUntilDrained());
+    Settle();
+    ExpectShipped();
+    EXPECT_EQ(doubts(), 0u);
+  }
+
+  std::unique_ptr<Application> app_, other_;
+  std::string newest_;
+  bool began_ = false;
+};
+
+TEST_F(MergingTest, WhoCheckpointsDoesNotWaitForIt) {
+  ASSERT_NO_FATAL_FAILURE(Prepare([&] {
+    other_->Begin("checkpoint truncate");
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (std::chrono::steady_clock::now() < deadline &&
+           !capture::FindWritingCheckpointer(capture::ReadLocks(), *capture::LockedFileOf(path_ + "-shm")).has_value())
+      std::this_thread::sleep_for(milliseconds(1));
+  }));
+  ASSERT_NO_FATAL_FAILURE(StepIntoTheMerge(cancel_));
+  std::atomic<bool> ended{false};
+  std::thread stepper([&] {
+    while (!ended.load()) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(5));
+    }
+  });
+  EXPECT_EQ(other_->End(), SQLITE_OK);
+  ended.store(true);
+  stepper.join();
+  ExpectTheRestGoesOn();
+}
+
+TEST_F(MergingTest, ACancelEndsIt) {
+  CancelToken cancel;
+  ASSERT_NO_FATAL_FAILURE(Prepare([&] { cancel.Interrupt(); }));
+  ASSERT_NO_FATAL_FAILURE(StepIntoTheMerge(cancel));
+  ExpectTheRestGoesOn();
 }
 
 TEST_F(SpoolingTest, AFullSpoolIsOneGapThatEnds) {

@@ -2,8 +2,10 @@
 #include "agent/spool/snapshot_spool.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <numeric>
 
+#include "agent/spool/room.h"
 #include "common/io/file.h"
 #include "tests/unit/agent/spool/spool_fixture.h"
 
@@ -94,6 +96,119 @@ TEST_F(SpoolSyncsTest, ALedgerThatIsBehindIsMadeFromTheFiles) {
   EXPECT_FALSE(spool_->Newest("app")->full());
   ExpectChain();
   ASSERT_TRUE(DrainNow().ok());
+}
+
+// ---- merges that take long
+
+class SpoolLargeSyncsTest : public SpoolSyncsTest {
+ protected:
+  static constexpr uint32_t kPages = 3000;
+  // A large one, and so many small ones behind it, a minute from one to the next.
+  void TakeLarge(int small) {
+    BackUp();
+    Change(kPages, kPages);
+    ASSERT_TRUE(TakeNow().status.ok());
+    auto file = SpoolFileReader::Open(spool_->Oldest("app")->path);
+    ASSERT_TRUE(file.ok()) << file.status();
+    for (;;) {
+      const auto chunk = (*file)->Next();
+      ASSERT_TRUE(chunk.ok()) << chunk.status();
+      if (!chunk->has_value()) break;
+      ++of_oldest_;
+    }
+    for (int i = 0; i < small; ++i) {
+      Change(kPages, 3);
+      ASSERT_TRUE(TakeNow().status.ok());
+    }
+  }
+  absl::Status Expire(std::chrono::milliseconds age) {
+    return spool_->Expire("app", age, io::DiskReserve(0), kMergeLevel, [this] {
+      ++written_;
+      return absl::OkStatus();
+    });
+  }
+  bool AnyTemporary() const {
+    const std::filesystem::directory_iterator folder(directory_ + "/spooled/app");
+    return std::any_of(begin(folder), end(folder), [](const auto& entry) { return entry.path().extension() == ".tmp"; });
+  }
+
+  int of_oldest_ = 0, written_ = 0;  // chunks
+};
+
+TEST_F(SpoolLargeSyncsTest, WhatIsTooOldIsWrittenAFewTimesAndNotOnceForEach) {
+  ASSERT_NO_FATAL_FAILURE(TakeLarge(60));
+  ASSERT_TRUE(Expire(std::chrono::seconds(30)).ok());
+  EXPECT_EQ(States(), std::vector<uint32_t>{61U});
+  EXPECT_LT(written_, 4 * of_oldest_);
+  ExpectChain();
+  const auto gaps = Gaps();
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].reason(), kSpoolExpired);
+  EXPECT_EQ(gaps[0].snapshots(), 60U);
+  ASSERT_TRUE(DrainNow().ok());
+  EXPECT_TRUE(controller_->Content() == content_);
+}
+
+// They come of age one after the other: the large one does not go into each of them.
+TEST_F(SpoolLargeSyncsTest, FewThatAreTooOldWaitUntilTheyAreMore) {
+  ASSERT_NO_FATAL_FAILURE(TakeLarge(20));
+  clock_.Advance(std::chrono::hours(4) - std::chrono::seconds(17 * 60 + 30));
+  ASSERT_TRUE(Expire(std::chrono::hours(4)).ok());
+  EXPECT_EQ(spool_->UsageOf("app").snapshots, 21U);
+  clock_.Advance(std::chrono::minutes(6));
+  ASSERT_TRUE(Expire(std::chrono::hours(4)).ok());
+  EXPECT_EQ(spool_->UsageOf("app").snapshots, 12U);
+  // No longer than a sixteenth of the age.
+  ASSERT_TRUE(Expire(std::chrono::hours(4) - std::chrono::minutes(2)).ok());
+  EXPECT_EQ(spool_->UsageOf("app").snapshots, 12U);
+  clock_.Advance(std::chrono::minutes(3));
+  ASSERT_TRUE(Expire(std::chrono::hours(4) - std::chrono::minutes(18)).ok());
+  EXPECT_LT(spool_->UsageOf("app").snapshots, 12U);
+  ExpectChain();
+}
+
+TEST_F(SpoolLargeSyncsTest, WhatIsDroppedIsNotPutTogetherBefore) {
+  ASSERT_NO_FATAL_FAILURE(TakeLarge(10));
+  clock_.Advance(std::chrono::hours(1));
+  ASSERT_TRUE(Expire(std::chrono::minutes(30)).ok());
+  EXPECT_EQ(spool_->UsageOf("app").snapshots, 0U);
+  EXPECT_EQ(written_, 0);
+  const auto gaps = Gaps();
+  ASSERT_EQ(gaps.size(), 1U);
+  EXPECT_EQ(gaps[0].snapshots(), 11U);
+}
+
+TEST_F(SpoolLargeSyncsTest, AMergeThatIsEndedLeavesEverything) {
+  ASSERT_NO_FATAL_FAILURE(TakeLarge(9));
+  const std::vector<uint32_t> before = States();
+  const auto ended = spool_->MergeSome("app", kSpoolFull, io::DiskReserve(0), kMergeLevel, false,
+                                       [this] { return ++written_ < 5 ? absl::OkStatus() : absl::UnavailableError("a checkpoint waits"); });
+  EXPECT_TRUE(absl::IsUnavailable(ended.status())) << ended.status();
+  EXPECT_EQ(written_, 5);
+  EXPECT_EQ(States(), before);
+  EXPECT_FALSE(AnyTemporary());
+  EXPECT_TRUE(Gaps().empty());
+  ExpectChain();
+  Reopen();
+  EXPECT_EQ(States(), before);
+  ASSERT_TRUE(DrainNow().ok());
+}
+
+TEST_F(SpoolLargeSyncsTest, ACancelEndsAMergeThatMakesRoom) {
+  ASSERT_NO_FATAL_FAILURE(TakeLarge(9));
+  const std::vector<uint32_t> before = States();
+  CancelToken cancel;
+  RoomJob job;
+  job.database = "app";
+  job.reserve = io::DiskReserve(0);
+  job.goes_on = [&] {
+    if (++written_ == 5) cancel.Interrupt();
+    return absl::OkStatus();
+  };
+  EXPECT_TRUE(absl::IsCancelled(MakeRoom(*spool_, job, cancel).status()));
+  EXPECT_EQ(written_, 5);
+  EXPECT_EQ(States(), before);
+  EXPECT_FALSE(AnyTemporary());
 }
 
 // ---- cuts
