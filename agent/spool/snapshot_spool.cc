@@ -102,6 +102,12 @@ std::string SnapshotSpool::PathOf(const std::string& database, uint64_t number) 
   return fmt::format("{}/{:016x}{}", FolderOf(database), number, kEnding);
 }
 
+std::string SnapshotSpool::AsidePath(const std::string& database, uint64_t number) const {
+  const auto path = [&] { return fmt::format("{}/{:016x}{}", FolderOf(database), number, kAsideEnding); };
+  while (io::Exists(path())) ++number;
+  return path();
+}
+
 absl::StatusOr<std::unique_ptr<SnapshotSpool>> SnapshotSpool::Open(const std::string& directory, state::GapBook& gaps, const Clock& clock,
                                                                    std::vector<std::string>& said, std::string boot_id) {
   LF_RETURN_IF_ERROR(io::MakeDirectory(directory));
@@ -153,7 +159,7 @@ absl::Status SnapshotSpool::Load(const std::string& database, std::vector<std::s
                                    .message = "a spooled snapshot cannot be read any more",
                                    .snapshots = 1})
                            .status());
-    LF_RETURN_IF_ERROR(io::RenameFile(path, path + ".damaged"));
+    LF_RETURN_IF_ERROR(io::RenameFile(path, AsidePath(database, *number)));
     said.push_back(fmt::format("{}: the spooled snapshot {} cannot be read and was moved aside", database, name));
   }
   for (const auto& [number, snapshot] : chain) {
@@ -513,7 +519,7 @@ absl::Status SnapshotSpool::GiveUp(const std::string& database, uint64_t from_nu
                          .status());
   // From the newest: what is left after a cut is a chain.
   for (auto snapshot = chain.rbegin(); snapshot != chain.rend(); ++snapshot) {
-    if (keep) LF_RETURN_IF_ERROR(io::RenameFile(snapshot->path, snapshot->path + ".damaged"));
+    if (keep) LF_RETURN_IF_ERROR(io::RenameFile(snapshot->path, AsidePath(database, snapshot->number)));
     LF_RETURN_IF_ERROR(Remove(*snapshot));
   }
   if (keep) CountAside();

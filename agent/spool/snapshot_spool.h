@@ -200,6 +200,8 @@ class SnapshotSpool {
 
   std::string FolderOf(const std::string& database) const { return directory_ + "/" + database; }
   std::string PathOf(const std::string& database, uint64_t number) const;
+  // Of one that is moved aside: under its number, or the next one that no other has. Those of an empty chain begin at 1 again.
+  std::string AsidePath(const std::string& database, uint64_t number) const;
   absl::Status Load(const std::string& database, std::vector<std::string>& said);
   absl::Status DropSuperseded(const std::string& database, std::string_view reason);
   // So many from the `first` one on (0: the oldest) become one, in the place of the last of them.

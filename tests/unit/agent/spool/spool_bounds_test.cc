@@ -129,6 +129,24 @@ TEST_F(SpoolBoundsTest, WhatIsBuiltOnNothingIsMovedAside) {
   EXPECT_EQ(gaps_->OpenGaps("app").size(), 1U);
 }
 
+// Their numbers begin at 1 again once nothing is left: what lies there from before is not written over.
+TEST_F(SpoolBoundsTest, WhatIsMovedAsideTakesNoNameOfAnother) {
+  BackUp();
+  controller_ = std::make_unique<fakes::FakeUploadController>();  // one that knows nothing
+  int64_t bytes = 0;
+  for (int round = 0; round < 2; ++round) {
+    for (int i = 0; i < 2; ++i) {
+      Change(200);
+      ASSERT_TRUE(TakeNow().status.ok());
+    }
+    bytes += spool_->UsageOf("app").bytes;
+    ASSERT_TRUE(DrainNow().ok());
+  }
+  EXPECT_EQ(Files(), (std::vector<std::string>{"0000000000000001.spooled.damaged", "0000000000000002.spooled.damaged",
+                                               "0000000000000003.spooled.damaged", "0000000000000004.spooled.damaged"}));
+  EXPECT_EQ(spool_->AsideBytes(), bytes);
+}
+
 TEST_F(SpoolBoundsTest, WhatWasMovedAsideExpires) {
   const std::vector<SpooledSnapshot> chain = LoseTwo();
   const std::string first = chain[1].path + ".damaged";
