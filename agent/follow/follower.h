@@ -75,9 +75,6 @@ class Follower {
   Status status() const;
 
  private:
-  static constexpr int kCheckpointRounds = 3;
-  static constexpr std::chrono::seconds kLookAnyway{30};  // where nothing was noticed
-  static constexpr std::chrono::seconds kLookAtLeast{1};  // for who waits, however long the interval is
   enum class State { kDetached, kComparing, kFollowing, kLetGo, kReleased, kFailed };
 
   void StepDetached(const CancelToken& cancel);

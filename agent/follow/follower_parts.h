@@ -20,6 +20,11 @@ namespace litefleet::follow {
 inline constexpr std::string_view kCaptureSpoolFull = "CAPTURE_SPOOL_FULL";
 // States go up so slowly that they are taken less often than a gap is long.
 inline constexpr std::string_view kLinkSlow = "LINK_SLOW";
+inline constexpr int kCheckpointRounds = 3;
+inline constexpr std::chrono::seconds kLookAnyway{30};  // where nothing was noticed
+inline constexpr std::chrono::seconds kLookAtLeast{1};  // for who waits, however long the interval is
+// Frames wait to be shipped, or to be saved, for so long before it is too long.
+inline constexpr std::chrono::seconds kBehindFor{10};
 // Nothing is compared into a full spool for so long, unless something of it has gone.
 inline constexpr std::chrono::minutes kFullFor{10};
 
