@@ -94,8 +94,8 @@ class Follower {
   void StepFollowing(const CancelToken& cancel);
   // Looks and ships what is new. False: not now, or nothing can be followed any more.
   bool LookAndShip(const CancelToken& cancel);
-  // The same of a state that was seen a moment ago, and is held.
-  bool ShipUpTo(const capture::WalState& look, const Moment& taken, const CancelToken& cancel);
+  // The same of a state that was seen a moment ago, and is held: between these two.
+  bool ShipUpTo(const capture::WalState& look, const Moment& before, const Moment& after, const CancelToken& cancel);
   bool ShipPending(const CancelToken& cancel);
   // There is nothing but what was shipped or saved.
   bool NothingNew();

@@ -53,7 +53,8 @@ void Follower::ProveWhenDue(const CancelToken& cancel) {
   const auto pages = Shipper::PinForProof(options_.source, stop);
   if (pages.ok() && (*pages)->info().wal_state.has_value()) {
     const capture::SourceInfo& info = (*pages)->info();
-    if (!ShipUpTo(*info.wal_state, {info.pinned_at, info.pinned_since_boot}, cancel)) {
+    const Moment pinned_at{info.pinned_at, info.pinned_since_boot};
+    if (!ShipUpTo(*info.wal_state, pinned_at, pinned_at, cancel)) {
       return ProveLater(kProveAgain);
     }
     if (shipper_.Spooled()) return ProveLater(kProveAgain);  // the controller has not what is read

@@ -30,8 +30,9 @@ bool Follower::LookAndShip(const CancelToken& cancel) {
     const bool all = backoff_ == milliseconds(0) && LookAndSave();
     if (state_ != State::kFollowing || !ShipPending(cancel) || all) return state_ == State::kFollowing && !pending_.has_value();
   }
-  // Before the look: what is committed between the two is not in what it finds.
-  const Moment taken = Moment::Now(clock_);
+  // What is committed between the two may be in what the look finds, or not: with nothing new all is known until `before`, and a state
+  // holds nothing that came after `after`.
+  const Moment before = Moment::Now(clock_);
   const auto look = attached_->Look();
   if (!look.ok()) {
     // A writer died within its commit: whoever reads next mends the header, and that may be the agent.
@@ -43,10 +44,10 @@ bool Follower::LookAndShip(const CancelToken& cancel) {
     return false;
   }
   not_looked_at_.reset();
-  return ShipUpTo(*look, taken, cancel);
+  return ShipUpTo(*look, before, Moment::Now(clock_), cancel);
 }
 
-bool Follower::ShipUpTo(const capture::WalState& look, const Moment& taken, const CancelToken& cancel) {
+bool Follower::ShipUpTo(const capture::WalState& look, const Moment& before, const Moment& after, const CancelToken& cancel) {
   const auto sight = attached_->SightOf(look);
   if (!sight.ok()) {
     Fail(sight.status());
@@ -58,7 +59,7 @@ bool Follower::ShipUpTo(const capture::WalState& look, const Moment& taken, cons
       too_much_since_.reset();
       seen_ = look;
       Progress();
-      Unchanged(taken);
+      Unchanged(before);
       return true;
     }
     case Verdict::kDoubt:
@@ -73,7 +74,7 @@ bool Follower::ShipUpTo(const capture::WalState& look, const Moment& taken, cons
     seen_ = look;
     return HandOver();
   }
-  pending_ = Stretch{shipped_, sight->now, look, taken.at, taken.since_boot.value_or(clock_.SinceBoot())};
+  pending_ = Stretch{shipped_, sight->now, look, after.at, after.since_boot.value_or(clock_.SinceBoot())};
   session_id_ = NewUlid(clock_.Now());
   Progress();  // the lease begins
   return ShipPending(cancel);
@@ -235,9 +236,9 @@ bool Follower::LookAndSave() {
 }
 
 bool Follower::TrySave(std::string& doubt) {
+  const auto look = attached_->Look();
   const SystemTime taken_at = clock_.Now();
   const std::chrono::nanoseconds since_boot = clock_.SinceBoot();
-  const auto look = attached_->Look();
   if (!look.ok()) return false;
   const auto sight = attached_->SightOf(*look);
   if (!sight.ok()) return false;

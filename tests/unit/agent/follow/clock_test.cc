@@ -1,6 +1,8 @@
 // Gaps of a device whose clock is put back while it runs.
 #include <gmock/gmock.h>
 
+#include "common/base/ids.h"
+#include "common/base/proto_time.h"
 #include "tests/unit/agent/follow/follower_fixture.h"
 
 namespace litefleet::follow {
@@ -18,6 +20,25 @@ TEST_F(FollowerTest, AGapBeginsNotInTheFutureOfAClockThatWasPutBack) {
   follower_->KeepBounds(lease_ + std::chrono::seconds(1));
   ASSERT_THAT(home_.gaps, testing::ElementsAre("LEASE_EXPIRED"));
   EXPECT_LE(home_.last_gap.first.at, clock_.Now());
+}
+
+// Somebody commits between the agent's look at the clock and that at the WAL.
+TEST_F(FollowerTest, AStateHoldsNothingThatCameAfterItsTime) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  app.Run("insert into t values(3, 'c')");
+  SystemTime committed{};
+  clock_.after_now = [&] {
+    clock_.Advance(std::chrono::seconds(5));
+    app.Run("insert into t values(4, 'd')");
+    committed = clock_.Now();
+  };
+  follower_->Step(cancel_);
+  ASSERT_NE(committed, SystemTime());
+  ASSERT_NO_FATAL_FAILURE(ExpectShipped()) << "it holds both";
+  EXPECT_GE(TimestampMillis(controller_.commits().back().taken_at()), ToUnixMillis(committed));
 }
 
 // By the boot clock, which nobody puts back, whoever writes it down knows how long it was.

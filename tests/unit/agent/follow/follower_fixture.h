@@ -28,7 +28,11 @@ using std::chrono::milliseconds;
 // The real one, which a test may put forward.
 class TestClock final : public Clock {
  public:
-  SystemTime Now() const override { return real_.Now() + ahead() + std::chrono::nanoseconds(jumped_ns_.load()); }
+  SystemTime Now() const override {
+    const SystemTime now = real_.Now() + ahead() + std::chrono::nanoseconds(jumped_ns_.load());
+    if (after_now) std::exchange(after_now, nullptr)();
+    return now;
+  }
   SteadyTime Steady() const override {
     ahead_ns_ += each_look_ns_;
     // Not within itself, nor by two threads at once.
@@ -48,7 +52,8 @@ class TestClock final : public Clock {
   void EachLook(std::chrono::nanoseconds by) { each_look_ns_ = by.count(); }
   std::chrono::nanoseconds ahead() const { return std::chrono::nanoseconds(ahead_ns_.load()); }
 
-  std::function<void()> on_look;  // while EachLook is set
+  std::function<void()> on_look;            // while EachLook is set
+  mutable std::function<void()> after_now;  // once: behind the next time that is said
 
  private:
   RealClock real_;
