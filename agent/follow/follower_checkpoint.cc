@@ -82,7 +82,7 @@ void Follower::CheckpointWhenDue(const CancelToken& cancel) {
   if (!done) done = RestartWhenDue();
   busy_at_ = clock_.Steady();
   const bool as_before = !done && checkpoints_.held_back.has_value() && checkpoints_.held_back == held_back;
-  checkpoints_.held_back_for = as_before ? checkpoints_.held_back_for + 1 : 0;
+  checkpoints_.held_back_for = as_before ? checkpoints_.held_back_for + 1 : !done && checkpoints_.held_back.has_value() ? 1 : 0;
   checkpoints_.pause =
       checkpoints_.HeldBackForLong() ? std::min<milliseconds>(checkpoints_.pause * 2, kLongestCheckpointPause) : kCheckpointPause;
   checkpoints_.at = done ? SteadyTime{} : clock_.Steady() + checkpoints_.pause;
@@ -144,6 +144,11 @@ bool Follower::StandAside() {
       return false;
     }
   }
+  // What it takes to hold again is there before anything is let go of.
+  if (const absl::Status ready = attached_->Touch(); !ready.ok()) {
+    if (ReasonOf(ready) == "DATABASE_REPLACED") Doubt("DATABASE_REPLACED");
+    return false;
+  }
   const auto rule = attached_->StandAside(kAside, options_.while_aside);
   if (!rule.ok()) {
     HoldLost(rule.status());
@@ -179,7 +184,8 @@ absl::StatusOr<bool> Follower::Restart(const std::function<bool()>& save) {
 }
 
 bool Follower::RestartWhenDue() {
-  if (state_ != State::kFollowing || !MayRestart()) return false;
+  // Whoever reads what is old is in its way for longer than writers may wait.
+  if (state_ != State::kFollowing || checkpoints_.HeldBackForLong() || !MayRestart()) return false;
   const auto look = attached_->Look();
   if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes) return false;
   if (!LookAndSave()) return false;
