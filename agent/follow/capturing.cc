@@ -197,12 +197,18 @@ absl::Status Capturing::TakeUp() {
 absl::Status Capturing::Add(std::vector<Followed> databases) {
   std::vector<std::shared_ptr<Slot>> slots;
   for (Followed& followed : databases) slots.push_back(std::make_shared<Slot>(std::move(followed), *this));
+  const auto let_go = absl::MakeCleanup([&] {
+    for (const std::shared_ptr<Slot>& slot : slots) {
+      slot->follower.LetGo("paused");
+      Give(*slot);
+    }
+  });
   MutexLock lock(mu_);
-  for (std::shared_ptr<Slot>& slot : slots) {
-    slot->paused = pauses_.contains(slot->followed.follow.database);
-    if (slot->paused) slot->follower.LetGo("paused");
-    slots_[slot->followed.follow.database] = std::move(slot);
+  for (const std::shared_ptr<Slot>& slot : slots) {
+    slot->paused = slot->taken = pauses_.contains(slot->followed.follow.database);
+    slots_[slot->followed.follow.database] = slot;
   }
+  std::erase_if(slots, [](const std::shared_ptr<Slot>& slot) { return !slot->taken; });
   if (stop_ || slots_.empty()) return absl::OkStatus();
   if (!std::exchange(started_, true)) {
     wake_ = io::UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
