@@ -48,7 +48,6 @@ TEST_F(FollowerTest, TheWalStaysSmallBesideAWriterThatNeverCheckpoints) {
   EXPECT_LT(std::filesystem::file_size(path_ + "-wal"), 2u * checkpoint_bytes_ + (200u << 10));
 }
 
-// Pages come and go within what is kept in memory: no more is kept than may be.
 // Somebody reads what is old for long: nothing that the agent does makes the WAL smaller, and it does it seldom.
 TEST_F(FollowerTest, CheckpointsThatAReaderHoldsBackAreTriedSeldom) {
   Make();
@@ -81,6 +80,55 @@ TEST_F(FollowerTest, CheckpointsThatAReaderHoldsBackAreTriedSeldom) {
   ExpectShipped();
 }
 
+// The same beside a writer that leaves no gap: once the reader has gone the agent stands aside again, and the WAL is started over.
+TEST_F(FollowerTest, WhereALongReaderHasGoneAWriterWithoutAnyPauseStartsItsWalOverAgain) {
+  Make(512);
+  checkpoint_bytes_ = 1000 * uint64_t{512 + 24};
+  Application app(path_, 5000), reader(path_);
+  // All the time is spent within transactions.
+  app.Run(
+      "pragma wal_autocheckpoint=1000; pragma synchronous=off; insert into t values(2, 'b'); create view w(v) as with recursive n(i) as "
+      "(select 1 union all select i + 1 from n where i < 1000) select sum(i) from n");
+  reader.Run("begin; select count(*) from t");
+  Attach();
+  std::atomic<int> aside{0};
+  while_aside_ = [&] { ++aside; };
+  std::string many;
+  for (int i = 0; i < 900; ++i) many += "update t set v=randomblob(90)||(select v from w)where id=2;";
+  std::atomic<bool> ended{false};
+  std::thread writes([&] {
+    while (!ended.load()) app.Run(many);
+  });
+  const auto salts = [&] {
+    std::ifstream wal(path_ + "-wal", std::ios::binary);
+    std::string of(8, '\0');
+    wal.seekg(16).read(of.data(), 8);
+    return of;
+  };
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const auto step_until = [&](const std::function<bool()>& done) {
+    while (!done() && std::chrono::steady_clock::now() < deadline) {
+      if (follower_->Glance() || (clock_.Steady() >= follower_->peek_at() && follower_->Peek())) follower_->Step(cancel_);
+    }
+    return done();
+  };
+  // It tries the less often the longer that comes to nothing; by how fast the WAL grows alone it would be looked at within a second.
+  const bool seldom = step_until([&] {
+    return aside.load() > 0 && follower_->peek_at() != SteadyTime::max() && follower_->peek_at() > clock_.Steady() + milliseconds(1100);
+  });
+  const int before = aside.load();
+  const std::string generation = salts();
+  reader.Run("commit");
+  const bool again = step_until([&] { return aside.load() > before && salts() != generation; });
+  ended.store(true);
+  writes.join();
+  EXPECT_TRUE(seldom);
+  EXPECT_TRUE(again) << "it stood aside " << aside.load() << " times, " << before << " of them beside the reader";
+  Settle();
+  ExpectShipped();
+}
+
+// Pages come and go within what is kept in memory: no more is kept than may be.
 TEST_F(FollowerTest, PagesWithoutAFrameThatCameBackAreNotKeptInMemory) {
   Make(4096, "pragma auto_vacuum=incremental;");
   Application app(path_, 0);
