@@ -28,7 +28,7 @@ absl::Status Release(const config::AgentConfig& config, const std::string& datab
   // Who does not run holds nothing.
   if (state.Lock().ok()) return absl::OkStatus();
   const std::string file = state.ReleaseFile(database);
-  LF_RETURN_IF_ERROR(io::WriteFileAtomic(file, fmt::format("{}", length.count())));
+  LF_RETURN_IF_ERROR(io::WriteFileAtomic(file, fmt::format("{}", length.count()), 0644));  // the agent may be somebody else
   const auto deadline = std::chrono::steady_clock::now() + kWait;
   while (std::chrono::steady_clock::now() < deadline) {
     const absl::StatusOr<std::string> answer = io::ReadFile(file, 64);

@@ -201,7 +201,8 @@ bool StateDirectory::IsConfirmed(const v1::Order& order) const {
 }
 
 absl::Status StateDirectory::WriteConfirmation(const v1::Order& order) const {
-  return io::WriteFileAtomic(path_ + "/confirmations/" + order.operation_id(), ConfirmationOf(order));
+  // Root confirms for an agent that is somebody else: that one is to read it. Nobody gets through the directory but its owner.
+  return io::WriteFileAtomic(path_ + "/confirmations/" + order.operation_id(), ConfirmationOf(order), 0644);
 }
 
 absl::Status StateDirectory::RemoveConfirmation(const std::string& operation_id) const {

@@ -132,6 +132,22 @@ TEST_F(StateDirectoryTest, AConfirmationOfWhatIsNoOperationGoesAtStart) {
   EXPECT_FALSE(state.HasOperation(kOther));
 }
 
+// Whoever runs the agent sees what root has confirmed for it.
+TEST_F(StateDirectoryTest, RootConfirmsForAnAgentOfAnotherUser) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root";
+  constexpr uid_t kNobody = 65534;
+  const StateDirectory state = Open();
+  for (const char* below : {"", "/confirmations"}) ASSERT_EQ(chown((path_ + below).c_str(), kNobody, kNobody), 0);
+  v1::Order order;
+  order.set_operation_id(kId);
+  ASSERT_TRUE(state.WriteConfirmation(order).ok());
+  const pid_t agent = fork();
+  if (agent == 0) _exit(setgid(kNobody) == 0 && setuid(kNobody) == 0 && state.IsConfirmed(order) ? 0 : 1);
+  int status = 0;
+  ASSERT_EQ(waitpid(agent, &status, 0), agent);
+  EXPECT_EQ(status, 0);
+}
+
 TEST_F(StateDirectoryTest, AnOrderOfAnotherNameIsDamage) {
   const StateDirectory state = Open();
   ASSERT_TRUE(state.WriteOperation(Operation(kId)).ok());
