@@ -28,7 +28,7 @@ constexpr seconds kWriteStates{10};
 constexpr seconds kReleaseWait{1};
 constexpr seconds kLongestRelease{3600};
 constexpr uint64_t kMostBehind = 256 << 20;
-constexpr std::string_view kReleased = "released ";
+constexpr std::string_view kReleased = state::StateDirectory::kReleased;
 
 // What `litefleet-agent release` and this process write to each other.
 int64_t NumberIn(std::string_view text) {

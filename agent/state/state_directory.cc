@@ -101,7 +101,10 @@ absl::StatusOr<io::ProcessLock> StateDirectory::Lock() const {
 }
 
 absl::Status StateDirectory::ClearSpool() const {
-  LF_RETURN_IF_ERROR(RemoveMatching(path_ + "/release", [](const std::string&) { return true; }));
+  // Who asked for what was not taken does not wait any more. What was taken lasts until its time is over.
+  LF_RETURN_IF_ERROR(RemoveMatching(path_ + "/release", [this](const std::string& name) {
+    return !io::ReadFile(path_ + "/release/" + name, 64).value_or("").starts_with(kReleased);
+  }));
   // What stands beside a name is another command's, which may be writing it now.
   LF_RETURN_IF_ERROR(
       RemoveMatching(path_ + "/confirmations", [this](const std::string& name) { return IsUlid(name) && !HasOperation(name); }));

@@ -28,6 +28,7 @@
 
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -59,7 +60,10 @@ class StateDirectory {
   std::string LedgerFile(const std::string& database) const { return path_ + "/ledgers/" + database + ".ledger"; }
   // REQUIRES: IsName(database).
   std::string ReleaseFile(const std::string& database) const { return path_ + "/release/" + database; }
-  // Removes what an earlier process left there, requests to release databases, and confirmations of what is no operation any more.
+  // How a release begins that an agent has taken; the end follows, in milliseconds since 1970.
+  static constexpr std::string_view kReleased = "released ";
+  // Removes what an earlier process left there, requests to release databases that nobody has taken, and confirmations of what is no
+  // operation any more.
   absl::Status ClearSpool() const;
 
   // Not synced.

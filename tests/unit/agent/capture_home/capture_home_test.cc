@@ -113,7 +113,6 @@ TEST_F(CaptureHomeTest, AnEndInOrderKnowsHowFarItWasComplete) {
   EXPECT_LE(rested.synced_at, synced);
 }
 
-// A release that runs when the agent ends is given back to what it is of.
 // The first snapshot may be at the controller, and the agent is killed before it hears of it.
 TEST_F(CaptureHomeTest, BeforeTheFirstSyncAnAgentThatIsKilledWasDownSinceItTookTheDatabaseUp) {
   const SystemTime before = FromUnixMillis(ToUnixMillis(clock_.Now()));
@@ -133,13 +132,17 @@ TEST_F(CaptureHomeTest, BeforeTheFirstSyncAnAgentThatIsKilledWasDownSinceItTookT
   }
 }
 
+// A release that runs when the agent ends is given back to what it is of.
 TEST_F(CaptureHomeTest, AReleaseMayOutlastTheAgent) {
   ASSERT_TRUE(home_->Follow(config_).ok());
   ASSERT_TRUE(io::WriteFileAtomic(state_->ReleaseFile("app"), "3600").ok());
   home_->Tick(config_);
   ASSERT_TRUE(io::ReadFile(state_->ReleaseFile("app"), 64).value_or("").starts_with("released "));
   home_.reset();
-  // The next start keeps to it before anything is attached.
+  // The next start keeps to it before anything is attached, and not to what nobody waits for any more.
+  ASSERT_TRUE(io::WriteFileAtomic(state_->ReleaseFile("other"), "3600").ok());
+  ASSERT_TRUE(state_->ClearSpool().ok());
+  EXPECT_FALSE(std::filesystem::exists(state_->ReleaseFile("other")));
   Begin();
   ASSERT_TRUE(home_->Follow(config_).ok());
   EXPECT_EQ(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
