@@ -235,6 +235,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
         // The parts that follow are sent again where they are missing, and the commit is: nothing of what was sent counts.
         commit_sent_ = false;
         undurable_.clear();
+        counts_.sent_raw_bytes = 0;
         counts_.durable_bytes = counts_.wire_bytes;
       }
       if (window_bytes_ <= 0 || max_offered_ == 0) return Protocol("gave no window");

@@ -141,6 +141,7 @@ TEST_F(WholeTest, WhatIsNotTakenGoesOnInParts) {
   EXPECT_EQ(chunks->chunks().chunks(0).name()[0], 5);
   const auto commit = session_.NextRequest();
   ASSERT_TRUE(commit && commit->has_commit());
+  EXPECT_EQ(commit->commit().pages_sent(), 1U) << "what was not taken is no page that the controller has got";
   response.mutable_committed()->set_created(true);
   EXPECT_TRUE(session_.OnResponse(response).ok());
 }
