@@ -341,6 +341,7 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
         journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
         return source;
       };
+      job.drop_copy = [&] { opener.DropCopy(); };
     } else if (files) {
       job.text = v1::SNAPSHOT_CONTENT_FILES;
       job.open_text = [&, passes = 0]() mutable {

@@ -343,14 +343,20 @@ class Backup {
     absl::StatusOr<v1::UploadCommitted> committed = Upload(**feed, "reading");
     source_failed = (*feed)->failed();
     if (committed.ok()) note_ = (*feed)->note();
-    return committed;
+    if (!of_copy_ || ReasonOf(committed.status()) != "COPY_GROWTH") return committed;
+    source_failed = true;
+    feed->reset();
+    if (job_.drop_copy) job_.drop_copy();
+    return WithoutCopy(committed.status());
   }
 
-  // It could not be copied. Where the text did not stand the time, and not the spool, that is tried as before.
+  // It could not be copied, or the copy not be kept. Where the text did not stand the time, and not the spool, that is tried as before.
   absl::Status WithoutCopy(const absl::Status& copied) {
     const std::string reason = ReasonOf(copied);
-    if (reason != "SPOOL_FULL" && reason != "DISK_FULL") return copied;
-    if (outgrew_) return reason == "DISK_FULL" ? copied : TextTooLarge(MessageOf(copied));
+    const bool fits_nowhere = reason == "SPOOL_FULL" || reason == "UNNAMED_FILES";
+    if (!fits_nowhere && reason != "DISK_FULL" && reason != "COPY_GROWTH") return copied;
+    if (outgrew_) return fits_nowhere ? TextTooLarge(MessageOf(copied)) : copied;
+    spdlog::info("{}: without a copy: {}", job_.database, MessageOf(copied));
     no_copy_ = true;
     of_copy_ = streams_ = false;
     return stalled_;

@@ -82,8 +82,11 @@ struct BackupJob {
   // tried again when the database has become smaller by an eighth.
   uint64_t outgrown_database_bytes = 0;
   // The same text out of a copy of the database, which holds nobody up: in rollback mode, where the spool cannot hold it, or where its
-  // writers would wait for too long. Opened again it is the same state. SPOOL_FULL, DISK_FULL: there can be no copy. May be empty.
+  // writers would wait for too long. Opened again it is the same state. SPOOL_FULL, DISK_FULL, UNNAMED_FILES: there can be no copy;
+  // COPY_GROWTH, while it is read: it cannot be kept. May be empty.
   std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text_of_copy = {};
+  // Lets that copy go, which nobody reads any more. May be empty.
+  std::function<void()> drop_copy = {};
   // A source that pins nothing between its extents.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
   // Instead of `open`. The ledger is the caller's affair then.

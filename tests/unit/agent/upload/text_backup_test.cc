@@ -29,7 +29,7 @@ class FakeText final : public capture::TextSource {
   absl::StatusOr<ByteView> Next() override {
     std::this_thread::sleep_for(slow);
     if (pieces != nullptr) ++*pieces;
-    LF_RETURN_IF_ERROR(failure);
+    if (at_ >= fails_at) LF_RETURN_IF_ERROR(failure);
     const ByteView piece = AsBytes(text_).subspan(at_, std::min<size_t>(10'000, text_.size() - at_));
     at_ += piece.size();
     return piece;
@@ -43,6 +43,7 @@ class FakeText final : public capture::TextSource {
   std::string note() const override { return at_ == text_.size() ? "it needs its application" : ""; }
 
   absl::Status failure;
+  size_t fails_at = 0;
   milliseconds slow{0};
   int* pieces = nullptr;
 
@@ -88,8 +89,11 @@ class TextBackup : public testing::Test {
       LF_RETURN_IF_ERROR(copy_failure_);
       auto source = std::make_unique<FakeText>(text_, wal_, database_bytes_);
       source->Detach();
+      source->failure = copy_read_failure_;
+      source->fails_at = text_.size() / 2;
       return source;
     };
+    job_.drop_copy = [this] { ++dropped_; };
   }
   ~TextBackup() override {
     EXPECT_TRUE(std::filesystem::is_empty(directory_)) << "a file is left";
@@ -113,10 +117,12 @@ class TextBackup : public testing::Test {
   std::string text_ = Rows(2'000'000);
   absl::Status failure_;
   absl::Status copy_failure_;
-  milliseconds slow_{0};  // a piece
+  absl::Status copy_read_failure_;  // half way
+  milliseconds slow_{0};            // a piece
   int opened_ = 0;
   int pieces_ = 0;  // read of the database itself
   int copies_ = 0;
+  int dropped_ = 0;
   uint64_t database_bytes_ = 64 << 20;
   bool wal_ = true;
   BackupJob job_;
@@ -316,12 +322,41 @@ TEST_F(TextBackup, ACopyIsReadWhereWritersWouldWaitForTooLong) {
 TEST_F(TextBackup, WithoutACopyItIsTriedAgainWhereWritersWouldWaitForTooLong) {
   wal_ = false;
   MayCopy();
-  copy_failure_ = Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL", "the copy is too large");
   failure_ = Error(absl::StatusCode::kAborted, "WRITER_STALL", "too long");
   options_.stall_retries = 2;
-  EXPECT_EQ(ReasonOf(Run().status), "WRITER_STALL");
-  EXPECT_EQ(opened_, 3);
+  for (const absl::Status& none : {Error(absl::StatusCode::kResourceExhausted, "SPOOL_FULL", "the copy is too large"),
+                                   Error(absl::StatusCode::kUnimplemented, "UNNAMED_FILES", "no files without names there")}) {
+    opened_ = copies_ = 0;
+    copy_failure_ = none;
+    EXPECT_EQ(ReasonOf(Run().status), "WRITER_STALL") << none;
+    EXPECT_EQ(opened_, 3);
+    EXPECT_EQ(copies_, 1);
+  }
+}
+
+// What is written meanwhile takes the disk below its reserve: the copy goes, and the backup goes on as without one.
+TEST_F(TextBackup, ACopyThatCannotBeKeptIsLetGo) {
+  wal_ = false;
+  MayCopy();
+  failure_ = Error(absl::StatusCode::kAborted, "WRITER_STALL", "too long");
+  copy_read_failure_ = Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space");
+  // The writer was there once.
+  job_.drop_copy = [this] {
+    ++dropped_;
+    failure_ = absl::OkStatus();
+  };
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(opened_, 2);
   EXPECT_EQ(copies_, 1);
+  EXPECT_EQ(dropped_, 1);
+
+  // What does not fit into the spool has no other way.
+  options_.spool.max_bytes = 100'000;
+  job_.session_id = "01JDCCCCCCCCCCCCCCCCCCCCCC";
+  text_.insert(900'000, "-- a line more\n");
+  EXPECT_EQ(ReasonOf(Run().status), "COPY_GROWTH");
 }
 
 TEST_F(TextBackup, WhatTheSpoolCannotHoldIsSentWhileItIsRead) {
