@@ -33,6 +33,8 @@ class BackupSource {
   absl::StatusOr<std::unique_ptr<capture::PageSource>> Open();
   // The text of a copy (capture::FileCopy::OpenDump), whatever the method.
   absl::StatusOr<std::unique_ptr<capture::TextSource>> OpenDumpOfCopy(const dump::DumpOptions& what, const dump::HelperOptions& helper);
+  // COPY_GROWTH where there is a copy that may not stay.
+  absl::Status CheckCopy() const { return copy_ == nullptr ? absl::OkStatus() : copy_->CheckReserve(); }
   // Lets a copy go: its blocks are free once no source of it is left.
   void DropCopy() { copy_.reset(); }
   // Of a copy, for the operation's steps; empty without one.

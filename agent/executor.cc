@@ -322,6 +322,8 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
       LF_ASSIGN_OR_RETURN(std::unique_ptr<capture::PageSource> source, opener.Open());
       return std::make_unique<NotingSource>(std::move(source), journal_mode);
     };
+    job.still_kept = [&] { return opener.CheckCopy(); };
+    job.drop_copy = [&] { opener.DropCopy(); };
     std::vector<std::string> notes;
     // Flash is not worn once more for what did not fit before; an ordered part may.
     job.stream_text = (dumps || files) && !aside && kept.outgrown_spool_bytes() >= upload.spool.max_bytes;
@@ -341,7 +343,6 @@ v1::OperationResult DeviceExecutor::Upload(const storage::v1::AgentOperation& op
         journal_mode = source->info().wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK;
         return source;
       };
-      job.drop_copy = [&] { opener.DropCopy(); };
     } else if (files) {
       job.text = v1::SNAPSHOT_CONTENT_FILES;
       job.open_text = [&, passes = 0]() mutable {

@@ -59,6 +59,10 @@ class FileCopy : public std::enable_shared_from_this<FileCopy> {
   // text may take as long as `helper.time`. `helper.cancelled` is options.database.cancelled, whatever it was.
   absl::StatusOr<std::unique_ptr<TextSource>> OpenDump(const dump::DumpOptions& what, dump::HelperOptions helper = {}) const;
 
+  // COPY_GROWTH: blocks that were shared and are written by the application stay here as well. A source asks it while it is read; to be
+  // asked by whoever keeps the copy meanwhile.
+  absl::Status CheckReserve() const;
+
   Way way() const { return way_; }
   bool shared() const { return shared_; }
   std::chrono::nanoseconds held() const { return held_; }
@@ -72,8 +76,6 @@ class FileCopy : public std::enable_shared_from_this<FileCopy> {
   explicit FileCopy(const FileOptions& options) : options_(options) {}
   absl::Status LookAt();
   absl::Status CheckCancelled() const;
-  // Blocks that were shared and are written by the application stay here as well.
-  absl::Status CheckReserve() const;
 
   const FileOptions options_;
   std::unique_ptr<CopiedFiles> files_;

@@ -203,6 +203,9 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     }
     if (options_.paused && options_.paused())
       return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED", "the pause hook of this device holds the backup up");
+    if (options_.still_kept) {
+      if (absl::Status kept = options_.still_kept(); !kept.ok()) return FromSource(std::move(kept));
+    }
     UploadSession::Counts counts;
     {
       MutexLock lock(mu_);

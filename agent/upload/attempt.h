@@ -38,6 +38,8 @@ struct AttemptOptions {
   bool precopy = false;
   // Asked while it waits; true ends the attempt with BACKUP_PAUSED (kUnavailable). May be empty.
   std::function<bool()> paused;
+  // Asked while it waits; an error ends the attempt as one of the feed. May be empty.
+  std::function<absl::Status()> still_kept = {};
   // The controller's commit may take longer than an answer.
   std::chrono::milliseconds commit_wait{120000};
   // Of pages that differ, of extents that the controller compares; then they are sent whole.

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "absl/cleanup/cleanup.h"
+#include "agent/upload/kept_copy.h"
 #include "agent/upload/precopy_rounds.h"
 #include "agent/upload/text_feed.h"
 #include "common/base/crash_point.h"
@@ -140,6 +141,7 @@ class Backup {
         continue;
       }
       const absl::Status& status = committed.status();
+      source_failed |= ReasonOf(status) == "COPY_GROWTH";  // also while nothing was read of it
       // The controller may know before this device was told.
       if (cancel_.cancelled() || ReasonOf(status) == "OPERATION_CANCELLED") return Cancelled();
       if (ReasonOf(status) == "SPOOL_FULL" && !precopying_ && job_.open_precopy) {
@@ -198,6 +200,7 @@ class Backup {
     const Waiting waiting(job_);
     while (job_.paused()) {
       if (!Pause(kLook, job_.give_up_at, cancel_)) return Cancelled();
+      copy_.CheckBetweenPasses();
       if (Now() < job_.give_up_at) continue;
       return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED",
                    "the pause hook of this device held the backup up until it was given up",
@@ -214,10 +217,18 @@ class Backup {
     const absl::Status soon = transport_.WaitConnected(std::min(Now() + kKeepTurn, job_.give_up_at), cancel_);
     if (soon.ok() || cancel_.cancelled() || Now() >= job_.give_up_at) return soon;
     const Waiting waiting(job_);
-    return transport_.WaitConnected(job_.give_up_at, cancel_);
+    return WaitConnected(job_.give_up_at);
+  }
+  absl::Status WaitConnected(SteadyTime until) {
+    for (;;) {
+      const SteadyTime look = job_.still_kept ? std::min(until, Now() + KeptCopy::kLookEvery) : until;
+      const absl::Status connected = transport_.WaitConnected(look, cancel_);
+      if (!absl::IsDeadlineExceeded(connected) || cancel_.cancelled() || look == until) return connected;
+      copy_.CheckBetweenPasses();
+    }
   }
   absl::Status ConnectSoon() {
-    const absl::Status connected = transport_.WaitConnected(std::min(Now() + job_.offline_after, job_.give_up_at), cancel_);
+    const absl::Status connected = WaitConnected(std::min(Now() + job_.offline_after, job_.give_up_at));
     if (connected.ok() || cancel_.cancelled()) return connected;
     return Error(absl::StatusCode::kUnavailable, "CONTROLLER_OFFLINE",
                  fmt::format("the controller could not be reached for {} s", job_.offline_after.count() / 1000));
@@ -225,7 +236,12 @@ class Backup {
   bool PauseFor(std::chrono::milliseconds delay) {
     if (delay < kKeepTurn) return Pause(delay, job_.give_up_at, cancel_);
     const Waiting waiting(job_);
-    return Pause(delay, job_.give_up_at, cancel_);
+    const SteadyTime until = std::min(Now() + delay, job_.give_up_at);
+    while (Pause(KeptCopy::kLookEvery, until, cancel_)) {
+      if (Now() >= until) return true;
+      copy_.CheckBetweenPasses();
+    }
+    return false;
   }
 
   absl::StatusOr<v1::UploadCommitted> Pass(bool& source_failed) {
@@ -346,7 +362,7 @@ class Backup {
     if (!of_copy_ || ReasonOf(committed.status()) != "COPY_GROWTH") return committed;
     source_failed = true;
     feed->reset();
-    if (job_.drop_copy) job_.drop_copy();
+    copy_.Drop();
     return WithoutCopy(committed.status());
   }
 
@@ -462,6 +478,7 @@ class Backup {
     attempt.precopy = precopying_;
     if (streams_) attempt.compression_level = options_.changes_level;
     attempt.paused = job_.paused;
+    if (job_.still_kept) attempt.still_kept = [this] { return copy_.Check(); };
     attempt.clock = &clock_;
     if (changes_only_) attempt.compression_level = options_.changes_level;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(
@@ -546,6 +563,7 @@ class Backup {
   std::string note_;
   bool no_copy_ = false;  // there can be none
   absl::Status stalled_;  // why one was wanted, where the spool was not full
+  KeptCopy copy_{job_};
   PrecopyRounds rounds_;
   // Of the round that runs, the pass before it included: what that has sent is in the same upload session.
   int64_t round_sent_ = 0;

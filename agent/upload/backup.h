@@ -85,8 +85,11 @@ struct BackupJob {
   // writers would wait for too long. Opened again it is the same state. SPOOL_FULL, DISK_FULL, UNNAMED_FILES: there can be no copy;
   // COPY_GROWTH, while it is read: it cannot be kept. May be empty.
   std::function<absl::StatusOr<std::unique_ptr<capture::TextSource>>()> open_text_of_copy = {};
-  // Lets that copy go, which nobody reads any more. May be empty.
+  // Lets that copy, or the one that `open` reads, go: nobody reads it any more, and the next pass takes another. May be empty.
   std::function<void()> drop_copy = {};
+  // Whether the copy may stay, asked about once a second while the link is waited for: COPY_GROWTH where it may not, which lets it go
+  // between two passes, and in one ends that as an error of the source. May be empty.
+  std::function<absl::Status()> still_kept = {};
   // A source that pins nothing between its extents.
   std::function<absl::StatusOr<std::unique_ptr<capture::PageSource>>()> open_precopy;
   // Instead of `open`. The ledger is the caller's affair then.

@@ -359,6 +359,43 @@ TEST_F(TextBackup, ACopyThatCannotBeKeptIsLetGo) {
   EXPECT_EQ(ReasonOf(Run().status), "COPY_GROWTH");
 }
 
+// While the link is away nobody reads of the copy, and its disk fills up: it is let go, and taken anew.
+TEST_F(TextBackup, ACopyThatCannotBeKeptIsLetGoWhileTheLinkIsAway) {
+  wal_ = false;
+  options_.spool.max_bytes = 100'000;
+  MayCopy();
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (!request.has_chunks() || dropped_ > 0) return absl::OkStatus();
+    controller_.connected = false;
+    return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
+  };
+  job_.still_kept = [this] {
+    return controller_.connected ? absl::OkStatus() : Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space");
+  };
+  job_.drop_copy = [this] {
+    ++dropped_;
+    controller_.connected = true;
+  };
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(Stored(), text_);
+  EXPECT_EQ(dropped_, 1);
+  EXPECT_EQ(copies_, 2);
+}
+
+// A link that is there and takes nothing.
+TEST_F(TextBackup, ACopyThatCannotBeKeptEndsAnUploadThatWaits) {
+  wal_ = false;
+  options_.spool.max_bytes = 100'000;
+  MayCopy();
+  bool waits = false;
+  controller_.swallow = [&](const v1::UploadRequest& request) { return waits = request.has_chunks(); };
+  job_.still_kept = [&] { return waits ? Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space") : absl::OkStatus(); };
+  EXPECT_EQ(ReasonOf(Run().status), "COPY_GROWTH");
+  EXPECT_EQ(copies_, 1);
+  EXPECT_EQ(dropped_, 1);
+}
+
 TEST_F(TextBackup, WhatTheSpoolCannotHoldIsSentWhileItIsRead) {
   options_.spool.max_bytes = 100'000;
   v1::UploadBegin begin;
