@@ -238,6 +238,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
     return Error(absl::StatusCode::kUnavailable, "COMPARE_LATER", "older states are uploaded first");
   if (session_id_.empty()) session_id_ = NewUlid(clock_.Now());
   const SteadyTime began = clock_.Steady();
+  const Moment began_at = Moment::Now(clock_);
   const bool again = compare_again_.exchange(false);
   Shipper::Comparison comparison;
   comparison.session_id = session_id_;
@@ -307,6 +308,9 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
     if (!place_is_kept) compared->place.reset();
     session_id_.clear();
     fresh_base_ = false;
+    // What is sent before it is pinned takes its time as well.
+    if (!detached && compared->current && Between(began_at, compared->taken) > options_.MostApart())
+      NoteApart(compared->taken, "pages took longer to be compared than states may be apart");
     if (compared->spooled) {
       Spooled(compared->taken);
     } else if (compared->current) {

@@ -167,6 +167,8 @@ class Follower {
   void Unchanged(const Moment& at);
   // A state, or a look that found nothing new, is about to be known: whether it ends a gap of a slow link.
   void KnownAgain(const Moment& at);
+  // A state that has something new, behind which none is known for longer than a gap is long: what came in between has none.
+  void NoteApart(const Moment& taken, const std::string& message);
   // More is committed than was taken for longer than a gap is long, since older states go first.
   bool PausedForLong() const;
   bool Connected();

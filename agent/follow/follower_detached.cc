@@ -176,7 +176,10 @@ bool Follower::SendLast(const CancelToken& cancel) {
     spdlog::info("{}: the last sync was interrupted, pages are compared: {}", options_.database, MessageOf(shipped.status()));
     return false;
   }
-  if (!shipped->snapshot_id.empty()) spools ? Spooled(taken) : Acknowledged(shipped->snapshot_id, taken);
+  if (!shipped->snapshot_id.empty()) {
+    NoteApart(taken, "the state before took longer to be sent, or spooled, than states may be apart");
+    spools ? Spooled(taken) : Acknowledged(shipped->snapshot_id, taken);
+  }
   LF_CRASH_POINT("follow.shipped");
   return true;
 }

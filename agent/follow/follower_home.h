@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_AGENT_FOLLOW_FOLLOWER_HOME_H_
 #define LITEFLEET_AGENT_FOLLOW_FOLLOWER_HOME_H_
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -48,6 +49,9 @@ struct FollowOptions {
   std::chrono::milliseconds prove_every{std::chrono::hours(24)};
   // Called while nothing is held, so that a test can say what comes in just that moment; empty: nothing.
   std::function<void()> while_aside = {};
+
+  // Between two states that are further apart others are missing.
+  std::chrono::nanoseconds MostApart() const { return std::max<std::chrono::nanoseconds>(short_gap, 2 * interval); }
 };
 
 // What the rest of the agent keeps for a follower, and is told by it.

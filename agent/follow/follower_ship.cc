@@ -177,7 +177,10 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   spooling_.stalled = false;
   busy_at_ = clock_.Steady();
   Progress();
-  if (!shipped->snapshot_id.empty()) spools ? Spooled(stretch.moment()) : Acknowledged(shipped->snapshot_id, stretch.moment());
+  if (!shipped->snapshot_id.empty()) {
+    NoteApart(stretch.moment(), "the state before took longer to be sent, or spooled, than states may be apart");
+    spools ? Spooled(stretch.moment()) : Acknowledged(shipped->snapshot_id, stretch.moment());
+  }
   LF_CRASH_POINT("follow.shipped");
   if (was_saved) return true;  // the hold of now began after it
   shipped_ = stretch.to;
@@ -280,7 +283,7 @@ bool Follower::TrySave(std::string& doubt) {
 
 bool Follower::FailsForLong(std::optional<Failing>& failing) const {
   const SteadyTime now = clock_.Steady();
-  if (!failing.has_value() || now - failing->last > std::max(options_.short_gap, 2 * options_.interval)) failing = {now, now};
+  if (!failing.has_value() || now - failing->last > options_.MostApart()) failing = {now, now};
   failing->last = now;
   if (now - failing->since <= options_.lease) return false;
   failing.reset();

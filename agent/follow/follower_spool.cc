@@ -49,17 +49,20 @@ void Follower::Spooled(const Moment& taken) {
 }
 
 bool Follower::PausedForLong() const {
-  const auto most = std::max<std::chrono::nanoseconds>(options_.short_gap, 2 * options_.interval);
   const Moment known = KnownUntil();
-  return known.known() && Between(known, Moment::Now(clock_)) > most;
+  return known.known() && Between(known, Moment::Now(clock_)) > options_.MostApart();
+}
+
+void Follower::NoteApart(const Moment& taken, const std::string& message) {
+  if (gap_.has_value()) return;
+  if (const Moment known = KnownUntil(); known.known() && Between(known, taken) > options_.MostApart()) BeginGap(kLinkSlow, message);
 }
 
 void Follower::KnownAgain(const Moment& at) {
   if (!gap_.has_value() || gap_->reason != kLinkSlow) return;
   // It ended with the state before this one.
   const Moment before = KnownUntil();
-  const auto most = std::max<std::chrono::nanoseconds>(options_.short_gap, 2 * options_.interval);
-  if (Between(before, at) <= most) EndGap(before);
+  if (Between(before, at) <= options_.MostApart()) EndGap(before);
 }
 
 void Follower::PlanDrain() {
