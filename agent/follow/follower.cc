@@ -34,16 +34,18 @@ constexpr std::chrono::hours kNotSet{24 * 30};
 Follower::Follower(FollowOptions options, Shipper& shipper, FollowerHome& home, const Clock& clock)
     : options_(std::move(options)), shipper_(shipper), home_(home), clock_(clock) {
   const FollowerHome::Rested rested = home_.Remembered(options_.database);
-  const auto known = shipper_.Known();
-  if (known.ok() && !known->empty() && *known == rested.snapshot_id) rested_facts_ = remembered_ = rested.facts;
+  const auto newest = shipper_.Known();
+  if (newest.ok() && !newest->empty() && *newest == rested.snapshot_id) rested_facts_ = remembered_ = rested.facts;
   shipper_.Rest();
   // What was committed meanwhile is found by comparing, and the states in between are not to be had.
   gap_ = rested.gap;
-  // Of the two the later one by what came first, whatever the clock said.
-  auto from = rested.known_until.has_value() ? rested.known_until : rested.synced_at;
-  if (const auto spooled = shipper_.SpooledUntil(); spooled.has_value()) from = std::max(from, spooled);
+  // Whatever the clock said of each: the last look saw all that is spooled, which is newer than all that was acknowledged.
+  const auto known = [](const std::optional<SystemTime>& at) { return at.has_value() ? std::optional(Moment{*at}) : std::nullopt; };
+  std::optional<Moment> from = known(rested.known_until);
+  if (!from.has_value()) from = shipper_.SpooledUntil(rested.synced_at.value_or(SystemTime()));
+  if (!from.has_value()) from = known(rested.synced_at);
   if (from.has_value()) {
-    current_ = {*from};
+    current_ = *from;
     if (!gap_.has_value() && rested.agent_ran) gap_ = {current_, "RELEASED", "its settings were changed", false};
     if (!gap_.has_value()) gap_ = {current_, "AGENT_DOWN", "the agent did not run", false};
   }
@@ -538,13 +540,11 @@ void Follower::Acknowledged(const std::string& snapshot_id, const Moment& taken)
   KnownAgain(taken);
   current_ = taken;
   remembered_.clear();
-  const SystemTime now = clock_.Now();
   MutexLock lock(mu_);
   status_.snapshot_id = snapshot_id;
   status_.unchanged_at = taken.at;
   status_.known_until = taken;
-  *status_.health.mutable_last_sync_at() = ToProtoTime(now);
-  *status_.health.mutable_lag() = ToProtoDuration(std::chrono::duration_cast<milliseconds>(now - taken.at));
+  SetLastSync(status_.health, taken, Moment::Now(clock_));
 }
 
 }  // namespace litefleet::follow

@@ -2,6 +2,7 @@
 #ifndef LITEFLEET_AGENT_FOLLOW_FOLLOWER_PARTS_H_
 #define LITEFLEET_AGENT_FOLLOW_FOLLOWER_PARTS_H_
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <compare>
@@ -13,6 +14,8 @@
 
 #include "agent/follow/moment.h"
 #include "common/base/clock.h"
+#include "common/base/proto_time.h"
+#include "litefleet/v1/agent_service.pb.h"
 
 namespace litefleet::follow {
 
@@ -48,6 +51,14 @@ struct Released {
   std::string facts;  // where all was shipped; empty: not
   std::string why;
 };
+
+// What was taken then was acknowledged now.
+inline void SetLastSync(v1::CaptureHealth& health, const Moment& taken, const Moment& now) {
+  *health.mutable_last_sync_at() = ToProtoTime(now.at);
+  // Where the clock was set in between, and nothing else is known, it may be less than nothing.
+  const auto lag = std::max(std::chrono::nanoseconds(0), Between(taken, now));
+  *health.mutable_lag() = ToProtoDuration(std::chrono::duration_cast<std::chrono::milliseconds>(lag));
+}
 
 // When the WAL is folded, and what came of it.
 struct Checkpoints {

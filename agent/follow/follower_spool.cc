@@ -169,13 +169,11 @@ void Follower::Drained(const Shipper::Drained& drained, std::chrono::nanoseconds
   }
   const bool spooled = shipper_.Spooled();
   if (drained.snapshots > 0) {
-    const SystemTime at = clock_.Now();
     MutexLock lock(mu_);
     status_.snapshot_id = drained.snapshot_id;
     status_.unchanged_at.reset();
     if (!spooled && status_.known_until.has_value()) status_.unchanged_at = status_.known_until->at;
-    *status_.health.mutable_last_sync_at() = ToProtoTime(at);
-    *status_.health.mutable_lag() = ToProtoDuration(std::chrono::duration_cast<milliseconds>(at - drained.taken_at));
+    SetLastSync(status_.health, drained.taken, Moment::Now(clock_));
   }
   if (!spooled) {
     spooling_.sync_pause = std::chrono::nanoseconds(0);

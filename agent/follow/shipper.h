@@ -19,6 +19,7 @@
 #include "absl/status/statusor.h"
 #include "agent/capture/online_source.h"
 #include "agent/follow/extent_names.h"
+#include "agent/follow/moment.h"
 #include "agent/follow/wal_feed.h"
 #include "agent/ledger/ledger.h"
 #include "agent/spool/snapshot_spool.h"
@@ -78,8 +79,9 @@ class Shipper {
   bool MaySpool() const { return options_.snapshots != nullptr; }
   // Something waits in the spool, so that everything new goes there.
   bool Spooled() const { return MaySpool() && options_.snapshots->UsageOf(options_.database).snapshots > 0; }
-  // When the newest state there was taken; unset: there is none.
-  std::optional<SystemTime> SpooledUntil() const;
+  // When the newest state there was taken, by the clock as it is set now; unset: there is none. `earliest`: of a state before it, where
+  // known.
+  std::optional<Moment> SpooledUntil(SystemTime earliest) const;
   // Of a state that is spooled.
   struct Waiting {
     // As it was asked to be shipped, where it was: the same session may have been committed.
@@ -100,7 +102,7 @@ class Shipper {
     bool base_gone = false;   // since the controller does not have what it was built on
     uint32_t snapshots = 0;   // that were acknowledged
     std::string snapshot_id;  // of the last one
-    SystemTime taken_at{};    // its
+    Moment taken{};           // its, as the controller was told
   };
   // Uploads from the oldest on; none is begun after `most`. `tick` is called at least every 100 ms, told whether anything was sent, and may
   // call Spool meanwhile.

@@ -32,9 +32,10 @@ absl::Status Busy(const std::string& database) {
 
 }  // namespace
 
-std::optional<SystemTime> Shipper::SpooledUntil() const {
+std::optional<Moment> Shipper::SpooledUntil(SystemTime earliest) const {
   const auto newest = MaySpool() ? options_.snapshots->Newest(options_.database) : std::nullopt;
-  return newest.has_value() ? std::optional(newest->taken_at()) : std::nullopt;
+  if (!newest.has_value()) return std::nullopt;
+  return Moment{options_.snapshots->TakenAt(*newest, earliest), newest->taken_since_boot(options_.snapshots->boot_id())};
 }
 
 bool Shipper::KnowsNewest() {
@@ -196,8 +197,8 @@ absl::Status Shipper::BoundCount(const spool::GoesOn& goes_on) {
         snapshots.MergeSome(options_.database, spool::kSpoolFull, options_.backup.spool.reserve, spool::kMergeLevel, draining_, goes_on);
     if (merged.ok() && !*merged) break;
     if (merged.ok()) continue;
-    if (snapshots.UsageOf(options_.database).snapshots >= 2 * most) return merged.status();
     if (absl::IsCancelled(merged.status())) return merged.status();
+    if (snapshots.UsageOf(options_.database).snapshots >= 2 * most) return merged.status();
     spdlog::warn("{}: spooled snapshots could not be merged: {}", options_.database, MessageOf(merged.status()));
     break;
   }
@@ -226,11 +227,11 @@ absl::StatusOr<Shipper::Compared> Shipper::CompareSpooled(const Comparison& comp
   spool::SnapshotSpool& snapshots = *options_.snapshots;
   const auto use = snapshots.TryUse(options_.database);
   if (!use.has_value()) return Busy(options_.database);
-  // What is dropped is what the database is compared with no more, and that is all.
   const spool::GoesOn goes_on = [&] {
     const bool on = comparison.tick(false);
     return on && !cancel.cancelled() ? absl::OkStatus() : Cancelled();
   };
+  // What is dropped is what the database is compared with no more, and that is all.
   if (const absl::Status expired = ExpireSpooled(goes_on); !expired.ok() && ReasonOf(expired) != spool::kSpoolExpired) return expired;
   CloseLedger();
   LF_ASSIGN_OR_RETURN(const auto controllers, ledger::Ledger::Open(options_.ledger_file, options_.ledger_identity));
@@ -240,8 +241,8 @@ absl::StatusOr<Shipper::Compared> Shipper::CompareSpooled(const Comparison& comp
   source.wal_only = true;
   source.cancelled = [&] { return !goes_on().ok(); };
   spool::TakeJob job;
-  job.database = options_.database;
   job.goes_on = goes_on;
+  job.database = options_.database;
   job.operation_id = comparison.session_id;
   job.timeline = comparison.timeline;
   job.started_at = clock_.Now();
@@ -297,7 +298,8 @@ Shipper::Drained Shipper::Drain(std::chrono::milliseconds most, const CancelToke
   job.acknowledged = [&](const spool::SpooledSnapshot& snapshot, const std::string& id, const v1::Progress&) {
     last = snapshot.id();
     drained.snapshot_id = id;
-    drained.taken_at = snapshot.taken_at();
+    drained.taken = {FromUnixMillis(snapshots.ReadState(options_.database).acknowledged_taken_at_ms()),
+                     snapshot.taken_since_boot(snapshots.boot_id())};
     ++drained.snapshots;
     acknowledged(id);
     return absl::OkStatus();

@@ -26,7 +26,7 @@ class SpoolingTest : public FollowerTest {
       return on_begin_ && request.has_begin() ? on_begin_(request.begin()) : absl::OkStatus();
     };
   }
-  void OpenSpool() {
+  void OpenSpool(const std::string& boot_id = BootId()) {
     spool_.reset();
     gaps_.reset();
     std::vector<std::string> damaged;
@@ -34,7 +34,7 @@ class SpoolingTest : public FollowerTest {
     ASSERT_TRUE(gaps.ok()) << gaps.status();
     gaps_ = *std::move(gaps);
     said_.clear();
-    auto spool = spool::SnapshotSpool::Open(Path("state/spooled"), *gaps_, clock_, said_);
+    auto spool = spool::SnapshotSpool::Open(Path("state/spooled"), *gaps_, clock_, said_, boot_id);
     ASSERT_TRUE(spool.ok()) << spool.status();
     spool_ = *std::move(spool);
     snapshots_ = spool_.get();
