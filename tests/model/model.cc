@@ -46,6 +46,7 @@ void Model::Apply(const std::string& line) {
       its.session.clear();
     } else if (what == "forgetting" || what == "forgotten") {
       its.forgetting = what == "forgetting";
+      if (!its.forgetting) ++forgotten;
       if (in >> text) its.id = DeviceId(text);
       its.session.clear();
       its.base.clear();

@@ -50,6 +50,7 @@ struct Model {
   bool ever_flipped = false;
   int64_t clock_ms = 0;   // passed
   int counted = 0;        // how often the catalog counted on, durable in the packs
+  int forgotten = 0;      // devices; their ids are never given again
   bool outdated = false;  // an older copy of the catalog was put in its place, and no rebuild has ended since
   bool ended = false;     // the process said that it has done all it wanted
   std::string violation;

@@ -120,7 +120,8 @@ void World::Forget(int device) {
   catalog::RecordCatalog due(*path_.db);
   if (!Expect(rebuild::StoreRecords(due, *path_.store, clock_).WriteDue(), {}, "write that it is forgotten")) return;
   if (!Expect(deletions_.DropForgottenDatabases(), {}, "drop databases")) return;
-  const std::string next = fmt::format("{:08x}-2222-4222-8222-222222222222", static_cast<uint32_t>(random_()));
+  // Ids are never given twice.
+  const std::string next = fmt::format("{:08x}-2222-4222-8222-222222222222", model_.forgotten + 1);
   tell_(fmt::format("forgotten {} {}", device, next));
   OpenHealer();
 }
