@@ -278,8 +278,11 @@ void Attempt::Pump() {
   {
     MutexLock lock(mu_);
     if (writing_ || stopped_ || ended_) return;
+    session_.LimitUnreceived(pace_.Window(static_cast<int64_t>(options_.limits.message_bytes)));
     std::optional<v1::UploadRequest> next = session_.NextRequest(rate_.Budget(Now()));
     if (!next) return;
+    if (next->has_begin() || next->has_offer()) pace_.Asked(Now());
+    if (next->has_chunks()) pace_.Sent(Now());
     request = *std::move(next);
     v1::UploadCommit* const commit = request.has_commit()  ? request.mutable_commit()
                                      : request.has_whole() ? request.mutable_whole()->mutable_commit()
@@ -312,6 +315,9 @@ void Attempt::OnResponse(const v1::UploadResponse& response) {
   {
     MutexLock lock(mu_);
     last_progress_ = Now();
+    // A whole upload has answers that belong to no question.
+    if ((response.has_accepted() || response.has_missing()) && !session_.sent_whole()) pace_.Answered(last_progress_);
+    if (response.has_received()) pace_.Received(response.received().bytes(), last_progress_);
     absl::Status status = session_.OnResponse(response);
     if (status.ok() && session_.sent_whole()) status = CheckAccepted();  // nobody else looks any more
     if (!status.ok() && !ended_) ended_ = status;

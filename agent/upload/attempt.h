@@ -17,6 +17,7 @@
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
 #include "agent/upload/chunk_feed.h"
+#include "agent/upload/link_pace.h"
 #include "agent/upload/session.h"
 #include "agent/upload/transport.h"
 #include "common/base/cancel_token.h"
@@ -94,6 +95,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   Mutex mu_;
   CondVar changed_;
   UploadSession session_ ABSL_GUARDED_BY(mu_);
+  LinkPace pace_ ABSL_GUARDED_BY(mu_);
   SteadyTime last_progress_ ABSL_GUARDED_BY(mu_);
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   int64_t last_payload_ ABSL_GUARDED_BY(mu_) = 0;  // of the last message of chunks

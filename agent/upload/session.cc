@@ -11,6 +11,9 @@ namespace litefleet::upload {
 namespace {
 
 constexpr size_t kMaxChunksPerOffer = 256;
+constexpr size_t kFirstMessage = 64 << 10;
+// Below it the controller may have taken out everything without telling.
+constexpr int64_t kUntold = 64 << 10;
 
 absl::Status Protocol(std::string_view what) {
   return Error(absl::StatusCode::kInternal, "UPLOAD_PROTOCOL", fmt::format("the controller {}", what),
@@ -187,6 +190,10 @@ std::optional<v1::UploadRequest> UploadSession::NextWhole(int64_t budget) {
 
 std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
   const int64_t undurable = counts_.wire_bytes - counts_.durable_bytes;
+  const int64_t unreceived = sent_bytes_ - received_bytes_;
+  const int64_t receive_window = receive_window_bytes_ > 0 ? std::min(receive_window_bytes_, most_unreceived_) : INT64_MAX;
+  // The first one is small: soon it is known how fast the link is.
+  const size_t message_bytes = sent_bytes_ == 0 ? std::min(limits_.message_bytes, kFirstMessage) : limits_.message_bytes;
   size_t count = 0;
   size_t bytes = 0;
   for (const Sending& sending : ready_) {
@@ -194,17 +201,19 @@ std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
     const size_t size = sending.packed->data.size();
     // On a slow link nothing is heard before a message has arrived, not even the answer to a ping: it grows beyond its size by no chunk but
     // the only one.
-    if (count > 0 && bytes + size > limits_.message_bytes) break;
+    if (count > 0 && bytes + size > message_bytes) break;
     // One chunk fits into every window: a window smaller than a chunk must not stop everything.
     if (undurable + static_cast<int64_t>(bytes) > 0 && undurable + static_cast<int64_t>(bytes + size) > window_bytes_) break;
+    if (unreceived + static_cast<int64_t>(bytes) >= kUntold && static_cast<int64_t>(bytes + size) > receive_window - unreceived) break;
     ++count;
     bytes += size;
   }
   if (count == 0 || budget <= 0) return std::nullopt;
   // A small message goes out only when nothing is about to make it larger.
   const bool more_coming = count < ready_.size() || !wanted_.empty();
-  if (bytes < limits_.message_bytes && more_coming && undurable + static_cast<int64_t>(bytes) < window_bytes_ &&
-      packed_bytes_ < limits_.max_packed_bytes) {
+  const bool windows_open =
+      undurable + static_cast<int64_t>(bytes) < window_bytes_ && static_cast<int64_t>(bytes) < receive_window - unreceived;
+  if (bytes < message_bytes && more_coming && windows_open && packed_bytes_ < limits_.max_packed_bytes) {
     const bool stopped_by_size = count < ready_.size() && ready_[count].packed.has_value();
     if (!stopped_by_size) return std::nullopt;
   }
@@ -215,6 +224,7 @@ std::optional<v1::UploadRequest> UploadSession::NextChunks(int64_t budget) {
     FillData(std::move(ready_.front()), *chunks.add_chunks());
     ready_.pop_front();
   }
+  sent_bytes_ += static_cast<int64_t>(bytes);
   return request;
 }
 
@@ -231,6 +241,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       can_precopy_ = response.accepted().can_precopy();
       can_size_at_commit_ = response.accepted().can_size_at_commit();
       takes_whole_ = response.accepted().takes_whole();
+      receive_window_bytes_ = response.accepted().receive_window_bytes();
       if (sent_whole_) {
         // The parts that follow are sent again where they are missing, and the commit is: nothing of what was sent counts.
         commit_sent_ = false;
@@ -242,6 +253,9 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       return absl::OkStatus();
     case v1::UploadResponse::kMissing:
       return OnMissing(response.missing());
+    case v1::UploadResponse::kReceived:
+      received_bytes_ = std::clamp(response.received().bytes(), received_bytes_, sent_bytes_);
+      return absl::OkStatus();
     case v1::UploadResponse::kDurable:
       // Chunks of streams before this one are in the count of `accepted`; the others became durable in the order sent.
       for (; durable_chunks_ < response.durable().durable_chunks() && !undurable_.empty(); ++durable_chunks_) {

@@ -6,7 +6,7 @@
 // waits. A small sync of continuous capture waits for nothing: where the controller takes that, it is one message (UploadWhole), and what
 // the controller does not take of it goes on as any other upload. The producer offers chunks in ascending order of pages; the controller
 // answers each offer with the positions that it wants; those are compressed (by whoever drives this) and sent in the order of the offers,
-// within the window. Memory: at most `max_raw_chunks` chunks of 256 KiB are held between offer and answer or compression, and at most
+// within the windows. Memory: at most `max_raw_chunks` chunks of 256 KiB are held between offer and answer or compression, and at most
 // `max_packed_bytes` of compressed ones; a message is at most 256 KiB, and a little for names.
 //
 // Not for several attempts: a cut link needs a new object with the same session_id. Thread safety: none. Errors: what the peer does
@@ -113,6 +113,8 @@ class UploadSession {
   bool settled() const { return accepted_ && gathering_.empty() && offered_.empty() && differing_.empty(); }
   // Sends what has gathered, however little: the producer is about to wait.
   void FlushOffers();
+  // Where the controller tells what it has taken out: no more than this is sent beyond it.
+  void LimitUnreceived(int64_t bytes) { most_unreceived_ = bytes; }
   // After the last Offer, once.
   void Commit(v1::UploadCommit commit);
 
@@ -175,6 +177,10 @@ class UploadSession {
   bool whole_ = false;
   bool sent_whole_ = false;
   int64_t window_bytes_ = 0;
+  int64_t receive_window_bytes_ = 0;  // 0: none
+  int64_t most_unreceived_ = INT64_MAX;
+  int64_t sent_bytes_ = 0;  // payload of chunk messages of this stream, and how much of it was taken out there
+  int64_t received_bytes_ = 0;
   uint32_t max_offered_;           // before `accepted` the early ones
   uint64_t durable_chunks_ = 0;    // of the session, as last heard
   std::deque<int64_t> undurable_;  // sizes of what was sent and is not durable yet; bounded by the window

@@ -30,7 +30,7 @@ constexpr int kServerPingMs = 60'000;
 constexpr int kPingTimeoutMs = 60'000;
 constexpr int kMinReceivedPingMs = 10'000;
 constexpr int kHandshakeMs = 20'000;
-// What a sender may have under way in one stream: enough for 8 Mbit/s at 1 s of delay.
+// What a sender may have under way in one stream before more is asked for.
 constexpr int kLookaheadBytes = 1 << 20;
 constexpr int kMaxMetadataBytes = 16 << 10;
 constexpr int kMaxServerThreads = 64;
@@ -45,6 +45,7 @@ grpc::ChannelArguments ClientArguments(const ChannelOptions& options) {
   arguments.SetInt(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, kMaxMessageBytes);
   arguments.SetInt(GRPC_ARG_MAX_SEND_MESSAGE_LENGTH, kMaxMessageBytes);
   arguments.SetInt(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);
+  // What comes is written to a device's disk, and waits in a device's memory: the connection's window stays at 64 KiB and a message.
   arguments.SetInt(GRPC_ARG_HTTP2_BDP_PROBE, 0);
   arguments.SetInt(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   arguments.SetInt(GRPC_ARG_ENABLE_RETRIES, 0);
@@ -80,7 +81,10 @@ void ApplyServerLimits(grpc::ServerBuilder& builder, const ServerLimits& limits)
   builder.SetMaxSendMessageSize(kMaxMessageBytes);
   // Two processes that listen on one port would share its connections at random.
   builder.AddChannelArgument(GRPC_ARG_ALLOW_REUSEPORT, 0);
-  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 0);
+  // Without the probe all streams of a connection share 64 KiB, and a message, for each round trip, whatever the lookahead says. With it
+  // the window is 4 MiB and more: what one upload may have in memory here is bounded by its own window
+  // (IngestLimits::receive_window_bytes).
+  builder.AddChannelArgument(GRPC_ARG_HTTP2_BDP_PROBE, 1);
   builder.AddChannelArgument(GRPC_ARG_HTTP2_STREAM_LOOKAHEAD_BYTES, kLookaheadBytes);
   builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, limits.max_streams_per_connection);
   builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, kMaxMetadataBytes);

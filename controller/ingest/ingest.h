@@ -30,9 +30,10 @@
 namespace litefleet::ingest {
 
 struct IngestLimits {
-  int64_t window_bytes = 32 << 20;  // payload that a device may send before it is durable; costs no memory
-  int64_t mark_bytes = 8 << 20;     // payload after which what was received is made durable
-  size_t mark_chunks = 4096;        // the same, in chunks
+  int64_t window_bytes = 32 << 20;         // payload that a device may send before it is durable; costs no memory
+  int64_t receive_window_bytes = 2 << 20;  // the same before it was taken out of its stream: may be in memory, one for each upload
+  int64_t mark_bytes = 8 << 20;            // payload after which what was received is made durable
+  size_t mark_chunks = 4096;               // the same, in chunks
   // Sooner after one mark the next comes after twice mark_bytes: a fast upload does not sync all the time, a slow one repeats little.
   std::chrono::milliseconds mark_pause{0};
   uint32_t max_offered_chunks = 1024;    // told to the device

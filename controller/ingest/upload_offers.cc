@@ -125,6 +125,7 @@ absl::Status UploadSession::Begin(const v1::UploadBegin& begin, std::span<const 
   accepted.set_can_precopy(true);
   accepted.set_can_size_at_commit(true);
   accepted.set_takes_whole(true);
+  accepted.set_receive_window_bytes(limits.receive_window_bytes);
   if (row.committed) {
     accepted.set_base_snapshot_id(begin.base_snapshot_id());  // nothing will be compared: what follows is the answer
   } else {

@@ -18,6 +18,8 @@ namespace {
 
 // Payload of a message that is verified at once: that takes less than waking another thread gains.
 constexpr int64_t kVerifiedHere = 64 << 10;
+// Of what was received a device hears after so much payload, as UploadReceived says.
+constexpr int64_t kTellReceived = 64 << 10;
 // Of chunks that may wait to be recorded: the payload does not bound how many there are.
 constexpr size_t kMarksAhead = 4;
 
@@ -161,7 +163,16 @@ absl::Status UploadSession::Chunks(v1::UploadChunks& chunks) {
   auto shared = std::make_shared<decltype(task)>(std::move(task));
   if (bytes <= kVerifiedHere || !ingest_.deps().verify_executor.TryPost([shared] { (*shared)(); })) (*shared)();
   MarkIfDue();
-  return status();
+  LF_RETURN_IF_ERROR(status());
+  received_bytes_ += bytes;
+  // Of a whole upload nothing else is sent.
+  if (!holds_answers_ && received_bytes_ - told_received_ >= kTellReceived) {
+    told_received_ = received_bytes_;
+    v1::UploadResponse response;
+    response.mutable_received()->set_bytes(received_bytes_);
+    Tell(std::move(response));
+  }
+  return absl::OkStatus();
 }
 
 void UploadSession::Verify(std::vector<Job> jobs, int64_t bytes) {

@@ -141,6 +141,8 @@ class UploadSession : public std::enable_shared_from_this<UploadSession> {
   catalog::BeginFacts facts_;
   bool holds_answers_ = false;
   std::vector<v1::UploadResponse> held_answers_;
+  int64_t received_bytes_ = 0;  // payload of this stream's chunks
+  int64_t told_received_ = 0;
   uint64_t commits_at_begin_ = 0;  // Ingest::commits of the database, before facts_ were read
   bool registered_ = false;
   bool claims_left_ = false;  // of a committed session

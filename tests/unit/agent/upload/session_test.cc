@@ -95,6 +95,84 @@ TEST_F(UploadSessionTest, WithABaseTheFirstOffersDoNotWaitAndTheCommitDoes) {
   EXPECT_TRUE(session.CanOffer());
 }
 
+TEST_F(UploadSessionTest, SendsNoMoreThanMayBeUnreceived) {
+  constexpr size_t kSize = 100 << 10;
+  UploadSession::Limits limits = Limits();
+  limits.message_bytes = kSize;
+  limits.max_packed_bytes = 10 * kSize;
+  UploadSession session(Begin(), limits);
+  ASSERT_TRUE(session.NextRequest()->has_begin());
+  v1::UploadResponse response;
+  response.mutable_accepted()->set_window_bytes(100 << 20);
+  response.mutable_accepted()->set_max_offered_chunks(256);
+  response.mutable_accepted()->set_receive_window_bytes(3 * kSize);
+  ASSERT_TRUE(session.OnResponse(response).ok());
+  session.LimitUnreceived(2 * kSize);
+  const auto send = [&](uint32_t number) {
+    session.Offer(MakeChunk(number));
+    session.FlushOffers();
+    EXPECT_TRUE(session.NextRequest()->has_offer());
+    v1::UploadResponse missing;
+    missing.mutable_missing()->set_offer_id(number + 1);
+    missing.mutable_missing()->add_positions(0);
+    EXPECT_TRUE(session.OnResponse(missing).ok());
+    const auto wanted = session.TakeWanted();
+    session.GivePacked(wanted->number, Packed(kSize));
+  };
+  const auto received = [&](int64_t bytes) {
+    v1::UploadResponse told;
+    told.mutable_received()->set_bytes(bytes);
+    EXPECT_TRUE(session.OnResponse(told).ok());
+  };
+  for (uint32_t number = 0; number < 2; ++number) {
+    send(number);
+    EXPECT_TRUE(session.NextRequest()->has_chunks());
+  }
+  send(2);
+  EXPECT_FALSE(session.NextRequest()) << "as much is under way as the link is to have";
+  received(kSize);
+  EXPECT_TRUE(session.NextRequest()->has_chunks());
+  session.LimitUnreceived(10 * kSize);
+  send(3);
+  EXPECT_TRUE(session.NextRequest()->has_chunks());
+  send(4);
+  EXPECT_FALSE(session.NextRequest()) << "as much as the controller takes";
+  received(INT64_MAX);  // of what was never sent
+  received(0);
+  for (uint32_t number = 5; number < 7; ++number) {
+    EXPECT_TRUE(session.NextRequest()->has_chunks());
+    send(number);
+  }
+  EXPECT_TRUE(session.NextRequest()->has_chunks());
+  send(7);
+  EXPECT_FALSE(session.NextRequest());
+  received(int64_t{kSize} * 7);
+  EXPECT_TRUE(session.NextRequest()->has_chunks());
+}
+
+// What is left untold stops nothing: the controller does not tell each small message.
+TEST_F(UploadSessionTest, WhatMayHaveBeenTakenOutUntoldDoesNotCount) {
+  UploadSession::Limits limits = Limits();
+  UploadSession session(Begin(), limits);
+  ASSERT_TRUE(session.NextRequest()->has_begin());
+  v1::UploadResponse response;
+  response.mutable_accepted()->set_window_bytes(100 << 20);
+  response.mutable_accepted()->set_max_offered_chunks(256);
+  response.mutable_accepted()->set_receive_window_bytes(1);
+  ASSERT_TRUE(session.OnResponse(response).ok());
+  for (uint32_t number = 0; number < 20; ++number) {
+    session.Offer(MakeChunk(number));
+    session.FlushOffers();
+    ASSERT_TRUE(session.NextRequest()->has_offer());
+    v1::UploadResponse missing;
+    missing.mutable_missing()->set_offer_id(number + 1);
+    missing.mutable_missing()->add_positions(0);
+    ASSERT_TRUE(session.OnResponse(missing).ok());
+    session.GivePacked(session.TakeWanted()->number, Packed(900));
+    ASSERT_TRUE(session.NextRequest()->has_chunks()) << number;
+  }
+}
+
 TEST_F(UploadSessionTest, SendsOnlyWhatIsMissingInTheOrderOfTheOffers) {
   Accept();
   session_.Offer(MakeChunk(0));
