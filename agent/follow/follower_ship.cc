@@ -117,6 +117,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
     if (behind || left || overdue || gives_way || stalled || !short_of_space.empty() || cancel.cancelled()) stop.Interrupt();
   };
   const bool was_saved = saved_;
+  const SteadyTime progress_before = progress_at_;
   // The same session: it may have been committed, and the answer lost.
   const Shipper::Waiting waiting{session_id_, timeline, current_.at};
   const auto shipped = spools && was_saved ? shipper_.SpoolSaved(waiting, stop, look)
@@ -125,6 +126,8 @@ bool Follower::ShipPending(const CancelToken& cancel) {
                                            : shipper_.Ship(session_id_, timeline, stretch, attached_->holder(), stop, look);
   if (!shipped.ok()) {
     if (cancel.cancelled()) return false;
+    // What was written for nothing is none.
+    if (spools && ReasonOf(shipped.status()) == spool::kSpoolFull) progress_at_ = std::min(progress_at_, progress_before);
     if (!short_of_space.empty()) {
       GiveUpHold("DISK_RESERVE", short_of_space);
       return false;
@@ -135,7 +138,8 @@ bool Follower::ShipPending(const CancelToken& cancel) {
       return false;
     }
     if (overdue) {
-      GiveUpHold("LEASE_EXPIRED", "the controller did not answer");
+      spools ? GiveUpHold(kCaptureSpoolFull, "no room was made in the spool in time")
+             : GiveUpHold("LEASE_EXPIRED", "the controller did not answer");
       return false;
     }
     if (left) noticed_.store(true);

@@ -94,6 +94,36 @@ TEST_F(DrainingTest, WhereSyncsAreFarApartForASlowLinkThereIsAGap) {
   EXPECT_EQ(doubts(), 0u);
 }
 
+// Nothing more fits into the spool beside an upload that goes on: what is written for nothing again and again keeps no hold.
+TEST_F(DrainingTest, AFullSpoolBesideALongUploadLetsGo) {
+  spool_bytes_ = 64 << 10;
+  no_progress_ = std::chrono::minutes(2);
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(30000))"));
+  ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));  // that merging is tried
+  on_begin_ = [&](const v1::UploadBegin&) {
+    for (int i = 0; i < 60 && state() == v1::CAPTURE_STATE_FOLLOWING; ++i) {
+      clock_.Advance(std::chrono::seconds(1));
+      follower_->Notice();
+      app.Run("insert into t values(null, randomblob(12000))");
+      std::this_thread::sleep_for(milliseconds(20));  // that it is looked at
+    }
+    return absl::OkStatus();
+  };
+  controller_.connected = true;
+  for (int i = 0; i < 200 && home_.gaps.empty(); ++i) follower_->Step(cancel_);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("CAPTURE_SPOOL_FULL"));
+  on_begin_ = nullptr;
+  ASSERT_NO_FATAL_FAILURE(StepUntilDrained());
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  Settle();
+  ExpectShipped();
+}
+
 // With an hour between two looks, and nobody there: what is spooled goes up all the same.
 TEST_F(DrainingTest, WhatIsSpooledOfADatabaseAtRestDoesNotWaitForTheNextLook) {
   Make();
