@@ -67,17 +67,18 @@ absl::Status FileStore::RemovePack(uint64_t id) {
       known_.erase(at);
     }
   }
-  absl::Status removed = files_.Remove(PathOf(id, true));
-  if (absl::IsNotFound(removed)) removed = absl::OkStatus();
-  if (removed.ok()) removed = files_.SyncDirectory(packs_directory_);
-  if (!removed.ok()) {
+  const absl::Status removed = files_.Remove(PathOf(id, true));
+  if (!removed.ok() && !absl::IsNotFound(removed)) {
     MutexLock lock(mu_);
     if (known.has_value()) known_[id] = *std::move(known);
     return removed;
   }
-  MutexLock lock(readers_mu_);
-  readers_.erase(id);
-  return absl::OkStatus();
+  {
+    MutexLock lock(readers_mu_);
+    readers_.erase(id);
+  }
+  // The file is gone, also where this fails: a power cut may bring it back, and whoever asked asks again.
+  return files_.SyncDirectory(packs_directory_);
 }
 
 }  // namespace litefleet::store

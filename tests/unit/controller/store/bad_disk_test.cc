@@ -275,6 +275,17 @@ TEST_F(BadDiskTest, APackThatIsJustBeingRemovedIsMissingAndNotDamaged) {
   EXPECT_EQ(reason, "CHUNK_MISSING");
 }
 
+TEST_F(BadDiskTest, APackWhoseRemovalCouldNotBeSyncedIsGoneAndRemovedAgain) {
+  Open();
+  PutDurably(1);
+  ASSERT_TRUE(store_->SealOpenPack().ok());
+  fail_directory_syncs_ = 1;
+  EXPECT_FALSE(store_->RemovePack(1).ok());
+  EXPECT_TRUE(store_->Packs().empty());
+  EXPECT_EQ(ReasonOf(Scan(1).status()), "CHUNK_MISSING");
+  EXPECT_TRUE(store_->RemovePack(1).ok());
+}
+
 TEST_F(BadDiskTest, ABadPlaceIsDamageOfWhatStandsThereAndOfNothingElse) {
   Open();
   std::vector<Placed> placed;
