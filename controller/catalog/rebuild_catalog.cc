@@ -32,6 +32,8 @@ create table found.part (snapshot text, part integer, first_page integer, pack i
   without rowid;
 create table found.snapshot (session text primary key, device text, database text, sequence integer, received_at integer, record blob,
   pack integer, offset integer, id text, layers integer);
+create table found.spare (id text, layers integer, pack integer, offset integer, record blob, primary key (id, layers, pack, offset))
+  without rowid;
 create table found.mark (id text primary key, revision integer, deleted integer, pinned integer, session text, sequence integer, last_pack integer)
   without rowid;
 create table found.gone (device text, database text, first integer, last integer, last_pack integer,
@@ -96,6 +98,16 @@ absl::Status RebuildCatalog::AddManifestPart(const std::string& snapshot, uint32
 }
 
 absl::Status RebuildCatalog::AddSnapshot(const storage::v1::SnapshotRecord& record, PackPlace place) {
+  const std::string session = record.session_id().empty() ? record.snapshot_id() : record.session_id();
+  const std::string bytes = record.SerializeAsString();
+  // Where records of one snapshot differ, all are kept: what one names may not be there (Others).
+  LF_ASSIGN_OR_RETURN(Statement * spare,
+                      Cached("insert or ignore into found.spare select id, layers, pack, offset, record from found.snapshot "
+                             "where session = ?1 and id = ?2 and record <> ?6 "
+                             "union all select ?2, ?3, ?4, ?5, ?6 from found.snapshot "
+                             "where session = ?1 and id = ?2 and record <> ?6"));
+  spare->Bind(1, session).Bind(2, record.snapshot_id()).Bind(3, int64_t{record.layers_size()}).Bind(4, static_cast<int64_t>(place.pack));
+  LF_RETURN_IF_ERROR(spare->Bind(5, static_cast<int64_t>(place.offset)).BindBlob(6, AsBytes(bytes)).Run());
   // Of one snapshot the record with more layers counts, wherever a rewrite has put a copy of an older one.
   LF_ASSIGN_OR_RETURN(Statement * insert,
                       Cached("insert into found.snapshot values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) on conflict (session) do update set "
@@ -103,9 +115,9 @@ absl::Status RebuildCatalog::AddSnapshot(const storage::v1::SnapshotRecord& reco
                              "received_at = excluded.received_at, record = excluded.record, pack = excluded.pack, "
                              "offset = excluded.offset, id = excluded.id, layers = excluded.layers where (case when excluded.id = id then "
                              "excluded.layers - layers else 0 end, excluded.pack, excluded.offset) >= (0, pack, offset)"));
-  insert->Bind(1, record.session_id().empty() ? record.snapshot_id() : record.session_id()).Bind(2, record.device_id());
+  insert->Bind(1, session).Bind(2, record.device_id());
   insert->Bind(3, record.database()).Bind(4, static_cast<int64_t>(record.sequence())).Bind(5, record.received_at_ms());
-  insert->BindBlob(6, AsBytes(record.SerializeAsString())).Bind(7, static_cast<int64_t>(place.pack));
+  insert->BindBlob(6, AsBytes(bytes)).Bind(7, static_cast<int64_t>(place.pack));
   return insert->Bind(8, static_cast<int64_t>(place.offset)).Bind(9, record.snapshot_id()).Bind(10, int64_t{record.layers_size()}).Run();
 }
 
@@ -147,6 +159,25 @@ absl::Status RebuildCatalog::ForEachSnapshot(absl::FunctionRef<absl::Status(cons
     found.place = {.pack = static_cast<uint64_t>(list.Int(1)), .offset = static_cast<uint64_t>(list.Int(2))};
     LF_RETURN_IF_ERROR(visit(found));
   }
+}
+
+absl::StatusOr<std::vector<RebuildCatalog::Found>> RebuildCatalog::Others(const Found& found) {
+  LF_ASSIGN_OR_RETURN(Statement * get, Cached("select record, pack, offset from found.spare where id = ? and (pack, offset) <> (?, ?) "
+                                              "order by layers desc, pack desc, offset desc"));
+  get->Bind(1, found.record.snapshot_id()).Bind(2, static_cast<int64_t>(found.place.pack));
+  get->Bind(3, static_cast<int64_t>(found.place.offset));
+  std::vector<Found> others;
+  for (;;) {
+    LF_ASSIGN_OR_RETURN(const bool row, get->Step());
+    if (!row) break;
+    Found other;
+    const ByteView record = get->Blob(0);
+    if (!other.record.ParseFromArray(record.data(), static_cast<int>(record.size()))) continue;
+    other.place = {.pack = static_cast<uint64_t>(get->Int(1)), .offset = static_cast<uint64_t>(get->Int(2))};
+    others.push_back(std::move(other));
+  }
+  get->Reset();
+  return others;
 }
 
 absl::StatusOr<std::vector<ManifestPlace>> RebuildCatalog::Parts(const std::string& snapshot, uint32_t first, uint32_t limit) {

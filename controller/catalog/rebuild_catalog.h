@@ -58,6 +58,9 @@ class RebuildCatalog {
   };
   // In the order in which they were received. `visit` may call what stands below.
   absl::Status ForEachSnapshot(absl::FunctionRef<absl::Status(const Found&)> visit);
+  // Other records of the same snapshot, to be tried in this order where what `found` names is not there: a heal that was cut off leaves
+  // one.
+  absl::StatusOr<std::vector<Found>> Others(const Found& found);
   // Ascending parts from `first` on, at most `limit`; a gap ends them.
   absl::StatusOr<std::vector<ManifestPlace>> Parts(const std::string& snapshot, uint32_t first, uint32_t limit);
   struct FoundChunk {

@@ -160,28 +160,42 @@ class Rebuilder {
     return absl::OkStatus();
   }
 
-  absl::Status ProveAndKeep(const catalog::RebuildCatalog::Found& found) {
-    const storage::v1::SnapshotRecord& record = found.record;
+  absl::Status ProveAndKeep(const catalog::RebuildCatalog::Found& newest) {
     std::string why;
+    LF_ASSIGN_OR_RETURN(bool kept, KeepProven(newest, why));
+    if (kept) return absl::OkStatus();
+    // The catalog may never have pointed to it: a heal was cut off behind its record, and a prune has dropped the layer that it added.
+    LF_ASSIGN_OR_RETURN(const auto others, catalog_.Others(newest));
+    for (const catalog::RebuildCatalog::Found& other : others) {
+      std::string why_not;
+      LF_ASSIGN_OR_RETURN(kept, KeepProven(other, why_not));
+      if (kept) return absl::OkStatus();
+    }
+    ++report_.snapshots_lost;
+    const storage::v1::SnapshotRecord& record = newest.record;
+    Problem(fmt::format("snapshot {} of {}/{}: {}", record.snapshot_id(), record.device_id(), record.database(), why));
+    return absl::OkStatus();
+  }
+
+  // False: it cannot be proven, and `why` says what is missing.
+  absl::StatusOr<bool> KeepProven(const catalog::RebuildCatalog::Found& found, std::string& why) {
+    const storage::v1::SnapshotRecord& record = found.record;
     std::vector<catalog::ManifestPlace> places;
     needed_.clear();
     LF_RETURN_IF_ERROR(Prove(record, places, why));
-    if (!why.empty()) {
-      ++report_.snapshots_lost;
-      Problem(fmt::format("snapshot {} of {}/{}: {}", record.snapshot_id(), record.device_id(), record.database(), why));
-      return absl::OkStatus();
-    }
+    if (!why.empty()) return false;
     LF_RETURN_IF_ERROR(catalog_.Keep(found));
     LF_RETURN_IF_ERROR(catalog_.KeepParts(record.snapshot_id(), 0, places));
     // Nothing may be left of one that fails. Of one with more chunks the manifest is walked again.
     if (needed_.size() < kMostNeeded) {
       std::sort(needed_.begin(), needed_.end(), [](const auto& a, const auto& b) { return a.id < b.id; });
       for (const catalog::RebuildCatalog::FoundChunk& chunk : needed_) LF_RETURN_IF_ERROR(catalog_.AddRight(record.device_id(), chunk));
-      return absl::OkStatus();
+      return true;
     }
-    return WalkManifest(record, why, [&](const catalog::RebuildCatalog::FoundChunk& chunk) -> absl::Status {
+    LF_RETURN_IF_ERROR(WalkManifest(record, why, [&](const catalog::RebuildCatalog::FoundChunk& chunk) -> absl::Status {
       return catalog_.AddRight(record.device_id(), chunk);
-    });
+    }));
+    return true;
   }
 
   using Visit = absl::FunctionRef<absl::Status(const catalog::RebuildCatalog::FoundChunk&)>;

@@ -37,6 +37,21 @@ class DeadCopiesTest : public RebuildTest {
     EXPECT_TRUE(report.ok()) << report.status();
     return report.value_or(v1::PruneReport());
   }
+  storage::v1::SnapshotRecord RecordOf(const std::string& id) {
+    storage::v1::SnapshotRecord record;
+    const auto visit = [&](const store::Location&, const format::ScannedRecord& scanned) {
+      storage::v1::SnapshotRecord one;
+      if (scanned.header.type == format::RecordType::kSnapshot &&
+          one.ParseFromArray(scanned.payload.data(), static_cast<int>(scanned.payload.size())) && one.snapshot_id() == id)
+        record = one;
+      return absl::OkStatus();
+    };
+    EXPECT_TRUE(path_->store->ForEachRecord(visit).ok());
+    return record;
+  }
+  void PutRecord(const storage::v1::SnapshotRecord& record) {
+    ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
+  }
   int64_t PackOf(const std::string& id) { return path_->Count("select pack from snapshot where id = '" + id + "'"); }
 };
 
@@ -128,23 +143,33 @@ TEST_F(DeadCopiesTest, OneOfBeforeAHealDoesNotCountForItStandsBehind) {
     ASSERT_TRUE(upload.outcome().status.ok()) << upload.outcome().status;
     healed = upload.outcome().snapshot;
   }
-  storage::v1::SnapshotRecord record;
-  ASSERT_TRUE(path_->store
-                  ->ForEachRecord([&](const store::Location&, const format::ScannedRecord& scanned) {
-                    storage::v1::SnapshotRecord one;
-                    if (scanned.header.type == format::RecordType::kSnapshot &&
-                        one.ParseFromArray(scanned.payload.data(), static_cast<int>(scanned.payload.size())) && one.snapshot_id() == healed)
-                      record = one;
-                    return absl::OkStatus();
-                  })
-                  .ok());
+  storage::v1::SnapshotRecord record = RecordOf(healed);
   ASSERT_EQ(record.layers_size(), 2);
   record.mutable_layers()->RemoveLast();
-  ASSERT_TRUE(path_->store->PutRecord(format::RecordType::kSnapshot, AsBytes(record.SerializeAsString())).ok());
+  PutRecord(record);
   const RebuildReport report = Rebuild();
   EXPECT_THAT(report.problems, testing::ElementsAre());
   EXPECT_EQ(report.snapshots_lost, 0U);
   EXPECT_TRUE(path_->ReadBack(healed).value() == now.Run(1, now.count()));
+}
+
+// A heal was cut off before the catalog took its record, and a prune has dropped the layer that nothing points to.
+TEST_F(DeadCopiesTest, OneOfAHealThatWasNeverTakenLosesNothing) {
+  const std::string id = Take("main", 2, 1);
+  const storage::v1::SnapshotRecord taken = RecordOf(id);
+  ASSERT_EQ(taken.layers_size(), 1);
+  storage::v1::SnapshotRecord healed = taken;
+  storage::v1::ManifestLayer& layer = *healed.add_layers();
+  layer.set_id(NewUlid(clock_.Now()));
+  layer.set_parts(1);
+  healed.set_manifest_kind(2);
+  for (const bool copied : {false, true}) {
+    copied ? PutRecord(taken) : PutRecord(healed);
+    const RebuildReport report = Rebuild();
+    EXPECT_THAT(report.problems, testing::ElementsAre());
+    EXPECT_EQ(report.snapshots_lost, 0U);
+    EXPECT_TRUE(path_->ReadBack(id).ok());
+  }
 }
 
 // Where forgetting a device is cut off, on each of its ways to the record that says so.
