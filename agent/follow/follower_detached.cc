@@ -32,6 +32,12 @@ void Follower::StepDetached(const CancelToken& cancel) {
     home_.EndTurn(FollowerHome::Turn::kCompare);
     has_turn_ = false;
   });
+  // Nothing is held: what is cut off beside a hold, again and again where it takes long, comes to its end here.
+  if (const SteadyTime began = clock_.Steady(); CompareWay() == Way::kSpool) {
+    shipper_.KeepSpoolSmall(cancel);
+    if (cancel.cancelled()) return;
+    if (others && clock_.Steady() - began > options_.lease) BeginGap("COMPARE_LATER", "what is spooled was merged first");
+  }
   if (others) {
     const std::string short_of_space = ShortOfSpace();
     const std::string why = CompareWay() != Way::kNone ? short_of_space : "the controller cannot be reached";

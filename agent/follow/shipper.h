@@ -143,6 +143,8 @@ class Shipper {
   absl::StatusOr<Compared> CompareSpooled(const Comparison& comparison, const CancelToken& cancel);
   // There is something to compare with, without the controller.
   bool KnowsNewest();
+  // Drops what is too old there, and merges what is too old or too many: as each Spool does, but to its end, however long it takes.
+  void KeepSpoolSmall(const CancelToken& cancel);
 
   struct Proof {
     std::string snapshot_id;   // that the ledger stands for

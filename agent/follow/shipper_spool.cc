@@ -207,13 +207,25 @@ absl::Status Shipper::BoundCount(const spool::GoesOn& goes_on) {
 
 absl::Status Shipper::ExpireSpooled(const spool::GoesOn& goes_on) {
   if (draining_ || clock_.Steady() < expire_at_ || !Spooled()) return absl::OkStatus();
-  expire_at_ = clock_.Steady() + kExpireAgain;
-  LF_RETURN_IF_ERROR(
-      options_.snapshots->Expire(options_.database, options_.spool_age, options_.backup.spool.reserve, spool::kMergeLevel, goes_on));
+  const absl::Status expired =
+      options_.snapshots->Expire(options_.database, options_.spool_age, options_.backup.spool.reserve, spool::kMergeLevel, goes_on);
+  if (!absl::IsCancelled(expired)) expire_at_ = clock_.Steady() + kExpireAgain;
+  LF_RETURN_IF_ERROR(expired);
   if (Spooled()) return absl::OkStatus();
   spool_gaps_ = true;
   CloseLedger();
   return Error(absl::StatusCode::kAborted, spool::kSpoolExpired, "what was spooled is older than `[limits] spool_age` and was dropped");
+}
+
+void Shipper::KeepSpoolSmall(const CancelToken& cancel) {
+  const auto use = Spooled() ? options_.snapshots->TryUse(options_.database) : std::nullopt;
+  if (!use.has_value()) return;
+  const spool::GoesOn goes_on = [&] { return cancel.cancelled() ? Cancelled() : absl::OkStatus(); };
+  absl::Status status = ExpireSpooled(goes_on);
+  // What is dropped is what the database is compared with no more, and that is all.
+  if (ReasonOf(status) == spool::kSpoolExpired) return;
+  if (status.ok()) status = BoundCount(goes_on);
+  if (!status.ok()) spdlog::info("{}: the spool stays as it is: {}", options_.database, MessageOf(status));
 }
 
 void Shipper::EndSpoolGaps(SystemTime at) {
@@ -231,8 +243,6 @@ absl::StatusOr<Shipper::Compared> Shipper::CompareSpooled(const Comparison& comp
     const bool on = comparison.tick(false);
     return on && !cancel.cancelled() ? absl::OkStatus() : Cancelled();
   };
-  // What is dropped is what the database is compared with no more, and that is all.
-  if (const absl::Status expired = ExpireSpooled(goes_on); !expired.ok() && ReasonOf(expired) != spool::kSpoolExpired) return expired;
   CloseLedger();
   LF_ASSIGN_OR_RETURN(const auto controllers, ledger::Ledger::Open(options_.ledger_file, options_.ledger_identity));
   LF_RETURN_IF_ERROR(NoteBase(comparison.shipped_until));

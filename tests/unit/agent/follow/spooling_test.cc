@@ -313,6 +313,22 @@ TEST_F(MergingTest, ACancelEndsIt) {
   ExpectTheRestGoesOn();
 }
 
+// Longer than a hold may last: it comes to its end once nothing is held.
+TEST_F(MergingTest, OneThatTakesLongComesToItsEnd) {
+  lease_ = std::chrono::seconds(3);
+  ASSERT_NO_FATAL_FAILURE(Prepare([] {}));
+  clock_.EachLook(milliseconds(100));
+  for (int i = 0; i < 300 && Spooled() >= 8; ++i) follower_->Step(cancel_);
+  clock_.EachLook(milliseconds(0));
+  EXPECT_TRUE(began_);
+  EXPECT_LT(Spooled(), 8u);
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  ASSERT_NO_FATAL_FAILURE(StepUntilDrained());
+  Settle();
+  ExpectShipped();
+}
+
 TEST_F(SpoolingTest, AFullSpoolIsOneGapThatEnds) {
   spool_bytes_ = 300 << 10;
   Make();
