@@ -239,6 +239,8 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
   if (way == Way::kNone && shipper_.Spooled())
     return Error(absl::StatusCode::kUnavailable, "COMPARE_LATER", "older states are uploaded first");
   if (session_id_.empty()) session_id_ = NewUlid(clock_.Now());
+  const auto look = attached_ != nullptr ? attached_->Look() : absl::StatusOr<capture::WalState>(absl::UnavailableError(""));
+  const capture::WalPlace from = look.ok() ? capture::PlaceOf(*look) : shipped_;
   const SteadyTime began = clock_.Steady();
   const Moment began_at = Moment::Now(clock_);
   const bool again = compare_again_.exchange(false);
@@ -250,8 +252,6 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
   comparison.fresh_base = fresh_base_;
   comparison.shipped_until = current_.at;
   comparison.give_up_at = std::chrono::steady_clock::now() + options_.lease;
-  const auto look = attached_ != nullptr ? attached_->Look() : absl::StatusOr<capture::WalState>(absl::UnavailableError(""));
-  const capture::WalPlace from = look.ok() ? capture::PlaceOf(*look) : shipped_;
   behind_since_.reset();
   const bool detached = attached_ == nullptr;
   bool reads_on = true, place_is_kept = true, own_open_was_told = false;
@@ -307,11 +307,13 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
     compared = Error(absl::StatusCode::kUnavailable, kCaptureSpoolFull, MessageOf(compared.status()));
   }
   if (compared.ok()) {
+    const std::optional<capture::WalPlace>& pinned = compared->place;
+    const bool same_state = look.ok() && pinned.has_value() && pinned->salts == from.salts && pinned->frame == from.frame;
     if (!place_is_kept) compared->place.reset();
     session_id_.clear();
     fresh_base_ = false;
     // What is sent before it is pinned takes its time as well.
-    if (!detached && compared->current && Between(began_at, compared->taken) > options_.MostApart())
+    if (!detached && !same_state && compared->current && Between(began_at, compared->taken) > options_.MostApart())
       NoteApart(compared->taken, "pages took longer to be compared than states may be apart");
     if (compared->spooled) {
       Spooled(compared->taken);

@@ -104,5 +104,24 @@ TEST_F(ApartTest, WhereAStateIsPinnedAfterWhatTookLong) {
   ExpectOneGap();
 }
 
+TEST_F(ApartTest, WhereNothingCameBeforeAStateIsPinnedLateThereIsNone) {
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  for (const bool commits : {false, true}) {
+    home_.on_timeline = [&] {
+      clock_.Advance(std::chrono::seconds(20));
+      if (commits) app.Run("insert into t values(null, 'meanwhile')");
+    };
+    follower_->CompareAgain();
+    Settle();
+    EXPECT_EQ(doubts(), commits ? 2u : 1u);
+    ExpectShipped();
+    EXPECT_EQ(home_.gaps.size(), commits ? 2u : 0u);
+  }
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("LINK_SLOW", "LINK_SLOW ended"));
+}
+
 }  // namespace
 }  // namespace litefleet::follow
