@@ -284,10 +284,10 @@ absl::Status Server::Parts::OpenStore() {
   healer = std::make_unique<heal::Healer>(std::move(heal_deps), heal::HealerOptions());
   scrubber->OnMarked([this] { OrderHealing(); });
   LF_RETURN_IF_ERROR(scrubber->Begin());
-  ingest::IngestLimits limits;
+  ingest::IngestLimits limits{.mark_pause = kMarkPause};
   // The slots are what limits: a session may end a little later than its stream.
   limits.max_uploads = static_cast<size_t>(options.config.uploads) + kUploadThreads;
-  limits.mark_pause = kMarkPause;
+  limits.ShareReceiveWindow(options.config.connection_memory, options.config.uploads);
   limits.digest_cache_bytes = static_cast<size_t>(options.config.digest_cache);
   ingest::IngestDeps deps{.store = *store,
                           .catalog = *ingest_catalog,

@@ -105,6 +105,7 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     last->compared = true;
     OfferChunk(*std::move(last));
   }
+  read_ = true;
   v1::UploadCommit commit = feed.Commit();
   const std::chrono::nanoseconds described_at = SinceBoot();
   complete(commit);
@@ -203,7 +204,7 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     }
     if (options_.paused && options_.paused())
       return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED", "the pause hook of this device holds the backup up");
-    if (options_.still_kept) {
+    if (options_.still_kept && !read_) {
       if (absl::Status kept = options_.still_kept(); !kept.ok()) return FromSource(std::move(kept));
     }
     UploadSession::Counts counts;
@@ -218,7 +219,8 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
       const SteadyTime now = Now();
       const bool held_back = session_.has_chunks_ready() && rate_.Budget(now) <= 0;
       if (held_back) last_progress_ = now;
-      const auto patience = no_progress + std::chrono::milliseconds(1000 * last_payload_ / options_.slowest_link);
+      const auto patience =
+          no_progress + std::chrono::milliseconds(1000 * std::max(last_payload_, session_.unreceived_bytes()) / options_.slowest_link);
       if (now - std::max(last_progress_, began) >= patience) {
         return Error(absl::StatusCode::kDeadlineExceeded, "UPLOAD_STALLED",
                      fmt::format("nothing was heard from the controller for {} s",
@@ -317,8 +319,8 @@ void Attempt::OnResponse(const v1::UploadResponse& response) {
     last_progress_ = Now();
     // A whole upload has answers that belong to no question.
     if ((response.has_accepted() || response.has_missing()) && !session_.sent_whole()) pace_.Answered(last_progress_);
-    if (response.has_received()) pace_.Received(response.received().bytes(), last_progress_);
     absl::Status status = session_.OnResponse(response);
+    if (response.has_received()) pace_.Received(session_.received_bytes(), last_progress_);
     if (status.ok() && session_.sent_whole()) status = CheckAccepted();  // nobody else looks any more
     if (!status.ok() && !ended_) ended_ = status;
   }

@@ -39,7 +39,7 @@ struct AttemptOptions {
   bool precopy = false;
   // Asked while it waits; true ends the attempt with BACKUP_PAUSED (kUnavailable). May be empty.
   std::function<bool()> paused;
-  // Asked while it waits; an error ends the attempt as one of the feed. May be empty.
+  // Asked while it waits and the source is needed; an error ends the attempt as one of the feed. May be empty.
   std::function<absl::Status()> still_kept = {};
   // The controller's commit may take longer than an answer.
   std::chrono::milliseconds commit_wait{120000};
@@ -89,6 +89,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   const std::string base_root_;
   const bool size_at_commit_;
   std::chrono::nanoseconds network_wait_{0};  // Run's
+  bool read_ = false;                         // Run's: of the source nothing is needed any more
   size_t runs_ = 0;                           // Run's: of pages that CompareDiffering found
   std::shared_ptr<UploadStream> stream_;      // constant after Run has opened it
 

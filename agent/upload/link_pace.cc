@@ -8,6 +8,8 @@ namespace {
 using Seconds = std::chrono::duration<double>;
 
 constexpr double kNewest = 0.25;  // what one measurement counts
+constexpr double kMostFaster = 4;
+constexpr std::chrono::milliseconds kShortest{100};  // of a measurement
 constexpr std::chrono::seconds kFewSeconds{4};
 // Beyond it nobody has a link.
 constexpr std::chrono::seconds kLongestRoundTrip{4};
@@ -26,9 +28,11 @@ void LinkPace::Received(int64_t bytes, SteadyTime now) {
   // The first one came a round trip later than the next ones will.
   const std::optional<SteadyTime> since =
       received_at_.has_value() || !began_.has_value() ? received_at_ : *began_ + round_trip_.value_or(std::chrono::nanoseconds(0));
-  if (since.has_value() && now > *since) {
+  if (since.has_value()) {
+    // What was told late comes together, and says nothing of the link by itself.
+    if (now - *since < std::max<std::chrono::nanoseconds>(kShortest, round_trip_.value_or(std::chrono::nanoseconds(0)) / 2)) return;
     const double measured = static_cast<double>(bytes - received_) / Seconds(now - *since).count();
-    rate_ = rate_ > 0 ? rate_ + kNewest * (measured - rate_) : measured;
+    rate_ = rate_ > 0 ? rate_ + kNewest * (std::min(measured, kMostFaster * rate_) - rate_) : measured;
   }
   received_ = bytes;
   received_at_ = now;

@@ -147,6 +147,9 @@ class UploadSession {
   // REQUIRES: committed().
   const v1::UploadCommitted& result() const { return *committed_; }
   const Counts& counts() const { return counts_; }
+  // Of this stream; of what was sent only where the controller tells what it has taken out.
+  int64_t received_bytes() const { return received_bytes_; }
+  int64_t unreceived_bytes() const { return receive_window_bytes_ > 0 ? sent_bytes_ - received_bytes_ : 0; }
 
  private:
   struct SentOffer {

@@ -5,6 +5,7 @@
 #ifndef LITEFLEET_CONTROLLER_INGEST_INGEST_H_
 #define LITEFLEET_CONTROLLER_INGEST_INGEST_H_
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cstdint>
@@ -46,6 +47,11 @@ struct IngestLimits {
   std::chrono::hours session_life{24 * 7};       // of an upload that nobody continues
   std::chrono::hours sync_life{6};               // the same, of a sync of continuous capture
   std::chrono::milliseconds replace_wait{5000};  // of a newer stream of a session, for the older one to end
+
+  // The windows of so many uploads take half of what gRPC may have for all connections: at all of it streams of everybody would end.
+  void ShareReceiveWindow(int64_t connection_bytes, int uploads) {
+    receive_window_bytes = std::clamp<int64_t>(connection_bytes / (2 * std::max(uploads, 1)), 256 << 10, receive_window_bytes);
+  }
 };
 
 struct CommittedSnapshot {

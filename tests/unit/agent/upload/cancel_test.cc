@@ -64,9 +64,10 @@ class CancelTest : public testing::Test {
     begin.set_page_size(4096);
     UploadSession::Counts counts;
     return Attempt::Run(
-        AttemptOptions(), controller_, begin, feed_, [](v1::UploadCommit&) {}, rate_, cancel_, [](const UploadSession::Counts&) {}, counts);
+        options_, controller_, begin, feed_, [](v1::UploadCommit&) {}, rate_, cancel_, [](const UploadSession::Counts&) {}, counts);
   }
 
+  AttemptOptions options_;
   PromptController controller_;
   EmptyFeed feed_;
   RateLimit rate_{0};
@@ -78,6 +79,13 @@ TEST_F(CancelTest, WhatIsAcknowledgedIsDone) {
   const auto committed = Run();
   ASSERT_TRUE(committed.ok()) << committed.status();
   EXPECT_EQ(committed->snapshot_id(), "01JDSSSSSSSSSSSSSSSSSSSSSS");
+}
+
+TEST_F(CancelTest, WhatItWasReadFromIsNotNeededAnyMore) {
+  bool kept = true;
+  options_.still_kept = [&] { return kept ? absl::OkStatus() : Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "it grew"); };
+  controller_.after_commit = [&] { kept = false; };
+  EXPECT_TRUE(Run().ok());
 }
 
 TEST_F(CancelTest, BeforeTheBeginTheControllerHearsNothing) {

@@ -77,6 +77,18 @@ TEST_F(LinkPaceTest, OnASlowLinkNothingWaitsBehindMoreThanAMessage) {
   EXPECT_LT(pace_.Window(kMessage), kMessage * 5 / 4);
 }
 
+TEST_F(LinkPaceTest, WhatIsToldTogetherIsNoFastLink) {
+  Ask(milliseconds(600));
+  Send(10, 20'000, milliseconds(600));
+  for (int burst = 0; burst < 3; ++burst) {
+    now_ += std::chrono::seconds(40);
+    for (int i = 0; i < 3; ++i) pace_.Received(sent_ += kMessage, now_ += std::chrono::microseconds(20));
+    EXPECT_LT(pace_.Window(kMessage), 2 * kMessage);
+    Send(1, 20'000, milliseconds(600));
+    EXPECT_LT(pace_.Window(kMessage), 2 * kMessage);
+  }
+}
+
 TEST_F(LinkPaceTest, AnAnswerThatWaitedIsNoLongLink) {
   Ask(milliseconds(20));
   Ask(milliseconds(60'000));
