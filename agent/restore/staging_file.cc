@@ -105,7 +105,8 @@ absl::Status StagingFile::Append(const FetchedExtent& extent) {
   root_.Add(extent.name);
   ++next_extent_;
   writeback_.Wrote(fd(), offset + extent.pages.size());
-  return absl::OkStatus();
+  // At once: what the disk refused a run after this one would find in the page cache, and nobody would say it again.
+  return writeback_.status(path());
 }
 
 absl::Status StagingFile::WritePages(uint32_t first_page, ByteView pages) {

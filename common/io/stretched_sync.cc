@@ -22,11 +22,11 @@ absl::Status SyncInStretches(int fd, std::string_view path, const std::function<
   if (fstat(fd, &st) != 0) return ErrnoError(errno, fmt::format("look at {}", path));
   Writeback writeback(kStretchBytes);
   for (uint64_t end = kStretchBytes;; end += kStretchBytes) {
+    LF_RETURN_IF_ERROR(writeback.status(path));
     if (cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", fmt::format("sync {}: cancelled", path));
     if (end >= static_cast<uint64_t>(st.st_size)) break;
     writeback.Wrote(fd, end);
   }
-  LF_RETURN_IF_ERROR(writeback.status(path));
   return Sync(fd, path);
 }
 

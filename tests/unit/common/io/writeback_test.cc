@@ -63,6 +63,13 @@ TEST_F(WritebackTest, AStretchThatFailsIsAnErrorOfTheSync) {
   EXPECT_TRUE(SyncAll().ok()) << "of the disk that is well again";
 }
 
+TEST_F(WritebackTest, ACancelHidesNoError) {
+  ASSERT_EQ(ftruncate(fd_.get(), 64 << 20), 0);
+  FailWait(1, EIO);
+  const absl::Status synced = SyncInStretches(fd_.get(), path_, [this] { return waits_ > 0; });
+  EXPECT_EQ(ReasonOf(synced), "IO_ERROR") << synced;
+}
+
 TEST_F(WritebackTest, AFileSystemWithoutPartsIsNone) {
   ASSERT_EQ(ftruncate(fd_.get(), 64 << 20), 0);
   for (const int error : {EINVAL, ENOSYS, ESPIPE}) {
