@@ -22,6 +22,7 @@
 namespace litefleet {
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kWriteStates{10};
@@ -220,10 +221,14 @@ void CaptureHome::TakeRelease(const std::string& database) {
     return;
   }
   // Asked for, or taken by an agent before this one.
-  std::chrono::milliseconds length = std::clamp<seconds>(seconds(NumberIn(text)), seconds(1), kLongestRelease);
+  milliseconds length = std::clamp<seconds>(seconds(NumberIn(text)), seconds(1), kLongestRelease);
   if (taken) {
-    const SystemTime until = FromUnixMillis(NumberIn(text.substr(kReleased.size())));
-    length = std::min<std::chrono::milliseconds>(std::chrono::ceil<std::chrono::milliseconds>(until - clock_.Now()), kLongestRelease);
+    const std::string_view words = std::string_view(text).substr(kReleased.size());
+    const SystemTime until = FromUnixMillis(NumberIn(words));
+    // No longer than it was asked for, whatever the clock has done since.
+    const size_t space = words.find(' ');
+    const milliseconds asked(space == std::string_view::npos ? 0 : NumberIn(words.substr(space + 1)));
+    length = std::min<milliseconds>(std::chrono::ceil<milliseconds>(until - clock_.Now()), std::min<milliseconds>(asked, kLongestRelease));
     if (length.count() <= 0) return io::RemoveFile(file).IgnoreError();
   }
   // The main thread's: it has signals and a watchdog to look after, and is here again in half a second.
@@ -236,7 +241,8 @@ void CaptureHome::TakeRelease(const std::string& database) {
     return;
   }
   // Read by `release`: it is done.
-  const absl::Status told = io::WriteFileAtomic(file, fmt::format("{}{}", kReleased, ToUnixMillis(clock_.Now() + length)));
+  const absl::Status told =
+      io::WriteFileAtomic(file, fmt::format("{}{} {}", kReleased, ToUnixMillis(clock_.Now() + length), length.count()));
   if (!told.ok()) spdlog::warn("{}", MessageOf(told));
   spdlog::info("{}: let go for {} s, as asked", database, length.count() / 1000);
   releases_[database] = {clock_.Steady() + length, *std::move(pause)};
@@ -271,7 +277,9 @@ void CaptureHome::WriteStates(const config::AgentConfig& config) {
     one.set_health(status->health.SerializeAsString());
     one.set_snapshot_id(status->snapshot_id);
     const auto taken_up = taken_up_.find(database.name);
-    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at()) one.set_known_until_ms(taken_up->second.at_ms);
+    // What is spooled says itself until when it is complete.
+    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at() && !status->known_until.has_value())
+      one.set_known_until_ms(taken_up->second.at_ms);
     states += fmt::format("{} {} {} {}\n", database.name, static_cast<int>(status->health.state()), status->health.has_last_sync_at(),
                           status->health.message());
   }

@@ -1,8 +1,8 @@
 // Continuous capture as part of the agent: what of the configuration is followed, what is kept of it in the state directory, and what other
 // processes ask for by files there (`litefleet-agent release`, `status`).
 //
-//   release/NAME     written by `release`: seconds; then by the agent: "released ", and until when (ms since 1970), which it keeps to
-//                    after a start as well; removed by it when it follows again
+//   release/NAME     written by `release`: seconds; then by the agent: "released ", until when (ms since 1970) and how long (ms), which
+//                    it keeps to after a start as well; removed by it when it follows again
 //   capture.state    storage.v1.AgentCaptures: what `status` shows; not synced, since a start makes it anew
 //
 // Thread safety: Follow, Tick and Stop: the main thread; everything else any thread.

@@ -151,6 +151,20 @@ TEST_F(CaptureHomeTest, AReleaseMayOutlastTheAgent) {
   EXPECT_TRUE(std::filesystem::exists(state_->ReleaseFile("app")));
 }
 
+// Its end is a time of a clock that has been put back since.
+TEST_F(CaptureHomeTest, AReleaseLastsNoLongerThanItWasAskedFor) {
+  const std::string file = state_->ReleaseFile("app");
+  const SystemTime late = clock_.Now() + std::chrono::hours(24 * 365 * 40);
+  ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {} 300", ToUnixMillis(late))).ok());
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  for (int i = 0; i < 1000 && std::filesystem::exists(file); ++i) {
+    home_->Tick(config_);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_FALSE(std::filesystem::exists(file));
+  EXPECT_NE(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+}
+
 TEST_F(CaptureHomeTest, AReleaseThatIsOverIsNotTakenUpAgain) {
   const std::string file = state_->ReleaseFile("app");
   ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {}", ToUnixMillis(clock_.Now()) - 1000)).ok());
