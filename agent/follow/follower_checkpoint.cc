@@ -184,8 +184,7 @@ absl::StatusOr<bool> Follower::Restart(const std::function<bool()>& save) {
 }
 
 bool Follower::RestartWhenDue() {
-  // Whoever reads what is old is in its way for longer than writers may wait.
-  if (state_ != State::kFollowing || checkpoints_.HeldBackForLong() || !MayRestart()) return false;
+  if (state_ != State::kFollowing || !MayRestart()) return false;
   const auto look = attached_->Look();
   if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes) return false;
   if (!LookAndSave()) return false;
