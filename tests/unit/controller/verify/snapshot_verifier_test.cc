@@ -41,6 +41,7 @@ class FileReaders final : public restore::SnapshotReaderFactory {
       restore::StoredChunk chunk;
       const ByteView raw = AsBytes(content_).subspan(at, std::min<size_t>(format::kExtentBytes, content_.size() - at));
       chunk.raw.assign(raw.begin(), raw.end());
+      if (!readers_.misnamed) chunk.name = format::NameChunkOf(4096, raw);
       chunk.first_page = format::FirstPageOf(4096, next_);
       chunk.page_count = static_cast<uint32_t>(raw.size() / 4096);
       chunk.raw_bytes = static_cast<uint32_t>(raw.size());
@@ -68,6 +69,7 @@ class FileReaders final : public restore::SnapshotReaderFactory {
 
   std::string content;
   std::atomic<bool> open{true};
+  bool misnamed = false;
   std::atomic<int> opened{0};
 };
 
@@ -166,6 +168,17 @@ TEST_F(SnapshotVerifierTest, DamageIsRecordedInSqlitesWords) {
   EXPECT_EQ(ended.error().info().reason(), "SNAPSHOT_DAMAGED");
   EXPECT_EQ(CheckOf(snapshot), v1::CHECK_STATE_DAMAGED);
   EXPECT_FALSE(path_->snapshots->Resolve(snapshot.value())->check_message().empty());
+}
+
+// What the store hands out is not proven there.
+TEST_F(SnapshotVerifierTest, ContentThatIsNotWhatItsNameSaysIsNoDatabaseToCheck) {
+  const SnapshotId snapshot = Commit(1);
+  readers_.misnamed = true;
+  const auto started = verifier_->Start(snapshot, "", "operator:admin");
+  const v1::Operation ended = WaitForEnd(started->id());
+  EXPECT_EQ(ended.state(), v1::OPERATION_STATE_FAILED);
+  EXPECT_EQ(ended.error().info().reason(), "CHUNK_DAMAGED");
+  EXPECT_NE(CheckOf(snapshot), v1::CHECK_STATE_OK);
 }
 
 // What a dump has in the place of pages.
