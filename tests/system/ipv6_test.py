@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """The main job over IPv6: enrolment, a backup and a restore by [::1], and by a name whose first address answers to nobody."""
 import os
+import shlex
 import shutil
 import subprocess
 
@@ -34,25 +35,25 @@ def test_an_address_that_answers_to_nobody_leaves_time_for_the_next():
     if os.geteuid() != 0 or any(shutil.which(tool) is None for tool in ("unshare", "ip")):
         raise lf.Skip("needs root, unshare and ip")
     with lf.Fleet() as fleet:
-        hosts, script = fleet.path("hosts"), fleet.path("inside")
+        hosts, script, q = fleet.path("hosts"), fleet.path("inside"), shlex.quote
         with open(hosts, "w", encoding="utf-8") as file:
             file.write("2001:db8::1 controller.test\n127.0.0.1 controller.test\n127.0.0.1 localhost\n")
         with open(script, "w", encoding="utf-8") as file:
             file.write(f"""set -e
-mount --bind {hosts} /etc/hosts
+mount --bind {q(hosts)} /etc/hosts
 ip link set lo up
 ip link add one type veth peer name two
 ip link set two up
 ip link set one up
 ip -6 addr add 2001:db8::2/64 dev one nodad
 ip -6 neigh add 2001:db8::1 lladdr 02:00:00:00:00:01 dev one
-{lf.BIN}/litefleet-controller init --data {fleet.data} --host controller.test
-{lf.BIN}/litefleet-controller serve --data {fleet.data} --listen 127.0.0.1:8742 &
+{q(lf.BIN)}/litefleet-controller init --data {q(fleet.data)} --host controller.test
+{q(lf.BIN)}/litefleet-controller serve --data {q(fleet.data)} --listen 127.0.0.1:8742 &
 controller=$!
 trap 'kill $controller; wait $controller || true' EXIT
-for i in $(seq 200); do {lf.BIN}/litefleet --data {fleet.data} status >/dev/null 2>&1 && break; sleep 0.1; done
-{lf.BIN}/litefleet --data {fleet.data} token create > {fleet.path("token")}
-timeout 60 {lf.BIN}/litefleet-agent enroll --controller controller.test:8742 --token-file {fleet.path("token")} --state {fleet.path("state")} --name alpha
+for i in $(seq 200); do {q(lf.BIN)}/litefleet --data {q(fleet.data)} status >/dev/null 2>&1 && break; sleep 0.1; done
+{q(lf.BIN)}/litefleet --data {q(fleet.data)} token create > {q(fleet.path("token"))}
+timeout 60 {q(lf.BIN)}/litefleet-agent enroll --controller controller.test:8742 --token-file {q(fleet.path("token"))} --state {q(fleet.path("state"))} --name alpha
 """)
         done = subprocess.run(["unshare", "--net", "--mount", "bash", script], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
         if "Operation not permitted" in done.stderr and "enroll" not in done.stderr:
