@@ -135,7 +135,7 @@ class IncrementBench:
         self.bench.fresh("live.db")
         self.bench.fresh("changed.db")
 
-    # A link that is cut again and again, and one with a long way and a low rate.
+    # A link that is cut again and again.
     def links(self):
         source = self.bench.database(self.bench.options.size)
         with self.bench.fleet() as fleet:
@@ -170,8 +170,11 @@ class IncrementBench:
             lf.expect_equal(lf.sha256(fleet.download(operation["snapshot"])), lf.sha256(source), "what came over the cut link, byte by byte")
         row(f"first backup of {self.bench.options.size} at 20 MB/s, cut {cuts} times: bytes sent", f"{total / MIB:.1f} MiB", f"uncut: {uncut / MIB:.1f} MiB",
             f"{total / uncut:.3f}", "at most 1.05", total <= 1.05 * uncut and cuts >= 50)
+
+    # A link with a long way and a low rate.
+    def far(self):
         small = self.bench.fresh("live.db")
-        shutil.copyfile(source, small)
+        shutil.copyfile(self.bench.database(self.bench.options.size), small)
         with self.bench.fleet() as fleet:
             proxy = fleet.proxy()
             fleet.agent("alpha", {"main": small}, controller=f"127.0.0.1:{proxy.port}")
