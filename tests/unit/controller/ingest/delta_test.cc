@@ -105,7 +105,7 @@ TEST_F(DeltaTest, RandomHistories) {
 }
 
 TEST_F(DeltaTest, AThousandDeltasStayCheapToRead) {
-  constexpr int kDeltas = kSanitized ? 200 : 1000;  // it is about costs, which a sanitizer multiplies
+  const int kDeltas = kSanitized ? 200 : 1000;  // it is about costs, which a sanitizer multiplies
   Open();
   std::minstd_rand random(3);
   PagedDatabase now{.page_size = 4096, .pages = {}};
