@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 #include <sqlite3.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -165,7 +166,7 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   static uint32_t New(const Bytes& before, const Bytes& after, size_t page_size) {
     std::unordered_set<std::string_view> known;
     const auto pages = [page_size](const Bytes& all, const auto& visit) {
-      for (size_t at = 0; at < all.size(); at += page_size) visit(AsText(ByteView(all).subspan(at, page_size)));
+      for (size_t at = 0; at < all.size(); at += page_size) visit(AsText(ByteView(all).subspan(at, std::min(page_size, all.size() - at))));
     };
     pages(before, [&](std::string_view page) { known.insert(page); });
     uint32_t count = 0;
