@@ -55,7 +55,8 @@ ChunkName NameChunkOf(uint32_t page_size, ByteView raw) {
 }
 
 void DigestPages(uint32_t page_size, ByteView raw, std::vector<PageDigest>& out) {
-  out.reserve(out.size() + raw.size() / page_size);
+  // Whoever collects those of a whole database would have all of them moved each time, were it made exactly as large as needed.
+  if (out.empty()) out.reserve(raw.size() / page_size);
   for (size_t at = 0; at + page_size <= raw.size(); at += page_size) out.push_back(DigestPage(raw.subspan(at, page_size)));
 }
 
