@@ -68,7 +68,7 @@ class RestoreFixture : public ::testing::Test {
     ASSERT_TRUE(made.ok()) << made;
   }
   // As at the beginning, with a database of "old" at the path again where `journal` is named. It is made once.
-  void StartAnew(const std::string& journal, int rows = 3000) {
+  void StartAnew(const std::string& journal, int rows = 1200) {
     for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove_all(entry.path());
     std::filesystem::remove_all(folder_ + "/state");
     std::filesystem::remove_all(folder_ + "/copy");
@@ -77,7 +77,7 @@ class RestoreFixture : public ::testing::Test {
     if (!io::Exists(made)) Make(made, "old", journal, rows);
     std::filesystem::copy(made, path_);
   }
-  void MakeSnapshot(const std::string& journal, int rows = 5000, int page_size = 4096) {
+  void MakeSnapshot(const std::string& journal, int rows = 2000, int page_size = 4096) {
     std::filesystem::remove(fetcher_.path);
     Make(fetcher_.path, "new", journal, rows, page_size);
     Order();
