@@ -231,6 +231,49 @@ TEST_F(ComingTest, WhoComesAsALongReadingUnderALockBeginsIsNotMissedUntold) {
   ExpectShipped();
 }
 
+// Neither a release, which has a gap of its own where something was missed, nor a time without the file is a wait for a comparison.
+TEST_F(ComingTest, WhatWasReleasedOrAwayDidNotWait) {
+  Make();
+  Application app(path_, 0);
+  Start();
+  const auto comes = [&] {
+    app.Run("select count(*) from t");
+    Look();
+    ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  };
+  const auto is_followed = [&] {
+    clock_.Advance(attach_after_);
+    StepUntil(v1::CAPTURE_STATE_FOLLOWING);
+    Settle();
+    ExpectShipped();
+  };
+  ASSERT_NO_FATAL_FAILURE(comes());
+  is_followed();
+  follower_->LetGo("released");
+  follower_->Resume();
+  ASSERT_NO_FATAL_FAILURE(comes());
+  follower_->LetGo("released");
+  clock_.Advance(2 * lease_);
+  follower_->Resume();
+  ASSERT_NO_FATAL_FAILURE(comes());
+  is_followed();
+  EXPECT_THAT(home_.gaps, testing::IsEmpty());
+  follower_->LetGo("released");
+  follower_->Resume();
+  ASSERT_NO_FATAL_FAILURE(comes());
+  app.Run("close");
+  std::filesystem::rename(path_, Path("away.db"));
+  Look();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  clock_.Advance(2 * lease_);
+  std::filesystem::rename(Path("away.db"), path_);
+  app.Run("open");
+  app.Run("insert into t values(null, 'x')");
+  Look();
+  is_followed();
+  EXPECT_THAT(home_.gaps, testing::IsEmpty());
+}
+
 TEST_F(ComingTest, ADatabaseAtRestIsNotReadAgain) {
   Make();
   Start();
