@@ -166,9 +166,9 @@ class FollowerTest : public CaptureTest {
       std::this_thread::sleep_for(milliseconds(10));
     }
   }
-  // Steps where something is to be done, until `still` says false, or for 20 s.
+  // Steps where something is to be done, until `still` says false, or for a minute.
   void StepWhile(const std::function<bool()>& still) {
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     while (still() && std::chrono::steady_clock::now() < deadline) {
       if (follower_->Glance()) follower_->Step(cancel_);
       std::this_thread::sleep_for(milliseconds(2));
