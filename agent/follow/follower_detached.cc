@@ -245,6 +245,7 @@ void Follower::Resume() {
   if (!untouched && !gap_.has_value() && released_->from.known() && clock_.Steady() - released_->at > options_.short_gap)
     gap_ = {released_->from, "RELEASED", released_->why, false};
   released_.reset();
+  there_.clear();  // nobody was looked at meanwhile
   dirty_ = true;
   rested_facts_.clear();
   noticed_.store(true);

@@ -200,7 +200,7 @@ TEST_F(MergingDetachedTest, NorWhatWhoComesAndGoesMeanwhileCommits) {
 
 // Another process than the one that stayed, which has it for itself at first; the merge alone is no longer than a gap is.
 TEST_F(MergingDetachedTest, WhoHasJustComeIsAloneAndAllOfTheWaitCounts) {
-  attach_after_ = milliseconds(8000);
+  attach_after_ = milliseconds(4000);  // five times that have passed since somebody was seen first
   ASSERT_NO_FATAL_FAILURE(Prepare([&] {
     other_->Run("open");
     other_->Run("insert into t values(null, 'came')");
