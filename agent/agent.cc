@@ -42,6 +42,7 @@
 #include "common/base/executor.h"
 #include "common/base/mutex.h"
 #include "common/base/status.h"
+#include "common/base/utf8.h"
 #include "common/io/patient_lock.h"
 #include "common/obs/notify.h"
 #include "common/rpc/channel_hub.h"
@@ -328,10 +329,17 @@ class Agent::Impl final : public control::OperationListener {
     if (!status.ok() && !end.token().interrupted()) spdlog::error("{}", MessageOf(status));
   }
 
-  // When a controller answered last, for status and doctor.
+  // When a controller answered last, and why none has since, for status and doctor.
   void NoteConnection(const control::ControlLoop::State& control) {
+    if (!control.connected && !control.last_error.empty() && control.last_error != noted_error_) {
+      noted_error_ = control.last_error;
+      storage::v1::AgentConnection connection = state_.ReadConnection().value_or(storage::v1::AgentConnection());
+      connection.set_last_error(CleanUtf8(noted_error_, 1000));
+      if (const absl::Status status = state_.WriteConnection(connection); !status.ok()) spdlog::error("{}", MessageOf(status));
+    }
     if (!control.connected || !control.welcome || control.connections == noted_connections_) return;
     noted_connections_ = control.connections;
+    noted_error_.clear();
     storage::v1::AgentConnection connection;
     connection.set_welcomed_at_ms(ToUnixMillis(own_.clock->Now()));
     connection.set_clock_offset_ms(control.welcome->clock_offset_ms());
@@ -564,6 +572,7 @@ class Agent::Impl final : public control::OperationListener {
   std::optional<SteadyTime> drained_at_;
   uint64_t drained_connection_ = 0;
   uint64_t noted_connections_ = 0;
+  std::string noted_error_;
   uint64_t followed_ = 0;  // generation of the configuration
 
   std::atomic<bool> failed_{false};

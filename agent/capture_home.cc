@@ -113,11 +113,14 @@ void CaptureHome::NoteTakenUp(const std::vector<follow::Followed>& followed) {
                                     [&](const storage::v1::AgentCapture& capture) { return capture.database() == name; });
     storage::v1::AgentCapture& kept = found != captures.mutable_captures()->end() ? *found : *captures.add_captures();
     const bool anew = kept.known_until_ms() == 0;
-    taken_up_[name] = {anew ? now : kept.known_until_ms(), anew};
+    // What is spooled was captured by an agent before this one, of which nothing else may be left.
+    const auto spooled = anew && snapshots_ != nullptr ? snapshots_->Newest(name) : std::nullopt;
+    const int64_t since = spooled.has_value() ? std::min(now, ToUnixMillis(snapshots_->TakenAt(*spooled, SystemTime()))) : now;
+    taken_up_[name] = {anew ? since : kept.known_until_ms(), anew};
     v1::CaptureHealth health;
     if (!anew || (health.ParseFromString(kept.health()) && health.has_last_sync_at())) continue;
     kept.set_database(name);
-    kept.set_known_until_ms(now);
+    kept.set_known_until_ms(since);
     any = true;
   }
   if (!any) return;
@@ -227,7 +230,9 @@ void CaptureHome::TakeRelease(const std::string& database) {
     const SystemTime until = FromUnixMillis(NumberIn(words));
     // No longer than it was asked for, whatever the clock has done since.
     const size_t space = words.find(' ');
-    const milliseconds asked(space == std::string_view::npos ? 0 : NumberIn(words.substr(space + 1)));
+    // An agent of before wrote no length.
+    const milliseconds asked =
+        space == std::string_view::npos ? milliseconds(kLongestRelease) : milliseconds(NumberIn(words.substr(space + 1)));
     length = std::min<milliseconds>(std::chrono::ceil<milliseconds>(until - clock_.Now()), std::min<milliseconds>(asked, kLongestRelease));
     if (length.count() <= 0) return io::RemoveFile(file).IgnoreError();
   }
@@ -277,9 +282,9 @@ void CaptureHome::WriteStates(const config::AgentConfig& config) {
     one.set_health(status->health.SerializeAsString());
     one.set_snapshot_id(status->snapshot_id);
     const auto taken_up = taken_up_.find(database.name);
-    // What is spooled says itself until when it is complete.
-    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at() && !status->known_until.has_value())
-      one.set_known_until_ms(taken_up->second.at_ms);
+    // The last sync says itself until when what the controller has is complete; what is spooled, or at rest, before the first one does not.
+    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at())
+      one.set_known_until_ms(status->known_until.has_value() ? ToUnixMillis(status->known_until->at) : taken_up->second.at_ms);
     states += fmt::format("{} {} {} {}\n", database.name, static_cast<int>(status->health.state()), status->health.has_last_sync_at(),
                           status->health.message());
   }

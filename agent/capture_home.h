@@ -88,8 +88,8 @@ class CaptureHome final : public follow::CaptureMemory {
   bool followed_ = false;
   // Of databases without a sync so far.
   struct TakenUp {
-    int64_t at_ms = 0;
-    bool now = false;  // not by an agent before this one
+    int64_t at_ms = 0;  // or until when what an agent before this one has spooled is complete
+    bool now = false;   // not by an agent before this one
   };
   std::map<std::string, TakenUp> taken_up_;
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last

@@ -1,6 +1,7 @@
 #include "agent/doctor.h"
 
 #include <netdb.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -21,6 +22,9 @@
 #include "common/base/clock.h"
 #include "common/base/status.h"
 #include "common/check/checker.h"
+#include "common/crypto/server_chain.h"
+#include "common/crypto/tls_peer.h"
+#include "common/crypto/x509.h"
 #include "common/io/file.h"
 #include "fmt/format.h"
 #include "fmt/ostream.h"
@@ -122,6 +126,36 @@ std::optional<state::DeviceIdentity> LookAtIdentity(const config::AgentConfig& c
   return *std::move(identity);
 }
 
+// gRPC does not tell why a handshake failed, nor who refused whom: what is shown at the address is looked at without it.
+void TellWhyNot(const rpc::Address& address, const state::DeviceIdentity& identity, const absl::Status& answer,
+                std::chrono::milliseconds timeout, Examination& found) {
+  const char* const reach = "look whether the controller runs, and whether a firewall is between";
+  if (address.is_unix()) return found.Fail("tls", answer, reach);
+  const absl::StatusOr<crypto::Certificate> root = crypto::CertificateFromPem(identity.ca_certificate);
+  if (!root.ok()) return found.Fail("tls", root.status(), "enrol this device anew");
+  const auto shown = crypto::ShownCertificates(address.host, address.port, timeout);
+  if (absl::IsUnavailable(shown.status())) return found.Fail("tls", shown.status(), reach);
+  if (!shown.ok()) {
+    return found.Add(
+        Level::kFail, "tls",
+        fmt::format("what answers at {} does not speak TLS as a controller does: {}", address.Text(), MessageOf(shown.status())),
+        "correct `controller` in the configuration: another program listens there");
+  }
+  const absl::Status trusted = crypto::CheckServerChain(*shown, **root, address.host);
+  if (ReasonOf(trusted) == "CONTROLLER_UNTRUSTED") {
+    return found.Add(
+        Level::kFail, "tls",
+        fmt::format("{} shows a certificate that the CA which this device knows has not signed: {}", address.Text(), MessageOf(trusted)),
+        "correct `controller` in the configuration; where the controller was made anew, with another CA, enrol this device anew "
+        "with a token of it and another state directory; else somebody is in between");
+  }
+  if (!trusted.ok()) return found.Fail("tls", trusted, "use a name that the certificate has");
+  found.Add(
+      Level::kFail, "tls",
+      fmt::format("{} is the controller of this device, and ended the connection: {}", address.Text(), MessageOf(answer)),
+      "look at `certificate` above, and into the controller's log: it refuses certificates that have ended or that its CA did not sign");
+}
+
 void LookAtController(const config::AgentConfig& config, const std::optional<state::DeviceIdentity>& identity,
                       std::chrono::milliseconds timeout, Examination& found) {
   if (!config.controller.is_unix()) {
@@ -143,8 +177,7 @@ void LookAtController(const config::AgentConfig& config, const std::optional<sta
   const absl::Status answer = control::ProbeController(options, timeout);
   if (answer.ok())
     return found.Add(Level::kOk, "tls", fmt::format("{} answers, and is the controller of this device", config.controller.Text()));
-  found.Fail("tls", answer,
-             "look whether the controller runs, whether a firewall is between, and whether its certificate names this address");
+  TellWhyNot(config.controller, *identity, answer, timeout, found);
 }
 
 void LookAtClock(const config::AgentConfig& config, const Clock& clock, Examination& found) {
@@ -155,7 +188,8 @@ void LookAtClock(const config::AgentConfig& config, const Clock& clock, Examinat
   }
   const absl::StatusOr<state::StateDirectory> state = state::StateDirectory::Open(config.state);
   const auto connection = state.ok() ? state->ReadConnection() : std::nullopt;
-  if (!connection) return found.Add(Level::kOk, "clock", fmt::format("{}, not compared with a controller yet", FormatRfc3339(now)));
+  if (!connection || connection->welcomed_at_ms() == 0)
+    return found.Add(Level::kOk, "clock", fmt::format("{}, not compared with a controller yet", FormatRfc3339(now)));
   const int64_t offset = connection->clock_offset_ms();
   if (offset > kOffsetWarnMillis || offset < -kOffsetWarnMillis) {
     return found.Add(Level::kWarn, "clock", fmt::format("it differed from the controller's by {} ms when they last spoke", offset), fix);
@@ -172,8 +206,15 @@ void LookAtSpace(const config::AgentConfig& config, const config::DatabaseConfig
   const uint64_t needed = 3 * size + *reserve;
   if (*free >= needed)
     return found.Add(Level::kOk, "database-space", fmt::format("{} MiB are free beside it", *free >> 20), {}, database.name);
+  // Restores of every form begin with the staging file.
+  const uint64_t staging = size + *reserve;
+  if (*free < staging) {
+    return found.Add(Level::kFail, "database-space",
+                     fmt::format("{} MiB are free beside it, and every restore needs {} MiB with the reserve", *free >> 20, staging >> 20),
+                     "free space there, lower `[limits] disk_reserve`, or restore this database elsewhere", database.name);
+  }
   found.Add(Level::kWarn, "database-space", fmt::format("{} MiB are free beside it, a restore may need {} MiB", *free >> 20, needed >> 20),
-            "free space there, or restore this database elsewhere", database.name);
+            "free space there, or restore this database elsewhere or with --mode replace", database.name);
 }
 
 // Backups only read; a restore makes its files beside the database.
@@ -267,6 +308,32 @@ void LookAtFiles(const config::DatabaseConfig& database, Examination& found) {
                      "look at the directory, its owner and its mode", database.name);
 }
 
+// That it can be started is not enough: it has to come through its sandbox and to answer.
+void LookAtHelper(const DoctorParts& parts, Examination& found) {
+  const check::Checker checker({.helper = parts.check_helper, .limits = {}});
+  const std::string& helper = checker.helper();
+  const char* const fix = "install litefleet-check of this version beside litefleet-agent; restores need it";
+  if (helper.empty() || access(helper.c_str(), X_OK) != 0) {
+    return found.Add(Level::kFail, "check-helper",
+                     helper.empty() ? "the program litefleet-check was not found" : fmt::format("{} cannot be started", helper), fix);
+  }
+  const io::UniqueFd empty(memfd_create("litefleet-doctor", MFD_CLOEXEC));  // a database without a page
+  const auto until = std::chrono::steady_clock::now() + parts.probe_timeout;
+  const check::CheckResult result =
+      checker.Check(empty.get(), {.cancelled = [&] { return std::chrono::steady_clock::now() >= until; }, .progress = {}});
+  std::string why;
+  if (absl::IsCancelled(result.status)) {
+    why = fmt::format("no answer within {} ms", parts.probe_timeout.count());
+  } else if (!result.status.ok()) {
+    why = MessageOf(result.status);
+  } else if (result.verdict.state != check::State::kOk) {
+    why = fmt::format("of an empty database it says \"{}\"", result.Text());
+  }
+  if (why.empty()) return found.Add(Level::kOk, "check-helper", helper);
+  found.Add(Level::kFail, "check-helper", fmt::format("{} does not work: {}", helper, why),
+            fmt::format("{}; look at the memory of the machine, and whether something keeps processes from their sandbox", fix));
+}
+
 const char* Word(Level level) { return level == Level::kOk ? "ok" : level == Level::kWarn ? "warn" : "fail"; }
 
 }  // namespace
@@ -289,14 +356,7 @@ std::vector<Finding> Diagnose(const std::string& config_path, const absl::Status
   const std::optional<state::DeviceIdentity> identity = LookAtIdentity(*config, clock, found);
   LookAtController(*config, identity, parts.probe_timeout, found);
   if (io::Exists(config->state)) LookAtClock(*config, clock, found);
-  const std::string helper = parts.check_helper.empty() ? check::Checker({}).helper() : parts.check_helper;
-  if (helper.empty() || access(helper.c_str(), X_OK) != 0) {
-    found.Add(Level::kFail, "check-helper",
-              helper.empty() ? "the program litefleet-check was not found" : fmt::format("{} cannot be started", helper),
-              "install it beside litefleet-agent; restores need it");
-  } else {
-    found.Add(Level::kOk, "check-helper", helper);
-  }
+  LookAtHelper(parts, found);
   for (const config::DatabaseConfig& database : config->databases)
     database.files ? LookAtFiles(database, found) : LookAtDatabase(*config, database, found);
   return found.findings;

@@ -1,7 +1,7 @@
 // `litefleet-agent doctor`: looks at everything that a backup needs, one finding a fact, each with what to do about it.
 //
 // Changes nothing, and may run beside the agent: databases are opened as for a backup, through SQLite alone. Blocks for up to about
-// 10 s a database that is locked.
+// 10 s a database that is locked, and `probe_timeout` a few times for a controller or a helper that does not answer.
 #ifndef LITEFLEET_AGENT_DOCTOR_H_
 #define LITEFLEET_AGENT_DOCTOR_H_
 

@@ -67,9 +67,9 @@ std::string CaptureJson(const v1::CaptureHealth& capture) {
 }
 
 // What came from the controller, for a terminal.
-std::string Plain(std::string_view text) {
+std::string Plain(std::string_view text, size_t limit = 64) {
   std::string plain;
-  for (const char c : text.substr(0, 64)) plain += c >= 0x20 && c < 0x7f ? c : '?';
+  for (const char c : text.substr(0, limit)) plain += c >= 0x20 && c < 0x7f ? c : '?';
   return plain;
 }
 
@@ -112,6 +112,9 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
   const bool running = absl::IsFailedPrecondition(state->Lock().status());
   const absl::StatusOr<state::DeviceIdentity> identity = state::LoadIdentity(config.state);
   const std::optional<storage::v1::AgentConnection> connection = state->ReadConnection();
+  const bool welcomed = connection && connection->welcomed_at_ms() != 0;
+  // As long as the agent runs it is of now.
+  const std::string no_connection = running && connection ? connection->last_error() : "";
   std::vector<std::string> damaged;
   const auto operations = state->ReadOperations(damaged);
   const auto results = state->ReadResults(damaged);
@@ -164,19 +167,21 @@ int PrintStatus(const config::AgentConfig& own, bool json, std::ostream& out) {
     fmt::print(
         out,
         "{{\"schema\":1,\"kind\":\"agent_status\",\"device\":{},\"name\":{},\"controller\":{},\"running\":{},\"certificate_expires_at\":{},"
-        "\"last_connected_at\":{},\"clock_offset_ms\":{},\"active_operations\":{},\"unreported_results\":{},\"to_confirm\":[{}],\"policy\":"
+        "\"last_connected_at\":{},\"connection_error\":{},\"clock_offset_ms\":{},\"active_operations\":{},\"unreported_results\":{},\"to_"
+        "confirm\":[{}],\"policy\":"
         "{},\"policy_"
         "version\":{},\"policy_problems\":[{}],\"databases\":[{}]}}\n",
         identity.ok() ? JsonText(identity->device.value()) : "null", identity.ok() ? JsonText(identity->name) : "null",
         JsonText(config.controller.Text()), running, JsonTextOrNull(expires), TimeOrNull(connection ? connection->welcomed_at_ms() : 0),
-        connection ? fmt::format("{}", connection->clock_offset_ms()) : "null", active, unreported, ids, JsonTextOrNull(policy.name()),
-        policy.version(), problems, items);
+        JsonTextOrNull(no_connection), welcomed ? fmt::format("{}", connection->clock_offset_ms()) : "null", active, unreported, ids,
+        JsonTextOrNull(policy.name()), policy.version(), problems, items);
     return 0;
   }
   fmt::print(out, "device       {}\n", identity.ok() ? fmt::format("{} ({})", identity->name, identity->device.value()) : "not enrolled");
   fmt::print(out, "agent        {}\n", running ? "running" : "not running");
   fmt::print(out, "controller   {}, last connected {}\n", config.controller.Text(),
              Ago(connection ? connection->welcomed_at_ms() : 0, now));
+  if (!no_connection.empty()) fmt::print(out, "             no connection: {}\n", Plain(no_connection, 1000));
   if (!expires.empty()) fmt::print(out, "certificate  until {}\n", expires);
   if (policy.version() != 0) fmt::print(out, "policy       {}, version {}\n", Plain(policy.name()), policy.version());
   for (const std::string& problem : ruled.problems) fmt::print(out, "             not followed: {}\n", problem);

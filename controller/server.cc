@@ -279,6 +279,7 @@ absl::Status Server::Parts::OpenStore() {
       .clock = clock,
       .start = [this](const DeviceId& device, const v1::HealOrder& order) { return fleet->StartHeal(device, order, "scrub").status(); },
       .order_of = [this](const DeviceId& device, const OperationId& operation) { return fleet->HealOrderOf(device, operation); },
+      .is_asked = [this](const DeviceId& device, const std::string& database) { return fleet->IsHealing(device, database); },
       .set_whole = [this](const SnapshotId& snapshot) { return scrub_catalog->SetDamaged(snapshot, false).status(); },
       .changed = [this] { scrubber->Committed(); }};
   healer = std::make_unique<heal::Healer>(std::move(heal_deps), heal::HealerOptions());
@@ -287,7 +288,13 @@ absl::Status Server::Parts::OpenStore() {
   ingest::IngestLimits limits{.mark_pause = kMarkPause};
   // The slots are what limits: a session may end a little later than its stream.
   limits.max_uploads = static_cast<size_t>(options.config.uploads) + kUploadThreads;
-  limits.ShareReceiveWindow(options.config.connection_memory, options.config.uploads);
+  if (!limits.ShareReceiveWindow(options.config.connection_memory, options.config.uploads)) {
+    spdlog::warn(
+        "limits: {} uploads at the same time may fill a connection_memory of {} MiB, and then connections of all devices end: raise "
+        "`[limits] connection_memory` to {} MiB, or lower `uploads`",
+        options.config.uploads, options.config.connection_memory >> 20,
+        (2 * ingest::IngestLimits::kSmallestWindow * options.config.uploads + (1 << 20) - 1) >> 20);
+  }
   limits.digest_cache_bytes = static_cast<size_t>(options.config.digest_cache);
   ingest::IngestDeps deps{.store = *store,
                           .catalog = *ingest_catalog,

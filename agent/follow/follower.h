@@ -177,6 +177,8 @@ class Follower {
   // Where pages that differ go: nowhere, for now.
   enum class Way { kNone, kController, kSpool };
   Way CompareWay();
+  // While nothing is held, for as long as it takes, or until the link returns.
+  void KeepSpoolSmall(const CancelToken& cancel);
   bool DrainDue();
   void DrainWhenDue(const CancelToken& cancel);
   void PlanDrain();  // however long the interval is, what is spooled is on its way: sets peek_at_
@@ -218,8 +220,7 @@ class Follower {
   std::chrono::milliseconds backoff_{0};
   bool FailsForLong(std::optional<Failing>& failing) const;
   std::optional<Failing> not_handed_over_, not_looked_at_;  // by errors that follow each other closely
-  bool has_turn_ = false;                                   // to compare
-  bool in_compare_ = false;                                 // the shipper is in use
+  bool has_turn_ = false, in_compare_ = false;              // to compare; the shipper is in use
   bool fresh_base_ = false;                                 // nothing of the ledger is believed by the next page diff
   bool dirty_ = true;                                       // while detached: files may have changed
   std::string rested_facts_;                                // while detached

@@ -13,15 +13,23 @@
 
 namespace litefleet::follow {
 
+namespace {
+
 using std::chrono::milliseconds;
+
+constexpr char kComparedLate[] = "it took long until pages could be compared";
+
+}  // namespace
 
 void Follower::StepDetached(const CancelToken& cancel) {
   noticed_.store(false);  // before anything is looked at
   look_again_ = clock_.Steady() + kLookAnyway;
-  const bool others = OthersAttached();
-  if (!others) there_.clear();
-  if (!others && Rests()) return;
-  if (others && !TheyStay()) return;
+  bool others = OthersAttached();
+  const auto is_due = [&] {
+    if (!others) there_.clear();
+    return others ? TheyStay() : !Rests();
+  };
+  if (!is_due()) return;
   // No WAL is held for a page diff that may not run yet.
   if (clock_.Steady() < compare_at_ || !home_.BeginTurn(FollowerHome::Turn::kCompare)) {
     dirty_ = true;
@@ -33,15 +41,27 @@ void Follower::StepDetached(const CancelToken& cancel) {
     has_turn_ = false;
   });
   // Nothing is held: what is cut off beside a hold, again and again where it takes long, comes to its end here.
-  if (const SteadyTime began = clock_.Steady(); CompareWay() == Way::kSpool) {
-    shipper_.KeepSpoolSmall(cancel);
+  if (const SteadyTime began = clock_.Steady(); CompareWay() == Way::kSpool && began >= spooling_.small_at) {
+    const auto text = [this] {
+      const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
+      return facts.has_value() ? facts->text : std::string();
+    };
+    const std::string before = text();
+    KeepSpoolSmall(cancel);
     if (cancel.cancelled()) return;
-    if (others && clock_.Steady() - began > options_.lease) BeginGap("COMPARE_LATER", "what is spooled was merged first");
+    // What was seen before it may be minutes old: others have come since, or have gone, or have come and gone.
+    others = OthersAttached();
+    if (!waits_since_.has_value() && (others || text() != before)) waits_since_ = began;
+    if (clock_.Steady() - began > options_.attach_after) there_.clear();
+    if (!is_due()) return;
   }
   if (others) {
     const std::string short_of_space = ShortOfSpace();
     const std::string why = CompareWay() != Way::kNone ? short_of_space : "the controller cannot be reached";
-    if (why.empty()) return Attach(cancel);
+    if (why.empty()) {
+      if (waits_since_.has_value() && !gap_.has_value()) Waits("COMPARE_LATER", kComparedLate);
+      return Attach(cancel);
+    }
     if (!short_of_space.empty()) BeginGap("DISK_RESERVE", short_of_space);
     if (state_ != State::kLetGo) {
       Progress();
@@ -83,6 +103,7 @@ bool Follower::Rests() {
   const auto facts = capture::FileFactsOf(options_.source.path, now.at);
   if (!facts.has_value()) {
     dirty_ = false;
+    waits_since_.reset();
     Enter(State::kFailed, fmt::format("{} does not exist", options_.source.path));
     return true;
   }
@@ -123,6 +144,8 @@ void Follower::Waits(std::string_view reason, const std::string& message) {
 
 void Follower::CompareDetached(const CancelToken& cancel) {
   if (CompareWay() == Way::kNone) return Waits("LEASE_EXPIRED", "the controller could not be reached");
+  if (waits_since_.has_value() && !gap_.has_value()) Waits("COMPARE_LATER", kComparedLate);
+  const SteadyTime began = clock_.Steady();
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   const bool at_rest = facts.has_value() && facts->quiet && facts->bare;
   const auto compared = Compare(at_rest ? facts->text : "", cancel);
@@ -134,6 +157,8 @@ void Follower::CompareDetached(const CancelToken& cancel) {
   }
   if (!compared->current) return;  // once more
   waits_since_.reset();
+  // Who came meanwhile and did not end it waits since then; at rest nothing was written until its end.
+  if (!at_rest && OthersAttached()) waits_since_ = began;
   rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
   unsure_ = false;  // whoever came before that was read
   EndGap(current_);
@@ -215,9 +240,12 @@ void Follower::Resume() {
   if (state_ != State::kReleased) return;
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   const bool untouched = facts.has_value() && facts->text == released_->facts;
+  // It says itself what was missed before and while it lasted.
+  if (clock_.Steady() - released_->at > options_.short_gap) waits_since_.reset();
   if (!untouched && !gap_.has_value() && released_->from.known() && clock_.Steady() - released_->at > options_.short_gap)
     gap_ = {released_->from, "RELEASED", released_->why, false};
   released_.reset();
+  there_.clear();  // nobody was looked at meanwhile
   dirty_ = true;
   rested_facts_.clear();
   noticed_.store(true);

@@ -72,8 +72,9 @@ struct Checkpoints {
     uint32_t copied = 0;
     bool operator==(const HeldBack&) const = default;
   };
-  std::optional<HeldBack> held_back;  // by the last round of the attempt that runs, or ran last
-  int held_back_for = 0;              // attempts in a row, at the same place
+  std::optional<HeldBack> held_back;          // by the last round of the attempt that runs, or ran last
+  int held_back_for = 0;                      // attempts in a row, at the same place
+  std::optional<HeldBack> restart_held_back;  // as it was when the last RESTART came to nothing
   bool HeldBackForLong() const { return held_back_for >= 3; }
   void NotHeldBack() {
     held_back.reset();
@@ -88,6 +89,7 @@ struct Spooling {
   bool stalled = false;     // what is pending goes into the spool, although the controller can be reached
   SteadyTime full_until{};  // nothing is compared into it before that: it is full, or nothing is known to compare with
   SteadyTime drain_at{};    // not before
+  SteadyTime small_at{};    // the same, until what takes long is merged while nothing is held
   std::chrono::milliseconds drain_backoff{0};
   bool draining = false;
   // While the controller can be reached the next sync is spooled not before that: one an interval, and more has to go than comes.

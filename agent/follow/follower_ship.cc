@@ -21,6 +21,11 @@ constexpr seconds kLongestBackoff{10};
 constexpr seconds kLocal{1};  // between two looks of a sync; longer is reading
 constexpr milliseconds kLocksAgain{100};
 
+// The controller has heard it and says no: it has no room, for instance. What it received for that is gone.
+bool Refused(const absl::Status& status) {
+  return !absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status) && !absl::IsCancelled(status);
+}
+
 }  // namespace
 
 bool Follower::LookAndShip(const CancelToken& cancel) {
@@ -126,8 +131,9 @@ bool Follower::ShipPending(const CancelToken& cancel) {
                                            : shipper_.Ship(session_id_, timeline, stretch, attached_->holder(), stop, look);
   if (!shipped.ok()) {
     if (cancel.cancelled()) return false;
-    // What was written for nothing is none.
-    if (spools && ReasonOf(shipped.status()) == spool::kSpoolFull) progress_at_ = std::min(progress_at_, progress_before);
+    // What was written or sent for nothing is none.
+    if (spools ? ReasonOf(shipped.status()) == spool::kSpoolFull : Refused(shipped.status()))
+      progress_at_ = std::min(progress_at_, progress_before);
     if (!short_of_space.empty()) {
       GiveUpHold("DISK_RESERVE", short_of_space);
       return false;

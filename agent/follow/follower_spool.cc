@@ -17,6 +17,7 @@ using std::chrono::seconds;
 
 constexpr seconds kDrainFor{5};  // in one turn, unless one upload takes longer
 constexpr milliseconds kDrainLook{100};
+constexpr std::chrono::minutes kSmallAgain{1};
 constexpr seconds kAskAgain{10};  // what there is to compare with
 constexpr milliseconds kFirstDrainBackoff{1000};
 constexpr seconds kLongestDrainBackoff{30};
@@ -93,6 +94,21 @@ Follower::Way Follower::CompareWay() {
 }
 
 bool Follower::DrainDue() { return !spooling_.draining && shipper_.MayDrain() && clock_.Steady() >= spooling_.drain_at && Connected(); }
+
+void Follower::KeepSpoolSmall(const CancelToken& cancel) {
+  const SteadyTime began = clock_.Steady();
+  const bool connected = Connected();
+  SteadyTime looked_at = began;
+  shipper_.KeepSpoolSmall([&] {
+    const SteadyTime now = clock_.Steady();
+    const bool looks = now - looked_at >= kDrainLook;
+    if (looks) looked_at = now;
+    // Once the link is back it goes up as it is.
+    return !cancel.cancelled() && (connected || !looks || !Connected());
+  });
+  // What takes long and fails each time would keep a database from being attached.
+  if (const SteadyTime now = clock_.Steady(); !cancel.cancelled() && now - began > kLookAtLeast) spooling_.small_at = now + kSmallAgain;
+}
 
 void Follower::DrainWhenDue(const CancelToken& cancel) {
   if (!DrainDue() || !home_.BeginTurn(FollowerHome::Turn::kDrain)) return;

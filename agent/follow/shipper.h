@@ -143,8 +143,9 @@ class Shipper {
   absl::StatusOr<Compared> CompareSpooled(const Comparison& comparison, const CancelToken& cancel);
   // There is something to compare with, without the controller.
   bool KnowsNewest();
-  // Drops what is too old there, and merges what is too old or too many: as each Spool does, but to its end, however long it takes.
-  void KeepSpoolSmall(const CancelToken& cancel);
+  // Drops what is too old there, and merges what is too old or too many: as each Spool does, but however long it takes, until `goes_on`,
+  // which is asked for each chunk, says false.
+  void KeepSpoolSmall(const std::function<bool()>& goes_on);
 
   struct Proof {
     std::string snapshot_id;   // that the ledger stands for

@@ -217,14 +217,14 @@ absl::Status Shipper::ExpireSpooled(const spool::GoesOn& goes_on) {
   return Error(absl::StatusCode::kAborted, spool::kSpoolExpired, "what was spooled is older than `[limits] spool_age` and was dropped");
 }
 
-void Shipper::KeepSpoolSmall(const CancelToken& cancel) {
+void Shipper::KeepSpoolSmall(const std::function<bool()>& goes_on) {
   const auto use = Spooled() ? options_.snapshots->TryUse(options_.database) : std::nullopt;
   if (!use.has_value()) return;
-  const spool::GoesOn goes_on = [&] { return cancel.cancelled() ? Cancelled() : absl::OkStatus(); };
-  absl::Status status = ExpireSpooled(goes_on);
+  const spool::GoesOn or_cancelled = [&] { return goes_on() ? absl::OkStatus() : Cancelled(); };
+  absl::Status status = ExpireSpooled(or_cancelled);
   // What is dropped is what the database is compared with no more, and that is all.
   if (ReasonOf(status) == spool::kSpoolExpired) return;
-  if (status.ok()) status = BoundCount(goes_on);
+  if (status.ok()) status = BoundCount(or_cancelled);
   if (!status.ok()) spdlog::info("{}: the spool stays as it is: {}", options_.database, MessageOf(status));
 }
 

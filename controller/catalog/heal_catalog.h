@@ -64,6 +64,8 @@ class HealCatalog {
   };
   // `copy` is durable in the store at its place. A claim of the database holds it, and it is the device's.
   absl::Status AddHealedPages(const DeviceId& device, int64_t database, const ArrivedChunk& copy, std::span<const HealedPage> pages);
+  // Of which claims hold such copies: an order is under way, or has ended without its last answer.
+  absl::StatusOr<std::vector<Database>> ClaimingDatabases() const;
   // Layers need what is needed of them. While a prune marks they go with its end.
   absl::Status DropHealingClaims(int64_t database);
   struct Copy {

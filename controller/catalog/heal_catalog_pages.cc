@@ -82,6 +82,22 @@ absl::Status HealCatalog::AddHealedPages(const DeviceId& device, int64_t databas
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::vector<HealCatalog::Database>> HealCatalog::ClaimingDatabases() const {
+  std::vector<Database> databases;
+  LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
+    LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db,
+                                                          "select d.id, d.device, d.name from (select distinct session from claim where "
+                                                          "session > ? and session < 0) c join database d on d.id = -c.session"));
+    get.Bind(1, kHealedClaims);
+    for (;;) {
+      LF_ASSIGN_OR_RETURN(const bool row, get.Step());
+      if (!row) return absl::OkStatus();
+      databases.push_back({.id = get.Int(0), .device = DeviceId(std::string(get.Text(1))), .name = std::string(get.Text(2))});
+    }
+  }));
+  return databases;
+}
+
 absl::Status HealCatalog::DropHealingClaims(int64_t database) {
   return db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const int64_t marking, sqlite::QueryInt(db, "select marking from prune_state"));

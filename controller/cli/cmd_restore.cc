@@ -1,22 +1,19 @@
 // litefleet restore DEVICE/DATABASE... [--snapshot ID | --at TIME [--timeline N]] [--to DEVICE/DATABASE] [--mode new|live|replace] [--table
 // NAME]... [--plan]
 #include <algorithm>
-#include <cstdlib>
 #include <optional>
 #include <set>
 
 #include "absl/cleanup/cleanup.h"
-#include "absl/strings/str_join.h"
-#include "common/base/bytes.h"
 #include "common/base/error_detail.h"
 #include "common/base/ids.h"
 #include "common/base/proto_time.h"
-#include "common/format/digest.h"
 #include "controller/cli/chain.h"
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/order_signer.h"
 #include "controller/cli/plan_text.h"
+#include "controller/cli/selection.h"
 #include "controller/cli/snapshot_first.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
@@ -300,27 +297,10 @@ absl::Status Ask(Session& session, AdminClient& client, const std::vector<Wanted
   return session.Confirm(false, Question(plans, options.tables));
 }
 
-// Short words for a set of databases: a command that goes on says them, so that what a selector takes in since is not restored unasked.
-std::string Selection(const std::vector<Wanted>& all) {
+std::set<std::string> NamesOf(const std::vector<Wanted>& all) {
   std::set<std::string> names;
   for (const Wanted& wanted : all) names.insert(wanted.target.source());
-  return fmt::format("{}-{}", names.size(), ToHex(format::Sha256(AsBytes(absl::StrJoin(names, "\n")))).substr(0, 12));
-}
-
-absl::Status CheckSelection(const std::vector<Wanted>& all, const RestoreOptions& options) {
-  if (options.selected.empty()) return absl::OkStatus();
-  if (options.selector.empty()) return Wrong("--selected needs --selector", "databases that are named are the same ones again");
-  const std::string now = Selection(all);
-  if (options.selected == now) return absl::OkStatus();
-  const size_t then = std::strtoull(options.selected.c_str(), nullptr, 10);
-  std::string news = ", and not the same ones";
-  if (all.size() > then) news = fmt::format(", of which at least {} came since", all.size() - then);
-  if (all.size() < then) news.clear();
-  return Error(
-      absl::StatusCode::kFailedPrecondition, "SELECTION_CHANGED",
-      fmt::format("'{}' matched {} databases when the command began, and matches {} now{}", options.selector, then, all.size(), news),
-      "name those that are meant in place of --selector, with the same --request-id and --at; or leave --selected out to restore "
-      "all that match now");
+  return names;
 }
 
 // What a command that goes on has to say besides the same as before. A relative time would be another one by then, and so would the newest,
@@ -349,8 +329,11 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   }
   std::vector<Wanted> all;
   for (v1::RestoreTarget& target : targets) all.push_back({std::move(target), {}, absl::OkStatus(), options.snapshot_first});
-  LF_RETURN_IF_ERROR(CheckSelection(all, options));
-  const std::string selection = options.selector.empty() ? std::string() : Selection(all);
+  if (!options.selected.empty()) {
+    if (options.selector.empty()) return Wrong("--selected needs --selector", "databases that are named are the same ones again");
+    LF_RETURN_IF_ERROR(CheckSelection(options.selected, NamesOf(all), options.selector));
+  }
+  const std::string selection = options.selector.empty() ? std::string() : SelectionWord(NamesOf(all));
   // What is signed is what a plan says, and what a snapshot is taken of.
   if (options.plan || !options.yes || signer.has_value() || options.snapshot_first) {
     LF_RETURN_IF_ERROR(MakePlans(*client, single, all));

@@ -90,6 +90,8 @@ class DeviceFleet final : public Fleet {
                  absl::AnyInvocable<void(absl::StatusOr<v1::RestorePlan>)> done) override;
   // Errors: kAlreadyExists HEAL_RUNNING: one for this database has not ended.
   absl::StatusOr<v1::Operation> StartHeal(const DeviceId& device, const v1::HealOrder& order, const std::string& ordered_by);
+  // Whether one for this database has not ended.
+  bool IsHealing(const DeviceId& device, const std::string& database) const;
   // Of an operation of this device that has not ended. Errors: kNotFound ORDER_NOT_FOUND.
   absl::StatusOr<v1::HealOrder> HealOrderOf(const DeviceId& device, const OperationId& operation) const;
   absl::StatusOr<v1::Operation> Cancel(const OperationId& operation) override;

@@ -1,4 +1,5 @@
 // The operators' half of DeviceFleet: orders, cancels, questions, watches, and the controller's own operations.
+#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -175,10 +176,8 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartOne(const DeviceId& device, cata
 
 absl::StatusOr<v1::Operation> DeviceFleet::StartHeal(const DeviceId& device, const v1::HealOrder& order, const std::string& ordered_by) {
   LF_RETURN_IF_ERROR(CheckRoom({{device, 1}}));
-  for (const OperationTable::Entry& entry : table_->ActiveOf(device)) {
-    if (!entry.order.has_heal() || entry.order.heal().database() != order.database()) continue;
+  if (IsHealing(device, order.database()))
     return Error(absl::StatusCode::kAlreadyExists, "HEAL_RUNNING", fmt::format("{} is asked for lost chunks already", order.database()));
-  }
   catalog::OperationRow row;
   row.operation = NewOperation(v1::OPERATION_KIND_HEAL, device, order.database(), ordered_by);
   *row.operation.mutable_expires_at() = ToProtoTime(Time() + kDefaultExpire);
@@ -188,6 +187,13 @@ absl::StatusOr<v1::Operation> DeviceFleet::StartHeal(const DeviceId& device, con
   LF_ASSIGN_OR_RETURN(const std::vector<OperationTable::Entry> entries, table_->Create({row}));
   SendOrders(entries);
   return entries.front().operation;
+}
+
+bool DeviceFleet::IsHealing(const DeviceId& device, const std::string& database) const {
+  const std::vector<OperationTable::Entry> active = table_->ActiveOf(device);
+  return std::any_of(active.begin(), active.end(), [&](const OperationTable::Entry& entry) {
+    return entry.order.has_heal() && entry.order.heal().database() == database;
+  });
 }
 
 absl::StatusOr<v1::HealOrder> DeviceFleet::HealOrderOf(const DeviceId& device, const OperationId& operation) const {

@@ -27,6 +27,8 @@ absl::Status Invalid(const std::string& what) { return Error(absl::StatusCode::k
 absl::StatusOr<int> Healer::OrderDue() {
   if (ordering_.exchange(true)) return 0;
   const auto done = absl::MakeCleanup([this] { ordering_ = false; });
+  if (const absl::Status settled = SettleEnded(); !settled.ok())
+    spdlog::warn("settle orders to heal that have ended early: {}", MessageOf(settled));
   const SystemTime asked_before = deps_.clock.Now() - options_.ask_again;
   LF_ASSIGN_OR_RETURN(const auto databases, deps_.catalog.DueDatabases(asked_before, kDatabasesAtOnce));
   int orders = 0;
@@ -35,6 +37,16 @@ absl::StatusOr<int> Healer::OrderDue() {
     orders += ordered ? 1 : 0;
   }
   return orders;
+}
+
+absl::Status Healer::SettleEnded() {
+  LF_ASSIGN_OR_RETURN(const auto databases, deps_.catalog.ClaimingDatabases());
+  absl::Status first;
+  for (const catalog::HealCatalog::Database& database : databases) {
+    if (deps_.is_asked(database.device, database.name)) continue;
+    first.Update(RepairAll(database.id));
+  }
+  return first;
 }
 
 absl::StatusOr<bool> Healer::OrderFor(const catalog::HealCatalog::Database& database, SystemTime asked_before) {

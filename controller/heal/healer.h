@@ -39,6 +39,8 @@ struct HealerDeps {
   std::function<absl::Status(const DeviceId&, const v1::HealOrder&)> start;
   // The order of an operation of this device that has not ended; kNotFound ORDER_NOT_FOUND.
   std::function<absl::StatusOr<v1::HealOrder>(const DeviceId&, const OperationId&)> order_of;
+  // Whether an order for this database has not ended.
+  std::function<bool(const DeviceId&, const std::string& database)> is_asked;
   // Every chunk of the snapshot is there again.
   std::function<absl::Status(const SnapshotId&)> set_whole;
   // Chunks are good again, or it is known that they will not be.
@@ -55,7 +57,8 @@ class Healer {
   Healer(HealerDeps deps, HealerOptions options)
       : deps_(std::move(deps)), options_(options), repair_(deps_.catalog, deps_.chunks, deps_.store, deps_.clock) {}
 
-  // Orders what is wanted and was not asked for lately. How many orders; none where another thread does it just now.
+  // Settles orders that have ended without their last answer (a cancel, a failure): what had come is put in its place, and nothing is
+  // claimed any more. Then orders what is wanted and was not asked for lately. How many orders; none where another thread does it just now.
   absl::StatusOr<int> OrderDue();
   // What a device sends. Idempotent. Errors: ORDER_NOT_FOUND, CHUNK_INVALID (kInvalidArgument), those of the store.
   absl::StatusOr<v1::SendWantedResponse> Accept(const DeviceId& device, const v1::SendWantedRequest& request);
@@ -67,6 +70,7 @@ class Healer {
     std::vector<format::PageDigest> digests;
     store::PackHold hold;  // until the catalog knows it
   };
+  absl::Status SettleEnded();
   absl::StatusOr<bool> OrderFor(const catalog::HealCatalog::Database& database, SystemTime asked_before);
   // Verifies one content against its own name, and appends it.
   absl::StatusOr<store::Placed> Put(const v1::HealOrder& order, const v1::WantedContent& content, Arrived& arrived);

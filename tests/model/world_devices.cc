@@ -34,6 +34,7 @@ void World::OpenHealer() {
           .start = [this](const DeviceId& device,
                           const v1::HealOrder& order) { return fleet_->StartHeal(device, order, "scrub").status(); },
           .order_of = [this](const DeviceId& device, const OperationId& operation) { return fleet_->HealOrderOf(device, operation); },
+          .is_asked = [this](const DeviceId& device, const std::string& database) { return fleet_->IsHealing(device, database); },
           .set_whole = [this](const SnapshotId& snapshot) { return scrubs_.SetDamaged(snapshot, false).status(); },
           .changed = [] {}},
       heal::HealerOptions{});

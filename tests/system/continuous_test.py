@@ -68,11 +68,11 @@ def some(items, count):
     return [items[i * (len(items) - 1) // (count - 1)] for i in range(count)]
 
 
-def newest_holds(fleet, seq, timeout=30):
+def newest_holds(fleet, seq, timeout=30, target="alpha/ledger"):
     """The newest snapshot has this transfer in the end."""
 
     def look():
-        items = fleet.snapshots("alpha/ledger")
+        items = fleet.snapshots(target)
         if not items:
             return False
         path = fleet.download(items[0]["id"])

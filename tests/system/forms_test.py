@@ -290,12 +290,12 @@ def test_waves_of_a_selector_bear_some_failures():
         expect_equal(restored(), ["kiosk-1/b", "kiosk-2/a", "kiosk-2/b", "kiosk-2/c"], "all that may be, and nothing of a device without the label")
 
         # What was labelled since is not restored by a command that only goes on.
-        selected = re.search(r"--selected (6-[0-9a-f]{12})", ended.err)
+        selected = re.search(r"--selected (6-[0-9a-f]{12}\.[-\w]+)", ended.err)
         expect(selected, str(ended))
         fleet.cli("device", "label", "other", "site=oslo")
         again = ["restore", "--selector", "site=oslo", "--wave-size", "2", "--max-failures", "9", "--yes", "--request-id", "f3", "--selected", selected.group(1)]
         refused = fleet.cli("-o", "json", *again, check=6)
-        expect("SELECTION_CHANGED" in refused.err and "matched 6 databases when the command began, and matches 7 now, of which at least 1 came since" in refused.err, str(refused))
+        expect("SELECTION_CHANGED" in refused.err and "matched 6 databases when the command began, and matches 7 now, of which at least 1 came since: other/a\"" in refused.err, str(refused))
         expect_equal(label(paths["other/a"]), "new", "a device that was labelled since")
         fleet.cli("device", "label", "other", "site-")
         fleet.cli(*again, check=3)

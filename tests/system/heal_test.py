@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """Damage in packs: found by `store scrub`, shown, asked of the device, and healed where the device still has it."""
+import contextlib
+import datetime
 import glob
 import os
 import sqlite3
 import struct
+import time
 
 import lf
 
@@ -39,17 +42,17 @@ class Store:
 
 
 class Device:
-    """One database in WAL mode with a first backup and two deltas."""
+    """One database with a first backup and two deltas."""
 
-    def __init__(self, fleet):
+    def __init__(self, fleet, backups=3, journal="wal", settings="", database=""):
         self.fleet = fleet
         fleet.init()
         fleet.serve()
         self.store = Store(fleet)
-        self.database = lf.make_database(fleet.path("x.db"), rows=8000)
-        self.agent = fleet.agent("alpha", {"main": self.database})
+        self.database = lf.make_database(fleet.path("x.db"), rows=8000, journal=journal)
+        self.agent = fleet.agent("alpha", {"main": (self.database, database)}, settings=settings)
         self.kept, self.marks = {}, []
-        for number in range(3):
+        for number in range(backups):
             if number:
                 self.change(f"update item set data = randomblob(300) where id % 1000 = {number}")
             before = len(self.store.chunks())
@@ -131,6 +134,111 @@ def test_damage_is_marked_shown_and_healed_by_the_device_also_in_deltas():
                 lf.expect_equal(lf.content(fleet.download(snapshot)), device.kept[snapshot], f"content of {snapshot}")
             else:
                 fleet.cli("snapshot", "download", snapshot, "--output", fleet.path("no.db"), check=lf.AnyOf(1, 8))
+
+
+class Cancelled:
+    """Orders to heal that are cancelled: by what is on record how long that took, and what is left of them on both sides."""
+
+    def __init__(self, device):
+        self.device, self.fleet, self.agent = device, device.fleet, device.agent
+
+    def order(self):
+        """The order to heal that has not ended; None without one."""
+        listed = self.fleet.cli("-o", "json", "operation", "list", "--active").json["items"]
+        return next((one for one in listed if one["kind"] == "heal"), None)
+
+    def wait(self, what, condition):
+        """Until there is an order for which that holds."""
+        def look():
+            order = self.order()
+            return order if order and condition(order) else None
+
+        return lf.wait_until(what, look, 60, 0.05)["id"]
+
+    def shown(self, order):
+        return self.fleet.cli("-o", "json", "operation", "show", order).json
+
+    def cancel(self, order, what):
+        asked = time.time()
+        self.fleet.cli("operation", "cancel", order)
+        lf.wait_until(f"{what} is cancelled", lambda: self.shown(order)["ended_at"], 20, 0.1)
+        ended = self.shown(order)
+        lf.expect_equal(ended["state"], "cancelled", f"state of {what}")
+        took = datetime.datetime.fromisoformat(ended["ended_at"].replace("Z", "+00:00")).timestamp() - asked
+        print(f"{what}: cancelled in {took:.2f} s")
+        lf.expect(took < 2.0, f"{what}: the cancel took {took:.1f} s")
+        return ended
+
+    def claims(self):
+        with contextlib.closing(sqlite3.connect(f"file:{self.fleet.data}/catalog.db?mode=ro", uri=True, timeout=10)) as db:
+            return db.execute("select count(*) from claim").fetchone()[0]
+
+    def expect_nothing_left(self, what, claims_within=20):
+        # An agent that was away hears of it when it is back.
+        lf.wait_until(f"{what}: the agent keeps nothing of it", lambda: not self.files(), 20, 0.1)
+        with contextlib.closing(sqlite3.connect(self.device.database, timeout=0, isolation_level=None)) as db:
+            db.execute("begin exclusive")
+            db.execute("rollback")
+        beside = sorted(name for name in os.listdir(self.fleet.directory) if name.startswith("x.db"))
+        lf.expect_equal(beside, ["x.db"], f"{what}: files beside the database")
+        lf.wait_until(f"{what}: no chunk is claimed", lambda: self.claims() == 0, claims_within, 0.1)
+
+    def files(self):
+        """Where what is found waits to be sent, and the order itself."""
+        return [os.path.join(folder, name) for folder, _, names in os.walk(self.agent.state) for name in names
+                if os.path.basename(folder) in ("spool", "orders", "results")]
+
+
+def test_a_cancelled_heal_ends_within_two_seconds_and_leaves_nothing():
+    with lf.Fleet() as fleet:
+        # 256 KiB an extent of what does not compress, and a page in each that the second backup has written anew: whole chunks of the first are nowhere.
+        device = Device(fleet, backups=1, journal="delete", settings='[limits]\nupload = "512KiB"', database='busy_timeout = "60s"')
+        cancelled = Cancelled(device)
+        device.change("update item set data = randomblob(300) where id % 500 = 7")
+        device.kept[fleet.snapshot("alpha/main")] = lf.content(device.database)
+        newest = list(device.kept)[-1]
+
+        # Queued: the device is away.
+        device.agent.process.stop()
+        device.damage(0)
+        fleet.cli("store", "scrub", check=8)
+        cancelled.cancel(cancelled.wait("an order to heal", lambda order: order["state"] == "queued"), "a queued heal")
+        device.agent.start()
+        device.agent.wait_connected()
+        cancelled.expect_nothing_left("queued")
+
+        # While it waits for somebody's lock.
+        with contextlib.closing(sqlite3.connect(device.database, isolation_level=None)) as application:
+            application.execute("begin exclusive")
+            fleet.cli("store", "scrub", check=lf.AnyOf(0, 8))
+            order = cancelled.wait("it waits for the lock", lambda order: order["state"] == "running" and order["progress"]["phase"] == "opening")
+            cancelled.cancel(order, "a heal that waits for a lock")
+            application.execute("rollback")
+        cancelled.expect_nothing_left("waiting for a lock")
+
+        # While it sends pages: whole chunks come to nothing, page by page there is more than a second's worth.
+        fleet.cli("store", "scrub", check=lf.AnyOf(0, 8))
+        lf.wait_until("pages have come", cancelled.claims, 60, 0.05)
+        order = cancelled.wait("it sends", lambda order: order["wire_bytes"] > 0)
+        cancelled.cancel(order, "a heal that sends")
+        cancelled.expect_nothing_left("sending")
+        lf.expect_equal(device.states()[newest], "damaged", "half of it does not heal a snapshot")
+
+        # The device is gone in the midst of it.
+        fleet.cli("store", "scrub", check=lf.AnyOf(0, 8))
+        order = cancelled.wait("it sends", lambda order: order["wire_bytes"] > 0)
+        device.agent.process.kill()
+        lf.wait_until("the device is away", lambda: not device.agent.connected(), 30, 0.1)
+        ended = cancelled.cancel(order, "a heal of a device that is away")
+        lf.expect_equal(ended["error"]["reason"], "CANCELLED_UNHEARD", "reason")
+        device.agent.start()
+        device.agent.wait_connected()
+        cancelled.expect_nothing_left("away", claims_within=90)  # looked at once a minute
+
+        # And nothing of all this keeps the next order from its work.
+        fleet.cli("store", "scrub", check=lf.AnyOf(0, 8))
+        lf.wait_until("the newest is healed", lambda: device.states()[newest] == "committed", 60, 0.2)
+        lf.expect_equal(lf.content(fleet.download(newest)), device.kept[newest], "content of the newest")
 
 
 def test_what_no_device_has_any_more_stays_marked():

@@ -323,5 +323,29 @@ def test_the_devices_doctor_beside_a_running_controller():
         lf.expect_equal(found["files"][0], "fail", found)
 
 
+def test_a_controller_of_another_ca_is_named_by_doctor_log_and_status():
+    """As where a controller was made anew in the old one's place."""
+    with lf.Fleet() as fleet, lf.Fleet() as other:
+        agent = fleet_of_one(fleet)
+        other.init()
+        other.serve()
+        doctor = lambda check: findings(fleet.program("litefleet-agent", "doctor", "--config", agent.config, "-o", "json", check=check))
+        status = lambda *args: fleet.program("litefleet-agent", "status", "--config", agent.config, *args)
+        lf.expect_equal((doctor(0)["tls"][0], status("-o", "json").json["connection_error"]), ("ok", None), "with its own controller")
+        agent.controller = other.address
+        agent.write_config()
+        agent.process.signal(signal.SIGHUP)
+        said = "it was issued by another CA than the trusted one"
+        lf.wait_until("the log says it", lambda: said in agent.process.text(), 30)
+        lf.wait_until("the status says it", lambda: said in (status("-o", "json").json["connection_error"] or ""), 30, 0.2)
+        lf.expect("no connection: " in status().out and said in status().out, str(status()))
+        level, message = doctor(1)["tls"]
+        lf.expect(level == "fail" and said in message and other.address in message, f"{level}: {message}")
+        agent.controller = fleet.address
+        agent.write_config()
+        agent.process.signal(signal.SIGHUP)
+        lf.wait_until("it is connected again", lambda: status("-o", "json").json["connection_error"] is None, 30, 0.2)
+
+
 if __name__ == "__main__":
     lf.main(globals())

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <chrono>
 #include <filesystem>
 #include <functional>
@@ -21,6 +22,21 @@
 
 namespace litefleet {
 namespace {
+
+// The real one, which a test may put forward.
+class AheadClock final : public Clock {
+ public:
+  SystemTime Now() const override { return real_.Now() + ahead(); }
+  SteadyTime Steady() const override { return real_.Steady() + ahead(); }
+  std::chrono::nanoseconds SinceBoot() const override { return real_.SinceBoot() + ahead(); }
+  void Advance(std::chrono::nanoseconds by) { ahead_ns_ += by.count(); }
+
+ private:
+  std::chrono::nanoseconds ahead() const { return std::chrono::nanoseconds(ahead_ns_.load()); }
+
+  RealClock real_;
+  std::atomic<int64_t> ahead_ns_{0};
+};
 
 class CaptureHomeTest : public testing::Test {
  protected:
@@ -45,7 +61,22 @@ class CaptureHomeTest : public testing::Test {
     home_.reset();
     std::filesystem::remove_all(path_);
   }
-  void Begin() { home_ = std::make_unique<CaptureHome>(*state_, clock_, "device", controller_, rate_, *gaps_); }
+  // An agent that is there already is killed.
+  void Begin() {
+    home_.reset();
+    home_ = std::make_unique<CaptureHome>(*state_, clock_, "device", controller_, rate_, *gaps_, spool_.get());
+  }
+  void Until(const std::function<bool()>& reached) {
+    for (int i = 0; i < 3000 && !reached(); ++i) {
+      home_->Tick(config_);
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
+    ASSERT_TRUE(reached());
+  }
+  bool HasSynced() const {
+    const auto status = home_->StatusOf("app");
+    return status->health.state() == v1::CAPTURE_STATE_FOLLOWING && status->health.has_last_sync_at();
+  }
   // What an agent that has ended left of its database.
   void Remember(const v1::CaptureHealth& health) {
     storage::v1::AgentCaptures captures;
@@ -57,11 +88,12 @@ class CaptureHomeTest : public testing::Test {
   }
 
   const std::string path_;
-  RealClock clock_;
+  AheadClock clock_;
   RateLimit rate_{0};
   fakes::FakeUploadController controller_;
   std::unique_ptr<state::StateDirectory> state_;
   std::unique_ptr<state::GapBook> gaps_;
+  std::unique_ptr<spool::SnapshotSpool> spool_;  // null: nothing is spooled
   config::AgentConfig config_;
   std::unique_ptr<CaptureHome> home_;
 };
@@ -91,21 +123,11 @@ TEST_F(CaptureHomeTest, AnEndInOrderKnowsHowFarItWasComplete) {
   application.Run("create table t(v)");
   controller_.connected = true;
   ASSERT_TRUE(home_->Follow(config_).ok());
-  const auto until = [&](const std::function<bool()>& reached) {
-    for (int i = 0; i < 3000 && !reached(); ++i) {
-      home_->Tick(config_);
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    }
-    EXPECT_TRUE(reached());
-  };
-  until([&] {
-    const auto status = home_->StatusOf("app");
-    return status->health.state() == v1::CAPTURE_STATE_FOLLOWING && status->health.has_last_sync_at();
-  });
+  ASSERT_NO_FATAL_FAILURE(Until([&] { return HasSynced(); }));
   const SystemTime synced = FromProtoTime(home_->StatusOf("app")->health.last_sync_at());
   home_->Tick(config_);
   EXPECT_TRUE(home_->Remembered("app").synced_at.has_value()) << "an agent that is killed now could not tell that it was down";
-  until([&] { return home_->StatusOf("app")->unchanged_at > synced; });
+  ASSERT_NO_FATAL_FAILURE(Until([&] { return home_->StatusOf("app")->unchanged_at > synced; }));
   for (int i = 0; i < 2; ++i) home_->Stop();  // as the agent does
   Begin();
   const auto rested = home_->Remembered("app");
@@ -130,6 +152,84 @@ TEST_F(CaptureHomeTest, BeforeTheFirstSyncAnAgentThatIsKilledWasDownSinceItTookT
     home_->Tick(config_);
     EXPECT_EQ(home_->Remembered("app").known_until, rested.known_until);
   }
+}
+
+// What was acknowledged is known by the ledger alone, as after a power cut, and the controller is away: nothing is acknowledged again
+// before the agent is killed.
+class WithoutASyncTest : public CaptureHomeTest {
+ protected:
+  WithoutASyncTest() : application_(path_ + "/app.db") {
+    std::vector<std::string> said;
+    auto spool = spool::SnapshotSpool::Open(state_->spooled_path(), *gaps_, clock_, said);
+    EXPECT_TRUE(spool.ok()) << spool.status();
+    spool_ = *std::move(spool);
+    application_.Run("pragma journal_mode=wal");
+    application_.Run("create table t(v)");
+  }
+  ~WithoutASyncTest() override { home_.reset(); }
+  void ForgetCaptures() { EXPECT_TRUE(std::filesystem::remove(path_ + "/capture.state")); }
+  void SyncAndForget() {
+    controller_.connected = true;
+    Begin();
+    ASSERT_TRUE(home_->Follow(config_).ok());
+    ASSERT_NO_FATAL_FAILURE(Until([&] { return HasSynced(); }));
+    home_.reset();
+    ForgetCaptures();
+    controller_.connected = false;
+    Begin();
+    ASSERT_TRUE(home_->Follow(config_).ok());
+  }
+  // Until it goes on without the controller, and what it knows has been written down.
+  void Capture(const std::function<bool()>& captured) {
+    ASSERT_NO_FATAL_FAILURE(Until([&] {
+      clock_.Advance(std::chrono::milliseconds(50));
+      return home_->StatusOf("app")->known_until.has_value() && captured();
+    }));
+    EXPECT_FALSE(home_->StatusOf("app")->health.has_last_sync_at());
+    clock_.Advance(std::chrono::seconds(11));
+    home_->Tick(config_);
+  }
+
+  follow::Application application_;
+};
+
+TEST_F(WithoutASyncTest, AnAgentThatIsKilledAgainBeforeItComparesWasDownSinceWhatIsSpooled) {
+  ASSERT_NO_FATAL_FAILURE(SyncAndForget());
+  application_.Run("insert into t values(1)");
+  ASSERT_NO_FATAL_FAILURE(Capture([&] { return spool_->UsageOf("app").snapshots > 0; }));
+  home_.reset();
+  const SystemTime killed = clock_.Now();
+  const auto nothing_is_compared = spool_->TryUse("app");
+  ASSERT_TRUE(nothing_is_compared.has_value());
+  for (const bool forgotten : {false, true}) {
+    if (forgotten) ForgetCaptures();
+    for (int i = 0; i < 2; ++i) {
+      clock_.Advance(std::chrono::minutes(1));
+      Begin();
+      ASSERT_TRUE(home_->Follow(config_).ok());
+      home_->Tick(config_);
+    }
+    const auto rested = home_->Remembered("app");
+    ASSERT_TRUE(rested.known_until.has_value());
+    EXPECT_LE(*rested.known_until, killed);
+    EXPECT_GT(*rested.known_until, killed - std::chrono::minutes(10)) << "what was spooled is known";
+    home_.reset();
+  }
+}
+
+// There is nothing new, and so nothing in the spool that would tell.
+TEST_F(WithoutASyncTest, AnAgentThatIsKilledWasDownSinceItFoundNothingNew) {
+  ASSERT_NO_FATAL_FAILURE(SyncAndForget());
+  ASSERT_NO_FATAL_FAILURE(Capture([] { return true; }));
+  EXPECT_EQ(spool_->UsageOf("app").snapshots, 0u);
+  home_.reset();
+  const SystemTime killed = clock_.Now();
+  clock_.Advance(std::chrono::minutes(1));
+  Begin();
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  const auto rested = home_->Remembered("app");
+  ASSERT_TRUE(rested.known_until.has_value());
+  EXPECT_LE(*rested.known_until, killed);
 }
 
 // A release that runs when the agent ends is given back to what it is of.
@@ -157,17 +257,31 @@ TEST_F(CaptureHomeTest, AReleaseLastsNoLongerThanItWasAskedFor) {
   const SystemTime late = clock_.Now() + std::chrono::hours(24 * 365 * 40);
   ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {} 300", ToUnixMillis(late))).ok());
   ASSERT_TRUE(home_->Follow(config_).ok());
-  for (int i = 0; i < 1000 && std::filesystem::exists(file); ++i) {
-    home_->Tick(config_);
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
-  EXPECT_FALSE(std::filesystem::exists(file));
-  EXPECT_NE(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+  ASSERT_NO_FATAL_FAILURE(
+      Until([&] { return !std::filesystem::exists(file) && home_->StatusOf("app")->health.state() != v1::CAPTURE_STATE_RELEASED; }));
+}
+
+// It was taken by an agent that wrote no length.
+TEST_F(CaptureHomeTest, AReleaseOfAnAgentOfBeforeIsKeptTo) {
+  const std::string file = state_->ReleaseFile("app");
+  ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {}", ToUnixMillis(clock_.Now()) + 600'000)).ok());
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  EXPECT_EQ(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+  EXPECT_TRUE(std::filesystem::exists(file));
+  // But no longer than one may be asked for.
+  Begin();
+  const SystemTime late = clock_.Now() + std::chrono::hours(24 * 365 * 40);
+  ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {}", ToUnixMillis(late))).ok());
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  EXPECT_EQ(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
+  clock_.Advance(std::chrono::hours(1));
+  ASSERT_NO_FATAL_FAILURE(
+      Until([&] { return !std::filesystem::exists(file) && home_->StatusOf("app")->health.state() != v1::CAPTURE_STATE_RELEASED; }));
 }
 
 TEST_F(CaptureHomeTest, AReleaseThatIsOverIsNotTakenUpAgain) {
   const std::string file = state_->ReleaseFile("app");
-  ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {}", ToUnixMillis(clock_.Now()) - 1000)).ok());
+  ASSERT_TRUE(io::WriteFileAtomic(file, fmt::format("released {} 300000", ToUnixMillis(clock_.Now()) - 1000)).ok());
   ASSERT_TRUE(home_->Follow(config_).ok());
   EXPECT_NE(home_->StatusOf("app")->health.state(), v1::CAPTURE_STATE_RELEASED);
   EXPECT_FALSE(std::filesystem::exists(file));

@@ -2,9 +2,14 @@
 #include "agent/doctor.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/generic/async_generic_service.h>
+#include <grpcpp/server.h>
+#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -21,6 +26,8 @@
 #include "common/base/ids.h"
 #include "common/base/status.h"
 #include "common/io/file.h"
+#include "common/rpc/channel.h"
+#include "common/rpc/server_credentials.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 #include "tests/fakes/pretended_file_system.h"
@@ -49,7 +56,10 @@ class DoctorTest : public testing::Test {
     Sql("pragma journal_mode=wal; create table t(a); insert into t values(randomblob(3000000))");
     Enrol(90);
   }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
+  void TearDown() override {
+    g_pretended_space = nullptr;
+    std::filesystem::remove_all(folder_);
+  }
 
   // Bound, and closed again: nobody listens.
   static int UnusedPort() {
@@ -208,7 +218,18 @@ TEST_F(DoctorTest, DirectoryThatThisUserMayNotWrite) {
 TEST_F(DoctorTest, Space) {
   config_.disk_reserve = io::DiskReserve(uint64_t{1} << 60);
   ExpectIs("state-space", Level::kFail, "less than the reserve");
-  ExpectIs("database-space", Level::kWarn, "a restore may need");
+  ExpectIs("database-space", Level::kFail, "every restore needs");
+  // Beside 3 MB: for a staging file, and not for the undo and the journal of a live restore as well; then not even for that.
+  config_.disk_reserve = io::DiskReserve(0);
+  const auto leave = [](uint64_t mib) {
+    g_pretended_space = [mib](struct statvfs& space) { space.f_bavail = static_cast<fsblkcnt_t>((mib << 20) / space.f_frsize); };
+  };
+  leave(8);
+  ExpectIs("database-space", Level::kWarn, "8 MiB are free beside it, a restore may need");
+  leave(2);
+  ExpectIs("database-space", Level::kFail, "2 MiB are free beside it, and every restore needs");
+  leave(20);
+  ExpectIs("database-space", Level::kOk, "");
 }
 
 TEST_F(DoctorTest, Identity) {
@@ -234,7 +255,7 @@ TEST_F(DoctorTest, Certificate) {
 }
 
 TEST_F(DoctorTest, NameResolutionAndTls) {
-  ExpectIs("tls", Level::kFail, "");
+  ExpectIs("tls", Level::kFail, "Connection refused");
   config_.controller = *rpc::ParseAddress("no-such-host.invalid:8742");
   ExpectIs("name-resolution", Level::kFail, "no-such-host.invalid has no address");
 }
@@ -259,7 +280,7 @@ TEST_F(DoctorTest, SomebodyElseAtTheControllersAddress) {
   }
   close(listener);
   config_.controller = *rpc::ParseAddress(fmt::format("127.0.0.1:{}", ntohs(address.sin_port)));
-  ExpectIs("tls", Level::kFail, "");
+  ExpectIs("tls", Level::kFail, "does not speak TLS as a controller does");
   kill(pid, SIGKILL);
   waitpid(pid, nullptr, 0);
 }
@@ -287,6 +308,47 @@ TEST_F(DoctorTest, ClockThatDiffersFromTheControllers) {
 TEST_F(DoctorTest, CheckHelper) {
   parts_.check_helper = folder_ + "/nothing";
   ExpectIs("check-helper", Level::kFail, "cannot be started");
+}
+
+// As where a library of it is missing, the sandbox is refused, or it is of another version.
+TEST_F(DoctorTest, CheckHelperThatStartsAndDoesNotWork) {
+  parts_.check_helper = folder_ + "/helper";
+  const auto does = [this](const std::string& what) {
+    ASSERT_TRUE(io::WriteFileAtomic(parts_.check_helper, "#!/bin/sh\n" + what + "\n", 0755).ok());
+  };
+  does("exit 127");
+  ExpectIs("check-helper", Level::kFail, "helper does not work: ");
+  ExpectIs("check-helper", Level::kFail, "ended with code 127");
+  does("kill -SEGV $$");
+  ExpectIs("check-helper", Level::kFail, "ended by signal 11");
+  does("echo what?; echo is this");
+  ExpectIs("check-helper", Level::kFail, "answered nonsense");
+  does("echo message the sandbox could not be closed; echo verdict failed");
+  ExpectIs("check-helper", Level::kFail, "the sandbox could not be closed");
+  parts_.probe_timeout = std::chrono::milliseconds(300);
+  does("exec /bin/sleep 60");
+  ExpectIs("check-helper", Level::kFail, "no answer within 300 ms");
+}
+
+// As where /proc is not all that the kernel has: in some sandboxes, or hidden by whoever runs the container.
+TEST_F(DoctorTest, LocksThatCannotBeSeen) {
+  ExpectIs("database-locks", Level::kOk, "who has it open is seen");
+  ASSERT_TRUE(io::WriteFileAtomic(folder_ + "/no-locks", "").ok());
+  constexpr int kNoMounts = 77;
+  const pid_t pid = fork();
+  if (pid == 0) {
+    // What is mounted is this child's alone.
+    if (unshare(CLONE_NEWNS) != 0 || mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        mount((folder_ + "/no-locks").c_str(), "/proc/locks", nullptr, MS_BIND, nullptr) != 0)
+      _exit(kNoMounts);
+    std::filesystem::remove_all(folder_ + "/state/identity");  // and so it calls nobody
+    const Finding finding = LookAt("database-locks");
+    _exit(finding.level == Level::kWarn && finding.message.find("is not found in /proc/locks") != std::string::npos ? 0 : 1);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(pid, &status, 0), pid);
+  if (WIFEXITED(status) && WEXITSTATUS(status) == kNoMounts) GTEST_SKIP() << "needs the right to mount";
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
 }
 
 TEST_F(DoctorTest, DatabaseThatIsMissingOrNone) {
@@ -334,6 +396,74 @@ TEST_F(DoctorTest, ShmOfAnotherUser) {
   ExpectIs("database-shm-owner", Level::kFail, "belongs to user 4711");
   kill(pid, SIGKILL);
   waitpid(pid, nullptr, 0);
+}
+
+// A TLS server as the controller is one.
+class PeerTest : public DoctorTest {
+ protected:
+  static void SetUpTestSuite() { static const rpc::GrpcRuntime runtime; }
+  void TearDown() override {
+    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+    DoctorTest::TearDown();
+  }
+  // PEM files.
+  struct Authority {
+    std::string certificate;
+    std::string key;
+  };
+  // What the device trusts.
+  Authority Own() const { return {folder_ + "/state/cert.pem", folder_ + "/state/identity/key.pem"}; }
+  Authority Other() const {
+    const Authority other{folder_ + "/other.pem", folder_ + "/other-key.pem"};
+    Openssl(fmt::format("req -x509 {} -subj /CN=other -days 9 -keyout {} -out {}", kNewKey, other.key, other.certificate));
+    return other;
+  }
+  // Whose certificate `ca` signs for `name`, and which takes clients that `clients` has signed alone.
+  void Serve(const Authority& ca, const std::string& name, const Authority& clients) {
+    const std::string key = folder_ + "/server-key.pem", request = folder_ + "/server.csr", certificate = folder_ + "/server.pem";
+    Openssl(fmt::format("req -new {} -subj /CN=server -addext subjectAltName={} -keyout {} -out {}", kNewKey, name, key, request));
+    Openssl(fmt::format("x509 -req -in {} -CA {} -CAkey {} -CAcreateserial -copy_extensions copy -days 9 -out {}", request, ca.certificate,
+                        ca.key, certificate));
+    ASSERT_TRUE(certificates_.Set({*io::ReadFile(key), *io::ReadFile(certificate), *io::ReadFile(clients.certificate)}).ok());
+    int port = 0;
+    grpc::ServerBuilder builder;
+    builder.AddListeningPort("127.0.0.1:0", rpc::TlsCredentials(certificates_), &port);
+    builder.RegisterCallbackGenericService(&service_);  // any: its threads carry the handshakes out
+    server_ = builder.BuildAndStart();
+    ASSERT_NE(server_, nullptr);
+    config_.controller = *rpc::ParseAddress(fmt::format("127.0.0.1:{}", port));
+  }
+
+ private:
+  static constexpr char kNewKey[] = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
+  static void Openssl(const std::string& arguments) {
+    ASSERT_EQ(std::system(("openssl " + arguments + " 2>/dev/null").c_str()), 0) << arguments;
+  }
+  rpc::ServerCertificates certificates_;
+  grpc::CallbackGenericService service_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+TEST_F(PeerTest, TheController) {
+  Serve(Own(), "IP:127.0.0.1", Own());
+  ExpectIs("tls", Level::kOk, "is the controller of this device");
+}
+
+TEST_F(PeerTest, AServerWithACertificateOfAnotherCa) {
+  Serve(Other(), "IP:127.0.0.1", Own());
+  ExpectIs("tls", Level::kFail, "shows a certificate that the CA which this device knows has not signed");
+  EXPECT_THAT(LookAt("tls").fix, HasSubstr("enrol this device anew"));
+}
+
+TEST_F(PeerTest, AServerWhoseCertificateIsForAnotherName) {
+  Serve(Own(), "DNS:elsewhere.example", Own());
+  ExpectIs("tls", Level::kFail, "does not name 127.0.0.1, only DNS:elsewhere.example");
+}
+
+TEST_F(PeerTest, AControllerThatRefusesThisDevice) {
+  Serve(Own(), "IP:127.0.0.1", Other());
+  ExpectIs("tls", Level::kFail, "is the controller of this device, and ended the connection");
+  EXPECT_THAT(LookAt("tls").fix, HasSubstr("controller's log"));
 }
 
 }  // namespace

@@ -196,6 +196,84 @@ TEST_F(ComingTest, AReadingUnderALockEndsWhenSomebodyComes) {
   ExpectShipped();
 }
 
+// His open is taken for the agent's own: the reading goes on to its end, and until he is followed states are missing.
+TEST_F(ComingTest, WhoComesAsALongReadingUnderALockBeginsIsNotMissedUntold) {
+  lease_ = std::chrono::seconds(10);
+  Make();
+  Application app(path_, 0), other(path_, 0);
+  other.Run("close");
+  app.Run(
+      "pragma wal_autocheckpoint=0; with recursive n(i) as (select 1 union all select i + 1 from n where i < 60) insert into t select "
+      "null, "
+      "randomblob(260000) from n");
+  app.Kill();
+  Start();
+  clock_.Advance(std::chrono::seconds(3));
+  int looks = 0;
+  clock_.on_look = [&] {
+    if (++looks != 8) return;
+    other.Run("open");
+    other.Run("insert into t values(null, 'x')");
+    follower_->Notice(true);
+  };
+  clock_.EachLook(milliseconds(100));
+  follower_->Step(cancel_);
+  clock_.EachLook(milliseconds(0));
+  EXPECT_GT(milliseconds(100) * looks, lease_);
+  ASSERT_EQ(controller_.commits().size(), 1u);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  other.Run("insert into t values(null, 'y')");
+  follower_->Step(cancel_);
+  clock_.Advance(attach_after_);
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("COMPARE_LATER", "COMPARE_LATER ended"));
+  Settle();
+  ExpectShipped();
+}
+
+// Neither a release, which has a gap of its own where something was missed, nor a time without the file is a wait for a comparison.
+TEST_F(ComingTest, WhatWasReleasedOrAwayDidNotWait) {
+  Make();
+  Application app(path_, 0);
+  Start();
+  const auto comes = [&] {
+    app.Run("select count(*) from t");
+    Look();
+    ASSERT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  };
+  const auto is_followed = [&] {
+    clock_.Advance(attach_after_);
+    StepUntil(v1::CAPTURE_STATE_FOLLOWING);
+    Settle();
+    ExpectShipped();
+  };
+  ASSERT_NO_FATAL_FAILURE(comes());
+  is_followed();
+  follower_->LetGo("released");
+  follower_->Resume();
+  ASSERT_NO_FATAL_FAILURE(comes());
+  follower_->LetGo("released");
+  clock_.Advance(2 * lease_);
+  follower_->Resume();
+  ASSERT_NO_FATAL_FAILURE(comes());
+  is_followed();
+  EXPECT_THAT(home_.gaps, testing::IsEmpty());
+  follower_->LetGo("released");
+  follower_->Resume();
+  ASSERT_NO_FATAL_FAILURE(comes());
+  app.Run("close");
+  std::filesystem::rename(path_, Path("away.db"));
+  Look();
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  clock_.Advance(2 * lease_);
+  std::filesystem::rename(Path("away.db"), path_);
+  app.Run("open");
+  app.Run("insert into t values(null, 'x')");
+  Look();
+  is_followed();
+  EXPECT_THAT(home_.gaps, testing::IsEmpty());
+}
+
 TEST_F(ComingTest, ADatabaseAtRestIsNotReadAgain) {
   Make();
   Start();

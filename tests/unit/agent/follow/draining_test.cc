@@ -17,11 +17,8 @@ using DrainingTest = SpoolingTest;
 // A link on which one upload takes longer than the interval is: more goes than comes all the same.
 TEST_F(DrainingTest, WhatComesDoesNotOutrunWhatGoes) {
   interval_ = milliseconds(1);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 5; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   int uploads = 0;
   on_begin_ = [&](const v1::UploadBegin&) {
@@ -40,11 +37,8 @@ TEST_F(DrainingTest, WhatComesDoesNotOutrunWhatGoes) {
 // As looks are by whole intervals, so are the syncs that wait behind older ones: none is left out.
 TEST_F(DrainingTest, EachIntervalHasItsStateBehindOlderOnes) {
   interval_ = milliseconds(1000);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   home_.may_drain = false;  // others upload
   ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   controller_.connected = true;
@@ -64,11 +58,8 @@ TEST_F(DrainingTest, EachIntervalHasItsStateBehindOlderOnes) {
 
 // States that are far apart, since the link takes no more, are told.
 TEST_F(DrainingTest, WhereSyncsAreFarApartForASlowLinkThereIsAGap) {
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 4; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   const Moment last = {spool_->Newest("app")->taken_at()};
   on_begin_ = [&](const v1::UploadBegin&) {
@@ -98,11 +89,8 @@ TEST_F(DrainingTest, WhereSyncsAreFarApartForASlowLinkThereIsAGap) {
 TEST_F(DrainingTest, AFullSpoolBesideALongUploadLetsGo) {
   spool_bytes_ = 64 << 10;
   no_progress_ = std::chrono::minutes(2);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(30000))"));
   ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));  // that merging is tried
   on_begin_ = [&](const v1::UploadBegin&) {
@@ -158,11 +146,8 @@ TEST_F(DrainingTest, WhatIsSpooledOfADatabaseAtRestDoesNotWaitForTheNextLook) {
 TEST_F(DrainingTest, WhatIsTooOldIsDroppedAndComparedWithTheControllersNewest) {
   spool_age_ = std::chrono::hours(1);
   spool_after_ = milliseconds(0);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   wanted_.clear();
   clock_.Advance(std::chrono::hours(2));
@@ -189,11 +174,8 @@ TEST_F(DrainingTest, WhatIsTooOldIsDroppedAndComparedWithTheControllersNewest) {
 // A spooled file that is damaged says nothing of what the controller has: where it is gone again, pages are compared with that.
 TEST_F(DrainingTest, ADamagedFileIsNoReasonToDropTheControllersLedger) {
   spool_after_ = milliseconds(0);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 2; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   {
     std::fstream file(spool_->Oldest("app")->path, std::ios::in | std::ios::out | std::ios::binary);
@@ -231,10 +213,7 @@ TEST_F(DrainingTest, NothingIsSpooledOnASnapshotThatTheControllerHasLost) {
   EXPECT_EQ(Spooled(), 0u);
   const size_t commits = controller_.commits().size();
   controller_.connected = true;
-  for (int i = 0; i < 1000 && controller_.commits().size() == commits; ++i) {
-    if (follower_->Glance()) follower_->Step(cancel_);
-    std::this_thread::sleep_for(milliseconds(2));
-  }
+  StepWhile([&] { return controller_.commits().size() == commits; });
   Settle();
   ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
   ExpectShipped();
@@ -243,11 +222,8 @@ TEST_F(DrainingTest, NothingIsSpooledOnASnapshotThatTheControllerHasLost) {
 // The same of a spooled one: what it was built on is gone, and the link is too.
 TEST_F(DrainingTest, NothingIsSpooledOnABaseThatIsGone) {
   spool_after_ = milliseconds(0);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 2; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   on_begin_ = [&](const v1::UploadBegin&) {
     controller_.connected = false;
@@ -349,11 +325,8 @@ TEST_F(DrainingTest, WithoutATurnToCompareTheUploadGoesOn) {
 
 // The controller says that it lost something while the last of what is spooled is uploaded: what that advances is not believed.
 TEST_F(DrainingTest, ALedgerThatIsDroppedBesideAnUploadStaysDropped) {
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   int commits = 0;
   controller_.on_request = [&](const v1::UploadRequest& request) {
@@ -370,10 +343,7 @@ TEST_F(DrainingTest, ALedgerThatIsDroppedBesideAnUploadStaysDropped) {
     shipper_->Rest();
   }
   const std::string wanted(AsText(capture::CheckpointedBytes(path_)));
-  for (int i = 0; i < 1000 && controller_.Content() != wanted; ++i) {
-    if (follower_->Glance()) follower_->Step(cancel_);
-    std::this_thread::sleep_for(milliseconds(2));
-  }
+  StepWhile([&] { return controller_.Content() != wanted; });
   ExpectShipped();
   EXPECT_EQ(doubts(), 1u) << "pages are compared once";
 }

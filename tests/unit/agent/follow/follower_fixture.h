@@ -166,12 +166,17 @@ class FollowerTest : public CaptureTest {
       std::this_thread::sleep_for(milliseconds(10));
     }
   }
+  // Steps where something is to be done, until `still` says false, or for a minute.
+  void StepWhile(const std::function<bool()>& still) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    while (still() && std::chrono::steady_clock::now() < deadline) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      std::this_thread::sleep_for(milliseconds(2));
+    }
+  }
   // Steps until so many gaps have been told.
   void StepUntilGaps(size_t count) {
-    for (int i = 0; i < 1000 && home_.gaps.size() < count; ++i) {
-      if (follower_->Glance()) follower_->Step(cancel_);
-      std::this_thread::sleep_for(milliseconds(10));
-    }
+    StepWhile([&] { return home_.gaps.size() < count; });
     ASSERT_EQ(home_.gaps.size(), count);
   }
   void Attach() {

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "fmt/format.h"
-#include "tests/unit/agent/follow/follower_fixture.h"
+#include "tests/unit/agent/follow/spooling_fixture.h"
 
 namespace {
 
@@ -63,6 +63,25 @@ TEST_F(FollowerTest, WhatWasAcknowledgedIsMadeDurableNowAndThen) {
   ASSERT_TRUE(follower_->Glance());
   follower_->Step(cancel_);
   EXPECT_EQ(ledger_syncs, first + 3);
+}
+
+// What goes into the spool is built on it.
+TEST_F(SpoolingTest, WhatWasAcknowledgedIsMadeDurableWhereASyncStalls) {
+  spool_after_ = milliseconds(200);
+  Make();
+  Application app(path_);
+  app.Run("insert into t values(2, 'b')");
+  Attach();
+  clock_.AdvanceSteady(std::chrono::seconds(6));
+  for (int i = 0; i < 2; ++i) {
+    app.Run("insert into t values(null, randomblob(3000))");
+    Settle();
+    ExpectShipped();
+  }
+  const int before = ledger_syncs;
+  controller_.swallow = [](const v1::UploadRequest& request) { return request.has_begin(); };
+  ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
+  EXPECT_EQ(ledger_syncs, before + 1);
 }
 
 }  // namespace

@@ -39,6 +39,14 @@ class SpoolingTest : public FollowerTest {
     spool_ = *std::move(spool);
     snapshots_ = spool_.get();
   }
+  // What `app_` has open is followed, and then the controller is away.
+  void FollowOffline() {
+    Make();
+    app_ = std::make_unique<Application>(path_);
+    app_->Run("insert into t values(2, 'b')");
+    Attach();
+    controller_.connected = false;
+  }
   void Note() {
     const size_t commits = controller_.commits().size();
     if (commits > 0 && commits != arrived_.size()) arrived_.resize(commits), arrived_.back() = controller_.Content();
@@ -57,10 +65,7 @@ class SpoolingTest : public FollowerTest {
   }
   void StepUntilDrained() {
     controller_.connected = true;
-    for (int i = 0; i < 4000 && Spooled() > 0; ++i) {
-      if (follower_->Glance()) follower_->Step(cancel_);
-      std::this_thread::sleep_for(milliseconds(2));
-    }
+    StepWhile([&] { return Spooled() > 0; });
     ASSERT_EQ(Spooled(), 0u);
     Note();
   }
@@ -86,6 +91,7 @@ class SpoolingTest : public FollowerTest {
   std::vector<std::string> wanted_;   // contents
   std::vector<std::string> arrived_;  // by commit; empty where nobody looked
   std::vector<std::string> said_;
+  std::unique_ptr<Application> app_;
   std::unique_ptr<state::GapBook> gaps_;
   std::unique_ptr<spool::SnapshotSpool> spool_;
 };

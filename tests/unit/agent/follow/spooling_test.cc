@@ -6,7 +6,6 @@
 #include <random>
 #include <thread>
 
-#include "agent/capture/lock_table.h"
 #include "agent/spool/drain.h"
 #include "common/base/proto_time.h"
 #include "common/io/file.h"
@@ -16,11 +15,8 @@ namespace litefleet::follow {
 namespace {
 
 TEST_F(SpoolingTest, WhatIsCommittedWithoutTheControllerArrivesInItsOrder) {
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   std::mt19937_64 random(3);
   for (int i = 0; i < 50; ++i) {
     SCOPED_TRACE(i);
@@ -86,11 +82,8 @@ TEST_F(SpoolingTest, ALargeTransactionIsSpooledAsOne) {
 
 TEST_F(SpoolingTest, WhatComesWhileTheSpoolIsUploadedGoesBehindIt) {
   interval_ = milliseconds(1);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 10; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   const size_t commits = controller_.commits().size();
   int more = 0;
@@ -113,11 +106,8 @@ TEST_F(SpoolingTest, WhatComesWhileTheSpoolIsUploadedGoesBehindIt) {
 
 TEST_F(SpoolingTest, AnAgentThatStartsWithoutTheControllerGoesOn) {
   spool_after_ = milliseconds(0);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 5; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   Stop();
   OpenSpool();
@@ -140,11 +130,8 @@ TEST_F(SpoolingTest, AnAgentThatStartsWithoutTheControllerGoesOn) {
 
 TEST_F(SpoolingTest, ADatabaseThatIsReplacedWithoutTheControllerIsComparedIntoTheSpool) {
   spool_after_ = milliseconds(0);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   Sql(Path("other.db"), "pragma journal_mode=wal; create table t(id integer primary key, v); insert into t values(9, randomblob(9000))");
   std::filesystem::rename(Path("other.db"), path_);
@@ -204,11 +191,8 @@ TEST_F(SpoolingTest, AStalledLinkIsNoReasonToLetGo) {
 
 TEST_F(SpoolingTest, MoreSyncsThanAreKeptBecomeCoarserAndKeepTheirCommits) {
   most_spooled_ = 20;
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   uint32_t most = 0;
   for (int i = 0; i < 50; ++i) {
     app.Run("insert into t values(null, randomblob(2000)); insert into t values(null, 'x')");
@@ -235,98 +219,6 @@ TEST_F(SpoolingTest, MoreSyncsThanAreKeptBecomeCoarserAndKeepTheirCommits) {
   Settle();
   ExpectShipped();
   EXPECT_EQ(doubts(), 0u);
-}
-
-// Spooled states are put together while the WAL is held: who comes in that moment does not wait for the end of it.
-class MergingTest : public SpoolingTest {
- protected:
-  // So many are spooled that the next sync puts eight of them together, and `what` happens in the midst of that.
-  void Prepare(std::function<void()> what) {
-    most_spooled_ = 8;
-    Make();
-    for (std::unique_ptr<Application>* one : {&app_, &other_}) *one = std::make_unique<Application>(path_, 60'000);
-    app_->Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
-    other_->Run("select count(*) from t");
-    Attach();
-    controller_.connected = false;
-    for (int i = 0; i < 8; ++i) ASSERT_NO_FATAL_FAILURE(Sync(*app_, "insert into t values(null, randomblob(300000))"));
-    newest_ = spool_->Newest("app")->path;
-    clock_.on_look = [this, what = std::move(what)] {
-      if (!began_ && io::Exists(newest_ + ".tmp")) {
-        began_ = true;
-        what();
-      }
-    };
-    app_->Run("insert into t values(null, 'and on')");
-  }
-  // Until it has begun.
-  void StepIntoTheMerge(const CancelToken& cancel) {
-    clock_.EachLook(milliseconds(50));
-    for (int i = 0; i < 100 && !began_; ++i) follower_->Step(cancel);
-    clock_.EachLook(milliseconds(0));
-    ASSERT_TRUE(began_);
-    EXPECT_EQ(Spooled(), 8u) << "it went on to the end";
-    EXPECT_FALSE(io::Exists(newest_ + ".tmp"));
-  }
-  void ExpectTheRestGoesOn() {
-    for (int i = 0; i < 200 && Spooled() == 8; ++i) follower_->Step(cancel_);
-    EXPECT_EQ(Spooled(), 2u);
-    EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
-    EXPECT_TRUE(home_.gaps.empty());
-    ASSERT_NO_FATAL_FAILURE(StepUntilDrained());
-    Settle();
-    ExpectShipped();
-    EXPECT_EQ(doubts(), 0u);
-  }
-
-  std::unique_ptr<Application> app_, other_;
-  std::string newest_;
-  bool began_ = false;
-};
-
-TEST_F(MergingTest, WhoCheckpointsDoesNotWaitForIt) {
-  ASSERT_NO_FATAL_FAILURE(Prepare([&] {
-    other_->Begin("checkpoint truncate");
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (std::chrono::steady_clock::now() < deadline &&
-           !capture::FindWritingCheckpointer(capture::ReadLocks(), *capture::LockedFileOf(path_ + "-shm")).has_value())
-      std::this_thread::sleep_for(milliseconds(1));
-  }));
-  ASSERT_NO_FATAL_FAILURE(StepIntoTheMerge(cancel_));
-  std::atomic<bool> ended{false};
-  std::thread stepper([&] {
-    while (!ended.load()) {
-      if (follower_->Glance()) follower_->Step(cancel_);
-      std::this_thread::sleep_for(milliseconds(5));
-    }
-  });
-  EXPECT_EQ(other_->End(), SQLITE_OK);
-  ended.store(true);
-  stepper.join();
-  ExpectTheRestGoesOn();
-}
-
-TEST_F(MergingTest, ACancelEndsIt) {
-  CancelToken cancel;
-  ASSERT_NO_FATAL_FAILURE(Prepare([&] { cancel.Interrupt(); }));
-  ASSERT_NO_FATAL_FAILURE(StepIntoTheMerge(cancel));
-  ExpectTheRestGoesOn();
-}
-
-// Longer than a hold may last: it comes to its end once nothing is held.
-TEST_F(MergingTest, OneThatTakesLongComesToItsEnd) {
-  lease_ = std::chrono::seconds(3);
-  ASSERT_NO_FATAL_FAILURE(Prepare([] {}));
-  clock_.EachLook(milliseconds(100));
-  for (int i = 0; i < 300 && Spooled() >= 8; ++i) follower_->Step(cancel_);
-  clock_.EachLook(milliseconds(0));
-  EXPECT_TRUE(began_);
-  EXPECT_LT(Spooled(), 8u);
-  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
-  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
-  ASSERT_NO_FATAL_FAILURE(StepUntilDrained());
-  Settle();
-  ExpectShipped();
 }
 
 TEST_F(SpoolingTest, AFullSpoolIsOneGapThatEnds) {
@@ -362,21 +254,15 @@ TEST_F(SpoolingTest, AFullSpoolIsOneGapThatEnds) {
 }
 
 TEST_F(SpoolingTest, WhatTheControllerHasNoBaseForIsGivenUpAndComparedAnew) {
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   on_begin_ = [&](const v1::UploadBegin& begin) {
     return begin.base_snapshot_id().empty() ? absl::OkStatus() : Error(absl::StatusCode::kFailedPrecondition, "BASE_GONE", "it is gone");
   };
   const size_t commits = controller_.commits().size();
   controller_.connected = true;
-  for (int i = 0; i < 1000 && controller_.commits().size() == commits; ++i) {
-    if (follower_->Glance()) follower_->Step(cancel_);
-    std::this_thread::sleep_for(milliseconds(5));
-  }
+  StepWhile([&] { return controller_.commits().size() == commits; });
   on_begin_ = nullptr;
   EXPECT_EQ(doubts(), 1u);
   EXPECT_EQ(Spooled(), 0u);
@@ -392,11 +278,8 @@ TEST_F(SpoolingTest, WhatTheControllerHasNoBaseForIsGivenUpAndComparedAnew) {
 // The ledger beside the spool stands for a snapshot that nobody has any more.
 TEST_F(SpoolingTest, TheLedgerOfALostSnapshotIsNotBelieved) {
   spool_after_ = milliseconds(0);
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   Stop();
   {
@@ -423,11 +306,8 @@ TEST_F(SpoolingTest, TheLedgerOfALostSnapshotIsNotBelieved) {
 
 // The whole chain is lost: the ledger of the controller's snapshots is what counts again.
 TEST_F(SpoolingTest, WhereAllOfItIsLostTheControllersLedgerCounts) {
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   Stop();
   const std::string newest = spool_->LedgerFile("app");
@@ -498,11 +378,8 @@ TEST_F(SpoolingTest, TheLastCommitsOfWhoLeavesWaitInTheSpool) {
 }
 
 TEST_F(SpoolingTest, WhatWasDrainedByOthersIsGoneOnFrom) {
-  Make();
-  Application app(path_);
-  app.Run("insert into t values(2, 'b')");
-  Attach();
-  controller_.connected = false;
+  ASSERT_NO_FATAL_FAILURE(FollowOffline());
+  Application& app = *app_;
   for (int i = 0; i < 3; ++i) ASSERT_NO_FATAL_FAILURE(Sync(app, "insert into t values(null, randomblob(3000))"));
   // A backup that somebody ordered.
   follower_->LetGo("a backup was ordered");

@@ -57,19 +57,21 @@ class HealerTest : public ingest::IngestTest {
     parts_ = std::make_unique<scrub::ScrubParts>(*path_, clock_, scrub::ScrubberOptions{.bytes_per_second = 0});
     catalog_ = std::make_unique<catalog::HealCatalog>(*path_->db);
     healer_ = std::make_unique<Healer>(
-        HealerDeps{.catalog = *catalog_,
-                   .chunks = *path_->ingest_catalog,
-                   .store = *path_->store,
-                   .clock = clock_,
-                   .start = [this](const DeviceId& device, const v1::HealOrder& order) -> absl::Status {
-                     LF_ASSIGN_OR_RETURN(const v1::Operation operation, parts_->fleet->StartHeal(device, order, "scrub"));
-                     operation_ = operation.id();
-                     return absl::OkStatus();
-                   },
-                   .order_of = [this](const DeviceId& device,
-                                      const OperationId& operation) { return parts_->fleet->HealOrderOf(device, operation); },
-                   .set_whole = [this](const SnapshotId& snapshot) { return parts_->catalog.SetDamaged(snapshot, false).status(); },
-                   .changed = [] {}},
+        HealerDeps{
+            .catalog = *catalog_,
+            .chunks = *path_->ingest_catalog,
+            .store = *path_->store,
+            .clock = clock_,
+            .start = [this](const DeviceId& device, const v1::HealOrder& order) -> absl::Status {
+              LF_ASSIGN_OR_RETURN(const v1::Operation operation, parts_->fleet->StartHeal(device, order, "scrub"));
+              operation_ = operation.id();
+              return absl::OkStatus();
+            },
+            .order_of = [this](const DeviceId& device,
+                               const OperationId& operation) { return parts_->fleet->HealOrderOf(device, operation); },
+            .is_asked = [this](const DeviceId& device, const std::string& database) { return parts_->fleet->IsHealing(device, database); },
+            .set_whole = [this](const SnapshotId& snapshot) { return parts_->catalog.SetDamaged(snapshot, false).status(); },
+            .changed = [] {}},
         HealerOptions{});
   }
 
@@ -259,6 +261,43 @@ INSTANTIATE_TEST_SUITE_P(Points, HealerKillTest,
                          testing::Values("scrub.after_quarantine", "scrub.before_marked", "scrub.after_pack", "heal.after_order",
                                          "heal.after_chunk_write", "heal.after_pack_sync", "heal.after_good", "heal.after_pages",
                                          "heal.before_layer", "heal.after_layer"));
+
+// In the midst of an answer page by page: what came is put in its place, and no claim holds anything any more.
+TEST_F(HealerTest, AnOrderThatIsCancelledLeavesNoClaim) {
+  const PagedDatabase first = Make(64 * 3);
+  const Backup one = Run(first, nullptr, "", true);
+  PagedDatabase second = first;
+  for (const uint32_t extent : {0U, 1U, 2U}) second.pages[64 * extent] = 9000 + extent;
+  const Backup two = Run(second, &first, one.snapshot, true);
+  ASSERT_TRUE(two.status.ok()) << two.status;
+  Lose(ChunksOf(one.snapshot));
+  EXPECT_EQ(Scrub().snapshots_damaged, 2U);
+  // Whole chunks are nowhere any more.
+  ASSERT_TRUE(Answer(second));
+  ASSERT_EQ(healer_->OrderDue().value(), 1);
+  const auto order = parts_->fleet->HealOrderOf(device_, OperationId(operation_));
+  ASSERT_TRUE(order.ok()) << order.status();
+  v1::SendWantedRequest request = fakes::AnswerOf(operation_, *order, second);
+  ASSERT_EQ(request.contents_size(), 3);
+  request.mutable_contents()->RemoveLast();
+  ASSERT_TRUE(healer_->Accept(device_, request).ok());
+  EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 2);
+  EXPECT_EQ(healer_->OrderDue().value(), 0);
+  EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 2) << "it is under way";
+
+  ASSERT_TRUE(parts_->fleet->Cancel(OperationId(operation_)).ok());
+  EXPECT_EQ(ReasonOf(healer_->Accept(device_, request).status()), "ORDER_NOT_FOUND");
+  EXPECT_EQ(healer_->OrderDue().value(), 0) << "it is not asked for at once again";
+  EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 0);
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
+  // The rest comes later.
+  clock_.Advance(std::chrono::hours(25));
+  ASSERT_TRUE(Answer(second));
+  EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_COMMITTED);
+  ExpectReadsBack(two.snapshot, second);
+  EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 0);
+  EXPECT_EQ(Scrub().chunks_quarantined, 0U);
+}
 
 TEST_F(HealerTest, WhatIsNotWhatWasAskedForIsRefused) {
   const PagedDatabase first = Make(64 * 2);

@@ -1,0 +1,69 @@
+// A controller that can be reached and takes nothing: its disk is full, or the device's quota.
+#include "common/base/status.h"
+#include "tests/unit/agent/follow/spooling_fixture.h"
+
+namespace litefleet::follow {
+namespace {
+
+class RefusedTest : public SpoolingTest {
+ protected:
+  // Everything is heard, up to what would be the end of an upload; and after a moment, in which what was sent is seen to have moved.
+  void Refuse() {
+    controller_.on_request = [this](const v1::UploadRequest& request) -> absl::Status {
+      if (!request.has_commit()) return absl::OkStatus();
+      ++refused_;
+      std::this_thread::sleep_for(milliseconds(150));
+      return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "the store is full");
+    };
+  }
+  void FollowRefused() {
+    Make();
+    app_ = std::make_unique<Application>(path_);
+    app_->Run("insert into t values(2, 'b')");
+    Attach();
+    Refuse();
+    app_->Run("insert into t values(null, randomblob(300000))");
+  }
+  // For so long at least, by the follower's own clock.
+  std::chrono::milliseconds StepTill(const std::function<bool()>& done) {
+    milliseconds waited{0};
+    for (; waited < std::chrono::minutes(3) && !done(); waited += milliseconds(200)) {
+      if (follower_->Glance()) follower_->Step(cancel_);
+      clock_.AdvanceSteady(milliseconds(200));
+    }
+    return waited;
+  }
+  std::atomic<int> refused_{0};
+};
+
+TEST_F(RefusedTest, SyncsGoIntoTheSpool) {
+  ASSERT_NO_FATAL_FAILURE(FollowRefused());
+  const milliseconds waited = StepTill([this] { return Spooled() > 0; });
+  EXPECT_EQ(Spooled(), 1u);
+  EXPECT_LT(waited, short_gap_) << "by then a time without states is a gap";
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+  EXPECT_GT(refused_, 1) << "it was tried for a while";
+  EXPECT_TRUE(home_.gaps.empty());
+  app_->Run("insert into t values(null, 'more')");
+  StepTill([this] { return Spooled() > 1; });
+  EXPECT_EQ(Spooled(), 2u);
+  // There is room again.
+  controller_.on_request = nullptr;
+  StepTill([this] { return Spooled() == 0; });
+  ASSERT_EQ(Spooled(), 0u);
+  Settle();
+  ExpectShipped();
+  EXPECT_EQ(doubts(), 0u);
+}
+
+TEST_F(RefusedTest, WithoutASpoolTheHoldEndsAndItIsAGap) {
+  snapshots_ = nullptr;
+  ASSERT_NO_FATAL_FAILURE(FollowRefused());
+  StepTill([this] { return !home_.gaps.empty(); });
+  ASSERT_EQ(home_.gaps.size(), 1u);
+  EXPECT_EQ(home_.gaps[0], "LEASE_EXPIRED");
+  EXPECT_EQ(app_->Try("pragma wal_checkpoint(truncate)"), SQLITE_OK) << "the agent is in nobody's way";
+}
+
+}  // namespace
+}  // namespace litefleet::follow
