@@ -35,7 +35,7 @@ class BackupSource {
   absl::StatusOr<std::unique_ptr<capture::TextSource>> OpenDumpOfCopy(const dump::DumpOptions& what, const dump::HelperOptions& helper);
   // COPY_GROWTH where there is a copy that may not stay.
   absl::Status CheckCopy() const { return copy_ == nullptr ? absl::OkStatus() : copy_->CheckReserve(); }
-  // Lets a copy go: its blocks are free once no source of it is left.
+  // Lets a copy go: its blocks are free once every source of it is closed.
   void DropCopy() { copy_.reset(); }
   // Of a copy, for the operation's steps; empty without one.
   std::string Describe() const { return copy_ == nullptr ? "" : copy_->Describe(); }

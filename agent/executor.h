@@ -110,8 +110,9 @@ class DeviceExecutor final : public control::OperationExecutor {
                             const CancelToken& cancel, bool& fits) const;
   // A run found nothing new: the newest state that is spooled, or else acknowledged, is what the database still is.
   void Unchanged(const std::string& database) const;
-  // What the configuration does not name any more is not spooled again, and expires all the same.
-  void ExpireLeft() const;
+  // What is too old in the spool: of the database of a run, and of those that the configuration does not name any more, which are not
+  // spooled again and expire all the same. Only that `goes_on` ended it is an error.
+  absl::Status ExpireSpooled(const std::string& database, int level, const spool::GoesOn& goes_on) const;
   void BeginGap(const std::string& database, std::string_view reason, const std::string& message) const;
   capture::OnlineOptions SourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;
   capture::FileOptions FileSourceOptions(const config::DatabaseConfig& database, const CancelToken& cancel) const;

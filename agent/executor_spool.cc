@@ -93,15 +93,21 @@ v1::OperationResult DeviceExecutor::DrainLeft(const std::string& database, const
   return v1::OperationResult();
 }
 
-void DeviceExecutor::ExpireLeft() const {
+absl::Status DeviceExecutor::ExpireSpooled(const std::string& database, int level, const spool::GoesOn& goes_on) const {
   const std::shared_ptr<const config::AgentConfig> config = deps_.config();
-  for (const std::string& database : deps_.spool.Databases()) {
-    if (config->Find(database) != nullptr) continue;
-    const std::optional<spool::SnapshotSpool::Use> use = deps_.spool.TryUse(database);
-    if (!use.has_value()) continue;
-    if (const absl::Status expired = deps_.spool.Expire(database, config->spool_age, config->disk_reserve); !expired.ok())
-      spdlog::error("{}: what is too old in the spool stays: {}", database, MessageOf(expired));
+  const auto expire = [&](const std::string& one, int at_level) -> absl::Status {
+    const absl::Status expired = deps_.spool.Expire(one, config->spool_age, config->disk_reserve, at_level, goes_on);
+    if (expired.ok() || absl::IsCancelled(expired)) return expired;
+    spdlog::error("{}: what is too old in the spool stays: {}", one, MessageOf(expired));
+    return absl::OkStatus();
+  };
+  LF_RETURN_IF_ERROR(expire(database, level));
+  for (const std::string& left : deps_.spool.Databases()) {
+    if (config->Find(left) != nullptr) continue;
+    const std::optional<spool::SnapshotSpool::Use> use = deps_.spool.TryUse(left);
+    if (use.has_value()) LF_RETURN_IF_ERROR(expire(left, spool::kMergeLevel));
   }
+  return absl::OkStatus();
 }
 
 void DeviceExecutor::EndGaps(const std::string& database) const {
@@ -156,11 +162,12 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
   const auto facts = capture::FileFactsOf(database.path, deps_.clock.Now());
   const spool::SnapshotSpool::Use use = deps_.spool.Hold(name);
   const auto level = database.compression_level.has_value() ? database.compression_level : deps_.config()->compression_level;
-  if (const absl::Status expired =
-          deps_.spool.Expire(name, deps_.config()->spool_age, deps_.config()->disk_reserve, level.value_or(spool::kMergeLevel));
-      !expired.ok())
-    spdlog::error("{}: what is too old in the spool stays: {}", name, MessageOf(expired));
-  ExpireLeft();
+  // Merges may take minutes.
+  const spool::GoesOn goes_on = [&cancel] {
+    return cancel.cancelled() ? Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled") : absl::OkStatus();
+  };
+  if (const absl::Status expired = ExpireSpooled(name, level.value_or(spool::kMergeLevel), goes_on); !expired.ok())
+    return ResultOf(expired);
   storage::v1::SpoolState state = deps_.spool.ReadState(name);
   const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(name);
   const bool known = ledger != nullptr && ledger->state().has_value() && ledger->state()->snapshot_id == kept.last_snapshot_id();
@@ -188,12 +195,8 @@ v1::OperationResult DeviceExecutor::Spool(const storage::v1::AgentOperation& ope
   job.open = [&] { return opener.Open(); };
   const int64_t now_ms = ToUnixMillis(deps_.clock.Now());
   const spool::Taken taken = spool::Take(deps_.spool, job, cancel);
+  if (absl::IsCancelled(taken.status)) return ResultOf(taken.status);
   v1::OperationResult none;
-  if (absl::IsCancelled(taken.status)) {
-    none.set_state(v1::OPERATION_STATE_CANCELLED);
-    *none.mutable_error() = ToErrorDetail(taken.status);
-    return none;
-  }
   storage::v1::AgentDatabase now = Remembered(name);
   if (!taken.status.ok()) {
     const std::string reason = ReasonOf(taken.status);

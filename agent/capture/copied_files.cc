@@ -14,6 +14,7 @@
 #include <string_view>
 #include <utility>
 
+#include "agent/capture/database_header.h"
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
 #include "common/sqlite/vfs_io.h"
@@ -23,6 +24,7 @@ namespace litefleet::capture {
 namespace {
 
 constexpr std::string_view kName = "copy";
+constexpr uint64_t kMostBytes = uint64_t{1} << 48;  // of a database
 // Source: https://www.sqlite.org/fileformat.html, the rollback journal
 constexpr std::array<std::byte, 8> kJournalMagic = {std::byte{0xd9}, std::byte{0xd5}, std::byte{0x05}, std::byte{0xf9},
                                                     std::byte{0x20}, std::byte{0xa1}, std::byte{0x63}, std::byte{0xd7}};
@@ -199,9 +201,50 @@ absl::Status CopiedFiles::NoteSuperJournal() {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::optional<CopiedFiles::Torn>> CopiedFiles::TornPage() const {
+  LF_ASSIGN_OR_RETURN(const uint64_t bytes, Bytes(kDatabase));
+  litefleet::Bytes start(kHeaderBytes);
+  if (bytes < start.size()) return std::nullopt;
+  LF_RETURN_IF_ERROR(io::PreadAll(fd(kDatabase), start, 0, "the copy"));
+  const auto header = ParseHeader(start);
+  if (!header || bytes % header->page_size == 0) return std::nullopt;
+  litefleet::Bytes piece(bytes % header->page_size);
+  LF_RETURN_IF_ERROR(io::PreadAll(fd(kDatabase), piece, bytes - piece.size(), "the copy"));
+  return Torn{bytes - piece.size(), header->page_size, std::move(piece)};
+}
+
 absl::Status CopiedFiles::Recover(const std::string& name) {
+  LF_ASSIGN_OR_RETURN(const auto torn, TornPage());
   if (const int rc = sqlite3_vfs_register(&vfs_, 0); rc != SQLITE_OK) return sqlite::ToStatus(rc, nullptr, "read the copy of " + name);
-  const std::string context = "read " + name;
+  // Whoever rolls a journal back goes on with the page size that it found there, whatever the database says: what there is to be read is
+  // what the next one sees.
+  const bool rolls_back = present_[kJournal];
+  absl::Status status = Open("read " + name);
+  if (rolls_back && (status.ok() || absl::IsDataLoss(status))) status = Open("read " + name);
+  sqlite3_vfs_unregister(&vfs_);
+  if (!status.ok() || !torn.has_value()) return status;
+  LF_ASSIGN_OR_RETURN(const uint64_t bytes, Bytes(kDatabase));
+  if (bytes < torn->offset + torn->page_size) return status;
+  litefleet::Bytes now(torn->page_size);
+  LF_RETURN_IF_ERROR(io::PreadAll(fd(kDatabase), now, torn->offset, "the copy"));
+  // As it would not be if the WAL had it: but for a page that ends with as many zeros, of which then nothing is missing.
+  const auto rest = std::mismatch(torn->piece.begin(), torn->piece.end(), now.begin());
+  if (rest.first == torn->piece.end() && std::all_of(rest.second, now.end(), [](std::byte byte) { return byte == std::byte{0}; }))
+    torn_at_ = torn->offset + torn->piece.size();
+  return status;
+}
+
+int CopiedFiles::Fold(sqlite3* db) {
+  const auto fold = [db] { return sqlite3_wal_checkpoint_v2(db, "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr); };
+  int rc = fold();
+  // SQLite folds nothing in where the last commit says that there are far more pages than those of file and WAL, but reads on: they are
+  // zeros. In a file that has them it does, and cuts that as it should be; until then they take no space.
+  uint64_t bytes = std::max<uint64_t>(Bytes(kDatabase).value_or(kMostBytes), 1 << 16);
+  while ((rc & 0xff) == SQLITE_CORRUPT && (bytes *= 2) <= kMostBytes && Truncate(kDatabase, bytes).ok()) rc = fold();
+  return rc;
+}
+
+absl::Status CopiedFiles::Open(const std::string& context) {
   sqlite3* raw = nullptr;
   int rc = sqlite3_open_v2(std::string(kName).c_str(), &raw, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
                            vfs_name_.c_str());
@@ -209,17 +252,22 @@ absl::Status CopiedFiles::Recover(const std::string& name) {
     sqlite3_db_config(raw, SQLITE_DBCONFIG_LOOKASIDE, nullptr, 0, 0);
     sqlite3_db_config(raw, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, nullptr);
     sqlite3_db_config(raw, SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0, nullptr);
+    // A WAL beside which SQLite refuses the database is not folded in all the same: the copy says what the file was.
+    sqlite3_db_config(raw, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, nullptr);
     // A header that promises more pages than there are is damage that can be read.
     sqlite3_db_config(raw, SQLITE_DBCONFIG_DEFENSIVE, 0, nullptr);
     sqlite3_db_config(raw, SQLITE_DBCONFIG_WRITABLE_SCHEMA, 1, nullptr);
     // Without shared memory: the WAL's index is on the heap. None of these reads the schema.
     rc = sqlite3_exec(raw, "pragma locking_mode=exclusive; pragma schema_version", nullptr, nullptr, nullptr);
   }
-  if (rc == SQLITE_OK && present_[kWal]) rc = sqlite3_wal_checkpoint_v2(raw, "main", SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+  if (rc == SQLITE_OK && present_[kWal]) rc = Fold(raw);
   absl::Status status = rc == SQLITE_OK ? absl::OkStatus() : sqlite::ToStatus(rc, raw, context);
+  if ((rc & 0xff) == SQLITE_CANTOPEN && present_[kWal]) {
+    std::array<std::byte, 32> header{};
+    if (io::PreadAll(fd(kWal), header, 0, "the copied WAL").ok()) status = NameWalVersion(status, header);
+  }
   const int closed = sqlite3_close(raw);
   if (status.ok() && closed != SQLITE_OK) status = sqlite::ToStatus(closed, nullptr, context);
-  sqlite3_vfs_unregister(&vfs_);
   return status;
 }
 

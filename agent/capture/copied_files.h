@@ -21,6 +21,7 @@
 
 #include "absl/status/status.h"
 #include "absl/status/statusor.h"
+#include "common/base/bytes.h"
 #include "common/io/file.h"
 
 namespace litefleet::capture {
@@ -51,16 +52,29 @@ class CopiedFiles {
 
   // `name` is the database's, for errors.
   absl::Status Recover(const std::string& name);
+  // Of Recover: the file ended within a page, here, and no WAL had that page. What was folded in has filled it up with zeros.
+  std::optional<uint64_t> torn_at() const { return torn_at_; }
 
  private:
   CopiedFiles();
   struct File;
   static const sqlite3_io_methods* Methods();
   int Open(const char* name, sqlite3_file* file, int flags, int* out_flags);
+  // As whoever opens the database: a journal is rolled back, a WAL folded in.
+  absl::Status Open(const std::string& context);
+  int Fold(sqlite3* db);
+  // The last page of the file, where that ends within it.
+  struct Torn {
+    uint64_t offset;
+    uint32_t page_size;
+    litefleet::Bytes piece;
+  };
+  absl::StatusOr<std::optional<Torn>> TornPage() const;
 
   std::array<io::UniqueFd, kFiles> files_;
   std::array<bool, kFiles> present_{true, false, false};
   std::optional<std::pair<std::string, bool>> super_journal_;  // its name, and whether it was there
+  std::optional<uint64_t> torn_at_;
   const std::string vfs_name_;
   sqlite3_vfs vfs_{};
 };

@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "common/base/status.h"
 #include "common/format/extent.h"
 #include "common/format/file_kind.h"
 #include "fmt/format.h"
@@ -49,6 +50,15 @@ std::string InspectFirstPage(ByteView page, uint32_t page_count) {
     facts.push_back(fmt::format("the header counts {} free pages of {}", free, page_count));
   }
   return fmt::format("{}", fmt::join(facts, "; "));
+}
+
+absl::Status NameWalVersion(const absl::Status& status, ByteView wal) {
+  constexpr uint32_t kWalMagic = 0x377f0682, kWalVersion = 3007000;
+  if (wal.size() < 8 || (Field(wal, 0) & ~1u) != kWalMagic || Field(wal, 4) == kWalVersion) return status;
+  return Error(
+      absl::StatusCode::kDataLoss, "DATABASE_DAMAGED",
+      fmt::format("{}: its WAL says that it is of version {}, and SQLite knows {}", MessageOf(status), Field(wal, 4), kWalVersion),
+      "the header of the WAL is damaged: restore it from a snapshot; without its WAL it would be the state of the last checkpoint");
 }
 
 bool SameFirstPage(ByteView source, ByteView copy) {

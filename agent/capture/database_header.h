@@ -1,4 +1,4 @@
-// The first 100 bytes of a database, and what they tell about its health without parsing content.
+// The first 100 bytes of a database, and what they tell about its health without parsing content; the header of a WAL.
 //
 // Thread safety: values and pure functions. Source: https://www.sqlite.org/fileformat2.html section 1.3
 #ifndef LITEFLEET_AGENT_CAPTURE_DATABASE_HEADER_H_
@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 
+#include "absl/status/status.h"
 #include "common/base/bytes.h"
 
 namespace litefleet::capture {
@@ -34,6 +35,10 @@ inline constexpr std::string_view kLooksEncrypted =
 
 // What is plainly wrong with page 1 of a database of `page_count` pages; empty when nothing is. REQUIRES: a whole page.
 std::string InspectFirstPage(ByteView page, uint32_t page_count);
+
+// SQLite says of a WAL of another version that the database cannot be opened (SQLITE_CANTOPEN, `status`), which sounds like a missing file.
+// DATABASE_DAMAGED (kDataLoss) in its place where that is so by `wal`, the first bytes of the WAL.
+absl::Status NameWalVersion(const absl::Status& status, ByteView wal);
 
 // Whether two copies of page 1 are of one state: equal but for the fields that SQLite's backup rewrites (18-19, 24-31, 40-43, 92-99).
 bool SameFirstPage(ByteView source, ByteView copy);

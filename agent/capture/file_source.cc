@@ -27,9 +27,10 @@ constexpr uint32_t kDumpLookEvery = 128;  // pieces of text, of 64 KiB
 
 class FileSource final : public PageSource {
  public:
-  explicit FileSource(std::shared_ptr<const FileCopy> copy) : copy_(std::move(copy)) {}
+  explicit FileSource(std::shared_ptr<const FileCopy> copy)
+      : copy_(std::move(copy)), info_(copy_->info_), damage_(copy_->damage_), held_(copy_->held_) {}
 
-  const SourceInfo& info() const override { return copy_->info_; }
+  const SourceInfo& info() const override { return info_; }
   absl::StatusOr<std::optional<ExtentPages>> Next() override {
     LF_RETURN_IF_ERROR(failed_);
     absl::StatusOr<std::optional<ExtentPages>> next = Read();
@@ -38,15 +39,19 @@ class FileSource final : public PageSource {
   }
   absl::Status Close() override {
     if (failed_.ok()) failed_ = Error(Code::kFailedPrecondition, "SOURCE_CLOSED", "the page source was closed");
+    copy_.reset();
     return absl::OkStatus();
   }
-  const std::string& damage() const override { return copy_->damage_; }
-  std::chrono::nanoseconds pinned_for() const override { return copy_->held_; }
+  const std::string& damage() const override { return damage_; }
+  std::chrono::nanoseconds pinned_for() const override { return held_; }
 
  private:
   absl::StatusOr<std::optional<ExtentPages>> Read();
 
-  const std::shared_ptr<const FileCopy> copy_;
+  std::shared_ptr<const FileCopy> copy_;  // until it is closed
+  const SourceInfo info_;
+  const std::string damage_;
+  const std::chrono::nanoseconds held_;
   absl::Status failed_;
   uint32_t next_ = 0;
   Bytes pages_;
@@ -55,7 +60,8 @@ class FileSource final : public PageSource {
 // The helper has the copy itself.
 class FileDump final : public TextSource {
  public:
-  explicit FileDump(std::shared_ptr<const FileCopy> copy) : copy_(std::move(copy)) {}
+  explicit FileDump(std::shared_ptr<const FileCopy> copy)
+      : copy_(std::move(copy)), info_(copy_->info_), damage_(copy_->damage_), held_(copy_->held_) {}
 
   absl::Status Open(const dump::DumpOptions& what, dump::HelperOptions helper) {
     // A helper that is long at one row does not keep the copy meanwhile, whatever is written beside it.
@@ -69,7 +75,7 @@ class FileDump final : public TextSource {
     return absl::OkStatus();
   }
 
-  const SourceInfo& info() const override { return copy_->info_; }
+  const SourceInfo& info() const override { return info_; }
   absl::StatusOr<ByteView> Next() override {
     LF_RETURN_IF_ERROR(ended_);
     if (process_ == nullptr) return ByteView();
@@ -84,16 +90,20 @@ class FileDump final : public TextSource {
   absl::Status Close() override {
     process_.reset();
     if (ended_.ok()) ended_ = Error(Code::kFailedPrecondition, "SOURCE_CLOSED", "the dump was closed");
+    copy_.reset();
     return absl::OkStatus();
   }
-  const std::string& damage() const override { return copy_->damage_; }
-  std::chrono::nanoseconds pinned_for() const override { return copy_->held_; }
+  const std::string& damage() const override { return damage_; }
+  std::chrono::nanoseconds pinned_for() const override { return held_; }
   // Which pages the helper reads is not seen.
   int64_t read_bytes() const override { return read_bytes_; }
   std::string note() const override { return note_; }
 
  private:
-  const std::shared_ptr<const FileCopy> copy_;
+  std::shared_ptr<const FileCopy> copy_;  // until it is closed
+  const SourceInfo info_;
+  const std::string damage_;
+  const std::chrono::nanoseconds held_;
   absl::Status ended_;   // what Next says from now on, where it is an error
   absl::Status limits_;  // the first limit that was reached
   uint32_t looks_ = 0;
@@ -173,7 +183,8 @@ absl::Status FileCopy::LookAt() {
   info_.page_count = static_cast<uint32_t>(std::min<uint64_t>(pages, format::kMaxPageCount));
   const auto add = [&](const std::string& fact) { damage_ += (damage_.empty() || fact.empty() ? "" : "; ") + fact; };
   if (header->page_count_valid && header->page_count > in_file) add("the file is shorter than its header says");
-  if (file_bytes_ % header->page_size != 0) add(fmt::format("the file ends within a page, at byte {}", file_bytes_));
+  const std::optional<uint64_t> torn = file_bytes_ % header->page_size != 0 ? std::optional(file_bytes_) : files_->torn_at();
+  if (torn.has_value()) add(fmt::format("the file ends within a page, at byte {}", *torn));
   first.assign(header->page_size, std::byte{0});
   LF_RETURN_IF_ERROR(io::PreadAll(files_->fd(CopiedFiles::kDatabase),
                                   std::span(first).first(static_cast<size_t>(std::min<uint64_t>(file_bytes_, first.size()))), 0,

@@ -50,7 +50,7 @@ class FileCopy : public std::enable_shared_from_this<FileCopy> {
  public:
   enum class Way { kRollback, kCold, kPinned, kStill };
 
-  // REQUIRES: options.database.clock is set. The copy lives as long as the object and its sources.
+  // REQUIRES: options.database.clock is set. The copy lives as long as the object and its sources, until those are closed.
   static absl::StatusOr<std::shared_ptr<const FileCopy>> Take(const FileOptions& options);
 
   // All pages of it; as often as wanted.

@@ -41,7 +41,8 @@ class PageSource {
   // The next extent; nothing at the end. Errors end the backup; nothing of the user's has changed.
   // WRITER_STALL, PIN_TOO_LONG, WAL_GROWTH, DATABASE_BUSY, DATABASE_DAMAGED, SOURCE_CHANGED, ...
   virtual absl::StatusOr<std::optional<ExtentPages>> Next() = 0;
-  // Lets go of every lock; idempotent. An error here does not spoil what was read.
+  // Lets go of every lock, and of a copy that is read; idempotent. An error here does not spoil what was read, and what the other members
+  // say of it stays.
   virtual absl::Status Close() = 0;
   // What SQLite said about damage while it read, empty if it did not complain.
   virtual const std::string& damage() const = 0;

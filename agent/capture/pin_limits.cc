@@ -26,14 +26,14 @@ absl::Status CheckPinLimits(const OnlineOptions& options, const PinnedRead& read
     return Error(Code::kCancelled, "CANCELLED", fmt::format("the backup of {} was cancelled", options.path));
   }
   const auto seconds = std::chrono::duration<double>(held).count();
-  if (!read.wal()) {
+  if (!read.holds_nobody_up()) {
     const std::string shorter = held > options.rollback_stall && CanShareBlocks(io::DirectoryOf(options.path))
                                     ? ", or use the method file: this file system shares blocks, so that it locks for milliseconds"
                                     : "";
     LF_RETURN_IF_ERROR(CheckWriterStall(options, "is in rollback mode, where a backup blocks its writers",
                                         "switch the application to WAL mode, or raise rollback_stall" + shorter, held, done));
   }
-  if (read.wal() && options.max_pin.count() > 0 && held > options.max_pin) {
+  if (read.holds_nobody_up() && options.max_pin.count() > 0 && held > options.max_pin) {
     return Error(Code::kDeadlineExceeded, "PIN_TOO_LONG",
                  fmt::format("the read transaction on {} lasted {:.0f} s, {:.0f} % were read, and max_pin is {} s", options.path, seconds,
                              done * 100, options.max_pin.count() / 1000),

@@ -19,13 +19,14 @@ absl::StatusOr<std::unique_ptr<PinnedRead>> PinnedRead::Begin(UserDatabase& data
   LF_ASSIGN_OR_RETURN(const Bytes start, database.ReadStart(kHeaderBytes));
   if (start.empty()) return read;
   const auto header = ParseHeader(start);
-  if (!header) {
+  // A WAL that lies there counts, whatever the header in the file says: its page 1 may be another one, of another page size.
+  const bool uses_wal = database.UsesWal();
+  if (!header && !uses_wal) {
     return Error(absl::StatusCode::kDataLoss, "NOT_A_DATABASE", fmt::format("{} has no valid header of SQLite's", database.path()),
                  "its header says a page size that no database has: check the path, or restore it from a snapshot");
   }
-  read->page_size_ = header->page_size;
-  read->wal_mode_ = header->wal;
-  if (header->wal && !database.immutable()) {
+  LF_ASSIGN_OR_RETURN(read->page_size_, database.PageSize());
+  if (uses_wal || (header->wal && !database.immutable())) {
     sqlite3_file* const wal = database.wal_file();
     if (wal == nullptr)
       return Error(absl::StatusCode::kInternal, "IO_ERROR", fmt::format("{} is in WAL mode but has no WAL open", database.path()));
@@ -76,7 +77,8 @@ absl::Status PinnedRead::ReadFirstPage() {
   if (wal_index_) {
     if (wal_state_.max_frame != 0 && wal_state_.page_size != page_size_) {
       return Error(absl::StatusCode::kDataLoss, "DATABASE_DAMAGED",
-                   fmt::format("{} has pages of {} bytes, its WAL of {}", database_.path(), page_size_, wal_state_.page_size));
+                   fmt::format("{} has pages of {} bytes, its WAL of {}", database_.path(), page_size_, wal_state_.page_size),
+                   "its WAL is damaged, or that of another database: restore it from a snapshot");
     }
     LF_ASSIGN_OR_RETURN(from_wal, wal_index_->ReadPage(1, wal_state_, first_page_));
   }
@@ -84,15 +86,29 @@ absl::Status PinnedRead::ReadFirstPage() {
     LF_ASSIGN_OR_RETURN(const Bytes start, database_.ReadStart(page_size_));
     std::fill(std::copy(start.begin(), start.end(), first_page_.begin()), first_page_.end(), std::byte{0});
   }
-  if (const auto header = ParseHeader(first_page_); !header || header->page_size != page_size_) {
+  const auto header = ParseHeader(first_page_);
+  if (!header || header->page_size != page_size_) {
     return Error(absl::StatusCode::kAborted, "SOURCE_CHANGED", fmt::format("{}: page 1 is not the one that was pinned", database_.path()));
   }
+  wal_mode_ = header->wal;
   LF_ASSIGN_OR_RETURN(const uint64_t bytes, database_.FileBytes());
-  if (bytes % page_size_ != 0) {
+  LF_ASSIGN_OR_RETURN(const bool torn, EndsWithinPage(bytes));
+  if (torn) {
     if (!damage_.empty()) damage_ += "; ";
     damage_ += fmt::format("the file ends within a page, at byte {}", bytes);
   }
   return absl::OkStatus();
+}
+
+// A checkpoint that a power cut has ended may leave a piece of a page that the WAL has whole, or that the state has not any more.
+absl::StatusOr<bool> PinnedRead::EndsWithinPage(uint64_t bytes) const {
+  if (bytes % page_size_ == 0) return false;
+  if (!wal_index_ || wal_state_.max_frame == 0) return true;
+  const auto page = static_cast<uint32_t>(bytes / page_size_ + 1);
+  if (page > wal_state_.page_count) return false;
+  Bytes whole(page_size_);
+  LF_ASSIGN_OR_RETURN(const bool from_wal, wal_index_->ReadPage(page, wal_state_, whole));
+  return !from_wal;
 }
 
 absl::StatusOr<uint64_t> PinnedRead::WalGrowth() const {

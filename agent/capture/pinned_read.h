@@ -28,12 +28,14 @@ class PinnedRead {
   PinnedRead(const PinnedRead&) = delete;
   PinnedRead& operator=(const PinnedRead&) = delete;
 
-  // By the header: nobody waits for this read.
+  // By the header, that of page 1 as it is in this state.
   bool wal() const { return wal_mode_; }
   uint32_t page_size() const { return page_size_; }  // of an empty file: the one that SQLite would give it
   bool empty() const { return first_page_.empty(); }
   ByteView first_page() const { return first_page_; }
-  // Null outside WAL mode, and for an immutable database.
+  // Nobody waits for this read: a WAL is in use, or nobody is there.
+  bool holds_nobody_up() const { return wal_mode_ || wal_index_; }
+  // Null where no WAL is in use: in rollback mode, but beside a WAL that was left there, and for an immutable database.
   const WalIndex* wal_index() const { return wal_index_ ? &*wal_index_ : nullptr; }
   // Of meaning where there is a wal_index().
   const WalState& wal_state() const { return wal_state_; }
@@ -51,6 +53,7 @@ class PinnedRead {
   // False: a commit came in between, try again.
   absl::StatusOr<bool> PinWalState();
   absl::Status ReadFirstPage();
+  absl::StatusOr<bool> EndsWithinPage(uint64_t bytes) const;
 
   UserDatabase& database_;
   bool open_ = false;

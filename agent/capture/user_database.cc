@@ -341,6 +341,16 @@ sqlite3_file* UserDatabase::wal_file() {
   return file != nullptr && file->pMethods != nullptr ? file : nullptr;
 }
 
+bool UserDatabase::UsesWal() {
+  // The handle alone may be that of a rollback journal.
+  return wal_file() != nullptr && io::Exists(real_path_ + "-wal");
+}
+
+absl::StatusOr<uint32_t> UserDatabase::PageSize() {
+  LF_ASSIGN_OR_RETURN(const int64_t size, sqlite::QueryInt(db_.get(), "pragma page_size"));
+  return static_cast<uint32_t>(size);
+}
+
 absl::StatusOr<uint64_t> UserDatabase::FileBytes() {
   sqlite3_file* const handle = file();
   sqlite3_int64 size = 0;
@@ -360,11 +370,25 @@ absl::StatusOr<Bytes> UserDatabase::ReadStart(size_t size) {
 }
 
 absl::Status UserDatabase::BeginRead() {
+  // Whoever rolls a journal back goes on with the page size that it found there, and where that is damaged reads pages as none are, beyond
+  // the end of its own memory too. The next one to open the database reads what is in it.
+  const bool rolls_back = !has_read_ && IsHotJournal(real_path_ + "-journal");
+  has_read_ = true;
+  absl::Status status = TryBeginRead();
+  if (!rolls_back || (!status.ok() && !absl::IsDataLoss(status))) return status;
+  EndRead();
+  Disconnect();
+  LF_RETURN_IF_ERROR(Connect());
+  return TryBeginRead();
+}
+
+absl::Status UserDatabase::TryBeginRead() {
   // A pragma that reads one header field begins the transaction without looking at the schema, which may be damaged or hostile.
   const int rc = sqlite3_exec(db_.get(), "begin; pragma schema_version", nullptr, nullptr, nullptr);
   absl::Status status = rc == SQLITE_OK ? absl::OkStatus() : ErrorFor(rc, "begin to read");
   // An error may come of it, and a page of anything be taken for one of the database.
   if (absl::Status of_index = CheckWalIsOfIndex(); !of_index.ok()) status = std::move(of_index);
+  unreadable_ = absl::IsDataLoss(status) && WalHasFrames();
   if (!status.ok()) {
     EndRead();
     return status;
@@ -373,6 +397,13 @@ absl::Status UserDatabase::BeginRead() {
     wal_files_ = {FileIdOf(real_path_ + "-wal").value_or(FileId{}), FileIdOf(real_path_ + "-shm").value_or(FileId{})};
   }
   return CheckCreatedFiles();
+}
+
+// Else SQLite makes nothing of it, and takes it away.
+bool UserDatabase::WalHasFrames() {
+  sqlite3_file* const wal = wal_file();
+  sqlite3_int64 bytes = 0;
+  return wal != nullptr && wal->pMethods->xFileSize(wal, &bytes) == SQLITE_OK && bytes > static_cast<sqlite3_int64>(kWalHeaderBytes);
 }
 
 absl::Status UserDatabase::CheckWalIsOfIndex() {
@@ -469,11 +500,13 @@ absl::Status UserDatabase::Close() {
     // SQLite folds the WAL only under an exclusive lock, so that an application that comes now is safe; and never when the file was
     // replaced. That somebody removed the WAL, or put another one there, it does not look at: then the one that it has is nobody's.
     if (!others) CheckWalIsOfIndex().IgnoreError();
-    const bool leave = others || leave_wal_ || wal_of_others_ || !HasFilesOfPath();
+    // A WAL beside which nobody can read it would put an end to what the file still has.
+    const bool leave_wal = leave_wal_ || wal_of_others_ || unreadable_;
+    const bool leave = others || leave_wal || !HasFilesOfPath();
     sqlite3_db_config(db_.get(), SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, leave ? 1 : 0, nullptr);
     LF_CRASH_POINT("capture.before_close");
     Disconnect();
-    if (!leave || ours || leave_wal_ || wal_of_others_ || round == kCloseRounds || OthersAttached()) break;
+    if (!leave || ours || leave_wal || round == kCloseRounds || OthersAttached()) break;
     if (!io::Exists(real_path_ + "-wal") || FileIdOf(real_path_) != file_id_) break;
     // The others left while we did, and took us for the one that stays: be the last closer after all.
     LF_CRASH_POINT("capture.before_last_close");
@@ -526,6 +559,11 @@ absl::Status UserDatabase::ErrorFor(int rc, std::string_view what) {
   // The connection's own message, unless the error is of a call that did not go through it.
   const bool own = db_ != nullptr && (sqlite3_extended_errcode(db_.get()) & 0xff) == primary;
   const absl::Status status = sqlite::ToStatus(rc, own ? db_.get() : nullptr, context);
+  if (primary == SQLITE_CANTOPEN && wal_file() != nullptr) {
+    std::array<std::byte, kWalHeaderBytes> header{};
+    wal_file()->pMethods->xRead(wal_file(), header.data(), static_cast<int>(header.size()), 0);
+    return NameWalVersion(status, header);
+  }
   if (primary == SQLITE_NOTADB) {
     const auto start = ReadStart(kHeaderBytes);
     if (start.ok() && HasMagic(*start)) {

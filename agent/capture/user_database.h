@@ -95,12 +95,17 @@ class UserDatabase {
   // SQLite's handle of the database, and of the WAL. The latter is null before the first read and outside WAL mode.
   sqlite3_file* file();
   sqlite3_file* wal_file();
+  // A WAL counts: SQLite goes by one that lies there, whatever the header says. REQUIRES: a read transaction is open.
+  bool UsesWal();
+  // By which SQLite reads it, without a look at the schema. REQUIRES: the same.
+  absl::StatusOr<uint32_t> PageSize();
   absl::StatusOr<uint64_t> FileBytes();
   // At most `size` bytes from the start of the database file, without the lock that would make them belong together.
   absl::StatusOr<Bytes> ReadStart(size_t size);
 
   // BEGIN and a read that does not parse the schema: from here on one state is seen. Waits for locks up to busy_timeout. WAL_REMOVED where
-  // the wal-index is not that of the WAL that was opened: then Close() folds nothing, whoever else is there.
+  // the wal-index is not that of the WAL that was opened: then Close() folds nothing, whoever else is there. The first read may open the
+  // database once more: db() and file() are others then.
   // REQUIRES: no transaction is open.
   absl::Status BeginRead();
   void EndRead();
@@ -164,6 +169,8 @@ class UserDatabase {
   absl::Status ErrorForForeign();
   absl::Status CheckCreatedFiles();
   bool OthersAttached() const;
+  absl::Status TryBeginRead();
+  bool WalHasFrames();
   // After a read, or an attempt at one.
   absl::Status CheckWalIsOfIndex();
   // A read that makes this connection open the WAL; false when the lock is not to be had at once.
@@ -185,8 +192,10 @@ class UserDatabase {
   bool immutable_ = false;
   std::string at_rest_;  // what the file system says of its files, where it is immutable
   bool tolerant_ = false;
+  bool has_read_ = false;
   bool leave_wal_ = false;
   bool wal_of_others_ = false;  // what the wal-index says is of another WAL
+  bool unreadable_ = false;     // SQLite refused it, with its WAL
   std::optional<Attachment> attachment_;
   sqlite::DatabaseHandle db_;
 };

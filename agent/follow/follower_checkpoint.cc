@@ -185,17 +185,12 @@ absl::StatusOr<bool> Follower::Restart(const std::function<bool()>& save) {
 
 bool Follower::RestartWhenDue() {
   if (state_ != State::kFollowing || !MayRestart()) return false;
-  // Whoever kept the last one from its end reads yet: writers would wait in vain. Three attempts at one place alone do not say that: where
-  // the machine is busy writers that never pause look the same, but by the time of the next one the place has moved.
-  const std::optional<Checkpoints::HeldBack> held_back = checkpoints_.held_back;
-  if (checkpoints_.HeldBackForLong() && held_back.has_value() && held_back == checkpoints_.restart_held_back) return false;
   const auto look = attached_->Look();
   if (!look.ok() || capture::WalBytes(look->page_size, look->max_frame) <= 4 * options_.checkpoint_bytes) return false;
   if (!LookAndSave()) return false;
   if (attached_->held().may_be_mark0 && (!HandOver() || attached_->held().may_be_mark0)) return false;
   std::string doubt;
   const auto done = Restart([&] { return TrySave(doubt); });
-  checkpoints_.restart_held_back = done.ok() && !*done ? held_back : std::nullopt;
   if (!doubt.empty()) {
     Doubt(doubt);
     return false;

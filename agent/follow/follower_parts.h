@@ -72,9 +72,8 @@ struct Checkpoints {
     uint32_t copied = 0;
     bool operator==(const HeldBack&) const = default;
   };
-  std::optional<HeldBack> held_back;          // by the last round of the attempt that runs, or ran last
-  int held_back_for = 0;                      // attempts in a row, at the same place
-  std::optional<HeldBack> restart_held_back;  // as it was when the last RESTART came to nothing
+  std::optional<HeldBack> held_back;  // by the last round of the attempt that runs, or ran last
+  int held_back_for = 0;              // attempts in a row, at the same place
   bool HeldBackForLong() const { return held_back_for >= 3; }
   void NotHeldBack() {
     held_back.reset();

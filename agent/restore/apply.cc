@@ -60,12 +60,6 @@ absl::Status MoveCompanionsAside(ApplyContext& context) {
     const std::string aside = context.temporary_undo() + std::string(suffix);
     const absl::Status moved = context.place.RenameNew(name, aside);
     if (moved.code() == Code::kAlreadyExists) {
-      LF_ASSIGN_OR_RETURN(const auto there, context.place.Stat(aside));
-      // Where a rename is a link and a removal, a former run may have been interrupted between them: the same file.
-      if (there.has_value() && there->st_ino == st->st_ino && there->st_dev == st->st_dev) {
-        LF_RETURN_IF_ERROR(context.place.Remove(name));
-        continue;
-      }
       // A former run was interrupted here, and since then somebody has made another. In these nothing is lost with it.
       if (suffix != "-shm" && st->st_size > 0) {
         return Error(Code::kFailedPrecondition, "LEFTOVER_CAME",

@@ -34,13 +34,14 @@ bool IsSame(const std::optional<struct stat>& a, const std::optional<struct stat
   return a.has_value() && b.has_value() && a->st_ino == b->st_ino && a->st_dev == b->st_dev;
 }
 
-// Looks at what a former run may have committed. A cancel that comes meanwhile is behind the point of no return, and does not end it.
+// Looks at what a former run may have committed. A cancel that comes meanwhile is behind the point of no return, and does not end it; the
+// end of the program does.
 template <class Look>
 auto LookToTheEnd(const CancelToken& cancel, const Look& look) {
   auto seen = look(cancel);
   if (seen.ok() || !cancel.cancelled() || cancel.interrupted()) return seen;
-  const CancelToken never;
-  return look(never);
+  const CancelToken end = CancelToken::EndOf(cancel);
+  return look(end);
 }
 
 }  // namespace
@@ -111,9 +112,9 @@ Outcome Interrupted(const absl::Status& status) {
 Outcome RestoreSession::Run() {
   absl::Status status = Go();
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
-  if (absl::IsCancelled(status) && cancel_.interrupted()) {
-    return Interrupted(status);
-  }
+  // What a former run may have committed was not seen: not even a cancel says what it is.
+  const bool unseen = resumed_ && cancel_.ending() && MayHaveReached();
+  if (absl::IsCancelled(status) && (cancel_.interrupted() || unseen)) return Interrupted(status);
   const bool finished = status.ok();
   // It had reached its target, and what is left of it lies where nobody comes now: for the next start. Behind a link it is not looked for.
   const bool reached = state_.undoing_after_hook() || state_.step() == storage::v1::RESTORE_STEP_APPLIED;

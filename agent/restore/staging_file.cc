@@ -170,6 +170,7 @@ absl::Status StagingFile::Finish(const format::RootDigest& expected) {
     return Error(Code::kDataLoss, "FETCH_INVALID", fmt::format("only {} extents of {} pages came", next_extent_, page_count_));
   }
   writeback_.Finish(fd(), bytes());
+  LF_RETURN_IF_ERROR(writeback_.status(path()));  // it waits, too; until Sync minutes of checks go by, and perhaps this process
   return CheckRoot(root_.Finish(), expected);
 }
 

@@ -1,7 +1,8 @@
 // The new database while it is fetched: written in ascending order, every byte part of the root digest, written back while more arrives.
 //
 // Thread safety: none. Memory: 8 bytes for each extent of one that shares
-// blocks, else constant. Errors: ErrnoError (DISK_FULL among them), kDataLoss ROOT_MISMATCH.
+// blocks, else constant. Errors: ErrnoError (DISK_FULL among them; of Append, Finish and Sync also
+// for what was written before), kDataLoss ROOT_MISMATCH.
 #ifndef LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
 #define LITEFLEET_AGENT_RESTORE_STAGING_FILE_H_
 

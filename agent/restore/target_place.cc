@@ -107,10 +107,16 @@ absl::Status TargetPlace::Rename(std::string_view from, std::string_view to) con
 
 absl::Status TargetPlace::RenameNew(std::string_view from, std::string_view to) const {
   if (renameat2(fd_.get(), std::string(from).c_str(), fd_.get(), std::string(to).c_str(), RENAME_NOREPLACE) == 0) return absl::OkStatus();
-  if (errno != EINVAL && errno != ENOSYS) return ErrnoError(errno, fmt::format("rename {} to {}", PathOf(from), to));
   // A file system without it: a second name never replaces anything either.
-  LF_RETURN_IF_ERROR(Link(from, to));
-  return Remove(from);
+  const bool by_link = errno == EINVAL || errno == ENOSYS;
+  const absl::Status done = by_link ? Link(from, to) : ErrnoError(errno, fmt::format("rename {} to {}", PathOf(from), to));
+  if (done.ok()) return Remove(from);
+  if (done.code() != Code::kAlreadyExists) return done;
+  // There an interruption between the two has left both names of one file.
+  LF_ASSIGN_OR_RETURN(const auto one, Stat(from));
+  LF_ASSIGN_OR_RETURN(const auto other, Stat(to));
+  const bool same = one.has_value() && other.has_value() && one->st_ino == other->st_ino && one->st_dev == other->st_dev;
+  return same ? Remove(from) : done;
 }
 
 absl::Status TargetPlace::Link(std::string_view from, std::string_view to) const {

@@ -48,7 +48,8 @@ class TargetPlace {
   // O_NOFOLLOW and O_CLOEXEC are added.
   absl::StatusOr<io::UniqueFd> Open(std::string_view name, int flags, mode_t mode = 0600) const;
   absl::Status Rename(std::string_view from, std::string_view to) const;
-  // kAlreadyExists FILE_EXISTS where `to` is there.
+  // kAlreadyExists FILE_EXISTS where `to` is another file. Where it is a second name of the same one, that is the one that stays.
+  // REQUIRES: they are two names.
   absl::Status RenameNew(std::string_view from, std::string_view to) const;
   // A second name. kAlreadyExists FILE_EXISTS.
   absl::Status Link(std::string_view from, std::string_view to) const;

@@ -16,8 +16,6 @@ using google::protobuf::util::TimeUtil;
 
 constexpr std::chrono::milliseconds kLook{50};
 
-SteadyTime Now() { return std::chrono::steady_clock::now(); }
-
 absl::Status Cancelled() { return Error(absl::StatusCode::kCancelled, "CANCELLED", "the backup was cancelled"); }
 
 }  // namespace
@@ -86,6 +84,7 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     more = chunk->has_value();
     if (more) OfferChunk(**std::move(chunk));
   }
+  read_ = true;
   // Nothing was sent yet where it is one message. What is answered last is compared too.
   bool whole;
   {
@@ -105,7 +104,6 @@ absl::Status Attempt::Feed(ChunkFeed& feed, const std::function<void(v1::UploadC
     last->compared = true;
     OfferChunk(*std::move(last));
   }
-  read_ = true;
   v1::UploadCommit commit = feed.Commit();
   const std::chrono::nanoseconds described_at = SinceBoot();
   complete(commit);
@@ -204,8 +202,10 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     }
     if (options_.paused && options_.paused())
       return Error(absl::StatusCode::kUnavailable, "BACKUP_PAUSED", "the pause hook of this device holds the backup up");
-    if (options_.still_kept && !read_) {
-      if (absl::Status kept = options_.still_kept(); !kept.ok()) return FromSource(std::move(kept));
+    if (options_.still_kept) {
+      absl::Status kept = options_.still_kept();
+      if (!kept.ok() && !read_) return FromSource(std::move(kept));
+      if (!kept.ok() && options_.let_go) options_.let_go(kept);
     }
     UploadSession::Counts counts;
     {
@@ -219,8 +219,9 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
       const SteadyTime now = Now();
       const bool held_back = session_.has_chunks_ready() && rate_.Budget(now) <= 0;
       if (held_back) last_progress_ = now;
-      const auto patience =
-          no_progress + std::chrono::milliseconds(1000 * std::max(last_payload_, session_.unreceived_bytes()) / options_.slowest_link);
+      // Of several messages under way each is told of, so that no silence is longer than one of them takes.
+      const int64_t under_way = std::min(session_.unreceived_bytes(), static_cast<int64_t>(options_.limits.message_bytes));
+      const auto patience = no_progress + std::chrono::milliseconds(1000 * std::max(last_payload_, under_way) / options_.slowest_link);
       if (now - std::max(last_progress_, began) >= patience) {
         return Error(absl::StatusCode::kDeadlineExceeded, "UPLOAD_STALLED",
                      fmt::format("nothing was heard from the controller for {} s",
@@ -242,7 +243,7 @@ absl::Status Attempt::WaitFor(const std::function<bool(const UploadSession&)>& d
     if (flushed && !ended_ && !done(session_)) {
       const SteadyTime since = Now();
       const bool network = session_.waits_for_network();
-      changed_.WaitUntil(mu_, since + kLook);
+      changed_.WaitUntil(mu_, std::chrono::steady_clock::now() + kLook);
       if (network) network_wait_ += Now() - since;
     }
     flushed = true;

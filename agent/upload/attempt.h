@@ -2,8 +2,9 @@
 //
 // Errors of Run, besides those of the stream and the feed: BASE_GONE (kFailedPrecondition) when the controller does not compare with the
 // base that `begin` names. Thread safety: Run blocks one thread; the events come from the transport's. Lock order: mu_ is the only lock,
-// and no call of the stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress`, and
-// for as long as the last message of chunks takes on the slowest link, ends the attempt; a cancel is seen within 100 ms.
+// and no call of the stream or the feed is made under it. Deadlines: nothing heard and nothing written for `no_progress`, and for as long
+// as the last message of chunks takes on the slowest link, or a full one where the controller has not told of more, ends the attempt; a
+// cancel is seen within 100 ms.
 #ifndef LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
 #define LITEFLEET_AGENT_UPLOAD_ATTEMPT_H_
 
@@ -39,14 +40,18 @@ struct AttemptOptions {
   bool precopy = false;
   // Asked while it waits; true ends the attempt with BACKUP_PAUSED (kUnavailable). May be empty.
   std::function<bool()> paused;
-  // Asked while it waits and the source is needed; an error ends the attempt as one of the feed. May be empty.
+  // Asked while it waits whether what the feed reads of may stay. An error ends the attempt as one of the feed, until that has been read to
+  // its end; then `let_go` is told of it, as often as it is said. Both may be empty.
   std::function<absl::Status()> still_kept = {};
+  std::function<void(const absl::Status& why)> let_go = {};
   // The controller's commit may take longer than an answer.
   std::chrono::milliseconds commit_wait{120000};
   // Of pages that differ, of extents that the controller compares; then they are sent whole.
   size_t max_runs = kMaxRunsSent;
   // By which the age in the commit grows until that leaves; null: the system's.
   const Clock* clock = nullptr;
+  // For tests: what deadlines and the pace go by, but not how often it looks. Any thread asks, also under the attempt's lock.
+  std::function<SteadyTime()> now = &std::chrono::steady_clock::now;
 };
 
 class Attempt final : public StreamEvents, public std::enable_shared_from_this<Attempt> {
@@ -80,6 +85,7 @@ class Attempt final : public StreamEvents, public std::enable_shared_from_this<A
   absl::Status FromSource(absl::Status status);
   // Writes the next message, if there is one.
   void Pump();
+  SteadyTime Now() const { return options_.now(); }
   std::chrono::nanoseconds SinceBoot() const { return options_.clock != nullptr ? options_.clock->SinceBoot() : RealClock().SinceBoot(); }
   void Stop();
 

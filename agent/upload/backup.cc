@@ -478,7 +478,10 @@ class Backup {
     attempt.precopy = precopying_;
     if (streams_) attempt.compression_level = options_.changes_level;
     attempt.paused = job_.paused;
-    if (job_.still_kept) attempt.still_kept = [this] { return copy_.Check(); };
+    if (job_.still_kept) {
+      attempt.still_kept = [this] { return copy_.Check(); };
+      attempt.let_go = [this](const absl::Status& why) { copy_.LetGo(why); };
+    }
     attempt.clock = &clock_;
     if (changes_only_) attempt.compression_level = options_.changes_level;
     absl::StatusOr<v1::UploadCommitted> committed = Attempt::Run(

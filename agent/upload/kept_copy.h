@@ -31,6 +31,11 @@ class KeptCopy {
   void Drop() {
     if (job_.drop_copy) job_.drop_copy();
   }
+  // It was read to its end: only a cut link would need it once more, and the next pass takes another then.
+  void LetGo(const absl::Status& why) {
+    spdlog::info("{}: the copy is let go: {}", job_.database, MessageOf(why));
+    Drop();
+  }
   // While nothing is read of it: the next pass takes another.
   void CheckBetweenPasses() {
     const absl::Status kept = Check();

@@ -31,6 +31,10 @@ void Pruner::Window::Set(int64_t id) {
 absl::Status Pruner::Recover() {
   LF_RETURN_IF_ERROR(deps_.catalog.EndMarking());
   LF_RETURN_IF_ERROR(deps_.marks.WriteDue());
+  return FinishRemovals();
+}
+
+absl::Status Pruner::FinishRemovals() {
   LF_ASSIGN_OR_RETURN(const std::vector<uint64_t> removals, deps_.catalog.Removals());
   for (const uint64_t pack : removals) LF_RETURN_IF_ERROR(RemovePack(pack));
   return absl::OkStatus();
@@ -40,6 +44,8 @@ absl::StatusOr<v1::PruneReport> Pruner::Run(const PruneOptions& options, SystemT
   v1::PruneReport report;
   report.set_dry_run(options.dry_run);
   LF_RETURN_IF_ERROR(progress("removing snapshots", 0));
+  // First: as long as a power cut may bring one back, none that is younger goes.
+  if (!options.dry_run) LF_RETURN_IF_ERROR(FinishRemovals());
   LF_RETURN_IF_ERROR(RemoveSnapshots(options, now, report));
   LF_RETURN_IF_ERROR(MarkAndSweep(options, now, progress, report));
   LF_RETURN_IF_ERROR(RewritePacks(options, progress, report));

@@ -72,6 +72,8 @@ class Pruner {
     void Set(int64_t id);
   };
 
+  // Of packs that are empty for the catalog: those that a crash, or an error of the disk, has left.
+  absl::Status FinishRemovals();
   absl::Status RemoveSnapshots(const PruneOptions& options, SystemTime now, v1::PruneReport& report);
   absl::Status MarkAndSweep(const PruneOptions& options, SystemTime now, const PruneProgress& progress, v1::PruneReport& report);
   absl::Status MarkWindow(Window& window, std::optional<SystemTime> gone_before, bool count, const PruneProgress& progress,

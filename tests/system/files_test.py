@@ -105,6 +105,12 @@ def test_there_and_back():
         for wrong in (("--format", "db"), ("--format", "sql"), ("--table", "t")):
             refused = fleet.cli("snapshot", "download", first, "--output", fleet.path("y"), *wrong, check=lf.AnyOf(2, 5, 6, 9))
             lf.expect("CONTENT_DIFFERS" in refused.err or "files" in refused.err, refused.err)
+        if shutil.which("sqlite3"):  # which is looked for before anything is fetched
+            os.mkdir(fleet.path("tmp"))
+            refused = fleet.cli("snapshot", "open", first, "select 1", check=2, env={"TMPDIR": fleet.path("tmp")})
+            for word in (f"snapshot {first} is of files, not of a database", f"litefleet snapshot download {first} --output FILE.tar"):
+                lf.expect(word in refused.err, f"{word} is not in what a shell on files says: {refused.err}")
+            lf.expect_equal((refused.out, os.listdir(fleet.path("tmp"))), ("", []), "no shell is begun, and nothing stays")
 
         # Nothing changed; then one file did.
         lf.wait_until("the times are settled", lambda: "nothing has changed" in steps(fleet, fleet.backup("alpha/conf")["id"]), 30, 0.5)

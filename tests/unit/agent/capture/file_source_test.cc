@@ -445,6 +445,35 @@ TEST_P(FileSourceTest, ADumpLetsGoWhereTheReserveIsTouched) {
   EXPECT_EQ(ReasonOf(TextOf((*taken)->OpenDump({})).status()), "COPY_GROWTH");
 }
 
+// Whoever has read to the end may keep the source for what it says; the blocks are not kept with it.
+TEST_P(FileSourceTest, ACopyGoesWhenItsSourcesAreClosed) {
+  Sql(path_, kRows);
+  const int descriptors = OpenDescriptors();
+  auto taken = FileCopy::Take(Options());
+  ASSERT_TRUE(taken.ok()) << taken.status();
+  auto pages = (*taken)->Open();
+  auto text = (*taken)->OpenDump({});
+  ASSERT_TRUE(pages.ok() && text.ok());
+  const uint32_t page_count = (*pages)->info().page_count;
+  const std::chrono::nanoseconds held = (*taken)->held();
+  taken->reset();
+  EXPECT_TRUE((*pages)->Next().ok());
+  EXPECT_TRUE((*text)->Next().ok());
+  EXPECT_GT(OpenDescriptors(), descriptors);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE((*pages)->Close().ok());
+    EXPECT_TRUE((*text)->Close().ok());
+  }
+  EXPECT_EQ(OpenDescriptors(), descriptors);
+  EXPECT_EQ((*pages)->info().page_count, page_count);
+  EXPECT_EQ((*text)->info().page_count, page_count);
+  EXPECT_EQ((*pages)->damage() + (*text)->damage(), "");
+  EXPECT_EQ((*pages)->pinned_for(), held);
+  EXPECT_EQ((*text)->pinned_for(), held);
+  EXPECT_EQ(ReasonOf((*pages)->Next().status()), "SOURCE_CLOSED");
+  EXPECT_EQ(ReasonOf((*text)->Next().status()), "SOURCE_CLOSED");
+}
+
 INSTANTIATE_TEST_SUITE_P(By, FileSourceTest, testing::Values("shared", "bytes"), [](const auto& test) { return std::string(test.param); });
 
 TEST(SharedBlocks, AreTried) {

@@ -143,7 +143,11 @@ class ExecutorTest : public testing::Test {
         .sender = sender_,
         .hooks = hooks_,
         .spool = *spool_,
-        .offline = [this] { return offline_; },
+        .offline =
+            [this] {
+              if (when_offline_) when_offline_();
+              return offline_;
+            },
         .report =
             [this](const v1::OperationProgress& report) {
               if (on_progress_) on_progress_(report.progress());
@@ -211,6 +215,7 @@ class ExecutorTest : public testing::Test {
   FakeClock clock_;
   config::AgentConfig config_;
   bool offline_ = false;
+  std::function<void()> when_offline_;                                              // before a run is told whether it is
   std::function<absl::StatusOr<std::shared_ptr<void>>(const CancelToken&)> pause_;  // of continuous capture; empty: it lets go at once
   std::function<void(const v1::Progress&)> on_progress_;                            // of runs, and of what was spooled
   std::vector<v1::OperationResult> ended_;                                          // of what was spooled

@@ -108,5 +108,40 @@ TEST_F(SpooledTest, WhatIsNotConfiguredAnyMoreExpires) {
   EXPECT_EQ(gaps_->OpenGaps("app")[0].reason(), "SPOOL_EXPIRED");
 }
 
+// What is too old is merged, which may take minutes: of the database itself, and of one that is not configured any more.
+TEST_F(SpooledTest, ACancelEndsTheMergeOfWhatIsTooOld) {
+  ASSERT_EQ(Run().state(), v1::OPERATION_STATE_SUCCEEDED);
+  offline_ = true;
+  for (const char* word : {"second", "third", "fourth", "fifth"}) {
+    Sql(std::string("insert into t values ('") + word + "')");
+    Run();
+  }
+  ASSERT_EQ(spool_->UsageOf("app").snapshots, 4U);
+  config_.spool_age = std::chrono::seconds(150);
+  config::DatabaseConfig other = config_.databases[0];
+  other.name = "other";
+  std::filesystem::copy_file(path(), folder_ + "/data/other.db");
+  other.path = folder_ + "/data/other.db";
+  clock_.Advance(std::chrono::minutes(1));
+  for (const bool left : {false, true}) {
+    SCOPED_TRACE(left);
+    if (left) config_.databases = {other};
+    CancelToken cancel;
+    when_offline_ = [&] { cancel.Cancel(); };
+    storage::v1::AgentOperation operation;
+    operation.set_operation_id(NewUlid(clock_.Now()));
+    operation.set_session_id(NewUlid(clock_.Now()));
+    operation.set_by_schedule(true);
+    v1::Order order;
+    order.mutable_backup()->set_database(left ? "other" : "app");
+    const v1::OperationResult result = executor_->Execute(
+        operation, order, cancel, cancel, [](const v1::Progress&) {}, turn_);
+    EXPECT_EQ(result.state(), v1::OPERATION_STATE_CANCELLED);
+    EXPECT_EQ(spool_->UsageOf("app").snapshots, 4U);
+  }
+  ASSERT_TRUE(spool_->Expire("app", config_.spool_age, config_.disk_reserve).ok());
+  EXPECT_LT(spool_->UsageOf("app").snapshots, 4U) << "nothing was too old";
+}
+
 }  // namespace
 }  // namespace litefleet

@@ -80,57 +80,6 @@ TEST_F(FollowerTest, CheckpointsThatAReaderHoldsBackAreTriedSeldom) {
   ExpectShipped();
 }
 
-// And no writer waits, or is told SQLITE_BUSY, again and again for a RESTART that comes to nothing.
-TEST_F(FollowerTest, ARestartThatAReaderHoldsBackIsNotAskedForAgainWhileHeReads) {
-  Make();
-  Application app(path_, 0), reader(path_);
-  checkpoint_bytes_ = 20 * uint64_t{4120};
-  allow_restart_ = true;
-  most_behind_ = 10'000;
-  app.Run("pragma wal_autocheckpoint=0; pragma synchronous=off; insert into t values(2, 'b')");
-  reader.Run("begin; select count(*) from t");
-  Attach();
-  app.Run("insert into t values(null, randomblob(500000))");
-  // How often it was kept from writing, for as long as a RESTART waits.
-  std::atomic<int> kept_out{0};
-  std::atomic<bool> ended{false};
-  std::thread writes([&] {
-    bool busy = false;
-    while (!ended.load()) {
-      const int rc = app.Try("insert into t values(null, randomblob(300))");
-      EXPECT_TRUE(rc == SQLITE_OK || rc == SQLITE_BUSY) << rc;
-      if (!std::exchange(busy, rc == SQLITE_BUSY) && busy) ++kept_out;
-      std::this_thread::sleep_for(milliseconds(3));
-    }
-  });
-  for (int i = 0; i < 1500; ++i) {
-    clock_.AdvanceSteady(milliseconds(100));
-    if (follower_->Glance() || follower_->Peek()) follower_->Step(cancel_);
-  }
-  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
-  EXPECT_GE(kept_out.load(), 1) << "none was asked for";
-  EXPECT_LE(kept_out.load(), 3);
-  const int before = kept_out.load();
-  // When he has gone the WAL is started over.
-  const auto salts = [&] {
-    std::ifstream wal(path_ + "-wal", std::ios::binary);
-    std::string of(8, '\0');
-    wal.seekg(16).read(of.data(), 8);
-    return of;
-  };
-  const std::string generation = salts();
-  reader.Run("commit");
-  for (int i = 0; i < 1000 && salts() == generation; ++i) {
-    clock_.AdvanceSteady(milliseconds(100));
-    if (follower_->Glance() || follower_->Peek()) follower_->Step(cancel_);
-  }
-  ended.store(true);
-  writes.join();
-  EXPECT_NE(salts(), generation) << "after " << before;
-  Settle();
-  ExpectShipped();
-}
-
 // The same beside a writer that leaves no gap: once the reader has gone the agent stands aside again, and the WAL is started over.
 TEST_F(FollowerTest, WhereALongReaderHasGoneAWriterWithoutAnyPauseStartsItsWalOverAgain) {
   Make(512);

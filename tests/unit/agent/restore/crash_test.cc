@@ -263,6 +263,23 @@ TEST_F(RestoreCrashTest, WhatWasMovedAsideComesBackWhereTheNextRunFails) {
   }
 }
 
+// Where a rename is a link and a removal the run may have ended between the two: the log is in its place, and has a name too many.
+TEST_F(RestoreCrashTest, WhatWasHalfMovedAsideIsInItsPlaceWhereTheNextRunFails) {
+  ASSERT_TRUE(io::WriteFileAtomic(path_, std::string(8192, 'x')).ok());
+  ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
+  MakeSnapshot("wal");
+  order_.set_mode(kReplace);
+  ASSERT_TRUE(RunAndCrashAt("restore.companion_moved"));
+  std::filesystem::create_hard_link(data_ + "/.litefleet-" + kOperation + ".undo-wal", path_ + "-wal");
+  CancelToken cancel;
+  cancel.Cancel();
+  const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, [](const v1::Progress&) {});
+  EXPECT_TRUE(absl::IsCancelled(outcome.status)) << outcome.status;
+  EXPECT_THAT(outcome.steps, ::testing::Not(::testing::Contains(HasSubstr("could not move"))));
+  EXPECT_EQ(io::ReadFile(path_ + "-wal").value_or("gone"), "its log");
+  EXPECT_EQ(LeftOver(), "");
+}
+
 // Somebody has made a database meanwhile: the log is not put beside it.
 TEST_F(RestoreCrashTest, WhatWasMovedAsideIsKeptBesideADatabaseThatCame) {
   ASSERT_TRUE(io::WriteFileAtomic(path_ + "-wal", "its log").ok());
@@ -352,6 +369,30 @@ TEST_F(RestoreCrashTest, ACancelBeforeTheCommitOfAnInterruptedLiveRestoreLeavesN
   EXPECT_EQ(Label(path_), "old");
   EXPECT_FALSE(io::Exists(path_ + ".litefleet-undo"));
   EXPECT_EQ(LeftOver(), "");
+}
+
+// The look that no cancel ends may take minutes: at the end of the program it is the next run's, which ends as this one would have.
+TEST_F(RestoreCrashTest, TheEndOfTheProgramIsHeardAfterACancel) {
+  for (const bool committed : {true, false}) {
+    SCOPED_TRACE(committed);
+    StartAnew("wal");
+    MakeSnapshot("wal", 6000);
+    order_.set_mode(kLive);
+    ASSERT_TRUE(RunAndCrashAt(committed ? "restore.live.after_commit" : "restore.live.before_commit"));
+    CancelToken both;
+    both.Cancel();
+    both.Interrupt();
+    const Outcome ended = Open()->Run(kOperation, order_, target_, both, nullptr);
+    EXPECT_TRUE(absl::IsCancelled(ended.status)) << ended.status;
+    EXPECT_TRUE(io::Exists(data_ + "/.litefleet-" + kOperation + ".undo")) << "nothing is decided";
+    CancelToken cancel;
+    cancel.Cancel();
+    const Outcome outcome = Open()->Run(kOperation, order_, target_, cancel, nullptr);
+    EXPECT_EQ(absl::IsCancelled(outcome.status), !committed) << outcome.status;
+    EXPECT_EQ(outcome.applied, committed);
+    EXPECT_EQ(Label(path_), committed ? "new" : "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
 }
 
 TEST_F(RestoreCrashTest, CommitsAfterAnInterruptedLiveRestoreAreKept) {

@@ -196,6 +196,34 @@ TEST_F(RefusingDiskTest, WhatIsFetchedInOrderIsNotPlaced) {
   EXPECT_EQ(LeftOver(), "");
 }
 
+// Not only at its sync: the checks between take minutes, and to a run after this one all of it is in the page cache.
+TEST_F(RefusingDiskTest, AStagingFileTellsAtOnce) {
+  const auto place = TargetPlace::Resolve(path_);
+  ASSERT_TRUE(place.ok()) << place.status();
+  const Bytes pages(format::kExtentBytes);
+  const format::ChunkName name = format::NameChunkOf(4096, pages);
+  // The first wait is that of the end where there are 20 MiB, and one between where there are 28.
+  for (const uint32_t mebibytes : {20U, 28U}) {
+    SCOPED_TRACE(mebibytes);
+    const uint32_t extents = mebibytes * 4;
+    RefuseOnce(".staging");
+    auto staging = StagingFile::Create(*place, TargetPlace::StagingName(kOperation), 4096, extents * 64);
+    ASSERT_TRUE(staging.ok()) << staging.status();
+    format::RootBuilder root(4096, extents * 64);
+    absl::Status told;
+    while (told.ok() && (*staging)->next_extent() < extents) {
+      EXPECT_FALSE(refused_);
+      told = (*staging)->Append({(*staging)->next_extent(), name, pages, 0});
+      root.Add(name);
+    }
+    EXPECT_EQ(told.ok(), mebibytes == 20U) << told;
+    if (told.ok()) told = (*staging)->Finish(root.Finish());
+    EXPECT_TRUE(refused_);
+    EXPECT_EQ(ReasonOf(told), "IO_ERROR") << told;
+    ASSERT_TRUE(place->Remove((*staging)->name()).ok());
+  }
+}
+
 class FilesOnARefusingDiskTest : public FilesRestoreTest {
  protected:
   void TearDown() override {

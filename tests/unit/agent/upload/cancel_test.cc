@@ -83,8 +83,17 @@ TEST_F(CancelTest, WhatIsAcknowledgedIsDone) {
 
 TEST_F(CancelTest, WhatItWasReadFromIsNotNeededAnyMore) {
   bool kept = true;
+  int let_go = 0;
   options_.still_kept = [&] { return kept ? absl::OkStatus() : Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "it grew"); };
+  options_.let_go = [&](const absl::Status& why) {
+    EXPECT_EQ(ReasonOf(why), "COPY_GROWTH");
+    kept = true;
+    ++let_go;
+  };
   controller_.after_commit = [&] { kept = false; };
+  EXPECT_TRUE(Run().ok());
+  EXPECT_EQ(let_go, 1);
+  options_.let_go = nullptr;
   EXPECT_TRUE(Run().ok());
 }
 

@@ -1,6 +1,7 @@
 // Backups by the method dump: read once, sent as often as it takes, found again by name.
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <filesystem>
 #include <random>
 #include <thread>
@@ -394,6 +395,31 @@ TEST_F(TextBackup, ACopyThatCannotBeKeptEndsAnUploadThatWaits) {
   EXPECT_EQ(ReasonOf(Run().status), "COPY_GROWTH");
   EXPECT_EQ(copies_, 1);
   EXPECT_EQ(dropped_, 1);
+}
+
+// All of it was read, and its last chunks and the commit may take long: nobody needs the copy, and the backup does not end with it.
+TEST_F(TextBackup, ACopyThatWasReadGoesAndTheUploadStays) {
+  wal_ = false;
+  options_.spool.max_bytes = 100'000;
+  MayCopy();
+  std::atomic<bool> committing{false}, dropped{false};
+  controller_.on_request = [&](const v1::UploadRequest& request) {
+    if (!request.has_commit()) return absl::OkStatus();
+    committing = true;
+    for (const SteadyTime until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+         !dropped && std::chrono::steady_clock::now() < until;)
+      std::this_thread::sleep_for(milliseconds(1));
+    return absl::OkStatus();
+  };
+  job_.still_kept = [&] {
+    return !committing || dropped ? absl::OkStatus() : Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space");
+  };
+  job_.drop_copy = [&] { dropped = true; };
+  const BackupOutcome outcome = Run();
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(dropped);
+  EXPECT_EQ(copies_, 1);
+  EXPECT_EQ(Stored(), text_);
 }
 
 TEST_F(TextBackup, WhatTheSpoolCannotHoldIsSentWhileItIsRead) {

@@ -13,6 +13,7 @@
 
 #include "fmt/format.h"
 #include "tests/fakes/closed_files.h"
+#include "tests/fakes/volatile_files.h"
 #include "tests/unit/controller/prune/prune_fixture.h"
 
 namespace litefleet::prune {
@@ -176,6 +177,54 @@ TEST_F(PrunerTest, APackOfMarksIsNotCopiedByEachPrune) {
     const v1::PruneReport report = prune();
     EXPECT_EQ(report.bytes_copied(), 0);
     EXPECT_EQ(report.packs_rewritten() + report.packs_removed(), 0);
+  }
+}
+
+// A disk on which the removal of a file can go wrong.
+class RefusedRemovalTest : public PrunerTest {
+ protected:
+  enum class At { kNowhere, kFile, kDirectory };
+  void SetUp() override {
+    disk_ = &files_;
+    PrunerTest::SetUp();
+  }
+  At refuse_ = At::kNowhere;  // the next removal
+  bool removing_ = false;     // its directory is to be synced
+  fakes::VolatileFiles files_{1, 0, [this](fakes::FileCall call) {
+                                if (call == fakes::FileCall::kRemove) removing_ = refuse_ == At::kDirectory;
+                                const bool refused = (call == fakes::FileCall::kRemove && refuse_ == At::kFile) ||
+                                                     (call == fakes::FileCall::kSyncDirectory && std::exchange(removing_, false));
+                                if (refused) refuse_ = At::kNowhere;
+                                return refused ? fakes::FileFault::kIo : fakes::FileFault::kNone;
+                              }};
+};
+
+// The rows of such a pack go without a restart, and nothing is done twice for it.
+TEST_F(RefusedRemovalTest, IsFinishedByTheNextRun) {
+  PruneOptions options = AtOnce();
+  options.rewrite_percent = 1;
+  for (const At refused : {At::kDirectory, At::kFile}) {
+    SCOPED_TRACE(static_cast<int>(refused));
+    const unsigned seed = refused == At::kDirectory ? 0 : 30;
+    const std::string gone = Take(seed);
+    const std::string kept = Take(seed + 3);
+    ASSERT_TRUE(path_->store->SealOpenPack().ok());
+    const uint64_t pack = path_->store->Packs().back().id;
+    Rig rig(*path_, clock_);
+    ASSERT_TRUE(rig.deletions.Trash(SnapshotId(gone), true, "operator:x", clock_.Now()).ok());
+    refuse_ = refused;
+    const absl::Status ended = rig.Run(clock_.Now(), options).status();
+    EXPECT_EQ(ReasonOf(ended), "IO_ERROR") << ended;
+    EXPECT_EQ(rig.catalog.Removals().value(), std::vector{pack});
+    options.dry_run = true;
+    ASSERT_TRUE(rig.Run(clock_.Now(), options).ok());
+    EXPECT_EQ(rig.catalog.Removals()->size(), 1U) << "a dry run removes nothing";
+    options.dry_run = false;
+    const auto report = rig.Run(clock_.Now(), options);
+    ASSERT_TRUE(report.ok()) << report.status();
+    EXPECT_EQ(rig.catalog.Removals()->size(), 0U);
+    EXPECT_EQ(path_->Count(fmt::format("select count(*) from pack where id = {}", pack)), 0);
+    EXPECT_TRUE(path_->ReadBack(kept).ok());
   }
 }
 
