@@ -285,17 +285,10 @@ absl::Status Server::Parts::OpenStore() {
   healer = std::make_unique<heal::Healer>(std::move(heal_deps), heal::HealerOptions());
   scrubber->OnMarked([this] { OrderHealing(); });
   LF_RETURN_IF_ERROR(scrubber->Begin());
-  ingest::IngestLimits limits{.mark_pause = kMarkPause};
+  ingest::IngestLimits limits{.mark_pause = kMarkPause, .digest_cache_bytes = static_cast<size_t>(options.config.digest_cache)};
   // The slots are what limits: a session may end a little later than its stream.
   limits.max_uploads = static_cast<size_t>(options.config.uploads) + kUploadThreads;
-  if (!limits.ShareReceiveWindow(options.config.connection_memory, options.config.uploads)) {
-    spdlog::warn(
-        "limits: {} uploads at the same time may fill a connection_memory of {} MiB, and then connections of all devices end: raise "
-        "`[limits] connection_memory` to {} MiB, or lower `uploads`",
-        options.config.uploads, options.config.connection_memory >> 20,
-        (2 * ingest::IngestLimits::kSmallestWindow * options.config.uploads + (1 << 20) - 1) >> 20);
-  }
-  limits.digest_cache_bytes = static_cast<size_t>(options.config.digest_cache);
+  limits.ShareReceiveWindow(options.config.connection_memory, options.config.uploads);
   ingest::IngestDeps deps{.store = *store,
                           .catalog = *ingest_catalog,
                           .clock = clock,

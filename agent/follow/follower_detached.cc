@@ -240,8 +240,6 @@ void Follower::Resume() {
   if (state_ != State::kReleased) return;
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   const bool untouched = facts.has_value() && facts->text == released_->facts;
-  // It says itself what was missed before and while it lasted.
-  if (clock_.Steady() - released_->at > options_.short_gap) waits_since_.reset();
   if (!untouched && !gap_.has_value() && released_->from.known() && clock_.Steady() - released_->at > options_.short_gap)
     gap_ = {released_->from, "RELEASED", released_->why, false};
   released_.reset();

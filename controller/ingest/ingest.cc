@@ -1,5 +1,8 @@
 #include "controller/ingest/ingest.h"
 
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
 #include <utility>
 
 #include "common/base/status.h"
@@ -18,6 +21,18 @@ size_t SlotOf(const DeviceId& device, const std::string& database) {
 }
 
 }  // namespace
+
+bool IngestLimits::ShareReceiveWindow(int64_t connection_bytes, int uploads) {
+  const int64_t share = connection_bytes / (2 * std::max(uploads, 1));
+  receive_window_bytes = std::clamp(share, kSmallestWindow, receive_window_bytes);
+  if (share >= kSmallestWindow) return true;
+  const int64_t wanted = 2 * kSmallestWindow * uploads;
+  spdlog::warn(
+      "limits: {} uploads at the same time may fill a connection_memory of {} MiB, and then connections of all devices end: raise "
+      "`[limits] connection_memory` to {} MiB, or lower `uploads`",
+      uploads, connection_bytes >> 20, (wanted + (1 << 20) - 1) >> 20);
+  return false;
+}
 
 Ingest::Ingest(IngestDeps deps, IngestLimits limits) : deps_(std::move(deps)), limits_(limits), digests_(limits.digest_cache_bytes) {}
 Ingest::~Ingest() = default;

@@ -48,10 +48,11 @@ struct IngestLimits {
   std::chrono::hours sync_life{6};               // the same, of a sync of continuous capture
   std::chrono::milliseconds replace_wait{5000};  // of a newer stream of a session, for the older one to end
 
+  // Below it a device could not be held to its window: it is told of so much together (UploadReceived), and sends as much untold.
+  static constexpr int64_t kSmallestWindow = 64 << 10;
   // The windows of so many uploads take half of what gRPC may have for all connections: at all of it streams of everybody would end.
-  void ShareReceiveWindow(int64_t connection_bytes, int uploads) {
-    receive_window_bytes = std::clamp<int64_t>(connection_bytes / (2 * std::max(uploads, 1)), 256 << 10, receive_window_bytes);
-  }
+  // False, and a warning in the log: the smallest windows take more than that already.
+  bool ShareReceiveWindow(int64_t connection_bytes, int uploads);
 };
 
 struct CommittedSnapshot {

@@ -173,6 +173,38 @@ TEST_F(UploadSessionTest, WhatMayHaveBeenTakenOutUntoldDoesNotCount) {
   }
 }
 
+// The smallest window that a controller gives, which tells of 64 KiB together: one chunk is always under way, whatever its size.
+TEST_F(UploadSessionTest, ASmallWindowHoldsNoChunkUp) {
+  UploadSession::Limits limits = UploadSession::Limits();
+  UploadSession session(Begin(), limits);
+  ASSERT_TRUE(session.NextRequest()->has_begin());
+  v1::UploadResponse response;
+  response.mutable_accepted()->set_window_bytes(100 << 20);
+  response.mutable_accepted()->set_max_offered_chunks(256);
+  response.mutable_accepted()->set_receive_window_bytes(64 << 10);
+  ASSERT_TRUE(session.OnResponse(response).ok());
+  int64_t sent = 0, told = 0;
+  uint32_t number = 0;
+  constexpr size_t kSizes[] = {1, 60 << 10, 65'535, 1, 256 << 10, 256 << 10, 65'536, 63 << 10, 256 << 10, 100 << 10, 65'535, 65'535};
+  for (const size_t size : kSizes) {
+    session.Offer(MakeChunk(number));
+    session.FlushOffers();
+    ASSERT_TRUE(session.NextRequest()->has_offer());
+    v1::UploadResponse missing;
+    missing.mutable_missing()->set_offer_id(++number);
+    missing.mutable_missing()->add_positions(0);
+    ASSERT_TRUE(session.OnResponse(missing).ok());
+    session.GivePacked(session.TakeWanted()->number, Packed(size));
+    ASSERT_TRUE(session.NextRequest()->has_chunks()) << number << " of " << size;
+    sent += static_cast<int64_t>(size);
+    EXPECT_LE(session.unreceived_bytes(), (64 << 10) - 1 + (256 << 10));
+    if (sent - told < 64 << 10) continue;
+    v1::UploadResponse received;
+    received.mutable_received()->set_bytes(told = sent);
+    ASSERT_TRUE(session.OnResponse(received).ok());
+  }
+}
+
 TEST_F(UploadSessionTest, SendsOnlyWhatIsMissingInTheOrderOfTheOffers) {
   Accept();
   session_.Offer(MakeChunk(0));

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -143,6 +144,25 @@ class IngestTest : public testing::Test {
   static std::string NewSession() { return NewUlid(RealClock().Now()); }
   fakes::UploadOutcome Upload(const fakes::FakeDatabase& database, const DeviceId& device, std::string session = NewSession()) {
     return fakes::RunUpload(*path_->ingest, device, database, {.session_id = std::move(session)});
+  }
+  // A small database of device_, whose commit is as `change` makes it: that is called when all else was sent.
+  v1::Snapshot UploadCommit(const std::function<void(v1::UploadCommit&)>& change) {
+    const fakes::FakeDatabase database = fakes::FakeDatabase::Make(4096, 10, 1);
+    auto sink = std::make_shared<fakes::RecordingSink>();
+    auto session = *path_->ingest->NewUpload(device_, sink);
+    v1::UploadRequest request = fakes::BeginRequest(database, {.session_id = NewSession()});
+    EXPECT_TRUE(session->Handle(request).ok());
+    request = fakes::OfferRequest(database, 1, 0, 1);
+    EXPECT_TRUE(session->Handle(request).ok());
+    if (sink->Next(v1::UploadResponse::kMissing)->missing().positions_size() > 0) {
+      request = fakes::ChunkRequest(database, 0);
+      EXPECT_TRUE(session->Handle(request).ok());
+    }
+    request = fakes::CommitRequest(database);
+    change(*request.mutable_commit());
+    EXPECT_TRUE(session->Handle(request).ok());
+    session->End();
+    return *path_->snapshots->Resolve(sink->Next(v1::UploadResponse::kCommitted)->committed().snapshot_id());
   }
 
   const DeviceId device_{"11111111-1111-4111-8111-111111111111"};

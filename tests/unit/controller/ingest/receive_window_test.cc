@@ -41,13 +41,18 @@ TEST_F(ReceiveWindowTest, WhatWasReceivedIsTold) {
 TEST_F(ReceiveWindowTest, TheWindowsOfAllUploadsFitIntoWhatConnectionsMayHave) {
   const auto shared = [](int64_t connections, int uploads) {
     IngestLimits limits;
-    limits.ShareReceiveWindow(connections, uploads);
+    const bool fits = limits.ShareReceiveWindow(connections, uploads);
+    EXPECT_EQ(fits, limits.receive_window_bytes * std::max(uploads, 1) <= connections / 2) << connections << " " << uploads;
     return limits.receive_window_bytes;
   };
   EXPECT_EQ(shared(512 << 20, 256), 1 << 20);
   EXPECT_EQ(shared(512 << 20, 8), 2 << 20);
-  EXPECT_EQ(shared(512 << 20, 100'000), 256 << 10);
-  EXPECT_EQ(shared(0, 0), 256 << 10);
+  EXPECT_EQ(shared(512 << 20, 1024), 256 << 10);
+  EXPECT_EQ(shared(512 << 20, 3000), (256 << 20) / 3000);
+  EXPECT_EQ(shared(512 << 20, 4096), 64 << 10);
+  EXPECT_EQ(shared(512 << 20, 4097), 64 << 10);
+  EXPECT_EQ(shared(32 << 20, 100'000), 64 << 10);
+  EXPECT_EQ(shared(0, 0), 64 << 10);
 }
 
 }  // namespace

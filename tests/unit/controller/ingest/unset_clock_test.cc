@@ -5,35 +5,16 @@
 namespace litefleet::ingest {
 namespace {
 
-using fakes::BeginRequest;
-using fakes::ChunkRequest;
-using fakes::CommitRequest;
-using fakes::FakeDatabase;
-using fakes::OfferRequest;
-using fakes::RecordingSink;
 using std::chrono::seconds;
 
 class UnsetClockTest : public IngestTest {
  protected:
   // `at`: seconds of the device's clock.
   v1::Snapshot Upload(int64_t at) {
-    const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
-    auto sink = std::make_shared<RecordingSink>();
-    auto session = *path_->ingest->NewUpload(device_, sink);
-    v1::UploadRequest request = BeginRequest(database, {.session_id = NewSession()});
-    EXPECT_TRUE(session->Handle(request).ok());
-    request = OfferRequest(database, 1, 0, 1);
-    EXPECT_TRUE(session->Handle(request).ok());
-    if (sink->Next(v1::UploadResponse::kMissing)->missing().positions_size() > 0) {
-      request = ChunkRequest(database, 0);
-      EXPECT_TRUE(session->Handle(request).ok());
-    }
-    request = CommitRequest(database);
-    request.mutable_commit()->mutable_taken_at()->set_seconds(at);
-    request.mutable_commit()->clear_age();
-    EXPECT_TRUE(session->Handle(request).ok());
-    session->End();
-    return *path_->snapshots->Resolve(sink->Next(v1::UploadResponse::kCommitted)->committed().snapshot_id());
+    return UploadCommit([at](v1::UploadCommit& commit) {
+      commit.mutable_taken_at()->set_seconds(at);
+      commit.clear_age();
+    });
   }
   int64_t NowSeconds() const { return ToUnixMillis(clock_.Now()) / 1000; }
 };

@@ -299,26 +299,13 @@ TEST_F(IngestTest, FlippedBitsInAPackAreNoticedWhenRead) {
 // believed. Where it looks older, or newer than the stream has lasted, the clock was set.
 TEST_F(IngestTest, ASlowLinkDoesNotMoveWhenAStateWasTaken) {
   Open();
-  const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
   const auto upload = [&](std::chrono::seconds lasts, std::chrono::seconds late, std::chrono::seconds clock_set) {
-    auto sink = std::make_shared<RecordingSink>();
-    auto session = *path_->ingest->NewUpload(device_, sink);
-    v1::UploadRequest request = BeginRequest(database, {.session_id = NewSession()});
-    EXPECT_TRUE(session->Handle(request).ok());
     const SystemTime taken = clock_.Now();
-    request = OfferRequest(database, 1, 0, 1);
-    EXPECT_TRUE(session->Handle(request).ok());
-    if (sink->Next(v1::UploadResponse::kMissing)->missing().positions_size() > 0) {
-      request = ChunkRequest(database, 0);
-      EXPECT_TRUE(session->Handle(request).ok());
-    }
-    clock_.Advance(lasts);
-    request = CommitRequest(database);
-    *request.mutable_commit()->mutable_taken_at() = ToProtoTime(taken + clock_set);
-    *request.mutable_commit()->mutable_age() = ToProtoDuration(std::chrono::duration_cast<std::chrono::milliseconds>(lasts - late));
-    EXPECT_TRUE(session->Handle(request).ok());
-    session->End();
-    const v1::Snapshot snapshot = *path_->snapshots->Resolve(sink->Next(v1::UploadResponse::kCommitted)->committed().snapshot_id());
+    const v1::Snapshot snapshot = UploadCommit([&](v1::UploadCommit& commit) {
+      clock_.Advance(lasts);
+      *commit.mutable_taken_at() = ToProtoTime(taken + clock_set);
+      *commit.mutable_age() = ToProtoDuration(std::chrono::duration_cast<std::chrono::milliseconds>(lasts - late));
+    });
     return (TimestampMillis(snapshot.taken_at()) - ToUnixMillis(taken)) / 1000;
   };
   using std::chrono::seconds;
@@ -330,28 +317,10 @@ TEST_F(IngestTest, ASlowLinkDoesNotMoveWhenAStateWasTaken) {
 
 TEST_F(IngestTest, TimesAreCorrectedAndClamped) {
   Open();
-  const FakeDatabase database = FakeDatabase::Make(4096, 10, 1);
   const SystemTime now = clock_.Now();
-  const auto upload = [&](std::function<void(v1::UploadCommit&)> change) {
-    auto sink = std::make_shared<RecordingSink>();
-    auto session = *path_->ingest->NewUpload(device_, sink);
-    v1::UploadRequest request = BeginRequest(database, {.session_id = NewSession()});
-    EXPECT_TRUE(session->Handle(request).ok());
-    request = OfferRequest(database, 1, 0, 1);
-    EXPECT_TRUE(session->Handle(request).ok());
-    if (sink->Next(v1::UploadResponse::kMissing)->missing().positions_size() > 0) {
-      request = ChunkRequest(database, 0);
-      EXPECT_TRUE(session->Handle(request).ok());
-    }
-    request = CommitRequest(database);
-    change(*request.mutable_commit());
-    EXPECT_TRUE(session->Handle(request).ok());
-    session->End();
-    return *path_->snapshots->Resolve(sink->Next(v1::UploadResponse::kCommitted)->committed().snapshot_id());
-  };
   const int64_t now_s = ToUnixMillis(now) / 1000;
   path_->clock_offset_ms = 5000;
-  const v1::Snapshot first = upload([&](v1::UploadCommit& commit) {
+  const v1::Snapshot first = UploadCommit([&](v1::UploadCommit& commit) {
     commit.mutable_taken_at()->set_seconds(now_s - 105);
     commit.mutable_age()->set_seconds(100);
   });
@@ -360,24 +329,25 @@ TEST_F(IngestTest, TimesAreCorrectedAndClamped) {
   EXPECT_EQ(first.received_at().seconds(), now_s);
   // The device's clock was set after it had been measured: in which year it was taken says the age.
   for (const int64_t jump : {-1'500'000'000, 90'000}) {
-    const v1::Snapshot jumped = upload([&](v1::UploadCommit& commit) {
+    const v1::Snapshot jumped = UploadCommit([&](v1::UploadCommit& commit) {
       commit.mutable_taken_at()->set_seconds(now_s - 55 + jump);
       commit.mutable_age()->set_seconds(50);
     });
     EXPECT_EQ(jumped.taken_at().seconds(), now_s - 50) << jump;
   }
   // Not before the snapshot before, whatever is claimed.
-  EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(1'000'000); }).effective_at().seconds(), now_s - 50);
+  EXPECT_EQ(UploadCommit([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(1'000'000); }).effective_at().seconds(),
+            now_s - 50);
   // Not before the device was heard last.
   path_->previous_contact = now - std::chrono::seconds(20);
-  EXPECT_EQ(upload([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(50); }).effective_at().seconds(), now_s - 20);
+  EXPECT_EQ(UploadCommit([](v1::UploadCommit& commit) { commit.mutable_age()->set_seconds(50); }).effective_at().seconds(), now_s - 20);
   // Not in the future.
-  const v1::Snapshot future = upload([&](v1::UploadCommit& commit) {
+  const v1::Snapshot future = UploadCommit([&](v1::UploadCommit& commit) {
     commit.mutable_taken_at()->set_seconds(now_s + 1'000'000);
     commit.clear_age();
   });
   EXPECT_EQ(future.effective_at().seconds(), now_s);
-  const v1::Snapshot nonsense = upload([&](v1::UploadCommit& commit) {
+  const v1::Snapshot nonsense = UploadCommit([&](v1::UploadCommit& commit) {
     commit.mutable_taken_at()->set_seconds(INT64_MAX);
     commit.mutable_age()->set_seconds(INT64_MIN);
     commit.mutable_duration()->set_seconds(INT64_MAX);
