@@ -21,7 +21,7 @@ struct PagedDatabase {
   std::vector<unsigned> pages;  // seeds
 
   Bytes Page(uint32_t page) const { return Run(page, 1); }
-  // Three bytes of sixteen say nothing of the others. Written by the word: tests make gigabytes of it, and are compiled without optimization.
+  // Three bytes of sixteen say nothing of the others. Written by the word: tests make gigabytes of it, and have no optimization.
   Bytes Run(uint32_t first, uint32_t count) const {
     Bytes bytes(size_t{page_size} * count, std::byte{7});
     std::byte* at = bytes.data();
