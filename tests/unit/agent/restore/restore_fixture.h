@@ -68,7 +68,7 @@ class RestoreFixture : public ::testing::Test {
     ASSERT_TRUE(made.ok()) << made;
   }
   // As at the beginning, with a database of "old" at the path again where `journal` is named. It is made once.
-  void StartAnew(const std::string& journal, int rows = 2000) {
+  void StartAnew(const std::string& journal, int rows = 3000) {
     for (const auto& entry : std::filesystem::directory_iterator(data_)) std::filesystem::remove_all(entry.path());
     std::filesystem::remove_all(folder_ + "/state");
     std::filesystem::remove_all(folder_ + "/copy");
