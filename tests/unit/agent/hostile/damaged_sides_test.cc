@@ -90,7 +90,14 @@ class DamagedSidesTest : public CaptureTest, public testing::WithParamInterface<
   std::string Put(const std::string& directory, const Sides& files) const {
     std::filesystem::remove_all(Path(directory));
     std::filesystem::create_directories(Path(directory));
-    Store({}, kSuper);  // whoever rolls the last journal back that names it takes it away
+    // Whoever rolls the last journal back that it names takes it away: not the copy of one.
+    Bytes names;
+    for (const char* each : {"reference", "file", "online", "dump"}) {
+      const std::string journal = Path(each) + "/app.db-journal";
+      names.insert(names.end(), AsBytes(journal).begin(), AsBytes(journal).end());
+      names.push_back(std::byte{0});
+    }
+    Store(names, kSuper);
     const std::string path = directory + "/app.db";
     Store(files.database, path);
     if (files.wal.has_value()) Store(*files.wal, path + "-wal");
@@ -148,7 +155,9 @@ class DamagedSidesTest : public CaptureTest, public testing::WithParamInterface<
     sqlite3_finalize(statement);
     // Its schema may be nonsense, at which `pragma page_count` would fail.
     sqlite3* sink = nullptr;
-    sqlite3_open(":memory:", &sink);
+    const std::string kept = path + "-kept";
+    std::filesystem::remove(kept);
+    sqlite3_open(kept.c_str(), &sink);
     sqlite3_backup* const backup = sqlite3_backup_init(sink, "main", db, "main");
     sqlite3_backup_step(backup, 0);
     reference.bytes = reference.page_size * static_cast<uint64_t>(sqlite3_backup_pagecount(backup));
@@ -162,11 +171,7 @@ class DamagedSidesTest : public CaptureTest, public testing::WithParamInterface<
       reference.content.resize(reference.bytes);
     } else if (read) {
       // Exactly but for what the backup rewrites in page 1.
-      sqlite3_int64 size = 0;
-      unsigned char* const pages = sqlite3_serialize(sink, "main", &size, 0);
-      const ByteView view = std::as_bytes(std::span(pages, static_cast<size_t>(size)));
-      reference.content.assign(view.begin(), view.end());
-      sqlite3_free(pages);
+      reference.content = Content(kept, reference.bytes);
     }
     sqlite3_close(sink);
   }
@@ -309,7 +314,7 @@ TEST_P(DamagedSidesTest, AWalDamagedAnywhere) { CompareAnywhere(WithWal("left.db
 
 TEST_P(DamagedSidesTest, AJournalDamagedAnywhere) { CompareAnywhere(WithJournal("left.db", GetParam())); }
 
-INSTANTIATE_TEST_SUITE_P(PageSize, DamagedSidesTest, testing::Values(512, 1024, 4096));
+INSTANTIATE_TEST_SUITE_P(PageSize, DamagedSidesTest, testing::Values(512, 4096));
 
 }  // namespace
 }  // namespace litefleet::capture
