@@ -2,9 +2,6 @@
 #include "agent/doctor.h"
 
 #include <gmock/gmock.h>
-#include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/server.h>
-#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sched.h>
@@ -27,10 +24,10 @@
 #include "common/base/status.h"
 #include "common/io/file.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/server_credentials.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
 #include "tests/fakes/pretended_file_system.h"
+#include "tests/fakes/tls_listener.h"
 
 namespace litefleet {
 namespace {
@@ -403,7 +400,7 @@ class PeerTest : public DoctorTest {
  protected:
   static void SetUpTestSuite() { static const rpc::GrpcRuntime runtime; }
   void TearDown() override {
-    if (server_ != nullptr) server_->Shutdown(std::chrono::system_clock::now());
+    listener_.Stop();
     DoctorTest::TearDown();
   }
   // PEM files.
@@ -424,14 +421,8 @@ class PeerTest : public DoctorTest {
     Openssl(fmt::format("req -new {} -subj /CN=server -addext subjectAltName={} -keyout {} -out {}", kNewKey, name, key, request));
     Openssl(fmt::format("x509 -req -in {} -CA {} -CAkey {} -CAcreateserial -copy_extensions copy -days 9 -out {}", request, ca.certificate,
                         ca.key, certificate));
-    ASSERT_TRUE(certificates_.Set({*io::ReadFile(key), *io::ReadFile(certificate), *io::ReadFile(clients.certificate)}).ok());
-    int port = 0;
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", rpc::TlsCredentials(certificates_), &port);
-    builder.RegisterCallbackGenericService(&service_);  // any: its threads carry the handshakes out
-    server_ = builder.BuildAndStart();
-    ASSERT_NE(server_, nullptr);
-    config_.controller = *rpc::ParseAddress(fmt::format("127.0.0.1:{}", port));
+    ASSERT_TRUE(listener_.certificates().Set({*io::ReadFile(key), *io::ReadFile(certificate), *io::ReadFile(clients.certificate)}).ok());
+    listener_.Start(config_.controller);
   }
 
  private:
@@ -439,9 +430,7 @@ class PeerTest : public DoctorTest {
   static void Openssl(const std::string& arguments) {
     ASSERT_EQ(std::system(("openssl " + arguments + " 2>/dev/null").c_str()), 0) << arguments;
   }
-  rpc::ServerCertificates certificates_;
-  grpc::CallbackGenericService service_;
-  std::unique_ptr<grpc::Server> server_;
+  fakes::TlsListener listener_;
 };
 
 TEST_F(PeerTest, TheController) {

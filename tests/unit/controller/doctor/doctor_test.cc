@@ -3,9 +3,6 @@
 
 #include <fcntl.h>
 #include <gmock/gmock.h>
-#include <grpcpp/generic/async_generic_service.h>
-#include <grpcpp/server.h>
-#include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -23,12 +20,12 @@
 #include "common/io/admin_socket.h"
 #include "common/io/file.h"
 #include "common/rpc/channel.h"
-#include "common/rpc/server_credentials.h"
 #include "common/sqlite/handle.h"
 #include "controller/catalog/schema.h"
 #include "controller/identity/authority.h"
 #include "fmt/format.h"
 #include "tests/fakes/pretended_file_system.h"
+#include "tests/fakes/tls_listener.h"
 
 namespace {
 // What adjtimex says of the clock, unless it is the machine's to say.
@@ -75,7 +72,7 @@ class DoctorTest : public testing::Test {
     g_pretended_magic = 0;
     g_pretended_space = nullptr;
     g_clock_state.reset();
-    server_->Shutdown(std::chrono::system_clock::now());
+    listener_.Stop();
     db_.reset();
     std::filesystem::remove_all(data_);
   }
@@ -99,14 +96,8 @@ class DoctorTest : public testing::Test {
   void Serve() {
     const auto identity = authority_->EnsureServerIdentity(clock_.Now());
     ASSERT_TRUE(identity.ok()) << identity.status();
-    ASSERT_TRUE(certificates_.Set(*identity).ok());
-    int port = 0;
-    grpc::ServerBuilder builder;
-    builder.AddListeningPort("127.0.0.1:0", rpc::TlsCredentials(certificates_), &port);
-    builder.RegisterCallbackGenericService(&service_);  // any: its threads carry the handshakes out
-    server_ = builder.BuildAndStart();
-    ASSERT_NE(server_, nullptr);
-    listening_ = *rpc::ParseAddress(fmt::format("127.0.0.1:{}", port));
+    ASSERT_TRUE(listener_.certificates().Set(*identity).ok());
+    listener_.Start(listening_);
   }
   // The worst of what it says about `check`.
   v1::Finding Look(const std::string& check) const {
@@ -131,9 +122,7 @@ class DoctorTest : public testing::Test {
   FakeClock clock_;
   std::unique_ptr<identity::Authority> authority_;
   std::unique_ptr<catalog::CatalogDb> db_;
-  rpc::ServerCertificates certificates_;
-  grpc::CallbackGenericService service_;
-  std::unique_ptr<grpc::Server> server_;
+  fakes::TlsListener listener_;
   rpc::Address listening_;
   absl::StatusOr<std::vector<std::string>> configuration_ = std::vector<std::string>();
   uint64_t reserve_ = 0;
@@ -260,7 +249,7 @@ TEST_F(DoctorTest, CertificatesThatEnd) {
   ExpectIs("certificate", v1::FINDING_LEVEL_FAIL, "ca/server.pem expired on");
   ExpectIs("tls", v1::FINDING_LEVEL_FAIL, "has expired");
   // Renewed, and read again.
-  ASSERT_TRUE(certificates_.Set(*authority_->EnsureServerIdentity(clock_.Now())).ok());
+  ASSERT_TRUE(listener_.certificates().Set(*authority_->EnsureServerIdentity(clock_.Now())).ok());
   ExpectIs("tls", v1::FINDING_LEVEL_OK, "");
   ExpectIs("certificate", v1::FINDING_LEVEL_OK, "");
   clock_.JumpSystem(hours(24 * 365 * 19));
@@ -278,17 +267,16 @@ TEST_F(DoctorTest, Names) {
 TEST_F(DoctorTest, TlsWithACertificateOfBeforeAHostCameToIt) {
   ASSERT_TRUE(authority_->AddHost("backup.example.org").ok());
   ExpectIs("tls", v1::FINDING_LEVEL_FAIL, "does not name backup.example.org");
-  ASSERT_TRUE(certificates_.Set(*authority_->EnsureServerIdentity(clock_.Now())).ok());
+  ASSERT_TRUE(listener_.certificates().Set(*authority_->EnsureServerIdentity(clock_.Now())).ok());
   ExpectIs("tls", v1::FINDING_LEVEL_OK, "backup.example.org");
 }
 
 TEST_F(DoctorTest, TlsOfAnotherCaOrOfNobody) {
   ASSERT_TRUE(identity::Authority::Create(data_ + "/other", {"localhost", "127.0.0.1"}, clock_.Now()).ok());
   const auto other = identity::Authority::Open(data_ + "/other");
-  ASSERT_TRUE(certificates_.Set(*(*other)->EnsureServerIdentity(clock_.Now())).ok());
+  ASSERT_TRUE(listener_.certificates().Set(*(*other)->EnsureServerIdentity(clock_.Now())).ok());
   ExpectIs("tls", v1::FINDING_LEVEL_FAIL, "it was issued by another CA than the trusted one");
-  server_->Shutdown(std::chrono::system_clock::now());
-  server_->Wait();
+  listener_.Stop();
   ExpectIs("tls", v1::FINDING_LEVEL_FAIL, "Connection refused");
   ASSERT_TRUE(io::WriteFileAtomic(data_ + "/ca/root.pem", "nonsense", 0600).ok());
   ExpectIs("tls", v1::FINDING_LEVEL_FAIL, "ca/root.pem nothing can be said");
