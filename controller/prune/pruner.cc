@@ -1,5 +1,7 @@
 #include "controller/prune/pruner.h"
 
+#include <spdlog/spdlog.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -30,8 +32,11 @@ void Pruner::Window::Set(int64_t id) {
 
 absl::Status Pruner::Recover() {
   LF_RETURN_IF_ERROR(deps_.catalog.EndMarking());
-  LF_RETURN_IF_ERROR(deps_.marks.WriteDue());
-  return FinishRemovals();
+  // What the store will not do now the next run does first: a store that cannot be written to is served all the same.
+  if (const absl::Status marked = deps_.marks.WriteDue(); !marked.ok())
+    spdlog::error("write what was deleted into the store: {}", MessageOf(marked));
+  if (const absl::Status removed = FinishRemovals(); !removed.ok()) spdlog::error("remove packs: {}", MessageOf(removed));
+  return absl::OkStatus();
 }
 
 absl::Status Pruner::FinishRemovals() {
@@ -44,10 +49,11 @@ absl::StatusOr<v1::PruneReport> Pruner::Run(const PruneOptions& options, SystemT
   v1::PruneReport report;
   report.set_dry_run(options.dry_run);
   LF_RETURN_IF_ERROR(progress("removing snapshots", 0));
-  // First: as long as a power cut may bring one back, none that is younger goes.
-  if (!options.dry_run) LF_RETURN_IF_ERROR(FinishRemovals());
+  const absl::Status removed = options.dry_run ? absl::OkStatus() : FinishRemovals();
   LF_RETURN_IF_ERROR(RemoveSnapshots(options, now, report));
   LF_RETURN_IF_ERROR(MarkAndSweep(options, now, progress, report));
+  // As long as a power cut may bring a pack back, none that is younger goes.
+  LF_RETURN_IF_ERROR(removed);
   LF_RETURN_IF_ERROR(RewritePacks(options, progress, report));
   if (!options.dry_run) LF_RETURN_IF_ERROR(deps_.catalog.SaveReport(report, now));
   return report;

@@ -189,12 +189,13 @@ class RefusedRemovalTest : public PrunerTest {
     PrunerTest::SetUp();
   }
   At refuse_ = At::kNowhere;  // the next removal
+  bool for_good_ = false;     // and all that follow
   bool removing_ = false;     // its directory is to be synced
   fakes::VolatileFiles files_{1, 0, [this](fakes::FileCall call) {
                                 if (call == fakes::FileCall::kRemove) removing_ = refuse_ == At::kDirectory;
                                 const bool refused = (call == fakes::FileCall::kRemove && refuse_ == At::kFile) ||
                                                      (call == fakes::FileCall::kSyncDirectory && std::exchange(removing_, false));
-                                if (refused) refuse_ = At::kNowhere;
+                                if (refused && !for_good_) refuse_ = At::kNowhere;
                                 return refused ? fakes::FileFault::kIo : fakes::FileFault::kNone;
                               }};
 };
@@ -226,6 +227,32 @@ TEST_F(RefusedRemovalTest, IsFinishedByTheNextRun) {
     EXPECT_EQ(path_->Count(fmt::format("select count(*) from pack where id = {}", pack)), 0);
     EXPECT_TRUE(path_->ReadBack(kept).ok());
   }
+}
+
+// As of a file system that is read-only, or a file that root has made immutable: no younger pack goes before it, but all else is done, and
+// the controller starts.
+TEST_F(RefusedRemovalTest, ForGoodHoldsUpNothingElse) {
+  PruneOptions options = AtOnce();
+  options.rewrite_percent = 1;
+  const std::string gone = Take(0);
+  const std::string next = Take(3);
+  ASSERT_TRUE(path_->store->SealOpenPack().ok());
+  const uint64_t pack = path_->store->Packs().back().id;
+  Rig rig(*path_, clock_);
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(gone), true, "operator:x", clock_.Now()).ok());
+  for_good_ = true;
+  refuse_ = At::kFile;
+  EXPECT_EQ(ReasonOf(rig.Run(clock_.Now(), options).status()), "IO_ERROR");
+  ASSERT_EQ(rig.catalog.Removals().value(), std::vector{pack});
+  EXPECT_TRUE(rig.Make().Recover().ok());
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(next), true, "operator:x", clock_.Now()).ok());
+  EXPECT_EQ(ReasonOf(rig.Run(clock_.Now(), options).status()), "IO_ERROR") << "an operator has to know";
+  EXPECT_EQ(ReasonOf(path_->ReadBack(next).status()), "SNAPSHOT_NOT_FOUND");
+  EXPECT_EQ(path_->Count("select count(*) from chunk"), 0);
+  EXPECT_EQ(rig.catalog.Removals().value(), std::vector{pack});
+  refuse_ = At::kNowhere;
+  ASSERT_TRUE(rig.Run(clock_.Now(), options).ok());
+  EXPECT_EQ(rig.catalog.Removals()->size(), 0U);
 }
 
 class DamagedPackTest : public PrunerTest {
