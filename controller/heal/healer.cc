@@ -18,6 +18,7 @@ namespace {
 using Ask = catalog::HealCatalog::Ask;
 
 constexpr int kDatabasesAtOnce = 1000;
+constexpr auto kSettleAgain = std::chrono::minutes(5);  // after a failure, as of a full store
 constexpr int kSnapshotsLookedAt = 1000;
 
 absl::Status Invalid(const std::string& what) { return Error(absl::StatusCode::kInvalidArgument, "CHUNK_INVALID", what); }
@@ -40,12 +41,15 @@ absl::StatusOr<int> Healer::OrderDue() {
 }
 
 absl::Status Healer::SettleEnded() {
+  if (deps_.clock.Steady() < settle_at_) return absl::OkStatus();
   LF_ASSIGN_OR_RETURN(const auto databases, deps_.catalog.ClaimingDatabases());
   absl::Status first;
   for (const catalog::HealCatalog::Database& database : databases) {
     if (deps_.is_asked(database.device, database.name)) continue;
     first.Update(RepairAll(database.id));
   }
+  // All their manifests would be read each time, by a thread that others wait for.
+  if (!first.ok()) settle_at_ = deps_.clock.Steady() + kSettleAgain;
   return first;
 }
 
@@ -161,13 +165,16 @@ absl::StatusOr<uint32_t> Healer::Take(const DeviceId& device, int64_t database, 
 absl::Status Healer::RepairAll(int64_t database) {
   const Turn::Holder turn(repairs_);
   LF_ASSIGN_OR_RETURN(const auto snapshots, deps_.catalog.DamagedSnapshots(database, kSnapshotsLookedAt));
+  bool all = true;
   for (const SnapshotId& snapshot : snapshots) {
     const absl::StatusOr<bool> whole = repair_.Repair(snapshot);
+    // Its manifest was composed anew meanwhile: what came for it is in no layer yet, and stays claimed for the next time.
+    all = all && !absl::IsAborted(whole.status());
     if (absl::IsDataLoss(whole.status()) || absl::IsNotFound(whole.status()) || absl::IsAborted(whole.status())) continue;
     LF_RETURN_IF_ERROR(whole.status());
     if (*whole) LF_RETURN_IF_ERROR(deps_.set_whole(snapshot));
   }
-  return deps_.catalog.DropHealingClaims(database);
+  return all ? deps_.catalog.DropHealingClaims(database) : absl::OkStatus();
 }
 
 }  // namespace litefleet::heal

@@ -84,6 +84,7 @@ class Healer {
   PageRepair repair_;
   Turn repairs_;
   std::atomic<bool> ordering_{false};
+  SteadyTime settle_at_{};  // not before; of whoever has ordering_
 };
 
 }  // namespace litefleet::heal

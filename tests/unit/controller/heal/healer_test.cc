@@ -42,12 +42,10 @@ class HealerTest : public ingest::IngestTest {
     Open();
     OpenParts();
     // The catalog has a row of each device that is enrolled.
-    ASSERT_TRUE(path_->db
-                    ->Write([&](sqlite3* db) {
-                      return sqlite::Execute(db, "insert into device (id, name, state, key_hash, enrolled_ms) values ('" + device_.value() +
-                                                     "', 'alpha', 1, x'00', 1)");
-                    })
-                    .ok());
+    Execute("insert into device (id, name, state, key_hash, enrolled_ms) values ('" + device_.value() + "', 'alpha', 1, x'00', 1)");
+  }
+  void Execute(const std::string& sql) {
+    ASSERT_TRUE(path_->db->Write([&](sqlite3* db) { return sqlite::Execute(db, sql); }).ok()) << sql;
   }
   void TearDown() override {
     CloseParts();
@@ -287,6 +285,16 @@ TEST_F(HealerTest, AnOrderThatIsCancelledLeavesNoClaim) {
 
   ASSERT_TRUE(parts_->fleet->Cancel(OperationId(operation_)).ok());
   EXPECT_EQ(ReasonOf(healer_->Accept(device_, request).status()), "ORDER_NOT_FOUND");
+  // A manifest that changes in that moment, and a catalog that refuses: what came is shown by no snapshot yet, and must not become dead.
+  for (const char* refusal : {"raise(ignore)", "raise(abort, 'refused')"}) {
+    Execute(std::string("create trigger refuse before update of layers on snapshot begin select ") + refusal + "; end");
+    EXPECT_EQ(healer_->OrderDue().value(), 0);
+    EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 2) << refusal;
+    Execute("drop trigger refuse");
+  }
+  EXPECT_EQ(healer_->OrderDue().value(), 0);
+  EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 2) << "a failure is not repeated each second";
+  clock_.AdvanceSteady(std::chrono::minutes(6));
   EXPECT_EQ(healer_->OrderDue().value(), 0) << "it is not asked for at once again";
   EXPECT_EQ(path_->Count("select count(*) from claim where session < 0"), 0);
   EXPECT_EQ(StateOf(two.snapshot), v1::SNAPSHOT_STATE_DAMAGED);
