@@ -25,8 +25,8 @@ size_t SlotOf(const DeviceId& device, const std::string& database) {
 bool IngestLimits::ShareReceiveWindow(int64_t connection_bytes, int uploads) {
   const int64_t share = connection_bytes / (2 * std::max(uploads, 1));
   receive_window_bytes = std::clamp(share, kSmallestWindow, receive_window_bytes);
-  if (share >= kSmallestWindow) return true;
-  const int64_t wanted = 2 * kSmallestWindow * uploads;
+  if (share >= kAlwaysUnderWay) return true;
+  const int64_t wanted = 2 * kAlwaysUnderWay * uploads;
   spdlog::warn(
       "limits: {} uploads at the same time may fill a connection_memory of {} MiB, and then connections of all devices end: raise "
       "`[limits] connection_memory` to {} MiB, or lower `uploads`",

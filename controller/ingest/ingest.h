@@ -22,6 +22,7 @@
 #include "common/base/executor.h"
 #include "common/base/ids.h"
 #include "common/base/mutex.h"
+#include "common/format/extent.h"
 #include "controller/catalog/ingest_catalog.h"
 #include "controller/ingest/scratch.h"
 #include "controller/manifest/digest_cache.h"
@@ -50,8 +51,10 @@ struct IngestLimits {
 
   // Below it a device could not be held to its window: it is told of so much together (UploadReceived), and sends as much untold.
   static constexpr int64_t kSmallestWindow = 64 << 10;
+  // What is under way in a stream whatever its window: what was not told, and one chunk that fits into no window.
+  static constexpr int64_t kAlwaysUnderWay = kSmallestWindow + format::kExtentBytes;
   // The windows of so many uploads take half of what gRPC may have for all connections: at all of it streams of everybody would end.
-  // False, and a warning in the log: the smallest windows take more than that already.
+  // False, and a warning in the log: what may be under way whatever the windows is more than that already.
   bool ShareReceiveWindow(int64_t connection_bytes, int uploads);
 };
 
