@@ -35,7 +35,7 @@ std::vector<StoredChunk> Chunks(size_t count) {
       chunks[i].data = "as stored " + std::to_string(i);
       continue;
     }
-    for (size_t at = 0; at < kBytes; ++at) chunks[i].raw.push_back(static_cast<uint8_t>(at * at % (7 + i)));
+    for (size_t at = 0; at < kBytes; ++at) chunks[i].raw.push_back(static_cast<std::byte>(at * at % (7 + i)));
   }
   return chunks;
 }
