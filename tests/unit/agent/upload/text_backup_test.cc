@@ -389,8 +389,8 @@ TEST_F(TextBackup, ACopyThatCannotBeKeptEndsAnUploadThatWaits) {
   wal_ = false;
   options_.spool.max_bytes = 100'000;
   MayCopy();
-  bool waits = false;
-  controller_.swallow = [&](const v1::UploadRequest& request) { return waits = request.has_chunks(); };
+  std::atomic<bool> waits{false};
+  controller_.swallow = [&](const v1::UploadRequest& request) { return (waits = request.has_chunks()); };
   job_.still_kept = [&] { return waits ? Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space") : absl::OkStatus(); };
   EXPECT_EQ(ReasonOf(Run().status), "COPY_GROWTH");
   EXPECT_EQ(copies_, 1);
