@@ -78,7 +78,7 @@ def threads(agent):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             with open(f"/proc/{agent.process.pid}/task/{task}/comm", encoding="utf-8") as file:
                 names.append(file.read().strip())
-    return [name for name in names if not re.match(r"grpc|event_engine|default-exec|resolver-exec|timer_manager|backup_poller", name)]
+    return [name for name in names if not re.match(r"grpc|nexting_thread|event_engine|default-exec|resolver-exec|timer_manager|backup_poller", name)]
 
 
 def test_fifty_idle_databases_have_the_threads_of_one():

@@ -197,7 +197,7 @@ def test_idle_is_free_and_nothing_of_the_users_changes():
         print(f"an idle database: {sent} bytes on the wire and {seen} bytes read in 2 s")
         # The health of all databases is told once a minute, and may fall into it.
         lf.expect(sent <= HEARTBEAT, f"{sent} bytes on the wire of an idle database")
-        lf.expect(seen <= 16 << 10, f"{seen} bytes read of an idle database")
+        lf.expect(seen <= 8 << 10, f"{seen} bytes read of an idle database")
         lf.expect_equal(len(fleet.snapshots("alpha/ledger")), count, "snapshots of an idle database")
         folder = f"/proc/{agent.process.pid}/fd"
         descriptors = lambda: [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}")]
