@@ -24,7 +24,7 @@ SLOW = bool(os.environ.get("LITEFLEET_SLOW"))
 SECONDS = float(os.environ.get("LITEFLEET_STRESS_SECONDS", "3600" if SLOW else "20"))
 SEED = int(os.environ.get("LITEFLEET_STRESS_SEED", random.randrange(1 << 30)))
 # Of all checkpoints that were asked for. A RESTART or TRUNCATE waits for the agent's reader up to a second, and none waits for another checkpointer, whatever its timeout is: the
-# agent is one, too. Both are counted apart, with a timeout of 50 ms or less and with a longer one.
+# agent is one, too. Counted apart are those with a timeout of 50 ms or less, of which most are refused on both sides, and those with a longer one, of which about half are.
 BUSY_MORE = 0.25
 
 
@@ -248,8 +248,8 @@ def test_what_applications_see_is_the_same_without_the_agent_and_every_state_is_
         lf.expect_equal(with_it, {"errors": [], "lost": []}, "what went wrong for applications")
         for patient in (False, True):
             shares = beside.share_busy(patient), alone.share_busy(patient)
-            # One of few is no share.
-            slack = BUSY_MORE + 2 / max(beside.busy[patient][1], 1)
+            # A few of few say little.
+            slack = BUSY_MORE + 5 / max(beside.busy[patient][1], 1)
             lf.expect(shares[0] <= shares[1] + slack, f"of checkpoints {'with' if patient else 'without'} patience {shares[0]:.2f} were busy, and {shares[1]:.2f} without the agent")
         newest_holds(fleet, lf.check_ledger(beside.database), 240)
         items = fleet.snapshots("alpha/ledger")
