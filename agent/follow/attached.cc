@@ -278,6 +278,7 @@ absl::StatusOr<bool> Attached::Restart(std::chrono::milliseconds budget, const s
     std::this_thread::sleep_for(kAsideLook);
     return true;
   };
+  LF_CRASH_POINT("follow.before_restart");
   const absl::StatusOr<bool> done = CheckpointRestart(*spare, deadline, busy);
   Rest();  // the next one has its own handler again
   LF_RETURN_IF_ERROR(failed);

@@ -61,8 +61,11 @@ def test_killed_around_checkpoints_and_while_it_stands_aside():
             agent.process.stop()
         second = fleet.writer(database, *without_pause, name="second")
         agent.databases["ledger"] = (database, INTERVAL + "\nallow_restart_checkpoint = true")
-        killed(agent, "follow.restart_advanced", timeout=120)
-        goes_on(fleet, agent, "follow.restart_advanced")
+        for point in ("follow.before_restart", "follow.restart_advanced"):
+            killed(agent, point, timeout=120)
+            goes_on(fleet, agent, point)
+            agent.process.stop()
+        agent.start()
         lf.expect_equal(second.stop(), 0, "exit of the second writer")
         lf.expect_equal(writer.stop(), 0, "exit of the writer")
         newest_holds(fleet, lf.check_ledger(database), 90)

@@ -10,6 +10,7 @@ import time
 
 import lf
 
+HEARTBEAT = 4096  # bytes, of both directions: a health and its answer
 INTERVAL = 'method = "continuous"\nsync_interval = "200ms"'
 
 
@@ -47,14 +48,18 @@ def syncs(fleet, target="alpha/ledger"):
     return [item for item in fleet.snapshots(target) if item["method"] == "continuous"]
 
 
-def check_states(fleet, snapshots, log, slack_ms=1000):
+def taken_at(item):
+    return millis(item["taken_at"])
+
+
+def check_states(fleet, snapshots, log, slack_ms=1000, moment=taken_at):
     """Each is whole, holds nothing that was written later, and lacks nothing that had been committed a moment before it was taken."""
     for item in snapshots:
         path = fleet.download(item["id"])
         seq = lf.check_ledger(path)
         with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
             newest = db.execute("select coalesce(max(at_ms), 0) from transfer").fetchone()[0]
-        taken = millis(item["taken_at"])
+        taken = moment(item)
         lf.expect(newest <= taken + 50, f"snapshot {item['id']} of {taken} holds a transfer of {newest}")
         before = max((n for n, at in log if at < taken - slack_ms), default=0)
         lf.expect(seq >= before, f"snapshot {item['id']} of {taken} ends with transfer {seq}, {before} had been committed {slack_ms} ms before")
@@ -94,7 +99,8 @@ def test_every_second_of_a_busy_database_can_be_restored():
         holder.execute("select count(*) from sqlite_schema").fetchone()
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
         wait_following(fleet, agent)
-        writer = fleet.writer(database, "--rate", 300, "--log", log)
+        # It waits for nobody: what is in its way is told to it.
+        writer = fleet.writer(database, "--rate", 300, "--busy-timeout-ms", 0, "--log", log)
         start = len(syncs(fleet))
         lf.wait_until("syncs", lambda: len(syncs(fleet)) >= start + 20, 60, 0.3)
         holder.close()
@@ -183,7 +189,15 @@ def test_idle_is_free_and_nothing_of_the_users_changes():
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, controller=f"127.0.0.1:{proxy.port}")
         wait_following(fleet, agent)
         count = len(fleet.snapshots("alpha/ledger"))
+        wire, read = lambda: proxy.up + proxy.down, lambda: read_bytes(agent)
+        lf.wait_until("all has been said and read", lambda: at_rest(wire), 30, 0)
+        sent, seen = wire(), read()
         time.sleep(2)
+        sent, seen = wire() - sent, read() - seen
+        print(f"an idle database: {sent} bytes on the wire and {seen} bytes read in 2 s")
+        # The health of all databases is told once a minute, and may fall into it.
+        lf.expect(sent <= HEARTBEAT, f"{sent} bytes on the wire of an idle database")
+        lf.expect(seen <= 8 << 10, f"{seen} bytes read of an idle database")
         lf.expect_equal(len(fleet.snapshots("alpha/ledger")), count, "snapshots of an idle database")
         folder = f"/proc/{agent.process.pid}/fd"
         descriptors = lambda: [os.readlink(f"{folder}/{fd}") for fd in os.listdir(folder) if os.path.lexists(f"{folder}/{fd}")]
@@ -333,12 +347,19 @@ def test_switches_of_the_journal_mode_and_a_clone_in_its_place():
         def stored(what):
             lf.wait_until(what, lambda: lf.content(fleet.download(fleet.snapshots("alpha/ledger")[0]["id"])) == lf.content(database), 60, 0.5)
 
+        log = []  # (id, ms before the statement, ms when it had returned)
+
+        def insert(number):
+            begun = time.time_ns() // 1_000_000
+            db.execute("insert into item values(?, 'x', null)", (number,))
+            log.append((number, begun, time.time_ns() // 1_000_000))
+
         # Alone at its start, an application may switch; what is written in rollback mode is found when it is back in WAL mode.
         db = sqlite3.connect(database, isolation_level=None, timeout=10)
         for number, mode in enumerate(("delete", "wal", "truncate", "wal")):
             fleet.program("litefleet-agent", "release", "ledger", "--seconds", "10", "--config", agent.config)
             lf.expect_equal(db.execute(f"pragma journal_mode={mode}").fetchone()[0], mode, "journal mode")
-            db.execute(f"insert into item values({2000000 + number}, 'x', null)")
+            insert(2000000 + number)
         wait_following(fleet, agent)
         stored("what was written in both modes")
         db.close()
@@ -347,12 +368,26 @@ def test_switches_of_the_journal_mode_and_a_clone_in_its_place():
         shutil.copyfile(database, database + ".clone")
         os.replace(database + ".clone", database)
         db = sqlite3.connect(database, isolation_level=None, timeout=10)
-        db.execute("insert into item values(3000000, 'x', null)")
+        insert(3000000)
         wait_following(fleet, agent)
         stored("what was written to the clone")
-        db.execute("insert into item values(3000001, 'y', null)")
+        for number in range(20):
+            insert(3000001 + number)
+            time.sleep(0.1)
         stored("and goes on")
         db.close()
+        items = some(fleet.snapshots("alpha/ledger"), 30)
+        for item in items:
+            path, taken = fleet.download(item["id"]), taken_at(item)
+            lf.expect_equal(lf.integrity(path), "ok", f"snapshot {item['id']}")
+            with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as copy:
+                lf.expect_equal(copy.execute("select count(*) from item where id <= 1000").fetchone()[0], 1000, "rows of before")
+                found = [row[0] for row in copy.execute("select id from item where id > 1000 order by id")]
+            lf.expect_equal(found, [number for number, _, _ in log][: len(found)], f"snapshot {item['id']} has the first of what was committed")
+            lf.expect(all(begun <= taken + 50 for _, begun, _ in log[: len(found)]), f"snapshot {item['id']} of {taken} holds what came later: {log}")
+            lf.expect(all(done >= taken - 1000 for _, _, done in log[len(found):]), f"snapshot {item['id']} of {taken} ends with {found[-1:]}: {log}")
+            os.unlink(path)
+        print(f"{len(items)} states compared")
 
 
 def test_the_clock_of_the_device_jumps():
@@ -370,7 +405,8 @@ def test_the_clock_of_the_device_jumps():
             os.replace(clock + ".new", clock)
 
         jump("+0")
-        writer = fleet.writer(database, "--rate", 200)
+        log = fleet.path("commits.log")
+        writer = fleet.writer(database, "--rate", 200, "--log", log)
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)}, start=False)
         agent.start(env={"LD_PRELOAD": library, "FAKETIME_TIMESTAMP_FILE": clock, "FAKETIME_NO_CACHE": "1", "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                          "DONT_FAKE_MONOTONIC": "1"})
@@ -385,6 +421,25 @@ def test_the_clock_of_the_device_jumps():
         # In the order of their commits states never go back, whatever the clock said.
         ends = [lf.check_ledger(fleet.download(item["id"])) for item in reversed(some(by_sequence(fleet), 8))]
         lf.expect_equal(ends, sorted(ends), "transfers of successive states")
+
+        def moment(item):
+            """By the clock of everybody else: the device's was wrong by one of these."""
+            received = millis(item["received_at"])
+            return min((taken_at(item) - wrong * 3_600_000 for wrong in (0, 3, -48)), key=lambda at: abs(at - received))
+
+        check_states(fleet, some(by_sequence(fleet), 30), log_of(log), moment=moment)
+
+
+def read_bytes(agent):
+    """By read(), of files, tables of the kernel and sockets, since the agent's start."""
+    with open(f"/proc/{agent.process.pid}/io", encoding="ascii") as file:
+        return int(next(line.split()[1] for line in file if line.startswith("rchar:")))
+
+
+def at_rest(count):
+    before = count()
+    time.sleep(1)
+    return count() == before
 
 
 def by_sequence(fleet):
@@ -402,24 +457,39 @@ def test_a_database_that_is_deleted_and_made_anew():
     with lf.Fleet() as fleet:
         fleet.init()
         fleet.serve()
-        database = fleet.path("ledger.db")
+        database, logs = fleet.path("ledger.db"), []
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL)})
         for number in range(3):
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(database + suffix)
-            writer = fleet.writer(database, "--rate", 200, "--seconds", 2, "--accounts", 100 + number, name=f"writer{number}")
+            log = fleet.path(f"commits{number}.log")
+            writer = fleet.writer(database, "--rate", 200, "--seconds", 4, "--accounts", 100 + number, "--log", log, name=f"writer{number}")
             writer.process.wait(60)
-            lf.wait_until("the new one is stored", lambda: accounts(fleet) == 100 + number, 40, 0.5)
+            logs.append(log_of(log))
+            lf.wait_until("the new one is stored", lambda: newest_of(fleet) == (100 + number, logs[-1][-1][0]), 40, 0.5)  # pylint: disable=cell-var-from-loop
+        items = some(fleet.snapshots("alpha/ledger"), 30)
+        for item in items:
+            # Of which one, by the number of its accounts; of none that had gone by then.
+            which, _ = ledger_of(fleet, item)
+            begun = [number for number, log in enumerate(logs) if log[0][1] < taken_at(item) - 1000]
+            lf.expect(which - 100 >= max(begun, default=0), f"snapshot {item['id']} is of number {which - 100}, {begun} had been begun")
+            check_states(fleet, [item], logs[which - 100])
+        print(f"{len(items)} states compared, {status(fleet, agent)['ledger']['capture']['doubts']} doubts")
 
 
-def accounts(fleet):
-    items = fleet.snapshots("alpha/ledger")
-    if not items:
-        return None
-    path = fleet.download(items[0]["id"])
+def ledger_of(fleet, item):
+    """The number of accounts, and the last transfer."""
+    path = fleet.download(item["id"])
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
-        return db.execute("select count(*) from account").fetchone()[0]
+        found = db.execute("select (select count(*) from account), (select coalesce(max(seq), 0) from transfer)").fetchone()
+    os.unlink(path)
+    return found
+
+
+def newest_of(fleet):
+    items = fleet.snapshots("alpha/ledger")
+    return ledger_of(fleet, items[0]) if items else None
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 // The wal-index as SQLite builds it, against the frames as they lie in the WAL.
 #include "agent/capture/wal_index.h"
 
+#include <cstring>
 #include <map>
 
 #include "agent/capture/pinned_read.h"
@@ -119,6 +120,126 @@ TEST_F(WalIndexTest, GrowthIsThatOfTheFile) {
   }
   EXPECT_GE((*read)->WalGrowth().value(), 40960u);
   (*read)->End();
+}
+
+// A wal-index in memory, as a writer may have left it at any moment.
+class WalIndexHeaderTest : public testing::Test {
+ protected:
+  static constexpr size_t kCopy = 48;
+
+  WalIndexHeaderTest() {
+    shared_.methods.xShmMap = [](sqlite3_file* file, int, int, int, void volatile** region) {
+      *region = reinterpret_cast<Shared*>(file)->bytes.data();
+      return SQLITE_OK;
+    };
+    // The reader stands between the two copies.
+    shared_.methods.xShmBarrier = [](sqlite3_file* file) {
+      auto& shared = *reinterpret_cast<Shared*>(file);
+      ++shared.looks;
+      if (shared.between) shared.between();
+    };
+    shared_.file.pMethods = &shared_.methods;
+    shared_.bytes.resize(32768);
+    SetBoth(7);
+  }
+  template <class T>
+  void Set(size_t at, T value) {
+    std::memcpy(&shared_.bytes[at], &value, sizeof value);
+  }
+  // With the checksum that belongs to it.
+  void SetCopy(size_t copy, uint32_t max_frame, uint8_t initialized = 1, uint32_t version = 3007000) {
+    const size_t at = copy * kCopy;
+    Set<uint32_t>(at, version);
+    Set<uint32_t>(at + 8, 42);  // changes
+    Set<uint8_t>(at + 12, initialized);
+    Set<uint16_t>(at + 14, 4096);
+    Set<uint32_t>(at + 16, max_frame);
+    Set<uint32_t>(at + 20, 5);  // pages
+    for (size_t i = 0; i < 16; ++i) Set<uint8_t>(at + 24 + i, static_cast<uint8_t>(i));
+    uint32_t first = 0, second = 0;
+    for (size_t i = 0; i < 40; i += 8) {
+      first += Word(at + i) + second;
+      second += Word(at + i + 4) + first;
+    }
+    Set(at + 40, first);
+    Set(at + 44, second);
+  }
+  void SetBoth(uint32_t max_frame, uint8_t initialized = 1, uint32_t version = 3007000) {
+    for (const size_t copy : {size_t{0}, size_t{1}}) SetCopy(copy, max_frame, initialized, version);
+  }
+  absl::StatusOr<WalState> Read() { return WalIndex(&shared_.file, nullptr).ReadState(); }
+  void ExpectBusy(const std::string& what) {
+    const auto state = Read();
+    EXPECT_EQ(ReasonOf(state.status()), "WAL_INDEX_BUSY") << what;
+    EXPECT_EQ(state.status().code(), absl::StatusCode::kUnavailable) << what;
+  }
+
+  struct Shared {
+    sqlite3_file file{};  // first: SQLite's methods are given its address
+    sqlite3_io_methods methods{};
+    Bytes bytes;
+    std::function<void()> between;
+    int looks = 0;
+  } shared_;
+
+ private:
+  uint32_t Word(size_t at) const {
+    uint32_t word;
+    std::memcpy(&word, &shared_.bytes[at], sizeof word);
+    return word;
+  }
+};
+
+TEST_F(WalIndexHeaderTest, IsWhatBothCopiesSay) {
+  const auto state = Read();
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->max_frame, 7u);
+  EXPECT_EQ(state->page_size, 4096u);
+  EXPECT_EQ(state->page_count, 5u);
+  EXPECT_EQ(state->salts, (std::array<std::byte, 8>{std::byte{8}, std::byte{9}, std::byte{10}, std::byte{11}, std::byte{12}, std::byte{13},
+                                                    std::byte{14}, std::byte{15}}));
+  EXPECT_EQ(shared_.looks, 1);
+}
+
+// A writer changes the second copy before the first one: each is whole, and neither is committed for certain.
+TEST_F(WalIndexHeaderTest, CopiesThatDifferAreNone) {
+  SetCopy(1, 8);
+  ExpectBusy("the second one is ahead");
+  SetBoth(7);
+  SetCopy(0, 8);
+  ExpectBusy("the first one is ahead");
+  SetBoth(7);
+  Set<uint8_t>(kCopy + 47, 1);
+  ExpectBusy("one byte of the second checksum");
+}
+
+TEST_F(WalIndexHeaderTest, AWriterWhoComesBetweenTheCopiesIsWaitedFor) {
+  shared_.between = [this] {
+    if (shared_.looks == 1) SetBoth(8);
+  };
+  const auto state = Read();
+  ASSERT_TRUE(state.ok()) << state.status();
+  EXPECT_EQ(state->max_frame, 8u) << "the first look had 7 in one copy, and 8 in the other";
+  EXPECT_EQ(shared_.looks, 2);
+}
+
+TEST_F(WalIndexHeaderTest, AWrongChecksumIsNoHeader) {
+  for (const size_t at : std::initializer_list<size_t>{0, 8, 13, 16, 20, 24, 32, 40, 44, 47}) {
+    SetBoth(7);
+    for (const size_t copy : {size_t{0}, size_t{1}})
+      Set<uint8_t>(copy * kCopy + at, std::to_integer<uint8_t>(shared_.bytes[copy * kCopy + at]) ^ 0x10);
+    ExpectBusy("byte " + std::to_string(at) + " of both");
+  }
+}
+
+// Whoever recovers it takes the header away first; another version is not understood.
+TEST_F(WalIndexHeaderTest, WhatIsNotInitializedIsNoHeader) {
+  SetBoth(7, 0);
+  ExpectBusy("not initialized");
+  SetBoth(7, 1, 3007001);
+  ExpectBusy("another version");
+  shared_.bytes.assign(shared_.bytes.size(), std::byte{0});
+  ExpectBusy("nothing at all, of which even the checksum is right");
 }
 
 }  // namespace

@@ -58,6 +58,21 @@ TEST(PolicyTest, ContinuousCaptureComesFromThePolicyWhereTheDeviceDoesNotSay) {
   EXPECT_EQ(ruled.config.databases[0].method, "online");
   EXPECT_EQ(ruled.config.databases[1].method, "continuous");
   EXPECT_EQ(ruled.config.databases[1].sync_interval, std::chrono::milliseconds(250));
+  EXPECT_FALSE(ruled.config.databases[1].allow_restart_checkpoint) << "nobody said so";
+  policy.mutable_defaults()->set_allow_restart_checkpoint(true);
+  v1::DatabasePolicy& other = *policy.add_databases();
+  other.set_database("other");
+  other.set_allow_restart_checkpoint(false);
+  other.mutable_sync_interval()->set_seconds(5);
+  const RuledConfig named = ApplyPolicy(Own(""), policy);
+  EXPECT_TRUE(named.config.databases[0].allow_restart_checkpoint) << "of all where that of the database says nothing";
+  EXPECT_FALSE(named.config.databases[1].allow_restart_checkpoint) << "of the database before that of all";
+  EXPECT_EQ(named.config.databases[1].sync_interval, std::chrono::seconds(5));
+  EXPECT_EQ(named.config.databases[1].method, "continuous");
+  const RuledConfig own = ApplyPolicy(Own("allow_restart_checkpoint = false\nsync_interval = \"2s\"\n"), policy);
+  EXPECT_FALSE(own.config.databases[0].allow_restart_checkpoint) << "the device says itself";
+  EXPECT_EQ(own.config.databases[0].sync_interval, std::chrono::seconds(2));
+  policy.mutable_databases()->Clear();
   policy.mutable_defaults()->mutable_sync_interval()->set_nanos(1);
   EXPECT_EQ(ApplyPolicy(Own(""), policy).problems.size(), 1u);
 }

@@ -5,15 +5,20 @@
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <string>
 
 #include "gtest/gtest.h"
 
 namespace litefleet::follow {
+
+// A checkpoint that waits for the agent is seen within a second, and given way to after 250 ms; the rest is for a busy machine.
+inline constexpr std::chrono::milliseconds kHeldUpAtMost{3000};
 
 class Application {
  public:
@@ -27,13 +32,16 @@ class Application {
     }
     close(ends[1]);
     channel_ = ends[0];
+    const timeval patience{.tv_sec = 120, .tv_usec = 0};  // who waits for a lock may do so for ever
+    if (setsockopt(channel_, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) != 0) std::abort();
     Run("select 1");
   }
   ~Application() { Kill(); }
   Application(const Application&) = delete;
   Application& operator=(const Application&) = delete;
 
-  // SQLite's result code; "close" closes the connection, "open" opens it again, "checkpoint full" (restart, truncate) is one.
+  // SQLite's result code; "close" closes the connection, "open" opens it again, "checkpoint full" (restart, truncate) is one, from
+  // "endless" on its busy handler never gives up.
   int Try(const std::string& sql) {
     Begin(sql);
     return End();
@@ -42,7 +50,7 @@ class Application {
   void Begin(const std::string& sql) { EXPECT_GT(send(channel_, sql.data(), sql.size(), MSG_NOSIGNAL), 0); }
   int End() {
     int rc = -1;
-    EXPECT_EQ(recv(channel_, &rc, sizeof rc, 0), static_cast<ssize_t>(sizeof rc)) << "the application has died";
+    EXPECT_EQ(recv(channel_, &rc, sizeof rc, 0), static_cast<ssize_t>(sizeof rc)) << "the application has died, or waits for ever";
     return rc & 0xff;
   }
   void Run(const std::string& sql) { ASSERT_EQ(Try(sql), SQLITE_OK) << sql; }
@@ -74,6 +82,8 @@ class Application {
         db = nullptr;
       } else if (std::string(sql) == "open") {
         rc = open();
+      } else if (std::string(sql) == "endless") {
+        rc = sqlite3_busy_handler(db, &WaitForEver, nullptr);
       } else if (std::string(sql).starts_with("checkpoint ")) {
         const int mode = sql[11] == 'f' ? SQLITE_CHECKPOINT_FULL : sql[11] == 'r' ? SQLITE_CHECKPOINT_RESTART : SQLITE_CHECKPOINT_TRUNCATE;
         rc = sqlite3_wal_checkpoint_v2(db, "main", mode, nullptr, nullptr);
@@ -82,6 +92,11 @@ class Application {
       }
       if (send(channel, &rc, sizeof rc, MSG_NOSIGNAL) <= 0) _exit(0);
     }
+  }
+
+  static int WaitForEver(void*, int) {
+    usleep(1000);
+    return 1;
   }
 
   pid_t pid_ = -1;

@@ -14,18 +14,27 @@ namespace {
 
 TEST_F(FollowerTest, LeavesAsTheLastCloser) {
   Make();
-  const std::string before = capture::Listing(directory());
+  // The same statements, and nobody beside them.
+  const std::string twin = Path("twin.db");
+  ASSERT_EQ(capture::Shell(fmt::format("cp -p '{}' '{}'", path_, twin)), 0);
   {
     Application app(path_);
-    app.Run("insert into t values(2, 'b')");
+    Application alone(twin);
+    const auto run = [&](const std::string& what) {
+      app.Run(what);
+      alone.Run(what);
+    };
+    run("insert into t values(2, 'b')");
     Attach();
-    app.Run("insert into t values(3, 'c')");
-    app.Run("close");
+    run("insert into t values(3, 'c')");
+    run("close");
     follower_->Notice();
     Settle();
     EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
     EXPECT_FALSE(std::filesystem::exists(path_ + "-wal"));
     EXPECT_FALSE(std::filesystem::exists(path_ + "-shm"));
+    EXPECT_TRUE(capture::FileBytes(path_) == capture::FileBytes(twin)) << "byte for byte";
+    EXPECT_EQ(capture::Shell(fmt::format("test \"$(stat -c '%a %u %g' '{}')\" = \"$(stat -c '%a %u %g' '{}')\"", path_, twin)), 0);
     ExpectShipped();
     // It comes back: attached again, without any loss.
     app.Run("open");

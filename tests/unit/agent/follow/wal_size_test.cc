@@ -277,6 +277,92 @@ TEST_F(FollowerTest, ARestartBoundsTheWalOfWritersWithoutAnyPauseWhereItIsAllowe
   }
 }
 
+// An application reads what is old, so that nothing can be copied, and another one writes: what a RESTART would be for.
+class RestartTest : public FollowerTest {
+ protected:
+  void Begin(bool allow_restart) {
+    Make();
+    checkpoint_bytes_ = 50 * uint64_t{4120};
+    allow_restart_ = allow_restart;
+    app_ = std::make_unique<Application>(path_);
+    reader_ = std::make_unique<Application>(path_);
+    app_->Run("pragma wal_autocheckpoint=0; insert into t values(2, 'b')");
+    reader_->Run("begin; select count(*) from t");
+    Attach();
+  }
+  // By so many thresholds of frames. The size of the file says less: room may be kept behind them.
+  void Grow(uint64_t thresholds) {
+    const uint64_t transactions = thresholds * checkpoint_bytes_ / (10 * 4120) + 1;
+    // Nine pages of its own and the one that leads to them; the rest is in addition.
+    for (uint64_t i = 0; i < transactions; ++i) app_->Run("insert into t values(null, zeroblob(36700))");
+  }
+  void StepFor(std::chrono::seconds most) {
+    const auto deadline = clock_.Steady() + most;
+    while (clock_.Steady() < deadline) Step();
+  }
+  void Step() {
+    clock_.AdvanceSteady(milliseconds(200));
+    if (follower_->Glance() || follower_->Peek()) follower_->Step(cancel_);
+  }
+  int Tried() const { return passed_.Count("follow.before_restart"); }
+
+  const CrashLog passed_{Path("passed")};
+  std::unique_ptr<Application> app_, reader_;
+};
+
+TEST_F(RestartTest, NoneWhereItIsNotAllowed) {
+  Begin(false);
+  Grow(6);
+  ASSERT_GT(std::filesystem::file_size(path_ + "-wal"), 4 * checkpoint_bytes_);
+  StepFor(std::chrono::seconds(40));
+  EXPECT_GT(passed_.Count("follow.before_checkpoint"), 0) << "it is due";
+  EXPECT_EQ(Tried(), 0);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+}
+
+TEST_F(RestartTest, NoneUpToFourTimesTheThreshold) {
+  Begin(true);
+  Grow(2);
+  ASSERT_GT(std::filesystem::file_size(path_ + "-wal"), 2 * checkpoint_bytes_);
+  ASSERT_LT(std::filesystem::file_size(path_ + "-wal"), 4 * checkpoint_bytes_);
+  StepFor(std::chrono::seconds(40));
+  EXPECT_GT(passed_.Count("follow.before_checkpoint"), 0) << "it is due";
+  EXPECT_EQ(Tried(), 0);
+  Grow(3);
+  StepFor(std::chrono::seconds(10));
+  EXPECT_GT(Tried(), 0);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+}
+
+// Writers wait for each: 250 ms after the first that came to nothing, twice as long each time, 30 s at most.
+TEST_F(RestartTest, WhatComesToNothingIsTriedEverLaterAndNeverGivenUp) {
+  Begin(true);
+  Grow(6);
+  std::vector<std::pair<SteadyTime, SteadyTime>> attempts;  // before the step, and after it
+  const auto deadline = clock_.Steady() + std::chrono::seconds(200);
+  while (clock_.Steady() < deadline) {
+    const SteadyTime before = clock_.Steady();
+    const int tried = Tried();
+    Step();
+    if (Tried() > tried) attempts.emplace_back(before, clock_.Steady());
+  }
+  ASSERT_GE(attempts.size(), 11u);
+  milliseconds wait(250);
+  for (size_t i = 1; i < attempts.size(); ++i, wait = std::min<milliseconds>(2 * wait, std::chrono::seconds(30))) {
+    EXPECT_GE(attempts[i].second - attempts[i - 1].first, wait) << i;
+    // A checkpoint that is held back is looked at every 5 s.
+    EXPECT_LE(attempts[i].first - attempts[i - 1].second, wait + std::chrono::seconds(12)) << i;
+  }
+  // The reader goes, and the next one finds nobody in its way.
+  reader_->Run("commit");
+  StepFor(std::chrono::seconds(40));
+  app_->Run("insert into t values(null, 'after')");
+  Settle();
+  ExpectShipped();
+  EXPECT_EQ(doubts(), 0u);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+}
+
 // A link that gives answers now and then, so that no lease ends, beside a writer that is faster than it.
 class SlowLinkTest : public FollowerTest {
  protected:

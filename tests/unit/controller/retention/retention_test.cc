@@ -79,6 +79,31 @@ TEST(PolicyTest, CarriesWhatDevicesAreTold) {
   EXPECT_FALSE(ParsePolicy("name = \"p\"\n[retention]\nkeep_last = 1", "p")->carried.has_upload_bytes_per_second());
 }
 
+TEST(PolicyTest, CarriesWhatContinuousCaptureIsTold) {
+  const auto policy = ParsePolicy(
+      "name = \"p\"\n[backup]\nmethod = \"continuous\"\nsync_interval = \"250ms\"\nallow_restart_checkpoint = true\n[[backup.database]]\n"
+      "name = \"orders\"\nsync_interval = \"5s\"\nallow_restart_checkpoint = false\n[[backup.database]]\nname = \"other\"\n",
+      "p.toml");
+  ASSERT_TRUE(policy.ok()) << policy.status();
+  const v1::DatabasePolicy& all = policy->carried.defaults();
+  EXPECT_EQ(all.method(), v1::METHOD_CONTINUOUS);
+  EXPECT_EQ(all.sync_interval().nanos(), 250'000'000);
+  EXPECT_TRUE(all.allow_restart_checkpoint());
+  ASSERT_EQ(policy->carried.databases_size(), 2);
+  const v1::DatabasePolicy& orders = policy->carried.databases(0);
+  EXPECT_EQ(orders.method(), v1::METHOD_UNSPECIFIED);
+  EXPECT_EQ(orders.sync_interval().seconds(), 5);
+  EXPECT_TRUE(orders.has_allow_restart_checkpoint()) << "that it may not is said, not left open";
+  EXPECT_FALSE(orders.allow_restart_checkpoint());
+  const v1::DatabasePolicy& other = policy->carried.databases(1);
+  EXPECT_FALSE(other.has_sync_interval());
+  EXPECT_FALSE(other.has_allow_restart_checkpoint());
+  for (const std::string bad :
+       {"sync_interval = \"50ms\"", "sync_interval = \"2h\"", "allow_restart_checkpoint = 1", "method = \"continuos\""}) {
+    EXPECT_EQ(ReasonOf(ParsePolicy("name = \"p\"\n[backup]\n" + bad, "p").status()), "CONFIG_INVALID") << bad;
+  }
+}
+
 TEST(PolicyTest, TheMostSpecificOneIsCarried) {
   std::vector<Policy> policies(2);
   policies[0].labels = {{"site", "oslo"}};
