@@ -291,7 +291,8 @@ TEST_F(CapturingTest, WhoWaitsForAHoldDoesNotWaitForTheNextLook) {
     EXPECT_EQ(app.Try("checkpoint " + kind), SQLITE_OK) << kind;
     EXPECT_LT(std::chrono::steady_clock::now() - began, kHeldUpAtMost) << kind;
   }
-  EXPECT_TRUE(Follows("first"));
+  // On a machine that is busy what was new may not have been sent in the time: it was let go then, and is followed again.
+  Until([&] { return Follows("first"); });
   EXPECT_EQ(capturing_->StatusOf("first")->health.doubts(), 0u);
 }
 
