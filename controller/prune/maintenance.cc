@@ -150,26 +150,11 @@ void Maintenance::Work() {
   }
 }
 
-void Maintenance::EndCancelledWait() {
-  std::optional<Job> job;
-  {
-    MutexLock lock(mu_);
-    if (!waiting_.has_value() || !waiting_->cancel->cancelled()) return;
-    job = std::move(waiting_);
-    waiting_.reset();
-  }
-  fleet::SetLocalEnd(job->operation, Cancelled());
-  static_cast<void>(deps_.fleet.UpdateLocal(job->operation));
-}
-
 void Maintenance::RunRetention() {
   const auto now = deps_.time.Trusted();
   const auto run = [&]() -> absl::StatusOr<retention::RunTotals> {
     LF_RETURN_IF_ERROR(now.status());
-    return deps_.retention.Run(*now, [this] {
-      EndCancelledWait();
-      return stopping();
-    });
+    return deps_.retention.Run(*now, [this] { return stopping(); });
   };
   const auto totals = run();
   if (!totals.ok()) {

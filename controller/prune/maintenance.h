@@ -65,8 +65,6 @@ class Maintenance {
   void Work();
   void RunPrune(Job job);
   void RunRetention();
-  // Of the prune that waits, while retention runs.
-  void EndCancelledWait();
   bool PruneIsDue();
   bool stopping() const;
 
