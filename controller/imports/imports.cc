@@ -232,6 +232,7 @@ absl::StatusOr<ForeignFile> Imports::LoadSql(ImportJob& job, const ForeignFile& 
   helper.cancelled = [this, &job] { return job.cancel->cancelled() || stopping(); };
   LF_ASSIGN_OR_RETURN(const auto load,
                       dump::LoadProcess::Start(helper, database.get(), options_.scratch, std::min(room, options_.max_bytes), bytes));
+  Report(job, "loading", bytes / 2);
   Bytes piece;
   for (auto at = static_cast<int64_t>(text.skip); at < bytes;) {
     piece.resize(static_cast<size_t>(std::min<int64_t>(kPiece, bytes - at)));
