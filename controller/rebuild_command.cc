@@ -130,7 +130,8 @@ absl::StatusOr<std::string> AskAtTerminal(const char* prompt) {
 }  // namespace
 
 absl::StatusOr<RebuildOutcome> RebuildDataDirectory(const DataDirectory& data, const RebuildWish& wish, const Clock& clock) {
-  LF_RETURN_IF_ERROR(CheckWish(data, wish));
+  // Nothing is made in a directory that is none of ours. Beside a controller that serves its catalog is no reason to move that away.
+  if (!io::Exists(data.lock())) LF_RETURN_IF_ERROR(CheckWish(data, wish));
   LF_ASSIGN_OR_RETURN(const io::ProcessLock lock, io::ProcessLock::Acquire(data.lock()));
   LF_RETURN_IF_ERROR(CheckWish(data, wish));
   LF_RETURN_IF_ERROR(io::MakeDirectory(data.scratch(), 0700));

@@ -123,6 +123,8 @@ absl::Status ImportSession::HandOver(const v1::ImportEnd& end) {
   job_.sha256 = ToHex(digest);
   job_.operation.mutable_progress()->set_done_bytes(received_ / 2);
   job_.operation.mutable_progress()->set_wire_bytes(received_);
+  job_.operation.mutable_progress()->set_phase("waiting");
+  static_cast<void>(imports_.deps().fleet.UpdateLocal(job_.operation));
   state_ = State::kHandedOver;
   imports_.Enqueue(std::move(job_));
   v1::ImportSnapshotResponse response;

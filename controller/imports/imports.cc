@@ -160,12 +160,28 @@ void Imports::Watch() {
     std::vector<std::shared_ptr<ImportSession>> sessions;
     {
       MutexLock lock(mu_);
-      while (!stop_ && sessions_.empty()) wake_.Wait(mu_);
+      while (!stop_ && sessions_.empty() && waiting_.empty()) wake_.Wait(mu_);
       if (stop_) return;
       wake_.WaitUntil(mu_, deps_.clock.Steady() + options_.look);
       sessions.assign(sessions_.begin(), sessions_.end());
     }
+    EndCancelledOnes();
     for (const auto& session : sessions) session->CutIfDue(deps_.clock.Steady() - options_.idle);
+  }
+}
+
+void Imports::EndCancelledOnes() {
+  std::vector<ImportJob> cancelled;
+  {
+    MutexLock lock(mu_);
+    const auto first =
+        std::stable_partition(waiting_.begin(), waiting_.end(), [](const ImportJob& job) { return !job.cancel->cancelled(); });
+    cancelled.assign(std::move_iterator(first), std::move_iterator(waiting_.end()));
+    waiting_.erase(first, waiting_.end());
+  }
+  for (ImportJob& job : cancelled) {
+    job.file.Reset(-1);
+    EndOperation(job.operation, Cancelled());
   }
 }
 
@@ -216,6 +232,7 @@ absl::StatusOr<ForeignFile> Imports::LoadSql(ImportJob& job, const ForeignFile& 
   helper.cancelled = [this, &job] { return job.cancel->cancelled() || stopping(); };
   LF_ASSIGN_OR_RETURN(const auto load,
                       dump::LoadProcess::Start(helper, database.get(), options_.scratch, std::min(room, options_.max_bytes), bytes));
+  Report(job, "loading", bytes / 2);
   Bytes piece;
   for (auto at = static_cast<int64_t>(text.skip); at < bytes;) {
     piece.resize(static_cast<size_t>(std::min<int64_t>(kPiece, bytes - at)));

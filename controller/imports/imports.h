@@ -89,6 +89,8 @@ class Imports {
  private:
   void Work();
   void Watch();
+  // What was cancelled while it waited for its turn.
+  void EndCancelledOnes();
   void Run(ImportJob job);
   absl::StatusOr<SnapshotId> Import(ImportJob& job);
   // SQL text becomes a database of its own, which takes its place in the job.

@@ -13,7 +13,8 @@
 namespace litefleet::prune {
 namespace {
 
-constexpr int kLookAtOnce = 20'000;       // rows a read
+constexpr int kLookAtOnce = 20'000;  // rows a read
+constexpr std::string_view kRemoving = "removing snapshots";
 constexpr int64_t kProgressEvery = 1000;  // parts of manifests
 
 using catalog::PruneCatalog;
@@ -48,9 +49,9 @@ absl::Status Pruner::FinishRemovals() {
 absl::StatusOr<v1::PruneReport> Pruner::Run(const PruneOptions& options, SystemTime now, const PruneProgress& progress) {
   v1::PruneReport report;
   report.set_dry_run(options.dry_run);
-  LF_RETURN_IF_ERROR(progress("removing snapshots", 0));
+  LF_RETURN_IF_ERROR(progress(kRemoving, 0));
   const absl::Status removed = options.dry_run ? absl::OkStatus() : FinishRemovals();
-  LF_RETURN_IF_ERROR(RemoveSnapshots(options, now, report));
+  LF_RETURN_IF_ERROR(RemoveSnapshots(options, now, progress, report));
   LF_RETURN_IF_ERROR(MarkAndSweep(options, now, progress, report));
   // As long as a power cut may bring a pack back, none that is younger goes.
   LF_RETURN_IF_ERROR(removed);
@@ -59,7 +60,7 @@ absl::StatusOr<v1::PruneReport> Pruner::Run(const PruneOptions& options, SystemT
   return report;
 }
 
-absl::Status Pruner::RemoveSnapshots(const PruneOptions& options, SystemTime now, v1::PruneReport& report) {
+absl::Status Pruner::RemoveSnapshots(const PruneOptions& options, SystemTime now, const PruneProgress& progress, v1::PruneReport& report) {
   if (options.dry_run) {
     LF_ASSIGN_OR_RETURN(const int64_t count, deps_.deletions.CountRemovable(now - options.snapshot_grace));
     report.set_snapshots_removed(count);
@@ -68,6 +69,7 @@ absl::Status Pruner::RemoveSnapshots(const PruneOptions& options, SystemTime now
   LF_RETURN_IF_ERROR(deps_.marks.WriteDue());
   int64_t after = 0;
   for (;;) {
+    LF_RETURN_IF_ERROR(progress(kRemoving, 0));
     const std::vector<store::PackInfo> packs = deps_.store.Packs();
     LF_ASSIGN_OR_RETURN(const catalog::DeletionCatalog::Removed removed,
                         deps_.deletions.RemoveSome(now - options.snapshot_grace, after, packs.empty() ? 0 : packs.back().id, deps_.held));
@@ -102,7 +104,7 @@ absl::Status Pruner::MarkAndSweep(const PruneOptions& options, SystemTime now, c
     window.bits.resize(static_cast<size_t>(window.count + 63) / 64);
     LF_RETURN_IF_ERROR(MarkWindow(window, gone_before, first == 1, progress, report));
     LF_RETURN_IF_ERROR(TrashWindow(window, run.newest_chunk, options, now, run.run, progress, report));
-    LF_RETURN_IF_ERROR(SweepWindow(window, options, now, run.run, report));
+    LF_RETURN_IF_ERROR(SweepWindow(window, options, now, run.run, progress, report));
   }
   if (options.dry_run) return absl::OkStatus();
   // Also packs that have no manifest any more.
@@ -175,9 +177,11 @@ absl::Status Pruner::TrashWindow(const Window& window, int64_t newest, const Pru
   return flush(true);
 }
 
-absl::Status Pruner::SweepWindow(const Window& window, const PruneOptions& options, SystemTime now, int64_t run, v1::PruneReport& report) {
+absl::Status Pruner::SweepWindow(const Window& window, const PruneOptions& options, SystemTime now, int64_t run,
+                                 const PruneProgress& progress, v1::PruneReport& report) {
   const SystemTime before = now - options.chunk_grace;
   for (int64_t after = window.first - 1;;) {
+    LF_RETURN_IF_ERROR(progress("removing chunks", 0.55));
     LF_ASSIGN_OR_RETURN(const std::vector<PruneCatalog::Chunk> chunks,
                         deps_.catalog.Trashed(after, before, run - options.sweeps, PruneCatalog::kAtOnce));
     if (chunks.empty()) return absl::OkStatus();

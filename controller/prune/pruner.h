@@ -74,13 +74,14 @@ class Pruner {
 
   // Of packs that are empty for the catalog: those that a crash, or an error of the disk, has left.
   absl::Status FinishRemovals();
-  absl::Status RemoveSnapshots(const PruneOptions& options, SystemTime now, v1::PruneReport& report);
+  absl::Status RemoveSnapshots(const PruneOptions& options, SystemTime now, const PruneProgress& progress, v1::PruneReport& report);
   absl::Status MarkAndSweep(const PruneOptions& options, SystemTime now, const PruneProgress& progress, v1::PruneReport& report);
   absl::Status MarkWindow(Window& window, std::optional<SystemTime> gone_before, bool count, const PruneProgress& progress,
                           v1::PruneReport& report);
   absl::Status TrashWindow(const Window& window, int64_t newest, const PruneOptions& options, SystemTime now, int64_t run,
                            const PruneProgress& progress, v1::PruneReport& report);
-  absl::Status SweepWindow(const Window& window, const PruneOptions& options, SystemTime now, int64_t run, v1::PruneReport& report);
+  absl::Status SweepWindow(const Window& window, const PruneOptions& options, SystemTime now, int64_t run, const PruneProgress& progress,
+                           v1::PruneReport& report);
   // Of a dry run: what nothing needs, and would go to the trash, or with `from_trash` be swept out of it.
   absl::Status CountUnneeded(std::span<const catalog::PruneCatalog::Chunk> chunks, bool from_trash, const PruneOptions& options,
                              v1::PruneReport& report);

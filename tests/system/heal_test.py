@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import glob
 import os
+import shutil
 import sqlite3
 import struct
 import time
@@ -134,6 +135,49 @@ def test_damage_is_marked_shown_and_healed_by_the_device_also_in_deltas():
                 lf.expect_equal(lf.content(fleet.download(snapshot)), device.kept[snapshot], f"content of {snapshot}")
             else:
                 fleet.cli("snapshot", "download", snapshot, "--output", fleet.path("no.db"), check=lf.AnyOf(1, 8))
+
+
+def wait_until_all_are_whole(device):
+    lf.wait_until("all is healed", lambda: not device.fleet.cli("-o", "json", "operation", "list", "--active").json["items"]
+                  and set(device.states().values()) == {"committed"}, 60, 0.2)
+    healed = device.status()
+    lf.expect_equal((healed["quarantined_chunks"], healed["wanted_chunks"], healed["damaged_snapshots"]), (0, 0, 0), "status")
+    device.expect_all_restorable()
+
+
+def test_what_the_device_still_has_all_of_is_healed_completely():
+    with lf.Fleet() as fleet:
+        device = Device(fleet)
+        device.agent.process.stop()
+        device.damage(2)
+        fleet.cli("store", "scrub", check=8)
+        first, second, third = device.kept
+        lf.expect_equal([device.states()[one] for one in (first, second, third)], ["committed", "committed", "damaged"], "states")
+        device.agent.start()
+        wait_until_all_are_whole(device)
+
+
+def test_another_device_supplies_what_the_first_no_longer_has():
+    with lf.Fleet() as fleet:
+        device = Device(fleet, backups=1, journal="delete")
+        # A device of the same image: it sends nothing that is stored twice.
+        twin = fleet.path("twin.db")
+        shutil.copy(device.database, twin)
+        chunks = len(device.store.chunks())
+        other = fleet.agent("beta", {"main": twin})
+        device.kept[fleet.snapshot("beta/main")] = lf.content(twin)
+        lf.expect_equal(len(device.store.chunks()), chunks, "chunks after the second device's backup")
+        other.process.stop()
+        device.change("update item set data = randomblob(300)")
+        device.damage(0)
+        fleet.cli("store", "scrub", check=8)
+        # The first one is asked, and has none of it.
+        lf.wait_until("the first device has answered", lambda: any(
+            one["kind"] == "heal" and one["device"] == "alpha" and one["state"] not in ("queued", "sent", "running", "cancelling")
+            for one in fleet.cli("-o", "json", "operation", "list").json["items"]), 60, 0.2)
+        lf.expect_equal(set(device.states().values()), {"damaged"}, "states before the second device is there")
+        other.start()
+        wait_until_all_are_whole(device)
 
 
 class Cancelled:

@@ -193,8 +193,46 @@ def test_stale_databases():
         lf.expect_equal(sorted(listed("--stale", "--stale-after", "1s")), ["alpha/main", "beta/main"], "--stale-after")
         lf.expect_equal(listed("--stale", "--stale-after", "1h"), ["beta/main"], "--stale-after 1h")
         status = fleet.cli("status").out
-        lf.expect(re.search(r"last proven: +never for [12] of 2 databases, (beta|alpha)/main waits longest", status), status)
+        lf.expect(re.match(r"last proven: +never for [12] of 2 databases, (beta|alpha)/main waits longest", status), status)
         lf.expect(re.search(r"newest backup: +alpha/main \(", status), status)
+
+
+def test_the_first_number_of_status_is_the_oldest_that_is_proven():
+    with lf.Fleet() as fleet:
+        agent = fleet_of_one(fleet)
+        first = lambda: " ".join(fleet.cli("status").out.split())  # long ones are broken
+        never = r"last proven: never for {} databases, {} waits longest"
+        lf.expect(re.match(never.format("1 of 1", "alpha/main"), first()), first())
+        fleet.snapshot("alpha/main")
+        proven = r"last proven: \d+ (s|min) ago, alpha/main, taken \S"
+        lf.wait_until("it is checked", lambda: re.match(proven, first()), 60, 0.2)
+        # Of several the oldest counts, until one has none at all.
+        taken = fleet.cli("-o", "json", "status").json["oldest_proven_at"]
+        agent.databases["more"] = (lf.make_database(fleet.path("more.db")), "")
+        agent.process.stop()
+        agent.start()
+        both = r"last proven: never for 1 of 2 databases, alpha/more waits longest; else \d+ (s|min) ago, alpha/main, taken \S"
+        lf.wait_until("the new one is known", lambda: re.match(both, first()), 60, 0.2)
+        fleet.snapshot("alpha/more")
+        lf.wait_until("the new one is checked", lambda: re.match(proven, first()), 60, 0.2)
+        lf.expect_equal(fleet.cli("-o", "json", "status").json["oldest_proven_at"], taken, "the older of the two")
+
+
+def test_what_deduplication_and_compression_save():
+    with lf.Fleet() as fleet:
+        fleet_of_one(fleet, rows=5000)
+        # Half of it compresses to next to nothing.
+        lf.run_sql(fleet.path("a.db"), "insert into item select id + 10000, name, zeroblob(300) from item; pragma wal_checkpoint(truncate)")
+        shown = lambda: dict(re.split(r": +", line, maxsplit=1) for line in fleet.cli("store", "stats").out.splitlines() if re.match(r"[a-z ]+: ", line))
+        lf.expect_equal((shown()["deduplication"], shown()["compression"]), ("-", "-"), "of an empty store")
+        for _ in range(3):
+            fleet.snapshot("alpha/main", "--full")
+        stats = fleet.cli("-o", "json", "store", "stats").json
+        ratios = {"deduplication": stats["logical_bytes"] / stats["chunk_raw_bytes"], "compression": stats["chunk_raw_bytes"] / stats["chunk_stored_bytes"]}
+        lf.expect_equal(stats["logical_bytes"], 3 * os.path.getsize(fleet.path("a.db")), "logical bytes")
+        lf.expect_equal({name: shown()[name] for name in ratios}, {name: f"{ratio:.2f}" for name, ratio in ratios.items()}, "ratios")
+        lf.expect(2.9 < ratios["deduplication"] < 3.3, f"three equal ones are stored once: {ratios}")
+        lf.expect(1.3 < ratios["compression"] < 3, f"half of it is zeros: {ratios}")
 
 
 def test_run_once():

@@ -11,7 +11,10 @@
 #include <fstream>
 #include <functional>
 #include <map>
+#include <set>
 #include <sstream>
+#include <string>
+#include <vector>
 
 #include "controller/rpc/auth.h"
 #include "litefleet/v1/admin_import.pb.h"
@@ -23,6 +26,7 @@ namespace {
 
 using google::protobuf::Descriptor;
 using google::protobuf::EnumDescriptor;
+using google::protobuf::FieldDescriptor;
 using google::protobuf::FileDescriptor;
 using google::protobuf::MethodDescriptor;
 
@@ -55,6 +59,45 @@ void ForEachEnum(const std::function<void(const EnumDescriptor&)>& visit) {
       for (int e = 0; e < file->message_type(m)->enum_type_count(); ++e) visit(*file->message_type(m)->enum_type(e));
     }
   }
+}
+
+// With those of nested messages, and of the entries of maps.
+void ForEachField(const std::function<void(const FieldDescriptor&)>& visit) {
+  std::vector<const Descriptor*> messages;
+  for (const FileDescriptor* file : Files()) {
+    for (int m = 0; m < file->message_type_count(); ++m) messages.push_back(file->message_type(m));
+  }
+  for (size_t i = 0; i < messages.size(); ++i) {
+    const Descriptor& message = *messages[i];
+    for (int n = 0; n < message.nested_type_count(); ++n) messages.push_back(message.nested_type(n));
+    for (int f = 0; f < message.field_count(); ++f) visit(*message.field(f));
+  }
+}
+
+bool IsInteger(const FieldDescriptor& field) {
+  return field.cpp_type() == FieldDescriptor::CPPTYPE_INT32 || field.cpp_type() == FieldDescriptor::CPPTYPE_INT64 ||
+         field.cpp_type() == FieldDescriptor::CPPTYPE_UINT32 || field.cpp_type() == FieldDescriptor::CPPTYPE_UINT64;
+}
+
+// Of integers: a word of the name is a unit, or what is counted, or says that it is a number that names something.
+const std::set<std::string, std::less<>> kUnits = {"bytes",     "ms",        "count",   "pages",     "chunks",  "packs",
+                                                   "snapshots", "manifests", "records", "databases", "devices", "operations",
+                                                   "commits",   "uses",      "version", "id"};
+
+// The others: a number in an order, a level, a rule's number of snapshots, what others define.
+const std::set<std::string_view> kWithoutUnit = {"page_size",  // bytes, as SQLite calls it
+                                                 "timeline",   "new_timeline",    "sequence",
+                                                 "first_page", "first_extent",    "position",
+                                                 "positions",  "known_positions", "policy_acknowledged",
+                                                 "keep",       "keep_last",       "floor",
+                                                 "taken",      "doubts",          "holds",
+                                                 "code",       "exit_code",       "compression_level"};
+
+std::vector<std::string> Words(const std::string& name) {
+  std::vector<std::string> words;
+  std::stringstream text(name);
+  for (std::string word; std::getline(text, word, '_');) words.push_back(word);
+  return words;
 }
 
 std::string UpperSnake(std::string_view camel) {
@@ -91,20 +134,23 @@ TEST(WireTest, EnumsBeginWithUnspecifiedAndCarryTheirName) {
 }
 
 TEST(WireTest, FieldsAreLowerSnakeAndUnitsAreNamed) {
-  for (const FileDescriptor* file : Files()) {
-    EXPECT_EQ(file->package(), "litefleet.v1");
-    for (int m = 0; m < file->message_type_count(); ++m) {
-      const Descriptor& message = *file->message_type(m);
-      for (int f = 0; f < message.field_count(); ++f) {
-        EXPECT_TRUE(IsLowerSnake(message.field(f)->name())) << message.field(f)->full_name();
-        if (message.field(f)->name().find("time") == std::string::npos) continue;
-        // A number that is a time would have to say its unit.
-        if (message.field(f)->cpp_type() == google::protobuf::FieldDescriptor::CPPTYPE_INT64) {
-          EXPECT_NE(message.field(f)->name().find("_ms"), std::string::npos) << message.field(f)->full_name();
-        }
-      }
+  int integers = 0;
+  std::set<std::string_view> used;
+  ForEachField([&](const FieldDescriptor& field) {
+    EXPECT_TRUE(IsLowerSnake(field.name())) << field.full_name();
+    if (!IsInteger(field)) return;
+    ++integers;
+    if (const auto known = kWithoutUnit.find(field.name()); known != kWithoutUnit.end()) {
+      used.insert(*known);
+      return;
     }
-  }
+    const std::vector<std::string> words = Words(field.name());
+    const bool named = std::any_of(words.begin(), words.end(), [](const std::string& word) { return kUnits.contains(word); });
+    EXPECT_TRUE(named) << field.full_name() << " is a number of what? Its name says the unit, or what is counted";
+  });
+  for (const FileDescriptor* file : Files()) EXPECT_EQ(file->package(), "litefleet.v1");
+  EXPECT_GT(integers, 150);
+  EXPECT_EQ(used, kWithoutUnit) << "listed, and no field";
 }
 
 TEST(WireTest, ListsArePaged) {

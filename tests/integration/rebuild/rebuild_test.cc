@@ -1,6 +1,8 @@
 // The catalog of a real fleet is lost and made anew: every snapshot downloads, the agents go on; with and without the CA.
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sqlite3.h>
+#include <sys/wait.h>
 
 #include <filesystem>
 #include <fstream>
@@ -99,6 +101,31 @@ TEST_F(RebuildProgramsTest, TheCatalogIsLostAndTheFleetGoesOn) {
   ExpectEverySnapshot();
   EXPECT_NE(programs_.Cli({"-o", "json", "device", "show", "one"}).out.find("\"site\":\"north\""), std::string::npos);
   ExpectAgentsGoOn();
+}
+
+// Whoever has the directory is named, and nothing is changed: neither beside a controller that serves nor beside another rebuild.
+TEST_F(RebuildProgramsTest, BesideAControllerOrAnotherRebuildItIsRefused) {
+  const auto expect_refused = [&](pid_t owner) {
+    const Result refused = Controller({"rebuild"});
+    EXPECT_EQ(refused.exit_code, 6) << refused.out << refused.err;
+    EXPECT_NE(refused.err.find("is locked by process " + std::to_string(owner) + "\n"), std::string::npos) << refused.err;
+    EXPECT_EQ(refused.out, "");
+  };
+  programs_.StartController();
+  expect_refused(programs_.controller.pid());
+  EXPECT_EQ(programs_.CliField({"snapshot", "show", snapshots_[0]}, "id"), snapshots_[0]);
+  EXPECT_EQ(programs_.controller.Stop(), 0);
+  Lose({"catalog.db", "catalog.db-wal", "catalog.db-shm"});
+  Daemon first({Programs::Path("litefleet-controller"), "rebuild", "--data", programs_.data()}, programs_.directory() + "/rebuild.log",
+               {{"LITEFLEET_STOP_AT", "rebuild.after_catalog"}});
+  int status = 0;
+  ASSERT_EQ(waitpid(first.pid(), &status, WUNTRACED), first.pid());
+  ASSERT_TRUE(WIFSTOPPED(status)) << status;
+  expect_refused(first.pid());
+  kill(first.pid(), SIGCONT);
+  EXPECT_EQ(first.Wait(std::chrono::seconds(60)), 0);
+  programs_.StartController();
+  ExpectEverySnapshot();
 }
 
 // A rebuild that was cut off leaves no catalog, and the next one is as good as the first would have been.

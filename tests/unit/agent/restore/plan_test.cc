@@ -59,6 +59,27 @@ TEST_F(PlanTest, PlanGoesByTheLastRestoreWhereThereWasOne) {
   EXPECT_EQ(assumed->obstacles(0).info().reason(), "NOT_ENOUGH_SPACE");
 }
 
+// The old pages go into the undo copy and into the journal; in WAL mode the new ones alone are written while others wait.
+TEST_F(PlanTest, InRollbackModeTheOldPagesCountTwice) {
+  for (const char* journal : {"delete", "truncate", "wal"}) {
+    SCOPED_TRACE(journal);
+    std::filesystem::remove(path_);
+    Make(path_, "old", journal, 3000);
+    MakeSnapshot(journal, 6000);
+    target_.rate.bytes_per_second = 1000;
+    const auto plan = Open()->Plan(order_, target_);
+    ASSERT_TRUE(plan.ok()) << plan.status();
+    ASSERT_EQ(plan->mode(), v1::RESTORE_MODE_LIVE);
+    const bool wal = std::string_view(journal) == "wal";
+    EXPECT_EQ(plan->journal_mode(), wal ? v1::JOURNAL_MODE_WAL : v1::JOURNAL_MODE_ROLLBACK);
+    const int64_t after = int64_t{order_.page_count()} * order_.page_size();
+    const auto before = static_cast<int64_t>(std::filesystem::file_size(path_));
+    EXPECT_GT(before, 100'000);
+    EXPECT_NE(before, after);
+    EXPECT_EQ(plan->expected_stall().seconds(), (after + (wal ? 0 : 2 * before)) / 1000);
+  }
+}
+
 TEST_F(PlanTest, PlanSeesADirectoryThatTheAgentMayNotWrite) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root to become another user";
   Make(path_, "old", "delete", 300);

@@ -157,6 +157,44 @@ TEST_F(CatalogDbTest, RelaxedChangesAreNotSyncedUntilADurableOneIs) {
   EXPECT_EQ(Count(**db), 31);
 }
 
+// Each thread waits for its commit before the next one, so that a sync is shared by those that came during the one before it.
+TEST_F(CatalogDbTest, CommitsOfManyThreadsShareSyncs) {
+  std::atomic<int> syncs{0};
+  fakes::FaultyVfs disk("/catalog.db", [&](fakes::FileCall call) {
+    if (call == fakes::FileCall::kSync) {
+      ++syncs;
+      usleep(2000);  // what a disk takes
+    }
+    return fakes::FileFault::kNone;
+  });
+  auto db = CatalogDb::Open(path_, true, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  ASSERT_TRUE(Insert(**db, -1).ok());
+  syncs = 0;
+  for (int64_t x = 0; x < 10; ++x) ASSERT_TRUE(Insert(**db, x).ok());
+  EXPECT_EQ(syncs, 10) << "one by one there is nothing to share";
+  constexpr int kThreads = 16;
+  constexpr int kEach = 40;
+  syncs = 0;
+  std::atomic<int> failed{0};
+  std::vector<std::thread> threads;
+  for (int t = 1; t <= kThreads; ++t) {
+    threads.emplace_back([&, t] {
+      for (int64_t i = 0; i < kEach; ++i) failed += Insert(**db, t * 1000 + i).ok() ? 0 : 1;
+    });
+  }
+  for (auto& thread : threads) thread.join();
+  EXPECT_EQ(failed, 0);
+  EXPECT_LE(syncs * 4, kThreads * kEach);
+  EXPECT_GE(syncs, kEach) << "every commit waits for one that begins after it";
+  disk.Cut();
+  db->reset();
+  disk.Forget();
+  db = CatalogDb::Open(path_, false, kOne);
+  ASSERT_TRUE(db.ok()) << db.status();
+  EXPECT_EQ(Count(**db), 11 + kThreads * kEach) << "and all were durable";
+}
+
 TEST_F(CatalogDbTest, APowerCutTakesRelaxedChangesAndNothingBeforeThem) {
   fakes::FaultyVfs disk("/catalog.db");
   auto db = CatalogDb::Open(path_, true, kOne);

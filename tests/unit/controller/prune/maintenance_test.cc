@@ -38,7 +38,10 @@ class MaintenanceTest : public ingest::IngestTest {
                     return 1;
                   }}),
           time(policies, clock, "boot"),
-          retention(policies, deletions, [this] { return marks.WriteDue(); }) {
+          retention(policies, deletions, [this] {
+            if (after_trash) after_trash();
+            return marks.WriteDue();
+          }) {
       auto made = fleet::DeviceFleet::Create({&operations, &reports, &clock, "test"}, {.own_ticker = false});
       EXPECT_TRUE(made.ok()) << made.status();
       fleet = *std::move(made);
@@ -61,6 +64,7 @@ class MaintenanceTest : public ingest::IngestTest {
       }
     }
     std::function<void()> before_rewrite;  // of the first pack; set before anything runs
+    std::function<void()> after_trash;     // of what retention let go of one database; the same
     catalog::OperationCatalog operations;
     catalog::IdentityCatalog identities;
     fleet::CatalogReports reports;
@@ -142,6 +146,39 @@ TEST_F(MaintenanceTest, ARunningPruneIsCancelled) {
   EXPECT_EQ(path_->Count("select count(*) from snapshot"), 0);
   EXPECT_EQ(path_->Count("select count(*) from chunk"), 0) << "the sweep came before it";
   EXPECT_EQ(path_->store->Packs().front().id, pack);
+}
+
+// Retention goes over all databases first, which may take long.
+TEST_F(MaintenanceTest, APruneThatWaitsIsCancelledWhileRetentionRuns) {
+  Open();
+  for (unsigned i = 1; i <= 3; ++i) {
+    for (const DeviceId& device : {device_, other_}) ASSERT_TRUE(Upload(FakeDatabase::Make(4096, 64 * 3, i), device).status.ok());
+  }
+  MaintenanceOptions options;
+  options.retention_every = std::chrono::milliseconds(10);
+  Controller controller(*path_, clock_, options);
+  ASSERT_TRUE(controller.policies.Put("p", "name = \"p\"\n[retention]\nkeep_last = 1\nfloor = 1\n", clock_.Now()).ok());
+  std::string id;
+  std::atomic<int> databases{0};
+  v1::OperationState state = v1::OPERATION_STATE_UNSPECIFIED;
+  controller.after_trash = [&] {
+    if (databases == 0) {
+      const auto started = controller.maintenance->StartPrune(false, std::chrono::milliseconds(0), "request", "operator:x");
+      ASSERT_TRUE(started.ok()) << started.status();
+      id = started->id();
+      EXPECT_TRUE(controller.fleet->Cancel(OperationId(id)).ok());
+    } else if (databases == 1) {
+      state = controller.operations.Get(OperationId(id))->operation.state();
+    }
+    ++databases;
+  };
+  ASSERT_TRUE(controller.maintenance->Begin().ok());
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+  while (databases < 2 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+  controller.maintenance.reset();
+  ASSERT_EQ(databases, 2);
+  EXPECT_EQ(state, v1::OPERATION_STATE_CANCELLED);
+  EXPECT_EQ(controller.operations.Get(OperationId(id))->operation.state(), v1::OPERATION_STATE_CANCELLED);
 }
 
 // An operator confirmed a clock that was a year ahead, and then that it was not.

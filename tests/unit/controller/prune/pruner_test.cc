@@ -151,6 +151,29 @@ TEST_F(PrunerTest, ACancelEndsTheRewriteOfAPack) {
   EXPECT_TRUE(path_->ReadBack(kept).ok());
 }
 
+// A trash may hold a hundred thousand snapshots, and they millions of chunks: asked before each transaction, not before all of them.
+TEST_F(PrunerTest, ACancelEndsTheRemovalOfSnapshotsAndTheSweep) {
+  const std::string gone = Take(0);
+  const std::string kept = Take(3);
+  Rig rig(*path_, clock_);
+  ASSERT_TRUE(rig.deletions.Trash(SnapshotId(gone), true, "operator:x", clock_.Now()).ok());
+  const auto cancelled_in = [&](std::string_view wanted, int when) {
+    int asked = 0;
+    const auto report = rig.Make().Run(AtOnce(), clock_.Now(), [&](std::string_view phase, double) {
+      return phase == wanted && ++asked == when ? absl::CancelledError("cancelled") : absl::OkStatus();
+    });
+    EXPECT_TRUE(absl::IsCancelled(report.status())) << wanted << ": " << report.status();
+  };
+  cancelled_in("removing snapshots", 2);  // the first question is before anything
+  EXPECT_EQ(path_->Count("select count(*) from snapshot"), 2) << "nothing was removed";
+  cancelled_in("removing chunks", 1);
+  EXPECT_EQ(path_->Count("select count(*) from snapshot"), 1);
+  EXPECT_GT(Chunks("state = 2"), 0) << "nothing was swept";
+  ASSERT_TRUE(rig.Run(clock_.Now(), AtOnce()).ok());
+  EXPECT_EQ(Chunks("state = 2"), 0);
+  EXPECT_TRUE(path_->ReadBack(kept).ok());
+}
+
 // What can be read of a damaged pack moves out of it; the pack goes when nothing points to the rest, or when the devices do not have it.
 // What the rewrite of one copies is not dead to the next.
 TEST_F(PrunerTest, APackOfMarksIsNotCopiedByEachPrune) {
