@@ -16,6 +16,7 @@
 #include "agent/capture_home.h"
 #include "agent/control/control_loop.h"
 #include "agent/control/control_reactor.h"
+#include "agent/control/database_plan.h"
 #include "agent/control/operation_queue.h"
 #include "agent/control/run_conditions.h"
 #include "agent/control/scheduler.h"
@@ -363,14 +364,9 @@ class Agent::Impl final : public control::OperationListener {
     std::vector<std::string> names;
     for (const config::DatabaseConfig& database : config->databases) {
       if (database.schedule.kind() == config::Schedule::Kind::kNever) continue;
-      control::Scheduler::LastRun last_run;
       const auto kept = state_.ReadDatabase(database.name);
-      if (kept.ok() && kept->last_run_at_ms() != 0) {
-        last_run.at = FromUnixMillis(kept->last_run_at_ms());
-        last_run.in_this_boot = !kept->last_run_boot_id().empty() && kept->last_run_boot_id() == BootId();
-      }
-      const milliseconds jitter = control::JitterOf(device, database.name, database.jitter);
-      scheduler_.Set(database.name, {database.schedule, database.window, options_.once ? milliseconds(0) : jitter}, last_run);
+      scheduler_.Set(database.name, control::PlanOf(database, device, options_.once),
+                     kept.ok() ? control::LastRunOf(*kept, BootId()) : control::Scheduler::LastRun());
       names.push_back(database.name);
     }
     scheduler_.Keep(names);

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "agent/capture/copied_files.h"
 #include "agent/capture/database_header.h"
 #include "agent/capture/files_source.h"
 #include "agent/capture/lock_table.h"
@@ -247,10 +248,18 @@ void LookAtJournalMode(const config::DatabaseConfig& database, bool wal, uint64_
     return found.Add(Level::kOk, "database-journal-mode",
                      fmt::format("rollback journal: a backup holds writers up for about {} ms", stall.count()), {}, database.name);
   }
+  const bool shares = capture::CanShareBlocks(io::DirectoryOf(database.path));
+  if (shares && database.method == "file") {
+    return found.Add(Level::kOk, "database-journal-mode",
+                     "rollback journal: a backup holds writers up for milliseconds, since this file system shares blocks", {},
+                     database.name);
+  }
   found.Add(Level::kWarn, "database-journal-mode",
             fmt::format("rollback journal: a backup would hold writers up for about {} ms, rollback_stall allows {} ms", stall.count(),
                         database.rollback_stall.count()),
-            "set `pragma journal_mode=wal` in the application, or raise rollback_stall", database.name);
+            fmt::format("set `pragma journal_mode=wal` in the application, or raise rollback_stall{}",
+                        shares ? ", or use `method = \"file\"`, which locks for milliseconds: this file system shares blocks" : ""),
+            database.name);
 }
 
 void LookAtDatabase(const config::AgentConfig& config, const config::DatabaseConfig& database, Examination& found) {

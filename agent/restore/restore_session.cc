@@ -480,7 +480,7 @@ absl::Status RestoreSession::Check() {
       if (!words.empty()) state_.add_steps("rows refer to tables that were not chosen: " + words);
       break;
     case check::State::kCannotTell:
-      state_.add_steps("SQLite's checks cannot tell without the application: " + words);
+      state_.add_steps("SQLite's checks cannot tell everything: " + words);
       break;
     case check::State::kDamaged:
       if (!order_.check_override() && order_.check_state() != v1::CHECK_STATE_DAMAGED) {

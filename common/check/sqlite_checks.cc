@@ -32,7 +32,7 @@ class Checks {
 
  private:
   // What a statement ended with.
-  enum class End { kDone, kDamaged, kNeedsApplication, kFailed };
+  enum class End { kDone, kDamaged, kNeedsApplication, kTooLarge, kFailed };
 
   static int OnProgress(void* self) { return static_cast<Checks*>(self)->Tick(); }
   int Tick();
@@ -107,6 +107,9 @@ Checks::End Checks::EndOf(int code) {
       return End::kDamaged;
     case SQLITE_ERROR:
       return End::kNeedsApplication;
+    case SQLITE_TOOBIG:
+      last_error_ = "a row, a text or a blob has more than " + std::to_string(limits_.length_bytes) + " bytes, the limit of the check";
+      return End::kTooLarge;
     case SQLITE_INTERRUPT:
       if (out_of_time_) last_error_ = "the check took longer than its time limit";
       return End::kFailed;
@@ -197,11 +200,11 @@ void Checks::ReadTableNames() {
   });
 }
 
-// Table by table; with the application's own functions or collations missing, the structure alone.
+// Table by table; with the application's own functions or collations missing, or with values above the limit, the structure alone.
 bool Checks::CheckTables(bool everything) {
   for (const std::string& table : tables_) {
     End end = IntegrityCheck(everything ? "integrity_check" : "quick_check", table);
-    if (end == End::kNeedsApplication && everything) {
+    if ((end == End::kNeedsApplication || end == End::kTooLarge) && everything) {
       cannot_tell_ = true;
       Say("table " + table + ": " + last_error_);
       Query("pragma ignore_check_constraints=on", [](sqlite3_stmt*) {});
@@ -245,7 +248,7 @@ void Checks::CheckForeignKeys() {
   });
   if (end == End::kDone || (end == End::kFailed && damaged_)) return;
   if (end == End::kDamaged) damaged_ = true;
-  if (end == End::kNeedsApplication) cannot_tell_ = true;
+  if (end == End::kNeedsApplication || end == End::kTooLarge) cannot_tell_ = true;
   if (end == End::kFailed) failed_ = true;
   Say("foreign_key_check: " + last_error_);
 }
@@ -253,12 +256,16 @@ void Checks::CheckForeignKeys() {
 Verdict Checks::Run() {
   if (Open()) {
     const End end = IntegrityCheck("integrity_check", "");
+    const std::string why = last_error_;
     if (end == End::kFailed) failed_ = true;
     if (end == End::kDamaged) damaged_ = true;
-    if (end == End::kFailed || end == End::kDamaged) Say(last_error_);
-    if (end == End::kDone || end == End::kNeedsApplication) {
+    if (end == End::kFailed || end == End::kDamaged) {
+      Say(why);
+    } else {
       ReadTableNames();
-      if (end == End::kDone || (cannot_tell_ = true, Say(last_error_), CheckTables(true))) CheckForeignKeys();
+      if (end != End::kDone) cannot_tell_ = true;
+      if (end == End::kDone || CheckTables(true)) CheckForeignKeys();
+      if (cannot_tell_ && verdict_.messages.empty()) Say(why);
     }
   } else {
     (EndOf(sqlite3_errcode(db_)) == End::kDamaged ? damaged_ : failed_) = true;

@@ -18,8 +18,9 @@ namespace litefleet::check {
 enum class State {
   kOk,
   kDamaged,     // SQLite found damage, or rows that break a constraint
-  kCannotTell,  // it needs collations, functions or modules of its application; what could be checked is sound
-  kFailed,      // limits, input/output error
+  kCannotTell,  // it needs collations, functions or modules of its application, or has values above the limit; what could be checked is
+                // sound
+  kFailed,      // memory, time, input/output error
 };
 
 struct Verdict {

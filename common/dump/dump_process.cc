@@ -198,7 +198,10 @@ absl::Status DumpProcess::Verdict() {
     return Error(Code::kFailedPrecondition, "DUMP_REFUSED", text,
                  "only its application can read that; a copy of the pages (methods online and file, format db) needs nothing of it");
   }
-  if (word == "failed") return Error(Code::kResourceExhausted, "DUMP_FAILED", text);
+  if (word == "failed") {
+    return Error(Code::kResourceExhausted, "DUMP_FAILED", text,
+                 "rows of more than 128 MiB are not dumped; a copy of the pages (methods online and file, format db) has no such limit");
+  }
   return check::HelperFailed(check::HelperProcess::HowItEnded(status));
 }
 

@@ -331,7 +331,6 @@ def test_attacks_by_path():
         lf.expect("TARGET_IS_DATABASE" in denied.out + denied.err, denied)
         os.unlink(f"{root}/app.conf-wal")
 
-        # The directory in which it unpacks is there already, as a link.
         restore(fleet, snapshot)
         lf.expect_equal(tree(outside), before[0], "what is outside")
 

@@ -180,6 +180,7 @@ def test_local():
         relabel(path, "new")
         agent.process.stop()
         waiting = fleet.cli("-o", "json", "undo", "kiosk/app", "--drop", "--restore", remote["id"], "--yes", "--detach").json
+        fleet.controller.stop()
         fleet.program("litefleet-agent", "restore-local", "nothing", *local, "--yes", check=4)
         fleet.program("litefleet-agent", "restore-local", "app", *local, "--root", "00" * 32, "--yes", check=8)
         fleet.program("litefleet-agent", "restore-local", "app", *local, check=2)
@@ -211,6 +212,7 @@ def test_local():
             out.write(b"\x1f\x8b neither")
         fleet.program("litefleet-agent", "restore-local", "app", *local, check=2)
         expect_equal(label(path), "of text", "nothing was done")
+        fleet.serve()
         agent.start()
         agent.wait_connected()
         wait_until("the controller hears of both", lambda: sorted(item["kind"] for item in fleet.cli("-o", "json", "operation", "list").json["items"]

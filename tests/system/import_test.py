@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """A file that somebody has becomes a snapshot: databases, SQL text, what is none, what is in use; pushed, downloaded, drilled as any other."""
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -66,6 +67,69 @@ def test_a_database_and_sql_text_become_snapshots_and_are_pushed():
         again = fleet.snapshot("alpha/main")
         lf.expect_equal(lf.content(fleet.download(again)), lf.content(path), "the next backup")
         lf.expect_equal(scratch(fleet), [], "the scratch place")
+
+
+def make_odd(path):
+    """What the CLI's text loses."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("pragma page_size=1024")
+    db.execute("pragma user_version=77")
+    db.execute("pragma application_id=1234")
+    db.execute("create table t(a)")
+    for rowid, value in ((5, "before\0after"), (7, 5e-324), (70, -0.0), (1 << 40, "it's\nof two lines")):
+        db.execute("insert into t(rowid, a) values(?, ?)", (rowid, value))
+    db.execute("create table counted(id integer primary key autoincrement, a)")
+    db.execute("insert into counted values(9000, 'gone')")
+    db.execute("delete from counted")
+    db.close()
+    return path
+
+
+def facts(path):
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        settings = [db.execute(f"pragma {name}").fetchone()[0] for name in ("user_version", "application_id", "page_size", "integrity_check")]
+        return settings, db.execute("select rowid, typeof(a), hex(a), printf('%!.20g', a) from t").fetchall(), db.execute("select * from sqlite_sequence").fetchall()
+    finally:
+        db.close()
+
+
+def test_text_of_the_cli_and_of_a_lossless_dump_come_back_to_the_device():
+    if shutil.which("sqlite3") is None:
+        raise lf.Skip("the sqlite3 program is not installed (package sqlite3)")
+    with lf.Fleet() as fleet:
+        fleet.init()
+        fleet.serve()
+        paths = {"main": lf.make_shop(fleet.path("main.db")), "odd": make_odd(fleet.path("odd.db"))}
+        agent = fleet.agent("alpha", paths)
+
+        def text(snapshot, name):
+            path = fleet.path(name)
+            fleet.cli("snapshot", "download", snapshot, "--output", path, "--format", "sql")
+            return path
+
+        def come_back(name, file):
+            """Imported, restored to the device as a new file; the snapshot."""
+            snapshot = fleet.cli("-o", "json", "snapshot", "import", file, "--to", f"alpha/{name}").json["snapshot"]
+            lf.wait_until("the import is checked", lambda: fleet.cli("-o", "json", "snapshot", "show", snapshot).json["check"] == "ok")
+            fleet.cli("restore", f"alpha/{name}", "--snapshot", snapshot, "--mode", "replace", "--yes")
+            return snapshot
+
+        backups = {name: fleet.snapshot(f"alpha/{name}") for name in paths}
+        wanted, odd = lf.content(paths["main"]), facts(paths["odd"])
+        with open(fleet.path("cli.sql"), "wb") as file:
+            subprocess.run(["sqlite3", paths["main"], ".dump"], check=True, stdout=file)
+        own = text(backups["odd"], "own.sql")
+        lf.run_sql(paths["main"], "delete from orders; drop table log")
+        lf.run_sql(paths["odd"], "delete from t; pragma user_version=78; insert into counted values(9001, 'more')")
+
+        come_back("main", fleet.path("cli.sql"))
+        lf.expect_equal((lf.content(paths["main"]), lf.integrity(paths["main"])), (wanted, "ok"), "what the text of the CLI became")
+        come_back("odd", own)
+        lf.expect_equal(facts(paths["odd"]), odd, "what the lossless text became")
+        # There and back once more: the text is the same.
+        lf.expect_equal(lf.sha256(text(fleet.snapshot("alpha/odd"), "again.sql")), lf.sha256(own), "the text of what was restored")
+        lf.expect(agent.process.running(), "the agent ended")
 
 
 def test_what_is_none_or_in_use_is_said_and_nothing_stays():

@@ -188,7 +188,7 @@ class KindTest : public MethodsTest {
   void StartApplication() {
     const std::string& what = GetParam().application;
     if (what == "stopped") return;
-    if (what == "reading" || crashed()) return StartWithChange();
+    if (what != "idle" && what != "writing") return StartWithChange();
     application_.emplace([what, this](const auto& ready, const auto& stop) {
       Connection db(path_, 20'000);
       db.Run("pragma synchronous=off; select count(*) from sqlite_schema");
@@ -200,22 +200,26 @@ class KindTest : public MethodsTest {
       return 0;
     });
   }
-  // The last transaction is not in the database itself: in the WAL, or in a journal that takes it back.
+  // The last transaction is not in the database itself: in the WAL, in a journal that takes it back, or in the application's memory.
   void StartWithChange() {
+    const std::string& what = GetParam().application;
     const std::string change = KindOf(GetParam().state).change;
-    application_.emplace([change, this](const auto& ready, const auto& stop) {
+    std::string sql = "pragma wal_autocheckpoint=0;" + change + "; begin; select count(*) from sqlite_schema";
+    if (what == "before_commit") sql = "begin immediate;" + change;
+    if (what == "locked_exclusive") wait_ms_ = 200;
+    if (what == "locked_exclusive") sql = "pragma locking_mode=exclusive; pragma wal_autocheckpoint=0;" + change;
+    if (spilled())
+      sql = "pragma cache_size=3; begin;" + change + "; create table more as select randomblob(200000); select count(*) from more";
+    application_.emplace([sql, this](const auto& ready, const auto& stop) {
       Connection db(path_, 20'000);
-      if (GetParam().application == "crashed_midway") {
-        db.Run("pragma cache_size=3; begin;" + change + "; create table more as select randomblob(200000); select count(*) from t");
-      } else {
-        db.Run("pragma wal_autocheckpoint=0;" + change + "; begin; select count(*) from sqlite_schema");
-      }
+      db.Run(sql);
       ready();
       while (!stop()) usleep(2000);
       return 0;
     });
     if (crashed()) application_->Kill();
   }
+  bool spilled() const { return GetParam().application == "spilled" || GetParam().application == "crashed_midway"; }
   bool crashed() const { return GetParam().application.starts_with("crashed"); }
   std::optional<Child> application_;
 };
@@ -224,7 +228,7 @@ TEST_P(KindTest, Kind) {
   const Kind kind = KindOf(GetParam().state);
   MakeKind(path_, GetParam().state, Mode());
   StartApplication();
-  if (crashed()) ExpectLog(path_, Wal());
+  if (crashed() || spilled() || GetParam().application == "locked_exclusive") ExpectLog(path_, Wal());
   const std::string before = Listing(Path("place"));
   ASSERT_EQ(Take("stored.db"), "") << said_;
   // To read a WAL or a journal after a crash is to recover it; the method file leaves both as they are.
@@ -246,22 +250,25 @@ TEST_P(KindTest, Kind) {
 std::vector<Cell> KindCells() {
   std::vector<Cell> cells;
   for (const char* method : {"online", "file", "dump"}) {
-    for (const char* mode : {"delete", "wal"}) {
-      for (const std::string& kind : Kinds()) {
+    for (const std::string& kind : Kinds()) {
+      for (const char* mode : {"delete", "wal"}) {
         if (kind == "empty_file" && mode == std::string("wal")) continue;  // it has no mode
-        for (const char* application : {"stopped", "idle", "writing"}) {
+        for (const char* application : {"stopped", "idle", "writing", "before_commit"}) {
           // A write would make it a database, and the settings those of the application.
           if ((kind == "empty_file" || kind == "settings") && application == std::string("writing")) continue;
           cells.push_back({method, mode, kind, "", application});
         }
-        // What is in the WAL is of the kind, too.
-        if (mode == std::string("delete")) continue;
-        for (const char* application : {"reading", "crashed_committed"}) cells.push_back({method, mode, kind, "", application});
       }
-    }
-    // A hot journal has pages of the database's.
-    for (const char* kind : {"pages_of_512", "pages_of_65536", "utf16le", "auto_vacuum", "incremental_vacuum", "reserved_bytes"})
+      if (kind == "empty_file") continue;
+      // A hot journal has pages of the database's.
       cells.push_back({method, "delete", kind, "", "crashed_midway"});
+      // What is in the WAL is of the kind, too.
+      for (const char* application : {"reading", "spilled", "crashed_committed"}) cells.push_back({method, "wal", kind, "", application});
+      // All else is refused, whatever the kind.
+      if (method == std::string("file")) cells.push_back({method, "wal", kind, "", "locked_exclusive"});
+      // A journal that is none any more lies beside it.
+      for (const char* mode : {"truncate", "persist"}) cells.push_back({method, mode, kind});
+    }
   }
   return cells;
 }

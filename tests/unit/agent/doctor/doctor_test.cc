@@ -18,6 +18,7 @@
 #include <sstream>
 
 #include "agent/agent.h"
+#include "agent/capture/copied_files.h"
 #include "agent/state/identity.h"
 #include "agent/state/state_directory.h"
 #include "common/base/ids.h"
@@ -26,6 +27,7 @@
 #include "common/rpc/channel.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
+#include "tests/fakes/loop_mount.h"
 #include "tests/fakes/pretended_file_system.h"
 #include "tests/fakes/tls_listener.h"
 
@@ -34,6 +36,7 @@ namespace {
 
 using Level = Finding::Level;
 using testing::HasSubstr;
+using testing::Not;
 
 class DoctorTest : public testing::Test {
  protected:
@@ -377,6 +380,25 @@ TEST_F(DoctorTest, DatabaseWhoseBackupWouldHoldWritersUp) {
   ExpectIs("database-journal-mode", Level::kOk, "rollback journal");
   config_.databases[0].rollback_stall = std::chrono::milliseconds(10);
   ExpectIs("database-journal-mode", Level::kWarn, "rollback_stall allows 10 ms");
+}
+
+TEST_F(DoctorTest, DatabaseWhoseBackupSharesBlocks) {
+  std::filesystem::create_directory(folder_ + "/xfs");
+  const LoopMount mount(folder_ + "/xfs", kXfs);
+  if (!mount.mounted()) GTEST_SKIP() << mount.why();
+  Sql("pragma journal_mode=delete");
+  config_.databases[0].rollback_stall = std::chrono::milliseconds(10);
+  config_.databases[0].method = "file";
+  if (!capture::CanShareBlocks(folder_)) {
+    ExpectIs("database-journal-mode", Level::kWarn, "rollback_stall allows 10 ms");
+    EXPECT_THAT(LookAt("database-journal-mode").fix, Not(HasSubstr("method")));
+  }
+  std::filesystem::copy_file(folder_ + "/app.db", folder_ + "/xfs/app.db");
+  config_.databases[0].path = folder_ + "/xfs/app.db";
+  ExpectIs("database-journal-mode", Level::kOk, "shares blocks");
+  config_.databases[0].method = "online";
+  ExpectIs("database-journal-mode", Level::kWarn, "rollback_stall allows 10 ms");
+  EXPECT_THAT(LookAt("database-journal-mode").fix, HasSubstr("method = \"file\""));
 }
 
 TEST_F(DoctorTest, ShmOfAnotherUser) {

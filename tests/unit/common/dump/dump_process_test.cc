@@ -8,6 +8,7 @@
 #include <random>
 #include <thread>
 
+#include "common/base/sanitizer.h"
 #include "common/base/status.h"
 #include "common/dump/csv_files.h"
 #include "common/dump/dump_process.h"
@@ -173,6 +174,70 @@ TEST_F(ProcessTest, RowsLargerThanTheMemoryAreAnErrorAndNoCrash) {
   HelperOptions small;
   small.heap_bytes = 16 << 20;
   EXPECT_EQ(ReasonOf(DumpFile("a.db", {}, small).status()), "DUMP_FAILED");
+}
+
+// What takes it with any row is said; the limit of README.md.
+TEST_F(ProcessTest, RowsAboveTheLimitAreAnErrorWithAWayOut) {
+  Make("a.db", "create table t(a); insert into t values(zeroblob((128 << 20) - 1000)), (1)");
+  EXPECT_EQ(DumpFile("a.db", {.tables = {"t"}}).status(), absl::OkStatus());
+  Make("a.db", "create table t(a); insert into t values(zeroblob((128 << 20) + 1000)), (1)");
+  const absl::Status failed = DumpFile("a.db").status();
+  EXPECT_EQ(ReasonOf(failed), "DUMP_FAILED");
+  EXPECT_THAT(MessageOf(failed), HasSubstr("too big"));
+  EXPECT_THAT(HintOf(failed), AllOf(HasSubstr("128 MiB"), HasSubstr("methods online and file")));
+}
+
+// Of the helpers that this process has started, the most that one of them has had.
+int64_t MostOfHelpers() {
+  int64_t most = 0;
+  const std::string parent = "PPid:\t" + std::to_string(getpid());
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc", ignored)) {
+    if (entry.path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
+    std::ifstream status(entry.path() / "status");
+    bool ours = false;
+    for (std::string line; std::getline(status, line);) {
+      ours = ours || line == parent;
+      if (ours && line.starts_with("VmHWM:")) most = std::max<int64_t>(most, std::atoll(line.c_str() + 6) << 10);
+    }
+  }
+  return most;
+}
+
+TEST_F(ProcessTest, ADumpTakesNoMoreMemoryHoweverLargeTheDatabaseIs) {
+  const std::string rows =
+      " with recursive c(n) as (select 1 union all select n + 1 from c where n < 60000) select n, printf('%.*c', 900, 'x') from c;";
+  Make("a.db", "pragma synchronous=off; create table t(id integer primary key, a text); insert into t" + rows +
+                   "create table u(id, a, primary key(id)) without rowid; insert into u" + rows +
+                   "create table v(id unique, a check(length(a) > 1)); insert into v" + rows);
+  HelperOptions small;
+  small.heap_bytes = 16 << 20;
+  const auto size = static_cast<int64_t>(std::filesystem::file_size(Path("a.db")));
+  ASSERT_GT(size, 10 * small.heap_bytes);
+  const auto fd = io::Open(Path("a.db"), O_RDONLY);
+  for (const bool channel : {false, true}) {
+    SCOPED_TRACE(channel);
+    DumpSource source{.fd = channel ? -1 : fd->get(), .bytes = static_cast<uint64_t>(size), .read = {}};
+    source.read = [&](uint64_t offset, std::span<std::byte> out) { return io::PreadAll(fd->get(), out, offset, "a.db"); };
+    const auto dump = DumpProcess::Sql(small, std::move(source), {});
+    ASSERT_TRUE(dump.ok()) << dump.status();
+    int64_t text = 0, looked_at = 0, most = 0;
+    for (;;) {
+      const auto piece = (*dump)->Next();
+      ASSERT_TRUE(piece.ok()) << piece.status();
+      if (piece->empty()) break;
+      text += static_cast<int64_t>(piece->size());
+      if (text - looked_at < (16 << 20)) continue;
+      looked_at = text;
+      most = std::max(most, MostOfHelpers());
+    }
+    EXPECT_GT(text, size / 2);
+    EXPECT_GT(most, 1 << 20);
+    // A sanitizer has memory of its own.
+    if (!kSanitized) {
+      EXPECT_LT(most, small.heap_bytes + (24 << 20)) << "of " << size << " bytes";
+    }
+  }
 }
 
 // Damaged images: every one ends, well or with a reason, and nothing of the helper's survives.

@@ -324,6 +324,38 @@ TEST_F(ExportsTest, AfterAFailureTheNextSnapshotWaitsAsWell) {
   EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(1));
 }
 
+TEST_F(ExportsTest, ACancelEndsItAtOnceAndForThatSnapshot) {
+  look_ = again_ = std::chrono::milliseconds(20);
+  StartAll();
+  const SnapshotId snapshot = Backup(
+      "create table t(a); insert into t values(1); create view v as with recursive c(n) as (select 1 union all select n + 1 from c) select "
+      "count(*) from c");
+  // It is within the view, which has no end.
+  const auto partial = [&] {
+    const auto names = Names(Place());
+    return names.size() == 1 && names[0].ends_with(".partial") && std::filesystem::exists(Place() + "/" + names[0] + "/v.csv");
+  };
+  for (int i = 0; i < 3000 && !partial(); ++i) usleep(10'000);
+  ASSERT_TRUE(partial());
+  const auto active = fleet_->ActiveLocal();
+  ASSERT_THAT(active, SizeIs(1));
+  const SteadyTime began = real_.Steady();
+  ASSERT_TRUE(fleet_->Cancel(OperationId(active[0].id())).ok());
+  EXPECT_EQ(WaitFor(snapshot).state(), v1::OPERATION_STATE_CANCELLED);
+  EXPECT_LT(real_.Steady() - began, std::chrono::seconds(2));
+  EXPECT_THAT(Names(Place()), SizeIs(0));
+  EXPECT_TRUE(std::filesystem::is_empty(directory_ + "/scratch"));
+  EXPECT_THAT(exports_->Failures(), SizeIs(0)) << "nothing is wrong";
+  // Not the same once more, at whatever look. The next one is exported.
+  for (int i = 0; i < 5; ++i) exports_->Committed(device_, "main");
+  clock_.Pass(look_ * 2);
+  exports_->Committed(device_, "none");  // wakes it
+  const SnapshotId next = Backup("create table t(a, b)");
+  EXPECT_EQ(WaitFor(next).state(), v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_THAT(Names(Place()), ElementsAre(HasSubstr(next.value())));
+  EXPECT_THAT(operations_->List(DeviceId(), false, 100, "")->items, SizeIs(2));
+}
+
 TEST_F(ExportsTest, WhatTookLongComesLast) {
   databases_ = {"a", "b"};
   std::vector<std::string> tried;  // by the worker alone
