@@ -339,6 +339,9 @@ void Follower::CompareAttached(const CancelToken& cancel) {
   }
   if (clock_.Steady() < compare_at_) return RestBeforeComparing();
   if (CompareWay() == Way::kNone) {
+    // Beside a drain that moves the lease does not end: the hold has its other bounds here.
+    if (const std::string why = ShortOfSpace(); !why.empty()) return GiveUpHold("DISK_RESERVE", why);
+    if (BehindBy(shipped_)) return GiveUpHold("BEHIND", "frames came faster than older states were uploaded");
     DrainWhenDue(cancel);
     if (Overdue())
       GiveUpHold("LEASE_EXPIRED", Connected() ? "older states go first, and do not move" : "the controller could not be reached");
