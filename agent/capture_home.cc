@@ -26,6 +26,7 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 constexpr seconds kWriteStates{10};
+constexpr std::chrono::minutes kWriteAtRest{5};
 constexpr seconds kReleaseWait{1};
 constexpr seconds kLongestRelease{3600};
 constexpr uint64_t kMostBehind = 256 << 20;
@@ -271,7 +272,7 @@ void CaptureHome::Stop() {
 
 void CaptureHome::WriteStates(const config::AgentConfig& config) {
   const SteadyTime now = clock_.Steady();
-  std::string states;
+  std::string states, news;
   storage::v1::AgentCaptures captures;
   captures.set_format(1);
   for (const config::DatabaseConfig& database : config.databases) {
@@ -283,13 +284,18 @@ void CaptureHome::WriteStates(const config::AgentConfig& config) {
     one.set_snapshot_id(status->snapshot_id);
     const auto taken_up = taken_up_.find(database.name);
     // The last sync says itself until when what the controller has is complete; what is spooled, or at rest, before the first one does not.
-    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at())
+    news += one.SerializeAsString();
+    if (taken_up != taken_up_.end() && !status->health.has_last_sync_at()) {
       one.set_known_until_ms(status->known_until.has_value() ? ToUnixMillis(status->known_until->at) : taken_up->second.at_ms);
+      if (const auto spooled = snapshots_ != nullptr ? snapshots_->Newest(database.name) : std::nullopt) news += spooled->id();
+    }
     states += fmt::format("{} {} {} {}\n", database.name, static_cast<int>(status->health.state()), status->health.has_last_sync_at(),
                           status->health.message());
   }
-  // What changes with every sync is written now and then.
-  if (states == states_ && written_at_.has_value() && now - *written_at_ < kWriteStates) return;
+  // What changes with every sync is written now and then, and until when nothing is new, which changes with every look, more rarely: the
+  // time that an agent which is killed was down is told too long by that.
+  const seconds rest = states != states_ ? seconds(0) : news != news_ ? kWriteStates : kWriteAtRest;
+  if (written_at_.has_value() && now - *written_at_ < rest) return;
   std::string text = captures.SerializeAsString();
   if (text == written_) return;
   written_at_ = now;
@@ -299,6 +305,7 @@ void CaptureHome::WriteStates(const config::AgentConfig& config) {
   }
   written_ = std::move(text);
   states_ = std::move(states);
+  news_ = std::move(news);
 }
 
 }  // namespace litefleet

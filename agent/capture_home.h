@@ -95,6 +95,7 @@ class CaptureHome final : public follow::CaptureMemory {
   std::optional<std::chrono::nanoseconds> releases_changed_;  // the directory, when it was looked at last
   std::string written_;                                       // of capture.state
   std::string states_;                                        // what of it is no time
+  std::string news_;                                          // all but until when nothing is new
   std::optional<SteadyTime> written_at_;
   follow::Capturing capturing_;              // goes before what its threads use
   std::map<std::string, Release> releases_;  // pauses of it

@@ -375,7 +375,8 @@ absl::Status UserDatabase::BeginRead() {
   const bool rolls_back = !has_read_ && IsHotJournal(real_path_ + "-journal");
   has_read_ = true;
   absl::Status status = TryBeginRead();
-  if (!rolls_back || (!status.ok() && !absl::IsDataLoss(status))) return status;
+  // It may be a writer's, who is at work: then it is there yet, and was left alone.
+  if (!rolls_back || (!status.ok() && !absl::IsDataLoss(status)) || IsHotJournal(real_path_ + "-journal")) return status;
   EndRead();
   Disconnect();
   LF_RETURN_IF_ERROR(Connect());

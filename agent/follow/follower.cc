@@ -255,6 +255,7 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
   behind_since_.reset();
   const bool detached = attached_ == nullptr;
   bool reads_on = true, place_is_kept = true, own_open_was_told = false;
+  came_.reset();
   const auto as_at_rest = [&] {
     const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
     return facts.has_value() && facts->text == at_rest;
@@ -267,6 +268,8 @@ absl::StatusOr<Shipper::Compared> Follower::Compare(const std::string& at_rest, 
     if (detached) {
       // Who has come is not held up by a reading that may last for minutes, unless that would never be done.
       if (now - looked_at < (at_rest.empty() ? kOwnOpen : kCompareLook)) return reads_on;
+      // Who opened it just now may have been taken for the agent, and is told of no more.
+      if (at_rest.empty() && !came_.has_value() && OthersAttached()) came_ = looked_at;
       const bool somebody = at_rest.empty() ? opened_.exchange(false) && own_open_was_told : !as_at_rest();
       own_open_was_told = true;
       looked_at = now;
@@ -336,6 +339,9 @@ void Follower::CompareAttached(const CancelToken& cancel) {
   }
   if (clock_.Steady() < compare_at_) return RestBeforeComparing();
   if (CompareWay() == Way::kNone) {
+    // Beside a drain that moves the lease does not end: the hold has its other bounds here.
+    if (const std::string why = ShortOfSpace(); !why.empty()) return GiveUpHold("DISK_RESERVE", why);
+    if (BehindBy(shipped_)) return GiveUpHold("BEHIND", "frames came faster than older states were uploaded");
     DrainWhenDue(cancel);
     if (Overdue())
       GiveUpHold("LEASE_EXPIRED", Connected() ? "older states go first, and do not move" : "the controller could not be reached");

@@ -227,8 +227,8 @@ class Follower {
   std::string remembered_;                                  // of them, what the rest of the agent was told last; empty: it is to be told
   std::set<pid_t> there_;                                   // while detached: others, in all looks since there_since_
   SteadyTime there_since_{}, somebody_since_{};
-  bool unsure_ = false;                    // whether anybody came between the close and rested_facts_
-  std::optional<SteadyTime> waits_since_;  // while detached, with what may not have been shipped
+  bool unsure_ = false;                           // whether anybody came between the close and rested_facts_
+  std::optional<SteadyTime> waits_since_, came_;  // while detached: with what may not be shipped; others, in the last page diff
   std::optional<Released> released_;
   Spooling spooling_;
   Moment current_;  // the newest state that was shipped, or spooled

@@ -149,6 +149,8 @@ void Follower::CompareDetached(const CancelToken& cancel) {
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   const bool at_rest = facts.has_value() && facts->quiet && facts->bare;
   const auto compared = Compare(at_rest ? facts->text : "", cancel);
+  // What others have committed since then is not in it, whatever became of it.
+  if (came_.has_value() && !waits_since_.has_value()) waits_since_ = came_;
   if (cancel.cancelled()) return;
   if (!compared.ok()) {
     const std::string reason = ReasonOf(compared.status());
@@ -156,9 +158,9 @@ void Follower::CompareDetached(const CancelToken& cancel) {
     return Fail(compared.status());
   }
   if (!compared->current) return;  // once more
-  waits_since_.reset();
+  waits_since_ = came_;
   // Who came meanwhile and did not end it waits since then; at rest nothing was written until its end.
-  if (!at_rest && OthersAttached()) waits_since_ = began;
+  if (!at_rest && !came_.has_value() && OthersAttached()) waits_since_ = began;
   rested_facts_ = facts.has_value() && facts->settled ? facts->text : "";
   unsure_ = false;  // whoever came before that was read
   EndGap(current_);

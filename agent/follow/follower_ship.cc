@@ -21,9 +21,24 @@ constexpr seconds kLongestBackoff{10};
 constexpr seconds kLocal{1};  // between two looks of a sync; longer is reading
 constexpr milliseconds kLocksAgain{100};
 
-// The controller has heard it and says no: it has no room, for instance. What it received for that is gone.
-bool Refused(const absl::Status& status) {
-  return !absl::IsUnavailable(status) && !absl::IsDeadlineExceeded(status) && !absl::IsCancelled(status);
+// Whether what was sent in an attempt that failed so is progress. Where the controller has heard it and says no, since it has no room for
+// instance, it is none, whatever it keeps of it for a while. What else is not of the link may be its disk, or a proxy that cuts streams:
+// then what has become durable counts, of which the next attempt sends nothing again.
+bool Moved(const absl::Status& status, bool brought_something) {
+  switch (status.code()) {
+    case absl::StatusCode::kUnavailable:
+    case absl::StatusCode::kDeadlineExceeded:
+    case absl::StatusCode::kCancelled:
+      return true;
+    case absl::StatusCode::kResourceExhausted:
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kPermissionDenied:
+    case absl::StatusCode::kUnauthenticated:
+    case absl::StatusCode::kInvalidArgument:
+      return false;
+    default:
+      return brought_something;
+  }
 }
 
 }  // namespace
@@ -132,7 +147,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   if (!shipped.ok()) {
     if (cancel.cancelled()) return false;
     // What was written or sent for nothing is none.
-    if (spools ? ReasonOf(shipped.status()) == spool::kSpoolFull : Refused(shipped.status()))
+    if (spools ? ReasonOf(shipped.status()) == spool::kSpoolFull : !Moved(shipped.status(), shipper_.brought_something()))
       progress_at_ = std::min(progress_at_, progress_before);
     if (!short_of_space.empty()) {
       GiveUpHold("DISK_RESERVE", short_of_space);

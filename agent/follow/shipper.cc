@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <utility>
 
 #include "agent/capture/precopy_source.h"
@@ -146,7 +147,12 @@ absl::StatusOr<v1::UploadCommitted> Shipper::Send(const std::string& session_id,
     // What the own rate holds back does not stand still.
     progress(std::exchange(moved, total) != total || now.held_back);
   };
-  return upload::Attempt::Run(attempt, transport_, begin, feed, complete, rate_, cancel, report, counts);
+  absl::StatusOr<v1::UploadCommitted> committed =
+      upload::Attempt::Run(attempt, transport_, begin, feed, complete, rate_, cancel, report, counts);
+  if (durable_.first != session_id) durable_ = {session_id, 0};
+  brought_something_ = counts.durable_chunks > durable_.second;
+  durable_.second = std::max(durable_.second, counts.durable_chunks);
+  return committed;
 }
 
 absl::Status Shipper::Advance(const std::string& snapshot_id, const format::RootDigest& root) {
@@ -164,7 +170,7 @@ absl::Status Shipper::Advance(const std::string& snapshot_id, const format::Root
 
 absl::StatusOr<Shipper::Shipped> Shipper::ShipFeed(const std::string& session_id, uint64_t timeline, const Stretch& stretch, WalFeed& feed,
                                                    const CancelToken& cancel, const std::function<void(bool)>& progress) {
-  committing_ = false;
+  committing_ = brought_something_ = false;
   LF_ASSIGN_OR_RETURN(const bool changed, feed.Begin());
   if (!changed) return Shipped{{}, feed.commits()};
   LF_ASSIGN_OR_RETURN(const v1::UploadCommitted committed, Send(session_id, timeline, stretch, feed, cancel, progress));

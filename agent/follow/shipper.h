@@ -110,6 +110,8 @@ class Shipper {
                 const std::function<void(const std::string& snapshot_id)>& acknowledged);
   // The last Ship or SendSaved came to where the controller was asked to commit: what failed may be done nevertheless.
   bool committing() const { return committing_; }
+  // In it more of its session became durable at the controller, or was heard to be, than was known before.
+  bool brought_something() const { return brought_something_; }
   static bool IsDoubt(const absl::Status& status);
   // The controller has not, or has something else as, what the ledger stands for: nothing is built on that any more, also after a restart.
   static bool IsBaseLost(std::string_view reason);
@@ -217,6 +219,8 @@ class Shipper {
   bool is_newest_ = false;  // ledger_ is that of the spool
   std::optional<Saved> saved_;
   bool committing_ = false;
+  bool brought_something_ = false;
+  std::pair<std::string, uint64_t> durable_;  // the session that was sent last, and the most chunks that were heard to be durable in it
   bool draining_ = false;
   bool dropped_beside_drain_ = false;  // what it advances is believed no more
   bool spool_gaps_ = true;             // there may be gaps of the spool that the next state ends

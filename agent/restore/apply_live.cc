@@ -117,6 +117,9 @@ absl::Status LiveCopy::Prepare() {
     LF_ASSIGN_OR_RETURN(source_, OpenImmutable(context_.staging->path()));
   }
   LF_ASSIGN_OR_RETURN(destination_, OpenTarget(context_.place, context_.options, context_.cancel));
+  // The first read may open it once more: what is set and counted from here on is of one connection. Who is locked out waits in Lock.
+  if (const absl::Status read = destination_->BeginRead(); !read.ok() && !absl::IsUnavailable(read)) return read;
+  destination_->EndRead();
   return destination_->ErrorFor(
       sqlite3_exec(destination_->db(), "pragma query_only=0; pragma synchronous=full; pragma cache_size=-8000", nullptr, nullptr, nullptr),
       "open");

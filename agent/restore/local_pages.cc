@@ -78,8 +78,8 @@ absl::Status ForEachLocalExtent(const TargetPlace& place, const ApplyOptions& op
   const auto database = OpenTarget(place, options, cancel);
   LF_RETURN_IF_ERROR(CheckCancelled(cancel));
   if (!database.ok()) return ReadRefused(place, page_size, cancel, take);
-  source = OpenDescriptorOf(place);
   LF_ASSIGN_OR_RETURN(const auto pinned, capture::PinnedRead::Begin(**database));
+  source = OpenDescriptorOf(place);  // the first read may have opened it once more
   if (pinned->empty() || pinned->page_size() != page_size) return absl::OkStatus();
   if (!pinned->wal()) {
     pinned->End();

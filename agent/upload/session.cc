@@ -235,7 +235,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       accepted_ = true;
       window_bytes_ = response.accepted().window_bytes();
       max_offered_ = response.accepted().max_offered_chunks();
-      durable_chunks_ = response.accepted().durable_chunks();
+      counts_.durable_chunks = response.accepted().durable_chunks();
       base_ = response.accepted().base_snapshot_id();
       base_root_ = response.accepted().base_root_digest();
       can_precopy_ = response.accepted().can_precopy();
@@ -258,7 +258,7 @@ absl::Status UploadSession::OnResponse(const v1::UploadResponse& response) {
       return absl::OkStatus();
     case v1::UploadResponse::kDurable:
       // Chunks of streams before this one are in the count of `accepted`; the others became durable in the order sent.
-      for (; durable_chunks_ < response.durable().durable_chunks() && !undurable_.empty(); ++durable_chunks_) {
+      for (; counts_.durable_chunks < response.durable().durable_chunks() && !undurable_.empty(); ++counts_.durable_chunks) {
         counts_.durable_bytes += undurable_.front();
         undurable_.pop_front();
       }

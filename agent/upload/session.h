@@ -84,7 +84,8 @@ class UploadSession {
     int64_t wire_bytes = 0;     // payload sent
     int64_t durable_bytes = 0;  // payload durable
     uint64_t answered_chunks = 0;
-    bool held_back = false;  // by the own rate; Attempt says so
+    uint64_t durable_chunks = 0;  // of the session, in streams before this one too, as last heard
+    bool held_back = false;       // by the own rate; Attempt says so
     // The attempt ended because what was to be sent could not be read on this device, and not because of the link; Attempt says so.
     bool source_failed = false;
   };
@@ -185,7 +186,6 @@ class UploadSession {
   int64_t sent_bytes_ = 0;  // payload of chunk messages of this stream, and how much of it was taken out there
   int64_t received_bytes_ = 0;
   uint32_t max_offered_;           // before `accepted` the early ones
-  uint64_t durable_chunks_ = 0;    // of the session, as last heard
   std::deque<int64_t> undurable_;  // sizes of what was sent and is not durable yet; bounded by the window
 
   std::vector<Chunk> gathering_;

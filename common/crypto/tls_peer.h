@@ -1,7 +1,7 @@
 // The certificates that a TLS server shows, as somebody sees them who connects to it: for looking at, not for trusting.
 //
-// Nothing is verified and nothing is sent but the handshake; CheckServerChain judges. Thread safety: a pure function. Blocks for up to
-// about twice the timeout.
+// Nothing is verified and nothing is sent but the handshake; CheckServerChain judges. Thread safety: a pure function. Blocks for no longer
+// than the timeout, but for what the name of the host takes.
 #ifndef LITEFLEET_COMMON_CRYPTO_TLS_PEER_H_
 #define LITEFLEET_COMMON_CRYPTO_TLS_PEER_H_
 

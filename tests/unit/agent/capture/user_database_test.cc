@@ -47,6 +47,45 @@ class UserDatabaseTest : public CaptureTest {
   }
 };
 
+// A connection that has rolled a journal back goes on with what it found there, and another one takes its place; a writer's is left alone.
+TEST_F(UserDatabaseTest, TheFirstReadOpensItOnceMoreWhereItRolledAJournalBack) {
+  constexpr int kMark = 123'456;
+  const auto is_the_same = [&](const std::string& path) {
+    auto database = UserDatabase::Open({path});
+    EXPECT_TRUE(database.ok()) << database.status();
+    sqlite3_limit((*database)->db(), SQLITE_LIMIT_LENGTH, kMark);
+    EXPECT_TRUE((*database)->BeginRead().ok());
+    const bool same = sqlite3_limit((*database)->db(), SQLITE_LIMIT_LENGTH, -1) == kMark;
+    (*database)->EndRead();
+    return same;
+  };
+  const std::string path = Make("delete");
+  EXPECT_TRUE(is_the_same(path));
+  {
+    Child writer([&](const auto& ready, const auto& asked_to_stop) {
+      Connection db(path);
+      db.Run("pragma synchronous=off; begin immediate; insert into t values (1)");
+      ready();
+      while (!asked_to_stop()) usleep(1000);
+      return 0;
+    });
+    ASSERT_GT(FileBytes(path + "-journal").size(), 0u);
+    EXPECT_TRUE(is_the_same(path));
+    EXPECT_EQ(writer.Stop(), 0);
+  }
+  Child crashes([&](const auto& ready, const auto& asked_to_stop) {
+    Connection db(path);
+    db.Run("pragma cache_size=5; begin; update t set a = randomblob(100000)");
+    ready();
+    while (!asked_to_stop()) usleep(1000);
+    return 0;
+  });
+  crashes.Kill();
+  ASSERT_TRUE(std::filesystem::exists(path + "-journal"));
+  EXPECT_FALSE(is_the_same(path));
+  EXPECT_FALSE(std::filesystem::exists(path + "-journal"));
+}
+
 TEST_F(UserDatabaseTest, RefusalsHaveReasons) {
   EXPECT_EQ(ReasonFor("relative.db"), "INVALID_PATH");
   EXPECT_EQ(ReasonFor(""), "INVALID_PATH");

@@ -232,6 +232,40 @@ TEST_F(WithoutASyncTest, AnAgentThatIsKilledWasDownSinceItFoundNothingNew) {
   EXPECT_LE(*rested.known_until, killed);
 }
 
+// What rests is looked at in each interval, and flash is written for it every few minutes; what was spooled is known soon.
+TEST_F(WithoutASyncTest, UntilWhenNothingIsNewIsWrittenDownRarely) {
+  config_.databases[0].sync_interval = std::chrono::milliseconds(50);
+  ASSERT_NO_FATAL_FAILURE(SyncAndForget());
+  ASSERT_NO_FATAL_FAILURE(Capture([] { return true; }));
+  const std::string file = path_ + "/capture.state";
+  const auto looks_again = [&] {
+    const auto known = home_->StatusOf("app")->known_until->at;
+    clock_.Advance(std::chrono::minutes(1));
+    Until([&] { return home_->StatusOf("app")->known_until->at > known + std::chrono::seconds(59); });
+  };
+  const auto written = [&] { return io::ReadFile(file, 1 << 20).value_or(""); };
+  ASSERT_NO_FATAL_FAILURE(looks_again());
+  int writes = 0;
+  for (int minute = 0; minute < 60; ++minute) {
+    const std::string before = written();
+    ASSERT_NO_FATAL_FAILURE(looks_again());
+    home_->Tick(config_);
+    if (written() != before) ++writes;
+  }
+  EXPECT_GE(writes, 5);
+  EXPECT_LE(writes, 20);
+  application_.Run("insert into t values(1)");
+  const SystemTime committed = clock_.Now();
+  ASSERT_NO_FATAL_FAILURE(
+      Until([&] { return spool_->UsageOf("app").snapshots > 0 && home_->StatusOf("app")->known_until->at > committed; }));
+  clock_.Advance(std::chrono::seconds(11));
+  home_->Tick(config_);
+  home_.reset();
+  Begin();
+  ASSERT_TRUE(home_->Follow(config_).ok());
+  EXPECT_GE(home_->Remembered("app").known_until, committed - std::chrono::seconds(2));
+}
+
 // A release that runs when the agent ends is given back to what it is of.
 TEST_F(CaptureHomeTest, AReleaseMayOutlastTheAgent) {
   ASSERT_TRUE(home_->Follow(config_).ok());

@@ -27,6 +27,7 @@
 #include "common/rpc/channel.h"
 #include "common/sqlite/handle.h"
 #include "fmt/format.h"
+#include "tests/fakes/hanging_listener.h"
 #include "tests/fakes/loop_mount.h"
 #include "tests/fakes/pretended_file_system.h"
 #include "tests/fakes/tls_listener.h"
@@ -475,6 +476,23 @@ TEST_F(PeerTest, AControllerThatRefusesThisDevice) {
   Serve(Own(), "IP:127.0.0.1", Other());
   ExpectIs("tls", Level::kFail, "is the controller of this device, and ended the connection");
   EXPECT_THAT(LookAt("tls").fix, HasSubstr("controller's log"));
+}
+
+// It hangs, or what is in between does: no other program listens there, as far as is known.
+TEST_F(PeerTest, AControllerThatSaysNothing) {
+  parts_.probe_timeout = std::chrono::milliseconds(500);
+  const fakes::HangingListener listener;
+  config_.controller = *rpc::ParseAddress(fmt::format("127.0.0.1:{}", listener.port()));
+  ExpectIs("tls", Level::kFail, "no answer in time");
+  EXPECT_THAT(LookAt("tls").fix, HasSubstr("look whether the controller runs"));
+}
+
+// Each byte is an answer, and all of them are none in time.
+TEST_F(PeerTest, AControllerThatAnswersByTheByte) {
+  parts_.probe_timeout = std::chrono::milliseconds(500);
+  const fakes::HangingListener listener(fakes::HangingListener::BeginOfHandshake(), 200);
+  config_.controller = *rpc::ParseAddress(fmt::format("127.0.0.1:{}", listener.port()));
+  ExpectIs("tls", Level::kFail, "no answer in time");
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "common/io/file.h"
+#include "tests/fakes/pretended_file_system.h"
 #include "tests/unit/agent/follow/spooling_fixture.h"
 
 namespace litefleet::follow {
@@ -346,6 +347,54 @@ TEST_F(DrainingTest, ALedgerThatIsDroppedBesideAnUploadStaysDropped) {
   StepWhile([&] { return controller_.Content() != wanted; });
   ExpectShipped();
   EXPECT_EQ(doubts(), 1u) << "pages are compared once";
+}
+
+// Pages cannot be compared before what is spooled has arrived, and others have the database open: a drain that moves is no reason to hold
+// their WAL beyond its bounds.
+class HeldBesideADrainTest : public SpoolingTest {
+ protected:
+  ~HeldBesideADrainTest() override { g_pretended_space = nullptr; }
+  // Some states are spooled, what is known is in question, and the controller is back.
+  void HoldInDoubt() {
+    ASSERT_NO_FATAL_FAILURE(FollowOffline());
+    for (int i = 0; i < 12; ++i) ASSERT_NO_FATAL_FAILURE(Sync(*app_, "insert into t values(null, randomblob(3000))"));
+    home_.may_drain = false;
+    follower_->CompareAgain();
+    follower_->Step(cancel_);
+    ASSERT_EQ(doubts(), 1u);
+    on_begin_ = [](const v1::UploadBegin&) {
+      std::this_thread::sleep_for(milliseconds(60));
+      return absl::OkStatus();
+    };
+    controller_.connected = true;
+    home_.may_drain = true;
+  }
+  void ExpectLetGo(const std::string& reason) {
+    StepWhile([this] { return home_.gaps.empty() && Spooled() > 0; });
+    EXPECT_THAT(home_.gaps, testing::ElementsAre(reason));
+    EXPECT_GT(Spooled(), 0u) << "it was held until all had gone";
+    EXPECT_EQ(app_->Try("checkpoint truncate"), SQLITE_OK) << "the agent is in nobody's way";
+    g_pretended_space = nullptr;
+    on_begin_ = nullptr;
+    ASSERT_NO_FATAL_FAILURE(StepUntilDrained());
+    ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+    Settle();
+    ExpectShipped();
+  }
+};
+
+TEST_F(HeldBesideADrainTest, ADiskThatFillsUpEndsIt) {
+  ASSERT_NO_FATAL_FAILURE(HoldInDoubt());
+  g_pretended_space = [](struct statvfs& space) { space.f_bavail = 0; };
+  ExpectLetGo("DISK_RESERVE");
+}
+
+TEST_F(HeldBesideADrainTest, AWalThatGrowsBeyondWhatMayBeBehindEndsIt) {
+  checkpoint_bytes_ = 20 * uint64_t{4120};
+  most_behind_ = 4;
+  ASSERT_NO_FATAL_FAILURE(HoldInDoubt());
+  app_->Run("insert into t values(null, randomblob(2000000))");
+  ExpectLetGo("BEHIND");
 }
 
 }  // namespace

@@ -8,21 +8,30 @@ namespace {
 class RefusedTest : public SpoolingTest {
  protected:
   // Everything is heard, up to what would be the end of an upload; and after a moment, in which what was sent is seen to have moved.
-  void Refuse() {
-    controller_.on_request = [this](const v1::UploadRequest& request) -> absl::Status {
+  void Refuse(const absl::Status& why) {
+    controller_.on_request = [this, why](const v1::UploadRequest& request) -> absl::Status {
       if (!request.has_commit()) return absl::OkStatus();
       ++refused_;
       std::this_thread::sleep_for(milliseconds(150));
-      return Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "the store is full");
+      return why;
     };
   }
-  void FollowRefused() {
+  void Follow() {
     Make();
     app_ = std::make_unique<Application>(path_);
     app_->Run("insert into t values(2, 'b')");
     Attach();
-    Refuse();
+  }
+  void FollowRefused(const absl::Status& why = Error(absl::StatusCode::kResourceExhausted, "DISK_FULL", "the store is full")) {
+    ASSERT_NO_FATAL_FAILURE(Follow());
+    Refuse(why);
     app_->Run("insert into t values(null, randomblob(300000))");
+  }
+  void ExpectHoldEnds() {
+    StepTill([this] { return !home_.gaps.empty(); });
+    ASSERT_EQ(home_.gaps.size(), 1u);
+    EXPECT_EQ(home_.gaps[0], "LEASE_EXPIRED");
+    EXPECT_EQ(app_->Try("pragma wal_checkpoint(truncate)"), SQLITE_OK) << "the agent is in nobody's way";
   }
   // For so long at least, by the follower's own clock.
   std::chrono::milliseconds StepTill(const std::function<bool()>& done) {
@@ -59,10 +68,36 @@ TEST_F(RefusedTest, SyncsGoIntoTheSpool) {
 TEST_F(RefusedTest, WithoutASpoolTheHoldEndsAndItIsAGap) {
   snapshots_ = nullptr;
   ASSERT_NO_FATAL_FAILURE(FollowRefused());
-  StepTill([this] { return !home_.gaps.empty(); });
-  ASSERT_EQ(home_.gaps.size(), 1u);
-  EXPECT_EQ(home_.gaps[0], "LEASE_EXPIRED");
-  EXPECT_EQ(app_->Try("pragma wal_checkpoint(truncate)"), SQLITE_OK) << "the agent is in nobody's way";
+  ExpectHoldEnds();
+}
+
+// Its disk fails: that sounds as a proxy that cuts streams does, but nothing becomes durable any more.
+TEST_F(RefusedTest, SoItDoesWhereTheControllerFailsAgainAndAgain) {
+  snapshots_ = nullptr;
+  ASSERT_NO_FATAL_FAILURE(FollowRefused(Error(absl::StatusCode::kInternal, "IO_ERROR", "the disk fails")));
+  ExpectHoldEnds();
+}
+
+// A proxy resets each stream after a moment, and says that it was an error within: what has arrived by then is not sent again.
+TEST_F(RefusedTest, WhatArrivesThroughStreamsThatAreResetIsProgress) {
+  snapshots_ = nullptr;
+  ASSERT_NO_FATAL_FAILURE(Follow());
+  int messages = 0, resets = 0;
+  controller_.on_request = [&](const v1::UploadRequest& request) -> absl::Status {
+    if (request.has_begin()) messages = 0;
+    if (!request.has_chunks() || ++messages < 2 || resets == 14) return absl::OkStatus();
+    ++resets;
+    std::this_thread::sleep_for(milliseconds(150));
+    return absl::InternalError("RST_STREAM with error code 2");
+  };
+  app_->Run("insert into t values(null, randomblob(5000000))");
+  const size_t commits = controller_.commits().size();
+  const milliseconds took = StepTill([&] { return controller_.commits().size() > commits; });
+  EXPECT_GT(took, lease_) << resets;
+  EXPECT_TRUE(home_.gaps.empty()) << home_.gaps[0];
+  controller_.on_request = nullptr;
+  Settle();
+  ExpectShipped();
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <optional>
+
 #include "tests/unit/agent/restore/restore_fixture.h"
 
 namespace litefleet::restore {
@@ -118,6 +120,24 @@ TEST_F(ReplaceModeTest, EverythingIsAsInTheSnapshot) {
     EXPECT_EQ(Text(path_, "user_version"), "0");
     EXPECT_EQ(LeftOver(), "");
   }
+}
+
+// Nobody has committed: that somebody is about to, whose journal looks as one that a crash has left, does not take the read-back away.
+TEST_F(RestoreFixture, ATransactionThatBeginsBehindALiveRestoreIsNoCommit) {
+  Make(path_, "old", "delete", 300);
+  MakeSnapshot("delete", 300);
+  std::optional<Application> writer;
+  at_point_ = [&](std::string_view point) {
+    if (point == "committed") writer.emplace(path_, Application::kMidWrite);
+  };
+  const Outcome outcome = Run();
+  ASSERT_TRUE(writer.has_value());
+  EXPECT_TRUE(io::Exists(path_ + "-journal"));
+  EXPECT_EQ(writer->Stop(), 0);
+  ASSERT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_EQ(outcome.mode, v1::RESTORE_MODE_LIVE);
+  EXPECT_THAT(outcome.steps, Contains(HasSubstr("read the committed state back")));
+  EXPECT_EQ(Label(path_), "new");
 }
 
 }  // namespace
