@@ -136,9 +136,9 @@ def test_a_hook_has_the_agent_let_go_and_changes_the_journal_mode():
         hooks = fleet.path("hooks")
         os.mkdir(hooks, 0o700)
         # Capture goes on while the hook runs, and is paused for the backup itself; so it is the hook that asks. The application is told, and waited for.
-        release = f"{lf.BIN}/litefleet-agent release ledger --seconds 20 --config {fleet.path('alpha.toml')}"
+        release = f"'{lf.BIN}/litefleet-agent' release ledger --seconds 20 --config '{fleet.path('alpha.toml')}'"
         with open(os.open(f"{hooks}/before", os.O_WRONLY | os.O_CREAT, 0o700), "w", encoding="utf-8") as file:
-            file.write(f"#!/bin/sh\n{release} || exit 1\ntouch {asked}\nfor i in $(seq 300); do [ ! -e {answer} ] || exec cat {answer}; sleep 0.1; done\nexit 1\n")
+            file.write(f"#!/bin/sh\n{release} || exit 1\ntouch '{asked}'\nfor i in $(seq 300); do [ ! -e '{answer}' ] || exec cat '{answer}'; sleep 0.1; done\nexit 1\n")
         settings = f'[hooks]\ndirectory = "{hooks}"'
         agent = fleet.agent("alpha", {"ledger": (database, INTERVAL + f'\nbefore_backup = "{hooks}/before"')}, settings=settings)
         wait_following(fleet, agent)

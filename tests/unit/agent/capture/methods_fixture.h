@@ -46,6 +46,16 @@ class MethodsTest : public CaptureTest, public testing::WithParamInterface<Cell>
     }
   }
 
+  // The program that reads for it is beside this one, and has to be started by a user without rights.
+  static bool AnybodyMayComeToThePrograms() {
+    using std::filesystem::perms;
+    std::filesystem::path at = std::filesystem::read_symlink("/proc/self/exe");
+    while (at.has_relative_path()) {
+      at = at.parent_path();
+      if ((std::filesystem::status(at).permissions() & perms::others_exec) == perms::none) return false;
+    }
+    return true;
+  }
   // What was backed up, as a database file; a reason where there is none.
   std::string Take(const std::string& stored) {
     OnlineOptions options = Options(path_);
