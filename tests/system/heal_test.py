@@ -140,8 +140,8 @@ def test_damage_is_marked_shown_and_healed_by_the_device_also_in_deltas():
 def wait_until_all_are_whole(device):
     lf.wait_until("all is healed", lambda: not device.fleet.cli("-o", "json", "operation", "list", "--active").json["items"]
                   and set(device.states().values()) == {"committed"}, 60, 0.2)
-    healed = device.status()
-    lf.expect_equal((healed["quarantined_chunks"], healed["wanted_chunks"], healed["damaged_snapshots"]), (0, 0, 0), "status")
+    figures = lambda: [device.status()[name] for name in ("quarantined_chunks", "wanted_chunks", "damaged_snapshots")]
+    lf.wait_until("status says so", lambda: figures() == [0, 0, 0], 60, 0.2)
     device.expect_all_restorable()
 
 
