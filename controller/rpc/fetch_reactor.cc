@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "common/base/status.h"
+#include "common/format/extent.h"
+#include "common/rpc/channel.h"
 #include "common/rpc/server_stream.h"
 #include "controller/restore/packer.h"
 #include "fmt/format.h"
@@ -14,8 +16,11 @@ namespace litefleet::rpc {
 namespace {
 
 constexpr size_t kMessagesAhead = 4;
-// A message is sent when it has this much; what is not compressed yet counts as half of it.
+// A message is sent when it has this much; what is not compressed yet counts as half of it, and may turn out to gain nothing: then it has
+// no more than fits (kMaxMessageBytes, less what runs and names take).
 constexpr size_t kMessageBytes = 512 << 10;
+constexpr size_t kMostBytes = 1 << 20;
+static_assert(kMostBytes < kMaxMessageBytes);
 constexpr size_t kNameBytes = 64 << 10;
 constexpr int kMaxRuns = 100'000;
 constexpr size_t kMaxHaveBytes = 1 << 20;
@@ -85,10 +90,11 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
     }
     if (names_ != nullptr) return Names();
     std::vector<restore::StoredChunk> chunks;
-    for (size_t bytes = 0; bytes < kMessageBytes;) {
+    for (size_t bytes = 0, most = 0; bytes < kMessageBytes && most + format::kExtentBytes <= kMostBytes;) {
       LF_ASSIGN_OR_RETURN(std::optional<restore::StoredChunk> chunk, reader_->Next());
       if (!chunk.has_value()) break;
       bytes += chunk->data.empty() ? chunk->raw_bytes / 2 : chunk->data.size();
+      most += chunk->data.empty() ? chunk->raw_bytes : chunk->data.size();
       chunks.push_back(*std::move(chunk));
     }
     if (chunks.empty()) return std::optional<v1::FetchResponse>();

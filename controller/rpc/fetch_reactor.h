@@ -1,6 +1,6 @@
 // Fetch: the chunks of a snapshot for the device whose restore order names it, read and verified on an executor.
 //
-// Bounds: four messages of at most 1.25 MiB wait, and four such chunks are compressed to be written. The right to fetch is asked once, at
+// Bounds: four messages of at most 1 MiB wait, and four extents are compressed to be written. The right to fetch is asked once, at
 // the beginning; a cancelled order ends the fetch on the device's side, a revoked device's calls are cancelled. An error ends the stream,
 // and nothing that was sent before it was unverified. Under a total rate (FairRate) the next message is made when the device's turn has
 // come.

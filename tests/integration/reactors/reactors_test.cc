@@ -5,9 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <deque>
 #include <functional>
 #include <future>
+#include <optional>
+#include <random>
 #include <thread>
+#include <vector>
 
 #include "common/base/proto_time.h"
 #include "common/rpc/channel.h"
@@ -59,6 +63,7 @@ class CountingReaders final : public restore::SnapshotReaderFactory {
     return real_.OpenDifferent(snapshot, wanted, std::move(have));
   }
   absl::StatusOr<std::unique_ptr<restore::NameReader>> OpenNames(const SnapshotId& snapshot) override { return real_.OpenNames(snapshot); }
+  std::optional<std::deque<restore::StoredChunk>> instead;  // what readers have
   std::atomic<int> chunks{0};
   std::atomic<int> open{0};
 
@@ -72,7 +77,11 @@ class CountingReaders final : public restore::SnapshotReaderFactory {
     const restore::SnapshotGeometry& geometry() const override { return real_->geometry(); }
     absl::StatusOr<std::optional<restore::StoredChunk>> Next() override {
       ++counts_.chunks;
-      return real_->Next();
+      if (!counts_.instead.has_value()) return real_->Next();
+      if (counts_.instead->empty()) return std::nullopt;
+      restore::StoredChunk chunk = std::move(counts_.instead->front());
+      counts_.instead->pop_front();
+      return chunk;
     }
 
    private:
@@ -280,6 +289,48 @@ TEST_F(ReactorsTest, ASlowFetchHoldsNeitherMemoryNorTheOnlyThread) {
   EXPECT_TRUE(ReadAll(*slow, pages).ok());
   EXPECT_EQ(pages, 64u * 200) << "everything, in the end";
   EXPECT_TRUE(Await([&] { return readers_->open == 0 && !Pinned(snapshot); }));
+}
+
+// An agent refuses a message that is larger. What is put together has its size when it was compressed, and may gain nothing.
+TEST_F(ReactorsTest, WhatDoesNotCompressFitsIntoAMessage) {
+  const std::string snapshot = Store(Big());
+  const std::string operation = StartRestore(snapshot);
+  std::mt19937_64 random(1);
+  struct Case {
+    std::vector<size_t> together, stored;  // KiB
+    bool stored_first;
+  };
+  for (const Case& each : {Case{{256, 256, 256, 256}, {100}, true}, Case{{256, 256, 256, 252}, {256}, false},
+                           Case{{256, 256, 256, 256}, {}, true}, Case{{4, 256, 256, 256, 256, 256, 256, 256}, {255}, true}}) {
+    std::deque<restore::StoredChunk> chunks;
+    uint64_t bytes = 0;
+    const auto add = [&](size_t kib, bool stored) {
+      restore::StoredChunk& chunk = chunks.emplace_back();
+      chunk.raw_bytes = static_cast<uint32_t>(kib << 10);
+      chunk.page_count = chunk.raw_bytes / 4096;
+      Bytes content(chunk.raw_bytes);
+      for (std::byte& byte : content) byte = static_cast<std::byte>(random());
+      bytes += content.size();
+      if (stored) {
+        chunk.data.assign(AsText(content));
+      } else {
+        chunk.raw = std::move(content);
+      }
+    };
+    for (int turn = 0; turn < 2; ++turn) {
+      for (const size_t kib : (turn == 0) == each.stored_first ? each.stored : each.together) add(kib, (turn == 0) == each.stored_first);
+    }
+    readers_->instead = std::move(chunks);
+    const auto fetching = Fetch(operation, snapshot);
+    v1::FetchResponse message;
+    uint64_t came = 0;
+    while (fetching->stream->Read(&message)) {
+      EXPECT_LE(message.ByteSizeLong(), static_cast<size_t>(kMaxMessageBytes));
+      for (const v1::FetchedChunk& chunk : message.chunks().chunks()) came += chunk.chunk().data().size();
+    }
+    EXPECT_TRUE(fetching->stream->Finish().ok());
+    EXPECT_EQ(came, bytes);
+  }
 }
 
 TEST_F(ReactorsTest, AFetchWhoseClientGoesAwayLetsGoOfTheSnapshot) {
