@@ -115,8 +115,14 @@ bool Maintenance::PruneIsDue() {
   const auto reading = deps_.time.Tick();
   const auto last = deps_.last_prune();
   if (!reading.ok() || !reading->hold.empty() || !last.ok()) return false;
-  // One that ended in the future did so under a clock that an operator has taken back since.
-  return !last->has_value() || reading->time < **last || reading->time - **last >= options_.prune_every;
+  const auto passed = [&](const std::optional<SystemTime>& since, std::chrono::milliseconds time) {
+    // What was in the future was under a clock that an operator has taken back since.
+    return !since.has_value() || reading->time < *since || reading->time - *since >= time;
+  };
+  // One that fails, as where a pack cannot be removed, has read the whole store for it.
+  if (!passed(*last, options_.prune_every) || !passed(due_at_, options_.prune_every / 4)) return false;
+  due_at_ = reading->time;
+  return true;
 }
 
 void Maintenance::Work() {

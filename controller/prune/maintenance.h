@@ -70,6 +70,7 @@ class Maintenance {
 
   const MaintenanceDeps deps_;
   const MaintenanceOptions options_;
+  std::optional<SystemTime> due_at_;  // when one was found to be due last; the worker's
   mutable Mutex mu_;
   CondVar wake_;
   bool stop_ ABSL_GUARDED_BY(mu_) = false;

@@ -50,7 +50,11 @@ class MaintenanceTest : public ingest::IngestTest {
                                                                   .time = time,
                                                                   .fleet = *fleet,
                                                                   .store = *path.store,
-                                                                  .last_prune = [this] { return pruning.LastPrune(); }},
+                                                                  .last_prune =
+                                                                      [this] {
+                                                                        ++asked;
+                                                                        return pruning.LastPrune();
+                                                                      }},
                                                   options);
     }
     v1::Operation End(const std::string& id) {
@@ -63,6 +67,7 @@ class MaintenanceTest : public ingest::IngestTest {
         std::this_thread::yield();
       }
     }
+    std::atomic<int> asked{0};             // whether one is due
     std::function<void()> before_rewrite;  // of the first pack; set before anything runs
     std::function<void()> after_trash;     // of what retention let go of one database; the same
     catalog::OperationCatalog operations;
@@ -193,6 +198,33 @@ TEST_F(MaintenanceTest, APruneThatEndedInTheFutureIsNoReasonToWait) {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
   while (*controller.pruning.LastPrune() == ahead && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
   EXPECT_EQ(ToUnixMillis(**controller.pruning.LastPrune()), ToUnixMillis(clock_.Now()));
+}
+
+// It has read all manifests when it fails; the next look is not the time for another.
+TEST_F(MaintenanceTest, AScheduledPruneThatFailsIsNotRepeatedAtEachLook) {
+  Open();
+  MaintenanceOptions options;
+  options.retention_every = std::chrono::milliseconds(10);
+  Controller controller(*path_, clock_, options);
+  ASSERT_TRUE(path_->db
+                  ->Write([](sqlite3* db) {
+                    return sqlite::Execute(
+                        db, "create trigger refuse before update of report on prune_state begin select raise(abort, 'refused'); end");
+                  })
+                  .ok());
+  ASSERT_TRUE(controller.maintenance->Begin().ok());
+  const auto after_looks = [&](int looks) {
+    const int until = controller.asked + looks;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(30);
+    while (controller.asked < until && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    EXPECT_GE(controller.asked, until);
+    return path_->Count("select count(*) from operation");
+  };
+  EXPECT_EQ(after_looks(5), 1);
+  clock_.Advance(std::chrono::hours(5));
+  EXPECT_EQ(after_looks(5), 1);
+  clock_.Advance(std::chrono::hours(2));
+  EXPECT_EQ(after_looks(5), 2);
 }
 
 TEST_F(MaintenanceTest, OneOfWhichNobodyKnowsHowItWasMeantFails) {
