@@ -145,6 +145,7 @@ void Follower::Waits(std::string_view reason, const std::string& message) {
 void Follower::CompareDetached(const CancelToken& cancel) {
   if (CompareWay() == Way::kNone) return Waits("LEASE_EXPIRED", "the controller could not be reached");
   if (waits_since_.has_value() && !gap_.has_value()) Waits("COMPARE_LATER", kComparedLate);
+  came_.reset();  // not every comparison comes as far as looking
   const SteadyTime began = clock_.Steady();
   const auto facts = capture::FileFactsOf(options_.source.path, clock_.Now());
   const bool at_rest = facts.has_value() && facts->quiet && facts->bare;

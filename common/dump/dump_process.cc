@@ -200,7 +200,8 @@ absl::Status DumpProcess::Verdict() {
   }
   if (word == "failed") {
     return Error(Code::kResourceExhausted, "DUMP_FAILED", text,
-                 "rows of more than 128 MiB are not dumped; a copy of the pages (methods online and file, format db) has no such limit");
+                 "a row of more than 128 MiB is not dumped, if it was that; a copy of the pages (methods online and file, format db) has "
+                 "no such limit");
   }
   return check::HelperFailed(check::HelperProcess::HowItEnded(status));
 }
