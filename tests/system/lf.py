@@ -3,6 +3,7 @@
 A test file defines functions and ends with `lf.main(globals())`: every function named test_* is run in turn and reported as
 "PASS system.FILE.NAME", "FAIL ..." with what went wrong, or "SKIP ...: reason" where it raised lf.Skip.
 """
+import calendar
 import contextlib
 import hashlib
 import json
@@ -343,6 +344,11 @@ def slow_to_check(path, seconds):
         row = "insert into slow values(instr(zeroblob(4000000 + {}), x'01'));\n"
         text.write("begin;\ncreate table slow(a);\n" + "".join(row.format(i % 2) for i in range(seconds * 100)) + "commit;\n")
     return path
+
+
+def seconds_of(text):
+    """Of a time as the programs print it, which has no fraction where it is a whole second: as text it would be later than its own tenths."""
+    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:-1])
 
 
 def content(path):

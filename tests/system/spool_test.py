@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """A device that is offline keeps its schedule: snapshots wait in its spool, arrive in their order, and what is missing is told."""
-import calendar
 import glob
 import os
 import sqlite3
@@ -120,7 +119,7 @@ def test_snapshots_of_an_offline_device_arrive_in_their_order():
         new = [snapshot for snapshot in fleet.snapshots("alpha/app") if snapshot["id"] not in before]
         new.sort(key=lambda snapshot: snapshot["sequence"])
         taken = [snapshot["taken_at"] for snapshot in new]
-        lf.expect_equal(taken, sorted(taken), "the order of what was taken is that of what came")
+        lf.expect_equal(taken, sorted(taken, key=lf.seconds_of), "the order of what was taken is that of what came")
         states = []
         for snapshot in new:
             path = fleet.download(snapshot["id"])
@@ -133,7 +132,7 @@ def test_snapshots_of_an_offline_device_arrive_in_their_order():
         # Also when it was taken: after it was made, and before it was seen in the spool. A second for what the clocks are measured by.
         for place, (made, seen) in zip(places, device.between):
             for name in ("taken_at", "effective_at"):
-                at = seconds_of(new[place][name])
+                at = lf.seconds_of(new[place][name])
                 lf.expect(made - 1 <= at <= seen + 1, f"{name} {at} is not between {made} and {seen}: {new[place]}")
         # The operations are there, with the times that they had on the device.
         operations = {operation["snapshot"]: operation for operation in fleet.cli("-o", "json", "operation", "list").json["items"]}
@@ -231,12 +230,8 @@ def test_what_is_not_configured_any_more_arrives_all_the_same():
         lf.expect_equal(lf.content(fleet.download(newest["id"])), device.contents[-1], "the newest state")
 
 
-def seconds_of(text):
-    return calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S")) + float("0" + text[19:-1])
-
-
 def middle(begin, end):
-    at = (seconds_of(begin) + seconds_of(end)) / 2
+    at = (lf.seconds_of(begin) + lf.seconds_of(end)) / 2
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at)) + f".{int(at % 1 * 1000):03d}Z"
 
 
