@@ -20,7 +20,8 @@ inline std::function<void(struct statvfs&)> g_pretended_space;
 
 }  // namespace litefleet
 
-// In the place of the C library's, which ask the same.
+// In the place of the C library's, which ask the same. Each program has one source that includes this.
+// NOLINTBEGIN(misc-definitions-in-headers)
 extern "C" int statfs(const char* path, struct statfs* result) noexcept {
   using Real = int (*)(const char*, struct statfs*);
 #if defined(__USE_FILE_OFFSET64)
@@ -45,5 +46,6 @@ extern "C" int statvfs(const char* path, struct statvfs* result) noexcept {
   if (answer == 0 && litefleet::g_pretended_space) litefleet::g_pretended_space(*result);
   return answer;
 }
+// NOLINTEND(misc-definitions-in-headers)
 
 #endif  // LITEFLEET_TESTS_FAKES_PRETENDED_FILE_SYSTEM_H_

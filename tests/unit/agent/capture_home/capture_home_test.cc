@@ -57,10 +57,14 @@ class CaptureHomeTest : public testing::Test {
     config_.databases.push_back(database);
     Begin();
   }
+
+ public:
   ~CaptureHomeTest() override {
     home_.reset();
     std::filesystem::remove_all(path_);
   }
+
+ protected:
   // An agent that is there already is killed.
   void Begin() {
     home_.reset();
@@ -166,7 +170,11 @@ class WithoutASyncTest : public CaptureHomeTest {
     application_.Run("pragma journal_mode=wal");
     application_.Run("create table t(v)");
   }
+
+ public:
   ~WithoutASyncTest() override { home_.reset(); }
+
+ protected:
   void ForgetCaptures() { EXPECT_TRUE(std::filesystem::remove(path_ + "/capture.state")); }
   void SyncAndForget() {
     controller_.connected = true;

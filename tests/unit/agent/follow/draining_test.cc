@@ -352,8 +352,10 @@ TEST_F(DrainingTest, ALedgerThatIsDroppedBesideAnUploadStaysDropped) {
 // Pages cannot be compared before what is spooled has arrived, and others have the database open: a drain that moves is no reason to hold
 // their WAL beyond its bounds.
 class HeldBesideADrainTest : public SpoolingTest {
- protected:
+ public:
   ~HeldBesideADrainTest() override { g_pretended_space = nullptr; }
+
+ protected:
   // Some states are spooled, what is known is in question, and the controller is back.
   void HoldInDoubt() {
     ASSERT_NO_FATAL_FAILURE(FollowOffline());
