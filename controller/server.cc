@@ -162,7 +162,7 @@ struct Server::Parts {
   std::unique_ptr<ThreadPoolExecutor> work;     // catalog and fleet: short
   std::unique_ptr<ThreadPoolExecutor> streams;  // downloads and fetches: reads of the store
   std::unique_ptr<ThreadPoolExecutor> uploads;  // wait for disk and catalog
-  std::unique_ptr<ThreadPoolExecutor> digests;  // as many as cores: decompress, hash, compress
+  std::unique_ptr<ThreadPoolExecutor> digests;  // as many as cores: decompress and hash
   std::unique_ptr<flow::FairSlots> upload_slots;
   std::unique_ptr<flow::FairRate> upload_rate;
   std::unique_ptr<flow::FairRate> fetch_rate;
@@ -439,7 +439,8 @@ absl::Status Server::Parts::MakeServices() {
         context, {.ingest = ingest.get(), .executor = uploads.get(), .rate = upload_rate.get(), .slots = upload_slots.get()}, caller);
   };
   agent.fetch = [this](grpc::CallbackServerContext* context, const rpc::Caller& caller, const v1::FetchRequest& request) {
-    return rpc::NewFetchReactor(context, {readers.get(), fleet.get(), streams.get(), digests.get(), fetch_rate.get()}, caller, request);
+    const rpc::FetchDeps deps{.readers = readers.get(), .fleet = fleet.get(), .executor = streams.get(), .rate = fetch_rate.get()};
+    return rpc::NewFetchReactor(context, deps, caller, request);
   };
   agent_service = rpc::MakeAgentService(std::move(agent));
   return absl::OkStatus();
@@ -538,10 +539,10 @@ void Server::Parts::Stop() {
     if (rate != nullptr) rate->Stop();
   }
   if (files != nullptr) files->Stop();
-  // What is queued still uses everything else; uploads and streams wait for digests.
+  // What is queued still uses everything else; an upload waits for its digests.
   uploads.reset();
-  streams.reset();
   digests.reset();
+  streams.reset();
   work.reset();
   files.reset();
   maintenance.reset();

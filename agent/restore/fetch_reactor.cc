@@ -17,7 +17,7 @@
 namespace litefleet::restore {
 namespace {
 
-constexpr size_t kQueuedMessages = 4;  // 1 MiB each
+constexpr size_t kQueuedMessages = 4;  // under 1 MiB each
 
 // Owns itself from Start until OnDone. A hold lets reads be started outside of reactions while the queue was full.
 class FetchReactor final : public grpc::ClientReadReactor<v1::FetchResponse>, public std::enable_shared_from_this<FetchReactor> {

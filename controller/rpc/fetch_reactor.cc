@@ -6,25 +6,17 @@
 #include <vector>
 
 #include "common/base/status.h"
-#include "common/format/extent.h"
-#include "common/rpc/channel.h"
 #include "common/rpc/server_stream.h"
-#include "controller/restore/packer.h"
 #include "fmt/format.h"
 
 namespace litefleet::rpc {
 namespace {
 
 constexpr size_t kMessagesAhead = 4;
-// A message is sent when it has this much; what is not compressed yet counts as half of it, and may turn out to gain nothing: then it has
-// no more than fits (kMaxMessageBytes, less what runs and names take).
-constexpr size_t kMessageBytes = 512 << 10;
-constexpr size_t kMostBytes = 1 << 20;
-static_assert(kMostBytes < kMaxMessageBytes);
+constexpr size_t kMessageBytes = 512 << 10;  // a message is sent when it has this much
 constexpr size_t kNameBytes = 64 << 10;
 constexpr int kMaxRuns = 100'000;
 constexpr size_t kMaxHaveBytes = 1 << 20;
-constexpr int kLevel = 1;
 constexpr int kDifferenceLevel = 3;  // of pages that differ: they are few, and worth more time
 
 class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResponse>, v1::FetchResponse> {
@@ -89,31 +81,26 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
       return message;
     }
     if (names_ != nullptr) return Names();
-    std::vector<restore::StoredChunk> chunks;
-    for (size_t bytes = 0, most = 0; bytes < kMessageBytes && most + format::kExtentBytes <= kMostBytes;) {
+    size_t bytes = 0;
+    while (bytes < kMessageBytes) {
       LF_ASSIGN_OR_RETURN(std::optional<restore::StoredChunk> chunk, reader_->Next());
       if (!chunk.has_value()) break;
-      bytes += chunk->data.empty() ? chunk->raw_bytes / 2 : chunk->data.size();
-      most += chunk->data.empty() ? chunk->raw_bytes : chunk->data.size();
-      chunks.push_back(*std::move(chunk));
+      LF_RETURN_IF_ERROR(restore::Pack(*chunk, compressor_));
+      bytes += chunk->data.size();
+      v1::FetchedChunk& out = *message.mutable_chunks()->add_chunks();
+      out.mutable_chunk()->set_name(std::string(chunk->name.AsString()));
+      out.mutable_chunk()->set_codec(static_cast<v1::Codec>(chunk->codec));
+      out.mutable_chunk()->set_raw_bytes(chunk->raw_bytes);
+      out.mutable_chunk()->set_data(std::move(chunk->data));
+      if (chunk->runs.empty()) chunk->runs.push_back({.first_page = chunk->first_page, .page_count = chunk->page_count});
+      for (const restore::WantedRun& pages : chunk->runs) {
+        v1::PageRun& run = *out.add_runs();
+        run.set_first_page(pages.first_page);
+        run.set_page_count(pages.page_count);
+      }
     }
-    if (chunks.empty()) return std::optional<v1::FetchResponse>();
-    LF_RETURN_IF_ERROR(packer_->Pack(chunks));
-    for (restore::StoredChunk& chunk : chunks) Append(std::move(chunk), *message.mutable_chunks()->add_chunks());
+    if (message.chunks().chunks_size() == 0) return std::optional<v1::FetchResponse>();
     return message;
-  }
-
-  static void Append(restore::StoredChunk chunk, v1::FetchedChunk& out) {
-    out.mutable_chunk()->set_name(std::string(chunk.name.AsString()));
-    out.mutable_chunk()->set_codec(static_cast<v1::Codec>(chunk.codec));
-    out.mutable_chunk()->set_raw_bytes(chunk.raw_bytes);
-    out.mutable_chunk()->set_data(std::move(chunk.data));
-    if (chunk.runs.empty()) chunk.runs.push_back({.first_page = chunk.first_page, .page_count = chunk.page_count});
-    for (const restore::WantedRun& pages : chunk.runs) {
-      v1::PageRun& run = *out.add_runs();
-      run.set_first_page(pages.first_page);
-      run.set_page_count(pages.page_count);
-    }
   }
 
   absl::StatusOr<std::optional<v1::FetchResponse>> Names() {
@@ -151,11 +138,11 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
     std::vector<restore::WantedRun> wanted;
     wanted.reserve(static_cast<size_t>(request_.runs_size()));
     for (const v1::PageRun& run : request_.runs()) wanted.push_back({.first_page = run.first_page(), .page_count = run.page_count()});
-    packer_.emplace(deps_.packing, request_.have().empty() ? kLevel : kDifferenceLevel);
     if (request_.have().empty()) {
       LF_ASSIGN_OR_RETURN(reader_, deps_.readers->Open(snapshot, wanted));
       return absl::OkStatus();
     }
+    compressor_ = format::ChunkCompressor(kDifferenceLevel);
     LF_ASSIGN_OR_RETURN(reader_, deps_.readers->OpenDifferent(snapshot, wanted, request_.have()));
     return absl::OkStatus();
   }
@@ -168,7 +155,7 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
   std::unique_ptr<restore::NameReader> names_;
   uint32_t named_ = 0;
   std::optional<v1::FetchResponse> next_;
-  std::optional<restore::Packer> packer_;
+  format::ChunkCompressor compressor_{1};
 };
 
 }  // namespace
