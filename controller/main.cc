@@ -7,8 +7,10 @@
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <thread>
 
 #include "common/base/heap.h"
 #include "common/base/status.h"
@@ -306,6 +308,8 @@ static int Main(int argc, char** argv) {
 }
 
 int main(int argc, char** argv) {
-  litefleet::SetUpHeap({.kept = 16 << 20});
+  // A commit opens up to 28 MiB of chunks, on any of 64 threads. In a heap for each few of them that adds up: 455 MiB after sixty deltas of
+  // one device with 16 heaps on two cores, 156 MiB with two, in the same time.
+  litefleet::SetUpHeap({.arenas = static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 2u, 8u)), .kept = 16 << 20});
   litefleet::rpc::EndProcess(Main(argc, argv));
 }

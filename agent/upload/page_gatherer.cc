@@ -49,11 +49,8 @@ struct PageGatherer::RawPayload final : PackablePayload {
   RawPayload(std::shared_ptr<Buffers> owner, std::unique_ptr<Bytes> content) : buffers(std::move(owner)), bytes(std::move(content)) {}
   ~RawPayload() override { buffers->GiveBack(std::move(bytes)); }
   absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) override {
-    // Compressed into room for the worst case, kept in what it needs.
-    thread_local std::string room;
     PackedChunk packed;
-    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(*bytes, room));
-    packed.data.assign(room);
+    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(*bytes, packed.data));
     return packed;
   }
   absl::StatusOr<std::string> Raw() const override { return std::string(AsText(*bytes)); }

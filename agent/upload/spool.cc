@@ -170,10 +170,8 @@ struct Spool::SpooledPayload final : PackablePayload {
     packed.data.resize(place.stored_bytes);
     LF_RETURN_IF_ERROR(io::PreadAll(spool.fd_.get(), std::as_writable_bytes(std::span(packed.data)), place.offset, spool.path_));
     if (packed.codec != format::Codec::kRaw) return packed;
-    thread_local std::string room;
     PackedChunk smaller;
-    LF_ASSIGN_OR_RETURN(smaller.codec, compressor.Compress(AsBytes(packed.data), room));
-    smaller.data.assign(room);
+    LF_ASSIGN_OR_RETURN(smaller.codec, compressor.Compress(AsBytes(packed.data), smaller.data));
     return smaller;
   }
   absl::StatusOr<std::string> Raw() const override {

@@ -15,10 +15,8 @@ using google::protobuf::util::TimeUtil;
 struct SegmentPayload final : PackablePayload {
   explicit SegmentPayload(Bytes content) : pages(std::move(content)) {}
   absl::StatusOr<PackedChunk> Pack(format::ChunkCompressor& compressor) override {
-    thread_local std::string room;
     PackedChunk packed;
-    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(pages, room));
-    packed.data.assign(room);
+    LF_ASSIGN_OR_RETURN(packed.codec, compressor.Compress(pages, packed.data));
     return packed;
   }
   absl::StatusOr<std::string> Raw() const override { return std::string(AsText(pages)); }

@@ -22,6 +22,9 @@ constexpr int kQuickHashLog = 12;
 struct ChunkCompressor::State {
   ~State() { ZSTD_freeCCtx(context); }
   ZSTD_CCtx* context = nullptr;
+  // Where it is compressed to: what is given out has the size that it needs, and is not filled with zeros first.
+  std::unique_ptr<char[]> room;
+  size_t room_bytes = 0;
 };
 
 ChunkCompressor::ChunkCompressor(int level) : state_(std::make_unique<State>()) {
@@ -34,8 +37,11 @@ ChunkCompressor::ChunkCompressor(ChunkCompressor&&) noexcept = default;
 ChunkCompressor& ChunkCompressor::operator=(ChunkCompressor&&) noexcept = default;
 
 absl::StatusOr<Codec> ChunkCompressor::Compress(ByteView raw, std::string& out) {
-  out.resize(ZSTD_compressBound(raw.size()));
-  const size_t size = ZSTD_compress2(state_->context, out.data(), out.size(), raw.data(), raw.size());
+  if (const size_t bound = ZSTD_compressBound(raw.size()); state_->room_bytes < bound) {
+    state_->room = std::make_unique_for_overwrite<char[]>(bound);
+    state_->room_bytes = bound;
+  }
+  const size_t size = ZSTD_compress2(state_->context, state_->room.get(), state_->room_bytes, raw.data(), raw.size());
   if (ZSTD_isError(size)) {
     return Error(absl::StatusCode::kInternal, "COMPRESSION_FAILED", fmt::format("zstd: {}", ZSTD_getErrorName(size)));
   }
@@ -43,7 +49,7 @@ absl::StatusOr<Codec> ChunkCompressor::Compress(ByteView raw, std::string& out) 
     out.assign(AsText(raw));
     return Codec::kRaw;
   }
-  out.resize(size);
+  out.assign(state_->room.get(), size);
   return Codec::kZstd;
 }
 

@@ -76,6 +76,7 @@ const OpenChunk* ChunkReader::Keep(OpenChunk opened) {
   index_.insert_or_assign(name, opened_.begin());
   while (opened_bytes_ > kOpenedCap && opened_.size() > 1) {
     opened_bytes_ -= opened_.back().raw.size();
+    spare_ = std::move(opened_.back().raw);
     if (const auto it = index_.find(opened_.back().name); it != index_.end() && &*it->second == &opened_.back()) index_.erase(it);
     opened_.pop_back();
   }
@@ -84,7 +85,7 @@ const OpenChunk* ChunkReader::Keep(OpenChunk opened) {
 
 absl::StatusOr<const OpenChunk*> ChunkReader::Open(const ChunkRef& chunk) {
   if (const OpenChunk* const known = Opened(chunk); known != nullptr && known->digests != nullptr) return known;
-  OpenChunk opened{.name = chunk.name, .raw = {}, .digests = nullptr};
+  OpenChunk opened{.name = chunk.name, .raw = std::exchange(spare_, {}), .digests = nullptr};
   auto digests = std::make_shared<std::vector<format::PageDigest>>();
   LF_RETURN_IF_ERROR(OpenInto(chunk, opened.raw, digests.get()));
   opened.digests = std::move(digests);
@@ -94,7 +95,7 @@ absl::StatusOr<const OpenChunk*> ChunkReader::Open(const ChunkRef& chunk) {
 
 absl::StatusOr<const OpenChunk*> ChunkReader::Content(const ChunkRef& chunk) {
   if (const OpenChunk* const known = Opened(chunk); known != nullptr) return known;
-  OpenChunk opened{.name = chunk.name, .raw = {}, .digests = nullptr};
+  OpenChunk opened{.name = chunk.name, .raw = std::exchange(spare_, {}), .digests = nullptr};
   LF_ASSIGN_OR_RETURN(const store::StoredRecord record, ReadStored(chunk));
   LF_RETURN_IF_ERROR(decompressor_.Decompress(record.header.codec, AsBytes(record.payload), record.header.raw_bytes, opened.raw));
   return Keep(std::move(opened));

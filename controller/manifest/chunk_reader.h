@@ -64,6 +64,7 @@ class ChunkReader {
   std::list<OpenChunk> opened_;  // the last used first
   absl::flat_hash_map<format::ChunkName, std::list<OpenChunk>::iterator> index_;
   size_t opened_bytes_ = 0;
+  Bytes spare_;  // of the chunk that was let go last: the next one fills it
   Bytes scratch_;
 };
 

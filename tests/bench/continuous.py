@@ -86,7 +86,6 @@ def measure(bench, row):
     two_writers(bench, row)
     lag(bench, row)
     idle(bench, row)
-    restore_in_the_middle(bench, row, bench.options.capture_seconds)
 
 
 def newest_has(fleet, rows):
