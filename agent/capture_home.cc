@@ -27,6 +27,8 @@ using std::chrono::seconds;
 
 constexpr seconds kWriteStates{10};
 constexpr std::chrono::minutes kWriteAtRest{5};
+// What there is to be said of one database costs some microseconds: of hundreds it is asked more rarely.
+constexpr milliseconds kAskForEach{10};
 constexpr seconds kReleaseWait{1};
 constexpr seconds kLongestRelease{3600};
 constexpr uint64_t kMostBehind = 256 << 20;
@@ -272,6 +274,8 @@ void CaptureHome::Stop() {
 
 void CaptureHome::WriteStates(const config::AgentConfig& config) {
   const SteadyTime now = clock_.Steady();
+  if (now < ask_at_) return;
+  ask_at_ = now + kAskForEach * config.databases.size();
   std::string states, news;
   storage::v1::AgentCaptures captures;
   captures.set_format(1);

@@ -97,6 +97,7 @@ class CaptureHome final : public follow::CaptureMemory {
   std::string states_;                                        // what of it is no time
   std::string news_;                                          // all but until when nothing is new
   std::optional<SteadyTime> written_at_;
+  SteadyTime ask_at_;
   follow::Capturing capturing_;              // goes before what its threads use
   std::map<std::string, Release> releases_;  // pauses of it
 };

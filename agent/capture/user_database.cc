@@ -164,6 +164,8 @@ absl::Status UserDatabase::Connect() {
   }
   const char* name = sqlite3_db_filename(raw, "main");
   real_path_ = name == nullptr ? options_.path : name;
+  wal_path_ = real_path_ + "-wal";
+  index_path_ = real_path_ + "-shm";
   struct stat st {};
   if (stat(real_path_.c_str(), &st) != 0) {
     const int error = errno;
@@ -423,8 +425,7 @@ absl::Status UserDatabase::CheckWalIsOfIndex() {
 
 bool UserDatabase::HasFilesOfPath() const {
   if (FileIdOf(real_path_) != file_id_) return false;
-  return !wal_files_.has_value() ||
-         (FileIdOf(real_path_ + "-wal") == wal_files_->wal && FileIdOf(real_path_ + "-shm") == wal_files_->index);
+  return !wal_files_.has_value() || (FileIdOf(wal_path_) == wal_files_->wal && FileIdOf(index_path_) == wal_files_->index);
 }
 
 void UserDatabase::EndRead() {

@@ -179,6 +179,7 @@ class UserDatabase {
 
   const UserDatabaseOptions options_;
   std::string real_path_;
+  std::string wal_path_, index_path_;  // of who looks every second
   FileId file_id_;
   LockedFile locked_file_;
   // What was at the paths when the first read of this connection had opened them; unset: none has.

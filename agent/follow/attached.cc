@@ -193,7 +193,10 @@ absl::Status Attached::Replaced() const {
   return Error(absl::StatusCode::kAborted, "DATABASE_REPLACED", fmt::format("another file is at {} now, or another WAL", options_.path));
 }
 
-bool Attached::SameFiles() { return FileIdOf(holder().path()) == holder().file_id() && holder().HasFilesOfPath(); }
+bool Attached::SameFiles() {
+  const bool linked = holder().path() != holder().real_path();
+  return (!linked || FileIdOf(holder().path()) == holder().file_id()) && holder().HasFilesOfPath();
+}
 
 absl::StatusOr<capture::UserDatabase::Checkpointed> Attached::Checkpoint() {
   LF_ASSIGN_OR_RETURN(Connection* const spare, Spare());
