@@ -1,5 +1,6 @@
 #include "controller/catalog/deletion_catalog.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -28,14 +29,18 @@ absl::StatusOr<int64_t> Next(sqlite::Connection db, std::string_view sql) {
 
 struct Row {
   int64_t key = 0, database = 0, state = 0;
-  bool pinned = false;
+  bool pinned = false;       // however long that was to hold
+  int64_t pinned_until = 0;  // 0: until it is unpinned
+
+  bool PinnedAt(int64_t now_ms) const { return pinned && (pinned_until == 0 || now_ms < pinned_until); }
 };
 
 absl::StatusOr<Row> Find(sqlite3* db, const SnapshotId& id) {
-  LF_ASSIGN_OR_RETURN(Statement get, Statement::Prepare(db, "select key, database, state, pinned from snapshot where id = ?"));
+  LF_ASSIGN_OR_RETURN(Statement get,
+                      Statement::Prepare(db, "select key, database, state, pinned, pinned_until from snapshot where id = ?"));
   LF_ASSIGN_OR_RETURN(const bool found, get.Bind(1, id.value()).Step());
   if (!found) return NotFound(id);
-  return Row{.key = get.Int(0), .database = get.Int(1), .state = get.Int(2), .pinned = get.Int(3) != 0};
+  return Row{.key = get.Int(0), .database = get.Int(1), .state = get.Int(2), .pinned = get.Int(3) != 0, .pinned_until = get.Int(4)};
 }
 
 absl::StatusOr<bool> Exists(sqlite3* db, std::string_view sql, std::string_view text) {
@@ -49,7 +54,7 @@ constexpr std::string_view kOrdered = "select 1 from operation where active = 1 
 absl::Status PutInTrash(sqlite3* db, int64_t key, const std::string& by, int64_t at_ms) {
   LF_ASSIGN_OR_RETURN(Statement put, Statement::Prepare(db,
                                                         "update snapshot set trashed_from = state, state = ?1, trashed_at = ?2, "
-                                                        "trashed_by = ?3, pinned = 0 where key = ?4 and state <> ?1"));
+                                                        "trashed_by = ?3, pinned = 0, pinned_until = 0 where key = ?4 and state <> ?1"));
   return put.Bind(1, kInTrash).Bind(2, at_ms).Bind(3, by).Bind(4, key).Run();
 }
 
@@ -88,7 +93,7 @@ absl::Status DeletionCatalog::Trash(const SnapshotId& snapshot, bool force, cons
   LF_RETURN_IF_ERROR(db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const Row row, Find(db, snapshot));
     if (row.state == kInTrash) return absl::OkStatus();
-    if (row.pinned) {
+    if (row.PinnedAt(ToUnixMillis(now))) {
       return Error(absl::StatusCode::kFailedPrecondition, "SNAPSHOT_PINNED", fmt::format("snapshot {} is pinned", snapshot.value()),
                    fmt::format("litefleet snapshot unpin {}", snapshot.value()));
     }
@@ -148,15 +153,21 @@ absl::Status DeletionCatalog::Restore(const SnapshotId& snapshot) {
   });
 }
 
-absl::Status DeletionCatalog::SetPinned(const SnapshotId& snapshot, bool pinned) {
+absl::Status DeletionCatalog::SetPinned(const SnapshotId& snapshot, bool pinned, const PinLimit& limit) {
+  // A limit of 1970 or before would read as none; it has passed all the same.
+  const int64_t until = pinned && limit.until.has_value() ? std::max<int64_t>(1, ToUnixMillis(*limit.until)) : 0;
   return db_.Write([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(const Row row, Find(db, snapshot));
     if (row.state == kInTrash) {
       return Error(absl::StatusCode::kFailedPrecondition, "SNAPSHOT_IN_TRASH", fmt::format("snapshot {} is in the trash", snapshot.value()),
                    fmt::format("litefleet store trash restore {}", snapshot.value()));
     }
-    LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db, "update snapshot set pinned = ?1 where key = ?2 and pinned <> ?1"));
-    return set.Bind(1, int64_t{pinned}).Bind(2, row.key).Run();
+    const bool longer = row.pinned_until == 0 || (until != 0 && row.pinned_until >= until);
+    if (pinned && limit.at_least && row.pinned && longer) return absl::OkStatus();
+    LF_ASSIGN_OR_RETURN(Statement set, Statement::Prepare(db,
+                                                          "update snapshot set pinned = ?1, pinned_until = ?3 where key = ?2 and "
+                                                          "(pinned <> ?1 or pinned_until <> ?3)"));
+    return set.Bind(1, int64_t{pinned}).Bind(2, row.key).Bind(3, until).Run();
   });
 }
 
@@ -178,7 +189,9 @@ absl::StatusOr<int> DeletionCatalog::TrashPlanned(SeenDatabase& seen, std::span<
       const auto row = Find(db, id);
       if (absl::IsNotFound(row.status())) continue;
       LF_RETURN_IF_ERROR(row.status());
-      if (row->database != seen.database || row->state == kInTrash || row->pinned || row->key == newest || row->key == proven) continue;
+      if (row->database != seen.database || row->state == kInTrash || row->PinnedAt(ToUnixMillis(now)) || row->key == newest ||
+          row->key == proven)
+        continue;
       LF_ASSIGN_OR_RETURN(const bool ordered, Exists(db, kOrdered, id.value()));
       if (ordered) continue;
       LF_RETURN_IF_ERROR(PutInTrash(db, row->key, by, ToUnixMillis(now)));

@@ -24,12 +24,19 @@
 namespace litefleet::catalog {
 
 extern const std::string_view kDeletionSchema;
+extern const std::string_view kPinLimitSchema;
 
 // Key for a new row, for the slices of the catalog: above every one that was ever given.
 absl::StatusOr<int64_t> NextSnapshotKey(sqlite::Connection db);
 absl::StatusOr<int64_t> NextChunkId(sqlite::Connection db);
 // The newest and the newest proven snapshot of a database after `added` (or, below 0, so many fewer) came out of the trash.
 absl::Status RefreshDatabase(sqlite3* db, int64_t database, int added);
+
+// When a pin ends.
+struct PinLimit {
+  std::optional<SystemTime> until;  // from this time on it holds no more; none: until it is unpinned
+  bool at_least = false;            // one that ends later stays as it is
+};
 
 // What a plan of retention saw of a database; where it is not so any more, the plan is void.
 struct SeenDatabase {
@@ -50,8 +57,8 @@ class DeletionCatalog {
   absl::Status Trash(const SnapshotId& snapshot, bool force, const std::string& by, SystemTime now);
   // Back as it was. Errors: kNotFound SNAPSHOT_NOT_FOUND (also one that was removed), kFailedPrecondition NOT_IN_TRASH.
   absl::Status Restore(const SnapshotId& snapshot);
-  // Errors: kNotFound SNAPSHOT_NOT_FOUND, kFailedPrecondition SNAPSHOT_IN_TRASH.
-  absl::Status SetPinned(const SnapshotId& snapshot, bool pinned);
+  // `limit` is of a pin. Errors: kNotFound SNAPSHOT_NOT_FOUND, kFailedPrecondition SNAPSHOT_IN_TRASH.
+  absl::Status SetPinned(const SnapshotId& snapshot, bool pinned, const PinLimit& limit = {});
 
   // ---- retention
   // All of them or none; what became pinned, ordered, the newest or the newest proven is left out. Returns how many went to the trash, and

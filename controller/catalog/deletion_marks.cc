@@ -20,9 +20,10 @@ absl::StatusOr<std::vector<DeletionCatalog::DueMark>> DeletionCatalog::DueMarks(
   LF_RETURN_IF_ERROR(db_.Read([&](sqlite3* db) -> absl::Status {
     LF_ASSIGN_OR_RETURN(
         Statement list,
-        Statement::Prepare(db,
-                           "select m.revision, s.id, s.state, s.trashed_at, s.trashed_by, s.pinned, s.session, s.sequence, s.pack "
-                           "from mark_due m join snapshot s on s.id = m.snapshot order by m.revision limit ?"));
+        Statement::Prepare(
+            db,
+            "select m.revision, s.id, s.state, s.trashed_at, s.trashed_by, s.pinned, s.session, s.sequence, s.pack, s.pinned_until "
+            "from mark_due m join snapshot s on s.id = m.snapshot order by m.revision limit ?"));
     list.Bind(1, int64_t{limit});
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
@@ -40,6 +41,7 @@ absl::StatusOr<std::vector<DeletionCatalog::DueMark>> DeletionCatalog::DueMarks(
       next.mark.set_session_id(std::string(list.Text(6)));
       next.mark.set_sequence(static_cast<uint64_t>(list.Int(7)));
       next.mark.set_last_pack(static_cast<uint64_t>(list.Int(8)));
+      next.mark.set_pinned_until_ms(list.Int(9));
     }
   }));
   return due;

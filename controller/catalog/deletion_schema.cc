@@ -99,4 +99,16 @@ alter table operation add column snapshot text not null default '';
 create index operation_snapshot on operation (snapshot) where active = 1 and snapshot <> '';
 )sql";
 
+// A pin that ends by itself is not cleared then: who looks compares it with the controller's time. 0: it ends when it is unpinned.
+const std::string_view kPinLimitSchema = R"sql(
+alter table snapshot add column pinned_until integer not null default 0;
+drop trigger snapshot_marked;
+create trigger snapshot_marked after update of state, pinned, pinned_until on snapshot
+when (old.state = 3) <> (new.state = 3) or old.pinned <> new.pinned or old.pinned_until <> new.pinned_until begin
+  delete from mark_due where snapshot = new.id;
+  insert into mark_due (snapshot) values (new.id);
+  update snapshot set mark = (select revision from mark_due where snapshot = new.id) where key = new.key;
+end;
+)sql";
+
 }  // namespace litefleet::catalog

@@ -206,16 +206,14 @@ absl::StatusOr<std::vector<RetainedSnapshot>> PolicyCatalog::SnapshotsOf(SeenDat
     // What was imported is no backup: it says nothing of the device, and stays until an operator deletes it.
     LF_ASSIGN_OR_RETURN(
         Statement list,
-        Statement::Prepare(
-            db,
-            fmt::format(
-                "select s.id, s.sequence, s.effective_at, s.page_size * s.page_count, s.state = {}, "
-                "s.check_state = {}, s.pinned, exists (select 1 from operation o where o.active = 1 and "
-                "o.snapshot = s.id and o.snapshot <> ''), s.part, s.method = {} from snapshot s where s.database = ? and s.state <> {} and "
-                "s.provenance = '' "
-                "order by s.sequence",
-                static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED), static_cast<int>(v1::CHECK_STATE_OK),
-                static_cast<int>(v1::METHOD_CONTINUOUS), static_cast<int>(v1::SNAPSHOT_STATE_TRASH))));
+        Statement::Prepare(db, fmt::format("select s.id, s.sequence, s.effective_at, s.page_size * s.page_count, s.state = {}, "
+                                           "s.check_state = {}, s.pinned, exists (select 1 from operation o where o.active = 1 and "
+                                           "o.snapshot = s.id and o.snapshot <> ''), s.part, s.method = {}, s.pinned_until from snapshot s "
+                                           "where s.database = ? and s.state <> {} and "
+                                           "s.provenance = '' "
+                                           "order by s.sequence",
+                                           static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED), static_cast<int>(v1::CHECK_STATE_OK),
+                                           static_cast<int>(v1::METHOD_CONTINUOUS), static_cast<int>(v1::SNAPSHOT_STATE_TRASH))));
     list.Bind(1, seen.database);
     for (;;) {
       LF_ASSIGN_OR_RETURN(const bool row, list.Step());
@@ -229,7 +227,8 @@ absl::StatusOr<std::vector<RetainedSnapshot>> PolicyCatalog::SnapshotsOf(SeenDat
                            .pinned = list.Int(6) != 0,
                            .ordered = list.Int(7) != 0,
                            .part = std::string(list.Text(8)),
-                           .continuous = list.Int(9) != 0});
+                           .continuous = list.Int(9) != 0,
+                           .pinned_until = list.Int(10) == 0 ? std::nullopt : std::optional(FromUnixMillis(list.Int(10)))});
     }
   }));
   return snapshots;

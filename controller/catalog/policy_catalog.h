@@ -58,12 +58,15 @@ struct RetainedSnapshot {
   int64_t sequence = 0;
   SystemTime effective_at;
   int64_t size_bytes = 0;
-  bool good = false;     // complete in the store
-  bool checked = false;  // and SQLite's checks ended well
-  bool pinned = false;
-  bool ordered = false;     // an order that has not ended needs it
-  std::string part = {};    // what it holds of the database; empty: all
-  bool continuous = false;  // a sync of continuous capture
+  bool good = false;                            // complete in the store
+  bool checked = false;                         // and SQLite's checks ended well
+  bool pinned = false;                          // however long that was to hold
+  bool ordered = false;                         // an order that has not ended needs it
+  std::string part = {};                        // what it holds of the database; empty: all
+  bool continuous = false;                      // a sync of continuous capture
+  std::optional<SystemTime> pinned_until = {};  // from then on it is pinned no more
+
+  bool PinnedAt(SystemTime now) const { return pinned && (!pinned_until.has_value() || now < *pinned_until); }
 };
 
 struct LabelledDevice {

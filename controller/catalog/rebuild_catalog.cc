@@ -34,7 +34,8 @@ create table found.snapshot (session text primary key, device text, database tex
   pack integer, offset integer, id text, layers integer);
 create table found.spare (id text, layers integer, pack integer, offset integer, record blob, primary key (id, layers, pack, offset))
   without rowid;
-create table found.mark (id text primary key, revision integer, deleted integer, pinned integer, session text, sequence integer, last_pack integer)
+create table found.mark (id text primary key, revision integer, deleted integer, pinned integer, session text, sequence integer,
+  last_pack integer, pinned_until integer)
   without rowid;
 create table found.gone (device text, database text, first integer, last integer, last_pack integer,
   primary key (device, database, first, last, last_pack)) without rowid;
@@ -246,8 +247,8 @@ absl::Status RebuildCatalog::Keep(const Found& snapshot) {
   const storage::v1::SnapshotRecord& record = snapshot.record;
   LF_ASSIGN_OR_RETURN(const int64_t database, DatabaseRow(record.device_id(), record.database()));
   LF_RETURN_IF_ERROR(InsertSnapshotRow(sqlite::Connection(db_.get(), statements_.get()), record, database, snapshot.place).status());
-  LF_ASSIGN_OR_RETURN(Statement * pin, Cached("update snapshot set pinned = 1 where id = ?1 and exists (select 1 from found.mark m where "
-                                              "m.id = ?1 and m.pinned and not m.deleted)"));
+  LF_ASSIGN_OR_RETURN(Statement * pin, Cached("update snapshot set pinned = 1, pinned_until = m.pinned_until from found.mark m where "
+                                              "snapshot.id = ?1 and m.id = ?1 and m.pinned and not m.deleted"));
   LF_RETURN_IF_ERROR(pin->Bind(1, record.snapshot_id()).Run());
   LF_ASSIGN_OR_RETURN(Statement * update,
                       Cached("update database set newest = (select key from snapshot where database = ?1 and provenance = '' and part = '' "

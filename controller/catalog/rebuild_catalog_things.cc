@@ -46,12 +46,13 @@ absl::Status RebuildCatalog::AddState(int64_t kind, const std::string& subject, 
 absl::Status RebuildCatalog::AddMark(const storage::v1::SnapshotMark& mark) {
   LF_ASSIGN_OR_RETURN(
       Statement * insert,
-      Cached("insert into found.mark values (?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set revision = excluded.revision, "
+      Cached("insert into found.mark values (?, ?, ?, ?, ?, ?, ?, ?) on conflict (id) do update set revision = excluded.revision, "
              "deleted = excluded.deleted, pinned = excluded.pinned, session = excluded.session, "
-             "sequence = excluded.sequence, last_pack = excluded.last_pack where excluded.revision >= revision"));
+             "sequence = excluded.sequence, last_pack = excluded.last_pack, pinned_until = excluded.pinned_until "
+             "where excluded.revision >= revision"));
   insert->Bind(1, mark.snapshot_id()).Bind(2, static_cast<int64_t>(mark.revision())).Bind(3, int64_t{mark.deleted()});
   insert->Bind(4, int64_t{mark.pinned()}).Bind(5, mark.session_id()).Bind(6, static_cast<int64_t>(mark.sequence()));
-  return insert->Bind(7, static_cast<int64_t>(mark.last_pack())).Run();
+  return insert->Bind(7, static_cast<int64_t>(mark.last_pack())).Bind(8, std::max<int64_t>(0, mark.pinned_until_ms())).Run();
 }
 
 absl::Status RebuildCatalog::DropDeleted(uint64_t newest_pack) {

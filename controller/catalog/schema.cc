@@ -87,6 +87,7 @@ const std::vector<Migration>& Migrations() {
       Migration{kGoneNumberSchema},
       Migration{kCompatibleSchema},
       Migration{kSessionSnapshotSchema},
+      Migration{kPinLimitSchema},
   };
   return kMigrations;
 }

@@ -32,14 +32,17 @@ void SetDuration(google::protobuf::Duration* out, int64_t millis) {
   out->set_nanos(static_cast<int32_t>(millis % 1000 * 1'000'000));
 }
 
-// Columns of a snapshot s; ToSnapshot reads them from `first` on.
+// Columns of a snapshot s; ToSnapshot reads them from `first` on. Whether a pin holds is as of the controller's own time when it was kept
+// last (retention/controller_time), once a minute: it never runs ahead of that of retention.
 constexpr std::string_view kSnapshotColumns =
     "s.key, s.id, s.device, coalesce((select name from device where device.id = s.device), s.device), "
     "(select name from database where database.id = s.database), s.method, s.state, s.timeline, s.taken_at, s.received_at, s.effective_at, "
     "s.page_size, s.page_count, s.root, s.pages_sent, s.wire_bytes, s.stored_bytes, s.duration_ms, s.source_check, s.source_check_message, "
     "s.check_state, s.check_message, s.checked_at, s.drilled_at, s.parent, s.sequence, s.journal_mode, s.pinned_ms, s.read_bytes, "
-    "s.operation, s.pinned, s.pages_changed, s.restore_ms, s.content, s.content_bytes, s.provenance, s.commits, s.part, "
-    "s.compatible";
+    "s.operation, s.pinned and (s.pinned_until = 0 or "
+    "s.pinned_until > coalesce((select time_ms from controller_time), 0)), s.pages_changed, s.restore_ms, s.content, s.content_bytes, "
+    "s.provenance, s.commits, s.part, "
+    "s.compatible, s.pinned_until";
 
 // The copy is the source, byte by byte: its root is the device's, and every digest held when it was read for the check. What SQLite finds
 // in the pages it would have found there. Of text it speaks of what became of it when it was loaded, which says nothing of the source.
@@ -95,6 +98,7 @@ v1::Snapshot ToSnapshot(const Statement& row, int first = 0) {
   snapshot.set_commits(static_cast<uint32_t>(number(36)));
   snapshot.set_part(text(37));
   snapshot.set_compatible(number(38) != 0);
+  if (snapshot.pinned_by_operator() && number(39) != 0) SetTime(snapshot.mutable_pinned_until(), number(39));
   TakeVerdictOfPages(snapshot);
   return snapshot;
 }

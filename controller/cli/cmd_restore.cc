@@ -37,6 +37,7 @@ struct RestoreOptions : LongActionOptions {
   bool yes = false;
   bool ignore_check = false;
   bool snapshot_first = false;
+  std::optional<std::string> pin_for;
   std::string sign;
   uint64_t sign_counter = 0;
   std::string request_id;
@@ -52,6 +53,8 @@ struct Wanted {
   absl::Status no_plan;          // why there is none
   bool snapshot_first = false;   // of what is there
 };
+
+constexpr char kPinFor[] = "30d";
 
 // A hash and an attempt are added for each database; 64 is the service's limit.
 constexpr size_t kMaxRequestId = 36;
@@ -315,6 +318,9 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   const SystemTime at = targets.front().has_at() ? FromProtoTime(targets.front().at()) : began;
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds expire, ParseDuration(options.expire));
   LF_RETURN_IF_ERROR(ParseDuration(options.timeout).status());
+  if (options.pin_for.has_value() && !options.snapshot_first)
+    return Wrong("--pin-for needs --snapshot-first", "it says how long that is pinned");
+  LF_ASSIGN_OR_RETURN(const std::chrono::seconds pin_for, ParseDuration(options.pin_for.value_or(kPinFor)));
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   const bool single = options.selector.empty() && targets.size() == 1;
   if (options.wave_size > 0 && options.detach) return Wrong("--wave-size waits for each wave, --detach does not", "give one of the two");
@@ -350,7 +356,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   waves.size = options.wave_size;
   waves.max_failures = options.max_failures;
   LF_ASSIGN_OR_RETURN(waves.wait.timeout, ParseDuration(options.timeout));
-  SnapshotFirst snapshots(session, *client, expire);
+  SnapshotFirst snapshots(session, *client, expire, pin_for);
   const absl::Cleanup tell = [&snapshots] { snapshots.TellHowToGoBack(); };  // whatever becomes of the restores
   std::vector<WaveItem> items;
   for (const Wanted& wanted : all) {
@@ -435,6 +441,8 @@ void AddRestore(CLI::App& app, Session& session) {
                     "Go on where SQLite's checks of the restored state end worse than those of the snapshot");
   restore->add_flag("--snapshot-first", options->snapshot_first,
                     "Take a snapshot of what is there first and pin it; nothing is restored where that fails");
+  restore->add_option("--pin-for", options->pin_for, "With --snapshot-first: how long it stays pinned, 30d if not given")
+      ->type_name("DURATION");
   restore->add_option("--sign", options->sign, "Sign the orders by this key, for devices that take no others")->type_name("KEYFILE");
   restore->add_option("--sign-counter", options->sign_counter, "With --sign: count from here, not from the time")->type_name("N");
   restore->add_option("--wave-size", options->wave_size, "So many databases at a time; all at once if not given")
@@ -454,9 +462,10 @@ void AddRestore(CLI::App& app, Session& session) {
   AddLongActionOptions(restore, *options, true);
   restore->footer(
       "TIME is 2026-11-22T14:03:00+01:00, '2026-11-22 14:03' (local), 'yesterday 23:00', or -15m.\n"
-      "The previous state is kept on the device until the next restore: litefleet undo. With --snapshot-first it is also a\n"
-      "pinned snapshot, which is restored like any other. Chosen tables are replaced in one transaction, and refused where\n"
-      "rows of the database would lose the parents that their foreign keys name. Waits until all have ended; Ctrl-C detaches.\n\n"
+      "The previous state is kept on the device until the next restore, or until keep_previous has passed: litefleet undo. With\n"
+      "--snapshot-first it is also a snapshot, pinned until --pin-for has passed, which is restored like any other. Chosen\n"
+      "tables are replaced in one transaction, and refused where rows of the database would lose the parents that their\n"
+      "foreign keys name. Waits until all have ended; Ctrl-C detaches.\n\n"
       "Examples:\n  litefleet restore kiosk-7/orders --plan\n  litefleet restore kiosk-7/orders --at '2026-11-22 14:03'\n"
       "  litefleet restore kiosk-7/orders --snapshot 01J9ZK --mode replace --yes\n  litefleet restore kiosk-7/orders --to spare-1/orders "
       "--yes\n  litefleet restore --selector site=oslo --at '2026-11-22 14:03' --wave-size 10 --max-failures 2 --yes");

@@ -51,6 +51,13 @@ Cell CheckCell(const v1::Snapshot& snapshot) {
   return {word == "cannot_tell" ? "cannot tell" : word, ToneOf(snapshot.check())};
 }
 
+Cell PinEnds(const v1::Snapshot& snapshot, bool wide, SystemTime now) {
+  if (!snapshot.pinned_by_operator()) return "";
+  if (!snapshot.has_pinned_until()) return wide ? "when unpinned" : "never";
+  const SystemTime until = FromProtoTime(snapshot.pinned_until());
+  return wide ? LocalTimeText(until) : AgeText(until, now);
+}
+
 // Of one database, the newest first.
 absl::StatusOr<std::vector<v1::Gap>> GapsOf(AdminClient& client, const std::string& database) {
   v1::ListGapsRequest all;
@@ -140,10 +147,13 @@ CommandResult List(Session& session, const ListOptions& options) {
                                                 [](const v1::Snapshot& snapshot) { return IsImport(snapshot) || IsPart(snapshot); });
   std::vector<Table::Column> columns = {{"ID"}, {"DATABASE", false, true}, {"TAKEN"}, {"SIZE", true}, {"CHECK"}};
   if (with_method) columns.push_back({"METHOD"});
+  const bool with_pins =
+      std::any_of(snapshots.begin(), snapshots.end(), [](const v1::Snapshot& each) { return each.pinned_by_operator(); });
   if (wide) {
     columns.insert(columns.end(),
                    {{"TIMELINE", true}, {"METHOD"}, {"RECEIVED"}, {"SENT", true}, {"STORED", true}, {"TOOK", true}, {"SOURCE"}, {"ROOT"}});
   }
+  if (with_pins) columns.push_back({"PIN ENDS"});
   Table table(columns);
   size_t gap = 0;
   const auto add_gap = [&] {
@@ -163,6 +173,7 @@ CommandResult List(Session& session, const ListOptions& options) {
                   SizeText(snapshot.wire_bytes()), SizeText(snapshot.stored_bytes()), DurationText(Millis(snapshot.duration())),
                   Word(snapshot.source_check()), ToHex(AsBytes(snapshot.root_digest()))});
     }
+    if (with_pins) row.push_back(PinEnds(snapshot, wide, session.clock().Now()));
     table.Add(std::move(row));
   }
   while (gap < gaps.size()) add_gap();
@@ -219,7 +230,7 @@ CommandResult Show(Session& session, const SnapshotOptions& options) {
     facts.Add("drilled", fmt::format("{}, restored in {}", LocalTimeText(FromProtoTime(snapshot.drilled_at())),
                                      DurationText(Millis(snapshot.restore_duration()))));
   }
-  if (snapshot.pinned_by_operator()) facts.Add("pinned", "by an operator: neither deleted nor expired");
+  if (snapshot.pinned_by_operator()) facts.Add("pinned", fmt::format("by an operator, {}: neither deleted nor expired", PinText(snapshot)));
   facts.AddIf("parent", snapshot.parent_id()).AddIf("operation", snapshot.operation_id());
   Json shown = ToJson(snapshot);
   shown.Set("in_question", Json::OrNull(in_question));

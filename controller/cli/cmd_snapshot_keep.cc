@@ -1,8 +1,11 @@
 // litefleet snapshot delete|pin|unpin
+#include <optional>
+
 #include "controller/cli/command_support.h"
 #include "controller/cli/commands.h"
 #include "controller/cli/text.h"
 #include "controller/cli/things.h"
+#include "controller/cli/time_spec.h"
 #include "fmt/format.h"
 
 namespace litefleet::cli {
@@ -10,6 +13,7 @@ namespace {
 
 struct KeepOptions {
   std::string snapshot;
+  std::optional<std::string> pin_for;
   bool force = false;
   bool yes = false;
 };
@@ -39,11 +43,18 @@ CommandResult Delete(Session& session, const KeepOptions& options) {
 }
 
 CommandResult Pin(Session& session, const KeepOptions& options) {
-  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   v1::PinSnapshotRequest request;
   request.set_snapshot(options.snapshot);
+  if (options.pin_for.has_value()) {
+    LF_ASSIGN_OR_RETURN(const std::chrono::seconds duration, ParseDuration(*options.pin_for));
+    *request.mutable_duration() = Seconds(duration);
+  }
+  LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   LF_ASSIGN_OR_RETURN(const v1::PinSnapshotResponse response, client->PinSnapshot(request));
-  return PrintSnapshot(session, response.snapshot(), fmt::format("snapshot {} is pinned", response.snapshot().id()));
+  if (request.has_duration() && !response.snapshot().has_pinned_until())
+    session.Warn("--for has no effect: the clock of the controller is on hold (litefleet store hold list), or it knows no such pins");
+  return PrintSnapshot(session, response.snapshot(),
+                       fmt::format("snapshot {} is pinned {}", response.snapshot().id(), PinText(response.snapshot())));
 }
 
 CommandResult Unpin(Session& session, const KeepOptions& options) {
@@ -65,6 +76,9 @@ void AddSnapshotKeep(CLI::App& snapshot, Session& session) {
       command->add_flag("--force", options->force, "Also the newest one that was checked, or the last one of its database");
       command->add_flag("-y,--yes", options->yes, "Do not ask");
     }
+    if (name == "pin")
+      command->add_option("--for", options->pin_for, "Only for so long, from now on; until it is unpinned if not given")
+          ->type_name("DURATION");
     OnCall(command, session, options, run);
   };
   verb("delete", "Put a snapshot into the trash", &Delete);

@@ -49,6 +49,8 @@ absl::StatusOr<std::optional<v1::Operation>> SnapshotFirst::Keep(const std::stri
                                                                  const v1::Operation& backup) {
   v1::PinSnapshotRequest request;
   request.set_snapshot(backup.snapshot_id());
+  *request.mutable_duration() = Seconds(pin_for_);
+  request.set_at_least(true);  // a command that goes on takes nothing from what an operator has pinned for longer since
   const absl::StatusOr<v1::PinSnapshotResponse> pinned = client_.PinSnapshot(request);
   if (absl::IsNotFound(pinned.status()) || ReasonOf(pinned.status()) == "SNAPSHOT_IN_TRASH") {
     LF_ASSIGN_OR_RETURN(std::optional<v1::Operation> found, RestoreBehind(backup, restored));
@@ -71,21 +73,24 @@ absl::StatusOr<std::optional<v1::Operation>> SnapshotFirst::Keep(const std::stri
     session_.Note(
         fmt::format("{}: the snapshot of before, {}, is of {}", target, snapshot.id(), LocalTimeText(FromProtoTime(snapshot.taken_at()))));
   }
-  snapshots_[target] = snapshot.id();
+  snapshots_[target] = snapshot;
   return std::nullopt;
 }
 
 void SnapshotFirst::AddTo(const v1::Operation& restore, Json& item) const {
   const auto found = snapshots_.find(DatabaseName(restore));
-  item.Set("before_snapshot", Json::OrNull(found == snapshots_.end() ? std::string() : found->second));
+  const v1::Snapshot none;
+  const v1::Snapshot& snapshot = found == snapshots_.end() ? none : found->second;
+  item.Set("before_snapshot", Json::OrNull(snapshot.id()))
+      .Set("before_pinned_until", TimeJson(snapshot.has_pinned_until(), snapshot.pinned_until()));
 }
 
 void SnapshotFirst::TellHowToGoBack() const {
   for (const auto& [target, snapshot] : snapshots_) {
     session_.Note(
-        fmt::format("{0}: the state before is snapshot {1}, pinned; back to it: litefleet restore {0} --snapshot {1}; when it is not "
+        fmt::format("{0}: the state before is snapshot {1}, pinned {2}; back to it: litefleet restore {0} --snapshot {1}; when it is not "
                     "needed any more: litefleet snapshot unpin {1}",
-                    target, snapshot));
+                    target, snapshot.id(), PinText(snapshot)));
   }
 }
 

@@ -1,7 +1,7 @@
-// A snapshot of what a restore is going to replace: taken just before it, and pinned, so that it is there until an operator drops it.
+// A snapshot of what a restore is going to replace: taken just before it, and pinned for a time, so that no policy drops it until then.
 //
-// The device keeps the state of before a restore too, as a file, but on its own disk and until the next restore. This one is at the
-// controller, and any restore puts it back. What is committed between the snapshot and the restore is in the device's file alone.
+// The device keeps the state of before a restore too, as a file, but on its own disk, for a day and until the next restore. This one is at
+// the controller, and any restore puts it back. What is committed between the snapshot and the restore is in the device's file alone.
 // Thread safety: none. `session` and `client` outlive it.
 #ifndef LITEFLEET_CONTROLLER_CLI_SNAPSHOT_FIRST_H_
 #define LITEFLEET_CONTROLLER_CLI_SNAPSHOT_FIRST_H_
@@ -21,13 +21,14 @@ namespace litefleet::cli {
 
 class SnapshotFirst {
  public:
-  SnapshotFirst(Session& session, AdminClient& client, std::chrono::seconds expire)
-      : session_(session), client_(client), expire_(expire), began_(session.clock().Now()) {}
+  // `pin_for`: as `litefleet snapshot pin --for`.
+  SnapshotFirst(Session& session, AdminClient& client, std::chrono::seconds expire, std::chrono::seconds pin_for)
+      : session_(session), client_(client), expire_(expire), pin_for_(pin_for), began_(session.clock().Now()) {}
 
   // `item` puts `restored`, a snapshot's id, into `target` ("DEVICE/DATABASE"), and begins only after a snapshot of that.
   void AddTo(WaveItem& item, const std::string& target, const std::string& restored);
 
-  // What FinishOperations puts into a restore's document: before_snapshot.
+  // What FinishOperations puts into a restore's document: before_snapshot, before_pinned_until.
   void AddTo(const v1::Operation& restore, Json& item) const;
   // How to go back, and how to drop it; of all of them.
   void TellHowToGoBack() const;
@@ -43,8 +44,9 @@ class SnapshotFirst {
   Session& session_;
   AdminClient& client_;
   const std::chrono::seconds expire_;
+  const std::chrono::seconds pin_for_;
   const SystemTime began_;
-  std::map<std::string, std::string> snapshots_;  // by target
+  std::map<std::string, v1::Snapshot> snapshots_;  // by target
 };
 
 }  // namespace litefleet::cli

@@ -110,6 +110,10 @@ std::string DatabaseName(const v1::Snapshot& snapshot) { return snapshot.device_
 std::string DatabaseName(const v1::Database& database) { return database.device_name() + "/" + database.name(); }
 std::string DatabaseName(const v1::Gap& gap) { return gap.device_name() + "/" + gap.gap().database(); }
 
+std::string PinText(const v1::Snapshot& snapshot) {
+  return snapshot.has_pinned_until() ? "until " + LocalTimeText(FromProtoTime(snapshot.pinned_until())) : "until it is unpinned";
+}
+
 std::chrono::milliseconds Millis(const google::protobuf::Duration& duration) {
   return std::chrono::milliseconds(duration.seconds() * 1000 + duration.nanos() / 1'000'000);
 }
@@ -252,6 +256,7 @@ Json ToJson(const v1::Snapshot& snapshot) {
       .Set("read_bytes", snapshot.read_bytes())
       .Set("operation", Json::OrNull(snapshot.operation_id()))
       .Set("pinned", snapshot.pinned_by_operator())
+      .Set("pinned_until", TimeJson(snapshot.has_pinned_until(), snapshot.pinned_until()))
       .Set("restore_ms", snapshot.has_restore_duration() ? Json(Millis(snapshot.restore_duration()).count()) : Json())
       .Set("content", Json::OrNull(WordOf(snapshot.content(), "SNAPSHOT_CONTENT_")))
       .Set("content_bytes", snapshot.content() > v1::SNAPSHOT_CONTENT_DATABASE ? Json(snapshot.content_bytes()) : Json())

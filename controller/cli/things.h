@@ -45,6 +45,8 @@ std::string DatabaseName(const v1::Operation& operation);
 std::string DatabaseName(const v1::Snapshot& snapshot);
 std::string DatabaseName(const v1::Database& database);
 std::string DatabaseName(const v1::Gap& gap);
+// "until 2026-11-22 14:03:05+01:00", "until it is unpinned". REQUIRES: it is pinned.
+std::string PinText(const v1::Snapshot& snapshot);
 
 Json ToJson(const v1::Token& token);
 Json ToJson(const v1::Device& device);

@@ -39,7 +39,8 @@ std::vector<Verdict> PlanAlike(std::span<const Snapshot> snapshots, const Policy
   for (size_t i = snapshots.size(); i-- > 0;) {
     const Snapshot& snapshot = snapshots[i];
     if (whole && i + 1 == snapshots.size()) keep(i, "newest");
-    if (snapshot.pinned) keep(i, "pinned");
+    if (snapshot.PinnedAt(now))
+      keep(i, snapshot.pinned_until.has_value() ? "pinned until " + FormatRfc3339(*snapshot.pinned_until) : "pinned");
     if (snapshot.ordered) keep(i, "ordered");
     if (snapshot.good) {
       if (++newest == 1 && whole && i + 1 != snapshots.size()) keep(i, "newest complete");

@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kMinScrubRate = int64_t{1} << 20;
 constexpr std::chrono::seconds kMaxGrace = std::chrono::hours(24 * 366);
+constexpr std::chrono::seconds kMaxPin = std::chrono::hours(24 * 366 * 100);
 
 }  // namespace
 
@@ -27,7 +28,15 @@ absl::StatusOr<v1::DeleteSnapshotResponse> AdminHandlers::DeleteSnapshot(const v
 
 absl::StatusOr<v1::PinSnapshotResponse> AdminHandlers::PinSnapshot(const v1::PinSnapshotRequest& request) const {
   LF_ASSIGN_OR_RETURN(const v1::Snapshot found, deps_.snapshots->Resolve(request.snapshot()));
-  LF_RETURN_IF_ERROR(deps_.deletions->SetPinned(SnapshotId(found.id()), true));
+  catalog::PinLimit limit{.until = std::nullopt, .at_least = request.at_least()};
+  if (request.has_duration()) {
+    LF_ASSIGN_OR_RETURN(const std::chrono::seconds duration,
+                        CheckedDuration(true, request.duration(), std::chrono::seconds(1), kMaxPin, std::chrono::seconds(1), "duration"));
+    LF_ASSIGN_OR_RETURN(const retention::ControllerTime::Reading now, deps_.time->Tick());
+    // On hold nobody knows what time it is: a limit reckoned from it may have passed once it is known.
+    if (now.hold.empty()) limit.until = now.time + duration;
+  }
+  LF_RETURN_IF_ERROR(deps_.deletions->SetPinned(SnapshotId(found.id()), true, limit));
   LF_RETURN_IF_ERROR(deps_.marks->WriteDue());
   v1::PinSnapshotResponse response;
   LF_ASSIGN_OR_RETURN(*response.mutable_snapshot(), deps_.snapshots->Resolve(found.id()));

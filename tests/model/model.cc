@@ -87,6 +87,8 @@ void Model::Apply(const std::string& line) {
       int pinned = 0;
       in >> pinned;
       snapshot.pinned = pinned != 0;
+      snapshot.pinned_until = 0;
+      in >> snapshot.pinned_until;
     }
   }
 }

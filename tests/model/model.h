@@ -27,7 +27,10 @@ struct Snapshot {
   fakes::PagedDatabase state;
   Fate fate = Fate::kAlive;
   bool pinned = false;
-  bool harmed = false;  // a bit flip hit it, and a scrub has said so
+  int64_t pinned_until = 0;  // of the world's clock, Unix milliseconds; 0: until it is unpinned
+  bool harmed = false;       // a bit flip hit it, and a scrub has said so
+
+  bool PinnedAt(int64_t now_ms) const { return pinned && (pinned_until == 0 || now_ms < pinned_until); }
 };
 
 struct Device {
@@ -57,7 +60,7 @@ struct Model {
   std::vector<std::string> last;  // events, for people
 
   // Events: now D PAGES | begin D SESSION PAGES | ack D SNAPSHOT | drop D | lose D | forgetting D | forgotten D ID | open S | alive S |
-  // gone S | pin S 0|1 | harm S | whole S | flip CHUNK | scrubbed | rebuilt | clock MS | counted | violation TEXT | end
+  // gone S | pin S 0|1 [UNTIL] | harm S | whole S | flip CHUNK | scrubbed | rebuilt | clock MS | counted | violation TEXT | end
   void Apply(const std::string& line);
 };
 

@@ -183,8 +183,11 @@ void World::Check(const std::string& id, const Snapshot& snapshot) {
   }
   if (stored->root_digest() != snapshot.state.Root().AsString()) Violation(fmt::format("snapshot {} has another root", id));
   if (*bytes != snapshot.state.Run(1, snapshot.state.count())) Violation(fmt::format("snapshot {} has another content", id));
-  if (snapshot.pinned && path_.Count("select pinned from snapshot where id = '" + id + "'") != 1)
+  if (!snapshot.pinned) return;
+  if (path_.Count("select pinned from snapshot where id = '" + id + "'") != 1)
     Violation(fmt::format("snapshot {} is no longer pinned", id));
+  if (const int64_t until = path_.Count("select pinned_until from snapshot where id = '" + id + "'"); until != snapshot.pinned_until)
+    Violation(fmt::format("snapshot {} is pinned until {}, and was until {}", id, until, snapshot.pinned_until));
 }
 
 // What triggers keep is what there is.

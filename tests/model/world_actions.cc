@@ -147,8 +147,11 @@ void World::Pin() {
   if (id.empty() || model_.snapshots.at(id).harmed) return;
   const bool pin = !model_.snapshots.at(id).pinned && Random(2) == 0;
   if (!pin) tell_("pin " + id + " 0");
-  if (!Expect(deletions_.SetPinned(SnapshotId(id), pin), {}, "pin")) return;
-  if (Expect(marks_.WriteDue(), {}, "write marks") && pin) tell_("pin " + id + " 1");
+  catalog::PinLimit limit;
+  if (pin && Random(2) == 0) limit.until = clock_.Now() + std::chrono::hours(1 + Random(300));
+  if (!Expect(deletions_.SetPinned(SnapshotId(id), pin, limit), {}, "pin")) return;
+  if (Expect(marks_.WriteDue(), {}, "write marks") && pin)
+    tell_(fmt::format("pin {} 1 {}", id, limit.until.has_value() ? ToUnixMillis(*limit.until) : 0));
 }
 
 void World::Prune() {
@@ -183,12 +186,13 @@ void World::Retain() {
     bool newest = false;
   };
   std::vector<Before> before;
+  const int64_t now_ms = ToUnixMillis(clock_.Now());
   const auto snapshots = model_.snapshots;
   for (const auto& [id, snapshot] : snapshots) {
     if (snapshot.fate != Fate::kAlive) continue;
     const std::string row = "(select key from snapshot where id = '" + id + "')";
     before.push_back({id, path_.Count("select count(*) from database where newest = " + row) == 1});
-    if (!snapshot.pinned) tell_("open " + id);
+    if (!snapshot.PinnedAt(now_ms)) tell_("open " + id);
   }
   const auto totals = retention_.Run(clock_.Now(), [] { return false; });
   if (!Expect(totals.status(), {}, "retention")) return;
@@ -196,7 +200,7 @@ void World::Retain() {
     const bool there = path_.Count("select count(*) from snapshot where state <> 3 and id = '" + each.id + "'") == 1;
     tell_((there ? "alive " : "gone ") + each.id);
     if (there) continue;
-    if (snapshots.at(each.id).pinned) Violation("retention dropped a pinned snapshot");
+    if (snapshots.at(each.id).PinnedAt(now_ms)) Violation("retention dropped a pinned snapshot");
     if (each.newest && !snapshots.at(each.id).harmed) Violation("retention dropped the newest snapshot");
   }
   for (size_t device = 0; device < model_.devices.size(); ++device) {

@@ -160,6 +160,36 @@ def test_destructive_commands_need_yes_without_a_terminal():
         lf.expect_equal(lf.content(fleet.path("a.db")), before, "the database after a plan")
 
 
+def test_a_pin_may_end_by_itself():
+    with lf.Fleet() as fleet:
+        ready_fleet(fleet)
+        snapshot, other = fleet.snapshot("alpha/main"), fleet.snapshot("alpha/main")
+        for bad in ("soon", "0s", "1h-", "7", ""):
+            refused = fleet.cli("-o", "json", "snapshot", "pin", snapshot, "--for", bad, check=2)
+            lf.expect_equal(json.loads(refused.err)["error"]["reason"], "DURATION_INVALID", bad)
+
+        def show(wanted):
+            return fleet.cli("-o", "json", "snapshot", "show", wanted).json
+
+        lf.expect_equal((show(snapshot)["pinned"], show(snapshot)["pinned_until"]), (False, None), "not pinned")
+        pinned = fleet.cli("snapshot", "pin", snapshot, "--for", "7d")
+        lf.expect(f"snapshot {snapshot} is pinned until 20" in pinned.out, str(pinned))
+        lf.expect(show(snapshot)["pinned_until"] is not None, "shown")
+        lf.expect("by an operator, until 20" in fleet.cli("snapshot", "show", snapshot).out, "for people as well")
+        fleet.cli("snapshot", "pin", other)
+        listed = fleet.cli("snapshot", "list").out
+        lf.expect("PIN ENDS" in listed and "in 6 d" in listed and "never" in listed, listed)
+        lf.expect("when unpinned" in fleet.cli("-o", "wide", "snapshot", "list").out, "with more room")
+        lf.expect_equal([item["pinned_until"] is None for item in fleet.snapshots("alpha/main")], [True, False], "in the list")
+        lf.expect_equal((show(other)["pinned"], show(other)["pinned_until"]), (True, None), "until it is unpinned")
+        fleet.cli("snapshot", "delete", snapshot, "--force", "--yes", check=6)
+        fleet.cli("snapshot", "unpin", snapshot)
+        lf.expect_equal((show(snapshot)["pinned"], show(snapshot)["pinned_until"]), (False, None), "unpinned")
+        # It is over when it has passed, also for retention and the operator.
+        fleet.cli("snapshot", "pin", snapshot, "--for", "1s")
+        lf.wait_until("the pin has ended", lambda: fleet.cli("snapshot", "delete", snapshot, "--force", "--yes", check=lf.AnyOf(0, 6)).code == 0, 30, 0.2)
+
+
 def test_an_offline_device_queues_and_ends_with_7():
     with lf.Fleet() as fleet:
         agent = ready_fleet(fleet)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Restores that are undone, hooked, confirmed on the device, signed, local, and done in waves: with real programs, as operators and devices do it."""
 import contextlib
+import datetime
 import os
 import re
 import shutil
@@ -455,23 +456,33 @@ def test_a_snapshot_is_taken_first():
         relabel(path, "second")
         relabel(other, "second")
         fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--detach", "--yes", check=2)
+        refused = fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--pin-for", "soon", "--yes", check=2)
+        expect("'soon' is no duration" in refused.err, str(refused))
+        refused = fleet.cli("restore", "kiosk/app", "--snapshot", first, "--pin-for", "7d", "--yes", check=2)
+        expect("--pin-for needs --snapshot-first" in refused.err, str(refused))
         expect("a snapshot of it is taken and pinned first" in fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--plan").out, "the plan says so")
         expect_equal(len(fleet.snapshots("kiosk/app")), 1, "a plan takes none")
         done = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", "--request-id", "one")
         before = done.json["before_snapshot"]
         expect_equal(label(path), "first", "restored")
         expect(f"litefleet restore kiosk/app --snapshot {before}" in done.err and f"litefleet snapshot unpin {before}" in done.err, str(done))
-        expect(fleet.cli("-o", "json", "snapshot", "show", before).json["pinned"], "it is pinned")
+        shown = fleet.cli("-o", "json", "snapshot", "show", before).json
+        expect(shown["pinned"] and shown["pinned_until"] == done.json["before_pinned_until"], f"it is pinned for a time\n{shown}")
+        pinned_for = datetime.datetime.fromisoformat(shown["pinned_until"].replace("Z", "+00:00")) - datetime.datetime.now(datetime.timezone.utc)
+        expect(datetime.timedelta(days=29, hours=23) < pinned_for <= datetime.timedelta(days=30), f"for 30 days, not {pinned_for}")
+        expect(f"snapshot {before}, pinned until {shown['pinned_until'][:2]}" in done.err, str(done))
         expect_equal(label(fleet.download(before)), "second", "it is the state of before")
         # The file on the device goes with the next restore, the snapshot stays.
         fleet.cli("restore", "kiosk/app", "--snapshot", before, "--yes")
         expect_equal(label(path), "second", "back")
-        # The same command again restores nothing twice and takes nothing twice.
+        # The same command again restores nothing twice and takes nothing twice, and no longer pin is made shorter.
+        fleet.cli("snapshot", "pin", before)
         again = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", "--request-id", "one").json
-        expect_equal((again["id"], again["before_snapshot"]), (done.json["id"], before), "the same again")
+        expect_equal((again["id"], again["before_snapshot"], again["before_pinned_until"]), (done.json["id"], before, None), "the same again")
         expect_equal(label(path), "second", "what was restored is left alone")
         # Also where the snapshot of before has been dropped meanwhile.
-        other_before = fleet.cli("-o", "json", "restore", "kiosk/other", "--snapshot-first", "--yes", "--request-id", "two").json
+        other_before = fleet.cli("-o", "json", "restore", "kiosk/other", "--snapshot-first", "--pin-for", "100d", "--yes", "--request-id", "two").json
+        expect(other_before["before_pinned_until"] > shown["pinned_until"], f"as long as it was said\n{other_before}")
         fleet.cli("snapshot", "unpin", other_before["before_snapshot"])
         fleet.cli("snapshot", "delete", other_before["before_snapshot"], "--force", "--yes")
         again = fleet.cli("-o", "json", "restore", "kiosk/other", "--snapshot", other_before["snapshot"], "--snapshot-first", "--yes", "--request-id", "two").json

@@ -11,6 +11,7 @@ namespace {
 struct Row {
   std::string id, database, part;
   bool good = false, checked = false, pinned = false, ordered = false;
+  int64_t pinned_until = 0;
 };
 
 class VerdictsTest : public AdminTest {
@@ -22,18 +23,20 @@ class VerdictsTest : public AdminTest {
   // Everything is there again, and another thing is wrong with each.
   void Shuffle(std::mt19937& random) {
     std::string sql =
-        "update snapshot set state = 1, trashed_at = -1, trashed_by = '', pinned = 0; delete from operation;"
+        "update snapshot set state = 1, trashed_at = -1, trashed_by = '', pinned = 0, pinned_until = 0; delete from operation;"
         "delete from retention_hold;";
     for (Row& row : rows_) {
       row.good = random() % 6 != 0;
       row.checked = row.good && random() % 8 == 0;
-      row.pinned = random() % 12 == 0;
+      row.pinned = random() % 6 == 0;
+      const int64_t now = ToUnixMillis(clock_.Now());  // at which retention runs
+      row.pinned_until = row.pinned ? std::vector<int64_t>{0, now - 1, now, now + 1}[random() % 4] : 0;
       row.part = random() % 5 != 0 ? "" : random() % 2 == 0 ? "table a" : "table b";
       row.ordered = random() % 15 == 0;
-      sql +=
-          fmt::format("update snapshot set state = {}, check_state = {}, pinned = {}, part = '{}' where id = '{}';",
-                      static_cast<int>(row.good ? v1::SNAPSHOT_STATE_COMMITTED : v1::SNAPSHOT_STATE_DAMAGED),
-                      static_cast<int>(row.checked ? v1::CHECK_STATE_OK : v1::CHECK_STATE_UNKNOWN), row.pinned ? 1 : 0, row.part, row.id);
+      sql += fmt::format("update snapshot set state = {}, check_state = {}, pinned = {}, pinned_until = {}, part = '{}' where id = '{}';",
+                         static_cast<int>(row.good ? v1::SNAPSHOT_STATE_COMMITTED : v1::SNAPSHOT_STATE_DAMAGED),
+                         static_cast<int>(row.checked ? v1::CHECK_STATE_OK : v1::CHECK_STATE_UNKNOWN), row.pinned ? 1 : 0, row.pinned_until,
+                         row.part, row.id);
     }
     const std::string proven = fmt::format("s.check_state = {} and s.state = {}", static_cast<int>(v1::CHECK_STATE_OK),
                                            static_cast<int>(v1::SNAPSHOT_STATE_COMMITTED));
@@ -82,7 +85,8 @@ class VerdictsTest : public AdminTest {
   void ExpectNoHarm(const std::set<std::string>& left, size_t keep_last, size_t floor) {
     std::map<std::string, std::vector<const Row*>> whole, good, parts;  // newest first
     for (auto row = rows_.rbegin(); row != rows_.rend(); ++row) {
-      EXPECT_TRUE(left.contains(row->id) || !(row->pinned || row->ordered)) << "pinned or ordered";
+      const bool pinned = row->pinned && (row->pinned_until == 0 || row->pinned_until > ToUnixMillis(clock_.Now()));
+      EXPECT_TRUE(left.contains(row->id) || !(pinned || row->ordered)) << "pinned or ordered";
       if (row->part.empty()) whole[row->database].push_back(&*row);
       if (row->good) (row->part.empty() ? good[row->database] : parts[row->database + row->part]).push_back(&*row);
     }

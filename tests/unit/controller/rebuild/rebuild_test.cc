@@ -213,20 +213,31 @@ TEST_F(RebuildTest, WhatWasDeletedStaysAwayAndPinsStay) {
   const DeviceId device = Enroll("alpha", "aa01");
   const auto kept = Upload(FakeDatabase::Make(4096, 70, 1), device);
   const auto deleted = Upload(FakeDatabase::Make(4096, 70, 2), device);
+  const auto limited = Upload(FakeDatabase::Make(4096, 70, 4), device);
   const auto newest = Upload(FakeDatabase::Make(4096, 70, 3), device);
   ASSERT_TRUE(newest.status.ok());
+  int64_t limit = 4'000'000'000'000;
   catalog::DeletionCatalog deletions(*path_->db);
-  ASSERT_TRUE(deletions.SetPinned(SnapshotId(kept.snapshot_id), true).ok());
+  ASSERT_TRUE(deletions.SetPinned(SnapshotId(kept.snapshot_id), true).ok());  // the mark has no limit, as none had before
+  ASSERT_TRUE(deletions.SetPinned(SnapshotId(limited.snapshot_id), true, {.until = FromUnixMillis(limit)}).ok());
   ASSERT_TRUE(deletions.Trash(SnapshotId(deleted.snapshot_id), true, "operator:test", clock_.Now()).ok());
   prune::MarkWriter marks(deletions, *path_->store, clock_);
   ASSERT_TRUE(marks.WriteDue().ok());
   for (int round = 0; round < 2; ++round) {
     Rebuild();
-    EXPECT_EQ(path_->SnapshotCount(), 2U);
+    EXPECT_EQ(path_->SnapshotCount(), 3U);
     EXPECT_TRUE(absl::IsNotFound(path_->snapshots->Resolve(deleted.snapshot_id).status()));
+    EXPECT_EQ(path_->Count("select pinned_until from snapshot where id = '" + kept.snapshot_id + "'"), 0);
+    EXPECT_EQ(path_->Count("select pinned * pinned_until from snapshot where id = '" + limited.snapshot_id + "'"), limit);
+    EXPECT_EQ(path_->Count("select count(*) from snapshot where pinned"), 2);
     EXPECT_EQ(path_->Count("select pinned from snapshot where id = '" + kept.snapshot_id + "'"), 1);
     EXPECT_EQ(path_->Count("select count(*) from gone_snapshot"), 1);
     EXPECT_GT(path_->Count("select seq from sqlite_sequence where name = 'mark_due'"), 1) << "new marks count more";
+    // Another limit for the next round, whose mark counts more.
+    limit += 1000;
+    catalog::DeletionCatalog again(*path_->db);
+    ASSERT_TRUE(again.SetPinned(SnapshotId(limited.snapshot_id), true, {.until = FromUnixMillis(limit)}).ok());
+    ASSERT_TRUE(prune::MarkWriter(again, *path_->store, clock_).WriteDue().ok());
   }
 }
 

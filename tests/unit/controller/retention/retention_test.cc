@@ -143,6 +143,21 @@ TEST(PlanTest, NeverTheNewestCheckedNorBelowTheFloor) {
   EXPECT_EQ(Kept(verdicts), 4u);
 }
 
+TEST(PlanTest, APinHoldsUntilItsLimit) {
+  Policy policy;
+  policy.keep_last = 1;
+  auto snapshots = Every(minutes(60), 3);
+  snapshots[0].pinned = snapshots[1].pinned = true;
+  snapshots[0].pinned_until = kNow + hours(1);
+  const auto keep = [&](SystemTime now) { return Plan(snapshots, policy, now, "")[0].keep; };
+  EXPECT_TRUE(keep(kNow));
+  EXPECT_TRUE(keep(kNow + hours(1) - std::chrono::milliseconds(1)));
+  EXPECT_FALSE(keep(kNow + hours(1)));
+  EXPECT_FALSE(keep(kNow + hours(2)));
+  EXPECT_TRUE(keep(FromUnixMillis(0))) << "a clock that was never set";
+  EXPECT_TRUE(Plan(snapshots, policy, kNow + hours(24 * 36500), "")[1].keep) << "until it is unpinned";
+}
+
 // What the device knows of may be as much older as a power cut takes; it tells when it is heard again.
 TEST(PlanTest, WhatASilentDeviceMayBuildOnStays) {
   Policy policy;

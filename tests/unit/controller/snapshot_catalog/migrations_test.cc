@@ -146,5 +146,28 @@ TEST_F(MigrationsTest, ACatalogOfEachVersionBecomesWhatANewOneIs) {
   }
 }
 
+TEST_F(MigrationsTest, APinOfBeforeHoldsUntilItIsUnpinned) {
+  constexpr size_t kBeforeLimits = 24;  // the last version of the catalog whose pins have no limit
+  {
+    const auto old = Open("pins.db", kBeforeLimits);
+    ASSERT_NE(old, nullptr);
+    const absl::Status filled = old->Write([](sqlite3* raw) {
+      return sqlite::Execute(raw, kRows + Snapshot(1, "01JD00000000000000000000S1", "11111111-1111-4111-8111-111111111111", 1, 1) +
+                                      Snapshot(2, "01JD00000000000000000000S2", "11111111-1111-4111-8111-111111111111", 1, 2) +
+                                      "update snapshot set pinned = 1 where key = 1;");
+    });
+    ASSERT_TRUE(filled.ok()) << filled;
+    EXPECT_EQ(Ask(*old, "select count(*) from pragma_table_info('snapshot') where name = 'pinned_until'"), Rows{"0"});
+  }
+  const auto now = Open("pins.db", Migrations().size());
+  ASSERT_NE(now, nullptr);
+  EXPECT_EQ(Ask(*now, "select pinned || ' ' || pinned_until from snapshot order by key"), (Rows{"1 0", "0 0"}));
+  EXPECT_EQ(Ask(*now, "select snapshot from mark_due"), Rows{"01JD00000000000000000000S1"}) << "what was due is due";
+  SnapshotCatalog snapshots(*now);
+  EXPECT_TRUE(snapshots.Resolve("01JD00000000000000000000S1")->pinned_by_operator());
+  EXPECT_FALSE(snapshots.Resolve("01JD00000000000000000000S1")->has_pinned_until());
+  EXPECT_FALSE(snapshots.Resolve("01JD00000000000000000000S2")->pinned_by_operator());
+}
+
 }  // namespace
 }  // namespace litefleet::catalog
