@@ -474,6 +474,7 @@ void Follower::Forget() {
   }
   pending_.reset();
   saved_ = tried_to_send_ = false;
+  refused_.clear();
   too_much_since_.reset();
   shipper_.DropSaved();
   seen_.reset();
