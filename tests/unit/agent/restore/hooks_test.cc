@@ -42,7 +42,8 @@ class ScriptedRunner final : public hooks::HookRunner {
       // As a program that goes on until it is stopped; it is by the end of this one.
       const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
       while (!cancel.cancelled() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
-      if (cancel.cancelled()) result.status = Error(absl::StatusCode::kCancelled, "CANCELLED", "it was stopped");
+      stopped = cancel.cancelled();
+      if (stopped) result.status = Error(absl::StatusCode::kCancelled, "CANCELLED", "it was stopped");
     }
     result.run.set_exit_code(fails == kind + " " + hook.name ? 1 : 0);
     return result;
@@ -51,6 +52,7 @@ class ScriptedRunner final : public hooks::HookRunner {
   std::string kind;
   std::string fails;  // "restore after-restore"
   std::string waits;  // the same, until it is told to stop
+  bool stopped = false;
   std::function<void(const std::string&)> during;
 };
 
@@ -307,6 +309,7 @@ TEST_F(HooksTest, TheEndOfTheProgramIsHeardBehindACancel) {
     };
     const Outcome ended = OpenWithHooks()->Run(kOperation, order_, target_, stop, [](const v1::Progress&) {});
     EXPECT_TRUE(absl::IsCancelled(ended.status)) << ended.status;
+    EXPECT_TRUE(std::exchange(runner_.stopped, false));
     EXPECT_EQ(Ran().back().substr(0, std::string(waits).size()), waits);
     runner_.waits.clear();
     runner_.during = nullptr;
