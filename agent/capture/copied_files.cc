@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "agent/capture/database_header.h"
+#include "agent/capture/hot_journal.h"
 #include "common/base/status.h"
 #include "common/sqlite/handle.h"
 #include "common/sqlite/vfs_io.h"
@@ -25,9 +26,6 @@ namespace {
 
 constexpr std::string_view kName = "copy";
 constexpr uint64_t kMostBytes = uint64_t{1} << 48;  // of a database
-// Source: https://www.sqlite.org/fileformat.html, the rollback journal
-constexpr std::array<std::byte, 8> kJournalMagic = {std::byte{0xd9}, std::byte{0xd5}, std::byte{0x05}, std::byte{0xf9},
-                                                    std::byte{0x20}, std::byte{0xa1}, std::byte{0x63}, std::byte{0xd7}};
 
 sqlite3_vfs* DefaultVfs() { return sqlite3_vfs_find(nullptr); }
 

@@ -16,6 +16,7 @@
 
 #include "agent/capture/database_header.h"
 #include "agent/capture/file_facts.h"
+#include "agent/capture/hot_journal.h"
 #include "agent/capture/open_files.h"
 #include "agent/capture/read_only_mount.h"
 #include "agent/capture/wal_index.h"
@@ -67,15 +68,6 @@ absl::Status ReplacedError(const std::string& path) {
   return Error(Code::kFailedPrecondition, "FILE_REPLACED",
                fmt::format("{} is not the file that it was a moment ago: somebody has put another one, or a link, in its place", path),
                "look at who may write to its directory and to those above, then try again");
-}
-
-// SQLite would roll it back if nobody had a lock. One that is empty, or whose header was not written yet or is cleared, it leaves alone.
-bool IsHotJournal(const std::string& path) {
-  const absl::StatusOr<io::UniqueFd> fd = io::Open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);  // it has no locks that closing would drop
-  struct stat st {};
-  std::array<std::byte, 1> first{};
-  return fd.ok() && fstat(fd->get(), &st) == 0 && S_ISREG(st.st_mode) && io::PreadAll(fd->get(), first, 0, path).ok() &&
-         first[0] != std::byte{0};
 }
 
 absl::Status CheckFile(const UserDatabaseOptions& options) {
@@ -185,9 +177,16 @@ absl::Status UserDatabase::Connect() {
 
 absl::Status UserDatabase::CheckHeader() {
   LF_RETURN_IF_ERROR(CheckLocking());
-  LF_ASSIGN_OR_RETURN(const Bytes start, ReadStart(kHeaderBytes));
+  LF_ASSIGN_OR_RETURN(Bytes start, ReadStart(kHeaderBytes));
+  if (!start.empty() && !HasMagic(start)) {
+    LF_CRASH_POINT("capture.no_header");
+    // SQLite rolls it back when it is read, and makes it the empty database that it was. Or it waits for who is at that transaction.
+    if (IsOfFirstTransaction(real_path_ + "-journal")) return absl::OkStatus();
+    // The transaction may have ended between the two looks.
+    LF_ASSIGN_OR_RETURN(start, ReadStart(kHeaderBytes));
+    if (!start.empty() && !HasMagic(start)) return ErrorForForeign();
+  }
   if (start.empty()) return absl::OkStatus();
-  if (!HasMagic(start)) return ErrorForForeign();
   const auto header = ParseHeader(start);
   const bool told = options_.at_rest && !io::Exists(real_path_ + "-journal");
   if (header && header->wal && !immutable_ && (told || OnReadOnlyMount(real_path_))) {
@@ -239,7 +238,8 @@ absl::Status UserDatabase::CheckLocking() {
   // that a crash has left, under an application that goes on. A writer that keeps to the locks may end between two of these looks.
   for (int look = 0; look < kLooksAtLocks; ++look) {
     struct stat st {};
-    if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || !IsHotJournal(real_path_ + "-journal")) return absl::OkStatus();
+    if (lstat(lock.c_str(), &st) != 0 || !S_ISDIR(st.st_mode) || !FindHotJournal(real_path_ + "-journal").has_value())
+      return absl::OkStatus();
     LF_ASSIGN_OR_RETURN(const bool writer, WriterAtWork());  // a connection of this process shows in no table of locks
     if (writer || LockedByOthers(std::span(&locked_file_, 1))) return absl::OkStatus();
   }
@@ -374,11 +374,14 @@ absl::StatusOr<Bytes> UserDatabase::ReadStart(size_t size) {
 absl::Status UserDatabase::BeginRead() {
   // Whoever rolls a journal back goes on with the page size that it found there, and where that is damaged reads pages as none are, beyond
   // the end of its own memory too. The next one to open the database reads what is in it.
-  const bool rolls_back = !has_read_ && IsHotJournal(real_path_ + "-journal");
+  const std::string journal = real_path_ + "-journal";
+  const std::optional<JournalId> hot = has_read_ ? std::nullopt : FindHotJournal(journal);
   has_read_ = true;
   absl::Status status = TryBeginRead();
-  // It may be a writer's, who is at work: then it is there yet, and was left alone.
-  if (!rolls_back || (!status.ok() && !absl::IsDataLoss(status)) || IsHotJournal(real_path_ + "-journal")) return status;
+  if (!hot.has_value() || (!status.ok() && !absl::IsDataLoss(status))) return status;
+  LF_CRASH_POINT("capture.read_beside_journal");
+  // It may be a writer's, who is at work: then it is there yet, and was left alone. Another one is of a transaction that began since.
+  if (FindHotJournal(journal) == hot) return status;
   EndRead();
   Disconnect();
   LF_RETURN_IF_ERROR(Connect());

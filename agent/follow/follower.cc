@@ -217,6 +217,8 @@ void Follower::Attach(const CancelToken& cancel) {
   absl::StatusOr<std::unique_ptr<Attached>> attached = Attached::Open(options);
   if (!attached.ok()) return Fail(attached.status());
   attached_ = *std::move(attached);
+  // Until pages are compared: what is in the WAL already is not what this hold keeps there.
+  shipped_ = attached_->held().begun;
   not_handed_over_.reset();
   there_.clear();
   rested_facts_.clear();  // what is shipped from here on is in the WAL, and the file may look as before
@@ -472,6 +474,7 @@ void Follower::Forget() {
   }
   pending_.reset();
   saved_ = tried_to_send_ = false;
+  refused_.clear();
   too_much_since_.reset();
   shipper_.DropSaved();
   seen_.reset();

@@ -211,7 +211,7 @@ class Follower {
   std::optional<capture::WalState> seen_;  // the header of the last look that needs nothing any more
   std::optional<Stretch> pending_;
   bool saved_ = false, tried_to_send_ = false;  // saved: the WAL is needed for it no more
-  std::string session_id_;                      // of what is pending, or of a page diff
+  std::string session_id_, refused_;            // of what is pending, or of a page diff; why the controller took nothing of it
   SteadyTime progress_at_{}, retry_at_{}, compare_at_{}, prove_at_{};
   SteadyTime busy_at_{};  // when a sync last did something
   SteadyTime peek_at_ = SteadyTime::max();

@@ -147,8 +147,10 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   if (!shipped.ok()) {
     if (cancel.cancelled()) return false;
     // What was written or sent for nothing is none.
-    if (spools ? ReasonOf(shipped.status()) == spool::kSpoolFull : !Moved(shipped.status(), shipper_.brought_something()))
-      progress_at_ = std::min(progress_at_, progress_before);
+    const bool moved = spools ? ReasonOf(shipped.status()) != spool::kSpoolFull : Moved(shipped.status(), shipper_.brought_something());
+    if (!moved) progress_at_ = std::min(progress_at_, progress_before);
+    // An attempt that was cut off says nothing of why the ones before it failed.
+    if (!absl::IsCancelled(shipped.status())) refused_ = spools || moved ? "" : MessageOf(shipped.status());
     if (!short_of_space.empty()) {
       GiveUpHold("DISK_RESERVE", short_of_space);
       return false;
@@ -160,7 +162,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
     }
     if (overdue) {
       spools ? GiveUpHold(kCaptureSpoolFull, "no room was made in the spool in time")
-             : GiveUpHold("LEASE_EXPIRED", "the controller did not answer");
+             : GiveUpHold("LEASE_EXPIRED", refused_.empty() ? "the controller did not answer" : refused_);
       return false;
     }
     if (left) noticed_.store(true);
@@ -199,6 +201,7 @@ bool Follower::ShipPending(const CancelToken& cancel) {
   pending_.reset();
   saved_ = tried_to_send_ = false;
   session_id_.clear();
+  refused_.clear();
   spooling_.stalled = false;
   busy_at_ = clock_.Steady();
   Progress();

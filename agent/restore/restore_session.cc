@@ -138,8 +138,10 @@ Outcome RestoreSession::Run() {
   }
   if (!finished) CleanUp();
   if (finished) status = read_back_;
-  if (status.ok() || state_.hooks_begun()) status = AfterApply(status);
-  if (absl::IsCancelled(status) && cancel_.interrupted()) return Interrupted(status);
+  // Behind it the next start goes on, whatever cancel came before.
+  const bool behind = status.ok();
+  if (behind || state_.hooks_begun()) status = AfterApply(status);
+  if (absl::IsCancelled(status) && (behind ? cancel_.ending() : cancel_.interrupted())) return Interrupted(status);
   if (finished && staging_outlasts_hooks()) RemoveStaging();
   if (status.ok()) progress_.Finish();
   state_.set_code(static_cast<int>(status.code()));

@@ -55,8 +55,11 @@ absl::Status RestoreSession::AfterApply(const absl::Status& ended) {
     return UndoAfterHook(Error(absl::StatusCode::kFailedPrecondition, "HOOK_FAILED", "the hook that runs after the restore failed"));
   MakeHooks();
   if (hooks_ == nullptr) return ended;  // none are configured any more
-  const absl::Status ran = hooks_->After(StateWord(ended), state_.snapshot_id(), cancel_);
-  if (absl::IsCancelled(ran) && cancel_.interrupted()) return ran;
+  // What is done stays done: a cancel came too late. The end of the program it hears all the same, and goes on at the next start.
+  const CancelToken end = CancelToken::EndOf(cancel_);
+  const CancelToken& cancel = ended.ok() ? end : cancel_;
+  const absl::Status ran = hooks_->After(StateWord(ended), state_.snapshot_id(), cancel);
+  if (absl::IsCancelled(ran) && cancel.interrupted()) return ran;
   KeepHookRuns();
   LF_CRASH_POINT("restore.hook.after_ran");
   if (ran.ok()) return ended;
@@ -116,12 +119,11 @@ absl::Status RestoreSession::UndoAfterHook(const absl::Status& failed) {
                  fmt::format("{}; the restored database stays: {}", MessageOf(failed), why),
                  "look at the hook and at the application; the previous state is kept: litefleet undo puts it back");
   };
-  // A cancel that comes now wants the same.
-  const CancelToken never;
-  const CancelToken& cancel = cancel_.cancelled() && !cancel_.interrupted() ? never : cancel_;
+  // A cancel wants the same.
+  const CancelToken cancel = CancelToken::EndOf(cancel_);
   if (!state_.undoing_after_hook()) {
     const absl::Status same = CheckAsRestored(cancel);
-    if (absl::IsCancelled(same) && cancel_.interrupted()) return same;
+    if (absl::IsCancelled(same) && cancel.interrupted()) return same;
     if (ReasonOf(same) == "OTHERS_COMMITTED") return kept(MessageOf(same));
     if (!same.ok()) return kept("whether somebody has written to it since cannot be told: " + MessageOf(same));
     state_.set_undoing_after_hook(true);
@@ -139,7 +141,7 @@ absl::Status RestoreSession::UndoAfterHook(const absl::Status& failed) {
   if (staging_outlasts_hooks()) RemoveStaging();  // the undo needs the room
   const ProgressMeter::Report quiet;
   const Outcome undone = RestoreSession(parts_, operation, wish->order, target, cancel, quiet, &wish->record).Run();
-  if (absl::IsCancelled(undone.status) && cancel_.interrupted()) return undone.status;
+  if (absl::IsCancelled(undone.status) && cancel.interrupted()) return undone.status;
   for (const v1::HookRun& run : undone.hooks) state_.add_hooks(run.SerializeAsString());
   for (const std::string& step : undone.steps) state_.add_steps(step);
   absl::Status status;

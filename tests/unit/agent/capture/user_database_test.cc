@@ -86,6 +86,44 @@ TEST_F(UserDatabaseTest, TheFirstReadOpensItOnceMoreWhereItRolledAJournalBack) {
   EXPECT_FALSE(std::filesystem::exists(path + "-journal"));
 }
 
+// What lies there when it has been rolled back is of a transaction that has begun since: it is not taken for one that was left alone.
+TEST_F(UserDatabaseTest, ItIsOpenedOnceMoreAlsoWhereSomebodyHasBegunToWriteMeanwhile) {
+  const std::string path = Make("delete");
+  Child([&](const auto& ready, const auto&) {
+    Connection db(path);
+    db.Run("pragma cache_size=5; begin; update t set a = randomblob(100000)");
+    ready();
+    for (;;) usleep(1000);
+    return 0;
+  }).Kill();
+  ASSERT_TRUE(std::filesystem::exists(path + "-journal"));
+  constexpr int kMark = 123'456;
+  Child agent([&](const auto& ready, const auto&) {
+    setenv("LITEFLEET_STOP_AT", "capture.read_beside_journal", 1);
+    ready();
+    auto database = UserDatabase::Open({path});
+    if (!database.ok()) return 2;
+    sqlite3_limit((*database)->db(), SQLITE_LIMIT_LENGTH, kMark);
+    if (!(*database)->BeginRead().ok()) return 3;
+    return sqlite3_limit((*database)->db(), SQLITE_LIMIT_LENGTH, -1) == kMark ? 1 : 0;
+  });
+  ASSERT_TRUE(agent.AwaitStopped());
+  EXPECT_FALSE(std::filesystem::exists(path + "-journal"));
+  Child writer([&](const auto& ready, const auto& asked_to_stop) {
+    Connection db(path);
+    db.Run("pragma synchronous=off; begin immediate; insert into t values (1)");
+    ready();
+    while (!asked_to_stop()) usleep(1000);
+    return 0;
+  });
+  const Bytes journal = FileBytes(path + "-journal");
+  ASSERT_GT(journal.size(), 0u);
+  ASSERT_NE(journal[0], std::byte{0});
+  agent.Continue();
+  EXPECT_EQ(agent.Stop(), 0);
+  EXPECT_EQ(writer.Stop(), 0);
+}
+
 TEST_F(UserDatabaseTest, RefusalsHaveReasons) {
   EXPECT_EQ(ReasonFor("relative.db"), "INVALID_PATH");
   EXPECT_EQ(ReasonFor(""), "INVALID_PATH");

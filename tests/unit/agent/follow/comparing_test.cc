@@ -60,6 +60,36 @@ TEST_F(ComparingTest, AComparisonThatStandsStillLetsGo) {
   ExpectShipped();
 }
 
+// It cannot be compared yet, since the link is lost just then: what lay in the WAL before the agent came is nothing that it is behind with.
+TEST_F(ComparingTest, AWalThatWasLongBeforeIsNotBehind) {
+  checkpoint_bytes_ = 20 * uint64_t{4120};
+  most_behind_ = 4;
+  Prepare(8);
+  Start();
+  // It is attached, and then its first comparison is cut off.
+  CancelToken cut;
+  controller_.on_request = [this, &cut](const v1::UploadRequest&) -> absl::Status {
+    controller_.connected = false;
+    cut.Interrupt();
+    return absl::UnavailableError("the link is lost");
+  };
+  follower_->Step(cut);
+  ASSERT_TRUE(cut.cancelled());
+  ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  follower_->Step(cancel_);
+  EXPECT_TRUE(home_.gaps.empty()) << home_.gaps[0];
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING) << follower_->status().health.message();
+  // What comes from here on is.
+  app_->Run("insert into t values(null, randomblob(2000000))");
+  follower_->Step(cancel_);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("BEHIND"));
+  controller_.on_request = nullptr;
+  controller_.connected = true;
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  Settle();
+  ExpectShipped();
+}
+
 TEST_F(ComparingTest, AWalThatGrowsMeanwhileHasItsBounds) {
   checkpoint_bytes_ = 20 * uint64_t{4120};
   most_behind_ = 4;

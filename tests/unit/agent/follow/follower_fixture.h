@@ -76,8 +76,9 @@ class Home final : public FollowerHome {
     ++remembered;
   }
   void Gap(const std::string&, const Moment& from, const std::optional<Moment>& until, std::string_view reason,
-           const std::string&) override {
+           const std::string& message) override {
     last_gap = {from, until};
+    gap_message = message;
     gaps.push_back(fmt::format("{}{}", reason, until.has_value() ? " ended" : ""));
   }
   void CheckChain(const v1::ChainCheck& check) override { chain_checks.push_back(check); }
@@ -92,6 +93,7 @@ class Home final : public FollowerHome {
   int remembered = 0;
   std::vector<std::string> gaps;
   std::pair<Moment, std::optional<Moment>> last_gap;
+  std::string gap_message;  // of the last one
   std::vector<v1::ChainCheck> chain_checks;
   bool may_compare = true, may_drain = true;
   // Once: just before pages are compared or a database is proven, and before what is attached is read or sent.

@@ -150,6 +150,51 @@ TEST_F(FollowerTest, WhoIsGoneIsLeftAlsoWhereItIsBehind) {
   ExpectShipped();
 }
 
+// While it rests before pages are compared it stays attached where a RESTART may keep the WAL small, though not for nobody, nor for ever.
+class RestsBehindTest : public FollowerTest {
+ protected:
+  void FallBehind() {
+    allow_restart_ = true;
+    checkpoint_bytes_ = 2 * uint64_t{4120};
+    most_behind_ = 1;
+    behind_rest_ = milliseconds(60'000);
+    Make();
+    app_ = std::make_unique<Application>(path_);
+    app_->Run("insert into t values(2, 'b')");
+    Attach();
+    app_->Run("insert into t values(3, randomblob(60000))");
+    follower_->Step(cancel_);
+    EXPECT_THAT(home_.gaps, testing::ElementsAre("BEHIND"));
+    ASSERT_EQ(state(), v1::CAPTURE_STATE_FOLLOWING);
+    ASSERT_TRUE(follower_->Peek()) << "it is looked at all the while";
+  }
+  std::unique_ptr<Application> app_;
+};
+
+TEST_F(RestsBehindTest, WhoGoesMeanwhileIsLeft) {
+  ASSERT_NO_FATAL_FAILURE(FallBehind());
+  app_->Run("close");
+  follower_->Step(cancel_);
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_DETACHED);
+  EXPECT_FALSE(std::filesystem::exists(path_ + "-wal")) << "as the last closer";
+  clock_.Advance(behind_rest_);
+  ASSERT_NO_FATAL_FAILURE(StepUntilGaps(2));
+  Settle();
+  ExpectShipped();
+}
+
+TEST_F(RestsBehindTest, WithoutALinkTheHoldEndsBehindTheRest) {
+  ASSERT_NO_FATAL_FAILURE(FallBehind());
+  controller_.connected = false;
+  for (int i = 0; i < 2; ++i) {
+    clock_.Advance(behind_rest_ + lease_);
+    follower_->Step(cancel_);
+  }
+  EXPECT_EQ(state(), v1::CAPTURE_STATE_FAILED);
+  EXPECT_EQ(app_->Try("checkpoint truncate"), SQLITE_OK) << "the agent is in nobody's way";
+  EXPECT_EQ(std::filesystem::file_size(path_ + "-wal"), 0u);
+}
+
 // What it commits is in no file any more: nothing that is seen at the path is taken for it.
 TEST_F(FollowerTest, TheWalIsRemovedUnderALivingApplication) {
   Make();

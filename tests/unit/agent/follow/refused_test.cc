@@ -1,4 +1,6 @@
 // A controller that can be reached and takes nothing: its disk is full, or the device's quota.
+#include <gmock/gmock.h>
+
 #include "common/base/status.h"
 #include "tests/unit/agent/follow/spooling_fixture.h"
 
@@ -69,6 +71,43 @@ TEST_F(RefusedTest, WithoutASpoolTheHoldEndsAndItIsAGap) {
   snapshots_ = nullptr;
   ASSERT_NO_FATAL_FAILURE(FollowRefused());
   ExpectHoldEnds();
+}
+
+// The lease ends while it is asked once more: what it said before is why.
+TEST_F(RefusedTest, TheGapSaysWhyItTookNothing) {
+  snapshots_ = nullptr;
+  lease_ = std::chrono::seconds(5);
+  no_progress_ = std::chrono::minutes(1);
+  ASSERT_NO_FATAL_FAILURE(FollowRefused(Error(absl::StatusCode::kResourceExhausted, "QUOTA_EXCEEDED", "the device has used its quota")));
+  controller_.swallow = [](const v1::UploadRequest& request) { return request.has_commit(); };
+  controller_.on_request = [this, refuse = controller_.on_request](const v1::UploadRequest& request) -> absl::Status {
+    if (refused_ == 0) return refuse(request);
+    if (request.has_commit()) clock_.EachLook(milliseconds(20));  // time passes, without an answer
+    return absl::OkStatus();
+  };
+  StepTill([this] { return !home_.gaps.empty(); });
+  clock_.EachLook(milliseconds(0));
+  EXPECT_EQ(refused_, 1);
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("LEASE_EXPIRED"));
+  EXPECT_EQ(home_.gap_message, "the device has used its quota");
+}
+
+// One that has never said anything.
+TEST_F(RefusedTest, TheGapSaysThatThereWasNoAnswer) {
+  snapshots_ = nullptr;
+  lease_ = std::chrono::seconds(5);
+  no_progress_ = std::chrono::minutes(1);
+  ASSERT_NO_FATAL_FAILURE(Follow());
+  controller_.swallow = [](const v1::UploadRequest& request) { return request.has_commit(); };
+  controller_.on_request = [this](const v1::UploadRequest& request) {
+    if (request.has_commit()) clock_.EachLook(milliseconds(20));
+    return absl::OkStatus();
+  };
+  app_->Run("insert into t values(null, randomblob(300000))");
+  StepTill([this] { return !home_.gaps.empty(); });
+  clock_.EachLook(milliseconds(0));
+  EXPECT_THAT(home_.gaps, testing::ElementsAre("LEASE_EXPIRED"));
+  EXPECT_EQ(home_.gap_message, "the controller did not answer");
 }
 
 // Its disk fails: that sounds as a proxy that cuts streams does, but nothing becomes durable any more.

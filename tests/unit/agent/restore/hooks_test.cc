@@ -3,11 +3,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -26,7 +28,7 @@ using ::testing::HasSubstr;
 // Writes what it was asked into a file, since a crash takes the memory.
 class ScriptedRunner final : public hooks::HookRunner {
  public:
-  hooks::HookResult Run(const hooks::Hook& hook, const CancelToken&) override {
+  hooks::HookResult Run(const hooks::Hook& hook, const CancelToken& cancel) override {
     std::string state;
     for (const auto& [name, value] : hook.environment) {
       if (name == "LITEFLEET_STATE") state = " " + value;
@@ -36,12 +38,21 @@ class ScriptedRunner final : public hooks::HookRunner {
     hooks::HookResult result;
     result.run.set_hook(hook.name);
     if (during) during(hook.name);
+    if (waits == kind + " " + hook.name) {
+      // As a program that goes on until it is stopped; it is by the end of this one.
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+      while (!cancel.cancelled() && std::chrono::steady_clock::now() < deadline) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      stopped = cancel.cancelled();
+      if (stopped) result.status = Error(absl::StatusCode::kCancelled, "CANCELLED", "it was stopped");
+    }
     result.run.set_exit_code(fails == kind + " " + hook.name ? 1 : 0);
     return result;
   }
   std::string log;
   std::string kind;
   std::string fails;  // "restore after-restore"
+  std::string waits;  // the same, until it is told to stop
+  bool stopped = false;
   std::function<void(const std::string&)> during;
 };
 
@@ -278,6 +289,54 @@ TEST_F(HooksTest, ALiveRestoreIsNotUndoneForAHookWhereSomebodyHasCommittedWhileT
       EXPECT_EQ(LeftOver(), "");
     }
   }
+}
+
+// A cancel that comes while the hook afterwards runs wants what its failure brings about. The end of the program behind it is heard all the
+// same, and the next start goes on.
+TEST_F(HooksTest, TheEndOfTheProgramIsHeardBehindACancel) {
+  for (const char* waits : {"restore after-restore", "undo before-restore", "undo after-restore"}) {
+    SCOPED_TRACE(waits);
+    StartAnew("wal", 300);
+    MakeSnapshot("wal", 300);
+    std::filesystem::remove(runner_.log);
+    order_.set_mode(v1::RESTORE_MODE_REPLACE);
+    CancelToken stop;
+    runner_.fails = "restore after-restore";
+    runner_.waits = waits;
+    runner_.during = [&](const std::string& hook) {
+      if (hook == "after-restore") stop.Cancel();
+      if (runner_.kind + " " + hook == waits) stop.Interrupt();
+    };
+    const Outcome ended = OpenWithHooks()->Run(kOperation, order_, target_, stop, [](const v1::Progress&) {});
+    EXPECT_TRUE(absl::IsCancelled(ended.status)) << ended.status;
+    EXPECT_TRUE(std::exchange(runner_.stopped, false));
+    EXPECT_EQ(Ran().back().substr(0, std::string(waits).size()), waits);
+    runner_.waits.clear();
+    runner_.during = nullptr;
+    const Outcome outcome = Restore();
+    EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED") << outcome.status;
+    EXPECT_THAT(MessageOf(outcome.status), HasSubstr("its previous state was put back"));
+    EXPECT_FALSE(outcome.applied);
+    EXPECT_EQ(Label(path_), "old");
+    EXPECT_EQ(LeftOver(), "");
+  }
+}
+
+// A cancel alone that comes in the middle of the undo does not keep it from its end.
+TEST_F(HooksTest, ACancelDoesNotEndTheUndo) {
+  Make(path_, "old", "wal", 300);
+  MakeSnapshot("wal", 300);
+  order_.set_mode(v1::RESTORE_MODE_REPLACE);
+  CancelToken stop;
+  runner_.fails = "restore after-restore";
+  runner_.during = [&](const std::string& hook) {
+    if (runner_.kind == "undo" && hook == "before-restore") stop.Cancel();
+  };
+  const Outcome outcome = OpenWithHooks()->Run(kOperation, order_, target_, stop, [](const v1::Progress&) {});
+  EXPECT_EQ(ReasonOf(outcome.status), "HOOK_FAILED") << outcome.status;
+  EXPECT_FALSE(outcome.applied);
+  EXPECT_EQ(Label(path_), "old");
+  EXPECT_EQ(LeftOver(), "");
 }
 
 TEST_F(HooksTest, AnUndoIsTheLastWord) {
