@@ -157,6 +157,9 @@ v1::OperationResult DeviceExecutor::Backup(const storage::v1::AgentOperation& op
 v1::OperationResult DeviceExecutor::BackupItself(const storage::v1::AgentOperation& operation, const v1::BackupOrder& order,
                                                  const config::DatabaseConfig& database, const CancelToken& cancel,
                                                  const std::function<void(const v1::Progress&)>& progress, control::Turn& turn) {
+  // A run that was cut behind its snapshot begins again at a start: it has that snapshot, whose upload is its end. A second one would
+  // arrive under an operation that has ended.
+  if (operation.by_schedule() && !operation.drain() && IsSpooled(operation.operation_id(), order.database())) return v1::OperationResult();
   // The ledger is one backup's at a time.
   const auto paused = PauseCapture(database.name, "a backup was ordered", cancel);
   if (!paused.ok()) return ResultOf(paused.status());

@@ -99,6 +99,8 @@ class DeviceExecutor final : public control::OperationExecutor {
                              const config::DatabaseConfig& database, ledger::Ledger* ledger, const CancelToken& cancel,
                              const std::function<void(const v1::Progress&)>& progress, control::Turn& turn, bool may_spool);
   void EndGaps(const std::string& database) const;
+  // The operation's snapshot waits in the spool.
+  bool IsSpooled(const std::string& operation, const std::string& database) const;
   // Where the run left a snapshot in the spool, for its result.
   void KeepHooks(const std::string& operation, const std::string& database, std::span<const v1::HookRun> runs) const;
   // Uploads what is spooled of the database.

@@ -78,6 +78,13 @@ absl::Status DeviceExecutor::Acknowledged(const spool::SpooledSnapshot& snapshot
   return deps_.ended(result);
 }
 
+bool DeviceExecutor::IsSpooled(const std::string& operation, const std::string& database) const {
+  const std::vector<spool::SpooledSnapshot> spooled = deps_.spool.List(database);
+  return std::any_of(spooled.begin(), spooled.end(), [&](const spool::SpooledSnapshot& one) {
+    return one.header.method() != v1::METHOD_CONTINUOUS && one.header.operation_id() == operation;
+  });
+}
+
 void DeviceExecutor::KeepHooks(const std::string& operation, const std::string& database, std::span<const v1::HookRun> runs) const {
   const std::optional<spool::SpooledSnapshot> newest = deps_.spool.Newest(database);
   if (!newest.has_value() || newest->header.operation_id() != operation) return;

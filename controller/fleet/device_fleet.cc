@@ -98,6 +98,7 @@ absl::Status DeviceFleet::Connected(const DeviceId& device, std::shared_ptr<Devi
   session->heard_at = parts_.clock->Steady();
   session->health_saved_at = session->heard_at;
   session->policy_version = hello.policy_version();
+  session->configured_as = ConfiguredAs(databases);
   session->policy_answered = PolicyAnswer(hello.policy_version(), hello.policy_problems());
   session->outbox.push_back(std::move(message));
   SessionPtr older;
@@ -235,6 +236,7 @@ void DeviceFleet::SendTo(const DeviceId& device, v1::ControlResponse message) {
 
 absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& session, const v1::Health& health) {
   LF_ASSIGN_OR_RETURN(const std::vector<v1::DatabaseHealth> databases, CheckedDatabases(health.databases(), kMaxDatabases));
+  const size_t configured_as = ConfiguredAs(databases);
   std::chrono::milliseconds offset;
   const std::chrono::milliseconds measured(
       health.has_device_time() ? ToUnixMillis(parts_.clock->Now()) - TimestampMillis(health.device_time()) : 0);
@@ -242,13 +244,15 @@ absl::Status DeviceFleet::OnHealth(const DeviceId& device, const SessionPtr& ses
     MutexLock lock(mu_);
     const SteadyTime now = parts_.clock->Steady();
     if (health.has_device_time()) MeasureClock(*session, measured, now);
-    // What answers a policy is news whenever it comes.
+    // What answers a policy is news whenever it comes, and so are other databases: a device tells of them once, when it has read its
+    // configuration again.
     const std::string answer =
         health.has_policy_version() ? PolicyAnswer(health.policy_version(), health.policy_problems()) : session->policy_answered;
     if (session->health_saved_at.has_value() && now - *session->health_saved_at < options_.health_interval / 4 &&
-        answer == session->policy_answered)
+        answer == session->policy_answered && configured_as == session->configured_as)
       return absl::OkStatus();
     session->health_saved_at = now;
+    session->configured_as = configured_as;
     session->policy_answered = answer;
     offset = session->clock_offset;
   }

@@ -135,6 +135,7 @@ class DeviceFleet final : public Fleet {
     uint64_t next_query = 1;
     int64_t policy_version = 0;   // that the device has, or was sent
     std::string policy_answered;  // version and problems as they were kept last
+    size_t configured_as = 0;     // the databases as they were kept last
     std::deque<v1::ControlResponse> outbox;
     bool flushing = false;
     int gaps = 0;

@@ -1,6 +1,7 @@
 #include "controller/fleet/device_messages.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "common/base/proto_time.h"
@@ -76,6 +77,13 @@ absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::p
     if (database.has_last_error()) *cut.mutable_last_error() = CutError(database.last_error());
   }
   return checked;
+}
+
+size_t ConfiguredAs(std::span<const v1::DatabaseHealth> databases) {
+  std::string all;
+  for (const v1::DatabaseHealth& database : databases)
+    all += fmt::format("{}\n{}\n{}\n{}\n", database.name(), database.path(), static_cast<int>(database.method()), database.schedule());
+  return std::hash<std::string>()(all);
 }
 
 void CutSentences(google::protobuf::RepeatedPtrField<std::string>& sentences) {

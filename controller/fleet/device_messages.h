@@ -2,6 +2,8 @@
 #ifndef LITEFLEET_CONTROLLER_FLEET_DEVICE_MESSAGES_H_
 #define LITEFLEET_CONTROLLER_FLEET_DEVICE_MESSAGES_H_
 
+#include <cstddef>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -23,6 +25,8 @@ v1::Hello CutHello(const v1::Hello& hello);
 absl::StatusOr<std::vector<v1::DatabaseHealth>> CheckedDatabases(const google::protobuf::RepeatedPtrField<v1::DatabaseHealth>& databases,
                                                                  int most);
 
+// The same number for the same databases, as the configuration of the device has them: what changes by itself does not count.
+size_t ConfiguredAs(std::span<const v1::DatabaseHealth> databases);
 // A few short ones are left.
 void CutSentences(google::protobuf::RepeatedPtrField<std::string>& sentences);
 // The same text for the same answer to a policy.

@@ -72,14 +72,24 @@ absl::Status Pruner::RewritePacks(const PruneOptions& options, const PruneProgre
     const auto size = static_cast<int64_t>(pack.size);
     return (size - live) * 100 >= size * options.rewrite_percent;
   };
-  if (!packs.back().sealed && report.chunks_swept() > 0) {
-    LF_ASSIGN_OR_RETURN(const int64_t live, live_of(packs.back().id));
+  const bool swept = report.chunks_swept() > 0;
+  if (const store::PackInfo open = packs.back(); !open.sealed && (swept || (swept_ && !open.held))) {
+    LF_ASSIGN_OR_RETURN(int64_t live, live_of(open.id));
+    if (!swept && mostly_dead(open, live)) {
+      // A run that was cut off may have swept it, or none did, and all of it are records that a rewrite would only copy.
+      kept_bytes_.erase(open.id);
+      LF_ASSIGN_OR_RETURN(const int64_t records, KeptRecords(open.id, packs.size() == 1 ? open.id + 1 : packs.front().id,
+                                                             [&] { return progress("rewriting packs", 0.6); }));
+      kept_bytes_.erase(open.id);  // it grows
+      live += records;
+    }
     if (options.dry_run) {
-      packs.back().sealed = mostly_dead(packs.back(), live);
-    } else if (mostly_dead(packs.back(), live)) {
+      packs.back().sealed = mostly_dead(open, live);
+    } else if (mostly_dead(open, live)) {
       LF_RETURN_IF_ERROR(deps_.store.SealOpenPack());
       packs = deps_.store.Packs();
     }
+    if (!options.dry_run) swept_ = false;
   }
   must_count_ = true;
   if (report.snapshots_removed() > 0) stuck_.clear();  // what was in the way may be gone

@@ -204,6 +204,7 @@ absl::Status Pruner::SweepWindow(const Window& window, const PruneOptions& optio
     LF_ASSIGN_OR_RETURN(const PruneCatalog::Changed swept, deps_.catalog.Sweep(ids));
     report.set_chunks_swept(report.chunks_swept() + swept.chunks);
     report.set_bytes_swept(report.bytes_swept() + swept.bytes);
+    swept_ = swept_ || swept.chunks > 0;
     LF_CRASH_POINT("prune.after_sweep");
     if (last) return absl::OkStatus();
   }

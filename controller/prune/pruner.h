@@ -122,6 +122,7 @@ class Pruner {
   std::map<uint64_t, Gone> would_go_;         // of a dry run: chunks that the packs would have no more
   std::map<uint64_t, KeptBytes> kept_bytes_;  // of packs that seem to be mostly dead
   std::set<uint64_t> stuck_;                  // damaged packs with something that cannot be read and that a snapshot names
+  bool swept_ = true;                         // since the open pack was looked at; what another process swept last nobody knows
   bool must_count_ = false;                   // the catalog, before a pack goes
   uint64_t generation_ = 0;                   // that the run wrote; counts below it are not needed any more
 };

@@ -35,8 +35,11 @@ class FakeUploadController final : public upload::UploadTransport {
   std::function<bool(const v1::UploadRequest&)> lose_answer;  // it is done, and the stream ends without an answer
   int64_t window_bytes = 8 << 20;
 
+  std::atomic<bool> was_awaited{false};  // somebody has waited for a connection
+
   absl::Status WaitConnected(SteadyTime deadline, const CancelToken& cancel) override {
     while (!connected) {
+      was_awaited = true;
       if (cancel.cancelled()) return Error(absl::StatusCode::kCancelled, "CANCELLED", "cancelled");
       if (std::chrono::steady_clock::now() >= deadline) return absl::DeadlineExceededError("offline");
       std::this_thread::sleep_for(std::chrono::milliseconds(5));

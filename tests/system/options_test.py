@@ -361,6 +361,33 @@ def test_the_devices_doctor_beside_a_running_controller():
         lf.expect_equal(found["files"][0], "fail", found)
 
 
+def test_a_reload_shows_other_databases_at_once():
+    """Not with the next health, which comes once a minute."""
+    with lf.Fleet() as fleet:
+        agent = fleet_of_one(fleet)
+        listed = lambda: {one["name"]: one for one in fleet.cli("-o", "json", "database", "list").json["items"]}
+
+        def configure(*names):
+            for name in set(names) - set(agent.databases):
+                agent.databases[name] = (lf.make_database(fleet.path(f"{name}.db"), rows=10), "")
+            for name in set(agent.databases) - set(names):
+                del agent.databases[name]
+            agent.write_config()
+            agent.process.signal(signal.SIGHUP)
+
+        configure("main", "second")
+        lf.wait_until("another database is shown", lambda: "second" in listed(), 30, 0.2)
+        configure("main", "third")
+        lf.wait_until("one more is shown", lambda: "third" in listed(), 30, 0.2)
+        reported = listed()["second"]["reported_at"]
+        # What was taken away stays as it was reported last, for what it has snapshots of; so it does after a restart.
+        agent.process.stop()
+        agent.start()
+        agent.wait_connected()
+        lf.wait_until("the others are reported", lambda: listed()["third"]["reported_at"] > reported, 30, 0.2)
+        lf.expect_equal(listed()["second"]["reported_at"], reported, "what was taken away")
+
+
 def test_a_controller_of_another_ca_is_named_by_doctor_log_and_status():
     """As where a controller was made anew in the old one's place."""
     with lf.Fleet() as fleet, lf.Fleet() as other:

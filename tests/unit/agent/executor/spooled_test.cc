@@ -62,6 +62,43 @@ TEST_F(SpooledTest, NothingIsBuiltOnWhatTheControllerHasNotAnyMore) {
   EXPECT_FALSE(spool_->Newest("app")->full());
 }
 
+// An agent that is killed behind a spooled snapshot begins its run again: the operation has its snapshot, and ends with that.
+TEST_F(SpooledTest, ARunThatIsBegunAgainBehindItsSnapshotTakesNoOther) {
+  ASSERT_EQ(Run().state(), v1::OPERATION_STATE_SUCCEEDED);
+  storage::v1::AgentOperation operation;
+  operation.set_operation_id(NewUlid(clock_.Now()));
+  operation.set_by_schedule(true);
+  v1::Order order;
+  order.mutable_backup()->set_database("app");
+  const auto execute = [&] {
+    clock_.Advance(std::chrono::minutes(1));
+    return executor_->Execute(
+        operation, order, cancel_, cancel_, [](const v1::Progress&) {}, turn_);
+  };
+  offline_ = true;
+  Sql("insert into t values ('second')");
+  const std::string second = FileContent();
+  execute();
+  ASSERT_EQ(spool_->Total().snapshots, 1U);
+  Sql("insert into t values ('third')");
+  const size_t commits = controller_.commits().size();
+  for (const bool offline : {true, false}) {
+    offline_ = offline;
+    EXPECT_EQ(execute().state(), v1::OPERATION_STATE_UNSPECIFIED) << "its end comes with what is spooled";
+    EXPECT_EQ(spool_->Total().snapshots, 1U);
+    EXPECT_EQ(controller_.commits().size(), commits);
+  }
+  Run(/*drain=*/true);
+  EXPECT_EQ(spool_->Total().snapshots, 0U);
+  EXPECT_TRUE(controller_.Content() == second);
+  ASSERT_EQ(ended_.size(), 1U);
+  EXPECT_EQ(ended_[0].operation_id(), operation.operation_id());
+  EXPECT_EQ(ended_[0].state(), v1::OPERATION_STATE_SUCCEEDED);
+  // The next one has what came since.
+  EXPECT_EQ(Run().state(), v1::OPERATION_STATE_SUCCEEDED);
+  EXPECT_TRUE(controller_.Content() == FileContent());
+}
+
 TEST_F(SpooledTest, WhatIsNotConfiguredAnyMoreIsUploadedAllTheSame) {
   ASSERT_EQ(Run().state(), v1::OPERATION_STATE_SUCCEEDED);
   offline_ = true;

@@ -2,6 +2,7 @@
 #ifndef LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_APPLICATION_H_
 #define LITEFLEET_TESTS_UNIT_AGENT_FOLLOW_APPLICATION_H_
 
+#include <poll.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <sys/socket.h>
@@ -52,6 +53,11 @@ class Application {
     int rc = -1;
     EXPECT_EQ(recv(channel_, &rc, sizeof rc, 0), static_cast<ssize_t>(sizeof rc)) << "the application has died, or waits for ever";
     return rc & 0xff;
+  }
+  // What was begun has ended; End() does not wait then.
+  bool HasEnded() const {
+    pollfd answer{.fd = channel_, .events = POLLIN, .revents = 0};
+    return poll(&answer, 1, 0) > 0;
   }
   void Run(const std::string& sql) { ASSERT_EQ(Try(sql), SQLITE_OK) << sql; }
   void Kill() {

@@ -370,8 +370,10 @@ TEST_F(TextBackup, ACopyThatCannotBeKeptIsLetGoWhileTheLinkIsAway) {
     controller_.connected = false;
     return Error(absl::StatusCode::kUnavailable, "CUT", "cut");
   };
+  // Not before the upload has ended with the link: that would be the test above.
   job_.still_kept = [this] {
-    return controller_.connected ? absl::OkStatus() : Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space");
+    return controller_.connected || !controller_.was_awaited ? absl::OkStatus()
+                                                             : Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space");
   };
   job_.drop_copy = [this] {
     ++dropped_;
@@ -390,7 +392,8 @@ TEST_F(TextBackup, ACopyThatCannotBeKeptEndsAnUploadThatWaits) {
   options_.spool.max_bytes = 100'000;
   MayCopy();
   std::atomic<bool> waits{false};
-  controller_.swallow = [&](const v1::UploadRequest& request) { return (waits = request.has_chunks()); };
+  // Without an answer to its first offer it reads no more than a few chunks of the text.
+  controller_.swallow = [&](const v1::UploadRequest& request) { return (waits = request.has_offer()); };
   job_.still_kept = [&] { return waits ? Error(absl::StatusCode::kResourceExhausted, "COPY_GROWTH", "no space") : absl::OkStatus(); };
   EXPECT_EQ(ReasonOf(Run().status), "COPY_GROWTH");
   EXPECT_EQ(copies_, 1);

@@ -317,6 +317,32 @@ TEST_F(DeviceFleetTest, HealthIsNotACommitEach) {
   EXPECT_EQ(reports_.healths, 1);
 }
 
+// A reload tells of them once, and it may be the second health within a moment.
+TEST_F(DeviceFleetTest, OtherDatabasesAreKeptWheneverTheyAreNamed) {
+  const auto link = Connect(kDevice);
+  v1::ControlRequest health;
+  const auto names = [&] {
+    EXPECT_TRUE(fleet_->Received(kDevice, *link, health).ok());
+    std::vector<std::string> all;
+    for (const v1::DatabaseHealth& database : reports_.databases) all.push_back(database.name() + " " + database.schedule());
+    return all;
+  };
+  health.mutable_health()->add_databases()->set_name("first");
+  EXPECT_EQ(names(), Words{"first "});
+  health.mutable_health()->add_databases()->set_name("second");
+  EXPECT_EQ(names(), (Words{"first ", "second "}));
+  health.mutable_health()->mutable_databases(0)->set_schedule("1h");
+  EXPECT_EQ(names(), (Words{"first 1h", "second "}));
+  const int healths = reports_.healths;
+  for (int i = 0; i < 100; ++i) {
+    health.mutable_health()->mutable_databases(0)->set_size_bytes(i);
+    names();
+  }
+  EXPECT_EQ(reports_.healths, healths) << "what grows is no news";
+  health.mutable_health()->mutable_databases()->RemoveLast();
+  EXPECT_EQ(names(), Words{"first 1h"}) << "one was taken away";
+}
+
 TEST_F(DeviceFleetTest, ASilentDeviceIsDisconnected) {
   const auto link = Connect(kDevice);
   clock_.Advance(std::chrono::seconds(80));

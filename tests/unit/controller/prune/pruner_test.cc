@@ -174,6 +174,42 @@ TEST_F(PrunerTest, ACancelEndsTheRemovalOfSnapshotsAndTheSweep) {
   EXPECT_TRUE(path_->ReadBack(kept).ok());
 }
 
+// The open pack is sealed where enough of it was swept, by a later run where the one that swept it was cut off before that.
+TEST_F(PrunerTest, WhatARunHasSweptThatWasCutOffGoesWithTheNext) {
+  Rig rig(*path_, clock_);
+  Pruner same = rig.Make();
+  for (const bool restarted : {false, true}) {
+    SCOPED_TRACE(restarted);
+    std::vector<std::string> gone;
+    for (unsigned i = 0; i < 4; ++i) gone.push_back(Take(30 + 3 * i));
+    const std::string kept = Take(0);
+    for (const std::string& id : gone) ASSERT_TRUE(rig.deletions.Trash(SnapshotId(id), true, "operator:x", clock_.Now()).ok());
+    int asked = 0;
+    const auto cut_off = same.Run(AtOnce(), clock_.Now(), [&](std::string_view phase, double) {
+      return phase == "removing chunks" && ++asked == 2 ? absl::CancelledError("cancelled") : absl::OkStatus();
+    });
+    EXPECT_TRUE(absl::IsCancelled(cut_off.status())) << cut_off.status();
+    ASSERT_EQ(Chunks("state = 2"), 0) << "it was swept";
+    ASSERT_FALSE(path_->store->Packs().back().sealed);
+    const auto bytes = [&] {
+      uint64_t all = 0;
+      for (const store::PackInfo& pack : path_->store->Packs()) all += pack.size;
+      return all;
+    };
+    const uint64_t before = bytes();
+    const auto next = restarted ? rig.Run(clock_.Now(), AtOnce())
+                                : same.Run(AtOnce(), clock_.Now(), [](std::string_view, double) { return absl::OkStatus(); });
+    ASSERT_TRUE(next.ok()) << next.status();
+    EXPECT_EQ(next->chunks_swept(), 0);
+    EXPECT_GT(next->bytes_removed(), next->bytes_copied());
+    EXPECT_LT(bytes(), before * 2 / 3);
+    EXPECT_TRUE(path_->ReadBack(kept).ok());
+    const size_t packs = path_->store->Packs().size();
+    for (int i = 0; i < 3; ++i) ASSERT_TRUE(rig.Run(clock_.Now(), AtOnce()).ok());  // each as after a restart
+    EXPECT_EQ(path_->store->Packs().size(), packs) << "nothing is left to be sealed";
+  }
+}
+
 // What can be read of a damaged pack moves out of it; the pack goes when nothing points to the rest, or when the devices do not have it.
 // What the rewrite of one copies is not dead to the next.
 TEST_F(PrunerTest, APackOfMarksIsNotCopiedByEachPrune) {
