@@ -49,9 +49,9 @@ struct RestoreOptions : LongActionOptions {
 // One database of the command, and what is known of it before it is ordered.
 struct Wanted {
   v1::RestoreTarget target;
-  v1::PlanRestoreResponse plan;  // where plans are made
-  absl::Status no_plan;          // why there is none
-  bool snapshot_first = false;   // of what is there
+  v1::PlanRestoreResponse plan;                   // where plans are made
+  absl::Status no_plan;                           // why there is none
+  std::optional<std::chrono::seconds> pin_first;  // a snapshot of what is there is taken, and pinned for so long
 };
 
 constexpr char kPinFor[] = "30d";
@@ -198,7 +198,8 @@ std::string PlanText(const Wanted& wanted, const Before& before, SystemTime now,
   if (!planned.has_gap()) facts.AddIf("  next state", StateText(planned.has_after(), planned.after(), ""));
   if (planned.has_gap()) facts.Add("  gap", GapText(planned.gap()));
   facts.Add("  size", fmt::format("{}, at most {} to fetch", SizeText(plan.size_bytes()), SizeText(plan.fetch_bytes())));
-  if (wanted.snapshot_first && !IsNew(planned)) facts.Add("  first", "a snapshot of it is taken and pinned first");
+  if (wanted.pin_first.has_value() && !IsNew(planned))
+    facts.Add("  first", fmt::format("a snapshot of it is taken, and pinned for {}", DurationText(*wanted.pin_first)));
   facts.Add("  check", snapshot.check() == v1::CHECK_STATE_UNSPECIFIED ? "unknown" : Word(snapshot.check()));
   return PlanText(fmt::format("restore of {} ({})", planned.target(), Word(plan.mode())), std::move(facts), plan, width);
 }
@@ -334,7 +335,8 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
     signer.emplace(std::move(opened));
   }
   std::vector<Wanted> all;
-  for (v1::RestoreTarget& target : targets) all.push_back({std::move(target), {}, absl::OkStatus(), options.snapshot_first});
+  for (v1::RestoreTarget& target : targets)
+    all.push_back({std::move(target), {}, absl::OkStatus(), options.snapshot_first ? std::optional(pin_for) : std::nullopt});
   if (!options.selected.empty()) {
     if (options.selector.empty()) return Wrong("--selected needs --selector", "databases that are named are the same ones again");
     LF_RETURN_IF_ERROR(CheckSelection(options.selected, NamesOf(all), options.selector));
@@ -376,7 +378,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
                        if (response.has_gap()) session.Warn(GapText(response.gap()));
                        return std::move(*response.mutable_operation());
                      }});
-    if (wanted.snapshot_first && wanted.no_plan.ok() && !IsNew(wanted.plan))
+    if (wanted.pin_first.has_value() && wanted.no_plan.ok() && !IsNew(wanted.plan))
       snapshots.AddTo(items.back(), wanted.plan.target(), target.snapshot());
   }
   const auto add = [&](const v1::Operation& operation, Json& item) {

@@ -460,7 +460,7 @@ def test_a_snapshot_is_taken_first():
         expect("'soon' is no duration" in refused.err, str(refused))
         refused = fleet.cli("restore", "kiosk/app", "--snapshot", first, "--pin-for", "7d", "--yes", check=2)
         expect("--pin-for needs --snapshot-first" in refused.err, str(refused))
-        expect("a snapshot of it is taken and pinned first" in fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--plan").out, "the plan says so")
+        expect("a snapshot of it is taken, and pinned for 30 d" in fleet.cli("restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--plan").out, "the plan says so")
         expect_equal(len(fleet.snapshots("kiosk/app")), 1, "a plan takes none")
         done = fleet.cli("-o", "json", "restore", "kiosk/app", "--snapshot", first, "--snapshot-first", "--yes", "--request-id", "one")
         before = done.json["before_snapshot"]
