@@ -172,14 +172,17 @@ bool FilesSession::Interrupted(const absl::Status& status) const { return absl::
 
 Outcome FilesSession::Run() {
   absl::Status status = Go();
+  bool behind = false;
   if (state_.step() == storage::v1::RESTORE_STEP_DONE) return OutcomeOf(state_);
   if (!Interrupted(status)) {
     // A former run was in the middle of it: no cancel and no refusal makes the files old again.
     if (!status.ok() && begun_before_) status = Abandoned(true, MessageOf(status));
     if (!kept_) CleanUp(status);
+    behind = status.ok();
     status = After(status);
   }
-  if (Interrupted(status)) return LeftAsItIs(status);
+  // Behind it the next start goes on, whatever cancel came before.
+  if (behind ? absl::IsCancelled(status) && cancel_.ending() : Interrupted(status)) return LeftAsItIs(status);
   if (status.ok()) progress_.Finish();
   return End(status);
 }
@@ -418,8 +421,11 @@ absl::Status FilesSession::After(const absl::Status& ended) {
   if (!state_.hooks_begun()) return ended;
   const auto hooks = Hooks();
   if (hooks == nullptr) return ended;
-  const absl::Status ran = hooks->After(WordOf(ended), state_.snapshot_id(), cancel_);
-  if (absl::IsCancelled(ran) && cancel_.interrupted()) return ran;
+  // What is done stays done: a cancel came too late. The end of the program it hears all the same, and goes on at the next start.
+  const CancelToken end = CancelToken::EndOf(cancel_);
+  const CancelToken& cancel = ended.ok() ? end : cancel_;
+  const absl::Status ran = hooks->After(WordOf(ended), state_.snapshot_id(), cancel);
+  if (absl::IsCancelled(ran) && cancel.interrupted()) return ran;
   KeepRuns(*hooks);
   if (ran.ok()) return ended;
   state_.add_steps(MessageOf(ran));

@@ -493,6 +493,30 @@ TEST_F(FilesHooksTest, AnInterruptOfASettleIsNotItsEnd) {
   }
 }
 
+// It came too late to stop anything, and what is to be undone by the hook is not forgotten for it.
+TEST_F(FilesHooksTest, TheEndOfTheProgramIsHeardBehindACancel) {
+  Begin();
+  MakeFilesSnapshot(Archive(Whole()));
+  CancelToken stop;
+  during_ = [&](const std::string& hook, const CancelToken& cancel) -> absl::Status {
+    if (hook == "before-restore") return absl::OkStatus();
+    stop.Cancel();
+    stop.Interrupt();
+    const auto until = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!cancel.cancelled() && std::chrono::steady_clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    return Error(absl::StatusCode::kCancelled, "CANCELLED", "the hook was interrupted");
+  };
+  const Outcome interrupted = OpenWithHooks()->Run(kOperation, order_, target_, stop, [](const v1::Progress&) {});
+  EXPECT_TRUE(absl::IsCancelled(interrupted.status)) << interrupted.status;
+  during_ = nullptr;
+  const Outcome outcome = Restore();
+  EXPECT_TRUE(outcome.status.ok()) << outcome.status;
+  EXPECT_TRUE(outcome.applied);
+  EXPECT_EQ(Ran(), "before-restore after-restore after-restore ");
+  EXPECT_EQ(Read("a.conf"), "new");
+  EXPECT_EQ(LeftOver(), "");
+}
+
 // A later run would not know that it is about to be removed.
 TEST_F(FilesHooksTest, TheArchiveStaysWhereTheEndCannotBeSaved) {
   Begin();
