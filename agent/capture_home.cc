@@ -44,6 +44,7 @@ int64_t NumberIn(std::string_view text) {
 }  // namespace
 
 absl::Status CaptureHome::Follow(const config::AgentConfig& config, const CancelToken& cancel) {
+  ask_at_ = {};  // what is new is in the list that Stop writes
   std::vector<follow::Followed> followed;
   for (const config::DatabaseConfig& database : config.databases) {
     if (database.method != "continuous") continue;

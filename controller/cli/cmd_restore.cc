@@ -55,6 +55,7 @@ struct Wanted {
 };
 
 constexpr char kPinFor[] = "30d";
+constexpr std::chrono::seconds kLongestPin = std::chrono::hours(24 * 366 * 100);  // as the service's
 
 // A hash and an attempt are added for each database; 64 is the service's limit.
 constexpr size_t kMaxRequestId = 36;
@@ -322,6 +323,7 @@ CommandResult Restore(Session& session, const RestoreOptions& options) {
   if (options.pin_for.has_value() && !options.snapshot_first)
     return Wrong("--pin-for needs --snapshot-first", "it says how long that is pinned");
   LF_ASSIGN_OR_RETURN(const std::chrono::seconds pin_for, ParseDuration(options.pin_for.value_or(kPinFor)));
+  if (pin_for > kLongestPin) return Wrong("--pin-for is longer than 100 years", "litefleet snapshot pin has no end without --for");
   LF_ASSIGN_OR_RETURN(AdminClient * client, session.Client());
   const bool single = options.selector.empty() && targets.size() == 1;
   if (options.wave_size > 0 && options.detach) return Wrong("--wave-size waits for each wave, --detach does not", "give one of the two");

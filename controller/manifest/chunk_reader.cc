@@ -70,12 +70,12 @@ const OpenChunk* ChunkReader::Opened(const ChunkRef& chunk) {
 }
 
 const OpenChunk* ChunkReader::Keep(OpenChunk opened) {
-  opened_bytes_ += opened.raw.size();
+  opened_bytes_ += opened.raw.capacity();
   const format::ChunkName name = opened.name;
   opened_.push_front(std::move(opened));
   index_.insert_or_assign(name, opened_.begin());
   while (opened_bytes_ > kOpenedCap && opened_.size() > 1) {
-    opened_bytes_ -= opened_.back().raw.size();
+    opened_bytes_ -= opened_.back().raw.capacity();
     spare_ = std::move(opened_.back().raw);
     if (const auto it = index_.find(opened_.back().name); it != index_.end() && &*it->second == &opened_.back()) index_.erase(it);
     opened_.pop_back();

@@ -1,5 +1,6 @@
 #include "controller/restore/read_ahead.h"
 
+#include <atomic>
 #include <utility>
 
 #include "common/base/mutex.h"
@@ -15,8 +16,9 @@ class Step {
   explicit Step(std::shared_ptr<SnapshotReader> reader) : reader_(std::move(reader)) {}
 
   void Run() {
-    if (!Claim()) return;
-    Result result = reader_->Next();
+    const std::shared_ptr<SnapshotReader> reader = Claim();
+    if (reader == nullptr) return;
+    Result result = reader->Next();
     MutexLock lock(mu_);
     result_ = std::move(result);
     done_ = true;
@@ -29,17 +31,16 @@ class Step {
     while (!done_) changed_.Wait(mu_);
     return std::move(result_);
   }
-  // True once.
-  bool Claim() {
+  // The reader, once: a task that comes late keeps nothing.
+  std::shared_ptr<SnapshotReader> Claim() {
     MutexLock lock(mu_);
-    return !std::exchange(begun_, true);
+    return std::exchange(reader_, nullptr);
   }
 
  private:
-  const std::shared_ptr<SnapshotReader> reader_;  // used by who has claimed this, and by its reader again when that has taken the result
   Mutex mu_;
   CondVar changed_;
-  bool begun_ ABSL_GUARDED_BY(mu_) = false;
+  std::shared_ptr<SnapshotReader> reader_ ABSL_GUARDED_BY(mu_);  // until it is claimed
   bool done_ ABSL_GUARDED_BY(mu_) = false;
   Result result_ ABSL_GUARDED_BY(mu_) = Result(std::nullopt);
 };
@@ -58,15 +59,27 @@ class AheadReader final : public SnapshotReader {
     Result chunk = step != nullptr ? step->Take() : reader_->Next();
     if (chunk.ok() && chunk->has_value() && (*chunk)->data.empty()) {
       next_ = std::make_shared<Step>(reader_);
-      (void)executor_.TryPost([next = next_] { next->Run(); });  // without room it is read when it is wanted
+      Post();
     }
     return chunk;
   }
 
  private:
+  // One task at a time: where all threads are busy, those whose steps were taken since would fill the queue. Without room, or with one that
+  // waits yet, the chunk is read when it is wanted.
+  void Post() {
+    if (waits_->exchange(true)) return;
+    const bool posted = executor_.TryPost([next = next_, waits = waits_] {
+      waits->store(false);
+      next->Run();
+    });
+    if (!posted) waits_->store(false);
+  }
+
   const std::shared_ptr<SnapshotReader> reader_;
   Executor& executor_;
   std::shared_ptr<Step> next_;
+  const std::shared_ptr<std::atomic<bool>> waits_ = std::make_shared<std::atomic<bool>>(false);  // a task of this is in the queue
 };
 
 }  // namespace

@@ -11,7 +11,6 @@ import os
 import random
 import re
 import shutil
-import signal
 import sqlite3
 import subprocess
 import threading
@@ -261,5 +260,4 @@ def test_what_applications_see_is_the_same_without_the_agent_and_every_state_is_
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     lf.main(globals())
