@@ -7,7 +7,6 @@
 
 #include "common/base/status.h"
 #include "common/rpc/server_stream.h"
-#include "controller/restore/read_ahead.h"
 #include "fmt/format.h"
 
 namespace litefleet::rpc {
@@ -141,7 +140,6 @@ class Fetch final : public OutboundStream<grpc::ServerWriteReactor<v1::FetchResp
     for (const v1::PageRun& run : request_.runs()) wanted.push_back({.first_page = run.first_page(), .page_count = run.page_count()});
     if (request_.have().empty()) {
       LF_ASSIGN_OR_RETURN(reader_, deps_.readers->Open(snapshot, wanted));
-      reader_ = restore::ReadAhead(std::move(reader_), *deps_.executor);
       return absl::OkStatus();
     }
     compressor_ = format::ChunkCompressor(kDifferenceLevel);

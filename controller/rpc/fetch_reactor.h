@@ -1,8 +1,8 @@
 // Fetch: the chunks of a snapshot for the device whose restore order names it, read and verified on an executor.
 //
-// Bounds: four messages of at most 768 KiB wait to be written, and one extent is read ahead. The right to fetch is asked once, at the
-// beginning; a cancelled order ends the fetch on the device's side, a revoked device's calls are cancelled. An error ends the stream, and
-// nothing that was sent before it was unverified. Under a total rate (FairRate) the next message is made when the device's turn has come.
+// Bounds: four messages of at most 768 KiB wait to be written. The right to fetch is asked once, at the beginning; a cancelled order
+// ends the fetch on the device's side, a revoked device's calls are cancelled. An error ends the stream, and nothing that was sent
+// before it was unverified. Under a total rate (FairRate) the next message is made when the device's turn has come.
 #ifndef LITEFLEET_CONTROLLER_RPC_FETCH_REACTOR_H_
 #define LITEFLEET_CONTROLLER_RPC_FETCH_REACTOR_H_
 
