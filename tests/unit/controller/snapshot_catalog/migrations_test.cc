@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <map>
 
+#include "common/base/status.h"
 #include "controller/catalog/identity_catalog.h"
 #include "controller/catalog/schema.h"
 #include "controller/catalog/snapshot_catalog.h"
