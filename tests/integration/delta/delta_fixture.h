@@ -219,8 +219,8 @@ class DeltaBackupTest : public ingest::IngestTest, public testing::WithParamInte
   sqlite3* db_ = nullptr;
   std::unique_ptr<ledger::Ledger> ledger_;
   std::unique_ptr<fakes::IngestTransport> transport_;
-  uint32_t index_entries_ = 0;  // of BackupOptions; 0: its own
-  size_t max_runs_ = 0;         // the same
+  uint32_t index_entries_ = 0;               // of BackupOptions; 0: its own
+  size_t max_runs_ = 0;                      // the same
   std::chrono::seconds give_up_after_{300};  // on a machine that does other things too
   RateLimit rate_{0};
   CancelToken cancel_;
